@@ -1,0 +1,143 @@
+"""The one door to other programs: a clean environment, a full log, children that die with us, and errors one can paste."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tasks.kit.errors import PiggyError
+
+TAIL_LINES = 15
+PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+_KEPT = ("HOME", "USER", "LOGNAME", "TERM", "TMPDIR", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR",
+         "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "DEBIAN_FRONTEND")
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A finished program: its argument vector, exit status, combined stdout+stderr, and seconds taken."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    output: str
+    seconds: float
+
+
+class CommandError(PiggyError):
+    """A program that ended with a status other than 0."""
+
+    def __init__(self, done: Completed, cwd: Path | None, env: Mapping[str, str], log: Path | None) -> None:
+        tail = done.output.rstrip().splitlines()[-TAIL_LINES:]
+        how = f"was killed by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else \
+            f"ended with status {done.returncode}"
+        full = "\n".join(["command: " + pasteable(done.argv, cwd, env)] + ([f"log: {log}"] if log else [])
+                         + ["last lines:"] + ["    " + line for line in tail])
+        super().__init__(f"'{Path(done.argv[0]).name}' {how}", full)
+        self.done = done
+
+
+def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a build step: the C locale, UTC, a PATH with the sbin folders, and nothing of the
+    user's that could change an output (no MAKEFLAGS, CFLAGS, KBUILD_*, ...), plus `extra`."""
+    env = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    path = [part for part in os.environ.get("PATH", os.defpath).split(":") if part.startswith("/")]
+    path += [part for part in ("/usr/local/sbin", "/usr/sbin", "/sbin") if part not in path]
+    env.update({"PATH": ":".join(path), "LC_ALL": "C", "TZ": "UTC"})
+    env.update(extra or {})
+    return env
+
+
+def pasteable(argv: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Return a shell line that does by hand what `run` did, with the given extra variables."""
+    words = [f"{name}={shlex.quote(value)}" for name, value in sorted((env or {}).items())]
+    line = " ".join([*words, shlex.join(str(arg) for arg in argv)])
+    return f"cd {shlex.quote(str(cwd))} && {line}" if cwd else line
+
+
+def _die_with_parent() -> None:
+    """Runs in the child: ask the kernel for SIGTERM when doit dies, even by kill -9, so that make can clean up."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_LIBC = ctypes.CDLL(None)
+
+
+@contextlib.contextmanager
+def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
+    """Start a program in a process group of its own; whatever ends the body (Ctrl-C, SIGTERM, an error) ends the group."""
+    try:
+        process = subprocess.Popen([str(arg) for arg in argv], start_new_session=True,
+                                   preexec_fn=_die_with_parent, **popen)  # type: ignore[call-overload]
+    except FileNotFoundError as error:
+        raise PiggyError(f"'{argv[0]}' is not installed", "'doit setup' installs what is missing; "
+                         "'doit doctor' shows what that is") from error
+    except PermissionError as error:
+        raise PiggyError(f"'{argv[0]}' can't be executed: {error.strerror}") from error
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            stop(process)
+
+
+def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
+    """End a process group started by `child`: SIGTERM, then SIGKILL after `patience` seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+            return
+
+
+def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, log: Path | None = None,
+        on_line: Callable[[str], None] | None = None, stdin: str | None = None, check: bool = True,
+        pass_fds: Sequence[int] = ()) -> Completed:
+    """Run a program to its end and return what it said.
+
+    argv:    the program and its arguments; never a shell line.
+    env:     variables on top of `clean_env`.
+    log:     a file that the command and its full output are appended to.
+    on_line: called with each output line as it comes (for progress).
+    stdin:   text for its standard input (default: none at all).
+    check:   raise CommandError on a status other than 0.
+    Raises PiggyError when the program is missing, CommandError when it fails.
+    """
+    started = time.monotonic()
+    lines: list[str] = []
+    with contextlib.ExitStack() as stack:
+        sink: IO[str] | None = None
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            sink = stack.enter_context(log.open("a", encoding="utf-8", errors="replace"))
+            sink.write(f"$ {pasteable(argv, cwd, env)}\n")
+            sink.flush()
+        process = stack.enter_context(child(
+            argv, cwd=cwd, env=clean_env(env), stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
+            pass_fds=tuple(pass_fds)))
+        if stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(stdin)
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+        for line in process.stdout:
+            lines.append(line)
+            if sink:
+                sink.write(line)
+            if on_line:
+                on_line(line.rstrip("\n"))
+        returncode = process.wait()
+    done = Completed(tuple(str(arg) for arg in argv), returncode, "".join(lines), time.monotonic() - started)
+    if check and returncode:
+        raise CommandError(done, cwd, env or {}, log)
+    return done
