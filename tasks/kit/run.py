@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,15 +122,15 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
             sink = stack.enter_context(log.open("a", encoding="utf-8", errors="replace"))
             sink.write(f"$ {pasteable(argv, cwd, env)}\n")
             sink.flush()
-        process = stack.enter_context(child(
-            argv, cwd=cwd, env=clean_env(env), stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
-            pass_fds=tuple(pass_fds)))
+        source: IO[bytes] | int = subprocess.DEVNULL
         if stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(stdin)
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
+            source = stack.enter_context(tempfile.TemporaryFile())
+            source.write(stdin.encode())
+            source.seek(0)
+        process = stack.enter_context(child(
+            argv, cwd=cwd, env=clean_env(env), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
+            pass_fds=tuple(pass_fds)))
+        assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
             if sink:
