@@ -1,7 +1,7 @@
 """What goes wrong, said once and clearly: one sentence, and a hint on what to do about it.
 
-Everything below the edge raises PiggyError; the edge (the action wrapper in `graph`, and `dodo.py` at load time) turns it
-into a message and an exit status. Any other exception is a bug of ours, and only such a one shows a traceback.
+Everything below the edge raises PiggyError; the edge (the action wrapper in `graph`, and `dodo.py` at load time) turns
+it into a message and an exit status. Any other exception is a bug of ours, and only such a one shows a traceback.
 """
 
 from __future__ import annotations

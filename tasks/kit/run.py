@@ -1,4 +1,7 @@
-"""The one door to other programs: a clean environment, a full log, children that die with us, and errors one can paste."""
+"""The one door to other programs: a clean environment, a full log, children that die with us, errors one can paste.
+
+Children inherit what was made inheritable and nothing else (PEP 446): the locks, which so outlive a doit that is killed.
+"""
 
 from __future__ import annotations
 
@@ -74,10 +77,14 @@ _LIBC = ctypes.CDLL(None)
 
 @contextlib.contextmanager
 def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
-    """Start a program in a process group of its own; whatever ends the body (Ctrl-C, SIGTERM, an error) ends the group."""
+    """Start a program in a process group of its own; whatever ends the body (Ctrl-C, SIGTERM, an error) ends the group.
+
+    The function run in the child before exec makes one system call and takes no lock, so it can't dead-lock.
+    """
     try:
         process = subprocess.Popen([str(arg) for arg in argv], start_new_session=True,
-                                   preexec_fn=_die_with_parent, **popen)  # type: ignore[call-overload]
+                                   close_fds=False, preexec_fn=_die_with_parent,  # noqa: PLW1509
+                                   **popen)  # type: ignore[call-overload]
     except FileNotFoundError as error:
         raise PiggyError(f"'{argv[0]}' is not installed", "'doit setup' installs what is missing; "
                          "'doit doctor' shows what that is") from error
@@ -101,8 +108,7 @@ def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
 
 
 def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, log: Path | None = None,
-        on_line: Callable[[str], None] | None = None, stdin: str | None = None, check: bool = True,
-        pass_fds: Sequence[int] = ()) -> Completed:
+        on_line: Callable[[str], None] | None = None, stdin: str | None = None, check: bool = True) -> Completed:
     """Run a program to its end and return what it said.
 
     argv:    the program and its arguments; never a shell line.
@@ -128,8 +134,8 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
             source.write(stdin.encode())
             source.seek(0)
         process = stack.enter_context(child(
-            argv, cwd=cwd, env=clean_env(env), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
-            pass_fds=tuple(pass_fds)))
+            argv, cwd=cwd, env=clean_env(env), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, encoding="utf-8", errors="replace"))
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)

@@ -1,0 +1,42 @@
+"""Piggyback: a tiny Linux from source, as a graph of tasks that mirrors the kernel's own chain. `doit list` shows them."""
+
+import os
+import sys
+from pathlib import Path
+
+from doit import doit_cmd
+from doit.exceptions import InvalidDodoFile
+
+TOP = Path(__file__).resolve().parent
+sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
+
+from tasks import busybox, host, image, kernel, kernel_config, qemu, rootfs, settings, sources, toolchain  # noqa: E402
+from tasks.kit import journal, project, reporter  # noqa: E402
+from tasks.kit.errors import PiggyError  # noqa: E402
+
+STAGES = (host, settings, sources, toolchain, kernel_config, kernel, image, busybox, rootfs, qemu)
+
+try:
+    os.chdir(TOP)
+    PROJECT = project.load(TOP, os.environ, doit_cmd._CMDLINE_VARS or {})
+    journal.prepare(PROJECT.here / "journal.sqlite")
+except PiggyError as error:
+    raise InvalidDodoFile(str(error)) from None
+except OSError as error:
+    raise InvalidDodoFile(f"{error.filename}: {error.strerror}") from None
+
+DOIT_CONFIG = {
+    "minversion": "0.37.0",
+    "backend": "sqlite3",
+    "dep_file": str(PROJECT.here / "journal.sqlite"),
+    "reporter": reporter.reporter_for(PROJECT.here, PROJECT.lock, PROJECT.stamps),
+    "default_tasks": [PROJECT.machine.kernel.image, "rootfs", "initramfs"],
+    "sort": "definition",
+    "verbosity": 2,
+}
+
+
+def task_pipeline():
+    """Every task, in the order of the pipeline."""
+    for stage in STAGES:
+        yield from stage.tasks(PROJECT)

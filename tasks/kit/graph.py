@@ -1,0 +1,96 @@
+"""How every task is made: one plain dict for doit, with all inputs of the action in it, and one edge where errors end.
+
+A stage module says what a task needs and makes; `task` turns that into the dict. The action gets a Job and returns None,
+or a dict with "discovered" (input files that it learned of while it ran) and other values to keep.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from doit.exceptions import TaskFailed
+
+from tasks.kit import ui
+from tasks.kit.errors import PiggyError
+from tasks.kit.inputs import Inputs
+from tasks.kit.project import Project
+
+TaskDict = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an action knows of its own run: the project, its log, the values of its last success, and why it runs."""
+
+    project: Project
+    name: str
+    log: Path
+    previous: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Sequence[str] = ()
+
+
+def task(project: Project, name: str, doc: str, action: types.FunctionType, args: Sequence[Any] = (), *,
+         files: Sequence[Path] = (), targets: Sequence[Path] = (), settings: Mapping[str, Any] | None = None,
+         trees: Mapping[str, Callable[[], Mapping[str, str]]] | None = None, tools: Sequence[str] = (),
+         after: Sequence[str] = (), always: bool = False, quiet: bool = False) -> TaskDict:
+    """Return the doit dict of one task.
+
+    name, doc: as `doit list` shows them; a name with a leading underscore is not listed.
+    action:    a module-level function, called as action(job, *args).
+    files, targets: input and output files; doit orders tasks by them.
+    settings:  everything else that decides the output.
+    trees:     folders whose listing is an input, as functions (see Inputs).
+    tools:     programs whose binaries are inputs.
+    after:     tasks that go first without a file between them.
+    always:    run whenever asked for (boots, editors, reports).
+    quiet:     print no line when done.
+    """
+    inputs = Inputs(project.stamps, action, settings={k: str(v) for k, v in (settings or {}).items()},
+                    files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
+                    outputs=[os.fspath(path) for path in targets])
+    return {"basename": name, "doc": doc, "actions": [(perform, [action, project, inputs, tuple(args), quiet])],
+            "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],
+            "task_dep": list(after), "uptodate": [False] if always else [inputs], "verbosity": 2,
+            "io": {"capture": False}, "clean": [(_clean, [[os.fspath(path) for path in targets]])]}
+
+
+def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inputs, args: Sequence[Any],
+            quiet: bool) -> Any:
+    """Run one action: the edge at which a PiggyError, or a full disk, becomes a failed task with a clear message."""
+    log = project.logs / f"{task.name.lstrip('_').replace(':', '-')}.log"
+    started = time.monotonic()
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        values = action(Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)), *args)
+    except PiggyError as error:
+        return TaskFailed(str(error))
+    except OSError as error:
+        return TaskFailed(str(_in_words(error)))
+    if not quiet:
+        ui.made(task.name.lstrip("_"), task.targets[0] if task.targets else "", time.monotonic() - started)
+    return values
+
+
+def _in_words(error: OSError) -> PiggyError:
+    where = error.filename or "a file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PiggyError(f"no space left on the disk while writing {where}", "free some space and run doit again; what "
+                          "was finished is kept. 'build=' and 'dl=' can lie on another disk")
+    return PiggyError(f"{where}: {error.strerror or error}", "check the path and its permissions, then run doit again")
+
+
+def _clean(targets: Sequence[str], dryrun: bool) -> None:
+    """`doit clean`: remove a task's outputs, and nothing else."""
+    for target in targets:
+        if os.path.lexists(target):
+            print(f"remove {target}")
+            if not dryrun:
+                os.remove(target)

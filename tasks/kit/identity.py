@@ -1,0 +1,100 @@
+"""The code of an action is one of its inputs: a digest that changes when what the action does changes, and only then.
+
+The digest covers the bytecode and constants of a function, and of every function, class and constant of this project that
+it reaches. Comments, doc strings and line numbers are not part of it; the version of Python's bytecode is.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PACKAGE = "tasks."
+_PLAIN = (str, bytes, int, float, bool, type(None), tuple, frozenset, re.Pattern)
+
+
+@functools.cache
+def code_id(function: types.FunctionType) -> str:
+    """Return the digest (16 hex digits) of what `function` does, with all that it calls in this project."""
+    parts: dict[str, str] = {}
+    waiting: list[tuple[str, Any]] = [(function.__qualname__, function)]
+    while waiting:
+        name, thing = waiting.pop()
+        if name in parts:
+            continue
+        if isinstance(thing, types.FunctionType):
+            parts[name] = _code_digest(thing.__code__, thing.__doc__) + repr(thing.__defaults__ or "")
+            waiting.extend(_reached(thing))
+        elif isinstance(thing, type):
+            parts[name] = ""
+            waiting.extend((f"{name}.{key}", getattr(member, "__wrapped__", member))
+                           for key, member in vars(thing).items()
+                           if isinstance(member, types.FunctionType | _PLAIN) and key not in _BOOKKEEPING)
+        elif isinstance(thing, Path):
+            parts[name] = hashlib.sha256(thing.read_bytes()).hexdigest()
+        else:
+            parts[name] = repr(thing)
+    whole = "\n".join(f"{name} {parts[name]}" for name in sorted(parts))
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+_BOOKKEEPING = {"__module__", "__doc__", "__qualname__", "__firstlineno__", "__static_attributes__", "__match_args__",
+                "__dataclass_params__"}
+
+
+def _reached(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """The project's own functions, classes and constants that a function names, directly or through a module."""
+    names = set(_names(function.__code__))
+    space = function.__globals__
+    for name in names:
+        if name.startswith(PACKAGE):  # an import inside the function: not loaded now, so its file stands for it
+            path = Path(__file__).parents[2] / (name.replace(".", "/") + ".py")
+            if path.exists():
+                yield name, path
+            continue
+        if name not in space:
+            continue
+        thing = space[name]
+        if isinstance(thing, types.ModuleType) and thing.__name__.startswith(PACKAGE):
+            for attribute in names & vars(thing).keys():
+                yield from _ours(f"{thing.__name__}.{attribute}", vars(thing)[attribute])
+        else:
+            yield from _ours(f"{function.__module__}.{name}", thing)
+
+
+def _ours(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
+    thing = getattr(thing, "__wrapped__", thing)
+    if isinstance(thing, types.FunctionType | type):
+        if thing.__module__.startswith(PACKAGE):
+            yield f"{thing.__module__}.{thing.__qualname__}", thing
+    elif isinstance(thing, (*_PLAIN, dict)):
+        yield name, thing
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def _code_digest(code: types.CodeType, doc: str | None = None) -> str:
+    """The digest of one code object: bytecode, names and constants, but neither the doc string nor where it stands."""
+    digest = hashlib.sha256(code.co_code)
+    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            digest.update(_code_digest(constant).encode())
+        elif constant is not doc and constant != doc:
+            digest.update(_stable(constant).encode())
+    return digest.hexdigest()[:16]
+
+
+def _stable(constant: Any) -> str:
+    """repr() with a fixed order: that of a frozenset follows the hash seed of the process."""
+    return repr(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)

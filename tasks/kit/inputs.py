@@ -1,0 +1,117 @@
+"""Is a task up to date, and if not, why: every input and output of a task in one record, compared part by part.
+
+The record of the last success lies in doit's database among the task's values. It holds the settings used, the code of
+the action, the tools, the declared files and folders, what the action discovered while it ran (the sources that the
+compiler really read), and the outputs. One mechanism for all tasks, so that one sentence explains any of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.kit.identity import code_id
+from tasks.kit.stamps import MISSING, Stamps
+
+Record = dict[str, dict[str, str]]
+CHANGING = "changed while it was read"
+_WORDS = {"settings": "setting", "code": "code of", "tools": "tool", "files": "file", "trees": "", "discovered": "",
+          "outputs": "output"}
+
+
+class Inputs:
+    """An `uptodate` callable for doit: true when nothing that the task depends on, and none of its outputs, has changed.
+
+    stamps:   digests of files.
+    action:   the function that does the work; its code is an input.
+    settings: what else decides the output, by name (versions, command lines, orders of lists).
+    files:    declared input files.
+    trees:    by label, functions that list a folder's state as `{path: state}`.
+    tools:    programs, looked up on PATH; the content of the binary counts.
+    outputs:  the task's targets.
+    """
+
+    def __init__(self, stamps: Stamps, action: types.FunctionType, *, settings: Mapping[str, str],
+                 files: Sequence[str], trees: Mapping[str, Callable[[], Mapping[str, str]]], tools: Sequence[str],
+                 outputs: Sequence[str]) -> None:
+        self.stamps, self.action, self.settings = stamps, action, settings
+        self.files, self.trees, self.tools, self.outputs = files, trees, tools, outputs
+        self.reasons: list[str] = []
+        self.previous: dict[str, Any] = {}
+
+    def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
+        """Called by doit to learn whether `task` is up to date; arranges for the new record to be saved on success."""
+        self.previous = dict(values)
+        old: Record = values.get("record", {})
+        now = self._declared()
+        now["discovered"] = self._digests(old.get("discovered", {}))
+        now["outputs"] = self._digests(self.outputs)
+        self.reasons = compare(old, now)
+        started = time.time_ns()
+        task.value_savers[:] = [lambda: {"record": self._after(now, task.values.pop("discovered", ()), started)}]
+        return not self.reasons
+
+    def only(self, *parts: str) -> bool:
+        """True when every reason lies in the given parts of the record ("files", "discovered", ...)."""
+        return all(reason.split(":", 1)[0] in parts for reason in self.reasons)
+
+    def _declared(self) -> Record:
+        """What is known before the task runs."""
+        return {"settings": dict(self.settings), "code": {self.action.__name__: code_id(self.action)},
+                "tools": {tool: self._tool(tool) for tool in self.tools}, "files": self._digests(self.files),
+                "trees": {f"{label} {path}": state for label, listing in self.trees.items()
+                          for path, state in listing().items()}}
+
+    def _tool(self, name: str) -> str:
+        path = shutil.which(name)
+        return f"{path} {self.stamps.digest(path)[:12]}" if path else MISSING
+
+    def _digests(self, paths: Iterable[str]) -> dict[str, str]:
+        digest = self.stamps.digest
+        return {path: digest(path) for path in paths}
+
+    def _after(self, before: Record, discovered: Iterable[str], started: int) -> Record:
+        """The record of a success: inputs as they were before the action, so that an edit made meanwhile is not lost."""
+        known = before["discovered"]
+        found = {path: known[path] if path in known else self._settled(path, started) for path in discovered}
+        return {**before, "discovered": found, "outputs": self._digests(self.outputs)}
+
+    def _settled(self, path: str, started: int) -> str:
+        """The digest of an input learned of only now; one touched since the start may not be what the action read."""
+        digest = self.stamps.digest(path)
+        try:
+            return CHANGING if os.stat(path).st_ctime_ns >= started else digest
+        except OSError:
+            return digest
+
+
+def compare(old: Record, now: Record) -> list[str]:
+    """Return why the state `now` differs from the record `old`, as `part: sentence` lines; empty when it does not."""
+    if not old:
+        return ["never: not built yet"]
+    reasons = []
+    for part, mine in now.items():
+        theirs = old.get(part, {})
+        if mine == theirs:
+            continue
+        for name in [*theirs, *(name for name in mine if name not in theirs)]:
+            before, after = theirs.get(name), mine.get(name)
+            if before != after:
+                reasons.append(f"{part}: {_sentence(part, name, before, after)}")
+    return reasons
+
+
+def _sentence(part: str, name: str, before: str | None, after: str | None) -> str:
+    what = f"{_WORDS[part]} {name}".strip()
+    if part == "settings" and before is not None and after is not None and len(before) + len(after) < 80:
+        return f"{what} {before or '(empty)'} -> {after or '(empty)'}"
+    if before in (None, MISSING):
+        return f"{what} is new"
+    if after in (None, MISSING):
+        return f"{what} is gone"
+    return f"{what} changed"

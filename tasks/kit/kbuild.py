@@ -1,0 +1,226 @@
+"""Kbuild asked, not copied: make runs with a pinned environment, and its own records say what a build was made from.
+
+Kbuild leaves beside every target X a file .X.cmd with the command that made it (`savedcmd_X := ...`, before 6.2 `cmd_X`)
+and, for compiled objects, the sources and headers that the compiler read (scripts/basic/fixdep.c). Busybox, whose build
+system descends from Kbuild, leaves the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tasks.kit import ui
+from tasks.kit.errors import PiggyError
+from tasks.kit.run import CommandError, run
+
+LINK_RULES = Path(__file__).with_name("link.mk")
+_WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|OBJCOPY)\s")
+_TOKEN = re.compile(r"[\w./+@%~,:-]*[\w]")
+_DEAD = "piggyback.running"  # a marker in the object folder: make is at work, or was killed at work
+
+
+def pins(epoch: int) -> dict[str, str]:
+    """Return the variables that make a kernel the same whoever builds it, wherever and whenever.
+
+    epoch: seconds since 1970. Source: Documentation/kbuild/reproducible-builds.rst. LOCALVERSION, set but empty, keeps
+    scripts/setlocalversion from adding a "+" in a git tree.
+    """
+    import time
+    return {"KBUILD_BUILD_TIMESTAMP": time.strftime("%a %b %e %H:%M:%S UTC %Y", time.gmtime(epoch)),
+            "KBUILD_BUILD_USER": "piggyback", "KBUILD_BUILD_HOST": "piggyback", "KBUILD_BUILD_VERSION": "1",
+            "LOCALVERSION": "", "SOURCE_DATE_EPOCH": str(epoch)}
+
+
+def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: int, variables: Mapping[str, str],
+         env: Mapping[str, str], log: Path | None, label: str = "", expected: int = 0) -> int:
+    """Run `make O=obj goals` in a tree and return how many commands it printed.
+
+    variables: make variables for the command line. env: environment variables. label: what the progress bar is called
+    ("" shows none); expected: how many commands are expected (0: not known). Raises CommandError, with the compiler's own
+    errors first, when it fails.
+    """
+    obj.mkdir(parents=True, exist_ok=True)
+    repair(obj)
+    marker = obj / _DEAD
+    marker.touch()
+    argv = ["make", "-C", os.fspath(source), f"O={obj.absolute()}", f"-j{jobs}", "--no-print-directory",
+            *(f"{name}={value}" for name, value in variables.items()), *goals]
+    count = 0
+    if not label:
+        run(argv, env=env, log=log)
+    else:
+        with ui.bar(label, expected, "commands") as progress:
+            def seen(line: str) -> None:
+                nonlocal count
+                if _WORK.match(line):
+                    count += 1
+                    progress.step()
+            try:
+                run(argv, env=env, log=log, on_line=seen)
+            except CommandError as error:
+                raise _first_errors(error) from None
+    marker.unlink()
+    return count
+
+
+def _first_errors(error: CommandError) -> CommandError:
+    """Put the compiler's errors before make's own lines, which with -j stand far from them."""
+    lines = [line for line in error.done.output.splitlines() if re.search(r"(error|undefined reference|No rule)\b", line)
+             and not line.startswith("make")]
+    if lines:
+        error.message += ":\n" + "\n".join("    " + line for line in lines[:8])
+    return error
+
+
+def repair(obj: Path) -> None:
+    """Remove what a killed make may have left half-made, so that the next one makes it again.
+
+    Kbuild writes .X.cmd after X, and removes the compiler's depfile after that. So after a kill a target is doubtful when
+    it is newer than its .cmd file, has none, or when the .cmd file itself is cut off. Make alone would take such a target
+    for good, for its time is new and its saved command is the right one.
+    """
+    marker = obj / _DEAD
+    if not marker.exists():
+        return
+    since = marker.stat().st_mtime_ns
+    for folder, _, names in os.walk(obj):
+        present = set(names)
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.startswith(".") and name.endswith(".cmd"):
+                if os.stat(path).st_mtime_ns >= since and not _whole(path):
+                    _remove(path, os.path.join(folder, name[1:-4]))
+            elif f".{name}.d" in present or f".{name}.cmd" in present:
+                record = os.path.join(folder, f".{name}.cmd")
+                stamp = os.lstat(path).st_mtime_ns
+                if stamp >= since and (not os.path.exists(record) or os.stat(record).st_mtime_ns < stamp
+                                       or f".{name}.d" in present):
+                    _remove(path, record)
+            elif name.endswith(".o") and os.lstat(path).st_mtime_ns >= since:
+                _remove(path)
+    marker.unlink()
+
+
+def _whole(record: str) -> bool:
+    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`."""
+    text = Path(record).read_bytes()
+    return text.endswith(b"\n") and (b"\ndeps_" not in text or text.rstrip().endswith(b"):"))
+
+
+def _remove(*paths: str) -> None:
+    for path in paths:
+        if os.path.lexists(path):
+            os.remove(path)
+
+
+def records(folder: Path) -> Iterator[str]:
+    """Yield the path of every .cmd file below a folder."""
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        for name in names:
+            if name.startswith(".") and name.endswith(".cmd"):
+                yield os.path.join(where, name)
+
+
+def dependencies(record: str) -> set[str]:
+    """Return the files that a .cmd file says its target was made from, as they stand there (relative to O=, or absolute).
+
+    The `$(wildcard include/config/X)` entries, which stand for CONFIG symbols, are left out: the configuration is an
+    input of its own.
+    """
+    with open(record, encoding="utf-8", errors="surrogateescape") as stream:
+        text = stream.read()
+    found: set[str] = set()
+    for match in re.finditer(r"^(?:source|deps)_[^\n]*?:= ?((?:[^\n]*\\\n)*[^\n]*)", text, re.MULTILINE):
+        found.update(match[1].replace("\\\n", " ").split())
+    return {name for name in found if not name.startswith(("$(", "include/config/")) and not name.endswith(")")}
+
+
+def command(record: str) -> str:
+    """Return the saved command of a .cmd file."""
+    with open(record, encoding="utf-8", errors="surrogateescape") as stream:
+        found = re.search(r"^(?:saved)?cmd_[^\n]*? := (.*)$", stream.read(), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
+    """Return the .cmd files of everything that `target` (relative to O=) was made from, found through the saved commands.
+
+    Names in a command, and in its list of dependencies, that have a .cmd file of their own are followed; `stop` holds
+    targets at which another task's work begins.
+    """
+    ends = {os.path.normpath(name) for name in stop}
+    waiting, found = [os.path.normpath(target)], set()
+    while waiting:
+        name = waiting.pop()
+        record = os.path.join(obj, os.path.dirname(name), f".{os.path.basename(name)}.cmd")
+        if record in found or not os.path.exists(record):
+            continue
+        found.add(record)
+        for word in {*_TOKEN.findall(command(record)), *dependencies(record)}:
+            path = os.path.normpath(word)
+            if path not in ends and not path.startswith(("/", "..")):
+                waiting.append(path)
+    return found
+
+
+def outside(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]:
+    """Return the files outside the object folder that the given .cmd files name: sources, headers and, in the saved
+    commands, scripts and tables of the tree; sorted."""
+    found: set[str] = set()
+    top, tree = os.path.abspath(obj), os.path.realpath(source)
+    in_tree = re.compile(re.escape(tree) + r"/[\w./+@%~,-]*\w")
+    for record in record_files:
+        found.update(dependencies(record))
+        if not record.endswith(".o.cmd"):
+            found.update(path for path in in_tree.findall(command(record)))
+    paths = {os.path.normpath(os.path.join(top, name)) for name in found}
+    return sorted(path for path in paths if not path.startswith(top + "/") and os.path.isfile(path))
+
+
+def makefiles(obj: Path, source: Path) -> list[str]:
+    """Return the makefiles and scripts that steer a build of this object folder, which no depfile names.
+
+    These are: the top Makefile and Kbuild, each Makefile or Kbuild of a folder that was built in, the makefiles of the
+    architecture, and the files that lie directly in scripts/ (link-vmlinux.sh and the like are called by one another).
+    """
+    tree = os.path.realpath(source)
+    found: set[str] = set()
+    for where, folders, names in os.walk(obj):
+        folders[:] = [name for name in folders if name not in ("include", "source")]
+        if any(name.endswith(".cmd") for name in names) or where == os.fspath(obj):
+            beside = os.path.normpath(os.path.join(tree, os.path.relpath(where, obj)))
+            found.update(os.path.join(beside, name) for name in ("Makefile", "Kbuild"))
+    for folder in ("scripts", "arch/*"):
+        for base in sorted(Path(tree).glob(folder)):
+            if folder == "scripts" or (Path(obj) / base.relative_to(tree)).is_dir():
+                found.update(os.path.join(base, name) for name in _listdir(base) if folder == "scripts"
+                             or name.startswith(("Makefile", "Kbuild")))
+    return sorted(path for path in found if os.path.isfile(path))
+
+
+def _listdir(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def kconfig_files(obj: Path, source: Path) -> list[str]:
+    """Return the Kconfig files that the configuration was made from, as `make syncconfig` recorded them.
+
+    Source: scripts/kconfig/confdata.c, conf_write_autoconf_cmd().
+    """
+    record = obj / "include" / "config" / "auto.conf.cmd"
+    try:
+        text = record.read_text()
+    except FileNotFoundError as error:
+        raise PiggyError(f"{record} is missing after make syncconfig", "is this a kernel tree?") from error
+    tree = os.path.realpath(source)
+    words = re.search(r"deps_config :=((?:[^\n]*\\\n)*[^\n]*)", text)
+    names = words[1].replace("\\\n", " ").split() if words else []
+    paths = {os.path.normpath(os.path.join(tree, name.replace("$(srctree)", tree))) for name in names}
+    return sorted(path for path in paths if os.path.isfile(path))

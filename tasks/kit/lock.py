@@ -1,0 +1,62 @@
+"""Locks between two runs of doit: the second waits and says for whom.
+
+The lock is a flock on an open file that children inherit: when doit itself is killed, it stays locked until the last
+compiler that it started is gone, so nobody else writes into the same folder meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks.kit.errors import PiggyError
+
+
+class Lock:
+    """A lock on a file; `what` is named to whoever has to wait."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self.path, self.what = path, what
+        self._fd = -1
+
+    def acquire(self) -> None:
+        """Take the lock; if another process has it, say so on stderr and wait."""
+        if self._fd >= 0:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise PiggyError(f"{self.path} can't be opened: {error.strerror}",
+                             "is the folder writable, and the disk not full?") from error
+        os.set_inheritable(fd, True)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(fd, 64, 0).decode(errors="replace").strip() or "unknown"
+            print(f"  WAIT    {self.what} is in use by another run (pid {owner}); Ctrl-C gives up", file=sys.stderr,
+                  flush=True)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock up (so that an interactive guest or editor does not keep others from building)."""
+        if self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            os.close(self._fd)
+            self._fd = -1
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock for the body of a `with`."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()

@@ -1,0 +1,131 @@
+"""The project as it is loaded: settings, machine, pins and places, read once and frozen; no process, no network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tasks.kit import machine, pins, settings
+from tasks.kit.errors import PiggyError, nearest
+from tasks.kit.lock import Lock
+from tasks.kit.machine import Link, Machine
+from tasks.kit.pins import Source
+from tasks.kit.settings import Settings
+from tasks.kit.stamps import Stamps
+
+EPOCH = 1767225600  # 2026-01-01 00:00:00 UTC: the time that every image carries, so that it is the same whenever built
+
+
+@dataclass(frozen=True)
+class Project:
+    """All that task creators need. Paths are relative to `top`, which is doit's working folder, where they can be."""
+
+    top: Path
+    settings: Settings
+    origins: Mapping[str, str]
+    machine: Machine
+    chain: Mapping[str, Link]
+    sources: Mapping[str, Source]
+    stamps: Stamps
+    lock: Lock
+
+    @cached_property
+    def build(self) -> Path:
+        """Everything that is built, for all machines."""
+        return Path(self.settings.build)
+
+    @cached_property
+    def here(self) -> Path:
+        """What is built for this machine."""
+        return self.build / self.settings.machine
+
+    @cached_property
+    def images(self) -> Path:
+        """The outputs: every link of the chain and the root filesystem images, each under its task's name."""
+        return self.here / "images"
+
+    @cached_property
+    def logs(self) -> Path:
+        return self.here / "logs"
+
+    @cached_property
+    def dl(self) -> Path:
+        return Path(self.settings.dl)
+
+    @cached_property
+    def jobs(self) -> int:
+        """How many commands `make` may run at once."""
+        return self.settings.jobs or len(os.sched_getaffinity(0))
+
+    @cached_property
+    def kernel_pin(self) -> Source:
+        """The pinned kernel that `kernel=` selects."""
+        return self.source(f"linux-{self.settings.kernel}")
+
+    @cached_property
+    def kernel_src(self) -> Path:
+        """The kernel tree: the user's own, or the unpacked one."""
+        return self._tree(self.settings.kernel_src, self.kernel_pin.name, "kernel_src")
+
+    @cached_property
+    def kernel_obj(self) -> Path:
+        """Kbuild's O= folder, one for each tree, so that two trees never share objects."""
+        own = self.settings.kernel_src
+        return self.here / "kernel" / (f"{self.kernel_src.name}-{_short(self.kernel_src)}" if own else self.settings.kernel)
+
+    @cached_property
+    def busybox_src(self) -> Path:
+        return self._tree(self.settings.busybox_src, "busybox", "busybox_src")
+
+    @cached_property
+    def overlays(self) -> tuple[Path, ...]:
+        """The overlay folders in order: those of the machine, then those of the setting."""
+        extra = [name.strip() for name in self.settings.overlays.split(",") if name.strip()]
+        folders = [Path("overlays") / name for name in self.machine.rootfs.overlays]
+        for name in extra:
+            folder = Path("overlays") / name
+            if not (self.top / folder).is_dir():
+                folder = Path(name).expanduser()
+            if not (self.top / folder).is_dir():
+                known = [path.name for path in (self.top / "overlays").iterdir()]
+                raise PiggyError(f"{self.origins['overlays']}: there is no overlay '{name}'.{nearest(name, known)}",
+                                 "an overlay is a folder of overlays/, or any folder by its path")
+            folders.append(folder)
+        return tuple(folders)
+
+    def source(self, name: str) -> Source:
+        """Return a pin of configs/sources.toml by name."""
+        if name not in self.sources:
+            known = [pin.removeprefix("linux-") for pin in self.sources if pin.startswith("linux-")]
+            raise PiggyError(f"{self.origins['kernel']}: configs/sources.toml has no kernel '{name}'."
+                             + nearest(name.removeprefix("linux-"), known), "kernels: " + ", ".join(known))
+        return self.sources[name]
+
+    def _tree(self, own: str, pinned: str, setting: str) -> Path:
+        if not own:
+            return self.build / "src" / pinned
+        tree = Path(own).expanduser()
+        if not (self.top / tree / "Makefile").exists():
+            raise PiggyError(f"{self.origins[setting]}: {setting}={own} has no Makefile",
+                             "it names the top folder of a source tree")
+        return Path(os.path.abspath(self.top / tree))
+
+
+def _short(path: Path) -> str:
+    import hashlib
+    return hashlib.sha256(os.fspath(path).encode()).hexdigest()[:6]
+
+
+def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str]) -> Project:
+    """Read everything under configs/ and all settings. Raises PiggyError for whatever is wrong in them."""
+    resolved = settings.resolve(top, environ, command_line)
+    name = resolved.values.machine
+    model, chain = machine.load(top, name)
+    here = Path(resolved.values.build) / name
+    project = Project(top, resolved.values, resolved.origins, model, chain, pins.load(top / "configs" / "sources.toml"),
+                      Stamps(here / "stamps"), Lock(here / "lock", os.fspath(here)))
+    _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays  # checked now, not in mid-build
+    return project

@@ -1,0 +1,98 @@
+"""The reporter that doit runs with: prints Kbuild-like lines, commits each result, holds the lock of the machine's folder."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from doit.globals import Globals
+from doit.reporter import ConsoleReporter
+
+from tasks.kit import journal, ui
+from tasks.kit.errors import PiggyError
+from tasks.kit.inputs import Inputs
+from tasks.kit.lock import Lock
+from tasks.kit.stamps import Stamps
+
+STATUS_OF_SIGNAL = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+
+
+def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter]:
+    """Return the reporter class for the machine whose build folder is `here` (doit wants a class, not an object)."""
+
+    class Reporter(ConsoleReporter):
+        desc = "Kbuild-like lines, each result committed at once"
+
+        def initialize(self, tasks: Any, selected_tasks: Any) -> None:
+            self.started = time.monotonic()
+            self.done = self.fresh = 0
+            self.begun: dict[str, float] = {}
+            for number in STATUS_OF_SIGNAL:
+                signal.signal(number, _leave)
+            try:
+                lock.acquire()
+            except PiggyError as error:
+                _fail(error)
+
+        def execute_task(self, task: Any) -> None:
+            self.begun[task.name] = time.monotonic()
+            if task.actions:
+                Globals.dep_manager.remove_success(task)
+                self._commit()
+
+        def add_success(self, task: Any) -> None:
+            self._commit()
+            if task.actions:
+                self.done += 1
+                self._history(task, "ok")
+
+        def add_failure(self, task: Any, fail: Any) -> None:
+            self._commit()
+            self._history(task, "failed")
+            if not fail.report:
+                return
+            self.failures.append({"task": task, "exception": fail})
+            print(f"\n{task.name} failed: {fail.get_msg().strip()}", file=sys.stderr, flush=True)
+
+        def skip_uptodate(self, task: Any) -> None:
+            if task.actions:
+                self.fresh += 1
+
+        def complete_run(self) -> None:
+            stamps.save()
+            lock.release()
+            seconds = time.monotonic() - self.started
+            if self.runtime_errors:
+                print("\n".join(self.runtime_errors), file=sys.stderr)
+            elif not self.failures and not self.done and self.fresh:
+                ui.line("FRESH", f"nothing to do: {self.fresh} task{'s' * (self.fresh != 1)} up to date"
+                                 f" ({ui.took(seconds)})")
+
+        def _commit(self) -> None:
+            try:
+                journal.commit(Globals.dep_manager.backend)
+            except Exception as error:
+                _fail(PiggyError(f"the journal can't be written: {error}",
+                                 f"is the disk full, or {here} not writable? Free some space and run doit again"))
+
+        def _history(self, task: Any, result: str) -> None:
+            reasons = next((test[0].reasons for test in task.uptodate if isinstance(test[0], Inputs)), [])
+            journal.append_history(here / "logs" / "history.jsonl", task.name, result,
+                                   time.monotonic() - self.begun.pop(task.name, time.monotonic()), reasons)
+
+    return Reporter
+
+
+def _leave(number: int, frame: Any) -> NoReturn:
+    """On a signal unwind as usual (children are stopped on the way), and leave with 128 + its number as shells do."""
+    signal.signal(number, signal.SIG_IGN)
+    print(f"\n{STATUS_OF_SIGNAL[signal.Signals(number)]}; what was finished is kept", file=sys.stderr, flush=True)
+    raise SystemExit(128 + number)
+
+
+def _fail(error: PiggyError) -> NoReturn:
+    print(f"ERROR: {error}", file=sys.stderr, flush=True)
+    raise SystemExit(3)

@@ -1,0 +1,75 @@
+"""What a run says on the console: one line for each thing made, as Kbuild does, and a bar for what takes long."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What `bar` yields."""
+
+    def step(self, count: int = 1) -> None:
+        """Count `count` more of the things that are being made."""
+
+
+def line(word: str, text: str) -> None:
+    """Print `  word    text` in two columns, as Kbuild does."""
+    print(f"  {word:<18} {text}".rstrip(), flush=True)
+
+
+def made(task: str, target: str, seconds: float) -> None:
+    """Print that a task is done: its name, what it made and how long that took."""
+    line(task, f"{target}  ({took(seconds)})".strip())
+
+
+def took(seconds: float) -> str:
+    """Format a duration: 0.12 s, 4.1 s, 2 min 31 s."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+
+
+def size(count: int) -> str:
+    """Format a number of bytes with the separators that make it readable: 1,208,832 B."""
+    return f"{count:,} B"
+
+
+class _Bar:
+    """A tqdm bar on a terminal; elsewhere a line every half minute, so that a log shows life."""
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self.label, self.total, self.unit, self.count = label, total, unit, 0
+        self.spoke = time.monotonic()
+        self.bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+            self.bar = tqdm(total=total or None, unit=f" {unit}", desc=f"  {label}", leave=False, dynamic_ncols=True)
+
+    def step(self, count: int = 1) -> None:
+        self.count += count
+        if self.bar is not None:
+            if self.bar.total and self.count > self.bar.total:
+                self.bar.total = self.count
+            self.bar.update(count)
+        elif time.monotonic() - self.spoke > 30:
+            self.spoke = time.monotonic()
+            line("...", f"{self.label}: {self.count} of about {max(self.total, self.count)} {self.unit}" if self.total
+                 else f"{self.label}: {self.count} {self.unit}")
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+@contextlib.contextmanager
+def bar(label: str, total: int, unit: str) -> Iterator[Progress]:
+    """Show progress for the body of a `with`: `total` things expected (0: unknown), called `unit`."""
+    shown = _Bar(label, total, unit)
+    try:
+        yield shown
+    finally:
+        shown.close()
