@@ -1,0 +1,199 @@
+"""Configuration fragments: what the user asks of Kconfig, with the place where each request stands.
+
+A fragment is written in the language of a .config file (Documentation/kbuild/kconfig.rst, scripts/kconfig/confdata.c):
+
+    # any comment
+    CONFIG_NET=y
+    # CONFIG_MODULES is not set
+    CONFIG_CMDLINE="console=ttyS0"      # a comment at the end of a line
+    CONFIG_NE2K_PCI=y                   # optional: not every kernel has it
+
+Kconfig itself passes over a line that it can't read with a warning at most; here such a line is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.kit.errors import PiggyError
+
+PREFIX = "CONFIG_"
+_NAME = PREFIX + r"([A-Za-z0-9_]+)"
+_COMMENT = r"(?:\s+#\s*(?P<comment>.*))?"
+_SET = re.compile(rf'{_NAME}=(y|m|n|-?\d+|0[xX][0-9A-Fa-f]+|"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"){_COMMENT}')
+_UNSET = re.compile(rf"# {_NAME} is not set{_COMMENT}")
+_ALMOST_UNSET = re.compile(r"\s*#*\s*CONFIG_(\w+)\s+is\s+(?:not\s+|un)set\b", re.IGNORECASE)
+_ALMOST_SET = re.compile(r"\s*(?:export\s+)?(\w+)\s*[:+?]?=\s*(.*)")
+_TRISTATES = {"y": ("y", "yes", "true", "on"), "m": ("m", "mod", "module"), "n": ("n", "no", "false", "off")}
+_HINT = "a line is CONFIG_NAME=value (y, m, n, a number or a \"string\"), '# CONFIG_NAME is not set', or a comment"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One symbol as somebody asked for it.
+
+    symbol:   its name without CONFIG_.
+    value:    as in a .config file: y, m, n ("is not set"), a number, or a string with its quotes and escapes.
+    optional: when it does not take, that is reported and nothing more.
+    """
+
+    symbol: str
+    value: str
+    optional: bool
+    origin_path: Path
+    line: int
+
+    @property
+    def where(self) -> str:
+        """The place as FILE:LINE."""
+        return f"{self.origin_path}:{self.line}"
+
+    @property
+    def text(self) -> str:
+        """The request as a person would write it: CONFIG_NAME=value, `n` too."""
+        return f"{PREFIX}{self.symbol}={self.value}"
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The requests of several fragments, in the order of the lines that won, and which line overrode which."""
+
+    requests: Mapping[str, Request]
+    notes: tuple[str, ...]
+
+
+def config_line(symbol: str, value: str) -> str:
+    """Return the line of a .config file that gives `symbol` this value."""
+    return f"# {PREFIX}{symbol} is not set" if value == "n" else f"{PREFIX}{symbol}={value}"
+
+
+def same(asked: str, got: str) -> bool:
+    """Tell whether two values mean the same to Kconfig.
+
+    `got` may be "" for a symbol that is absent from a .config, which equals n and the empty string. Strings are compared
+    without their escapes. Numbers: Kconfig writes a hex value with 0x, and reads one with or without (symbol.c,
+    sym_string_valid; confdata.c), so that `got` tells which of the two it is.
+    """
+    if asked == got:
+        return True
+    if not got or not asked:
+        return (got or asked) in ("n", '""')
+    if asked.startswith('"') or got.startswith('"'):
+        return asked.startswith('"') and got.startswith('"') and _unescaped(asked) == _unescaped(got)
+    try:
+        if got[:2] in ("0x", "0X") or asked[:2] in ("0x", "0X"):
+            return got[:2] in ("0x", "0X") and int(asked, 16) == int(got, 16)
+        return int(asked) == int(got)
+    except ValueError:
+        return False
+
+
+def parse(path: Path) -> list[Request]:
+    """Read one fragment; raise PiggyError with file and line for anything that Kconfig would not take as written."""
+    requests: dict[str, Request] = {}
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        request = _request(path, number, line.removesuffix("\r"))
+        if not request:
+            continue
+        earlier = requests.get(request.symbol)
+        if earlier and not same(earlier.value, request.value):
+            raise PiggyError(f"{request.where}: {request.text} contradicts line {earlier.line}, {earlier.text}",
+                             "keep one of the two; a later fragment may override an earlier one")
+        if not earlier or earlier.optional:
+            requests[request.symbol] = request
+    return list(requests.values())
+
+
+def merge(paths: Iterable[Path]) -> Merged:
+    """Read the fragments in order. A later one overrides an earlier one, which is noted; asked for twice alike, a symbol
+    is optional only if it is so in both."""
+    requests: dict[str, Request] = {}
+    notes = []
+    for path in paths:
+        for request in parse(path):
+            earlier = requests.get(request.symbol)
+            if earlier and same(earlier.value, request.value):
+                if earlier.optional and not request.optional:
+                    requests[request.symbol] = request
+                continue
+            if earlier:
+                notes.append(f"{request.where} overrides {earlier.where}: {request.text} instead of {earlier.text}")
+                del requests[request.symbol]  # of two members of a choice the later wins, so the order matters
+            requests[request.symbol] = request
+    return Merged(requests, tuple(notes))
+
+
+def miniconfig(merged: Merged) -> str:
+    """Return the text for KCONFIG_ALLCONFIG: each request below a comment that says where it came from."""
+    return "".join(f"# from {_printable(request.where)}\n{config_line(request.symbol, request.value)}\n"
+                   for request in merged.requests.values())
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PiggyError(f"the configuration fragment {path} can't be read: {error.strerror}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PiggyError(f"{path}:{data.count(10, 0, error.start) + 1}: not UTF-8 text",
+                         "save the fragment as UTF-8") from error
+
+
+def _request(path: Path, number: int, line: str) -> Request | None:
+    if match := _SET.fullmatch(line.rstrip()):
+        symbol, value = match[1], match[2]
+    elif match := _UNSET.fullmatch(line.rstrip()):
+        symbol, value = match[1], "n"
+    elif not line.strip() or (line.lstrip().startswith("#") and not _ALMOST_UNSET.match(line)):
+        return None
+    else:
+        raise PiggyError(f"{path}:{number}: not a configuration line: {_printable(line)}", _meant(line))
+    optional = re.match(r"optional\b", match["comment"] or "") is not None
+    return Request(symbol, value, optional, path, number)
+
+
+def _meant(line: str) -> str:
+    """Return a hint for a line that is none: what was probably meant, if that can be told."""
+    if unset := _ALMOST_UNSET.match(line):
+        return f"did you mean '{config_line(unset[1].upper() if unset[1].islower() else unset[1], 'n')}'? {_HINT}"
+    match = _ALMOST_SET.fullmatch(line.strip())
+    if not match:
+        return _HINT
+    name, value = match[1], match[2]
+    name = name.upper() if name.islower() else name
+    head, _, rest = name.partition("_")
+    if rest and difflib.SequenceMatcher(None, head.upper(), PREFIX[:-1]).ratio() > 0.7:
+        name = rest
+    guess = f"{PREFIX}{name}={_meant_value(value)}"
+    return f"did you mean '{guess}'? {_HINT}" if _SET.fullmatch(guess) else _HINT
+
+
+def _meant_value(value: str) -> str:
+    if value[:1] == "'" == value[-1:]:
+        value = f'"{value[1:-1]}"'
+    if value.startswith('"'):
+        closed = re.match(r'"(?:[^"\\]|\\.)*"', value)
+        return closed[0] if closed else value.rstrip("\\") + '"'
+    word = re.split(r"[\s#]", value, maxsplit=1)[0]
+    for tristate, spellings in _TRISTATES.items():
+        if word.lower() in spellings:
+            return tristate
+    if re.fullmatch(r"-?\d+|0[xX][0-9A-Fa-f]+", word):
+        return word
+    if re.fullmatch(r"(?=.*\d)[0-9A-Fa-f]+", word):
+        return f"0x{word}"
+    return f'"{value}"' if value else "n"
+
+
+def _unescaped(quoted: str) -> str:
+    return re.sub(r"\\(.)", r"\1", quoted[1:-1])
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,0 +1,76 @@
+"""The Kconfig contract: what was asked for in the fragments is what the resulting .config holds.
+
+Kconfig drops a request whose dependencies are not met without a word. Here the result is compared with the requests, line
+by line; `kexplain` says why one did not take.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.kit.errors import PiggyError
+from tasks.kit.fragments import PREFIX, Merged, Request, same
+
+_SET = re.compile(rf"{PREFIX}([A-Za-z0-9_]+)=(.*)")
+_UNSET = re.compile(rf"# {PREFIX}([A-Za-z0-9_]+) is not set")
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A request that did not take, and the value that the symbol has instead ("" when it has none at all)."""
+
+    request: Request
+    got: str
+
+    @property
+    def text(self) -> str:
+        """One line: where, what was asked for, what came."""
+        return f"{self.request.where}: {self.request.text} did not take: got {self.got or 'nothing'}"
+
+
+def read_config(path: Path) -> dict[str, str]:
+    """Read a .config file: symbol (without CONFIG_) to value as it stands there, "n" for "is not set", in file order.
+
+    Raises PiggyError when the file is missing or holds a line that Kconfig does not write (a file cut short).
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise PiggyError(f"the configuration {path} can't be read: {error.strerror}") from error
+    config = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if match := _SET.fullmatch(line.rstrip()):
+            config[match[1]] = match[2]
+        elif match := _UNSET.fullmatch(line.rstrip()):
+            config[match[1]] = "n"
+        elif line.strip() and not line.startswith("#"):
+            raise PiggyError(f"{path}:{number}: not a line of a Kconfig result: {line!r}",
+                             "remove the file: it is made again from the fragments")
+    return config
+
+
+def unmet(merged: Merged, config: Mapping[str, str]) -> list[Unmet]:
+    """Return the requests that `config` (see `read_config`) does not fulfil, in the order of the fragments.
+
+    "is not set" and absence both are n; an answer of y to m is no fulfilment, nor m to y. Optional ones are included.
+    """
+    missed = []
+    for request in merged.requests.values():
+        got = config.get(request.symbol, "")
+        if not same(request.value, got):
+            missed.append(Unmet(request, got or ("n" if request.value in ("y", "m") else "")))
+    return missed
+
+
+def differences(wanted: Mapping[str, str], got: Mapping[str, str]) -> list[str]:
+    """Return the symbols whose values differ between two configurations: in the order of `wanted`, then that of `got`."""
+    return [symbol for symbol in dict.fromkeys([*wanted, *got])
+            if not same(wanted.get(symbol, ""), got.get(symbol, ""))]
+
+
+def plain(missed: Iterable[Unmet]) -> str:
+    """Return the unmet requests one a line, without explanation."""
+    return "\n".join(one.text for one in missed)

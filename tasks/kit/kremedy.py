@@ -1,0 +1,108 @@
+"""The smallest addition to the fragments that makes a request take: found in the Kconfig model, and tried there.
+
+What `kways` finds is only a candidate: every one is put into the model, and counts if the request then takes and no
+other request that had taken is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.kit import kmodel, kways
+from tasks.kit.fragments import Request, config_line, same
+from tasks.kit.kways import NOTHING, OutOfTime, Way
+
+ROUNDS = 3  # a line may bring new conditions with it (EXPERT=y makes prompts visible, which then are n)
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Lines that make a request take.
+
+    lines:      in .config form.
+    overrides:  requests of the user's own that they contradict (then it is no proposal, but the reason why there is none).
+    turned_off: symbols that nobody asked for, were on by default, and would be off with these lines.
+    """
+
+    lines: tuple[str, ...]
+    overrides: tuple[Request, ...]
+    turned_off: tuple[str, ...]
+
+
+def find(kconf: Any, requests: Mapping[str, Request], targets: Sequence[Request], *, base: str,
+         deadline: float) -> list[Remedy]:
+    """Return the best additions under which all `targets` take, at most two with equally many lines; [] if none is found.
+
+    requests: all that the user asks for (the targets too); base: see kmodel.assume; deadline: of time.monotonic().
+    When only something that contradicts another request would do, that is returned, with `overrides` set.
+    Raises OutOfTime.
+    """
+    asked = {name: request.value for name, request in requests.items()}
+    kmodel.assume(kconf, asked, base)
+    before = kmodel.values(kconf)
+    kept = [one for one in requests.values() if same(one.value, before.get(one.symbol, ""))]
+    for bound in (True, False):
+        wanted = [*targets, *kept] if bound else targets
+
+        def lacking(way: Way, wanted: Sequence[Request] = wanted) -> list[Request]:
+            """Put the model into the state that the way leads to, and return what has not taken there."""
+            if time.monotonic() > deadline:
+                raise OutOfTime
+            kmodel.assume(kconf, {**asked, **dict(way)}, base)
+            return [one for one in wanted if not same(one.value, _now(kconf, one.symbol))]
+
+        remedies = []
+        for way in kways.best(_reduced(way, lacking) for way in _candidates(kconf, asked, lacking, bound, deadline)):
+            lacking(way)
+            remedies.append(_remedy(way, requests, kept, before, kmodel.values(kconf), kconf))
+        remedies.sort(key=lambda remedy: (len(remedy.lines), len(remedy.turned_off)))
+        if remedies:
+            return [one for one in remedies if len(one.lines) == len(remedies[0].lines)][:2]
+    return []
+
+
+def _candidates(kconf: Any, asked: Mapping[str, str], lacking: Callable[[Way], list[Request]], bound: bool,
+                deadline: float) -> list[Way]:
+    """Return ways after which nothing is lacking; those that leave something are searched on from where they lead."""
+    pending = [NOTHING]
+    for _ in range(ROUNDS):
+        reached = []
+        for start in pending:
+            goals = lacking(start)
+            search = kways.Search(kconf, {**asked, **dict(start)} if bound else asked, bound, deadline)
+            ways = [start]
+            for target in goals:
+                ways = kways.both(search, ways, kways.goal(search, target))
+            reached += ways
+        reached = kways.best(reached)
+        if found := [way for way in reached if not lacking(way)]:
+            return found
+        pending = [way for way in reached if way not in pending]
+    return []
+
+
+def _reduced(way: Way, lacking: Callable[[Way], list[Request]]) -> Way:
+    """Leave out every line that the rest does without."""
+    for line in sorted(way, reverse=True):
+        if not lacking(way - {line}):
+            way -= {line}
+    return way
+
+
+def _remedy(way: Way, requests: Mapping[str, Request], kept: Sequence[Request], before: Mapping[str, str],
+            after: Mapping[str, str], kconf: Any) -> Remedy:
+    names = [name for name, _ in way]
+    lost = [one for one in kept if not same(one.value, after.get(one.symbol, ""))]
+    off = [name for name, old in before.items() if old in ("y", "m") and after[name] == "n" and name not in names
+           and name not in requests and kmodel.has_prompt(kconf.syms[name]) and not kconf.syms[name].choice]
+    return Remedy(tuple(config_line(*line) for line in sorted(way)),
+                  tuple(dict.fromkeys([*(requests[name] for name in sorted(names) if name in requests), *lost])),
+                  tuple(sorted(off)))
+
+
+def _now(kconf: Any, symbol: str) -> str:
+    sym = kconf.syms.get(symbol)
+    return kmodel.value(sym) if sym and sym.nodes else ""
