@@ -29,6 +29,7 @@ ROUND = 4  # blocks: whole pages, so that a guest needs no partial page at the e
 SPARE_INODES, BYTES_PER_SPARE_INODE = 64, 8192
 EPOCH_MAX = 0x7fffffff  # a 128-byte inode counts seconds in 32 signed bits
 LINK_MAX = BLOCK - 1  # an ext2 link's target fits in a block
+NUMBER_MAX = 65535  # do_mknod in debugfs.c, for major and minor
 SCRIPT_LINE_MAX = 4096  # debugfs reads lines into a buffer of BUFSIZ
 MODE = {"file": 0o100000, "dir": 0o040000, "char": 0o020000, "block": 0o060000, "fifo": 0o010000}
 CONFIG = "[defaults]\n[fs_types]\n" + "".join(
@@ -73,7 +74,9 @@ def build(entries: Sequence[Entry], image: Path, *, size: int | None = None, fre
         stage = draft.parent / "stage"
         stage.mkdir()
         disk = _Disk(stage, ("-L", label, "-U", uuid, "-E", f"hash_seed={uuid}", "-N", str(inodes)), epoch, log)
-        fitted = _fit(disk, need + (-(-free // BLOCK) if size is None else 0))
+        wanted = need + (-(-free // BLOCK) if size is None else 0)
+        # in one group: boot block, superblock, descriptors, two bitmaps, inode table, root; mke2fs refuses fewer than 50
+        fitted = _fit(disk, wanted, 6 + -(-inodes // 8) + max(50, wanted))
         if size is not None and (fitted * BLOCK > size or _format(disk, size // BLOCK) < need):
             raise PiggyError(f"{image.name} needs {fitted * BLOCK} bytes, and its size is set to {size}",
                              "raise the size, or leave it out to have it fitted")
@@ -104,16 +107,15 @@ class _Disk:
         return {"E2FSPROGS_FAKE_TIME": now, "SOURCE_DATE_EPOCH": now, "MKE2FS_CONFIG": "mke2fs.conf"}
 
 
-def _fit(disk: _Disk, wanted: int) -> int:
-    """Make the smallest empty file system with `wanted` free blocks, or nearly so, and return its size in blocks."""
-    blocks = wanted + 64
+def _fit(disk: _Disk, wanted: int, blocks: int) -> int:
+    """Make the smallest empty file system of at least `blocks` with `wanted` free ones, or nearly so; return its blocks."""
     while True:
         blocks = -(-blocks // ROUND) * ROUND
         lacking = wanted - _format(disk, blocks)
         if lacking <= 0:
             return blocks
-        # mke2fs leaves a last group away that is too small for its own tables: go well into it then
-        blocks += lacking if _superblock(disk).blocks == blocks else lacking + 64
+        # a last group that is too small for its own tables and 50 blocks is left out: reach into it by small steps
+        blocks += lacking if _superblock(disk).blocks == blocks else 16
 
 
 def _format(disk: _Disk, blocks: int) -> int:
@@ -155,6 +157,9 @@ def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
         elif entry.kind == "link":
             script.append(f"symlink {word} {_quoted(entry.target, entry)}")
         else:
+            if max(entry.major, entry.minor) > NUMBER_MAX:
+                raise PiggyError(f"{entry.path}: debugfs makes devices with numbers of up to {NUMBER_MAX}",
+                                 "leave it to devtmpfs")
             script.append(f"mknod {word} " + ("p" if entry.kind == "fifo" else
                                               f"{entry.kind[0]} {entry.major} {entry.minor}"))
         if entry.kind != "link":  # a link has mode 0777, whatever is asked

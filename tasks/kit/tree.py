@@ -76,7 +76,7 @@ def busybox_layer(binary: Path, links: Path) -> Layer:
         path = line.strip()
         if not path or path == home:
             continue
-        if not path.startswith("/") or path == "/" or os.path.normpath(path) != path:
+        if not path.startswith("/") or path == "/" or os.path.normpath(path) != path or path.startswith("//"):
             raise PiggyError(f"{links}:{number}: {path!r} is no plain absolute path", "one link a line, such as /bin/ls")
         found.append(Entry(path, "link", LINK_MODE, target=os.path.relpath(home, os.path.dirname(path))))
     return Layer("busybox", tuple(found))
