@@ -1,0 +1,162 @@
+"""Getting a source into dl/, verified: what lies there already, a mirror, upstream, then the distribution's package.
+
+    dl/FILE or what dl/NAME.json records -> MIRROR/FILE, MIRROR/NAME/FILE -> upstream's URLs -> apt
+
+dl/NAME.json records the outcome (see `records`), so that a verified file is neither fetched nor hashed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from tasks.kit import apt, disk, download, records, ui
+from tasks.kit.download import Unavailable
+from tasks.kit.errors import PiggyError
+from tasks.kit.lock import Lock
+from tasks.kit.pins import Package, Source
+from tasks.kit.records import Obtained
+
+
+def obtain(source: Source, *, dl: Path, apt_state: Path, mirror: str = "", offline: bool = False,
+           log: Path | None = None, progress: bool | None = None) -> Obtained:
+    """Return the verified archive of `source`, getting it into the folder `dl` first where it is not there.
+
+    apt_state: folder for apt's lists and caches; mirror: URL or folder asked before upstream ("": none).
+    offline: look in `dl` only. log: file for apt's output. progress: show bars (None: when standard error is a terminal).
+    Upstream's file must have the pin's sha256; a package must pass apt's signature chain, and its tarball the pin's
+    sha256 as well where the pin says that they are identical. A bad file is moved aside to FILE.bad.
+    Raises one PiggyError with the reason of every origin when none can give it, and when `dl` can't be written.
+    """
+    with disk.explained(dl):
+        found = records.trusted(source, dl)
+        if found:
+            return found
+        if dl.is_dir() and not os.access(dl, os.W_OK):
+            return _from_read_only(source, dl)
+        if offline and not dl.is_dir():
+            raise _missing(source, dl)
+        dl.mkdir(parents=True, exist_ok=True)
+        with Lock(dl / f".{source.name}.lock", os.fspath(dl / source.filename)).held():
+            found = records.trusted(source, dl) or records.checked(source, dl)
+            if found:
+                return found
+            if offline:
+                raise _missing(source, dl)
+            bar = sys.stderr.isatty() if progress is None else progress
+            return _first_that_has_it(source, dl, _origins(source, dl, mirror, apt_state, log, bar))
+
+
+def _first_that_has_it(source: Source, dl: Path, origins: Iterable[tuple[str, Callable[[], Obtained]]]) -> Obtained:
+    """Try one origin after the other; raise a PiggyError with the reasons of all when none can give the file."""
+    reasons = []
+    for origin, get in origins:
+        ui.line("fetch", f"{source.filename} from {origin}")
+        try:
+            return get()
+        except Unavailable as why:
+            ui.line("", f"no: {why}")
+            reasons.append(f"{origin}: {why}")
+    raise PiggyError(f"could not get {source.filename}", "\n    ".join([
+        "each origin failed:", *(f"- {reason}" for reason in reasons),
+        "check the network, or set 'mirror=' to an address or folder that has the file, or put it there by hand:",
+        f"{(dl / source.filename).absolute()} (sha256 {source.sha256})"]))
+
+
+def _origins(source: Source, dl: Path, mirror: str, apt_state: Path, log: Path | None, bar: bool
+             ) -> Iterator[tuple[str, Callable[[], Obtained]]]:
+    """Yield each place to try, in order: its name, and the function that gets the file from there."""
+    urls = [f"{mirror.rstrip('/')}/{path}" for path in (source.filename, f"{source.name}/{source.filename}")
+            ] if mirror else []
+    for url in [*urls, *source.urls]:
+        yield url, lambda url=url: _from_url(source, dl, url, bar)  # type: ignore[misc]
+    package = source.package
+    if package:
+        yield f"package {package.name} (apt)", lambda: _from_package(source, package, dl, apt_state, log, bar)
+
+
+def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
+    """Get upstream's file from an address, or from a folder (a path or file: URL), verify it, and record it."""
+    path = dl / source.filename
+    part = path.with_name(path.name + ".part")
+    scheme = urlsplit(url).scheme.lower()
+    if scheme in ("http", "https"):
+        download.download(quote(url, safe=":/?&=%~+@#[]!$'()*,;"), part, source.sha256, bar=bar)
+    elif scheme in ("", "file"):
+        _copy(Path(unquote(urlsplit(url).path) if scheme else url).expanduser(), part)
+        found = disk.sha256_of(part)
+        if found != source.sha256:
+            download.discard(part)
+            raise Unavailable(f"wrong content: its sha256 is {found}, and should be {source.sha256}")
+    else:
+        raise Unavailable(f"'{scheme}' is not supported: a mirror is an http or https address, or a folder")
+    os.replace(part, path)
+    return records.write(source, dl, source.filename, source.sha256, url)
+
+
+def _from_package(source: Source, package: Package, dl: Path, state: Path, log: Path | None, bar: bool) -> Obtained:
+    """Get the tarball out of the distribution's package, and record it with the package's version."""
+    with contextlib.ExitStack() as stack:
+        try:
+            got = stack.enter_context(apt.fetched(package, state, log=log, bar=bar))
+        except PiggyError as error:  # our folder for apt is at fault; the other origins' reasons count as well
+            raise Unavailable(error.message) from error
+        if package.identical:
+            name = source.filename
+        elif package.kind == "source":
+            name = got.path.name
+        else:
+            name = f"{package.name}_{got.version.partition(':')[2] or got.version}{_endings(package.member)}"
+        part = dl / f"{name}.part"
+        if package.kind == "binary":
+            apt.tarball_in(got.path, package.member, part)
+        else:
+            _copy(got.path, part)
+        found = disk.sha256_of(part)
+        if package.identical and found != source.sha256:
+            download.discard(part)
+            raise Unavailable(f"version {got.version} holds another file: {got.path.name} has sha256 {found}, "
+                              f"and should have {source.sha256}")
+        os.replace(part, dl / name)
+    return records.write(source, dl, name, found, f"package {package.name} {got.version} (apt)", package.name, got.version)
+
+
+def _endings(path: str) -> str:
+    """Return a tarball's endings: ".tar.xz"."""
+    return path[path.rindex(".tar"):] if ".tar" in path else Path(path).suffix
+
+
+def _copy(source: Path, part: Path) -> None:
+    """Copy a file to `part` and bring it to the disk."""
+    try:
+        if not source.is_file():
+            raise Unavailable("no such file")
+        reader = source.open("rb")
+    except OSError as error:
+        raise Unavailable(error.strerror or str(error)) from error
+    download.discard(part)
+    with reader, download.written(part, os.fstat(reader.fileno()).st_size), part.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+def _from_read_only(source: Source, dl: Path) -> Obtained:
+    """Return the file from a folder that can't be written to; it is hashed at each call."""
+    found = records.checked(source, dl, writable=False)
+    if found:
+        return found
+    raise PiggyError(f"{dl} has no good {source.filename}, and can't be written to",
+                     f"make it writable, choose another with 'dl=', or put the file with sha256 {source.sha256} there")
+
+
+def _missing(source: Source, dl: Path) -> PiggyError:
+    path = dl / source.filename
+    return PiggyError(f"{path} is missing, and may not be fetched now",
+                      f"'doit offline=no fetch' gets it where there is a network; or put the file there by hand: "
+                      f"{path.absolute()} (sha256 {source.sha256})")

@@ -1,0 +1,112 @@
+"""The pins: which upstream file every source is, by sha256, and which distribution package holds the same thing.
+
+`configs/sources.toml` is the only place where a version, a download address or a hash of a source stands.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from tasks.kit import toml
+from tasks.kit.errors import PiggyError
+
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Word = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9.+~_-]*$")]
+_IN_WORDS = {"^[0-9a-f]{64}$": "64 hexadecimal digits (0-9, a-f)",
+             "^[A-Za-z0-9][A-Za-z0-9.+~_-]*$": "letters, digits and .+~_- only"}
+
+
+class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A distribution package (apt) that holds a source.
+
+    name:      the package, without a version: old ones vanish from the archives.
+    kind:      "binary": `member` is the tarball in it; "source": its orig tarball.
+    member:    path of the tarball inside a binary package.
+    identical: the tarball is upstream's, bit by bit, and must have the source's sha256.
+    """
+
+    name: Word
+    kind: Literal["binary", "source"]
+    member: str = ""
+    identical: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.kind == "binary") != bool(self.member):
+            raise ValueError("`member` goes with kind = \"binary\", and only with it")
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One upstream file.
+
+    version, sha256: of that file.
+    urls:          its addresses; the first that answers wins.
+    package:       the distribution's package that holds the same thing.
+    outside_links: symbolic links in it (paths below its top folder) that lead out of its tree, such as those of a
+                   target's skeleton. Without being named here they are refused.
+    """
+
+    name: str
+    version: Word
+    urls: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    sha256: Sha256
+    package: Package | None = None
+    outside_links: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for url in self.urls:
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc or not _base(url):
+                raise ValueError(f"'{url}' is not the http or https address of a file")
+
+    @property
+    def filename(self) -> str:
+        """Upstream's name of the file, under which it lies in dl/."""
+        return _base(self.urls[0])
+
+
+def load(path: Path) -> dict[str, Source]:
+    """Return the sources of a TOML file, by name.
+
+    Raises PiggyError, naming file, table and key, for a file that can't be read, an unknown or missing key, a wrong
+    type, a malformed hash, and two sources that would lie under one name in dl/.
+    """
+    sources = {name: _source(path, name, table) for name, table in toml.read(path).items()}
+    owners: dict[str, str] = {}
+    for source in sources.values():
+        other = owners.setdefault(source.filename, source.name)
+        if other != source.name:
+            raise PiggyError(f"{path}: [\"{other}\"] and [\"{source.name}\"] are both named {source.filename}",
+                             "two sources can't share a file name in dl/")
+    return sources
+
+
+def _source(path: Path, name: str, table: object) -> Source:
+    """Return the source of one table of `path`."""
+    where = f"{path}: [\"{name}\"]"
+    if not isinstance(table, dict):
+        raise PiggyError(f"{where} must be a table of a source, not {type(table).__name__}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*", name):
+        raise PiggyError(f"{where}: a source's name is made of lower case letters, digits and .+_-")
+    if "name" in table:  # the table's own name is the source's; Source holds it for whoever has but the one
+        raise PiggyError(f"{where}: unknown key 'name'", "the table's heading is the name")
+    try:
+        return toml.convert({**table, "name": name}, Source, where)
+    except PiggyError as error:
+        raise PiggyError(_plain(error.message), error.hint) from error
+
+
+def _plain(message: str) -> str:
+    """Say in words what a pattern asks for."""
+    for pattern, words in _IN_WORDS.items():
+        message = message.replace(f"`str` matching regex {pattern!r}", words)
+    return message
+
+
+def _base(url: str) -> str:
+    """Return the file name that an address ends with, "" when there is none that is safe to use."""
+    base = PurePosixPath(unquote(urlsplit(url).path)).name
+    return base if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", base) else ""
