@@ -1,0 +1,146 @@
+"""What a console's text says about a guest that failed: one sentence and a hint for each way to die. All pure.
+
+The phrases are the kernel's: init/main.c, init/do_mounts.c, kernel/panic.c, kernel/exit.c, arch/*/kernel/traps.c.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+Fault = tuple[str, str]
+
+_PANIC = re.compile(r"Kernel panic - not syncing: ([^\n]*)\n")
+_OOPS = re.compile(r"(?:^|\n)(?:\[[^\]\n]*\] ?)*((?:BUG: (?:unable to handle|kernel NULL)|kernel BUG at |Unable to "
+                   r"handle kernel )[^\n]*|[^\n]{3,80}: [0-9a-f]+ \[#\d+\][^\n]*)\n")
+_NO_ROOT = re.compile(r'Cannot open root device "([^"\n]*)" or [^\n]*?(?:: error (-\d+))?\n')
+_PARTITIONS = re.compile(r"(?:here are the available partitions|List of all (?:bdev|partitions))[^\n]*:\n(.*?)"
+                         r"(?:Kernel panic|No filesystem|List of all bdev|$)", re.S)
+_TRIED = re.compile(r"No filesystem could mount root, tried:[ \n]*([^\n]*)")
+_INIT_FAILED = re.compile(
+    r"(?:Failed to execute|Requested init|Default init|Starting init:) (\S+?):? [^\n]*?\(error (-\d+)\)")
+_KILLED_INIT = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]+)")
+_BANNER = re.compile(r"^(?:\[[^\]\n]*\] ?)*Linux version \d", re.M)
+_WAITING = re.compile(r"Waiting for root device (\S+?)\.\.\.")
+_USERLAND = re.compile(r"Run (\S+) as init process")
+_EARLY = "'earlyprintk=serial' (x86, EARLY_PRINTK) or 'earlycon' on the command line shows the kernel's first words"
+_MEMORY = "is there enough memory? (x86 kernels are placed at PHYSICAL_START, 16 MB by default)"
+
+
+def diagnose(console: str, name: str = "") -> Fault | None:
+    """Return what killed the kernel, by what it said on the console, or None when it said nothing of the kind."""
+    panic, oops = _PANIC.search(console), _OOPS.search(console)
+    if oops and (not panic or oops.start() < panic.start()):
+        return f"kernel oops: {oops[1].strip()}", "the call trace is in the log"
+    if not panic:
+        return None
+    reason = panic[1].strip()
+    if "Unable to mount root fs" in reason:
+        return _no_root(console, reason)
+    if "init" in reason.lower() and (fault := _no_init(console, reason)):
+        return fault
+    hint = "more memory may cure it (memory, in MB)" if "memory" in reason.lower() else "the call trace is in the log"
+    return f"kernel panic: {reason}", hint
+
+
+def _no_root(console: str, reason: str) -> Fault:
+    tried = _TRIED.search(console)
+    if tried:
+        names = tried[1].split()
+        return (f"no file system driver of the kernel can mount the root device (tried: {', '.join(names) or 'none'})",
+                "is the image's file system in the kernel (CONFIG_EXT2_FS=y), and is the image whole (e2fsck -fn)?")
+    found = _NO_ROOT.search(console)
+    seen = _PARTITIONS.search(console)
+    disks = [line.split("]")[-1].split()[2] for line in (seen[1].splitlines() if seen else [])
+             if re.match(r"(?:\[[^\]]*\] ?)*[0-9a-f]{4}\s+\d+ \S+", line)]
+    what = f"the kernel finds no root device '{found[1]}'" if found else f"kernel panic: {reason}"
+    if found and not found[1]:
+        what = "the kernel was not told its root device (no root= on its command line)"
+    if disks:
+        return what, f"it sees {', '.join(disks)}: is root= right?"
+    return what, ("it sees no disk at all: the driver of the disk's controller is not in its configuration "
+                  "(for a PC's IDE: ATA_PIIX, BLK_DEV_SD), or QEMU was given no disk")
+
+
+def _no_init(console: str, reason: str) -> Fault | None:
+    killed = _KILLED_INIT.search(reason)
+    if killed:
+        code = int(killed[1], 16)
+        number, status = code & 0x7f, code >> 8
+        how = f"was killed by {_signal(number)}" if number else f"ended with status {status}"
+        hint = "it uses instructions that this processor lacks: compile for an older one, or set the machine's cpu" \
+            if number == signal.SIGILL else "its own words, if any, are the last lines on the console"
+        return f"init {how}, and the kernel can't live without", hint
+    failed = [(path, -int(error)) for path, error in _INIT_FAILED.findall(console)]
+    real = [(path, error) for path, error in failed if error != 2]
+    if real:
+        path, error = real[0]
+        what = f"the kernel can't execute {path}: {os.strerror(error)}"
+        if error == 8:
+            return what, ("it is for another architecture, or the kernel lacks its format (CONFIG_BINFMT_ELF=y; "
+                          "CONFIG_BINFMT_SCRIPT=y for a script)")
+        return what, "look at its mode and its owner in the image"
+    if failed or "No working init" in reason:
+        missing = f" ({', '.join(path for path, _ in failed)} is not there)" if failed else ""
+        hint = ("the kernel tries /sbin/init, /etc/init, /bin/init, /bin/sh, and /init in an initramfs; a dynamically "
+                "linked one also needs its loader")
+        return f"the root file system has no init that works{missing}", hint
+    return None
+
+
+def silence(console: str, seconds: float, name: str = "qemu") -> Fault:
+    """Return what to say about a guest that has been silent for so many seconds."""
+    lines = guest_lines(console, name)
+    if not lines:
+        return (f"black screen: not a word on the console in {seconds:.0f} s",
+                f"is console= the port that QEMU shows, with its driver in the kernel? Or {_MEMORY} {_EARLY}")
+    waiting = _WAITING.search(console)
+    if waiting:
+        return f"the kernel waits for its root device {waiting[1]}, which does not appear", \
+            "is its driver in the kernel's configuration, and is root= right?"
+    last = lines[-1].strip()
+    if init := _USERLAND.search(console):
+        hint = (f"{init[1]} runs, but no shell answers: does it start one on the console (/etc/inittab), with console= "
+                "naming the port that QEMU shows?")
+        return f"the guest fell silent for {seconds:.0f} s after '{last}'", hint
+    hint = "'initcall_debug' on the command line names the driver that it hangs in" if _BANNER.search(console) else \
+        f"it died before its console was set up: {_EARLY}"
+    return f"the kernel hangs: silent for {seconds:.0f} s after '{last}'", hint
+
+
+def restarted(console: str) -> bool:
+    """Return whether the kernel has announced itself more than once."""
+    return len(_BANNER.findall(console)) > 1
+
+
+def guest_lines(console: str, name: str = "qemu") -> list[str]:
+    """Return the console's lines that are not blank and not QEMU's own."""
+    return [line for line in console.splitlines() if line.strip() and not line.startswith((f"{name}: ", "qemu"))]
+
+
+def ended(console: str, name: str, status: int, number: int) -> Fault:
+    """Return what to say about a QEMU that ended by itself, with this exit status or by this signal (0: none)."""
+    own = [line.partition(": ")[2] for line in console.splitlines()
+           if line.startswith((f"{name}: ", "qemu")) and ": warning: " not in line]
+    if number:
+        return f"{name} was killed by {_signal(number)}", ""
+    if status:
+        said = "; ".join(own) or (console.strip().splitlines() or ["without a word"])[-1]
+        hint = "another QEMU is using the image: end it, or boot with a snapshot" if "lock" in said else \
+            "the words come from the machine file's [qemu] table and the settings"
+        return f"{name} ended with status {status}: {said}", hint
+    if fault := diagnose(console + "\n", name):
+        return fault
+    if not guest_lines(console, name):
+        return ("the guest reset itself before its first word",
+                f"the kernel or its loader crashed: is it for this processor (-cpu), and {_MEMORY} {_EARLY}")
+    return ("the guest reset or switched itself off before it was told to",
+            "a crash without a message (triple fault), or something in it called reboot or poweroff")
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

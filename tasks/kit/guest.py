@@ -1,0 +1,246 @@
+"""A session with a guest on its serial console: wait for the shell, run commands in it, say clearly what went wrong.
+
+Kernel messages, echo and line wraps come in between anywhere. So a question carries a token of its own, is put so that
+its echo can't be taken for the answer, and is put again when the answer does not come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from tasks.kit.errors import PiggyError
+
+if TYPE_CHECKING:
+    import pexpect
+
+TAIL_LINES = 15
+_TCG_FACTOR = 3.0  # how much more time an emulated guest gets
+_KEPT = 1 << 20  # characters of the console held in memory; the log has all
+_LONGEST = 900  # busybox edits lines of up to 1024 characters
+_NOISE = re.compile(r"\r|\x1b\[[0-9;?]*[A-Za-z]")
+_STAMPED = re.compile(r"\[ *\d+\.\d{6}\](?:\[[ TC]\d+\])? [^\n]*\n")  # a kernel message, with CONFIG_PRINTK_TIME
+_PROMPT = re.compile(r"(?:^|\n)[^\n]{0,60}[#$] ")
+_ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
+_HALTED = re.compile(r"System halted|reboot: Power down")  # kernel/reboot.c
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long to wait, in seconds, for the shell, for a word on the console, for one command, and for all together;
+    `again`: after which time an unanswered question is put again."""
+
+    boot: float = 40
+    silence: float = 10
+    command: float = 10
+    total: float = 60
+    again: float = 1
+
+    def scaled(self, factor: float) -> Limits:
+        """Return all limits times `factor`."""
+        return Limits(**{field.name: getattr(self, field.name) * factor for field in fields(self)})
+
+
+def limits(accel: str, base: Limits | None = None) -> Limits:
+    """Return the limits for an accelerator ("kvm", "tcg")."""
+    return (base or Limits()).scaled(1.0 if accel == "kvm" else _TCG_FACTOR)
+
+
+class GuestError(PiggyError):
+    """A guest that did not do what it should. Its hint ends with the console's last lines and where the log is."""
+
+    def __init__(self, message: str, hint: str, console: str, log: Path) -> None:
+        tail = [line for line in console.splitlines() if line.strip()][-TAIL_LINES:]
+        shown = ["last lines on the console:", *("    " + line for line in tail)] if tail else ["the console is empty"]
+        super().__init__(message, "\n".join(filter(None, [hint, f"log: {log}", *shown])))
+
+
+@contextlib.contextmanager
+def session(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Guest]:
+    """Start QEMU (its console on standard input and output) and give the guest; when the body ends, so does QEMU.
+
+    Everything from the console goes to the file `log` as it comes.
+    """
+    import pexpect
+
+    from tasks.kit.run import _die_with_parent, clean_env, pasteable
+
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8", errors="replace") as sink:
+        sink.write(f"$ {pasteable(argv)}\n")
+        sink.flush()
+        try:
+            process = pexpect.spawn(argv[0], list(argv[1:]), encoding="utf-8", codec_errors="replace", echo=False,
+                                    env=clean_env(), preexec_fn=_die_with_parent)
+        except pexpect.ExceptionPexpect as error:
+            raise PiggyError(f"'{argv[0]}' can't be started", "'doit setup' installs what is missing; "
+                             "'doit doctor' shows what that is") from error
+        process.delaybeforesend = None
+        process.delayafterclose = process.delayafterterminate = 0.2
+
+        def write(text: str) -> None:
+            sink.write(text.replace("\r", ""))
+            sink.flush()
+        try:
+            yield Guest(process, log, limit, write, Path(argv[0]).name)
+        finally:
+            process.close(force=True)
+
+
+class Guest:
+    """A running guest. Every method raises GuestError when the guest panics, falls silent, ends, or takes too long."""
+
+    def __init__(self, process: pexpect.spawn, log: Path, limit: Limits, write: Callable[[str], None],
+                 name: str) -> None:
+        self.process, self.log, self.limit, self._write, self.name = process, log, limit, write, name
+        self.started = self._heard = time.monotonic()
+        self.console = ""  # what the guest said, without control characters
+        self._fresh = ""  # the part of it that no answer was found in yet
+
+    def ready(self) -> float:
+        """Wait until a shell answers; return the seconds since QEMU's start."""
+        from tasks.kit.faults import restarted
+
+        token, until, ask_at, entered = secrets.token_hex(3), self.started + self.limit.boot, float("inf"), False
+        wait = self.limit.again
+        while f"<~{token}~>" not in self._fresh:
+            now = time.monotonic()
+            if now >= until:
+                self._fail(f"no shell answered within {self.limit.boot:.0f} s",
+                           "does init start one on the console? (/etc/inittab, /etc/init.d/rcS, console=)")
+            if not entered and _ENTER in self._fresh:
+                entered = True
+                self._send("\n")
+            if ask_at == float("inf") and _PROMPT.search(self._fresh):
+                ask_at = now
+            if now >= ask_at:
+                self._send(f'echo "<~""{token}""~>"\n')
+                wait, ask_at = wait * 1.5, now + wait
+            quiet = not self._read(min(until, max(ask_at, now), now + self.limit.again))
+            if quiet and ask_at == float("inf") and self._fresh.strip():
+                ask_at = now  # a shell with an unusual prompt, perhaps
+            if restarted(self.console):
+                self._fail("the guest starts over again and again", "the kernel restarts while it boots; "
+                           "'panic=0' on its command line makes it stop where it fails")
+        self._fresh = self._fresh.partition(f"<~{token}~>")[2]
+        return time.monotonic() - self.started
+
+    def sh(self, command: str, seconds: float = 0) -> tuple[int, str]:
+        """Run a command in a subshell of the guest's shell, without standard input; return its status and its output.
+
+        seconds: how long it may take (0: the limit for commands). Kernel messages without a time stamp
+        (CONFIG_PRINTK_TIME=n) that come in between stay in the output.
+        """
+        if any(len(line) > _LONGEST for line in command.splitlines()):
+            raise PiggyError(f"a line of the guest command '{command[:40]}...' is longer than {_LONGEST} characters")
+        token = secrets.token_hex(3)
+        answer = re.compile(rf"<~{token} (\d*)~>")
+        question = f'echo "<~""{token} $s{token}""~>"\n'
+        self._send(f'echo "<~""{token}""~>"; (\n{command}\n) </dev/null; s{token}=$?; {question}')
+        seconds = seconds or self.limit.command
+        until, wait = time.monotonic() + seconds, self.limit.again
+        ask_at = time.monotonic() + wait
+        while not (found := answer.search(self._fresh)):
+            now = time.monotonic()
+            if now >= until:
+                self._fail(f"the guest's '{command}' did not end within {seconds:.0f} s", "")
+            if now >= ask_at:
+                self._send(question)
+                wait, ask_at = wait * 1.5, now + wait
+            self._read(min(until, ask_at))
+        output = self._fresh[:found.start()].rpartition(f"<~{token}~>")[2]
+        self._fresh = self._fresh[found.end():]
+        if not found[1]:
+            self._fail(f"the guest's shell refused the command '{command}'", "a syntax error?")
+        return int(found[1]), output.strip("\n")
+
+    def poweroff(self) -> None:
+        """Power the guest off and wait for QEMU's end. A machine that can only halt is done when its kernel says so."""
+        import pexpect
+
+        self._send("poweroff\n")
+        until = time.monotonic() + self.limit.command
+        while not _HALTED.search(self._fresh):
+            if time.monotonic() >= until:
+                self._fail(f"the guest did not power off within {self.limit.command:.0f} s", "")
+            try:
+                self._read(until, end_is_fine=True)
+            except pexpect.EOF:
+                if self._status() != (0, 0):
+                    self._end()
+                return
+        with contextlib.suppress(PiggyError, pexpect.EOF):
+            self._read(time.monotonic() + 0.3, end_is_fine=True)
+
+    def _send(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # QEMU is gone: the next read says how
+            self.process.send(text)
+
+    def _read(self, until: float, end_is_fine: bool = False) -> bool:
+        """Take in what comes until then (monotonic clock); return whether anything came. Raise what is wrong."""
+        import pexpect
+
+        from tasks.kit.faults import diagnose
+
+        now = time.monotonic()
+        if now - self.started > self.limit.total:
+            self._fail(f"the guest was not done within {self.limit.total:.0f} s", "")
+        if now - self._heard > self.limit.silence:
+            self._silent()
+        try:
+            chunk = self.process.read_nonblocking(65536, max(0.01, until - now))
+        except pexpect.TIMEOUT:
+            return False
+        except pexpect.EOF:
+            if end_is_fine:
+                raise
+            self._end()
+        self._take(chunk)
+        if fault := diagnose(self.console[-len(chunk) - 400:], self.name):
+            self._rest()
+            self._fail(*(diagnose(self.console, self.name) or fault))
+        return True
+
+    def _take(self, chunk: str) -> None:
+        self._write(chunk)
+        self._heard = time.monotonic()
+        cut, line = max(0, len(self.console) - 16), self._fresh.rfind("\n") + 1  # what may be incomplete
+        self.console = self.console[-_KEPT:cut] + _NOISE.sub("", self.console[cut:] + chunk)
+        self._fresh = self._fresh[-_KEPT:line] + _STAMPED.sub("", _NOISE.sub("", self._fresh[line:] + chunk))
+
+    def _rest(self, seconds: float = 1.0) -> None:
+        """Take in what still comes after something went wrong."""
+        import pexpect
+
+        until = time.monotonic() + seconds
+        with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
+            while (left := until - time.monotonic()) > 0:
+                self._take(self.process.read_nonblocking(65536, left))
+
+    def _fail(self, message: str, hint: str) -> NoReturn:
+        raise GuestError(message, hint, self.console, self.log)
+
+    def _silent(self) -> NoReturn:
+        from tasks.kit.faults import silence
+
+        self._fail(*silence(self.console, self.limit.silence))
+
+    def _end(self) -> NoReturn:
+        """QEMU ended without having been asked to."""
+        from tasks.kit.faults import ended
+
+        self._fail(*ended(self.console, self.name, *self._status()))
+
+    def _status(self) -> tuple[int, int]:
+        """Return the exit status and the signal that QEMU ended with, once its console is closed."""
+        until = time.monotonic() + 5
+        while self.process.isalive() and time.monotonic() < until:
+            time.sleep(0.01)
+        self.process.close(force=True)
+        return self.process.exitstatus or 0, self.process.signalstatus or 0
