@@ -1,8 +1,8 @@
 """An initramfs from a tree of entries: a "newc" archive, compressed so that the kernel's own decompressors take it.
 
 Format: Documentation/driver-api/early-userspace/buffer-format.rst and init/initramfs.c of the kernel. Each member is a
-header of 110 bytes in ASCII, the name and a NUL, padded to 4 bytes, then the content, padded to 4 bytes. The bytes depend
-on nothing but the entries, the epoch and the compressor's version.
+header of 110 bytes in ASCII, the name and a NUL, padded to 4 bytes, then the content, padded to 4 bytes. The bytes
+depend on nothing but the entries, the epoch and the compressor's version.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def build(entries: Sequence[Entry], archive: Path, *, compression: str = "gzip",
     epoch:       every time in the archive, in seconds since 1970.
     init_link:   what /init, which the kernel starts, leads to where the tree has no /init of its own; "" for none.
     log:         file that a compressor's command is appended to.
-    Raises PiggyError for an unknown compression, a missing compressor, a tree without the program that /init leads to, and
-    what the format can't hold.
+    Raises PiggyError for an unknown compression, a missing compressor, a tree without the program that /init leads to,
+    and what the format can't hold.
     """
     if compression not in COMPRESSIONS:
         raise PiggyError(f"unknown compression '{compression}'.{nearest(compression, COMPRESSIONS)}",
@@ -75,22 +75,23 @@ def pack(entries: Sequence[Entry], epoch: int) -> bytes:
 
 
 def _member(out: bytearray, entry: Entry, inode: int, epoch: int) -> None:
-    """Append one member. Each file has an inode number of its own: equal ones with more than one link are hard links."""
+    """Append one member. Each has an inode number of its own: equal ones would make hard links."""
     name = b"." if entry.path == "/" else os.fsencode(entry.path[1:])
     data = content(entry) if entry.kind == "file" else os.fsencode(entry.target)
     if len(name) >= PATH_MAX or len(os.fsencode(entry.target)) >= PATH_MAX:
         raise PiggyError(f"{entry.path}: the kernel takes names and link targets of less than {PATH_MAX} bytes")
     if len(data) > SIZE_MAX:
         raise PiggyError(f"{entry.path}: a cpio archive holds files of up to 4 GiB")
-    fields = (inode, TYPES.get(entry.kind, 0) | entry.mode, entry.uid, entry.gid, 2 if entry.kind == "dir" else 1, epoch,
-              len(data), 0, 0, entry.major, entry.minor, len(name) + 1, 0)
+    links = 2 if entry.kind == "dir" else 1
+    fields = (inode, TYPES.get(entry.kind, 0) | entry.mode, entry.uid, entry.gid, links, epoch, len(data), 0, 0,
+              entry.major, entry.minor, len(name) + 1, 0)
     out += b"070701" + b"".join(b"%08X" % field for field in fields) + name + b"\0"
     out += bytes(-len(out) % 4) + data
     out += bytes(-len(out) % 4)
 
 
 def _gzip(data: bytes) -> bytes:
-    """zlib's own gzip header has no time, no name and a fixed OS byte; Python's gzip module differs between versions."""
+    """zlib's own gzip header has no time, no name and a fixed OS byte; that of Python's gzip module varies."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return packer.compress(data) + packer.flush()
 

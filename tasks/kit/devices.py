@@ -6,8 +6,8 @@
     /proc          d    755  0   0                                   a folder: made, or its mode and owner set
     /etc/shadow    f    600  0   0                                   a file that a layer brought: mode and owner set
 
-Types: c and b devices, p a named pipe, d a folder, f a file. The mode is octal, "-" stands for a field that is not used,
-a name with spaces stands in quotes. A later line wins over an earlier one for the same name.
+Types: c and b devices, p a named pipe, d a folder, f a file. The mode is octal, "-" stands for a field that is not
+used, a name with spaces stands in quotes. A later line wins over an earlier one for the same name.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Row:
 
 
 def read(table: Path) -> tuple[Row, ...]:
-    """Return the rows of a table in the order of its lines. Raises PiggyError that names file, line and the right form."""
+    """Return the rows of a table in the order of its lines. A PiggyError names file, line and the right form."""
     try:
         lines = table.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -64,7 +64,7 @@ def _entries(words: list[str], where: str) -> list[Entry]:
         raise PiggyError(f"{where}: {len(words)} fields, where 5 to 10 are wanted", f"the form is {FORM}")
     path, letter = words[:2]
     if not path.startswith("/") or os.path.normpath(path) != path or path.startswith("//"):
-        raise PiggyError(f"{where}: {path!r} is no plain absolute path", "such as /dev/console: no '..', no '/' at the end")
+        raise PiggyError(f"{where}: {path!r} is no plain absolute path", "such as /dev/console, no '/' at the end")
     if not path.isprintable():
         raise PiggyError(f"{where}: {path!r} has a control character in its name", f"the form is {FORM}")
     if letter not in KINDS:
@@ -115,7 +115,7 @@ def apply(entries: Iterable[Entry], rows: Iterable[Row]) -> tuple[Entry, ...]:
         if entry.kind == "file":
             if old is None:
                 raise PiggyError(f"{where}: no file {entry.path} in the tree.{nearest(entry.path, tree)}",
-                                 "type f sets mode and owner of a file that an overlay brings; d, c, b and p make a name")
+                                 "type f is for a file that an overlay brings; d, c, b and p make one")
             if old.kind == "link":
                 raise PiggyError(f"{where}: {entry.path} is a link to {old.target}", "name the file that it leads to")
         if old and old.kind != entry.kind:

@@ -75,7 +75,7 @@ def build(entries: Sequence[Entry], image: Path, *, size: int | None = None, fre
         stage.mkdir()
         disk = _Disk(stage, ("-L", label, "-U", uuid, "-E", f"hash_seed={uuid}", "-N", str(inodes)), epoch, log)
         wanted = need + (-(-free // BLOCK) if size is None else 0)
-        # in one group: boot block, superblock, descriptors, two bitmaps, inode table, root; mke2fs refuses fewer than 50
+        # in one group: boot block, superblock, descriptors, two bitmaps, inode table, root; mke2fs wants 50 more
         fitted = _fit(disk, wanted, 6 + -(-inodes // 8) + max(50, wanted))
         if size is not None and (fitted * BLOCK > size or _format(disk, size // BLOCK) < need):
             raise PiggyError(f"{image.name} needs {fitted * BLOCK} bytes, and its size is set to {size}",
@@ -108,7 +108,7 @@ class _Disk:
 
 
 def _fit(disk: _Disk, wanted: int, blocks: int) -> int:
-    """Make the smallest empty file system of at least `blocks` with `wanted` free ones, or nearly so; return its blocks."""
+    """Make the smallest empty file system, or nearly so, of at least `blocks` with `wanted` free; return its blocks."""
     while True:
         blocks = -(-blocks // ROUND) * ROUND
         lacking = wanted - _format(disk, blocks)
@@ -119,8 +119,8 @@ def _fit(disk: _Disk, wanted: int, blocks: int) -> int:
 
 
 def _format(disk: _Disk, blocks: int) -> int:
-    """Make an empty file system of `blocks` and return its free blocks. lost+found, 12 KiB, is left out: e2fsck makes it
-    when it needs it."""
+    """Make an empty file system of `blocks`; return how many are free. lost+found, 12 KiB, is left out: e2fsck makes
+    it when it needs it."""
     with (disk.stage / "disk").open("wb") as stream:
         stream.truncate(blocks * BLOCK)
     (disk.stage / "mke2fs.conf").write_text(CONFIG)
@@ -133,7 +133,7 @@ def _format(disk: _Disk, blocks: int) -> int:
 
 
 def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
-    """Write all entries with one debugfs script. Sources are named through links, so that no name of the host is quoted."""
+    """Write all entries with one debugfs script. It names sources by links: no path of the host needs quoting."""
     script: list[str] = []
     here = ""
     for number, entry in enumerate(entries):
@@ -184,8 +184,8 @@ def _quoted(word: str, entry: Entry) -> str:
 
 
 def _debugfs(disk: _Disk, script: Sequence[str]) -> None:
-    """Run debugfs commands on the disk. It ends with status 0 whatever happens, so any line that isn't its own echo is an
-    error. Raises PiggyError with those lines."""
+    """Run debugfs commands on the disk. It ends with status 0 whatever happens, so any line that isn't its own echo is
+    an error. Raises PiggyError with those lines."""
     (disk.stage / "script").write_bytes(os.fsencode("\n".join(script) + "\n"))
     done = run(["debugfs", "-w", "-f", "script", "disk"], cwd=disk.stage, env=disk.env, log=disk.log)
     wrong = [line for line in done.output.splitlines() if not _ECHO.fullmatch(line)]
@@ -203,7 +203,7 @@ def _superblock(disk: _Disk) -> Stats:
 
 
 def _blocks_needed(entries: Sequence[Entry]) -> int:
-    """Return how many blocks the entries take at most, beyond an empty file system (whose root folder has one block)."""
+    """Return how many blocks the entries take at most, beyond an empty file system (whose root has one block)."""
     ends = {entry.path: 24 for entry in entries if entry.kind == "dir"}  # "." and ".." come first
     for entry in entries[1:]:
         folder, name = os.path.split(entry.path)
@@ -214,7 +214,7 @@ def _blocks_needed(entries: Sequence[Entry]) -> int:
 
 
 def _content_blocks(entry: Entry) -> int:
-    """Return the blocks of a file with its indirect ones (12 direct, then trees of 1 to 3 levels), or of a long link."""
+    """Return the blocks of a file with its indirect ones (12 direct, then trees of 1 to 3 levels), or of a link."""
     if entry.kind == "link":
         return int(len(os.fsencode(entry.target)) >= 60)  # a shorter one lies in the inode
     total = -(-tree.size(entry) // BLOCK) if entry.kind == "file" else 0

@@ -5,9 +5,10 @@
 
 What a file's mode in an overlay means: it lands as it is, setuid and sticky bits included, except where the checkout's
 umask may have made it. Git stores only the x bit and creates 0666 or 0777 less the umask, so exactly these two modes
-become 0644 and 0755, and a checkout with umask 077 gives the same image as one with 022. The umask is what the overlay's
-own folder lacks of 0777. A folder's setgid bit is dropped: a checkout inherits it from the folder it was made in. What no
-checkout can hold (0600 under umask 077, an owner, a setuid bit through git) belongs in the device and permission table.
+become 0644 and 0755, and a checkout with umask 077 gives the same image as one with 022. The umask is what the
+overlay's own folder lacks of 0777. A folder's setgid bit is dropped: a checkout inherits it from the folder it was made
+in. What no checkout can hold (0600 under umask 077, an owner, a setuid bit through git) belongs in the device and
+permission table.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Layer:
 def busybox_layer(binary: Path, links: Path) -> Layer:
     """Return /bin/busybox and a link to it for each line of `links` (busybox.links, as busybox's make leaves it).
 
-    The links are relative, so that they lead to busybox in a chroot, an initramfs, and an image mounted on the host alike.
+    The links are relative: they lead to busybox in a chroot, an initramfs, and an image mounted on the host alike.
     Raises PiggyError when a file is missing or a line is no absolute path.
     """
     if not binary.is_file():
@@ -77,7 +78,7 @@ def busybox_layer(binary: Path, links: Path) -> Layer:
         if not path or path == home:
             continue
         if not path.startswith("/") or path == "/" or os.path.normpath(path) != path or path.startswith("//"):
-            raise PiggyError(f"{links}:{number}: {path!r} is no plain absolute path", "one link a line, such as /bin/ls")
+            raise PiggyError(f"{links}:{number}: {path!r} is no plain absolute path", "one a line, such as /bin/ls")
         found.append(Entry(path, "link", LINK_MODE, target=os.path.relpath(home, os.path.dirname(path))))
     return Layer("busybox", tuple(found))
 
@@ -104,7 +105,7 @@ def overlay_layer(folder: Path) -> Layer:
 
 
 def snapshot(folder: Path) -> list[list[str | int]]:
-    """Return the state of an overlay folder, to be compared with an earlier one: [path, kind, mode, target] a name, sorted.
+    """Return the state of an overlay folder, to be compared with an earlier one: sorted [path, kind, mode, target].
 
     All that lands in an image is in it except the content of files; plain lists, so that it survives JSON. A missing
     folder is []. Raises PiggyError when a folder can't be read.
@@ -138,7 +139,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, str, int, str]]:
 
 
 def landed_mode(state: int, umask: int) -> int:
-    """Return the mode that a file or folder with st_mode `state` gets in the image; the rule is at the head of this file."""
+    """Return the mode that a file or folder with st_mode `state` gets in the image; for the rule see above."""
     found = stat.S_IMODE(state)
     if stat.S_ISDIR(state):
         found &= ~stat.S_ISGID

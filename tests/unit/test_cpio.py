@@ -37,7 +37,8 @@ def sample(folder: Path) -> tuple[Entry, ...]:
 
 def parse(data: bytes) -> list[tuple[bytes, dict[str, int], bytes]]:
     """Read a newc archive as the kernel's buffer-format.rst describes it."""
-    found, at = [], 0
+    found: list[tuple[bytes, dict[str, int], bytes]] = []
+    at = 0
     while True:
         assert data[at:at + 6] == b"070701"
         head = {name: int(data[at + 6 + 8 * nth:at + 14 + 8 * nth], 16) for nth, name in enumerate(FIELDS)}
@@ -55,8 +56,8 @@ def test_each_member_is_what_was_asked_for(tmp_path: Path) -> None:
     entries = sample(tmp_path)
     data = cpio.pack(entries, EPOCH)
     assert len(data) % 512 == 0
-    types = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "link": stat.S_IFLNK, "char": stat.S_IFCHR, "block": stat.S_IFBLK,
-             "fifo": stat.S_IFIFO}
+    types = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "link": stat.S_IFLNK, "char": stat.S_IFCHR,
+             "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
     found = parse(data)
     assert len(found) == len(entries)
     for entry, (name, head, body) in zip(entries, found, strict=True):
@@ -99,13 +100,14 @@ def unpack(*argv: str) -> Callable[[bytes], bytes]:
 
 
 @pytest.mark.parametrize(("name", "magic", "unpacker"), [
-    ("none", b"070701", bytes), ("gzip", b"\x1f\x8b\x08\x00\0\0\0\0", gzip.decompress), ("bzip2", b"BZh", bz2.decompress),
-    ("xz", b"\xfd7zXZ\0", lzma.decompress), ("lzma", b"\x5d\0\0", lzma.decompress),
+    ("none", b"070701", bytes), ("gzip", b"\x1f\x8b\x08\x00\0\0\0\0", gzip.decompress),
+    ("bzip2", b"BZh", bz2.decompress), ("xz", b"\xfd7zXZ\0", lzma.decompress), ("lzma", b"\x5d\0\0", lzma.decompress),
     pytest.param("zstd", b"\x28\xb5\x2f\xfd", unpack("zstd", "-dqc"), marks=NEEDS["zstd"]),
     pytest.param("lz4", b"\x02\x21\x4c\x18", unpack("lz4", "-dqc"), marks=NEEDS["lz4"]),
 ])
 def test_each_compression_has_the_kernels_magic_and_the_same_bytes_twice(
-        tmp_path: Path, name: str, magic: bytes, unpacker: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+        tmp_path: Path, name: str, magic: bytes, unpacker: Callable[[bytes], bytes],
+        monkeypatch: pytest.MonkeyPatch) -> None:
     entries = sample(tmp_path / "one")
     cpio.build(entries, tmp_path / "one.img", compression=name, epoch=EPOCH)
     time.sleep(1.1 if name in ("gzip", "zstd", "lz4") else 0)  # those whose formats could hold a time

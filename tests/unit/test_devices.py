@@ -22,7 +22,8 @@ def entries(tmp_path: Path, text: str) -> list[Entry]:
 
 
 def test_a_node_with_every_field(tmp_path: Path) -> None:
-    assert entries(tmp_path, "/dev/console c 600 1 5 5 1") == [Entry("/dev/console", "char", 0o600, 1, 5, major=5, minor=1)]
+    found = entries(tmp_path, "/dev/console c 600 1 5 5 1")
+    assert found == [Entry("/dev/console", "char", 0o600, 1, 5, major=5, minor=1)]
 
 
 def test_comments_blank_lines_dashes_tabs_and_quotes(tmp_path: Path) -> None:
@@ -32,7 +33,8 @@ def test_comments_blank_lines_dashes_tabs_and_quotes(tmp_path: Path) -> None:
 
 
 def test_ranges_as_makedevs_has_them(tmp_path: Path) -> None:
-    found = entries(tmp_path, "/dev/tty c 620 0 5 4 0 0 1 3\n/dev/hda b 640 0 0 3 1 1 1 2\n/dev/mtd c 640 0 0 90 0 0 2 2\n")
+    found = entries(tmp_path, "/dev/tty c 620 0 5 4 0 0 1 3\n/dev/hda b 640 0 0 3 1 1 1 2\n"
+                              "/dev/mtd c 640 0 0 90 0 0 2 2\n")
     assert [(entry.path, entry.major, entry.minor) for entry in found] == [
         ("/dev/tty0", 4, 0), ("/dev/tty1", 4, 1), ("/dev/tty2", 4, 2),
         ("/dev/hda1", 3, 1), ("/dev/hda2", 3, 2), ("/dev/mtd0", 90, 0), ("/dev/mtd1", 90, 2)]
@@ -80,8 +82,9 @@ def test_a_missing_or_binary_table_is_an_error(tmp_path: Path) -> None:
         read(tmp_path / "binary")
 
 
-TREE = compose([Layer("x", (Entry("/etc/shadow", "file", 0o644, source=b"s"), Entry("/bin/su", "link", 0o777, target="x"),
-                            Entry("/etc/init.d", "dir", 0o755)))])
+TREE = compose([Layer("x", (
+    Entry("/etc/shadow", "file", 0o644, source=b"s"), Entry("/bin/su", "link", 0o777, target="x"),
+    Entry("/etc/init.d", "dir", 0o755)))])
 
 
 def applied(tmp_path: Path, text: str) -> dict[str, Entry]:
@@ -98,7 +101,8 @@ def test_files_and_folders_keep_their_content_and_get_mode_and_owner(tmp_path: P
 
 def test_new_nodes_bring_their_folders_and_keep_the_order(tmp_path: Path) -> None:
     found = applied(tmp_path, "/dev/pts/x c 600 0 0 5 1\n/a d 755 0 0\n")
-    assert list(found) == ["/", "/a", "/bin", "/bin/su", "/dev", "/dev/pts", "/dev/pts/x", "/etc", "/etc/init.d", "/etc/shadow"]
+    assert list(found) == ["/", "/a", "/bin", "/bin/su", "/dev", "/dev/pts", "/dev/pts/x", "/etc", "/etc/init.d",
+                           "/etc/shadow"]
 
 
 def test_a_later_line_wins(tmp_path: Path) -> None:
@@ -123,13 +127,13 @@ def test_a_row_that_does_not_fit_the_tree(tmp_path: Path, line: str, message: st
 
 def test_the_shipped_table_has_what_a_boot_needs() -> None:
     found = {entry.path: entry for entry in apply(compose([]), read(SHIPPED))}
-    numbers = {path: (entry.kind, entry.major, entry.minor) for path, entry in found.items()}
     # Documentation/admin-guide/devices.txt
-    assert {path: numbers[path] for path in ("/dev/console", "/dev/null", "/dev/tty", "/dev/tty0", "/dev/tty4", "/dev/ttyS0",
-                                             "/dev/ttyAMA1", "/dev/hda", "/dev/hda1", "/dev/sda", "/dev/sdb2")} == {
-        "/dev/console": ("char", 5, 1), "/dev/null": ("char", 1, 3), "/dev/tty": ("char", 5, 0), "/dev/tty0": ("char", 4, 0),
-        "/dev/tty4": ("char", 4, 4), "/dev/ttyS0": ("char", 4, 64), "/dev/ttyAMA1": ("char", 204, 65),
-        "/dev/hda": ("block", 3, 0), "/dev/hda1": ("block", 3, 1), "/dev/sda": ("block", 8, 0), "/dev/sdb2": ("block", 8, 18)}
+    for name, kind, major, minor in (
+            ("console", "char", 5, 1), ("null", "char", 1, 3), ("tty", "char", 5, 0), ("tty0", "char", 4, 0),
+            ("tty4", "char", 4, 4), ("ttyS0", "char", 4, 64), ("ttyAMA1", "char", 204, 65), ("hda", "block", 3, 0),
+            ("hda1", "block", 3, 1), ("sda", "block", 8, 0), ("sdb2", "block", 8, 18)):
+        node = found[f"/dev/{name}"]
+        assert (node.kind, node.major, node.minor) == (kind, major, minor), name
     assert found["/tmp"].mode == 0o1777
     assert {"/proc", "/sys", "/dev", "/mnt", "/root", "/var", "/dev/pts"} <= {
         path for path, entry in found.items() if entry.kind == "dir"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.kit import ext2
+from tasks.kit import ext2, run
 from tasks.kit.errors import PiggyError
 from tasks.kit.tree import Entry, Layer, compose, content
 
@@ -78,7 +78,8 @@ def read_back(image: Path, entries: tuple[Entry, ...], tmp_path: Path) -> list[E
             assert f"{key}: 0x{EPOCH:08x}" in text
         assert "Generation: 0 " in text
         node = re.search(r"Device major/minor number: (\d+):(\d+)", text)
-        item = Entry(entry.path, kind, mode, uid, gid, major=int(node[1]) if node else 0, minor=int(node[2]) if node else 0)
+        major, minor = (int(node[1]), int(node[2])) if node else (0, 0)
+        item = Entry(entry.path, kind, mode, uid, gid, major=major, minor=minor)
         if kind in ("file", "link"):
             out = tmp_path / f"out{number}"
             fast = re.search(r'Fast link dest: "(.*)"', text)
@@ -153,7 +154,8 @@ def test_clean_small_and_only_what_the_ext2_driver_knows(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("free", [0, 1, 5000, 1 << 20, 9 << 20])
 def test_a_fitted_image_has_the_free_room_and_little_more(tmp_path: Path, free: int) -> None:
-    entries = compose([Layer("x", tuple(Entry(f"/{count}", "file", 0o644, source=b"x" * 20000) for count in range(20)))])
+    entries = compose([Layer("x", tuple(
+        Entry(f"/{count}", "file", 0o644, source=b"x" * 20000) for count in range(20)))])
     stats = build(entries, tmp_path / "root.ext2", free=free)
     assert free <= stats.bytes_free <= free + 64 * 1024
     tool("e2fsck", "-fn", tmp_path / "root.ext2")
@@ -193,7 +195,9 @@ def test_too_small_a_size_names_both_and_that_which_is_needed_is_enough(tmp_path
     (tmp_path / "root.ext2").write_text("old")
     with pytest.raises(PiggyError) as caught:
         build(entries, tmp_path / "root.ext2", size=size)
-    needed = int(re.fullmatch(rf"root\.ext2 needs (\d+) bytes, and its size is set to {size}", caught.value.message)[1])  # type: ignore[index]
+    told = re.fullmatch(rf"root\.ext2 needs (\d+) bytes, and its size is set to {size}", caught.value.message)
+    assert told
+    needed = int(told[1])
     assert (tmp_path / "root.ext2").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["root.ext2"]
     build(entries, tmp_path / "root.ext2", size=needed)
@@ -232,7 +236,8 @@ def test_what_debugfs_complains_of_is_an_error_although_it_ends_with_0(tmp_path:
 
 
 def test_a_missing_tool_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ext2, "run", lambda argv, **_: (_ for _ in ()).throw(PiggyError(f"'{argv[0]}' is not installed")))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(run, "clean_env", lambda extra: {"PATH": str(tmp_path), **extra})
     with pytest.raises(PiggyError, match="'mke2fs' is not installed"):
         build(compose([]), tmp_path / "root.ext2")
 

@@ -97,7 +97,7 @@ def test_a_file_takes_the_place_of_a_link_and_the_other_way_round(tmp_path: Path
 
 
 @pytest.mark.parametrize(("first", "second"), [("etc__x", "etc"), ("etc", "etc__x")])
-def test_file_and_folder_of_one_name_are_refused_with_both_layers_named(tmp_path: Path, first: str, second: str) -> None:
+def test_file_and_folder_of_one_name_are_refused_naming_both_layers(tmp_path: Path, first: str, second: str) -> None:
     layers = [overlay_layer(overlay(tmp_path / "one", **{first: ""})),
               overlay_layer(overlay(tmp_path / "two", **{second: ""}))]
     with pytest.raises(PiggyError, match="/etc is a (dir|file) in overlay .*one and a (dir|file) in overlay .*two"):
@@ -263,8 +263,9 @@ def close_folder(folder: Path) -> None:
     (folder / "empty").chmod(0o700)
 
 
-@pytest.mark.parametrize("change", [chmod, add_x, add_setuid, delete, add, add_empty_folder, delete_empty_folder, retarget,
-                                    link_for_file, rename, close_folder])
+@pytest.mark.parametrize("change", [
+    chmod, add_x, add_setuid, delete, add, add_empty_folder, delete_empty_folder, retarget, link_for_file, rename,
+    close_folder])
 def test_a_snapshot_sees_each_change_that_lands(tmp_path: Path, change: Callable[[Path], None]) -> None:
     over = overlay(tmp_path / "over", etc__a="1")
     (over / "link").symlink_to("etc/a")
