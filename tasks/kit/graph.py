@@ -1,7 +1,8 @@
 """How every task is made: one plain dict for doit, with all inputs of the action in it, and one edge where errors end.
 
 A stage module says what a task needs and makes; `task` turns that into the dict. The action gets a Job and returns None,
-or a dict with "discovered" (input files that it learned of while it ran) and other values to keep.
+or a dict with "discovered" (input files that it learned of while it ran), "made" (outputs beyond the targets), and other
+values to keep.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def task(project: Project, name: str, doc: str, action: types.FunctionType, args
     inputs = Inputs(project.stamps, action, settings={k: str(v) for k, v in (settings or {}).items()},
                     files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
                     outputs=[os.fspath(path) for path in targets])
-    return {"basename": name, "doc": doc, "actions": [(perform, [action, project, inputs, tuple(args), quiet])],
+    return {"basename": name, "doc": doc, "actions": [(perform, [], {"action": action, "project": project, "inputs": inputs, "args": tuple(args),
+                                       "quiet": quiet})],
             "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],
             "task_dep": list(after), "uptodate": [False] if always else [inputs], "verbosity": 2,
             "io": {"capture": False}, "clean": [(_clean, [[os.fspath(path) for path in targets]])]}

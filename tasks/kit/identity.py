@@ -15,36 +15,33 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "tasks."
-_PLAIN = (str, bytes, int, float, bool, type(None), tuple, frozenset, re.Pattern)
+_BOOKKEEPING = {"__module__", "__doc__", "__qualname__", "__firstlineno__", "__static_attributes__", "__match_args__",
+                "__dataclass_params__", "__annotations__"}
 
 
 @functools.cache
 def code_id(function: types.FunctionType) -> str:
     """Return the digest (16 hex digits) of what `function` does, with all that it calls in this project."""
     parts: dict[str, str] = {}
-    waiting: list[tuple[str, Any]] = [(function.__qualname__, function)]
+    waiting: list[tuple[str, Any]] = [(f"{function.__module__}.{function.__qualname__}", function)]
     while waiting:
         name, thing = waiting.pop()
         if name in parts:
             continue
         if isinstance(thing, types.FunctionType):
-            parts[name] = _code_digest(thing.__code__, thing.__doc__) + repr(thing.__defaults__ or "")
+            parts[name] = _code_digest(thing.__code__, thing.__doc__) + _text(thing.__defaults__)
             waiting.extend(_reached(thing))
         elif isinstance(thing, type):
             parts[name] = ""
-            waiting.extend((f"{name}.{key}", getattr(member, "__wrapped__", member))
-                           for key, member in vars(thing).items()
-                           if isinstance(member, types.FunctionType | _PLAIN) and key not in _BOOKKEEPING)
+            waiting.extend((f"{name}.{key}", _unwrapped(member)) for key, member in vars(thing).items()
+                           if key not in _BOOKKEEPING)
         elif isinstance(thing, Path):
             parts[name] = hashlib.sha256(thing.read_bytes()).hexdigest()
         else:
-            parts[name] = repr(thing)
+            parts[name] = _text(thing)
+            waiting.extend((f"{name}.{number}", function) for number, function in enumerate(_functions_in(thing)))
     whole = "\n".join(f"{name} {parts[name]}" for name in sorted(parts))
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
-
-
-_BOOKKEEPING = {"__module__", "__doc__", "__qualname__", "__firstlineno__", "__static_attributes__", "__match_args__",
-                "__dataclass_params__"}
 
 
 def _reached(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
@@ -56,24 +53,56 @@ def _reached(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             path = Path(__file__).parents[2] / (name.replace(".", "/") + ".py")
             if path.exists():
                 yield name, path
-            continue
-        if name not in space:
-            continue
-        thing = space[name]
-        if isinstance(thing, types.ModuleType) and thing.__name__.startswith(PACKAGE):
-            for attribute in names & vars(thing).keys():
-                yield from _ours(f"{thing.__name__}.{attribute}", vars(thing)[attribute])
-        else:
-            yield from _ours(f"{function.__module__}.{name}", thing)
+        elif name in space:
+            thing = space[name]
+            if isinstance(thing, types.ModuleType):
+                if thing.__name__.startswith(PACKAGE):
+                    for attribute in names & vars(thing).keys():
+                        yield from _ours(f"{thing.__name__}.{attribute}", vars(thing)[attribute])
+            else:
+                yield from _ours(f"{function.__module__}.{name}", thing)
 
 
 def _ours(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
-    thing = getattr(thing, "__wrapped__", thing)
+    thing = _unwrapped(thing)
     if isinstance(thing, types.FunctionType | type):
         if thing.__module__.startswith(PACKAGE):
             yield f"{thing.__module__}.{thing.__qualname__}", thing
-    elif isinstance(thing, (*_PLAIN, dict)):
+    elif not isinstance(thing, types.ModuleType):
         yield name, thing
+
+
+def _unwrapped(thing: Any) -> Any:
+    """The function inside a property, a cached or static method, or a decorator that left `__wrapped__`."""
+    for attribute in ("fget", "func", "__func__", "__wrapped__"):
+        if isinstance(inner := getattr(thing, attribute, None), types.FunctionType):
+            return inner
+    return thing
+
+
+def _functions_in(thing: Any) -> Iterator[types.FunctionType]:
+    """Functions of ours that a container holds."""
+    if isinstance(thing, dict):
+        thing = tuple(thing.values())
+    if isinstance(thing, tuple | list):
+        for item in thing:
+            if isinstance(item, types.FunctionType) and item.__module__.startswith(PACKAGE):
+                yield item
+            else:
+                yield from _functions_in(item)
+
+
+def _text(thing: Any) -> str:
+    """A description that is the same in every process: no addresses, no order that follows the hash seed."""
+    if isinstance(thing, str | bytes | int | float | bool | None | re.Pattern | Path):
+        return repr(thing)
+    if isinstance(thing, dict):
+        return "{" + ",".join(f"{_text(key)}:{_text(value)}" for key, value in thing.items()) + "}"
+    if isinstance(thing, tuple | list):
+        return "(" + ",".join(map(_text, thing)) + ")"
+    if isinstance(thing, set | frozenset):
+        return "{" + ",".join(sorted(map(_text, thing))) + "}"
+    return type(thing).__name__
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -91,10 +120,5 @@ def _code_digest(code: types.CodeType, doc: str | None = None) -> str:
         if isinstance(constant, types.CodeType):
             digest.update(_code_digest(constant).encode())
         elif constant is not doc and constant != doc:
-            digest.update(_stable(constant).encode())
+            digest.update(_text(constant).encode())
     return digest.hexdigest()[:16]
-
-
-def _stable(constant: Any) -> str:
-    """repr() with a fixed order: that of a frozenset follows the hash seed of the process."""
-    return repr(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)

@@ -50,10 +50,11 @@ class Inputs:
         old: Record = values.get("record", {})
         now = self._declared()
         now["discovered"] = self._digests(old.get("discovered", {}))
-        now["outputs"] = self._digests(self.outputs)
+        now["outputs"] = self._digests({*self.outputs, *old.get("outputs", {})})
         self.reasons = compare(old, now)
         started = time.time_ns()
-        task.value_savers[:] = [lambda: {"record": self._after(now, task.values.pop("discovered", ()), started)}]
+        task.value_savers[:] = [lambda: {"record": self._after(now, task.values.pop("discovered", ()),
+                                                               task.values.pop("made", ()), started)}]
         return not self.reasons
 
     def only(self, *parts: str) -> bool:
@@ -75,11 +76,11 @@ class Inputs:
         digest = self.stamps.digest
         return {path: digest(path) for path in paths}
 
-    def _after(self, before: Record, discovered: Iterable[str], started: int) -> Record:
+    def _after(self, before: Record, discovered: Iterable[str], made: Iterable[str], started: int) -> Record:
         """The record of a success: inputs as they were before the action, so that an edit made meanwhile is not lost."""
         known = before["discovered"]
         found = {path: known[path] if path in known else self._settled(path, started) for path in discovered}
-        return {**before, "discovered": found, "outputs": self._digests(self.outputs)}
+        return {**before, "discovered": found, "outputs": self._digests([*self.outputs, *made])}
 
     def _settled(self, path: str, started: int) -> str:
         """The digest of an input learned of only now; one touched since the start may not be what the action read."""

@@ -35,7 +35,7 @@ def pins(epoch: int) -> dict[str, str]:
 
 
 def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: int, variables: Mapping[str, str],
-         env: Mapping[str, str], log: Path | None, label: str = "", expected: int = 0) -> int:
+         env: Mapping[str, str], log: Path | None, label: str = "", expected: int = 0, stdin: str | None = None) -> int:
     """Run `make O=obj goals` in a tree and return how many commands it printed.
 
     variables: make variables for the command line. env: environment variables. label: what the progress bar is called
@@ -50,7 +50,7 @@ def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: int, variables:
             *(f"{name}={value}" for name, value in variables.items()), *goals]
     count = 0
     if not label:
-        run(argv, env=env, log=log)
+        run(argv, env=env, log=log, stdin=stdin)
     else:
         with ui.bar(label, expected, "commands") as progress:
             def seen(line: str) -> None:
@@ -181,32 +181,19 @@ def outside(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]:
     return sorted(path for path in paths if not path.startswith(top + "/") and os.path.isfile(path))
 
 
-def makefiles(obj: Path, source: Path) -> list[str]:
-    """Return the makefiles and scripts that steer a build of this object folder, which no depfile names.
+def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]:
+    """Return the makefiles and scripts that steer a build, which no depfile names.
 
-    These are: the top Makefile and Kbuild, each Makefile or Kbuild of a folder that was built in, the makefiles of the
-    architecture, and the files that lie directly in scripts/ (link-vmlinux.sh and the like are called by one another).
+    These are: the top Makefile and Kbuild, those of the architecture, those of each folder in which one of the .cmd files
+    lies, and the files directly in scripts/ (link-vmlinux.sh and the like are called by one another).
     """
     tree = os.path.realpath(source)
-    found: set[str] = set()
-    for where, folders, names in os.walk(obj):
-        folders[:] = [name for name in folders if name not in ("include", "source")]
-        if any(name.endswith(".cmd") for name in names) or where == os.fspath(obj):
-            beside = os.path.normpath(os.path.join(tree, os.path.relpath(where, obj)))
-            found.update(os.path.join(beside, name) for name in ("Makefile", "Kbuild"))
-    for folder in ("scripts", "arch/*"):
-        for base in sorted(Path(tree).glob(folder)):
-            if folder == "scripts" or (Path(obj) / base.relative_to(tree)).is_dir():
-                found.update(os.path.join(base, name) for name in _listdir(base) if folder == "scripts"
-                             or name.startswith(("Makefile", "Kbuild")))
-    return sorted(path for path in found if os.path.isfile(path))
-
-
-def _listdir(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
+    built_in = {os.path.relpath(os.path.dirname(record), obj) for record in record_files}
+    found = {os.path.join(tree, folder, name) for folder in {".", *built_in} for name in ("Makefile", "Kbuild")}
+    found.update(str(path) for path in Path(tree, "scripts").glob("*"))
+    for arch in {folder.split("/")[1] for folder in built_in if folder.startswith("arch/")}:
+        found.update(str(path) for path in Path(tree, "arch", arch).glob("Makefile*"))
+    return sorted(os.path.normpath(path) for path in found if os.path.isfile(path))
 
 
 def kconfig_files(obj: Path, source: Path) -> list[str]:

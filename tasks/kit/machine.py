@@ -39,8 +39,10 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The [kernel] table: configuration fragments by name, optional symbols, and the chain of configs/chains.toml."""
+    """The [kernel] table: the configuration target to start from, fragments by name, the chain of configs/chains.toml, and
+    the link of it that is booted."""
 
+    base: str = "allnoconfig"
     fragments: tuple[str, ...]
     chain: str
     image: str

@@ -1,0 +1,109 @@
+"""Busybox: one static program for all of user space.
+
+    configs/busybox/*.config -+
+    toolchain ----------------+-> busybox_config -> images/{busybox.miniconfig,busybox.config}
+    _unpack:busybox ----------+
+                                  busybox_config -> busybox -> images/{busybox,busybox.links}
+                                  (and the sources that Kbuild's depfiles say it was really made from)
+
+    busybox_menuconfig  edits the configuration in force; what differs is kept in configs/busybox/local/MACHINE.config
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks import sources, toolchain
+from tasks.kit import kbuild, kconfig
+from tasks.kit.fs import copy_whole
+from tasks.kit.graph import Job, TaskDict, task
+from tasks.kit.kconfig import Kconfig
+from tasks.kit.project import EPOCH, Project
+
+TOOLS = ["make", "gcc", "sed", "awk"]
+
+
+def config(project: Project) -> Path:
+    """The full busybox configuration in force."""
+    return project.images / "busybox.config"
+
+
+def obj(project: Project) -> Path:
+    """Busybox's O= folder."""
+    return project.here / "busybox"
+
+
+def fragment_paths(project: Project) -> tuple[Path, ...]:
+    """The fragments that the machine names, in order."""
+    return tuple(Path("configs") / "busybox" / f"{name}.config" for name in project.machine.busybox.fragments)
+
+
+def own_fragment(project: Project) -> Path:
+    """The user's own fragment, made by busybox_menuconfig; git-ignored."""
+    return Path("configs") / "busybox" / "local" / f"{project.settings.machine}.config"
+
+
+def source_files(project: Project) -> list[Path]:
+    """What stands for the busybox tree as a whole: its archive's stamp; a tree of the user's own has none."""
+    return [] if project.settings.busybox_src else [sources.stamp(project, "busybox")]
+
+
+def tree(project: Project) -> Kconfig:
+    """Busybox as a tree to configure."""
+    tool = toolchain.read(project)
+    return Kconfig("busybox", project.busybox_src, obj(project), project.machine.busybox.base, fragment_paths(project),
+                   own_fragment(project), {"CROSS_COMPILE": tool.prefix, "CC": tool.cc, "ARCH": project.machine.arch},
+                   config(project), project.images / "busybox.miniconfig", top="Config.in", generated=True, takes_miniconfig=False)
+
+
+def tasks(project: Project) -> Iterator[TaskDict]:
+    """Yield `busybox_config`, `busybox_menuconfig` and `busybox`."""
+    paths = [*fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
+    tree_settings = {"arch": project.machine.arch, "cflags": project.machine.cflags,
+                     "tree": os.path.realpath(project.busybox_src)}
+    yield task(project, "busybox_config", "busybox configuration from fragments, each symbol checked", configure,
+               files=[*paths, *source_files(project), toolchain.record(project)],
+               targets=[config(project), project.images / "busybox.miniconfig"], tools=TOOLS,
+               settings={"fragments": " ".join(map(str, paths)), "base": project.machine.busybox.base, **tree_settings})
+    yield task(project, "busybox_menuconfig", "edit the busybox configuration; what you choose is kept as a fragment",
+               menuconfig, files=[config(project)], always=True, quiet=True)
+    yield task(project, "busybox", "busybox, static and stripped, with the list of its links", build,
+               files=[config(project), toolchain.record(project), *source_files(project)],
+               targets=[project.images / "busybox", project.images / "busybox.links"], tools=TOOLS, settings=tree_settings)
+
+
+def configure(job: Job) -> dict[str, list[str]]:
+    """Configure by contract (see kit/kconfig.py)."""
+    project = job.project
+    kconfig.configure(job, tree(project))
+    return {"discovered": sorted(str(path) for path in project.busybox_src.resolve().rglob("Config.*"))}
+
+
+def menuconfig(job: Job) -> None:
+    """Edit the configuration in force."""
+    kconfig.edit(job, tree(job.project))
+
+
+def build(job: Job) -> dict[str, object]:
+    """Build busybox out of tree, and learn from Kbuild's records what went into it."""
+    project = job.project
+    folder = obj(project)
+    box = tree(project)
+    kconfig.put(config(project), folder / ".config")
+    program = folder / "busybox"
+    kept = project.images / "busybox"
+    if program.exists() and project.stamps.digest(program) != project.stamps.digest(kept):
+        program.unlink()
+    flags = ["-static", *project.machine.cflags.split()]
+    count = kbuild.make(box.source, folder, ["busybox", "busybox.links"], jobs=project.jobs, log=job.log, label="busybox",
+                        variables={**box.variables, "EXTRA_CFLAGS": project.machine.cflags, "LDFLAGS": " ".join(flags),
+                                   "KCONFIG_NOTIMESTAMP": "1"},
+                        env=kbuild.pins(EPOCH), expected=int(job.previous.get("commands", 0)))
+    for name in ("busybox", "busybox.links"):
+        copy_whole(folder / name, project.images / name)
+    records = list(kbuild.records(folder))
+    return {"commands": max(count, int(job.previous.get("commands", 0))),
+            "discovered": sorted({*kbuild.outside(folder, box.source, records),
+                                  *kbuild.makefiles(folder, box.source, records)})}

@@ -1,0 +1,94 @@
+"""The host: what it must have installed, and whether it has.
+
+    configs/packages.toml + the machine -> setup   installs what is missing, if anything is
+                                        -> doctor  reports each tool, the disk, and whether KVM really works
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterator
+
+from tasks.kit import kvm, packages, ui
+from tasks.kit.errors import PiggyError
+from tasks.kit.graph import Job, TaskDict, task
+from tasks.kit.packages import Need
+from tasks.kit.project import Project
+from tasks.kit.run import CommandError, foreground, run
+
+ROOM = 4 << 30  # bytes: kernel tree 1.5 GB, its archive 0.15 GB, objects of a small kernel 0.2 GB, and some air
+
+
+def tasks(project: Project) -> Iterator[TaskDict]:
+    """Yield `setup` and `doctor`."""
+    yield task(project, "setup", "install the host packages that are missing (with sudo when not root)", setup, always=True,
+               quiet=True)
+    yield task(project, "doctor", "report every tool, disk space, and whether KVM works", doctor, always=True, quiet=True)
+
+
+def setup(job: Job) -> None:
+    """Install what is missing with the host's package manager, showing the command first; do nothing if nothing is."""
+    project = job.project
+    table = packages.load(project.top)
+    missing = [need for need in packages.needs(table, project.machine) if not need.found]
+    if not missing:
+        ui.line("setup", "nothing is missing")
+        return
+    names = ", ".join(need.name for need in missing)
+    manager = packages.manager_of_host(table)
+    if not manager:
+        raise PiggyError(f"missing on this host: {names}; and it has none of {', '.join(table.managers)}",
+                         "install them by hand; 'doit doctor' says what each is for")
+    ui.line("setup", f"missing: {names}")
+    commands = packages.commands(table, manager, missing)
+    if commands[0][0] == "sudo" and not shutil.which("sudo"):
+        raise PiggyError("packages are missing, you are not root, and there is no sudo",
+                         "as root: " + " && ".join(shlex.join(words[1:]) for words in commands))
+    for words in commands:
+        print("  $ " + shlex.join(words), flush=True)
+        status = foreground(words, env={"DEBIAN_FRONTEND": "noninteractive"})
+        if status:
+            raise PiggyError(f"'{shlex.join(words)}' ended with status {status}",
+                             "see its own message above; is the network up, and do you have the right to install?")
+    still = [need.name for need in packages.needs(table, project.machine) if not need.found]
+    if still:
+        raise PiggyError(f"still missing after the installation: {', '.join(still)}", "is configs/packages.toml right for "
+                         f"this distribution? It names {', '.join(need.packages[manager] for need in missing)}")
+
+
+def doctor(job: Job) -> None:
+    """Print a line for each tool, the free space, and KVM's answer. Raises PiggyError if something is missing."""
+    project = job.project
+    table = packages.load(project.top)
+    manager = packages.manager_of_host(table) or "apt"
+    all_needs = packages.needs(table, project.machine)
+    for need in all_needs:
+        state = version(need) if need.found else f"MISSING: package {need.packages[manager]} ({need.why})"
+        ui.line(need.name, state)
+    for label, folder in (("build", project.build), ("dl", project.dl)):
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(existing).free
+        ui.line(f"disk for {label}/", f"{free / (1 << 30):.1f} GB free" + ("" if free > ROOM else "  TOO LITTLE: a first build "
+                                                                           f"needs {ROOM >> 30} GB"))
+    qemu = project.machine.qemu
+    if qemu and shutil.which(qemu.binary):
+        answer = kvm.choose("auto", project.machine.arch, qemu.binary, project.build / "host" / "kvm.json")
+        ui.line("KVM", ("works" if answer.accel == "kvm" else "not used") + (f": {answer.reason}" if answer.reason else ""))
+    missing = [need.name for need in all_needs if not need.found]
+    if missing:
+        raise PiggyError(f"missing on this host: {', '.join(missing)}", "'doit setup' installs what is missing")
+
+
+def version(need: Need) -> str:
+    """The first line that a tool prints of its version, or where a header lies."""
+    if not need.program:
+        return need.found
+    for flag in ("--version", "-V"):
+        try:
+            lines = [line for line in run([need.found, flag], check=False).output.splitlines() if any(map(str.isdigit, line))]
+        except (CommandError, OSError):
+            continue
+        if lines:
+            return lines[0].strip()
+    return need.found

@@ -1,0 +1,82 @@
+"""From vmlinux to what a boot loader takes, link by link, as the machine's chain of configs/chains.toml has them.
+
+    x86:  vmlinux -> Image -> piggy.gz -> piggy.o -> compressed_vmlinux -> bzImage
+    ARM:  vmlinux -> Image -> piggy.gz -> piggy.o -> compressed_vmlinux -> zImage
+
+Each link is made by the rule of the kernel's own boot Makefile, so any compressor and any kernel version will do. The
+result is kept under the task's name in images/.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks import kernel, kernel_config, toolchain
+from tasks.kit import kbuild
+from tasks.kit.errors import PiggyError
+from tasks.kit.fs import copy_whole
+from tasks.kit.graph import Job, TaskDict, task
+from tasks.kit.machine import LINKS, Link
+from tasks.kit.project import EPOCH, Project
+
+COMPRESSORS = ["gzip", "bzip2", "lzma", "xz", "lzop", "lz4", "zstd"]
+
+
+def tasks(project: Project) -> Iterator[TaskDict]:
+    """Yield a task for each link of the machine's chain."""
+    for name, link in project.chain.items():
+        yield task(project, name, LINKS[name], build, [name, link],
+                   files=[project.images / link.after, kernel_config.config(project), toolchain.record(project)],
+                   targets=[project.images / name], tools=[*kernel.TOOLS, *COMPRESSORS],
+                   settings={"dir": link.dir, "file": link.file, **kernel.common_settings(project)})
+
+
+def build(job: Job, name: str, link: Link) -> dict[str, object]:
+    """Ask Kbuild for one link, and keep what it made as images/NAME."""
+    project = job.project
+    obj = project.kernel_obj
+    kernel.put_config(project)
+    hand_over(project, link.after)
+    if file_of(obj, name):
+        kernel.restore(project, file_of(obj, name), project.images / name)
+    said = resolved(obj, name).absolute()
+    kbuild.make(project.kernel_src, obj, ["piggyback-link"], jobs=project.jobs, log=job.log,
+                variables=kernel_config.variables(project),
+                env={**kbuild.pins(EPOCH), "MAKEFILES": str(kbuild.LINK_RULES), "PIGGYBACK_DIR": link.dir,
+                     "PIGGYBACK_FILE": link.file, "PIGGYBACK_SAY": str(said)})
+    file = file_of(obj, name)
+    if not (obj / file).is_file():
+        raise PiggyError(f"Kbuild made no {file} for the link '{name}'", f"see configs/chains.toml; log: {job.log}")
+    copy_whole(obj / file, project.images / name)
+    others = [file_of(obj, other) for other in project.chain if other != name]
+    records = kbuild.closure(obj, file, ["vmlinux", *filter(None, others)])
+    return {"discovered": sorted({*kbuild.outside(obj, project.kernel_src, records),
+                                  *kbuild.makefiles(obj, project.kernel_src, records)})}
+
+
+def hand_over(project: Project, link: str) -> None:
+    """Give Kbuild the kept output of the link before, should its own copy be another one.
+
+    The copy gets the oldest time there is: make must never take it for newer than the objects, or it would not link again
+    when they change.
+    """
+    image, file = project.images / link, "vmlinux" if link == "vmlinux" else file_of(project.kernel_obj, link)
+    mine = project.kernel_obj / file
+    if file and project.stamps.digest(mine) != project.stamps.digest(image):
+        copy_whole(image, mine)
+        os.utime(mine, (0, 0))
+
+
+def resolved(obj: Path, link: str) -> Path:
+    """The file in which Kbuild's name of a link is kept."""
+    return obj / f"piggyback.{link}"
+
+
+def file_of(obj: Path, link: str) -> str:
+    """Kbuild's name of a link's file, as its last run left it; "" if it did not run yet."""
+    try:
+        return resolved(obj, link).read_text().strip()
+    except FileNotFoundError:
+        return ""

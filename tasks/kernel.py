@@ -1,0 +1,72 @@
+"""The kernel proper.
+
+    images/config -+
+    toolchain -----+-> vmlinux -> images/{vmlinux,System.map}
+    sources -------+   (and what Kbuild's depfiles say it was really made from)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks import kernel_config, toolchain
+from tasks.kit import kbuild, kconfig
+from tasks.kit.fs import copy_whole
+from tasks.kit.graph import Job, TaskDict, task
+from tasks.kit.project import EPOCH, Project
+
+TOOLS = [*kernel_config.TOOLS, "ld", "bc", "perl", "sed", "awk"]
+BOOT = re.compile(r"/arch/\w+/boot/")  # what the links of the chain are made from, not vmlinux
+COMMANDS_PER_SYMBOL = 2.6  # measured on small configurations of 6.1; only for the first progress bar
+
+
+def tasks(project: Project) -> Iterator[TaskDict]:
+    """Yield the task `vmlinux`."""
+    yield task(project, "vmlinux", "the kernel proper, an ELF file, and its System.map", build,
+               files=[kernel_config.config(project), toolchain.record(project), *kernel_config.source_files(project)],
+               targets=[project.images / "vmlinux", project.images / "System.map"], tools=TOOLS,
+               settings=common_settings(project))
+
+
+def common_settings(project: Project) -> dict[str, str]:
+    """What decides the output of every call to the kernel's Makefile, besides files."""
+    return {"pins": " ".join(f"{name}={value}" for name, value in kbuild.pins(EPOCH).items()),
+            "arch": project.machine.arch, "tree": os.path.realpath(project.kernel_src)}
+
+
+def build(job: Job) -> dict[str, object]:
+    """Let Kbuild bring vmlinux up to date, and learn from its records what went into it."""
+    project = job.project
+    obj = project.kernel_obj
+    put_config(project)
+    restore(project, "vmlinux", project.images / "vmlinux")
+    usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))
+    count = kbuild.make(project.kernel_src, obj, ["vmlinux"], jobs=project.jobs, env=kbuild.pins(EPOCH), log=job.log,
+                        variables=kernel_config.variables(project), label="vmlinux", expected=usual)
+    for name in ("vmlinux", "System.map"):
+        copy_whole(obj / name, project.images / name)
+    records = [path for path in kbuild.records(obj) if not BOOT.search(path)]
+    return {"commands": max(count, int(job.previous.get("commands", 0))),
+            "discovered": sorted({*kbuild.outside(obj, project.kernel_src, records),
+                                  *kbuild.makefiles(obj, project.kernel_src, records)})}
+
+
+def put_config(project: Project) -> None:
+    """Have the configuration in force in the object folder, whatever happened there meanwhile."""
+    kconfig.put(kernel_config.config(project), project.kernel_obj / ".config")
+
+
+def first_guess(config: Path) -> int:
+    """Estimate how many commands a first build takes, from the number of symbols that are set."""
+    return int(COMMANDS_PER_SYMBOL * config.read_text().count("=y"))
+
+
+def restore(project: Project, file: str, image: Path) -> None:
+    """Where Kbuild's own copy of an output is not the one that we kept (truncated, or replaced by hand), remove it, so
+    that make builds it again instead of taking it for good by its time."""
+    mine = project.kernel_obj / file
+    if mine.exists() and (not image.exists() or project.stamps.digest(mine) != project.stamps.digest(image)):
+        mine.unlink()

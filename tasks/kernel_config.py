@@ -1,0 +1,98 @@
+"""The kernel's configuration: fragments in, a checked .config out.
+
+    configs/kernel/*.config (in the machine's order) -+
+    configs/kernel/local/MACHINE.config (menuconfig) -+-> kernel_config -> images/{miniconfig,config}
+    toolchain, the tree's Kconfig files --------------+                 -> kernel/VERSION/.config
+
+    menuconfig     edits the configuration in force; what differs is kept in configs/kernel/local/MACHINE.config
+    savedefconfig  writes the smallest fragment that gives the configuration in force
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tasks import sources, toolchain
+from tasks.kit import kbuild, kconfig, ui
+from tasks.kit.fs import write_whole
+from tasks.kit.graph import Job, TaskDict, task
+from tasks.kit.kconfig import Kconfig
+from tasks.kit.project import Project
+
+TOOLS = ["make", "gcc", "flex", "bison"]
+
+
+def config(project: Project) -> Path:
+    """The full configuration in force; everything in the kernel depends on it."""
+    return project.images / "config"
+
+
+def fragment_paths(project: Project) -> tuple[Path, ...]:
+    """The fragments that the machine names, in order."""
+    return tuple(Path("configs") / "kernel" / f"{name}.config" for name in project.machine.kernel.fragments)
+
+
+def own_fragment(project: Project) -> Path:
+    """The user's own fragment, made by menuconfig; git-ignored."""
+    return Path("configs") / "kernel" / "local" / f"{project.settings.machine}.config"
+
+
+def source_files(project: Project) -> list[Path]:
+    """What stands for the kernel tree as a whole: its archive's stamp; a tree of the user's own has none."""
+    return [] if project.settings.kernel_src else [sources.stamp(project, project.kernel_pin.name)]
+
+
+def variables(project: Project) -> dict[str, str]:
+    """The make variables of every call into the kernel's Makefile."""
+    return {"ARCH": project.machine.arch, "CROSS_COMPILE": toolchain.read(project).prefix}
+
+
+def tree(project: Project) -> Kconfig:
+    """The kernel as a tree to configure."""
+    return Kconfig("the kernel", project.kernel_src, project.kernel_obj, project.machine.kernel.base,
+                   fragment_paths(project), own_fragment(project), variables(project), config(project),
+                   project.images / "miniconfig")
+
+
+def tasks(project: Project) -> Iterator[TaskDict]:
+    """Yield `kernel_config`, `menuconfig` and `savedefconfig`."""
+    paths = [*fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
+    yield task(project, "kernel_config", "kernel configuration from fragments, each symbol checked", configure,
+               files=[*paths, *source_files(project), toolchain.record(project)],
+               targets=[config(project), project.images / "miniconfig"], tools=TOOLS,
+               settings={"fragments": " ".join(map(str, paths)), "base": project.machine.kernel.base,
+                         "arch": project.machine.arch, "tree": os.path.realpath(project.kernel_src)})
+    yield task(project, "menuconfig", "edit the kernel configuration; what you choose is kept as a fragment", menuconfig,
+               files=[config(project)], always=True, quiet=True)
+    yield task(project, "savedefconfig", "write the smallest fragment that gives the kernel configuration", savedefconfig,
+               files=[config(project)], always=True, quiet=True)
+
+
+def configure(job: Job) -> dict[str, list[str]]:
+    """Configure by contract (see kit/kconfig.py), then let Kconfig write its records: auto.conf, and which Kconfig files
+    it read."""
+    project = job.project
+    kernel = tree(project)
+    kconfig.configure(job, kernel)
+    kconfig.make(job, kernel, "syncconfig")
+    return {"discovered": kbuild.kconfig_files(project.kernel_obj, project.kernel_src)}
+
+
+def menuconfig(job: Job) -> None:
+    """Edit the configuration in force."""
+    kconfig.edit(job, tree(job.project))
+
+
+def savedefconfig(job: Job) -> None:
+    """Write images/fragment.config, the smallest equal fragment, and images/defconfig, the kernel's own kind of file,
+    which names only what differs from Kconfig's defaults."""
+    project = job.project
+    kernel = tree(project)
+    fragment = project.images / "fragment.config"
+    write_whole(fragment, kconfig.smallest(job, kernel))
+    kconfig.put(config(project), project.kernel_obj / ".config")
+    kconfig.make(job, kernel, "savedefconfig")
+    (project.kernel_obj / "defconfig").replace(project.images / "defconfig")
+    ui.line("savedefconfig", f"{fragment} ({len(fragment.read_text().splitlines())} lines), {project.images / 'defconfig'}")

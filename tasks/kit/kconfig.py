@@ -1,0 +1,221 @@
+"""Configuration by contract, for every tree that is configured by Kconfig: the kernel, and busybox.
+
+    base (allnoconfig, defconfig, ...) + fragments -> miniconfig -> make allnoconfig -> each request checked -> .config
+
+What the user asks for is taken or is an error; nothing else is let in; and no .config of earlier is ever the start.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.kit import fragments, kbuild, kcontract, ui
+from tasks.kit.errors import PiggyError
+from tasks.kit.fs import copy_whole, write_whole
+from tasks.kit.graph import Job
+from tasks.kit.project import EPOCH
+from tasks.kit.run import foreground
+
+
+@dataclass(frozen=True)
+class Kconfig:
+    """A tree that Kconfig configures.
+
+    what:       "kernel" or "busybox", for messages.
+    source, obj: the tree and its O= folder.
+    base:       a configuration target to start from; "allnoconfig" starts from nothing.
+    paths:      fragments in order, without `own`.
+    own:        the user's own fragment, written by the editor; last in the list when it exists.
+    variables:  make variables.
+    full, mini: where the configuration and the miniconfig are kept.
+    top:        the top Kconfig file; generated: whether its parts are made in the object folder, as busybox's are.
+    takes_miniconfig: whether its allnoconfig heeds KCONFIG_ALLCONFIG.
+    """
+
+    what: str
+    source: Path
+    obj: Path
+    base: str
+    paths: tuple[Path, ...]
+    own: Path
+    variables: Mapping[str, str]
+    full: Path
+    mini: Path
+    top: str = "Kconfig"
+    generated: bool = False
+    takes_miniconfig: bool = True
+
+    @property
+    def all_paths(self) -> tuple[Path, ...]:
+        """The fragments in order, with the user's own if there is one."""
+        return (*self.paths, self.own) if self.own.exists() else self.paths
+
+    @property
+    def argv(self) -> list[str]:
+        """The make command, without a goal."""
+        return ["make", "-C", os.fspath(self.source), f"O={self.obj.absolute()}", "--no-print-directory",
+                *(f"{name}={value}" for name, value in self.variables.items())]
+
+
+def configure(job: Job, tree: Kconfig) -> None:
+    """Make the configuration from the fragments, check every request, and put it in force only if all took."""
+    fresh(tree)
+    merged = fragments.merge(tree.all_paths)
+    draft = solve(job, tree, {symbol: request.value for symbol, request in merged.requests.items()})
+    missed = kcontract.unmet(merged, kcontract.read_config(draft))
+    for one in missed:
+        if one.request.optional:
+            ui.line("optional", one.text)
+    fatal = [one for one in missed if not one.request.optional]
+    if fatal:
+        raise PiggyError(f"{len(fatal)} of {len(merged.requests)} symbols requested of {tree.what} did not take",
+                         "\n" + explain(tree, fatal, merged, draft))
+    for note in merged.notes:
+        ui.line("note", note)
+    put(draft, tree.obj / ".config")
+    write_whole(tree.mini, fragments.miniconfig(merged))
+    copy_whole(draft, tree.full)
+    draft.unlink()
+
+
+def solve(job: Job, tree: Kconfig, requests: Mapping[str, str]) -> Path:
+    """Let Kconfig complete the base and the requests (symbol to value) to a configuration; return it as a draft.
+
+    allnoconfig over a miniconfig takes nothing that was not asked for; merge_config.sh with olddefconfig would let
+    defaults in. Source: Documentation/kbuild/kconfig.rst, KCONFIG_ALLCONFIG. A symbol stands in the miniconfig once: of two
+    lines the kernel's conf takes the last, busybox's the first.
+
+    Busybox's allnoconfig passes over KCONFIG_ALLCONFIG (its conf.c answers n a second time), so there oldconfig completes
+    the base's .config; what comes into sight only by a request is then refused by asking for n, until nothing new appears.
+    """
+    live, draft, request = (tree.obj / name for name in (".config", "piggyback.config", "piggyback.mini"))
+    kept = tree.obj / "piggyback.kept"
+    if live.exists():
+        os.replace(live, kept)
+    given: dict[str, str] = {}
+    if tree.base != "allnoconfig" or not tree.takes_miniconfig:
+        make(job, tree, tree.base)
+        given = kcontract.read_config(live)
+    given.update(requests)
+    if tree.takes_miniconfig:
+        write_config(request, given)
+        make(job, tree, "allnoconfig", env={"KCONFIG_ALLCONFIG": str(request.absolute())})
+    while not tree.takes_miniconfig:
+        write_config(live, given)
+        make(job, tree, "oldconfig", answers="\n" * 10_000)  # to each question: its default
+        surplus = {symbol for symbol, value in kcontract.read_config(live).items()
+                   if value in "ym" and symbol not in given}
+        if tree.base != "allnoconfig" or not surplus:
+            break
+        given.update(dict.fromkeys(surplus, "n"))
+    os.replace(live, draft)
+    if kept.exists():
+        os.replace(kept, live)  # with its old time: make sees no work where nothing changed
+    return draft
+
+
+def write_config(path: Path, values: Mapping[str, str]) -> None:
+    """Write values (symbol to value) as a .config file."""
+    write_whole(path, "".join(fragments.config_line(*item) + "\n" for item in values.items()))
+
+
+def make(job: Job, tree: Kconfig, goal: str, env: Mapping[str, str] | None = None, answers: str | None = None) -> None:
+    """Run one configuration target of the tree, with `answers` on its standard input."""
+    kbuild.make(tree.source, tree.obj, [goal], jobs=job.project.jobs, variables=tree.variables,
+                env={**kbuild.pins(EPOCH), **(env or {})}, log=job.log, stdin=answers)
+
+
+def put(draft: Path, live: Path) -> None:
+    """Copy a configuration in place unless it is there already."""
+    if not live.exists() or live.read_bytes() != draft.read_bytes():
+        copy_whole(draft, live)
+
+
+def fresh(tree: Kconfig) -> None:
+    """Empty the object folder if it belongs to another tree, and refuse a tree that was configured in place."""
+    if (tree.source / ".config").exists():
+        raise PiggyError(f"{tree.source} was configured in place, and such a tree can't be built with O=",
+                         f"run 'make -C {tree.source} mrproper' yourself (it removes that .config and all objects), or name "
+                         "a clean checkout, for example one made by 'git worktree add'")
+    owner, real = tree.obj / "piggyback.tree", os.path.realpath(tree.source)
+    if tree.obj.exists() and (not owner.exists() or owner.read_text() != real):
+        import shutil
+        shutil.rmtree(tree.obj)
+    if not owner.exists():
+        write_whole(owner, real)
+
+
+def explain(tree: Kconfig, fatal: list[kcontract.Unmet], merged: fragments.Merged, draft: Path) -> str:
+    """Say why requests did not take, by the tree's own Kconfig files."""
+    from tasks.kit import kexplain, kmodel
+    return kexplain.report(kexplain.explain(
+        fatal, merged, root=tree.source, config=draft, env=lambda: kmodel.kbuild_environment(tree.argv),
+        base="allnoconfig" if tree.base == "allnoconfig" else "", top=tree.top, generated=tree.obj if tree.generated else None))
+
+
+def edit(job: Job, tree: Kconfig) -> None:
+    """Open the editor on the configuration in force; show what the user changed, and keep it as a fragment of their own.
+
+    The fragment holds all that differs from what the other fragments give, so that earlier choices stay, and it is proved
+    before it is written: the other fragments and it together give just what the editor saved.
+    """
+    live = tree.obj / ".config"
+    put(tree.full, live)
+    old = kcontract.read_config(live)
+    project = job.project
+    project.lock.release()  # others may build while somebody sits in the editor
+    try:
+        status = foreground([*tree.argv, project.settings.menu], env=kbuild.pins(EPOCH))
+    finally:
+        project.lock.acquire()
+    if status:
+        raise PiggyError(f"'make {project.settings.menu}' ended with status {status}",
+                         "it needs a terminal of at least 80x19 and the headers of ncurses (Qt for xconfig)")
+    new = kcontract.read_config(live)
+    put(tree.full, live)
+    changed = kcontract.differences(old, new)
+    if not changed:
+        ui.line("unchanged", "the configuration is as it was")
+        return
+    lines = keep(job, tree, new)
+    for symbol in changed:
+        ui.line("changed", f"CONFIG_{symbol}: {old.get(symbol, 'n')} -> {new.get(symbol, 'n')}")
+    ui.line("kept", f"{tree.own}: {len(lines)} lines" if lines else f"nothing differs from the fragments; {tree.own} removed")
+
+
+def keep(job: Job, tree: Kconfig, wanted: Mapping[str, str]) -> list[str]:
+    """Write the user's own fragment such that all fragments together give the configuration `wanted`; return its lines."""
+    from tasks.kit import kdiff
+    given = fragments.miniconfig(fragments.merge(tree.paths))
+
+    def config_from(text: str) -> dict[str, str]:
+        return kcontract.read_config(solve(job, tree, given + text))
+
+    lines = kdiff.proved(kdiff.choices(config_from(""), wanted, model(tree)), wanted, config_from)
+    if lines:
+        write_whole(tree.own, f"# Chosen in {job.project.settings.menu}; later than every other fragment, so it wins.\n"
+                    + "\n".join(lines) + "\n")
+    else:
+        tree.own.unlink(missing_ok=True)
+    return lines
+
+
+def smallest(job: Job, tree: Kconfig) -> str:
+    """Return the smallest fragment that, over the same base, gives the configuration in force."""
+    from tasks.kit import kdiff
+    return kdiff.smallest(kcontract.read_config(tree.full), model(tree),
+                          lambda text: kcontract.read_config(solve(job, tree, text)))
+
+
+def model(tree: Kconfig) -> Any:
+    """Return kconfiglib's model of the tree, or None where it can't read it."""
+    from tasks.kit import kmodel
+    try:
+        return kmodel.load(tree.source, kmodel.kbuild_environment(tree.argv), top=tree.top,
+                           generated=tree.obj if tree.generated else None)
+    except PiggyError:
+        return None

@@ -1,0 +1,104 @@
+"""Host packages as data: what the selected machine needs on the host, what is missing, and the command that installs it."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tasks.kit import toml
+from tasks.kit.machine import Machine
+from tasks.kit.run import clean_env
+
+Name = str | dict[str, str]
+
+
+class Manager(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A package manager: its program, and the words that refresh its lists and install packages."""
+
+    program: str
+    install: tuple[str, ...]
+    update: tuple[str, ...] = ()
+
+
+class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something the host must have (see configs/packages.toml)."""
+
+    why: str
+    file: tuple[str, ...] = ()
+    apt: Name = ""
+    dnf: Name = ""
+    pacman: Name = ""
+    apk: Name = ""
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """configs/packages.toml."""
+
+    managers: dict[str, Manager]
+    tools: dict[str, Tool]
+
+
+@dataclass(frozen=True)
+class Need:
+    """A tool with the machine's names filled in: where it was found ("" if missing), and its package for each manager."""
+
+    name: str
+    why: str
+    found: str
+    packages: dict[str, str]
+    program: bool
+
+
+def load(top: Path) -> Table:
+    """Read configs/packages.toml."""
+    origin = "configs/packages.toml"
+    return toml.convert(toml.read(top / origin), Table, origin)
+
+
+def needs(table: Table, machine: Machine) -> list[Need]:
+    """Return what the machine needs, in the order of the table, and look for each on this host."""
+    names = {"{triple}": machine.triple, "{qemu}": machine.qemu.binary if machine.qemu else ""}
+    found = []
+    for key, tool in table.tools.items():
+        name = _filled(key, names)
+        if name:
+            packages = {manager: _package(getattr(tool, manager, ""), name, names) for manager in table.managers}
+            found.append(Need(name, tool.why, _look(name, tool), packages, not tool.file))
+    return found
+
+
+def _filled(text: str, names: dict[str, str]) -> str:
+    for mark, value in names.items():
+        text = text.replace(mark, value)
+    return text
+
+
+def _package(entry: Name, tool: str, names: dict[str, str]) -> str:
+    chosen: Any = entry.get(tool, tool) if isinstance(entry, dict) else entry or tool
+    return _filled(chosen, names).replace("_", "-")
+
+
+def _look(name: str, tool: Tool) -> str:
+    if tool.file:
+        return next((path for pattern in tool.file for path in sorted(glob.glob(pattern))), "")
+    return shutil.which(name, path=clean_env()["PATH"]) or ""
+
+
+def manager_of_host(table: Table) -> str:
+    """Return the name of the package manager that this host has, "" if none of the known ones."""
+    return next((name for name, manager in table.managers.items() if shutil.which(manager.program)), "")
+
+
+def commands(table: Table, manager: str, missing: list[Need]) -> list[list[str]]:
+    """Return the commands that install what is missing, with sudo in front when we are not root."""
+    how = table.managers[manager]
+    packages = list(dict.fromkeys(need.packages[manager] for need in missing))
+    root = [] if os.geteuid() == 0 else ["sudo"]
+    lines = [[*how.update], [*how.install, *packages]]
+    return [[*root, how.program, *words] for words in lines if words]

@@ -1,0 +1,60 @@
+"""Sources: fetched, verified, unpacked; after that nothing needs the network.
+
+    configs/sources.toml -> fetch:NAME -> dl/NAME.json -> _unpack:NAME -> build/src/NAME/.piggyback-source
+                            (dl/, mirror, upstream, apt)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from tasks.kit import archive, obtain
+from tasks.kit.graph import Job, TaskDict, task
+from tasks.kit.pins import Source
+from tasks.kit.project import Project
+
+
+def needed(project: Project) -> list[Source]:
+    """Return the pins that the selected machine and settings need; trees of the user's own need none."""
+    found = [project.source("musl")]
+    if not project.settings.kernel_src:
+        found.append(project.kernel_pin)
+    if not project.settings.busybox_src:
+        found.append(project.source("busybox"))
+    return found
+
+
+def stamp(project: Project, name: str) -> Path:
+    """The file by which tasks depend on an unpacked source: it holds the archive's hash."""
+    return project.build / "src" / name / archive.STAMP
+
+
+def tasks(project: Project) -> Iterator[TaskDict]:
+    """Yield `fetch` with a subtask for each source, and the tasks that unpack."""
+    sources = needed(project)
+    yield {"basename": "fetch", "name": None, "doc": "get and verify every source; afterwards no task needs the network"}
+    for source in sources:
+        record = project.dl / f"{source.name}.json"
+        yield {**task(project, "fetch", f"get and verify {source.filename}", fetch, [source], targets=[record],
+                      settings={"pin": msgspec.json.encode(source).decode()}), "name": source.name}
+    for source in sources:
+        yield {**task(project, "_unpack", f"unpack {source.filename}", unpack, [source],
+                      files=[project.dl / f"{source.name}.json"], targets=[stamp(project, source.name)]),
+               "name": source.name}
+
+
+def fetch(job: Job, source: Source) -> None:
+    """Bring one source into dl/, in the order dl/, mirror, upstream, distribution, and leave its record there."""
+    settings = job.project.settings
+    obtain.obtain(source, dl=job.project.dl, mirror=settings.mirror, offline=settings.offline,
+                  apt_state=job.project.build / "host" / "apt", log=job.log)
+
+
+def unpack(job: Job, source: Source) -> None:
+    """Unpack one verified archive into build/src, unless that was done already: a tree may hold the user's edits."""
+    got = obtain.obtain(source, dl=job.project.dl, mirror="", offline=True,
+                        apt_state=job.project.build / "host" / "apt", log=job.log)
+    archive.unpack(got.path, got.sha256, job.project.build / "src", source.name)
