@@ -15,7 +15,10 @@ class PiggyError(Exception):
 
     message: one sentence that names the file, key or command at fault.
     hint:    what to do about it ("" when there is nothing sensible to say).
+    status:  what doit is to end with.
     """
+
+    status = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

@@ -73,12 +73,19 @@ def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inp
         log.unlink(missing_ok=True)
         values = action(Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)), *args)
     except PiggyError as error:
-        return TaskFailed(str(error))
+        return failed(error)
     except OSError as error:
-        return TaskFailed(str(_in_words(error)))
+        return failed(_in_words(error))
     if not quiet:
         ui.made(task.name.lstrip("_"), task.targets[0] if task.targets else "", time.monotonic() - started)
     return values
+
+
+def failed(error: PiggyError) -> TaskFailed:
+    """Return doit's own kind of failure, with the exit status for the reporter to end with."""
+    result = TaskFailed(str(error))
+    result.status = error.status
+    return result
 
 
 def _in_words(error: OSError) -> PiggyError:

@@ -148,3 +148,23 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
     if check and returncode:
         raise CommandError(done, cwd, env or {}, log)
     return done
+
+
+def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> int:
+    """Run a program that talks to the user on our terminal (an editor, a guest's console) and return its exit status.
+
+    Ctrl-C goes to the program alone, which shares our terminal's foreground process group.
+    """
+    try:
+        process = subprocess.Popen([str(arg) for arg in argv], cwd=cwd, env=clean_env(env),
+                                   preexec_fn=_die_with_parent)  # noqa: PLW1509
+    except FileNotFoundError as error:
+        raise PiggyError(f"'{argv[0]}' is not installed", "'doit setup' installs what is missing") from error
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return process.wait()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
