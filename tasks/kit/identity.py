@@ -19,6 +19,10 @@ _BOOKKEEPING = {"__module__", "__doc__", "__qualname__", "__firstlineno__", "__s
                 "__dataclass_params__", "__annotations__"}
 
 
+class _Unloaded(str):
+    """The file of a module of ours that is imported only when needed."""
+
+
 @functools.cache
 def code_id(function: types.FunctionType) -> str:
     """Return the digest (16 hex digits) of what `function` does, with all that it calls in this project."""
@@ -35,8 +39,8 @@ def code_id(function: types.FunctionType) -> str:
             parts[name] = ""
             waiting.extend((f"{name}.{key}", _unwrapped(member)) for key, member in vars(thing).items()
                            if key not in _BOOKKEEPING)
-        elif isinstance(thing, Path):
-            parts[name] = hashlib.sha256(thing.read_bytes()).hexdigest()
+        elif isinstance(thing, _Unloaded):
+            parts[name] = hashlib.sha256(Path(thing).read_bytes()).hexdigest()
         else:
             parts[name] = _text(thing)
             waiting.extend((f"{name}.{number}", function) for number, function in enumerate(_functions_in(thing)))
@@ -52,7 +56,7 @@ def _reached(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
         if name.startswith(PACKAGE):  # an import inside the function: not loaded now, so its file stands for it
             path = Path(__file__).parents[2] / (name.replace(".", "/") + ".py")
             if path.exists():
-                yield name, path
+                yield name, _Unloaded(path)
         elif name in space:
             thing = space[name]
             if isinstance(thing, types.ModuleType):
