@@ -24,10 +24,11 @@ from tasks.kit.errors import PiggyError
 PREFIX = "CONFIG_"
 _NAME = PREFIX + r"([A-Za-z0-9_]+)"
 _COMMENT = r"(?:\s+#\s*(?P<comment>.*))?"
-_SET = re.compile(rf'{_NAME}=(y|m|n|-?\d+|0[xX][0-9A-Fa-f]+|"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"){_COMMENT}')
+_SET = re.compile(rf'{_NAME}=(y|m|n|-\d+|\d[0-9A-Fa-f]*|0[xX][0-9A-Fa-f]+|"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"){_COMMENT}')
 _UNSET = re.compile(rf"# {_NAME} is not set{_COMMENT}")
 _ALMOST_UNSET = re.compile(r"\s*#*\s*CONFIG_(\w+)\s+is\s+(?:not\s+|un)set\b", re.IGNORECASE)
 _ALMOST_SET = re.compile(r"\s*(?:export\s+)?(\w+)\s*[:+?]?=\s*(.*)")
+_HEX = re.compile(r"0[xX][0-9A-Fa-f]+|(?=.*[A-Fa-f])[0-9A-Fa-f]{2,}")
 _TRISTATES = {"y": ("y", "yes", "true", "on"), "m": ("m", "mod", "module"), "n": ("n", "no", "false", "off")}
 _HINT = "a line is CONFIG_NAME=value (y, m, n, a number or a \"string\"), '# CONFIG_NAME is not set', or a comment"
 
@@ -68,6 +69,8 @@ class Merged:
 
 def config_line(symbol: str, value: str) -> str:
     """Return the line of a .config file that gives `symbol` this value."""
+    if re.fullmatch("[A-Fa-f][0-9A-Fa-f]*", value):  # a hex default may stand in a .config without its 0x
+        value = f"0x{value}"
     return f"# {PREFIX}{symbol} is not set" if value == "n" else f"{PREFIX}{symbol}={value}"
 
 
@@ -75,8 +78,8 @@ def same(asked: str, got: str) -> bool:
     """Tell whether two values mean the same to Kconfig.
 
     `got` may be "" for a symbol that is absent from a .config, which equals n and the empty string. Strings are compared
-    without their escapes. Numbers: Kconfig writes a hex value with 0x, and reads one with or without (symbol.c,
-    sym_string_valid; confdata.c), so that `got` tells which of the two it is.
+    without their escapes. Numbers: Kconfig keeps a hex value as it was written, with 0x or without (symbol.c,
+    sym_string_valid), so one that looks decimal is hex if the other one is.
     """
     if asked == got:
         return True
@@ -84,10 +87,9 @@ def same(asked: str, got: str) -> bool:
         return (got or asked) in ("n", '""')
     if asked.startswith('"') or got.startswith('"'):
         return asked.startswith('"') and got.startswith('"') and _unescaped(asked) == _unescaped(got)
+    base = 16 if _HEX.fullmatch(asked) or _HEX.fullmatch(got) else 10
     try:
-        if got[:2] in ("0x", "0X") or asked[:2] in ("0x", "0X"):
-            return got[:2] in ("0x", "0X") and int(asked, 16) == int(got, 16)
-        return int(asked) == int(got)
+        return int(asked, base) == int(got, base)
     except ValueError:
         return False
 
@@ -184,7 +186,7 @@ def _meant_value(value: str) -> str:
     for tristate, spellings in _TRISTATES.items():
         if word.lower() in spellings:
             return tristate
-    if re.fullmatch(r"-?\d+|0[xX][0-9A-Fa-f]+", word):
+    if re.fullmatch(r"-\d+|\d[0-9A-Fa-f]*|0[xX][0-9A-Fa-f]+", word):
         return word
     if re.fullmatch(r"(?=.*\d)[0-9A-Fa-f]+", word):
         return f"0x{word}"

@@ -40,6 +40,11 @@ def read_config(path: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise PiggyError(f"the configuration {path} can't be read: {error.strerror}") from error
+    return parse_config(text, path)
+
+
+def parse_config(text: str, path: Path | str = "configuration") -> dict[str, str]:
+    """Read the text of a .config file, as `read_config` does; `path` is for messages."""
     config = {}
     for number, line in enumerate(text.split("\n"), 1):
         if match := _SET.fullmatch(line.rstrip()):

@@ -43,13 +43,14 @@ class Diagnosis:
 
 def explain(missed: Sequence[Unmet], merged: Merged, *, root: Path,
             env: Mapping[str, str] | Callable[[], Mapping[str, str]], config: Path,
-            base: str = "allnoconfig", top: str = "Kconfig", generated: Path | None = None,
-            seconds: float = 5.0) -> Diagnosis:
+            base: str = "allnoconfig", under: Mapping[str, str] | None = None, top: str = "Kconfig",
+            generated: Path | None = None, seconds: float = 5.0) -> Diagnosis:
     """Explain unmet requests.
 
     merged:  all requests; no proposal contradicts one of them.
     root:    the source tree; env: what its Kconfig files get (see kmodel.kbuild_environment), or a function that tells.
     config:  the .config that resulted; base, top, generated: see kmodel.
+    under:   the configuration that the requests were laid over, if there was one (a defconfig).
     seconds: limit for the search for remedies (reading the tree, 2 to 4 s for a kernel, comes on top).
     Where the tree can't be read by kconfiglib, the reasons say so, and nothing else is lost.
     """
@@ -61,12 +62,12 @@ def explain(missed: Sequence[Unmet], merged: Merged, *, root: Path,
         return Diagnosis(tuple(Explanation(one, (f"no explanation: {error.message}",)) for one in missed))
     kmodel.assume(kconf, kcontract.read_config(config))
     why = [tuple(reasons(kconf, one, merged.requests, root)) for one in missed]
-    deadline = time.monotonic() + seconds
+    limits = {"base": base, "under": under or {}, "deadline": time.monotonic() + seconds}
     explanations = []
     for one, because in zip(missed, why, strict=True):
-        remedies, note = _remedies(kconf, merged, [one.request], base, deadline)
+        remedies, note = _remedies(kconf, merged, [one.request], limits)
         explanations.append(Explanation(one, (*because, *note), remedies))
-    return Diagnosis(tuple(explanations), _together(kconf, merged, explanations, base, deadline))
+    return Diagnosis(tuple(explanations), _together(kconf, merged, explanations, limits))
 
 
 def report(diagnosis: Diagnosis) -> str:
@@ -92,11 +93,11 @@ def _paragraph(one: Explanation) -> list[str]:
     return lines
 
 
-def _remedies(kconf: Any, merged: Merged, targets: list[Request], base: str,
-              deadline: float) -> tuple[tuple[Remedy, ...], tuple[str, ...]]:
+def _remedies(kconf: Any, merged: Merged, targets: list[Request],
+              limits: Mapping[str, Any]) -> tuple[tuple[Remedy, ...], tuple[str, ...]]:
     """Return what may be proposed, and a line of text when something stands in the way of a proposal."""
     try:
-        remedies = tuple(kremedy.find(kconf, merged.requests, targets, base=base, deadline=deadline))
+        remedies = tuple(kremedy.find(kconf, merged.requests, targets, **limits))
     except kremedy.OutOfTime:
         return (), ("no addition was looked for any further: the time for it is used up",)
     if remedies and remedies[0].overrides:
@@ -105,10 +106,10 @@ def _remedies(kconf: Any, merged: Merged, targets: list[Request], base: str,
     return remedies, ()
 
 
-def _together(kconf: Any, merged: Merged, explanations: list[Explanation], base: str, deadline: float) -> tuple[str, ...]:
+def _together(kconf: Any, merged: Merged, explanations: list[Explanation], limits: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the lines that satisfy at once all requests for which a remedy is known, if there are several of them."""
     curable = [one.unmet.request for one in explanations if one.remedies]
     if len(curable) < 2 or len({one.remedies[0].lines for one in explanations if one.remedies}) < 2:
         return ()
-    remedies, _ = _remedies(kconf, merged, curable, base, deadline)
+    remedies, _ = _remedies(kconf, merged, curable, limits)
     return remedies[0].lines if remedies else ()

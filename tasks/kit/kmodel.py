@@ -24,11 +24,14 @@ _NOT_PASSED_ON = re.compile(r"MAKE.*|MFLAGS|KCONFIG_.*|KBUILD_KCONFIG|PWD|OLDPWD
 def kbuild_environment(make: Sequence[str | Path]) -> dict[str, str]:
     """Return the variables with which Kbuild calls its own Kconfig programs (ARCH, SRCARCH, CC, LD, srctree, ...).
 
-    make: the command without a target: ("make", "-C", tree, "O=...", "ARCH=...", "CROSS_COMPILE=...").
+    make: the command without a target: ("make", "-C", tree, "O=...", "ARCH=...", "CROSS_COMPILE=..."). For a tree whose
+          Kconfig language is from before the macros (Linux 4.17, busybox) the answer is empty: it asks for nothing.
 
     Kbuild is asked, not copied: KBUILD_KCONFIG (scripts/kconfig/Makefile) names a Kconfig file of ours, whose only
     content is a macro that writes the environment down. `listnewconfig` writes no configuration. Takes 0.2 s.
     """
+    if not Path(make[list(make).index("-C") + 1], "scripts/kconfig/preprocess.c").exists():
+        return {}
     with tempfile.TemporaryDirectory(prefix="piggy-", dir="/tmp") as scratch:  # a path that needs no quoting
         dump = Path(scratch) / "environment"
         kconfig = Path(scratch) / "Kconfig"
@@ -83,6 +86,13 @@ def _reader(kconfiglib: Any, root: Path, env: Mapping[str, str], generated: Path
                 line = f'source "{(generated / source[1]).resolve()}"\n'
             return super()._tokenize(line)
 
+        filename: str
+
+        def _enter_file(self, filename: str) -> None:
+            super()._enter_file(filename)
+            if generated:
+                self.filename = self.filename.removeprefix(f"{generated.resolve()}/")  # as users know it
+
         def _fn_val(self, args: Any) -> str:
             if args[0] not in self.variables:
                 if args[0] == "shell" and len(args) == 2:
@@ -99,7 +109,8 @@ def assume(kconf: Any, assignments: Mapping[str, str], base: str = "") -> None:
 
     base: "allnoconfig" (what is not asked for and can be set is n; numbers, strings and choices take their defaults, as
           in scripts/kconfig/conf.c, conf_set_all_new_symbols) or "" (it takes its default, as in alldefconfig).
-    Like Kconfig itself it passes over unknown symbols and values that the type does not allow.
+    Like Kconfig itself it passes over unknown symbols and values that the type does not allow. Of two members of a choice
+    the later wins.
     """
     import kconfiglib
 
@@ -108,6 +119,13 @@ def assume(kconf: Any, assignments: Mapping[str, str], base: str = "") -> None:
         for sym in kconf.unique_defined_syms:
             if sym.orig_type in (kconfiglib.BOOL, kconfiglib.TRISTATE) and not sym.choice:
                 sym.set_value(2 if sym.is_allnoconfig_y else 0)
+    assign(kconf, assignments)
+
+
+def assign(kconf: Any, assignments: Mapping[str, str]) -> None:
+    """Give symbols the values of these lines, on top of the present state."""
+    import kconfiglib
+
     for name, value in assignments.items():
         sym = kconf.syms.get(name)
         if not sym or not sym.nodes:
@@ -120,6 +138,14 @@ def assume(kconf: Any, assignments: Mapping[str, str], base: str = "") -> None:
                 level = kconfiglib.STR_TO_TRI[value]
                 sym.choice.set_value(max(level, sym.choice.user_value or 0))
             sym.set_value(value)
+
+
+def layered(*layers: Mapping[str, str]) -> dict[str, str]:
+    """Return the lines of several layers as one: the later wins, and stands where it stands in its own layer."""
+    lines: dict[str, str] = {}
+    for layer in layers:
+        lines = {name: value for name, value in lines.items() if name not in layer} | dict(layer)
+    return lines
 
 
 def value(sym: Any) -> str:

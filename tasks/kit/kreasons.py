@@ -42,9 +42,9 @@ def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Pa
             return _lost(sym, asked, requests)
         if selectors := _active(sym.rev_dep):
             return [f"forced to {got} by 'select' of {some(selectors)}"]
-    if not tristate and sym.visibility:
-        return _out_of_range(sym)
-    reasons = _dependencies(sym, level)
+    reasons = _out_of_range(sym, asked)
+    if not (reasons and sym.visibility):
+        reasons += _dependencies(sym, level)
     if selectors := _active(sym.rev_dep):
         reasons.append(f"it is {got} by 'select' of {some(selectors)}")
     elif asked == "n" and got != "n":
@@ -100,13 +100,19 @@ def _lost(sym: Any, asked: str, requests: Mapping[str, Request]) -> list[str]:
     return [f"it is one of the choice \"{title}\", where {winner.name} won"]
 
 
-def _out_of_range(sym: Any) -> list[str]:
+def _out_of_range(sym: Any, asked: str) -> list[str]:
+    """Say so when a number lies in none of the symbol's ranges."""
     import kconfiglib as kc
 
-    for low, high, condition in sym.ranges:
-        if kc.expr_value(condition):
-            return [f"its range is {low.str_value} to {high.str_value} ({_place(sym)})"]
-    return [f"Kconfig gives no reason ({_place(sym)})"]
+    base = 16 if sym.orig_type == kc.HEX else 10
+    try:
+        bounds = [(int(low.str_value, base), int(asked, base), int(high.str_value, base)) for low, high, _ in sym.ranges]
+    except ValueError:
+        return []
+    if not bounds or any(low <= number <= high for low, number, high in bounds):
+        return []
+    ranges = [f"{low.str_value} to {high.str_value}" for low, high, _ in sym.ranges]
+    return [f"its range is {' or '.join(dict.fromkeys(ranges))} ({_place(sym)})"]
 
 
 def _dependencies(sym: Any, level: int) -> list[str]:
@@ -115,9 +121,11 @@ def _dependencies(sym: Any, level: int) -> list[str]:
 
     def terms(node: Any, met: bool) -> list[str]:
         return list(dict.fromkeys(_shown(term) for term in kc.split_expr(node.prompt[1], kc.AND)
-                                  if (kc.expr_value(term) >= level) == met))
+                                  if (kc.expr_value(term) >= level) == met and term is not node.kconfig.y))
 
     node = min((node for node in sym.nodes if node.prompt), key=lambda node: len(terms(node, False)))
+    if not terms(node, False):
+        return [f"its prompt is visible, and nothing in the Kconfig files says why ({node.filename}:{node.linenr})"]
     lines = [f"it depends on ({node.filename}:{node.linenr}):"]
     lines += [f"    {term}  <-- not met{_unsettable(node.kconfig, term)}" for term in terms(node, False)]
     return lines + ([f"    met: {', '.join(terms(node, True))}"] if terms(node, True) else [])

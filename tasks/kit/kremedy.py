@@ -33,16 +33,20 @@ class Remedy:
 
 
 def find(kconf: Any, requests: Mapping[str, Request], targets: Sequence[Request], *, base: str,
-         deadline: float) -> list[Remedy]:
+         under: Mapping[str, str], deadline: float) -> list[Remedy]:
     """Return the best additions under which all `targets` take, at most two with equally many lines; [] if none is found.
 
-    requests: all that the user asks for (the targets too); base: see kmodel.assume; deadline: of time.monotonic().
+    requests: all that the user asks for (the targets too).
+    base:     see kmodel.assume; under: the lines of a base configuration, which the requests lie over.
+    deadline: of time.monotonic().
     When only something that contradicts another request would do, that is returned, with `overrides` set.
     Raises OutOfTime.
     """
     asked = {name: request.value for name, request in requests.items()}
-    kmodel.assume(kconf, asked, base)
+    kmodel.assume(kconf, kmodel.layered(under, asked), base)
     before = kmodel.values(kconf)
+    if all(same(one.value, before.get(one.symbol, "")) for one in targets):
+        return []  # the model and the real result disagree, so what it would propose is worth nothing
     kept = [one for one in requests.values() if same(one.value, before.get(one.symbol, ""))]
     for bound in (True, False):
         wanted = [*targets, *kept] if bound else targets
@@ -51,7 +55,7 @@ def find(kconf: Any, requests: Mapping[str, Request], targets: Sequence[Request]
             """Put the model into the state that the way leads to, and return what has not taken there."""
             if time.monotonic() > deadline:
                 raise OutOfTime
-            kmodel.assume(kconf, {**asked, **dict(way)}, base)
+            kmodel.assume(kconf, kmodel.layered(under, asked, dict(way)), base)
             return [one for one in wanted if not same(one.value, _now(kconf, one.symbol))]
 
         remedies = []

@@ -140,7 +140,7 @@ def _remembered(search: Search, what: str, sym: Any, level: int,
 def _assign(search: Search, sym: Any, value: str) -> list[Way]:
     """Return the way that is this one line: empty when it is asked for already, none when something else is."""
     asked = search.asked.get(sym.name)
-    if asked is not None and (same(asked, value) or (asked, value) == ("y", "m")):
+    if asked is not None and same(asked, value):
         return [NOTHING]
     return [frozenset({(sym.name, value)})] if asked is None or not search.bound else []
 
@@ -156,7 +156,8 @@ def _raise(search: Search, sym: Any, level: int) -> list[Way]:
     import kconfiglib as kc
 
     need = level if sym.type == kc.TRISTATE else 1  # m is promoted to y for what has no m
-    ways = _prompted(search, sym, "m" if (level, sym.type) == (1, kc.TRISTATE) else "y", need)
+    asked_for = search.asked.get(sym.name) == "y"
+    ways = _prompted(search, sym, "m" if need == 1 and sym.type == kc.TRISTATE and not asked_for else "y", need)
     if ways or sym.choice:
         return ways
     ways = list(meet(search, sym.rev_dep, need))
@@ -170,6 +171,8 @@ def _lower(search: Search, sym: Any, level: int) -> list[Way]:
 
     if sym.choice:
         return [way for other in sym.choice.syms if other is not sym for way in _prompted(search, other, "y", 1)]
+    if sym.type == kc.BOOL:
+        level = 0
     own = _prompted(search, sym, "m" if level else "n", 1)
     if not sym.visibility:
         for default, condition in sym.defaults:
