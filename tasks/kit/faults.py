@@ -17,13 +17,14 @@ _OOPS = re.compile(r"(?:^|\n)(?:\[[^\]\n]*\] ?)*((?:BUG: (?:unable to handle|ker
 _NO_ROOT = re.compile(r'Cannot open root device "([^"\n]*)" or [^\n]*?(?:: error (-\d+))?\n')
 _PARTITIONS = re.compile(r"(?:here are the available partitions|List of all (?:bdev|partitions))[^\n]*:\n(.*?)"
                          r"(?:Kernel panic|No filesystem|List of all bdev|$)", re.S)
+_DISK_LINE = re.compile(r"^(?:\[[^\]\n]*\])* *[0-9a-f]{4} +\d+ (\S+)", re.M)  # printk_all_partitions, block/genhd.c
 _TRIED = re.compile(r"No filesystem could mount root, tried:[ \n]*([^\n]*)")
 _INIT_FAILED = re.compile(
     r"(?:Failed to execute|Requested init|Default init|Starting init:) (\S+?):? [^\n]*?\(error (-\d+)\)")
 _KILLED_INIT = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]+)")
 _BANNER = re.compile(r"^(?:\[[^\]\n]*\] ?)*Linux version \d", re.M)
 _WAITING = re.compile(r"Waiting for root device (\S+?)\.\.\.")
-_USERLAND = re.compile(r"Run (\S+) as init process")
+_USERLAND = re.compile(r"Run (\S+) as init process|Freeing (?:unused kernel|init memory)")
 _EARLY = "'earlyprintk=serial' (x86, EARLY_PRINTK) or 'earlycon' on the command line shows the kernel's first words"
 _MEMORY = "is there enough memory? (x86 kernels are placed at PHYSICAL_START, 16 MB by default)"
 
@@ -52,10 +53,9 @@ def _no_root(console: str, reason: str) -> Fault:
                 "is the image's file system in the kernel (CONFIG_EXT2_FS=y), and is the image whole (e2fsck -fn)?")
     found = _NO_ROOT.search(console)
     seen = _PARTITIONS.search(console)
-    disks = [line.split("]")[-1].split()[2] for line in (seen[1].splitlines() if seen else [])
-             if re.match(r"(?:\[[^\]]*\] ?)*[0-9a-f]{4}\s+\d+ \S+", line)]
+    disks = _DISK_LINE.findall(seen[1]) if seen else []
     what = f"the kernel finds no root device '{found[1]}'" if found else f"kernel panic: {reason}"
-    if found and not found[1]:
+    if found and found[1] in ("", "(null)"):
         what = "the kernel was not told its root device (no root= on its command line)"
     if disks:
         return what, f"it sees {', '.join(disks)}: is root= right?"
@@ -89,8 +89,13 @@ def _no_init(console: str, reason: str) -> Fault | None:
     return None
 
 
+def booting(console: str) -> bool:
+    """Return whether the kernel has spoken and has not come to starting init yet."""
+    return bool(_BANNER.search(console)) and not _USERLAND.search(console)
+
+
 def silence(console: str, seconds: float, name: str = "qemu") -> Fault:
-    """Return what to say about a guest that has been silent for so many seconds."""
+    """Return what to say about a guest that has been silent, or without a shell, for so many seconds."""
     lines = guest_lines(console, name)
     if not lines:
         return (f"black screen: not a word on the console in {seconds:.0f} s",
@@ -101,8 +106,8 @@ def silence(console: str, seconds: float, name: str = "qemu") -> Fault:
             "is its driver in the kernel's configuration, and is root= right?"
     last = lines[-1].strip()
     if init := _USERLAND.search(console):
-        hint = (f"{init[1]} runs, but no shell answers: does it start one on the console (/etc/inittab), with console= "
-                "naming the port that QEMU shows?")
+        hint = (f"{init[1] or 'init'} runs, but no shell answers: does it start one on the console (/etc/inittab), with "
+                "console= naming the port that QEMU shows?")
         return f"the guest fell silent for {seconds:.0f} s after '{last}'", hint
     hint = "'initcall_debug' on the command line names the driver that it hangs in" if _BANNER.search(console) else \
         f"it died before its console was set up: {_EARLY}"

@@ -56,7 +56,7 @@ class GuestError(PiggyError):
     """A guest that did not do what it should. Its hint ends with the console's last lines and where the log is."""
 
     def __init__(self, message: str, hint: str, console: str, log: Path) -> None:
-        tail = [line for line in console.splitlines() if line.strip()][-TAIL_LINES:]
+        tail = [line[:200] for line in console.splitlines() if line.strip()][-TAIL_LINES:]
         shown = ["last lines on the console:", *("    " + line for line in tail)] if tail else ["the console is empty"]
         super().__init__(message, "\n".join(filter(None, [hint, f"log: {log}", *shown])))
 
@@ -105,7 +105,7 @@ class Guest:
 
     def ready(self) -> float:
         """Wait until a shell answers; return the seconds since QEMU's start."""
-        from tasks.kit.faults import restarted
+        from tasks.kit.faults import booting, restarted
 
         token, until, ask_at, entered = secrets.token_hex(3), self.started + self.limit.boot, float("inf"), False
         wait = self.limit.again
@@ -123,7 +123,7 @@ class Guest:
                 self._send(f'echo "<~""{token}""~>"\n')
                 wait, ask_at = wait * 1.5, now + wait
             quiet = not self._read(min(until, max(ask_at, now), now + self.limit.again))
-            if quiet and ask_at == float("inf") and self._fresh.strip():
+            if quiet and ask_at == float("inf") and self._fresh.strip() and not booting(self.console):
                 ask_at = now  # a shell with an unusual prompt, perhaps
             if restarted(self.console):
                 self._fail("the guest starts over again and again", "the kernel restarts while it boots; "
@@ -154,7 +154,8 @@ class Guest:
                 self._send(question)
                 wait, ask_at = wait * 1.5, now + wait
             self._read(min(until, ask_at))
-        output = self._fresh[:found.start()].rpartition(f"<~{token}~>")[2]
+        before, begun, output = self._fresh[:found.start()].partition(f"<~{token}~>")
+        output = output.partition(f"<~{token}")[0] if begun else before  # a message may have torn either mark apart
         self._fresh = self._fresh[found.end():]
         if not found[1]:
             self._fail(f"the guest's shell refused the command '{command}'", "a syntax error?")
@@ -166,7 +167,7 @@ class Guest:
 
         self._send("poweroff\n")
         until = time.monotonic() + self.limit.command
-        while not _HALTED.search(self._fresh):
+        while not _HALTED.search(self.console[-500:]):
             if time.monotonic() >= until:
                 self._fail(f"the guest did not power off within {self.limit.command:.0f} s", "")
             try:
