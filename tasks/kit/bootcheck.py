@@ -178,7 +178,7 @@ def _memory(config: Mapping[str, str], memory: int, arch: str, head: bytes, payl
     elif arch in _X86 and re.fullmatch(r"0x[0-9a-fA-F]+|\d+", config.get("PHYSICAL_START", "")):
         start = int(config["PHYSICAL_START"], 0)
     if start + size >= memory * _MB:
-        needed = -(-(start + size) // _MB) + 1
+        needed = (start + size) // _MB + 1
         lower = f"add to a fragment: CONFIG_PHYSICAL_START=0x100000 (now {start:#x}); or " if start > _MB else ""
         yield Problem(f"the kernel needs at least {needed} MB to start ({size / _MB:.1f} MB from {start / _MB:.0f} MB "
                       f"on), and the machine has {memory} MB", f"{lower}give it more memory")

@@ -95,7 +95,7 @@ def booting(console: str) -> bool:
 
 
 def silence(console: str, seconds: float, name: str = "qemu") -> Fault:
-    """Return what to say about a guest that has been silent, or without a shell, for so many seconds."""
+    """Return what to say about a guest that has been silent for so many seconds."""
     lines = guest_lines(console, name)
     if not lines:
         return (f"black screen: not a word on the console in {seconds:.0f} s",

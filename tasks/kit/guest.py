@@ -88,7 +88,7 @@ def session(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Guest]:
             sink.write(text.replace("\r", ""))
             sink.flush()
         try:
-            yield Guest(process, log, limit, write, Path(argv[0]).name)
+            yield Guest(process, log, limit, write, argv)
         finally:
             process.close(force=True)
 
@@ -97,8 +97,9 @@ class Guest:
     """A running guest. Every method raises GuestError when the guest panics, falls silent, ends, or takes too long."""
 
     def __init__(self, process: pexpect.spawn, log: Path, limit: Limits, write: Callable[[str], None],
-                 name: str) -> None:
-        self.process, self.log, self.limit, self._write, self.name = process, log, limit, write, name
+                 argv: Sequence[str]) -> None:
+        self.process, self.log, self.limit, self._write, self.argv = process, log, limit, write, argv
+        self.name = Path(argv[0]).name
         self.started = self._heard = time.monotonic()
         self.console = ""  # what the guest said, without control characters
         self._fresh = ""  # the part of it that no answer was found in yet
@@ -230,7 +231,8 @@ class Guest:
     def _silent(self) -> NoReturn:
         from tasks.kit.faults import silence
 
-        self._fail(*silence(self.console, self.limit.silence))
+        message, hint = silence(self.console, self.limit.silence, self.name)
+        self._fail(message, hint + (". accel=tcg shows whether KVM is to blame" if "kvm" in self.argv else ""))
 
     def _end(self) -> NoReturn:
         """QEMU ended without having been asked to."""

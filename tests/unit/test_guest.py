@@ -306,3 +306,8 @@ def test_disk_check_really_reads_back(tmp_path: Path) -> None:
     full = subprocess.run(["sh", "-c", command.replace(f"f={tmp_path}/f", "f=/dev/full").replace("rm -f", ": ")],
                           capture_output=True, text=True, check=False)
     assert full.returncode
+
+
+def test_kvm_is_named_as_a_suspect_of_silence(fake, tmp_path: Path) -> None:
+    assert "accel=tcg shows whether KVM is to blame" in failure([*fake("silent", ""), "-accel", "kvm"], tmp_path).hint
+    assert "KVM" not in failure([*fake("silent", ""), "-accel", "tcg"], tmp_path).hint
