@@ -55,7 +55,8 @@ def tree(project: Project) -> Kconfig:
     tool = toolchain.read(project)
     return Kconfig("busybox", project.busybox_src, obj(project), project.machine.busybox.base, fragment_paths(project),
                    own_fragment(project), {"CROSS_COMPILE": tool.prefix, "CC": tool.cc, "ARCH": project.machine.arch},
-                   config(project), project.images / "busybox.miniconfig", top="Config.in", generated=True, takes_miniconfig=False)
+                   config(project), project.images / "busybox.miniconfig", top="Config.in", generated=True,
+                   takes_miniconfig=False)
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:

@@ -53,8 +53,9 @@ def setup(job: Job) -> None:
                              "see its own message above; is the network up, and do you have the right to install?")
     still = [need.name for need in packages.needs(table, project.machine) if not need.found]
     if still:
-        raise PiggyError(f"still missing after the installation: {', '.join(still)}", "is configs/packages.toml right for "
-                         f"this distribution? It names {', '.join(need.packages[manager] for need in missing)}")
+        raise PiggyError(f"still missing after the installation: {', '.join(still)}",
+                         "is configs/packages.toml right for this distribution? It names "
+                         + ", ".join(need.packages[manager] for need in missing))
 
 
 def doctor(job: Job) -> None:
@@ -69,8 +70,8 @@ def doctor(job: Job) -> None:
     for label, folder in (("build", project.build), ("dl", project.dl)):
         existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(existing).free
-        ui.line(f"disk for {label}/", f"{free / (1 << 30):.1f} GB free" + ("" if free > ROOM else "  TOO LITTLE: a first build "
-                                                                           f"needs {ROOM >> 30} GB"))
+        little = "" if free > ROOM else f"  TOO LITTLE: a first build needs {ROOM >> 30} GB"
+        ui.line(f"disk for {label}/", f"{free / (1 << 30):.1f} GB free{little}")
     qemu = project.machine.qemu
     if qemu and shutil.which(qemu.binary):
         answer = kvm.choose("auto", project.machine.arch, qemu.binary, project.build / "host" / "kvm.json")

@@ -50,7 +50,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 def listing(project: Project, folder: Path) -> Callable[[], Mapping[str, str]]:
     """Return a function that lists an overlay as {path: kind, mode, and content digest or link target}."""
     def state() -> Mapping[str, str]:
-        return {str(path): f"{kind} {mode:o} {target or (project.stamps.digest(folder / str(path)) if kind == 'file' else '')}"
+        return {str(path): f"{kind} {mode:o} {project.stamps.digest(folder / str(path)) if kind == 'file' else target}"
                 for path, kind, mode, target in tree.snapshot(folder)}
     return state
 

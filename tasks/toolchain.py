@@ -4,7 +4,7 @@
     _unpack:musl --------------+-> toolchain -> build/toolchains/ID/  (shared by all machines that need the same)
     kernel's uapi headers -----+                build/MACHINE/toolchain.json  (which one this machine uses)
 
-ID is a hash of all that goes into it: the compiler's own files, musl's source, the installed headers, flags and this code.
+ID is a hash of all that goes into it: the compiler's own files, musl's source and how it is configured, the headers.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from pathlib import Path
 import msgspec
 
 from tasks import sources
-from tasks.kit import ui
+from tasks.kit import kbuild, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.identity import code_id
 from tasks.kit.lock import Lock
 from tasks.kit.project import Project
 from tasks.kit.run import Completed, run
@@ -95,15 +94,15 @@ def build(job: Job) -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory(prefix=".headers.", dir=base) as scratch:
         headers = Path(scratch) / "include"
         install_headers(job, headers)
-        flags = user_flags(project)
+        recipe = configure_words(project, prefix)
         stamps = [project.stamps.digest(path) for path in parts]
         ident = hashlib.sha256("\n".join([version, *stamps, sources.stamp(project, "musl").read_text(), digest_of(headers),
-                                          *flags, code_id(build_musl), os.path.abspath(base)]).encode()).hexdigest()[:12]
+                                          *recipe, os.path.abspath(base)]).encode()).hexdigest()[:12]
         home = (base / ident).absolute()
         with Lock(base / f".{ident}.lock", os.fspath(home)).held():
             if not intact(home):
                 shutil.rmtree(home, ignore_errors=True)
-                build_musl(job, home, prefix, flags, headers)
+                build_musl(job, home, recipe, headers)
     wrapper = str(home / "bin" / "musl-gcc")
     probe(job, wrapper)
     tool = Toolchain(ident, "distro", prefix, wrapper, version)
@@ -125,9 +124,11 @@ def seal(home: Path) -> str:
     return "".join(f"{hashlib.sha256((home / name).read_bytes()).hexdigest()}  {name}\n" for name in KEY_FILES)
 
 
-def user_flags(project: Project) -> list[str]:
-    """The compiler flags for musl: small, and without the paths of this machine in any string."""
-    return ["-Os", "-pipe", *project.machine.cflags.split()]
+def configure_words(project: Project, prefix: str) -> list[str]:
+    """The words for musl's configure, without its places: small, static, with its gcc wrapper (see musl's INSTALL)."""
+    flags = " ".join(["-Os", "-pipe", *project.machine.cflags.split()])
+    return [f"--target={project.machine.triple}", "--disable-shared", "--enable-wrapper=gcc", f"CC={prefix}gcc",
+            f"CROSS_COMPILE={prefix}", f"CFLAGS={flags}"]
 
 
 def compiler(triple: str) -> tuple[str, str, list[str]]:
@@ -143,7 +144,8 @@ def compiler(triple: str) -> tuple[str, str, list[str]]:
         answer = run([gcc, question]).output.strip()
         found = answer if os.path.isabs(answer) else shutil.which(answer)
         if not found or not os.path.exists(found):
-            raise PiggyError(f"{gcc} is incomplete: '{gcc} {question}' finds nothing", "reinstall the cross compiler's packages")
+            raise PiggyError(f"{gcc} is incomplete: '{gcc} {question}' finds nothing",
+                             "reinstall the cross compiler's packages")
         parts.append(os.path.realpath(found))
     return gcc.removesuffix("gcc"), version, parts
 
@@ -152,8 +154,8 @@ def install_headers(job: Job, include: Path) -> None:
     """Export the kernel's user-space headers (`make headers_install`) into the folder `include`."""
     project = job.project
     with tempfile.TemporaryDirectory(prefix=".hdr.", dir=include.parent) as scratch:
-        run(["make", "-C", str(project.kernel_src), f"O={Path(scratch).absolute()}", f"-j{project.jobs}", "--no-print-directory",
-             f"ARCH={project.machine.arch}", f"INSTALL_HDR_PATH={include.parent.absolute()}", "headers_install"], log=job.log)
+        kbuild.make(project.kernel_src, Path(scratch), ["headers_install"], jobs=project.jobs, log=job.log, env={},
+                    variables={"ARCH": project.machine.arch, "INSTALL_HDR_PATH": str(include.parent.absolute())})
     for litter in include.rglob(".*"):
         litter.unlink()
 
@@ -167,24 +169,19 @@ def digest_of(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def build_musl(job: Job, home: Path, prefix: str, flags: Sequence[str], headers: Path) -> None:
-    """Build a static musl with its gcc wrapper, add the kernel headers, and put it all at `home`, whole.
-
-    Source: musl's own INSTALL file (--enable-wrapper=gcc, tools/musl-gcc.specs.sh).
-    """
+def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> None:
+    """Build a static musl with its gcc wrapper, add the kernel headers, and put it all at `home`, whole."""
     project = job.project
     source = project.build.absolute() / "src" / "musl"
     with tempfile.TemporaryDirectory(prefix=f".{home.name}.", dir=home.parent) as scratch:
         work, stage = Path(scratch) / "work", Path(scratch) / "stage"
         work.mkdir()
-        triple = project.machine.triple
         with ui.bar("musl", 1310, "files") as progress:
             def seen(line: str) -> None:
                 if " -c " in line:
                     progress.step()
-            run([str(source.resolve() / "configure"), f"--target={triple}", f"--prefix={home}", f"--syslibdir={home}/lib",
-                 "--disable-shared", "--enable-wrapper=gcc", f"CC={prefix}gcc", f"CROSS_COMPILE={prefix}",
-                 "CFLAGS=" + " ".join(flags)], cwd=work, log=job.log)
+            run([str(source.resolve() / "configure"), f"--prefix={home}", f"--syslibdir={home}/lib", *recipe], cwd=work,
+                log=job.log)
             run(["make", f"-j{project.jobs}"], cwd=work, log=job.log, on_line=seen)
             run(["make", "install", f"DESTDIR={stage}"], cwd=work, log=job.log)
         made = stage / home.relative_to("/")

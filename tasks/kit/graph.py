@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +36,7 @@ class Job:
     reasons: Sequence[str] = ()
 
 
-def task(project: Project, name: str, doc: str, action: types.FunctionType, args: Sequence[Any] = (), *,
+def task(project: Project, name: str, doc: str, action: Callable[..., Any], args: Sequence[Any] = (), *,
          files: Sequence[Path] = (), targets: Sequence[Path] = (), settings: Mapping[str, Any] | None = None,
          trees: Mapping[str, Callable[[], Mapping[str, str]]] | None = None, tools: Sequence[str] = (),
          after: Sequence[str] = (), always: bool = False, quiet: bool = False) -> TaskDict:

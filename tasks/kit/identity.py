@@ -10,7 +10,7 @@ import functools
 import hashlib
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class _Unloaded(str):
 
 
 @functools.cache
-def code_id(function: types.FunctionType) -> str:
+def code_id(function: Callable[..., Any]) -> str:
     """Return the digest (16 hex digits) of what `function` does, with all that it calls in this project."""
     parts: dict[str, str] = {}
     waiting: list[tuple[str, Any]] = [(f"{function.__module__}.{function.__qualname__}", function)]

@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tasks.kit.identity import code_id
@@ -36,7 +34,7 @@ class Inputs:
     outputs:  the task's targets.
     """
 
-    def __init__(self, stamps: Stamps, action: types.FunctionType, *, settings: Mapping[str, str],
+    def __init__(self, stamps: Stamps, action: Callable[..., Any], *, settings: Mapping[str, str],
                  files: Sequence[str], trees: Mapping[str, Callable[[], Mapping[str, str]]], tools: Sequence[str],
                  outputs: Sequence[str]) -> None:
         self.stamps, self.action, self.settings = stamps, action, settings

@@ -154,11 +154,12 @@ def explain(tree: Kconfig, fatal: list[kcontract.Unmet], merged: fragments.Merge
     from tasks.kit import kexplain, kmodel
     return kexplain.report(kexplain.explain(
         fatal, merged, root=tree.source, config=draft, env=lambda: kmodel.kbuild_environment(tree.argv),
-        base="allnoconfig" if tree.base == "allnoconfig" else "", top=tree.top, generated=tree.obj if tree.generated else None))
+        base="allnoconfig" if tree.base == "allnoconfig" else "", top=tree.top,
+        generated=tree.obj if tree.generated else None))
 
 
 def edit(job: Job, tree: Kconfig) -> None:
-    """Open the editor on the configuration in force; show what the user changed, and keep it as a fragment of their own.
+    """Open the editor on the configuration in force; show what was changed, and keep it as the user's own fragment.
 
     The fragment holds all that differs from what the other fragments give, so that earlier choices stay, and it is proved
     before it is written: the other fragments and it together give just what the editor saved.
@@ -176,26 +177,33 @@ def edit(job: Job, tree: Kconfig) -> None:
         raise PiggyError(f"'make {project.settings.menu}' ended with status {status}",
                          "it needs a terminal of at least 80x19 and the headers of ncurses (Qt for xconfig)")
     new = kcontract.read_config(live)
-    put(tree.full, live)
     changed = kcontract.differences(old, new)
     if not changed:
         ui.line("unchanged", "the configuration is as it was")
         return
-    lines = keep(job, tree, new)
+    edited = tree.full.with_name(tree.full.name + ".edited")
+    copy_whole(live, edited)  # whatever happens now, what was chosen is not lost
+    put(tree.full, live)
+    try:
+        lines = keep(job, tree, new)
+    except PiggyError as error:
+        raise PiggyError(error.message, f"{error.hint}\n  what you chose is kept in {edited}") from error
+    edited.unlink()
     for symbol in changed:
         ui.line("changed", f"CONFIG_{symbol}: {old.get(symbol, 'n')} -> {new.get(symbol, 'n')}")
-    ui.line("kept", f"{tree.own}: {len(lines)} lines" if lines else f"nothing differs from the fragments; {tree.own} removed")
+    ui.line("kept", f"{len(lines)} lines in {tree.own}" if lines else f"all as the fragments say, without {tree.own}")
 
 
 def keep(job: Job, tree: Kconfig, wanted: Mapping[str, str]) -> list[str]:
-    """Write the user's own fragment such that all fragments together give the configuration `wanted`; return its lines."""
+    """Write the user's own fragment such that all fragments together give `wanted`; return its lines."""
     from tasks.kit import kdiff
-    given = fragments.miniconfig(fragments.merge(tree.paths))
+    given = {symbol: request.value for symbol, request in fragments.merge(tree.paths).requests.items()}
+    known = model(tree)
 
     def config_from(text: str) -> dict[str, str]:
-        return kcontract.read_config(solve(job, tree, given + text))
+        return kcontract.read_config(solve(job, tree, {**given, **parsed(tree, text)}))
 
-    lines = kdiff.proved(kdiff.choices(config_from(""), wanted, model(tree)), wanted, config_from)
+    lines = kdiff.proved(kdiff.choices(config_from(""), wanted, known, given), wanted, config_from, known)
     if lines:
         write_whole(tree.own, f"# Chosen in {job.project.settings.menu}; later than every other fragment, so it wins.\n"
                     + "\n".join(lines) + "\n")
@@ -204,11 +212,19 @@ def keep(job: Job, tree: Kconfig, wanted: Mapping[str, str]) -> list[str]:
     return lines
 
 
+def parsed(tree: Kconfig, text: str) -> dict[str, str]:
+    """Return the symbols and values of a fragment's text."""
+    scratch = tree.obj / "piggyback.text"
+    write_whole(scratch, text)
+    return {request.symbol: request.value for request in fragments.parse(scratch)}
+
+
 def smallest(job: Job, tree: Kconfig) -> str:
     """Return the smallest fragment that, over the same base, gives the configuration in force."""
     from tasks.kit import kdiff
+    under = kcontract.read_config(solve(job, tree, {})) if tree.base != "allnoconfig" else {}
     return kdiff.smallest(kcontract.read_config(tree.full), model(tree),
-                          lambda text: kcontract.read_config(solve(job, tree, text)))
+                          lambda text: kcontract.read_config(solve(job, tree, parsed(tree, text))), under)
 
 
 def model(tree: Kconfig) -> Any:

@@ -96,7 +96,8 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
     if machine.kernel.image not in ("vmlinux", *chain):
         raise PiggyError(f"{origin}: 'kernel.image' is '{machine.kernel.image}', which its chain does not have."
                          + nearest(machine.kernel.image, ("vmlinux", *chain)))
-    for kind, names, ending in (("kernel", machine.kernel.fragments, ".config"), ("busybox", machine.busybox.fragments, ".config"),
+    for kind, names, ending in (("kernel", machine.kernel.fragments, ".config"),
+                                ("busybox", machine.busybox.fragments, ".config"),
                                 ("rootfs", (machine.rootfs.devices,), ".txt")):
         for fragment in names:
             if not (top / "configs" / kind / f"{fragment}{ending}").exists():

@@ -1,4 +1,4 @@
-"""The reporter that doit runs with: prints Kbuild-like lines, commits each result, holds the lock of the machine's folder."""
+"""The reporter that doit runs with: it commits each result, and holds the lock of the machine's folder."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
     per_machine = local.pop("machines", {})
     from_env = _from_environment(environ, fields)
     from_words = {name: (value, "command line") for name, value in command_line.items()}
-    machine = {**{"machine": ("pc", "")}, **{k: (v, "") for k, v in local.items()}, **from_env, **from_words}["machine"][0]
+    machine = {"machine": ("pc", ""), **{k: (v, "") for k, v in local.items()}, **from_env, **from_words}["machine"][0]
 
     values: dict[str, tuple[Any, str]] = {}
     machine_file = top / "configs" / "machines" / f"{machine}.toml"
@@ -108,7 +108,7 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
     values.update(from_env)
     values.update(from_words)
 
-    origins = {name: "default" for name in fields}
+    origins = dict.fromkeys(fields, "default")
     checked: dict[str, Any] = {}
     for name, (value, origin) in values.items():
         if name not in fields:
