@@ -7,8 +7,8 @@ its echo can't be taken for the answer, and is put again when the answer does no
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -108,7 +108,7 @@ class Guest:
         """Wait until a shell answers; return the seconds since QEMU's start."""
         from tasks.kit.faults import booting, restarted
 
-        token, until, ask_at, entered = secrets.token_hex(3), self.started + self.limit.boot, float("inf"), False
+        token, until, ask_at, entered = os.urandom(3).hex(), self.started + self.limit.boot, float("inf"), False
         wait = self.limit.again
         while f"<~{token}~>" not in self._fresh:
             now = time.monotonic()
@@ -140,7 +140,7 @@ class Guest:
         """
         if any(len(line) > _LONGEST for line in command.splitlines()):
             raise PiggyError(f"a line of the guest command '{command[:40]}...' is longer than {_LONGEST} characters")
-        token = secrets.token_hex(3)
+        token = os.urandom(3).hex()
         answer = re.compile(rf"<~{token} (\d*)~>")
         question = f'echo "<~""{token} $s{token}""~>"\n'
         self._send(f'echo "<~""{token}""~>"; (\n{command}\n) </dev/null; s{token}=$?; {question}')

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -69,8 +68,7 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         _placeholders("args", self.args)
 
 
-@dataclass(frozen=True)
-class Boot:
+class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """One boot of a machine.
 
     memory:      MB (0: the machine's).
