@@ -7,6 +7,7 @@ under their bare name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from tasks.kit.errors import PiggyError, nearest
 
 PREFIX = "PIGGYBACK_"
 PLAIN_ENV = ("MACHINE", "TOOLCHAIN", "KERNEL", "KERNEL_SRC", "BUSYBOX_SRC")
+Filled = Annotated[str, msgspec.Meta(min_length=1)]
+Layer = dict[str, tuple[Any, str]]  # what one source says: value and origin by name
+_WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,11 +30,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     machine: str = "pc"
     toolchain: Literal["distro"] = "distro"
-    kernel: str = "6.1"
+    kernel: Filled = "6.1"
     kernel_src: str = ""
     busybox_src: str = ""
-    build: str = "build"
-    dl: str = "dl"
+    build: Filled = "build"
+    dl: Filled = "dl"
     mirror: str = ""
     offline: bool = False
     jobs: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
@@ -94,41 +98,54 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
     from_words = {name: (value, "command line") for name, value in command_line.items()}
     machine = {"machine": ("pc", ""), **{k: (v, "") for k, v in local.items()}, **from_env, **from_words}["machine"][0]
 
-    values: dict[str, tuple[Any, str]] = {}
+    layers: list[Layer] = []
     machine_file = top / "configs" / "machines" / f"{machine}.toml"
     if machine_file.exists():
-        values.update(_table(toml.read(machine_file).get("settings", {}), f"configs/machines/{machine}.toml [settings]"))
-    values.update(_table(local, "local.toml"))
+        layers.append(_table(toml.read(machine_file).get("settings", {}), f"configs/machines/{machine}.toml [settings]"))
+    layers.append({name: (value, "local.toml") for name, value in local.items()})
     if not isinstance(per_machine, dict):
         raise PiggyError("local.toml: 'machines' is a table of tables: [machines.NAME]")
     for name, table in per_machine.items():
-        _known_machine(top, name, f"local.toml [machines.{name}]")
+        origin = f"local.toml [machines.{name}]"
+        _known_machine(top, name, origin)
+        layer = _table(table, origin)
         if name == machine:
-            values.update(_table(table, f"local.toml [machines.{name}]"))
-    values.update(from_env)
-    values.update(from_words)
+            layers.append(layer)
+        else:
+            _checked(layer, fields)  # a typo is found now, not on the day when that machine is selected
+    layers += [from_env, from_words]
 
-    origins = dict.fromkeys(fields, "default")
     checked: dict[str, Any] = {}
-    for name, (value, origin) in values.items():
-        if name not in fields:
-            raise PiggyError(f"{origin}: unknown setting '{name}'.{nearest(name, fields)}",
-                             "'doit settings' lists them all")
-        checked[name] = _typed(name, value, fields[name], origin)
-        origins[name] = origin
+    origins = dict.fromkeys(fields, "default")
+    for layer in layers:
+        checked.update(_checked(layer, fields))
+        origins.update((name, origin) for name, (_, origin) in layer.items())
     settings = Settings(**checked)
     _known_machine(top, settings.machine, origins["machine"])
     return Resolved(settings, origins)
 
 
-def _table(table: Any, origin: str) -> dict[str, tuple[Any, str]]:
+def _table(table: Any, origin: str) -> Layer:
+    """The settings of a table that holds for one machine only."""
     if not isinstance(table, dict):
         raise PiggyError(f"{origin}: expected a table of settings, got {table!r}")
+    if "machine" in table:
+        raise PiggyError(f"{origin}: 'machine' can't be set in a table that holds for one machine",
+                         "set it at the top of local.toml, in the environment, or on the command line")
     return {name: (value, origin) for name, value in table.items()}
 
 
-def _from_environment(environ: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
-    found: dict[str, tuple[Any, str]] = {}
+def _checked(layer: Layer, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Check names and types of what one source says; return the values by name."""
+    for name, (_, origin) in layer.items():
+        if name not in fields:
+            raise PiggyError(f"{origin}: unknown setting '{name}'.{nearest(name, fields)}",
+                             "'doit settings' lists them all")
+    return {name: _typed(name, value, fields[name], origin) for name, (value, origin) in layer.items()}
+
+
+def _from_environment(environ: Mapping[str, str], fields: Mapping[str, Any]) -> Layer:
+    found: Layer = {}
     for name in PLAIN_ENV:
         if environ.get(name):
             found[name.lower()] = (environ[name], f"environment {name}")
@@ -144,22 +161,38 @@ def _from_environment(environ: Mapping[str, str], fields: Mapping[str, Any]) -> 
 
 def _typed(name: str, value: Any, kind: Any, origin: str) -> Any:
     """Check one value; text (environment, command line) is turned into the setting's type, TOML values must have it."""
-    from_text = isinstance(value, str) and not origin.endswith("]") and origin != "local.toml"
-    if from_text and kind is bool:
-        value = {"yes": "true", "no": "false", "on": "true", "off": "false"}.get(value.lower(), value)
+    from_text = origin.startswith(("environment ", "command line"))
     try:
-        return msgspec.convert(value, kind, strict=not from_text)
-    except msgspec.ValidationError as error:
-        near = nearest(str(value), getattr(kind, "__args__", ())) if from_text else ""
-        raise PiggyError(f"{origin}: setting '{name}': {error}: {value!r}.{near}",
-                         f"{name}: {HELP[name]}; {_kind_in_words(kind)}") from error
+        return msgspec.convert(_from_text(value, kind) if from_text else value, kind)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        near = nearest(value, _choices(kind)) if isinstance(value, str) else ""
+        raise PiggyError(f"{origin}: setting '{name}' takes {_kind_in_words(kind, from_text)}, not {value!r}.{near}",
+                         f"{name}: {HELP[name]}") from error
 
 
-def _kind_in_words(kind: Any) -> str:
-    choices = getattr(kind, "__args__", ())
-    if choices and all(isinstance(choice, str) for choice in choices):
+def _from_text(text: str, kind: Any) -> Any:
+    """The value that a text stands for; the text itself where it stands for none of this type."""
+    text.encode()  # raises UnicodeEncodeError for what was no UTF-8 in the environment
+    if kind is bool:
+        return _WORDS.get(text.lower(), text)
+    if getattr(kind, "__origin__", None) is int and re.fullmatch(r"-?[0-9]{1,18}", text):
+        return int(text)
+    return text
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    return tuple(choice for choice in getattr(kind, "__args__", ()) if isinstance(choice, str))
+
+
+def _kind_in_words(kind: Any, from_text: bool) -> str:
+    if choices := _choices(kind):
         return "one of " + ", ".join(choices)
-    return {bool: "yes or no", str: "text"}.get(kind, "a whole number")
+    if kind is bool:
+        return "yes or no" if from_text else "true or false"
+    if getattr(kind, "__origin__", None) is int:
+        meta = kind.__metadata__[0]
+        return f"a whole number from {meta.ge} to {meta.le}" if meta.le else f"a whole number, at least {meta.ge}"
+    return ("text that is not empty" if kind is Filled else "text") + ("" if from_text else ", in quotes")
 
 
 def _known_machine(top: Path, name: str, origin: str) -> None:
