@@ -86,6 +86,7 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
         raise PiggyError(f"{origin}: there is no chain '{machine.kernel.chain}' in configs/chains.toml."
                          + nearest(machine.kernel.chain, chains))
     chain = chains[machine.kernel.chain]
+    order = list(LINKS)
     for link_name, link in chain.items():
         where = f"configs/chains.toml [{machine.kernel.chain}]"
         if link_name not in LINKS:
@@ -93,6 +94,8 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
         if link.after not in ("vmlinux", *chain):
             raise PiggyError(f"{where}: '{link_name}' comes after '{link.after}', which is not in the chain."
                              + nearest(link.after, ("vmlinux", *chain)))
+        if link.after in LINKS and order.index(link.after) >= order.index(link_name):
+            raise PiggyError(f"{where}: '{link_name}' comes after '{link.after}', a later link", "in order: " + ", ".join(order))
     if machine.kernel.image not in ("vmlinux", *chain):
         raise PiggyError(f"{origin}: 'kernel.image' is '{machine.kernel.image}', which its chain does not have."
                          + nearest(machine.kernel.image, ("vmlinux", *chain)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import types
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,30 +33,60 @@ def convert(data: Any, kind: type[T], origin: str) -> T:
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
-        raise PiggyError(f"{origin}: {_in_words(str(error), kind)}") from error
+        raise PiggyError(f"{origin}: {_in_words(error, data, kind)}") from error
 
 
-def _in_words(text: str, kind: type) -> str:
+def _in_words(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
     """Reword msgspec's message: `a.b` instead of `$.a.b`, and the nearest known key behind an unknown one."""
-    unknown = re.match(r"Object contains unknown field `(.+?)`(?: - at `\$\.?(.*?)`)?$", text)
+    found = re.fullmatch(r"(.*?)(?: - at `(?:key in )?\$(.*)`)?", str(error), re.DOTALL)
+    assert found
+    where, at = _place(found[2] or "", data, kind)
+    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", found[1], re.DOTALL)
     if unknown:
-        name, where = unknown[1], unknown[2] or ""
-        return f"unknown key '{where + '.' if where else ''}{name}'.{nearest(name, _fields_at(kind, where))}"
-    return re.sub(r" - at `\$\.?(.*?)`$", lambda found: f" for '{found[1]}'" if found[1] else "", text)
+        known = [field.encode_name for field in _fields(at)]
+        return f"unknown key '{'.'.join([*where, unknown[1]])}'.{nearest(unknown[1], known)}"
+    return found[1] + (f" for '{'.'.join(where)}'" if where else "")
 
 
-def _fields_at(kind: Any, where: str) -> tuple[str, ...]:
-    """The field names of the struct at the dotted place `where` below `kind`."""
-    for part in filter(None, re.split(r"\.|\[[^]]*\]", where)):
-        info = {field.name: field.type for field in msgspec.structs.fields(kind)} if _is_struct(kind) else {}
-        kind = _struct_in(info.get(part, kind))
-    return tuple(field.encode_name for field in msgspec.structs.fields(kind)) if _is_struct(kind) else ()
+def _place(path: str, data: Any, kind: Any) -> tuple[list[str], Any]:
+    """Follow msgspec's path (`.name[...][0]`) into the data: the keys on the way, and the type at its end.
+
+    msgspec says `[...]` for a key of a table with free names; it is the first one whose value is refused.
+    """
+    where: list[str] = []
+    for name, index in re.findall(r"\.(\w+)|\[([^]]*)\]", path):
+        kind = _plain(kind)
+        if name:
+            kind = next((field.type for field in _fields(kind) if field.encode_name == name), Any)
+            where, data = [*where, name], data[name]
+        elif index == "..." and isinstance(data, dict):
+            kind = getattr(kind, "__args__", (Any, Any))[-1]
+            key = next((key for key, value in data.items() if not _fits(value, kind)), "...")
+            where, data = [*where, str(key)], data.get(key)
+        else:
+            kind = getattr(kind, "__args__", (Any,))[0]
+            where, data = [*where, index], data[int(index)] if index.isdigit() else None
+    return where, _plain(kind)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _fields(kind: Any) -> tuple[Any, ...]:
+    return msgspec.structs.fields(kind) if _is_struct(kind) else ()
 
 
 def _is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
-def _struct_in(kind: Any) -> Any:
-    """The struct inside Optional[...], dict[str, ...], tuple[...]; or the type itself."""
-    return next((arg for arg in getattr(kind, "__args__", ()) if _is_struct(arg)), kind)
+def _plain(kind: Any) -> Any:
+    """The type inside `X | None`; any other type as it is."""
+    if isinstance(kind, types.UnionType):
+        return next((arg for arg in kind.__args__ if _is_struct(arg)), kind)
+    return kind
