@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `busybox_config`, `busybox_menuconfig` and `busybox`."""
     paths = [*fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
     tree_settings = {"arch": project.machine.arch, "cflags": project.machine.cflags,
-                     "tree": os.path.realpath(project.busybox_src)}
+                     "tree": project.busybox_place}
     yield task(project, "busybox_config", "busybox configuration from fragments, each symbol checked", configure,
                files=[*paths, *source_files(project), toolchain.record(project)],
                targets=[config(project), project.images / "busybox.miniconfig"], tools=TOOLS,

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +33,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 def common_settings(project: Project) -> dict[str, str]:
     """What decides the output of every call to the kernel's Makefile, besides files."""
     return {"pins": " ".join(f"{name}={value}" for name, value in kbuild.pins(EPOCH).items()),
-            "arch": project.machine.arch, "tree": os.path.realpath(project.kernel_src)}
+            "arch": project.machine.arch, "tree": project.kernel_place}
 
 
 def build(job: Job) -> dict[str, object]:

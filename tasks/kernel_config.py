@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                files=[*paths, *source_files(project), toolchain.record(project)],
                targets=[config(project), project.images / "miniconfig"], tools=TOOLS,
                settings={"fragments": " ".join(map(str, paths)), "base": project.machine.kernel.base,
-                         "arch": project.machine.arch, "tree": os.path.realpath(project.kernel_src)})
+                         "arch": project.machine.arch, "tree": project.kernel_place})
     yield task(project, "menuconfig", "edit the kernel configuration; what you choose is kept as a fragment", menuconfig,
                files=[config(project)], always=True, quiet=True)
     yield task(project, "savedefconfig", "write the smallest fragment that gives the kernel configuration", savedefconfig,

@@ -81,6 +81,15 @@ class Project:
         return self._tree(self.settings.busybox_src, "busybox", "busybox_src")
 
     @cached_property
+    def kernel_place(self) -> str:
+        """The kernel tree's absolute path, an input of all that is built from it (depfiles and debug data hold it)."""
+        return _place(self.kernel_src, bool(self.settings.kernel_src))
+
+    @cached_property
+    def busybox_place(self) -> str:
+        return _place(self.busybox_src, bool(self.settings.busybox_src))
+
+    @cached_property
     def overlays(self) -> tuple[Path, ...]:
         """The overlay folders in order: those of the machine, then those of the setting."""
         extra = [name.strip() for name in self.settings.overlays.split(",") if name.strip()]
@@ -112,6 +121,11 @@ class Project:
             raise PiggyError(f"{self.origins[setting]}: {setting}={own} has no Makefile",
                              "it names the top folder of a source tree")
         return Path(os.path.abspath(self.top / tree))
+
+
+def _place(tree: Path, own: bool) -> str:
+    """A tree's absolute path. One of ours is a link that need not be there yet; where it leads, its stamp says."""
+    return os.path.realpath(tree) if own else os.path.join(os.path.realpath(tree.parent), tree.name)
 
 
 def _short(path: Path) -> str:
