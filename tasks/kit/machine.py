@@ -95,7 +95,8 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
             raise PiggyError(f"{where}: '{link_name}' comes after '{link.after}', which is not in the chain."
                              + nearest(link.after, ("vmlinux", *chain)))
         if link.after in LINKS and order.index(link.after) >= order.index(link_name):
-            raise PiggyError(f"{where}: '{link_name}' comes after '{link.after}', a later link", "in order: " + ", ".join(order))
+            raise PiggyError(f"{where}: '{link_name}' comes after '{link.after}', a later link",
+                             "in order: " + ", ".join(order))
     if machine.kernel.image not in ("vmlinux", *chain):
         raise PiggyError(f"{origin}: 'kernel.image' is '{machine.kernel.image}', which its chain does not have."
                          + nearest(machine.kernel.image, ("vmlinux", *chain)))

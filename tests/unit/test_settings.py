@@ -149,7 +149,7 @@ def test_text_becomes_the_settings_type(top: Path, name: str, text: str, value: 
 
 
 @pytest.mark.parametrize(("name", "text"), [
-    *(("jobs", text) for text in ("", "abc", "-1", "4097", " 8", "8 ", "1_0", "0x10", "1e3", "1.0", "+5", "\uff19", "9" * 30)),
+    *(("jobs", text) for text in ("", "abc", "-1", "4097", " 8", "8 ", "1_0", "0x10", "1e3", "+5", "\uff19", "9" * 30)),
     *(("offline", text) for text in ("", "maybe", "2", " yes", "y")),
     ("timeout", "0"), ("timeout", "-5"), ("rootfs_size", "-1"), ("build", ""), ("dl", ""), ("kernel", ""),
     ("menu", "menuconfg"), ("initramfs", "GZIP"), ("accel", ""), ("boot", "Disk"), ("mirror", "a\udcffb"),
