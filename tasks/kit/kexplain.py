@@ -22,6 +22,7 @@ from tasks.kit.fragments import Merged, Request
 from tasks.kit.kcontract import Unmet
 from tasks.kit.kreasons import reasons, some
 from tasks.kit.kremedy import Remedy
+from tasks.kit.kways import OutOfTime
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,13 @@ def explain(missed: Sequence[Unmet], merged: Merged, *, root: Path,
     kmodel.assume(kconf, kcontract.read_config(config))
     why = [tuple(reasons(kconf, one, merged.requests, root)) for one in missed]
     limits = {"base": base, "under": under or {}, "deadline": time.monotonic() + seconds}
-    explanations = []
+    explanations: list[Explanation] = []
+    added: dict[str, str] = {}
     for one, because in zip(missed, why, strict=True):
-        remedies, note = _remedies(kconf, merged, [one.request], limits)
+        remedies, note = _remedies(kconf, merged, [one.request], added, limits)
         explanations.append(Explanation(one, (*because, *note), remedies))
-    return Diagnosis(tuple(explanations), _together(kconf, merged, explanations, limits))
+        added |= kcontract.parse_config("\n".join(remedies[0].lines)) if remedies else {}
+    return Diagnosis(tuple(explanations), _together(kconf, merged, explanations, added, limits))
 
 
 def report(diagnosis: Diagnosis) -> str:
@@ -93,12 +96,16 @@ def _paragraph(one: Explanation) -> list[str]:
     return lines
 
 
-def _remedies(kconf: Any, merged: Merged, targets: list[Request],
+def _remedies(kconf: Any, merged: Merged, targets: list[Request], added: Mapping[str, str],
               limits: Mapping[str, Any]) -> tuple[tuple[Remedy, ...], tuple[str, ...]]:
-    """Return what may be proposed, and a line of text when something stands in the way of a proposal."""
+    """Return what may be proposed, and a line of text when something stands in the way of a proposal.
+
+    added: what was proposed for other requests already.
+    """
+    free = frozenset(added.items())
     try:
-        remedies = tuple(kremedy.find(kconf, merged.requests, targets, **limits))
-    except kremedy.OutOfTime:
+        remedies = tuple(kremedy.find(kconf, merged.requests, targets, free=free, **limits))
+    except OutOfTime:
         return (), ("no addition was looked for any further: the time for it is used up",)
     if remedies and remedies[0].overrides:
         stand = ", ".join(f"{one.text} ({one.where})" for one in remedies[0].overrides)
@@ -106,10 +113,11 @@ def _remedies(kconf: Any, merged: Merged, targets: list[Request],
     return remedies, ()
 
 
-def _together(kconf: Any, merged: Merged, explanations: list[Explanation], limits: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the lines that satisfy at once all requests for which a remedy is known, if there are several of them."""
-    curable = [one.unmet.request for one in explanations if one.remedies]
-    if len(curable) < 2 or len({one.remedies[0].lines for one in explanations if one.remedies}) < 2:
+def _together(kconf: Any, merged: Merged, explanations: list[Explanation], added: Mapping[str, str],
+              limits: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the lines that satisfy at once all requests for which a remedy is known, if each has its own."""
+    curable = [one for one in explanations if one.remedies]
+    if len({one.remedies[0].lines for one in curable}) < 2:
         return ()
-    remedies, _ = _remedies(kconf, merged, curable, limits)
+    remedies, _ = _remedies(kconf, merged, [one.unmet.request for one in curable], added, limits)
     return remedies[0].lines if remedies else ()

@@ -95,9 +95,9 @@ def _lost(sym: Any, asked: str, requests: Mapping[str, Request]) -> list[str]:
     winner = sym.choice.selection
     title = next((node.prompt[0] for node in sym.choice.nodes if node.prompt), "")
     if winner.name in requests and asked == "y":
-        return [f"it is one of the choice \"{title}\", where {winner.name} won, asked for at {requests[winner.name].where}",
+        return [f"of the choice \"{title}\" only one can be y: {winner.name} won, asked for at {requests[winner.name].where}",
                 f"drop one of the two, or write '# {PREFIX}{sym.name} is not set' into the later fragment"]
-    return [f"it is one of the choice \"{title}\", where {winner.name} won"]
+    return [f"of the choice \"{title}\" only one can be y: {winner.name} won"]
 
 
 def _out_of_range(sym: Any, asked: str) -> list[str]:
@@ -177,7 +177,8 @@ def _unsettable(kconf: Any, term: str) -> str:
         return "; this tree does not have it"
     if kmodel.has_prompt(sym):
         return ""
-    return f"; it has no prompt: {some(_selectors(sym)) or 'nothing'} selects it here"
+    selectors = _selectors(sym)
+    return f"; it has no prompt, {f'and is selected by {some(selectors)}' if selectors else 'and nothing selects it here'}"
 
 
 def some(names: Sequence[str]) -> str:

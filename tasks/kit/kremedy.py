@@ -7,8 +7,9 @@ other request that had taken is lost.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tasks.kit import kmodel, kways
@@ -33,45 +34,59 @@ class Remedy:
 
 
 def find(kconf: Any, requests: Mapping[str, Request], targets: Sequence[Request], *, base: str,
-         under: Mapping[str, str], deadline: float) -> list[Remedy]:
+         under: Mapping[str, str], deadline: float, free: Way = NOTHING) -> list[Remedy]:
     """Return the best additions under which all `targets` take, at most two with equally many lines; [] if none is found.
 
     requests: all that the user asks for (the targets too).
     base:     see kmodel.assume; under: the lines of a base configuration, which the requests lie over.
     deadline: of time.monotonic().
+    free:     lines that will be added anyway, for other requests: what can use them is preferred.
     When only something that contradicts another request would do, that is returned, with `overrides` set.
     Raises OutOfTime.
     """
     asked = {name: request.value for name, request in requests.items()}
-    kmodel.assume(kconf, kmodel.layered(under, asked), base)
+    state = kmodel.layered(under, asked)
+    kmodel.assume(kconf, state, base)
     before = kmodel.values(kconf)
     if all(same(one.value, before.get(one.symbol, "")) for one in targets):
         return []  # the model and the real result disagree, so what it would propose is worth nothing
     kept = [one for one in requests.values() if same(one.value, before.get(one.symbol, ""))]
-    for bound in (True, False):
-        wanted = [*targets, *kept] if bound else targets
 
-        def lacking(way: Way, wanted: Sequence[Request] = wanted) -> list[Request]:
-            """Put the model into the state that the way leads to, and return what has not taken there."""
-            if time.monotonic() > deadline:
-                raise OutOfTime
-            kmodel.assume(kconf, kmodel.layered(under, asked, dict(way)), base)
-            return [one for one in wanted if not same(one.value, _now(kconf, one.symbol))]
+    def lacking(way: Way, wanted: Iterable[Request]) -> list[Request]:
+        """Put the model into the state that the way leads to, and return what has not taken there."""
+        nonlocal state
+        if time.monotonic() > deadline:
+            raise OutOfTime
+        new = kmodel.layered(under, asked, dict(way))
+        kmodel.revise(kconf, state, new, base)
+        state = new
+        return [one for one in wanted if not same(one.value, _now(kconf, one.symbol))]
 
-        remedies = []
-        for way in kways.best(_reduced(way, lacking) for way in _candidates(kconf, asked, lacking, bound, deadline)):
-            lacking(way)
-            remedies.append(_remedy(way, requests, kept, before, kmodel.values(kconf), kconf))
-        remedies.sort(key=lambda remedy: (len(remedy.lines), len(remedy.turned_off)))
-        if remedies:
-            return [one for one in remedies if len(one.lines) == len(remedies[0].lines)][:2]
+    def remedy(way: Way) -> Remedy:
+        lost = lacking(way, kept)
+        return _remedy(kconf, way, requests, lost, before, kmodel.values(kconf))
+
+    if not all(one.symbol in kconf.syms for one in targets):
+        return []
+    for start, bound in ((free, True), (NOTHING, True), (NOTHING, False)):
+        missing = partial(lacking, wanted=[*targets, *kept] if bound else targets)
+        ways = {_reduced(way, missing) for way in _candidates(kconf, asked, start, missing, bound, deadline)}
+        if ways:
+            new = min(len(way - free) for way in ways)
+            shortest = [way for way in kways.best(ways) if len(way - free) == new]
+            ranked = [(len(lacking(way, requests.values())), remedy(way)) for way in shortest]
+            # of equally short ones: that which helps most of the other requests, and takes least away
+            ranked.sort(key=lambda one: (one[0], len(one[1].turned_off), len(one[1].lines)))
+            return [one for _, one in ranked[:2]]
     return []
 
 
-def _candidates(kconf: Any, asked: Mapping[str, str], lacking: Callable[[Way], list[Request]], bound: bool,
+def _candidates(kconf: Any, asked: Mapping[str, str], free: Way, lacking: Callable[[Way], list[Request]], bound: bool,
                 deadline: float) -> list[Way]:
     """Return ways after which nothing is lacking; those that leave something are searched on from where they lead."""
-    pending = [NOTHING]
+    if not lacking(free):
+        return [free]
+    pending = [free]
     for _ in range(ROUNDS):
         reached = []
         for start in pending:
@@ -96,14 +111,13 @@ def _reduced(way: Way, lacking: Callable[[Way], list[Request]]) -> Way:
     return way
 
 
-def _remedy(way: Way, requests: Mapping[str, Request], kept: Sequence[Request], before: Mapping[str, str],
-            after: Mapping[str, str], kconf: Any) -> Remedy:
+def _remedy(kconf: Any, way: Way, requests: Mapping[str, Request], lost: Sequence[Request], before: Mapping[str, str],
+            after: Mapping[str, str]) -> Remedy:
     names = [name for name, _ in way]
-    lost = [one for one in kept if not same(one.value, after.get(one.symbol, ""))]
     off = [name for name, old in before.items() if old in ("y", "m") and after[name] == "n" and name not in names
            and name not in requests and kmodel.has_prompt(kconf.syms[name]) and not kconf.syms[name].choice]
-    return Remedy(tuple(config_line(*line) for line in sorted(way)),
-                  tuple(dict.fromkeys([*(requests[name] for name in sorted(names) if name in requests), *lost])),
+    contradicted = [requests[name] for name in sorted(names) if name in requests]
+    return Remedy(tuple(config_line(*line) for line in sorted(way)), tuple(dict.fromkeys([*contradicted, *lost])),
                   tuple(sorted(off)))
 
 

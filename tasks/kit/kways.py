@@ -15,7 +15,6 @@ from typing import Any
 from tasks.kit.fragments import Request, same
 
 WIDTH = 5  # ways kept per goal; the fewest lines first
-LENGTH = 12  # lines that a way may have
 DEPTH = 40  # symbols behind symbols
 
 Way = frozenset[tuple[str, str]]
@@ -44,7 +43,7 @@ class Search:
 
 def best(ways: Iterable[Way]) -> list[Way]:
     """Return the shortest few, in an order that is always the same."""
-    return sorted({way for way in ways if len(way) <= LENGTH}, key=lambda way: (len(way), sorted(way)))[:WIDTH]
+    return sorted(set(ways), key=lambda way: (len(way), sorted(way)))[:WIDTH]
 
 
 def both(search: Search, left: list[Way], right: list[Way]) -> list[Way]:
