@@ -23,6 +23,8 @@ from tasks.kit.lock import Lock
 from tasks.kit.pins import Package
 
 FRESH_SECONDS = 24 * 3600  # how long lists of packages are good for
+UPDATE_SECONDS = 900  # how long it may take to get them
+LISTS_ROOM = 250_000_000  # bytes: lists and caches of one Debian release, uncompressed, and as much again for a second
 # Hooks of the system (PackageKit, cleaners of container images) have no business with our folders.
 _NO_HOOKS = "".join(f"#clear APT::Update::{hook};\n" for hook in ("Pre-Invoke", "Post-Invoke", "Post-Invoke-Success"))
 _SETTINGS = {"APT::Get::AllowUnauthenticated": "false", "Acquire::AllowInsecureRepositories": "false",
@@ -80,7 +82,8 @@ def tarball_in(deb: Path, member: str, target: Path) -> None:
     import tarfile
 
     wanted = member.strip("/")
-    with run.child(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    argv = ["dpkg-deb", "--fsys-tarfile", str(deb)]
+    with run.child(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
@@ -131,8 +134,10 @@ def _is_fresh(state: Path, fingerprint: str) -> bool:
 
 
 def _update(options: Sequence[str], state: Path, fingerprint: str, log: Path | None) -> str:
-    """Bring the lists up to date. Returns what is to be added to a later complaint: "" or apt's first one."""
-    done = run.run(["apt-get", *options, "update"], log=log, check=False)
+    """Bring the lists up to date. Returns what to add to a later complaint, which is never empty."""
+    if disk.free(state) < LISTS_ROOM:  # on a full disk apt 2.6 does not fail, but hangs
+        raise disk.no_space(state / "lists", LISTS_ROOM)
+    done = run.run(["timeout", str(UPDATE_SECONDS), "apt-get", *options, "update"], log=log, check=False)
     if done.returncode == 0:
         (state / "updated").write_text(fingerprint)
     complaint = _complaint(done, ("E: ", "W: Failed", "Err:", "W: "))
@@ -151,6 +156,9 @@ def _get(package: Package, options: Sequence[str], folder: Path, log: Path | Non
     wanted = [name for name in sizes if re.search(r"\.deb$" if binary else r"\.orig\.tar\.\w+$", name)]
     if planned.returncode or len(wanted) != 1:
         raise Unavailable(_complaint(planned) or f"apt has no {'package' if binary else 'orig tarball'} of that name")
+    there = sum(left.stat().st_size for left in folder.iterdir() if left.name in sizes)
+    if sum(sizes.values()) - there > disk.free(folder):
+        raise disk.no_space(folder / wanted[0], sum(sizes.values()))
     for left in folder.iterdir():
         if left.name not in sizes and left.is_file():
             left.unlink()  # another version's
@@ -186,6 +194,8 @@ def _complaint(done: run.Completed, marks: Sequence[str] = ("E: ", "W: ")) -> st
         for line in done.output.splitlines():
             if line.startswith(mark):
                 return re.sub(r"^(E|W): ", "", line).strip()
+    if done.argv[0] == "timeout" and done.returncode == 124:  # timeout(1)
+        return f"not done after {done.argv[1]} seconds"
     return f"apt-get ended with status {done.returncode}" if done.returncode else ""
 
 

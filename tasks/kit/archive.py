@@ -48,7 +48,7 @@ def _stamped(folder: Path, sha256: str) -> bool:
         return True
     if os.path.lexists(folder):
         raise PiggyError(f"{folder} is in the way: it has no {STAMP} of this archive",
-                         "it may hold work of yours, so it is left alone; move it away to have the source unpacked again")
+                         "it may hold work of yours, so it is left alone; move it away to have the source unpacked")
     return False
 
 

@@ -37,7 +37,7 @@ def no_space(path: Path, needed: int) -> PiggyError:
     """Return the error for a disk too small for `needed` bytes (0: not known) at `path`."""
     wants = f"{human(needed)} needed, " if needed else ""
     return PiggyError(f"no space left on the disk for {path}: {wants}{human(free(path.parent))} free",
-                      "free some space there (or inodes, or raise the quota); 'build=' and 'dl=' can lie on another disk")
+                      "free some (or inodes, or raise the quota); 'build=' and 'dl=' can lie on another disk")
 
 
 @contextlib.contextmanager
@@ -53,8 +53,8 @@ def explained(path: Path, needed: int = 0) -> Iterator[None]:
         if error.errno in NO_SPACE:
             raise no_space(path, needed) from error
         if error.errno in _NO_RIGHT:
-            raise PiggyError(f"can't write {where}: {error.strerror}", f"make {where.parent} writable for this user, or "
-                             "choose another place with 'build=' or 'dl='") from error
+            raise PiggyError(f"can't write {where}: {error.strerror}", f"make {where.parent} writable for this user, "
+                             "or choose another place with 'build=' or 'dl='") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise PiggyError(f"can't write {where}: a file stands where a folder is wanted",
                              "move that file away") from error

@@ -1,8 +1,8 @@
 """Getting one file by HTTP: bounded, resumed where it broke off, tried again where that can help, its hash checked.
 
 The bytes go to FILE.part; beside it FILE.part.from says where they came from, so that a later call, also after kill -9,
-goes on only with the same version of the file (RFC 9110, section 13.1.5, If-Range). Whatever was pieced together wrongly
-in spite of that is found by the hash, and fetched once more from the start.
+goes on only with the same version of the file (RFC 9110, section 13.1.5, If-Range). What was pieced together wrongly in
+spite of that is found by the hash, and fetched once more from the start.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from tasks.kit import disk, fs
 from tasks.kit.errors import PiggyError
@@ -222,11 +221,12 @@ def _said_plainly(url: str) -> Iterator[None]:
 
     try:
         yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-        host = urlsplit(url).hostname
+    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError,
+            ValueError) as error:
+        host = "/".join(url.split("/", 3)[:3])
         for cause in _causes(error):
             if isinstance(cause, socket.gaierror):
-                raise Unavailable(f"the name of {host} (or of its proxy) does not resolve: no network?") from error
+                raise Unavailable(f"the host name of {host} (or of its proxy) does not resolve: no network?") from error
             if isinstance(cause, ConnectionRefusedError):
                 raise Unavailable(f"{host} refuses the connection") from error
             if isinstance(cause, OSError) and cause.errno in _UNREACHABLE:

@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from tasks.kit import apt, disk, download, records, ui
 from tasks.kit.download import Unavailable
@@ -28,7 +28,7 @@ def obtain(source: Source, *, dl: Path, apt_state: Path, mirror: str = "", offli
     """Return the verified archive of `source`, getting it into the folder `dl` first where it is not there.
 
     apt_state: folder for apt's lists and caches; mirror: URL or folder asked before upstream ("": none).
-    offline: look in `dl` only. log: file for apt's output. progress: show bars (None: when standard error is a terminal).
+    offline: look in `dl` only; log: file for apt's output; progress: show bars (None: if standard error is a terminal).
     Upstream's file must have the pin's sha256; a package must pass apt's signature chain, and its tarball the pin's
     sha256 as well where the pin says that they are identical. A bad file is moved aside to FILE.bad.
     Raises one PiggyError with the reason of every origin when none can give it, and when `dl` can't be written.
@@ -84,11 +84,11 @@ def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
     """Get upstream's file from an address, or from a folder (a path or file: URL), verify it, and record it."""
     path = dl / source.filename
     part = path.with_name(path.name + ".part")
-    scheme = urlsplit(url).scheme.lower()
+    scheme = url.partition(":")[0].lower() if "://" in url else ""
     if scheme in ("http", "https"):
         download.download(quote(url, safe=":/?&=%~+@#[]!$'()*,;"), part, source.sha256, bar=bar)
     elif scheme in ("", "file"):
-        _copy(Path(unquote(urlsplit(url).path) if scheme else url).expanduser(), part)
+        _copy(Path(unquote(url.removeprefix("file://")) if scheme else url).expanduser(), part)
         found = disk.sha256_of(part)
         if found != source.sha256:
             download.discard(part)
@@ -123,7 +123,8 @@ def _from_package(source: Source, package: Package, dl: Path, state: Path, log: 
             raise Unavailable(f"version {got.version} holds another file: {got.path.name} has sha256 {found}, "
                               f"and should have {source.sha256}")
         os.replace(part, dl / name)
-    return records.write(source, dl, name, found, f"package {package.name} {got.version} (apt)", package.name, got.version)
+    origin = f"package {package.name} {got.version} (apt)"
+    return records.write(source, dl, name, found, origin, package.name, got.version)
 
 
 def _endings(path: str) -> str:

@@ -30,7 +30,7 @@ class Obtained:
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What dl/NAME.json holds. `pinned`: the pin's sha256 at that time; `package`, `package_version`: from apt, or ""."""
+    """What dl/NAME.json holds. pinned: the pin's sha256 at that time; package, package_version: "" if not from apt."""
 
     name: str
     file: str
@@ -115,8 +115,8 @@ def write(source: Source, dl: Path, name: str, sha256: str, origin: str, package
     upstream = upstream.rpartition("-")[0] or upstream
     with disk.explained(path):
         now = (dl / name).stat()
-        record = Record(source.name, name, sha256, source.version if name == source.filename else upstream, origin, package,
-                        version, source.sha256, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        record = Record(source.name, name, sha256, source.version if name == source.filename else upstream, origin,
+                        package, version, source.sha256, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
         fs.write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     return _obtained(record, dl)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STAMP = ".piggyback-source"  # a file that we add to the tree, and no archive may bring along
 MAX_HOPS = 40  # as many symbolic links as the kernel follows: MAXSYMLINKS, include/linux/namei.h
+MAX_DEPTH = 100  # folders in a path: a kernel has 10, and shutil.rmtree recurses
 _COPY = 1 << 20
 _FOLDER, _FILE, _LINK = "folder", "file", "link"
 
@@ -73,7 +74,8 @@ def extract(archive: Path, root: Path, outside_links: Collection[str] = (), bar:
             if path not in outside_links and not _stays_inside(path, target, tree.links):
                 raise _Hostile(f"is a link out of the tree, to '{target}'")
     except _Hostile as why:
-        raise PiggyError(f"{archive}: member {at!r} {why}", "the archive is refused; get it from somewhere else") from why
+        raise PiggyError(f"{archive}: member {at[:200]!r} {why}",
+                         "the archive is refused; get it from somewhere else") from why
     except tarfile.TarError as error:
         raise tarstream.damaged(archive, error) from error
     for path, mtime in tree.times.items():
@@ -81,10 +83,10 @@ def extract(archive: Path, root: Path, outside_links: Collection[str] = (), bar:
 
 
 def _checked(name: str) -> str:
-    """Return a member's path without `.` and empty parts; refuse one that is absolute or has `..`."""
+    """Return a member's path without `.` and empty parts; refuse one that is absolute, has `..` or is absurdly deep."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if not parts or name.startswith("/") or ".." in parts or not _is_text(name):
-        raise _Hostile(f"has an unsafe path: {name!r}")
+    if not 0 < len(parts) <= MAX_DEPTH or name.startswith("/") or ".." in parts or not _is_text(name):
+        raise _Hostile(f"has an unsafe path: {name[:200]!r}")
     return "/".join(parts)
 
 

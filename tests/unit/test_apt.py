@@ -1,0 +1,248 @@
+"""apt is the real one here, on package archives of our own: folders, signed by a key of our own or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks.kit import apt, aptsources, disk
+from tasks.kit.download import Unavailable
+from tasks.kit.errors import PiggyError
+from tasks.kit.pins import Package
+
+CONTROL = "Package: tool-source\nVersion: {}\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: x\n"
+pytestmark = pytest.mark.skipif(not all(map(shutil.which, ("apt-get", "dpkg-deb", "gpg"))),
+                                reason="apt, dpkg or gpg is not installed")
+BINARY = Package("tool-source", "binary", "usr/src/tool.tar.xz")
+SOURCE = Package("tool", "source")
+TARBALL = b"a tarball" * 1000
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A package archive: its folder, and the GnuPG home and public key that it is signed with."""
+
+    folder: Path
+    home: Path
+    key: Path
+
+    def sources(self, extra: str = "") -> str:
+        return f"Types: deb\nURIs: copy:{self.folder}\nSuites: ./\nSigned-By: {self.key}\n{extra}"
+
+    def build(self, version: str, sign: bool = True, lie: bool = False) -> None:
+        """Publish `tool` of that version, signed or not; lie: change a package after that."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        root = self.folder.parent / f"root-{version}"
+        (root / "DEBIAN").mkdir(parents=True, exist_ok=True)
+        control = CONTROL.format(version)
+        (root / "DEBIAN/control").write_text(control)
+        (root / "usr/src").mkdir(parents=True, exist_ok=True)
+        (root / "usr/src/tool.tar.xz").write_bytes(TARBALL)
+        self.folder.mkdir()
+        deb = self.folder / f"tool-source_{version}_all.deb"
+        subprocess.run(["dpkg-deb", "--root-owner-group", "-b", root, deb], check=True, stdout=subprocess.DEVNULL)
+        self._index("Packages", f"{control}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {sha(deb)}\n")
+        orig = self.folder / "tool_1.0.orig.tar.gz"
+        orig.write_bytes(TARBALL)
+        files = f" {sha(orig)} {orig.stat().st_size} {orig.name}\n"
+        dsc = self.folder / "tool_1.0-1.dsc"
+        dsc.write_text(f"Format: 3.0 (quilt)\nSource: tool\nVersion: 1:1.0-1\nChecksums-Sha256:\n{files}")
+        self._index("Sources", "Package: tool\nFormat: 3.0 (quilt)\nBinary: tool\nArchitecture: any\nVersion: 1:1.0-1\n"
+                    f"Directory: .\nChecksums-Sha256:\n {sha(dsc)} {dsc.stat().st_size} {dsc.name}\n{files}")
+        sums = "".join(f" {sha(path)} {path.stat().st_size} {path.name}\n" for path in self.folder.glob("*s*")
+                       if path.name.startswith(("Packages", "Sources")))
+        release = f"Date: {time.strftime('%a, %d %b %Y %H:%M:%S UTC', time.gmtime())}\nSHA256:\n{sums}"
+        (self.folder / "Release").write_text(release)
+        if sign:
+            self.gpg("--clearsign", "-o", str(self.folder / "InRelease"), str(self.folder / "Release"))
+        if lie:
+            deb.write_bytes(deb.read_bytes()[:-1] + b"!")
+            orig.write_bytes(TARBALL[:-1] + b"!")
+
+    def _index(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text)
+        (self.folder / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
+
+    def gpg(self, *args: str) -> bytes:
+        return subprocess.run(["gpg", "--homedir", str(self.home), "--batch", "--quiet", *args], check=True,
+                              capture_output=True).stdout
+
+
+def sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    home = tmp_path_factory.mktemp("g")
+    home.chmod(0o700)
+    run = ["gpg", "--homedir", str(home), "--batch", "--quiet"]
+    subprocess.run([*run, "--passphrase", "", "--quick-gen-key", "test <a@b.c>", "rsa2048"], check=True,
+                   capture_output=True)
+    key = home / "key.gpg"
+    subprocess.run([*run, "-o", str(key), "--export"], check=True)
+    yield home, key
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "gpg-agent"], check=False)
+
+
+@pytest.fixture
+def archive(tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Archive:
+    made = Archive(tmp_path / "archive", *keys)
+    use(monkeypatch, made.sources())
+    return made
+
+
+def use(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Let the system's only package source be `text` (deb822)."""
+    monkeypatch.setattr(aptsources, "private_copies", lambda log=None: {"test.sources": aptsources.paragraphs(text)})
+
+
+def get(package: Package, state: Path) -> tuple[bytes, str]:
+    with apt.fetched(package, state, log=state.with_suffix(".log")) as found:
+        return found.path.read_bytes(), found.version
+
+
+def log(state: Path) -> str:
+    return state.with_suffix(".log").read_text()
+
+
+def test_a_binary_package_and_the_tarball_in_it(archive: Archive, tmp_path: Path) -> None:
+    archive.build("1:2.0-3")
+    with apt.fetched(BINARY, tmp_path / "state") as found:
+        assert found.version == "1:2.0-3"
+        apt.tarball_in(found.path, BINARY.member, tmp_path / "out")
+        with pytest.raises(Unavailable, match="does not hold usr/src/other"):
+            apt.tarball_in(found.path, "usr/src/other", tmp_path / "other")
+        broken = tmp_path / "broken.deb"
+        broken.write_bytes(found.path.read_bytes()[:-3000])
+        with pytest.raises(Unavailable, match=r"broken\.deb"):
+            apt.tarball_in(broken, BINARY.member, tmp_path / "other")
+    assert (tmp_path / "out").read_bytes() == TARBALL
+    assert not (tmp_path / "state/files/tool-source").exists()
+
+
+def test_a_source_packages_orig_tarball(archive: Archive, tmp_path: Path) -> None:
+    archive.build("2.0")
+    assert get(SOURCE, tmp_path / "state with spaces") == (TARBALL, "1:1.0-1")
+
+
+def test_lists_are_kept_while_they_are_fresh(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.build("2.0")
+    state = tmp_path / "state"
+    get(BINARY, state)
+    get(SOURCE, state)
+    assert log(state).count(" update\n") == 1
+    os.utime(state / "updated", (time.time() - 2 * apt.FRESH_SECONDS,) * 2)
+    get(BINARY, state)
+    assert log(state).count(" update\n") == 2
+    use(monkeypatch, archive.sources("X-Changed: yes\n"))
+    get(BINARY, state)
+    assert log(state).count(" update\n") == 3
+
+
+def test_a_version_that_left_the_archive_is_looked_up_anew(archive: Archive, tmp_path: Path) -> None:
+    archive.build("2.0")
+    get(BINARY, tmp_path / "state")
+    archive.build("2.1")
+    assert get(BINARY, tmp_path / "state")[1] == "2.1"
+    assert log(tmp_path / "state").count(" update\n") == 2
+
+
+@pytest.mark.parametrize("extra", ["", "Trusted: yes\n", "Allow-Insecure: yes\nTrusted: yes\n"])
+@pytest.mark.parametrize("package", [BINARY, SOURCE])
+def test_an_unsigned_archive_is_refused(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                        package: Package, extra: str) -> None:
+    archive.build("2.0", sign=False)
+    use(monkeypatch, archive.sources(extra))
+    with pytest.raises(Unavailable, match="not signed"):
+        get(package, tmp_path / "state")
+
+
+def test_what_apt_can_not_authenticate_is_refused(archive: Archive, tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.build("2.0", sign=False)
+    monkeypatch.setitem(apt._SETTINGS, "Acquire::AllowInsecureRepositories", "true")  # as if apt took its index
+    for package in (BINARY, SOURCE):
+        with pytest.raises(Unavailable, match="apt can't vouch for it"):
+            get(package, tmp_path / "state")
+
+
+def test_another_key_is_refused(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.build("2.0")
+    empty = tmp_path / "empty.gpg"
+    empty.write_bytes(b"")
+    use(monkeypatch, archive.sources().replace(str(archive.key), str(empty)))
+    with pytest.raises(Unavailable):
+        get(BINARY, tmp_path / "state")
+
+
+@pytest.mark.parametrize("package", [BINARY, SOURCE])
+def test_a_package_that_is_not_what_the_index_says_is_refused(archive: Archive, tmp_path: Path,
+                                                              package: Package) -> None:
+    archive.build("2.0", lie=True)
+    with pytest.raises(Unavailable, match="Hash Sum mismatch|Failed to fetch"):
+        get(package, tmp_path / "state")
+
+
+@pytest.mark.parametrize(("package", "told"), [
+    (Package("nonesuch", "binary", "x"), "Unable to locate package nonesuch"),
+    (Package("nonesuch", "source"), "Unable to find a source package for nonesuch"),
+    (Package("tool-source", "source"), "source package")])
+def test_a_package_that_is_not_there(archive: Archive, tmp_path: Path, package: Package, told: str) -> None:
+    archive.build("2.0")
+    with pytest.raises(Unavailable, match=told):
+        get(package, tmp_path / "state")
+    assert log(tmp_path / "state").count(" update\n") == 1
+
+
+def test_an_archive_that_is_gone_is_told(archive: Archive, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="Unable to locate package.*'apt-get update' said"):
+        get(BINARY, tmp_path / "state")
+
+
+def test_the_systems_hooks_do_not_run(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.build("2.0")
+    hooked = tmp_path / "hooked.conf"
+    hooked.write_text(f'APT::Update::Post-Invoke {{ "touch {tmp_path}/ran"; }};\n')
+    real = apt.run.clean_env
+    monkeypatch.setattr(apt.run, "clean_env", lambda extra=None: {**real(extra), "APT_CONFIG": str(hooked)})
+    get(BINARY, tmp_path / "state")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_room_is_told_before_apt_runs(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.build("2.0")
+    monkeypatch.setattr(disk, "free", lambda path: 1000)
+    with pytest.raises(PiggyError, match="lists: 250.0 MB needed, 1.0 kB free"):
+        get(BINARY, tmp_path / "state")
+    monkeypatch.undo()
+
+
+def test_no_apt_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="this host has no apt"):
+        get(BINARY, tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_tarball_has_to_be_a_file_of_the_package(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "DEBIAN").mkdir(parents=True)
+    (root / "DEBIAN/control").write_text(CONTROL.format("1"))
+    (root / "usr").mkdir()
+    (root / "usr/t.tar").symlink_to("/etc/passwd")
+    subprocess.run(["dpkg-deb", "-b", root, tmp_path / "x.deb"], check=True, stdout=subprocess.DEVNULL)
+    with pytest.raises(Unavailable, match=r"x\.deb does not hold usr/t\.tar"):
+        apt.tarball_in(tmp_path / "x.deb", "usr/t.tar", tmp_path / "out")
+    assert not tarfile.is_tarfile(tmp_path / "x.deb")
+    assert not (tmp_path / "out").exists()

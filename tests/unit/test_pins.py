@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.kit import pins
+from tasks.kit.errors import PiggyError
+from tasks.kit.pins import Package
+
+PROJECT = Path(__file__).resolve().parents[2]
+GOOD = f"""
+["tool"]
+version = "1.2"
+urls = ["https://files.example/tool-1.2.tar.gz"]
+sha256 = "{'0a' * 32}"
+package = {{ name = "tool", kind = "source", identical = true }}
+"""
+
+
+def load(folder: Path, text: str) -> dict[str, pins.Source]:
+    path = folder / "sources.toml"
+    path.write_text(text)
+    return pins.load(path)
+
+
+def test_the_projects_own_pins() -> None:
+    sources = pins.load(PROJECT / "configs" / "sources.toml")
+    assert {"linux-6.1", "linux-5.10", "linux-6.12", "busybox", "musl"} <= set(sources)
+    for name, source in sources.items():
+        assert source.name == name
+        assert source.version in source.filename
+        assert all(url.startswith("https://") for url in source.urls)
+
+
+def test_a_good_table(tmp_path: Path) -> None:
+    source = load(tmp_path, GOOD)["tool"]
+    assert (source.name, source.version, source.filename) == ("tool", "1.2", "tool-1.2.tar.gz")
+    assert source.package == Package("tool", "source", "", True)
+    assert (source.sha256, source.outside_links) == ("0a" * 32, ())
+    with pytest.raises(AttributeError):
+        source.version = "1.3"  # type: ignore[misc]
+
+
+def test_an_escaped_file_name_is_unescaped(tmp_path: Path) -> None:
+    source = load(tmp_path, GOOD.replace("tool-1.2.tar", "tool%2B-1.2.tar"))["tool"]
+    assert source.filename == "tool+-1.2.tar.gz"
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [
+    ("sha256 =", "sha265 =", ["'sha265'", "Did you mean 'sha256'?"]),
+    ("identical", "identicle", ["package.identicle", "Did you mean 'identical'?"]),
+    ("0a0a", "0a", ["'sha256'", "64 hexadecimal digits"]),
+    ("0a0a", "0A0A", ["'sha256'", "64 hexadecimal digits"]),
+    ('version = "1.2"', "version = 1.2", ["'version'", "`str`", "`float`"]),
+    ('version = "1.2"', 'version = "../1"', ["'version'", "letters, digits"]),
+    ('version = "1.2"\n', "", ["`version`"]),
+    ('["https://files.example/tool-1.2.tar.gz"]', "[]", ["'urls'"]),
+    ('["https://files.example/tool-1.2.tar.gz"]', '"https://files.example/tool-1.2.tar.gz"', ["'urls'", "`array`"]),
+    ("https://files", "ftp://files", ["'ftp://files.example/tool-1.2.tar.gz'", "http or https"]),
+    ("tool-1.2.tar.gz", "", ["'https://files.example/'"]),
+    ("tool-1.2.tar.gz", "a%2F..%2F..", ["http or https"]),
+    ("tool-1.2.tar.gz", ".bashrc", ["http or https"]),
+    ('"source"', '"sources"', ["'package.kind'", "sources"]),
+    ('"source"', '"binary"', ["member"]),
+    ('name = "tool",', 'name = "-oX=y",', ["'package.name'"]),
+    ('version = "1.2"', 'version = "1.2"\nname = "other"', ["'name'"]),
+    ('["tool"]', '["../tool"]', ["../tool"]),
+    ('["tool"]', "tool = 1\n['x']", ["tool", "table"]),
+    ("sha256 = ", "sha256 ", ["not valid TOML", "line 5"]),
+])
+def test_a_mistake_names_file_table_and_key(tmp_path: Path, old: str, new: str, told: list[str]) -> None:
+    assert old in GOOD
+    with pytest.raises(PiggyError) as caught:
+        load(tmp_path, GOOD.replace(old, new))
+    for word in [str(tmp_path / "sources.toml"), *told]:
+        assert word in str(caught.value)
+    if "TOML" not in told[0]:
+        assert "tool" in str(caught.value)
+
+
+def test_no_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PiggyError, match=r"nothing\.toml"):
+        pins.load(tmp_path / "nothing.toml")
+
+
+def test_two_sources_can_not_share_a_file(tmp_path: Path) -> None:
+    with pytest.raises(PiggyError, match=r'\["tool"\] and \["twin"\] are both named tool-1\.2\.tar\.gz'):
+        load(tmp_path, GOOD + GOOD.replace('["tool"]', '["twin"]'))
