@@ -6,107 +6,168 @@ it reaches. Comments, doc strings and line numbers are not part of it; the versi
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import functools
 import hashlib
+import inspect
+import os
 import re
+import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 PACKAGE = "tasks."
+TOP = Path(__file__).parents[2]
 _BOOKKEEPING = {"__module__", "__doc__", "__qualname__", "__firstlineno__", "__static_attributes__", "__match_args__",
-                "__dataclass_params__", "__annotations__"}
+                "__dataclass_params__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
+                "__dict__", "__weakref__"}
+_PLAIN = (str, int, bytes, type(None), float, complex, range)
+_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, of Python 3.13 and later
 
 
 class _Unloaded(str):
     """The file of a module of ours that is imported only when needed."""
 
 
+Node = types.FunctionType | type | _Unloaded  # what has code of its own
+
+
 @functools.cache
 def code_id(function: Callable[..., Any]) -> str:
     """Return the digest (16 hex digits) of what `function` does, with all that it calls in this project."""
-    parts: dict[str, str] = {}
-    waiting: list[tuple[str, Any]] = [(f"{function.__module__}.{function.__qualname__}", function)]
+    waiting: list[Any] = [function]
+    said: dict[Any, str] = {}
     while waiting:
-        name, thing = waiting.pop()
-        if name in parts:
-            continue
-        if isinstance(thing, types.FunctionType):
-            parts[name] = _code_digest(thing.__code__, thing.__doc__) + _text(thing.__defaults__)
-            waiting.extend(_reached(thing))
-        elif isinstance(thing, type):
-            parts[name] = ""
-            waiting.extend((f"{name}.{key}", _unwrapped(member)) for key, member in vars(thing).items()
-                           if key not in _BOOKKEEPING)
-        elif isinstance(thing, _Unloaded):
-            parts[name] = hashlib.sha256(Path(thing).read_bytes()).hexdigest()
-        else:
-            parts[name] = _text(thing)
-            waiting.extend((f"{name}.{number}", function) for number, function in enumerate(_functions_in(thing)))
-    whole = "\n".join(f"{name} {parts[name]}" for name in sorted(parts))
-    return hashlib.sha256(whole.encode()).hexdigest()[:16]
+        node = waiting.pop()
+        if node not in said:
+            said[node], reached = _node(node)
+            waiting.extend(reached)
+    return hashlib.sha256("\n".join(sorted(said.values())).encode()).hexdigest()[:16]
 
 
-def _reached(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """The project's own functions, classes and constants that a function names, directly or through a module."""
-    names = set(_names(function.__code__))
+@functools.cache
+def _node(node: Node) -> tuple[str, tuple[Node, ...]]:
+    """Say what one function, class or file is, without what it reaches; and list that."""
+    if isinstance(node, _Unloaded):
+        return _path_text(Path(node)), ()
+    things: list[tuple[str, Any]]
+    if isinstance(node, types.FunctionType):
+        own = _code_digest(node.__code__)
+        things = [("defaults", node.__defaults__), ("keywords", node.__kwdefaults__), ("cells", _closed_over(node))]
+        things += _named(node)
+    else:
+        own = ""
+        if issubclass(node, msgspec.Struct):  # whose annotations decide how data is converted; elsewhere they do nothing
+            own = _text((vars(node).get("__annotations__"), node.__struct_fields__, node.__struct_defaults__))
+        things = [(key, member) for key, member in vars(node).items() if key not in _BOOKKEEPING]
+        things += [(f"base {number}", base) for number, base in enumerate(node.__bases__)]
+    texts = [own]
+    reached: list[Node] = []
+    for name, thing in things:
+        texts.append(name if isinstance(thing, _Unloaded) else f"{name} {_text(thing)}")
+        reached += _nodes(thing)
+    whole = hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()
+    return f"{node.__module__}.{node.__qualname__} {whole}", tuple(reached)
+
+
+def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """The global things that a function names, directly or through a module of ours, in a fixed order."""
+    names = sorted({*_names(function.__code__)})
     space = function.__globals__
     for name in names:
-        if name.startswith(PACKAGE):  # an import inside the function: not loaded now, so its file stands for it
-            path = Path(__file__).parents[2] / (name.replace(".", "/") + ".py")
-            if path.exists():
-                yield name, _Unloaded(path)
+        if f"{name}.".startswith(PACKAGE):  # an import inside the function: not loaded now, so its file stands for it
+            place = f"{TOP}/{name.replace('.', '/')}"
+            for path in (f"{place}.py", *(f"{place}/{other}.py" for other in names)):  # `from PACKAGE import MODULE`
+                if os.path.isfile(path):
+                    yield path[len(str(TOP)):], _Unloaded(path)
         elif name in space:
             thing = space[name]
-            if isinstance(thing, types.ModuleType):
-                if thing.__name__.startswith(PACKAGE):
-                    for attribute in names & vars(thing).keys():
-                        yield from _ours(f"{thing.__name__}.{attribute}", vars(thing)[attribute])
-            else:
-                yield from _ours(f"{function.__module__}.{name}", thing)
+            if not isinstance(thing, types.ModuleType):
+                yield name, thing
+            elif thing.__name__.startswith(PACKAGE):
+                for attribute in names:
+                    if attribute in vars(thing):
+                        yield f"{name}.{attribute}", vars(thing)[attribute]
 
 
-def _ours(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
+def _nodes(thing: Any) -> Iterator[Node]:
+    """The functions, classes and files of ours that a thing is or holds."""
+    if isinstance(thing, str | int | bytes | None):
+        if isinstance(thing, _Unloaded):
+            yield thing
+        return
     thing = _unwrapped(thing)
     if isinstance(thing, types.FunctionType | type):
         if thing.__module__.startswith(PACKAGE):
-            yield f"{thing.__module__}.{thing.__qualname__}", thing
+            yield thing
     elif not isinstance(thing, types.ModuleType):
-        yield name, thing
+        for item in _items(thing):
+            yield from _nodes(item)
 
 
 def _unwrapped(thing: Any) -> Any:
     """The function inside a property, a cached or static method, or a decorator that left `__wrapped__`."""
+    if isinstance(thing, functools.partial) or isinstance(thing, types.FunctionType) and not hasattr(thing, "__wrapped__"):
+        return thing
     for attribute in ("fget", "func", "__func__", "__wrapped__"):
         if isinstance(inner := getattr(thing, attribute, None), types.FunctionType):
             return inner
     return thing
 
 
-def _functions_in(thing: Any) -> Iterator[types.FunctionType]:
-    """Functions of ours that a container holds."""
-    if isinstance(thing, dict):
-        thing = tuple(thing.values())
+def _closed_over(function: types.FunctionType) -> tuple[Any, ...]:
+    try:
+        return tuple(cell.cell_contents for cell in function.__closure__ or ())
+    except ValueError:  # a cell that is still empty
+        return ()
+
+
+def _items(thing: Any) -> tuple[Any, ...]:
+    """What a container or a record (dataclass, msgspec struct, partial call) holds, in an order that is always the same."""
     if isinstance(thing, tuple | list):
-        for item in thing:
-            if isinstance(item, types.FunctionType) and item.__module__.startswith(PACKAGE):
-                yield item
-            else:
-                yield from _functions_in(item)
+        return tuple(thing)
+    if isinstance(thing, dict | types.MappingProxyType):
+        return tuple(item for pair in thing.items() for item in pair)
+    if isinstance(thing, set | frozenset):
+        return tuple(sorted(thing, key=_text))
+    if isinstance(thing, functools.partial):
+        return (thing.func, thing.args, thing.keywords)
+    if isinstance(thing, dataclasses.Field):
+        return (thing.name, thing.default, thing.default_factory, thing.init, thing.kw_only)
+    if isinstance(thing, msgspec.Struct):
+        return tuple(getattr(thing, name) for name in thing.__struct_fields__)
+    if hasattr(type(thing), "__dataclass_fields__"):
+        return tuple(getattr(thing, field.name) for field in dataclasses.fields(thing))
+    return ()
 
 
 def _text(thing: Any) -> str:
     """A description that is the same in every process: no addresses, no order that follows the hash seed."""
-    if isinstance(thing, str | bytes | int | float | bool | None | re.Pattern | Path):
+    if isinstance(thing, enum.Enum):  # before numbers, since some are both
+        return f"{type(thing).__qualname__}.{thing.name}"
+    if isinstance(thing, _PLAIN):
         return repr(thing)
-    if isinstance(thing, dict):
-        return "{" + ",".join(f"{_text(key)}:{_text(value)}" for key, value in thing.items()) + "}"
-    if isinstance(thing, tuple | list):
-        return "(" + ",".join(map(_text, thing)) + ")"
-    if isinstance(thing, set | frozenset):
-        return "{" + ",".join(sorted(map(_text, thing))) + "}"
-    return type(thing).__name__
+    if isinstance(thing, re.Pattern):  # its repr is cut off
+        return f"re({thing.pattern!r}, {thing.flags})"
+    if isinstance(thing, Path):
+        return _path_text(thing)
+    thing = _unwrapped(thing)
+    if isinstance(name := getattr(thing, "__qualname__", None), str):  # a function, a class: by name
+        return f"{getattr(thing, '__module__', '')}.{name}"
+    return f"{type(thing).__qualname__}({','.join(map(_text, _items(thing)))})"
+
+
+def _path_text(path: Path) -> str:
+    """A file of the project counts by its content, wherever the project lies; any other path by its name."""
+    if not path.is_absolute() or not path.is_relative_to(TOP):
+        return repr(str(path))
+    content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return f"{str(path.relative_to(TOP))!r}:{content}"
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -116,13 +177,19 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _code_digest(code: types.CodeType, doc: str | None = None) -> str:
+def _code_digest(code: types.CodeType) -> str:
     """The digest of one code object: bytecode, names and constants, but neither the doc string nor where it stands."""
     digest = hashlib.sha256(code.co_code)
-    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)).encode())
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            digest.update(_code_digest(constant).encode())
-        elif constant is not doc and constant != doc:
-            digest.update(_text(constant).encode())
+    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_argcount,
+                        code.co_posonlyargcount, code.co_kwonlyargcount, code.co_exceptiontable)).encode())
+    for constant in code.co_consts[1 if _documented(code) else 0:]:
+        said = _code_digest(constant) if isinstance(constant, types.CodeType) else _text(constant)
+        digest.update(said.encode(errors="surrogatepass") + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _documented(code: types.CodeType) -> bool:
+    """Is the first constant a doc string? Before 3.13 it is that, or None for none, in each function that can have one."""
+    if sys.version_info >= (3, 13):
+        return bool(code.co_flags & _HAS_DOCSTRING)
+    return bool(code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<"))  # no class body, no lambda
