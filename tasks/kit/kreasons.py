@@ -94,8 +94,9 @@ def _promptless(sym: Any) -> list[str]:
 def _lost(sym: Any, asked: str, requests: Mapping[str, Request]) -> list[str]:
     winner = sym.choice.selection
     title = next((node.prompt[0] for node in sym.choice.nodes if node.prompt), "")
-    if winner.name in requests and asked == "y":
-        return [f"of the choice \"{title}\" only one can be y: {winner.name} won, asked for at {requests[winner.name].where}",
+    rival = requests.get(winner.name)
+    if rival and asked == "y":
+        return [f"of the choice \"{title}\" only one can be y: {rival.symbol} won, asked for at {rival.where}",
                 f"drop one of the two, or write '# {PREFIX}{sym.name} is not set' into the later fragment"]
     return [f"of the choice \"{title}\" only one can be y: {winner.name} won"]
 
