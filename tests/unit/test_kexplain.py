@@ -98,6 +98,11 @@ def test_a_hidden_prompt_and_its_default(diagnose):
     assert "(which turns off what is on by default: TTY)" in kexplain.report(diagnose("# CONFIG_PRINTK is not set"))
 
 
+def test_no_line_that_the_rest_does_without(diagnose):
+    """PRINTK has to be n, and is so of itself once EXPERT makes it a question."""
+    assert lines(only(diagnose("CONFIG_QUIET=y"))) == [("CONFIG_EXPERT=y",)]
+
+
 def test_negation_and_visible_if(diagnose):
     one = only(diagnose("CONFIG_EXPERT=y", "CONFIG_LOCKED=y"))
     assert "    !EXPERT (EXPERT=y)  <-- not met" in one.reasons
@@ -304,6 +309,14 @@ def test_the_search_ends_where_symbols_depend_on_each_other(tmp_path):
     assert kremedy.find(kconf, requests, [requests["S0"]], base="allnoconfig", under={}, deadline=float("inf")) == []
     with pytest.raises(kways.OutOfTime):
         kremedy.find(kconf, requests, [requests["S0"]], base="allnoconfig", under={}, deadline=0)
+
+
+def test_newer_syntax_is_read(tmp_path):
+    (tmp_path / "Kconfig").write_text("config MODULES\n\tbool \"M\"\n\tmodules\n\nconfig OLD\n\tbool\n\ttransitional\n"
+                                      "\nconfig A\n\ttristate \"A\"\n")
+    kconf = kmodel.load(tmp_path, {})
+    kmodel.assume(kconf, {"MODULES": "y", "A": "m"})
+    assert kmodel.values(kconf) == {"MODULES": "y", "OLD": "n", "A": "m"}
 
 
 def test_definitions_by_text(tmp_path):
