@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import sources, toolchain
-from tasks.kit import kbuild, kconfig
+from tasks.kit import inputs, kbuild, kconfig, ledger
+from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import copy_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.kconfig import Kconfig
@@ -94,16 +95,17 @@ def build(job: Job) -> dict[str, object]:
     kconfig.put(config(project), folder / ".config")
     program = folder / "busybox"
     kept = project.images / "busybox"
+    kbuild.forget(folder.absolute(), inputs.altered(project.stamps, job.previous), program)
     if program.exists() and project.stamps.digest(program) != project.stamps.digest(kept):
         program.unlink()
     flags = ["-static", *project.machine.cflags.split()]
-    count = kbuild.make(box.source, folder, ["busybox", "busybox.links"], jobs=project.jobs, log=job.log, label="busybox",
-                        variables={**box.variables, "EXTRA_CFLAGS": project.machine.cflags, "LDFLAGS": " ".join(flags),
-                                   "KCONFIG_NOTIMESTAMP": "1"},
-                        env=kbuild.pins(EPOCH), expected=int(job.previous.get("commands", 0)))
+    with ledger.kept(folder, box.source, project.stamps):
+        count = kbuild.make(box.source, folder, ["busybox", "busybox.links"], jobs=project.jobs, log=job.log,
+                            label="busybox", expected=int(job.previous.get("commands", 0)), env=kbuild.pins(EPOCH),
+                            variables={**box.variables, "EXTRA_CFLAGS": project.machine.cflags,
+                                       "LDFLAGS": " ".join(flags), "KCONFIG_NOTIMESTAMP": "1"})
     for name in ("busybox", "busybox.links"):
         copy_whole(folder / name, project.images / name)
-    records = list(kbuild.records(folder))
+    known = Depfiles(folder, box.source)
     return {"commands": max(count, int(job.previous.get("commands", 0))),
-            "discovered": sorted({*kbuild.outside(folder, box.source, records),
-                                  *kbuild.makefiles(folder, box.source, records)})}
+            "discovered": sorted({*known.files(), *kbuild.makefiles(folder, box.source, known.records)})}

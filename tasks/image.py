@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel, kernel_config, toolchain
-from tasks.kit import kbuild
+from tasks.kit import inputs, kbuild, ledger
+from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -40,19 +41,24 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     kernel.put_config(project)
     hand_over(project, link.after)
     if file_of(obj, name):
+        known = obj / file_of(obj, name)
+        kbuild.forget(obj.absolute(), inputs.altered(project.stamps, job.previous), known)
         kernel.restore(project, file_of(obj, name), project.images / name)
+        if any(reason.startswith("tools:") for reason in job.reasons):
+            known.unlink(missing_ok=True)  # make knows nothing of another gzip
     said = resolved(obj, name).absolute()
-    kbuild.make(project.kernel_src, obj, ["piggyback-link"], jobs=project.jobs, log=job.log,
-                variables=kernel_config.variables(project),
-                env={**kbuild.pins(EPOCH), "MAKEFILES": str(kbuild.LINK_RULES), "PIGGYBACK_DIR": link.dir,
-                     "PIGGYBACK_FILE": link.file, "PIGGYBACK_SAY": str(said)})
+    with ledger.kept(obj, project.kernel_src, project.stamps):
+        kbuild.make(project.kernel_src, obj, ["piggyback-link"], jobs=project.jobs, log=job.log,
+                    variables=kernel_config.variables(project),
+                    env={**kbuild.pins(EPOCH), "MAKEFILES": str(kbuild.LINK_RULES), "PIGGYBACK_DIR": link.dir,
+                         "PIGGYBACK_FILE": link.file, "PIGGYBACK_SAY": str(said)})
     file = file_of(obj, name)
     if not (obj / file).is_file():
         raise PiggyError(f"Kbuild made no {file} for the link '{name}'", f"see configs/chains.toml; log: {job.log}")
     copy_whole(obj / file, project.images / name)
     others = [file_of(obj, other) for other in project.chain if other != name]
     records = kbuild.closure(obj, file, ["vmlinux", *filter(None, others)])
-    return {"discovered": sorted({*kbuild.outside(obj, project.kernel_src, records),
+    return {"discovered": sorted({*Depfiles(obj, project.kernel_src).files(records),
                                   *kbuild.makefiles(obj, project.kernel_src, records)})}
 
 

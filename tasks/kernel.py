@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel_config, toolchain
-from tasks.kit import kbuild, kconfig
+from tasks.kit import inputs, kbuild, kconfig, ledger
+from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import copy_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import EPOCH, Project
@@ -41,16 +42,19 @@ def build(job: Job) -> dict[str, object]:
     project = job.project
     obj = project.kernel_obj
     put_config(project)
-    restore(project, "vmlinux", project.images / "vmlinux")
+    kbuild.forget(obj.absolute(), inputs.altered(project.stamps, job.previous), obj / "vmlinux")
+    if not all(restore(project, name, project.images / name) for name in ("vmlinux", "System.map")):
+        (obj / "vmlinux").unlink(missing_ok=True)  # one command makes both
     usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))
-    count = kbuild.make(project.kernel_src, obj, ["vmlinux"], jobs=project.jobs, env=kbuild.pins(EPOCH), log=job.log,
-                        variables=kernel_config.variables(project), label="vmlinux", expected=usual)
+    with ledger.kept(obj, project.kernel_src, project.stamps):
+        count = kbuild.make(project.kernel_src, obj, ["vmlinux"], jobs=project.jobs, env=kbuild.pins(EPOCH), log=job.log,
+                            variables=kernel_config.variables(project), label="vmlinux", expected=usual)
     for name in ("vmlinux", "System.map"):
         copy_whole(obj / name, project.images / name)
-    records = [path for path in kbuild.records(obj) if not BOOT.search(path)]
+    known = Depfiles(obj, project.kernel_src)
+    records = [path for path in known.records if not BOOT.search(path)]
     return {"commands": max(count, int(job.previous.get("commands", 0))),
-            "discovered": sorted({*kbuild.outside(obj, project.kernel_src, records),
-                                  *kbuild.makefiles(obj, project.kernel_src, records)})}
+            "discovered": sorted({*known.files(records), *kbuild.makefiles(obj, project.kernel_src, records)})}
 
 
 def put_config(project: Project) -> None:
@@ -63,9 +67,11 @@ def first_guess(config: Path) -> int:
     return int(COMMANDS_PER_SYMBOL * config.read_text().count("=y"))
 
 
-def restore(project: Project, file: str, image: Path) -> None:
+def restore(project: Project, file: str, image: Path) -> bool:
     """Where Kbuild's own copy of an output is not the one that we kept (truncated, or replaced by hand), remove it, so
-    that make builds it again instead of taking it for good by its time."""
+    that make builds it again instead of taking it for good by its time. Returns whether it is there and the one."""
     mine = project.kernel_obj / file
-    if mine.exists() and (not image.exists() or project.stamps.digest(mine) != project.stamps.digest(image)):
-        mine.unlink()
+    same = image.exists() and project.stamps.digest(mine) == project.stamps.digest(image)
+    if not same:
+        mine.unlink(missing_ok=True)
+    return same

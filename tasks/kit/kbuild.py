@@ -116,6 +116,49 @@ def _remove(*paths: str) -> None:
             os.remove(path)
 
 
+def _whole(record: str) -> bool:
+    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`."""
+    text = Path(record).read_bytes()
+    return text.endswith(b"\n") and (b"\ndeps_" not in text or text.rstrip().endswith(b"):"))
+
+
+def _remove(*paths: str) -> None:
+    for path in paths:
+        if os.path.lexists(path):
+            os.remove(path)
+
+
+def forget(obj: Path, task: str, stamps: Stamps) -> None:
+    """Remove what was made from files that have other content now, but times that make takes for old.
+
+    That is what `cp -p`, `mv` of a kept copy, rsync and tar leave; make goes by times alone. The state to compare with is
+    that of the last attempt, failed ones included, for those made objects, too. task: whose inputs (see `remember`).
+    """
+    seen = obj / f"piggyback.{task}.seen"
+    try:
+        known = msgspec.json.decode(seen.read_bytes(), type=dict[str, str])
+        last = seen.stat().st_mtime_ns
+    except (OSError, msgspec.MsgspecError):
+        return
+    now = {path: stamps.digest(path) for path in known}
+    altered = [path for path, digest in now.items() if digest not in ("", known[path])]
+    hidden = {path for path in altered if os.stat(path).st_mtime_ns <= last}
+    for record in records(obj) if hidden else ():
+        words = {os.path.normpath(os.path.join(obj.absolute(), name)) for name in dependencies(record)}
+        if not record.endswith(".o.cmd"):
+            words.update(os.path.normpath(word) for word in command(record).split())
+        if not hidden.isdisjoint(words):
+            folder, name = os.path.split(record)
+            _remove(os.path.join(folder, name[1:-4]))
+    if altered:
+        write_whole(seen, msgspec.json.encode(now))
+
+
+def remember(obj: Path, task: str, stamps: Stamps, files: Iterable[str]) -> None:
+    """Keep the state of a task's inputs for the next `forget`."""
+    write_whole(obj / f"piggyback.{task}.seen", msgspec.json.encode({path: stamps.digest(path) for path in files}))
+
+
 def records(folder: Path) -> Iterator[str]:
     """Yield the path of every .cmd file below a folder."""
     for where, folders, names in os.walk(folder):
@@ -167,18 +210,9 @@ def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
     return found
 
 
-def outside(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]:
-    """Return the files outside the object folder that the given .cmd files name: sources, headers and, in the saved
-    commands, scripts and tables of the tree; sorted."""
-    found: set[str] = set()
-    top, tree = os.path.abspath(obj), os.path.realpath(source)
-    in_tree = re.compile(re.escape(tree) + r"/[\w./+@%~,-]*\w")
-    for record in record_files:
-        found.update(dependencies(record))
-        if not record.endswith(".o.cmd"):
-            found.update(path for path in in_tree.findall(command(record)))
-    paths = {os.path.normpath(os.path.join(top, name)) for name in found}
-    return sorted(path for path in paths if not path.startswith(top + "/") and os.path.isfile(path))
+def mentioned(record: str, tree: str) -> set[str]:
+    """Return the files of the tree that a saved command names: scripts, tables, linker scripts."""
+    return set(re.findall(re.escape(tree) + r"/[\w./+@%~,-]*\w", command(record)))
 
 
 def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]:

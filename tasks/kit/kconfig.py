@@ -130,8 +130,11 @@ def make(job: Job, tree: Kconfig, goal: str, env: Mapping[str, str] | None = Non
 
 
 def put(draft: Path, live: Path) -> None:
-    """Copy a configuration in place unless it is there already."""
+    """Copy a configuration in place unless it is there already. What make derives from it by comparing times goes first:
+    the kernel's auto.conf, busybox's autoconf.h."""
     if not live.exists() or live.read_bytes() != draft.read_bytes():
+        for derived in ("include/config/auto.conf", "include/autoconf.h"):
+            (live.parent / derived).unlink(missing_ok=True)
         copy_whole(draft, live)
 
 
@@ -139,8 +142,8 @@ def fresh(tree: Kconfig) -> None:
     """Empty the object folder if it belongs to another tree, and refuse a tree that was configured in place."""
     if (tree.source / ".config").exists():
         raise PiggyError(f"{tree.source} was configured in place, and such a tree can't be built with O=",
-                         f"run 'make -C {tree.source} mrproper' yourself (it removes that .config and all objects), or name "
-                         "a clean checkout, for example one made by 'git worktree add'")
+                         f"run 'make -C {tree.source} mrproper' yourself (it removes that .config and all objects), or "
+                         "name a clean checkout, for example one made by 'git worktree add'")
     owner, real = tree.obj / "piggyback.tree", os.path.realpath(tree.source)
     if tree.obj.exists() and (not owner.exists() or owner.read_text() != real):
         import shutil

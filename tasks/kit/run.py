@@ -41,12 +41,19 @@ class CommandError(PiggyError):
 
     def __init__(self, done: Completed, cwd: Path | None, env: Mapping[str, str], log: Path | None) -> None:
         tail = done.output.rstrip().splitlines()[-TAIL_LINES:]
-        how = f"was killed by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else \
+        how = f"was killed by {_signal_name(-done.returncode)}" if done.returncode < 0 else \
             f"ended with status {done.returncode}"
         full = "\n".join(["command: " + pasteable(done.argv, cwd, env)] + ([f"log: {log}"] if log else [])
                          + ["last lines:"] + ["    " + line for line in tail])
         super().__init__(f"'{Path(done.argv[0]).name}' {how}", full)
         self.done = done
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -85,11 +92,8 @@ def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
         process = subprocess.Popen([str(arg) for arg in argv], start_new_session=True,
                                    close_fds=False, preexec_fn=_die_with_parent,  # noqa: PLW1509
                                    **popen)  # type: ignore[call-overload]
-    except FileNotFoundError as error:
-        raise PiggyError(f"'{argv[0]}' is not installed", "'doit setup' installs what is missing; "
-                         "'doit doctor' shows what that is") from error
-    except PermissionError as error:
-        raise PiggyError(f"'{argv[0]}' can't be executed: {error.strerror}") from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise _not_started(argv, error) from error
     try:
         yield process
     finally:
@@ -97,14 +101,23 @@ def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
             stop(process)
 
 
+def _not_started(argv: Sequence[str], error: OSError) -> PiggyError:
+    """Say why a program did not start; the fault may lie with its working folder, too."""
+    if error.filename not in (None, str(argv[0]), os.fsencode(str(argv[0]))):
+        return PiggyError(f"'{argv[0]}' can't run in {error.filename}: {error.strerror}")
+    if isinstance(error, PermissionError):
+        return PiggyError(f"'{argv[0]}' can't be executed: {error.strerror}", "is it a program, and not on a disk mounted noexec?")
+    return PiggyError(f"'{argv[0]}' is not installed", "'doit setup' installs what is missing; 'doit doctor' shows what that is")
+
+
 def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
-    """End a process group started by `child`: SIGTERM, then SIGKILL after `patience` seconds."""
+    """End a process group started by `child`: SIGTERM, then SIGKILL to what is left of it when its leader has ended, or
+    after `patience` seconds."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
-            return
 
 
 def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, log: Path | None = None,
@@ -158,8 +171,8 @@ def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str
     try:
         process = subprocess.Popen([str(arg) for arg in argv], cwd=cwd, env=clean_env(env),
                                    preexec_fn=_die_with_parent)  # noqa: PLW1509
-    except FileNotFoundError as error:
-        raise PiggyError(f"'{argv[0]}' is not installed", "'doit setup' installs what is missing") from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise _not_started(argv, error) from error
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         return process.wait()

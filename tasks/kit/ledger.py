@@ -1,0 +1,107 @@
+"""Make compares times; what counts is content. The ledger keeps what the objects of a folder were really made from.
+
+A source that was put back with its old time, or edited after the clock was set back, is older than its object, and make
+takes the object for good. Before make runs, such objects are removed, so that it makes them again. After an edit in the
+ordinary way nothing is removed, and make decides alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from tasks.kit.depfiles import Depfiles
+from tasks.kit.fs import write_whole
+from tasks.kit.stamps import Stamps
+
+FILE = "piggyback.ledger"
+CLOCK = "piggyback.clock"
+UNSURE = "?"  # changed while make ran: no telling which content an object has
+
+
+class _Ledger(msgspec.Struct):
+    """digests: of every source that an object was made from. whole: the last make ended well, so that none is missing."""
+
+    digests: dict[str, str] = {}
+    whole: bool = True
+
+
+@contextlib.contextmanager
+def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
+    """Run make on an object folder in the body of a `with`: before it, objects that make would wrongly take for good are
+    removed; after it, what the objects were made from is written down.
+
+    obj: the object folder; source: the tree; stamps: digests of files.
+    """
+    _wind_forward(obj)
+    ledger = _read(obj)
+    changed = {path for path, digest in ledger.digests.items() if stamps.digest(path) != digest}
+    if changed or not ledger.whole:
+        _remove_hidden(obj, source, ledger, changed)
+    digests = {path: stamps.digest(path) for path in ledger.digests if os.path.exists(path)}
+    _write(obj, _Ledger(digests, whole=False))
+    started = time.time_ns()
+    try:
+        yield
+    finally:
+        _touch(obj)
+    for path in Depfiles(obj, source).files():
+        if path not in digests or os.stat(path).st_ctime_ns >= started:
+            digests[path] = UNSURE if os.stat(path).st_ctime_ns >= started else stamps.digest(path)
+    _write(obj, _Ledger(digests))
+
+
+def _remove_hidden(obj: Path, source: Path, ledger: _Ledger, changed: set[str]) -> None:
+    """Remove the targets that were made from other content than their sources have now, and that make can't tell.
+
+    A source that the ledger does not know, after a make that did not end well, is suspect when it was changed in any way
+    (its ctime) after the target was made.
+    """
+    depfiles = Depfiles(obj, source)
+    strangers = set() if ledger.whole else {path for path in depfiles.files() if path not in ledger.digests}
+    for record, names in depfiles.naming(changed | strangers).items():
+        target = os.path.join(os.path.dirname(record), os.path.basename(record)[1:-len(".cmd")])
+        with contextlib.suppress(FileNotFoundError):
+            made = os.stat(target).st_mtime_ns
+            for name in names:
+                info = os.stat(name)
+                if info.st_mtime_ns <= made and (name in changed or info.st_ctime_ns > made):
+                    os.remove(target)
+                    break
+
+
+def _wind_forward(obj: Path) -> None:
+    """If the clock was set back since the last make, make everything in the folder older by as much, in the same order:
+    files that are older than now is what make counts on."""
+    with contextlib.suppress(FileNotFoundError):
+        ahead = os.stat(obj / CLOCK).st_mtime_ns - time.time_ns()
+        if ahead > 0:
+            for folder, _, names in os.walk(obj):
+                for name in names:
+                    path = os.path.join(folder, name)
+                    info = os.lstat(path)
+                    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - ahead - 1_000_000_000),
+                             follow_symlinks=False)
+
+
+def _touch(obj: Path) -> None:
+    with contextlib.suppress(OSError):
+        (obj / CLOCK).touch()
+
+
+def _read(obj: Path) -> _Ledger:
+    try:
+        return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_Ledger)
+    except FileNotFoundError:
+        return _Ledger(whole=not obj.exists() or not any(obj.glob("*/*.o")))
+    except (OSError, msgspec.DecodeError):
+        return _Ledger(whole=False)
+
+
+def _write(obj: Path, ledger: _Ledger) -> None:
+    write_whole(obj / FILE, msgspec.msgpack.encode(ledger))
