@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import sources, toolchain
-from tasks.kit import inputs, kbuild, kconfig, ledger
+from tasks.kit import kbuild, kconfig, ledger
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import copy_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -95,7 +95,6 @@ def build(job: Job) -> dict[str, object]:
     kconfig.put(config(project), folder / ".config")
     program = folder / "busybox"
     kept = project.images / "busybox"
-    kbuild.forget(folder.absolute(), inputs.altered(project.stamps, job.previous), program)
     if program.exists() and project.stamps.digest(program) != project.stamps.digest(kept):
         program.unlink()
     flags = ["-static", *project.machine.cflags.split()]

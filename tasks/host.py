@@ -15,7 +15,7 @@ from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.packages import Need
 from tasks.kit.project import Project
-from tasks.kit.run import CommandError, foreground, run
+from tasks.kit.run import foreground, run
 
 ROOM = 4 << 30  # bytes: kernel tree 1.5 GB, its archive 0.15 GB, objects of a small kernel 0.2 GB, and some air
 
@@ -75,7 +75,7 @@ def doctor(job: Job) -> None:
     qemu = project.machine.qemu
     if qemu and shutil.which(qemu.binary):
         answer = kvm.choose("auto", project.machine.arch, qemu.binary, project.build / "host" / "kvm.json")
-        ui.line("KVM", ("works" if answer.accel == "kvm" else "not used") + (f": {answer.reason}" if answer.reason else ""))
+        ui.line("KVM", f"{'works' if answer.accel == 'kvm' else 'not used'}: {answer.reason}")
     missing = [need.name for need in all_needs if not need.found]
     if missing:
         raise PiggyError(f"missing on this host: {', '.join(missing)}", "'doit setup' installs what is missing")
@@ -87,9 +87,10 @@ def version(need: Need) -> str:
         return need.found
     for flag in ("--version", "-V"):
         try:
-            lines = [line for line in run([need.found, flag], check=False).output.splitlines() if any(map(str.isdigit, line))]
-        except (CommandError, OSError):
+            done = run([need.found, flag], check=False)
+        except OSError:
             continue
-        if lines:
-            return lines[0].strip()
+        for line in [] if done.returncode else done.output.splitlines():
+            if any(map(str.isdigit, line)):
+                return line.strip()
     return need.found

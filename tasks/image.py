@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel, kernel_config, toolchain
-from tasks.kit import inputs, kbuild, ledger
+from tasks.kit import kbuild, ledger
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole
@@ -41,11 +41,9 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     kernel.put_config(project)
     hand_over(project, link.after)
     if file_of(obj, name):
-        known = obj / file_of(obj, name)
-        kbuild.forget(obj.absolute(), inputs.altered(project.stamps, job.previous), known)
         kernel.restore(project, file_of(obj, name), project.images / name)
         if any(reason.startswith("tools:") for reason in job.reasons):
-            known.unlink(missing_ok=True)  # make knows nothing of another gzip
+            (obj / file_of(obj, name)).unlink(missing_ok=True)  # make knows nothing of another gzip
     said = resolved(obj, name).absolute()
     with ledger.kept(obj, project.kernel_src, project.stamps):
         kbuild.make(project.kernel_src, obj, ["piggyback-link"], jobs=project.jobs, log=job.log,

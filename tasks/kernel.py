@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel_config, toolchain
-from tasks.kit import inputs, kbuild, kconfig, ledger
+from tasks.kit import kbuild, kconfig, ledger
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import copy_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -42,7 +42,6 @@ def build(job: Job) -> dict[str, object]:
     project = job.project
     obj = project.kernel_obj
     put_config(project)
-    kbuild.forget(obj.absolute(), inputs.altered(project.stamps, job.previous), obj / "vmlinux")
     if not all(restore(project, name, project.images / name) for name in ("vmlinux", "System.map")):
         (obj / "vmlinux").unlink(missing_ok=True)  # one command makes both
     usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))

@@ -19,8 +19,13 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as aside:
         draft = Path(aside) / path.name
-        yield draft
-        os.replace(draft, path)
+        try:
+            yield draft
+            os.replace(draft, path)
+        except OSError as error:
+            if error.filename is None or str(error.filename).startswith(aside):
+                error.filename = os.fspath(path)  # the name that the user knows
+            raise
 
 
 def write_whole(path: Path, data: str | bytes, mode: int = 0o644) -> None:

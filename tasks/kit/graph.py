@@ -55,8 +55,8 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
     inputs = Inputs(project.stamps, action, settings={k: str(v) for k, v in (settings or {}).items()},
                     files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
                     outputs=[os.fspath(path) for path in targets])
-    return {"basename": name, "doc": doc, "actions": [(perform, [], {"action": action, "project": project, "inputs": inputs, "args": tuple(args),
-                                       "quiet": quiet})],
+    todo = {"action": action, "project": project, "inputs": inputs, "args": tuple(args), "quiet": quiet}
+    return {"basename": name, "doc": doc, "actions": [(perform, [], todo)],
             "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],
             "task_dep": list(after), "uptodate": [False] if always else [inputs], "verbosity": 2,
             "io": {"capture": False}, "clean": [(_clean, [[os.fspath(path) for path in targets]])]}

@@ -6,6 +6,7 @@ once, and a task's old record is removed before it starts: a task that dies half
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -35,6 +36,13 @@ def commit(backend: SqliteDB) -> None:
         backend._conn.execute("insert or replace into doit values (?,?)",
                               (task_id, backend.codec.encode(backend._cache[task_id])))
     backend._conn.commit()
+    backend._dirty = set()
+
+
+def give_up(backend: SqliteDB) -> None:
+    """Drop what could not be written, so that doit's own writing at the end does not fail over it once more."""
+    with contextlib.suppress(Exception):
+        backend._conn.rollback()
     backend._dirty = set()
 
 

@@ -128,35 +128,28 @@ def _remove(*paths: str) -> None:
             os.remove(path)
 
 
-def forget(obj: Path, task: str, stamps: Stamps) -> None:
-    """Remove what was made from files that have other content now, but times that make takes for old.
-
-    That is what `cp -p`, `mv` of a kept copy, rsync and tar leave; make goes by times alone. The state to compare with is
-    that of the last attempt, failed ones included, for those made objects, too. task: whose inputs (see `remember`).
-    """
-    seen = obj / f"piggyback.{task}.seen"
-    try:
-        known = msgspec.json.decode(seen.read_bytes(), type=dict[str, str])
-        last = seen.stat().st_mtime_ns
-    except (OSError, msgspec.MsgspecError):
-        return
-    now = {path: stamps.digest(path) for path in known}
-    altered = [path for path, digest in now.items() if digest not in ("", known[path])]
-    hidden = {path for path in altered if os.stat(path).st_mtime_ns <= last}
-    for record in records(obj) if hidden else ():
-        words = {os.path.normpath(os.path.join(obj.absolute(), name)) for name in dependencies(record)}
-        if not record.endswith(".o.cmd"):
-            words.update(os.path.normpath(word) for word in command(record).split())
-        if not hidden.isdisjoint(words):
-            folder, name = os.path.split(record)
-            _remove(os.path.join(folder, name[1:-4]))
-    if altered:
-        write_whole(seen, msgspec.json.encode(now))
+def _whole(record: str) -> bool:
+    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`."""
+    text = Path(record).read_bytes()
+    return text.endswith(b"\n") and (b"\ndeps_" not in text or text.rstrip().endswith(b"):"))
 
 
-def remember(obj: Path, task: str, stamps: Stamps, files: Iterable[str]) -> None:
-    """Keep the state of a task's inputs for the next `forget`."""
-    write_whole(obj / f"piggyback.{task}.seen", msgspec.json.encode({path: stamps.digest(path) for path in files}))
+def _remove(*paths: str) -> None:
+    for path in paths:
+        if os.path.lexists(path):
+            os.remove(path)
+
+
+def _whole(record: str) -> bool:
+    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`."""
+    text = Path(record).read_bytes()
+    return text.endswith(b"\n") and (b"\ndeps_" not in text or text.rstrip().endswith(b"):"))
+
+
+def _remove(*paths: str) -> None:
+    for path in paths:
+        if os.path.lexists(path):
+            os.remove(path)
 
 
 def records(folder: Path) -> Iterator[str]:

@@ -25,15 +25,29 @@ class Lock:
 
     def acquire(self) -> None:
         """Take the lock; if another process has it, say so on stderr and wait."""
-        if self._fd >= 0:
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise PiggyError(f"{self.path} can't be opened: {error.strerror}",
-                             "is the folder writable, and the disk not full?") from error
-        os.set_inheritable(fd, True)
+        while self._fd < 0:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            except OSError as error:
+                raise PiggyError(f"{self.path} can't be opened: {error.strerror}",
+                                 "is the folder writable, and the disk not full?") from error
+            try:
+                self._wait(fd)
+                if _is_at(fd, self.path):
+                    os.set_inheritable(fd, True)
+                    self._fd = fd
+            except OSError as error:
+                raise PiggyError(f"{self.path} can't be locked: {error.strerror}",
+                                 "does the file system have locks? 'build=' can lie on another one") from error
+            finally:
+                if self._fd != fd:
+                    os.close(fd)
+        with contextlib.suppress(OSError):  # a full disk: whoever waits will not learn our number
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _wait(self, fd: int) -> None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -41,9 +55,6 @@ class Lock:
             print(f"  WAIT    {self.what} is in use by another run (pid {owner}); Ctrl-C gives up", file=sys.stderr,
                   flush=True)
             fcntl.flock(fd, fcntl.LOCK_EX)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._fd = fd
 
     def release(self) -> None:
         """Give the lock up (so that an interactive guest or editor does not keep others from building)."""
@@ -60,3 +71,11 @@ class Lock:
             yield
         finally:
             self.release()
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Is the open file still the one at `path`? While we waited, its folder may have been removed and made anew."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False

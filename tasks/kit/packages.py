@@ -68,7 +68,7 @@ def needs(table: Table, machine: Machine) -> list[Need]:
     for key, tool in table.tools.items():
         name = _filled(key, names)
         if name:
-            packages = {manager: _package(getattr(tool, manager, ""), name, names) for manager in table.managers}
+            packages = {manager: _package(manager, getattr(tool, manager, ""), name, names) for manager in table.managers}
             found.append(Need(name, tool.why, _look(name, tool), packages, not tool.file))
     return found
 
@@ -79,9 +79,10 @@ def _filled(text: str, names: dict[str, str]) -> str:
     return text
 
 
-def _package(entry: Name, tool: str, names: dict[str, str]) -> str:
+def _package(manager: str, entry: Name, tool: str, names: dict[str, str]) -> str:
     chosen: Any = entry.get(tool, tool) if isinstance(entry, dict) else entry or tool
-    return _filled(chosen, names).replace("_", "-")
+    package = _filled(chosen, names)
+    return package.replace("_", "-") if manager == "apt" else package  # Debian's names have no underscore (Policy 5.6.1)
 
 
 def _look(name: str, tool: Tool) -> str:

@@ -72,9 +72,11 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
                                  f" ({ui.took(seconds)})")
 
         def _commit(self) -> None:
+            backend = Globals.dep_manager.backend
             try:
-                journal.commit(Globals.dep_manager.backend)
+                journal.commit(backend)
             except Exception as error:
+                journal.give_up(backend)
                 _fail(PiggyError(f"the journal can't be written: {error}",
                                  f"is the disk full, or {here} not writable? Free some space and run doit again"))
 

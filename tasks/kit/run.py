@@ -106,8 +106,10 @@ def _not_started(argv: Sequence[str], error: OSError) -> PiggyError:
     if error.filename not in (None, str(argv[0]), os.fsencode(str(argv[0]))):
         return PiggyError(f"'{argv[0]}' can't run in {error.filename}: {error.strerror}")
     if isinstance(error, PermissionError):
-        return PiggyError(f"'{argv[0]}' can't be executed: {error.strerror}", "is it a program, and not on a disk mounted noexec?")
-    return PiggyError(f"'{argv[0]}' is not installed", "'doit setup' installs what is missing; 'doit doctor' shows what that is")
+        return PiggyError(f"'{argv[0]}' can't be executed: {error.strerror}",
+                          "is it a program, and not on a disk mounted noexec?")
+    return PiggyError(f"'{argv[0]}' is not installed",
+                      "'doit setup' installs what is missing; 'doit doctor' shows what that is")
 
 
 def stop(process: subprocess.Popen, patience: float = 5.0) -> None:

@@ -33,9 +33,10 @@ class Stamps:
     def digest(self, path: str | Path) -> str:
         """Return the digest of a file's content, of a link's chain end, or MISSING when there is no such file.
 
-        A folder has the digest "folder": only that it is there counts.
+        Of a folder, a pipe or a device it counts only that it is there; none of them is read.
         """
         path = os.fspath(path)
+        now = time.time_ns()  # taken first: a change after it gives a new ctime, or one that is too near to be kept
         try:
             info = os.stat(path)
         except OSError:
@@ -46,10 +47,10 @@ class Stamps:
         entry = self._known.get(path)
         if entry is not None and entry[:4] == key:
             return entry[4]
-        if stat.S_ISDIR(info.st_mode):
-            return "folder"
+        if not stat.S_ISREG(info.st_mode):
+            return "folder" if stat.S_ISDIR(info.st_mode) else "special"
         value = _hash(path)
-        if not -RACY_NS < time.time_ns() - info.st_ctime_ns < RACY_NS:
+        if value != MISSING and now - info.st_ctime_ns > RACY_NS:
             self._known[path] = (*key, value)
             self._dirty = True
         return value
@@ -58,7 +59,8 @@ class Stamps:
         """Write the digests back if there are new ones; a failure to do so costs time at the next run and nothing else."""
         if self._dirty and self._known is not None:
             try:
-                write_whole(self.store, msgspec.msgpack.encode(self._known))
+                write_whole(self.store, msgspec.msgpack.encode({path: entry for path, entry in self._known.items()
+                                                                if _is_text(path)}))
             except OSError:
                 return
             self._dirty = False
@@ -68,6 +70,14 @@ class Stamps:
             return msgspec.msgpack.decode(self.store.read_bytes(), type=dict[str, _Entry])
         except (OSError, msgspec.DecodeError):
             return {}
+
+
+def _is_text(path: str) -> bool:
+    """False for a path that is no UTF-8, which can't be written; such a file is read again at each run."""
+    try:
+        return path.isascii() or bool(path.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _hash(path: str) -> str:

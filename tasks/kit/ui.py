@@ -28,9 +28,9 @@ def made(task: str, target: str, seconds: float) -> None:
 
 def took(seconds: float) -> str:
     """Format a duration: 0.12 s, 4.1 s, 2 min 31 s."""
-    if seconds < 1:
+    if seconds < 0.995:
         return f"{seconds:.2f} s"
-    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:02.0f} s"
+    return f"{seconds:.1f} s" if seconds < 59.95 else f"{round(seconds) // 60} min {round(seconds) % 60:02} s"
 
 
 def size(count: int) -> str:
