@@ -116,42 +116,6 @@ def _remove(*paths: str) -> None:
             os.remove(path)
 
 
-def _whole(record: str) -> bool:
-    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`."""
-    text = Path(record).read_bytes()
-    return text.endswith(b"\n") and (b"\ndeps_" not in text or text.rstrip().endswith(b"):"))
-
-
-def _remove(*paths: str) -> None:
-    for path in paths:
-        if os.path.lexists(path):
-            os.remove(path)
-
-
-def _whole(record: str) -> bool:
-    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`."""
-    text = Path(record).read_bytes()
-    return text.endswith(b"\n") and (b"\ndeps_" not in text or text.rstrip().endswith(b"):"))
-
-
-def _remove(*paths: str) -> None:
-    for path in paths:
-        if os.path.lexists(path):
-            os.remove(path)
-
-
-def _whole(record: str) -> bool:
-    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`."""
-    text = Path(record).read_bytes()
-    return text.endswith(b"\n") and (b"\ndeps_" not in text or text.rstrip().endswith(b"):"))
-
-
-def _remove(*paths: str) -> None:
-    for path in paths:
-        if os.path.lexists(path):
-            os.remove(path)
-
-
 def records(folder: Path) -> Iterator[str]:
     """Yield the path of every .cmd file below a folder."""
     for where, folders, names in os.walk(folder):
