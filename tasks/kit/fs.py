@@ -23,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield draft
             os.replace(draft, path)
         except OSError as error:
-            if error.filename is None or str(error.filename).startswith(aside):
+            if error.errno and (error.filename is None or str(error.filename).startswith(aside)):
                 error.filename = os.fspath(path)  # the name that the user knows
             raise
 

@@ -116,7 +116,7 @@ def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
     """End a process group started by `child`: SIGTERM, then SIGKILL to what is left of it when its leader has ended, or
     after `patience` seconds."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)

@@ -245,7 +245,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 @pytest.mark.parametrize("line", [
-    "from tasks.kit.late import f", "from tasks.kit import late", "import tasks.kit.late", "from tasks.kit import late as x"])
+    "from tasks.kit.late import f", "from tasks.kit import late",
+    "import tasks.kit.late", "from tasks.kit import late as x"])
 def test_a_module_imported_in_the_function_counts_by_its_file(package: Callable[[str, str], None], line: str) -> None:
     text = f"def action(job):\n    {line}\n"
     package("tasks/kit/other.py", "x = 1\n")
