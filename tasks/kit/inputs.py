@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from tasks.kit.errors import PiggyError
 from tasks.kit.identity import code_id
+from tasks.kit.run import clean_env
 from tasks.kit.stamps import MISSING, Stamps
 
 Record = dict[str, dict[str, str]]
@@ -48,7 +50,7 @@ class Inputs:
         old: Record = values.get("record", {})
         now = self._declared()
         now["discovered"] = self._digests(old.get("discovered", {}))
-        now["outputs"] = self._digests({*self.outputs, *old.get("outputs", {})})
+        now["outputs"] = self._digests(dict.fromkeys([*self.outputs, *old.get("outputs", {})]))
         self.reasons = compare(old, now)
         started = time.time_ns()
         task.value_savers[:] = [lambda: {"record": self._after(now, task.values.pop("discovered", ()),
@@ -64,10 +66,10 @@ class Inputs:
         return {"settings": dict(self.settings), "code": {self.action.__name__: code_id(self.action)},
                 "tools": {tool: self._tool(tool) for tool in self.tools}, "files": self._digests(self.files),
                 "trees": {f"{label} {path}": state for label, listing in self.trees.items()
-                          for path, state in listing().items()}}
+                          for path, state in _listed(listing).items()}}
 
     def _tool(self, name: str) -> str:
-        path = shutil.which(name)
+        path = shutil.which(name, path=clean_env()["PATH"])  # where `run` looks, too
         return f"{path} {self.stamps.digest(path)[:12]}" if path else MISSING
 
     def _digests(self, paths: Iterable[str]) -> dict[str, str]:
@@ -87,6 +89,14 @@ class Inputs:
             return CHANGING if os.stat(path).st_ctime_ns >= started else digest
         except OSError:
             return digest
+
+
+def _listed(listing: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+    """The listing of a folder. Where that fails the task counts as stale: it meets the same failure, and can report it."""
+    try:
+        return listing()
+    except (PiggyError, OSError) as error:
+        return {"": f"can't be listed: {error}"}
 
 
 def compare(old: Record, now: Record) -> list[str]:

@@ -78,36 +78,47 @@ def _first_errors(error: CommandError) -> CommandError:
 def repair(obj: Path) -> None:
     """Remove what a killed make may have left half-made, so that the next one makes it again.
 
-    Kbuild writes .X.cmd after X, and removes the compiler's depfile after that. So after a kill a target is doubtful when
-    it is newer than its .cmd file, has none, or when the .cmd file itself is cut off. Make alone would take such a target
-    for good, for its time is new and its saved command is the right one.
+    Kbuild writes .X.cmd after X and after the compiler's depfile .X.d. So after a kill a target is doubtful when it, or its
+    depfile, is newer than its .cmd file, when it has none, or when the .cmd file itself is cut off. Make alone would take
+    such a target for good, for its time is new and its saved command is the right one.
     """
     marker = obj / _DEAD
     if not marker.exists():
         return
     since = marker.stat().st_mtime_ns
     for folder, _, names in os.walk(obj):
-        present = set(names)
+        here = set(names)
         for name in names:
-            path = os.path.join(folder, name)
-            if name.startswith(".") and name.endswith(".cmd"):
-                if os.stat(path).st_mtime_ns >= since and not _whole(path):
-                    _remove(path, os.path.join(folder, name[1:-4]))
-            elif f".{name}.d" in present or f".{name}.cmd" in present:
-                record = os.path.join(folder, f".{name}.cmd")
-                stamp = os.lstat(path).st_mtime_ns
-                if stamp >= since and (not os.path.exists(record) or os.stat(record).st_mtime_ns < stamp
-                                       or f".{name}.d" in present):
-                    _remove(path, record)
-            elif name.endswith(".o") and os.lstat(path).st_mtime_ns >= since:
-                _remove(path)
+            if f".{name}.cmd" in here or f".{name}.d" in here or name.endswith(".o") and not name.startswith("piggyback."):
+                _judge(folder, name, since)
+            elif name.startswith(".") and name.endswith(".cmd") and name[1:-4] not in here:
+                _judge(folder, name[1:-4], since)
     marker.unlink()
 
 
+def _judge(folder: str, name: str, since: int) -> None:
+    """Remove a target and its .cmd file if it is doubtful, and if one of them is not older than `since`."""
+    target, record, depfile = (os.path.join(folder, part) for part in (name, f".{name}.cmd", f".{name}.d"))
+    made, said = _time(target), _time(record)
+    doubtful = said < made or said >= since and not _whole(record) or _time(depfile) > said
+    if max(made, said) >= since and doubtful:
+        _remove(target, record)
+
+
+def _time(path: str) -> int:
+    """When a file was changed (ns since 1970), -1 if there is none."""
+    try:
+        return os.lstat(path).st_mtime_ns
+    except FileNotFoundError:
+        return -1
+
+
 def _whole(record: str) -> bool:
-    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`."""
+    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`; it writes such a list where
+    the command has the compiler make a depfile."""
     text = Path(record).read_bytes()
-    return text.endswith(b"\n") and (b"\ndeps_" not in text or text.rstrip().endswith(b"):"))
+    lists = b"\nsource_" in text or b"\ndeps_" in text or b" -Wp,-MMD," in text or b" -Wp,-MD," in text
+    return text.endswith(b"\n") and (not lists or text.rstrip().endswith(b"):"))
 
 
 def _remove(*paths: str) -> None:

@@ -68,7 +68,7 @@ class Stamps:
     def _load(self) -> dict[str, _Entry]:
         try:
             return msgspec.msgpack.decode(self.store.read_bytes(), type=dict[str, _Entry])
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError, msgspec.DecodeError):  # ValueError: text that is no UTF-8
             return {}
 
 

@@ -93,9 +93,9 @@ def test_a_missing_folder_is_not_taken_for_a_missing_program(tmp_path: Path) -> 
 
 
 def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MAKEFLAGS", "MAKELEVEL", "CFLAGS", "LDFLAGS", "KBUILD_BUILD_USER", "KCONFIG_CONFIG", "ARCH", "CC", "O", "V",
-                 "CROSS_COMPILE", "LD_LIBRARY_PATH", "GCC_EXEC_PREFIX", "LC_MESSAGES", "LANG", "PYTHONPATH", "CDPATH",
-                 "BASH_ENV", "ENV", "SOURCE_DATE_EPOCH", "PIGGYBACK_JOBS"):
+    for name in ("MAKEFLAGS", "MAKELEVEL", "CFLAGS", "LDFLAGS", "KBUILD_BUILD_USER", "KCONFIG_CONFIG", "ARCH", "O",
+                 "CC", "V", "CROSS_COMPILE", "LD_LIBRARY_PATH", "GCC_EXEC_PREFIX", "LC_MESSAGES", "LANG", "PYTHONPATH",
+                 "CDPATH", "BASH_ENV", "ENV", "SOURCE_DATE_EPOCH", "PIGGYBACK_JOBS"):
         monkeypatch.setenv(name, "leak")
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     monkeypatch.setenv("TZ", "Asia/Tokyo")
