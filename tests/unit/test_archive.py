@@ -268,6 +268,16 @@ def test_every_truncation_is_damage(tmp_path: Path, mode: str) -> None:
         assert [name for name in os.listdir(tmp_path / "src") if not name.endswith(".lock")] == []
 
 
+def test_a_wrong_check_sum_at_the_very_end_is_damage(tmp_path: Path) -> None:
+    # its content ends with a chunk of ours (5 of 256 KiB are 128 tar records), so that only reading on tells
+    path = make(tmp_path / "t.tar.gz", [("t/f", FILE, "x" * (5 * (1 << 18) - 3 * 512))])
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1  # CRC32 of the content: RFC 1952, section 2.3.1
+    path.write_bytes(data)
+    with pytest.raises(PiggyError, match=r"t\.tar\.gz is damaged: CRC"):
+        unpack(path, tmp_path / "src")
+
+
 def test_a_spoiled_header_is_no_end(tmp_path: Path) -> None:
     path = make(tmp_path / "t.tar", [(f"t/{n}", FILE, "x") for n in range(20)], "w")
     data = bytearray(path.read_bytes())

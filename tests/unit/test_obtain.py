@@ -347,7 +347,12 @@ def test_killed_in_the_middle_the_next_call_goes_on(tmp_path: Path) -> None:
 
 
 def test_two_at_once_fetch_once_and_the_second_says_that_it_waits(tmp_path: Path,
-                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+                                                                  capsys: pytest.CaptureFixture[str],
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    real = disk.sha256_of
+    monkeypatch.setattr(disk, "sha256_of", lambda path: (hashed.append(path), real(path))[1])
+
     def slow(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.4)
         file_server(CONTENT)(request)
@@ -361,4 +366,5 @@ def test_two_at_once_fetch_once_and_the_second_says_that_it_waits(tmp_path: Path
             thread.join()
         assert len(site.seen) == 1
     assert got[0] == got[1]
+    assert len(hashed) == 1
     assert "tool-1.2.tar.xz is in use by another run" in capsys.readouterr().err
