@@ -1,0 +1,50 @@
+"""The fake project of the graph tests: `fresh` has its sources in dl/ and nothing else, `built` is whole."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import playground
+import pytest
+from playground import Kept, Playground
+
+
+@pytest.fixture(scope="session")
+def triple() -> str:
+    """The host's own triple, for which it must have TRIPLE-gcc."""
+    if not shutil.which("gcc"):
+        pytest.skip("there is no gcc")
+    name = subprocess.run(["gcc", "-dumpmachine"], capture_output=True, text=True, check=True).stdout.strip()
+    if not name.startswith("x86_64") or not shutil.which(f"{name}-gcc"):
+        pytest.skip(f"the fake kernel is for x86_64, and wants a {name}-gcc")
+    return name
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory, triple: str) -> Kept:
+    """Lay the project out and build it, once."""
+    base = tmp_path_factory.mktemp("graph")
+    play = Playground(base / "project", base / "home")
+    play.home.mkdir()
+    playground.lay_out(play.top, triple)
+    playground.copy(play.top, base / "bare")
+    first = play.doit()
+    playground.copy(play.top, base / "whole")
+    return Kept(play, base / "bare", base / "whole", first, play.digests())
+
+
+@pytest.fixture
+def fresh(kept: Kept) -> Playground:
+    """The project with nothing built."""
+    kept.play.resume()
+    playground.copy(kept.bare, kept.play.top)
+    return kept.play
+
+
+@pytest.fixture
+def built(kept: Kept) -> Playground:
+    """The project, built."""
+    kept.play.resume()
+    playground.copy(kept.whole, kept.play.top)
+    return kept.play

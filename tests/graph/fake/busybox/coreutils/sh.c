@@ -1,0 +1,2 @@
+#include "libbb.h"
+int sh_main(int argc, char **argv) { return argc > 1; }

@@ -1,0 +1,5 @@
+	.text
+	.globl startup
+startup: call extract_kernel
+1:	jmp 1b
+	.section .note.GNU-stack,"",@progbits

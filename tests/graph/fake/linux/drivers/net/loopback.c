@@ -1,0 +1,1 @@
+int loopback = 1;

@@ -1,0 +1,1 @@
+int ne2k_pci = 1;

@@ -1,0 +1,1 @@
+int null_driver = 1;

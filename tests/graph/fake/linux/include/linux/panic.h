@@ -1,0 +1,1 @@
+#define PANIC_TIMEOUT 30

@@ -1,0 +1,6 @@
+#include <linux/kernel.h>
+
+int broken(void)
+{
+	return no_such_function();
+}

@@ -1,0 +1,6 @@
+#include <linux/kernel.h>
+
+int printk(const char *text)
+{
+	return strlen(text);
+}

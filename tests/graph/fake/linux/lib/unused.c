@@ -1,0 +1,2 @@
+#include <linux/unused.h>
+int unused = NOBODY_INCLUDES_THIS;

@@ -1,0 +1,1 @@
+int piggy_crt = 1;

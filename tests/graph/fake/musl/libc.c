@@ -1,0 +1,1 @@
+int piggy_libc = 1;

@@ -1,0 +1,236 @@
+"""A project to play with: this checkout's dodo.py and tasks/, with a fake machine whose sources build in seconds.
+
+The project is built once a session and copied aside. Each test gets it back as it was then, at the same place, for the
+absolute paths of the place are in what is built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+FAKE = Path(__file__).resolve().parent / "fake"
+IMAGES = ("vmlinux", "System.map", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage", "config", "miniconfig",
+          "busybox", "busybox.links", "busybox.config", "rootfs.ext2", "initramfs.cpio.gz")
+EVERYTHING = ["fetch:musl", "fetch:linux-6.1", "fetch:busybox", "_unpack:musl", "_unpack:linux-6.1", "_unpack:busybox",
+              "toolchain", "kernel_config", "vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage",
+              "busybox_config", "busybox", "rootfs", "initramfs"]
+MACHINE = """\
+description = "a machine of the tests"
+arch = "x86_64"
+triple = "{triple}"
+
+[kernel]
+fragments = ["fake-base", "fake-serial"]
+chain = "x86"
+image = "bzImage"
+
+[busybox]
+base = "defconfig"
+fragments = ["fake"]
+
+[rootfs]
+overlays = ["fake"]
+devices = "fake"
+
+[qemu]
+binary = "fake-qemu"
+machine = "none"
+
+[qemu.disk]
+args = ["-drive", "file={{image}}"]
+root = "/dev/sda"
+"""
+BASE = """\
+# what every machine needs
+CONFIG_64BIT=y
+CONFIG_PRINTK=y
+CONFIG_BINFMT_ELF=y
+CONFIG_KERNEL_GZIP=y
+CONFIG_BLOCK=y
+CONFIG_EXT2_FS=y
+CONFIG_BLK_DEV_INITRD=y
+CONFIG_RD_GZIP=y
+"""
+SERIAL = "CONFIG_TTY=y\nCONFIG_SERIAL_8250=y\nCONFIG_SERIAL_8250_CONSOLE=y\n"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run of doit: exit status, standard output and error together, the tasks that were done and those that failed (in
+    order), why each was done, and the seconds taken."""
+
+    status: int
+    text: str
+    ran: list[str]
+    failed: list[str]
+    why: dict[str, list[str]]
+    seconds: float
+
+
+class Playground:
+    """The project in the folder `top`; `home` is HOME for everything that is run in it."""
+
+    def __init__(self, top: Path, home: Path) -> None:
+        self.top, self.home = top, home
+        self.here = top / "build" / "fake"
+        self.images = self.here / "images"
+        self.linux = top / "build" / "src" / "linux-6.1"
+        self.obj = self.here / "kernel" / "6.1"
+        self.history = self.here / "logs" / "history.jsonl"
+
+    def environ(self, **extra: str) -> dict[str, str]:
+        """The environment of a user who has set nothing but the machine."""
+        env = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+        return {**env, "HOME": str(self.home), "MACHINE": "fake", "PYTHONDONTWRITEBYTECODE": "", **extra}
+
+    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        """Start `doit WORDS` in a process group of its own."""
+        return subprocess.Popen(["doit", *words], cwd=self.top, env=self.environ(**env), stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+    def doit(self, *words: str, status: int | None = 0, **env: str) -> Result:
+        """Run `doit WORDS` to its end, which must be with `status` (None: any), and without a traceback."""
+        seen = len(self._history())
+        started = time.monotonic()
+        process = self.start(*words, **env)
+        text = finish(process)
+        seconds = time.monotonic() - started
+        new = self._history()[seen:]
+        result = Result(process.returncode, text, [entry["task"] for entry in new if entry["result"] == "ok"],
+                        [entry["task"] for entry in new if entry["result"] != "ok"],
+                        {entry["task"]: entry["why"] for entry in new}, seconds)
+        assert "Traceback" not in text, text
+        assert status is None or result.status == status, text
+        return result
+
+    def fails(self, *words: str, **env: str) -> str:
+        """Run `doit WORDS`, which must fail, and return what it said."""
+        result = self.doit(*words, status=None, **env)
+        assert result.status != 0, result.text
+        return result.text
+
+    def _history(self) -> list[dict]:
+        return [json.loads(line) for line in self.history.read_text().splitlines()] if self.history.exists() else []
+
+    def digests(self) -> dict[str, str]:
+        """The digest of each image."""
+        return {name: hashlib.sha256((self.images / name).read_bytes()).hexdigest() for name in IMAGES}
+
+    def edit(self, path: str | Path, old: str, new: str) -> None:
+        """Replace `old`, which must be there, in a file, as an editor would: by writing it anew."""
+        file = self.top / path
+        text = file.read_text()
+        assert old in text, f"{old!r} is not in {file}"
+        file.write_text(text.replace(old, new))
+
+    def append(self, path: str | Path, text: str) -> None:
+        """Add text to a file."""
+        with (self.top / path).open("a") as stream:
+            stream.write(text)
+
+    def pause(self, target: str, how: str = "") -> None:
+        """Have the command that makes the file called `target` stop half-way (see fake/linux/scripts/pause)."""
+        folder = self.home / "pause"
+        folder.mkdir(exist_ok=True)
+        (folder / target).write_text(how)
+
+    def reached(self, target: str) -> None:
+        """Wait until that command has come to its half-way point."""
+        until = time.monotonic() + 30
+        while not (self.home / "pause" / f"{target}.reached").exists():
+            assert time.monotonic() < until, f"{target} was never made"
+            time.sleep(0.02)
+
+    def resume(self) -> None:
+        """Let nothing stop any more."""
+        shutil.rmtree(self.home / "pause", ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The project as first laid out, and as first built, with that first build's result and image digests."""
+
+    play: Playground
+    bare: Path
+    whole: Path
+    first: Result
+    digests: dict[str, str]
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 60) -> str:
+    """Wait for a started doit to end and return what it said; one that hangs is ended, and fails the test."""
+    try:
+        return process.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"still running after {seconds} s: {process.args}") from None
+
+
+def lay_out(top: Path, triple: str) -> None:
+    """Make the project in the folder `top`: code of this checkout, a fake machine, and its sources in dl/."""
+    top.mkdir(parents=True)
+    shutil.copy(TOP / "dodo.py", top)
+    for name in ("tasks", "configs"):
+        shutil.copytree(TOP / name, top / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
+    configs = top / "configs"
+    (configs / "machines" / "fake.toml").write_text(MACHINE.format(triple=triple))
+    (configs / "kernel" / "fake-base.config").write_text(BASE)
+    (configs / "kernel" / "fake-serial.config").write_text(SERIAL)
+    (configs / "busybox" / "fake.config").write_text("CONFIG_STATIC=y\n# CONFIG_TC is not set\n")
+    (configs / "rootfs" / "fake.txt").write_text("/dev d 755 0 0\n/dev/console c 600 0 0 5 1\n")
+    etc = top / "overlays" / "fake" / "etc"
+    (etc / "init.d").mkdir(parents=True)
+    (etc / "inittab").write_text("::sysinit:/etc/init.d/rcS\n")
+    (etc / "init.d" / "rcS").write_text("#!/bin/sh\necho hello\n")
+    (etc / "init.d" / "rcS").chmod(0o755)
+    (etc / "mtab").symlink_to("/proc/mounts")
+    pins = []
+    for name, archive in (("linux-6.1", "linux-6.1.0.tar.gz"), ("linux-6.2", "linux-6.2.0.tar.gz"),
+                          ("busybox", "busybox-1.0.0.tar.gz"), ("musl", "musl-1.0.0.tar.gz")):
+        sha256 = pack(name, top / "dl" / archive)
+        pins.append(f'["{name}"]\nversion = "1"\nurls = ["https://upstream.invalid/{archive}"]\nsha256 = "{sha256}"\n')
+    (configs / "sources.toml").write_text("\n".join(pins))
+
+
+def pack(name: str, archive: Path) -> str:
+    """Make the archive of a fake source, the same whenever and wherever; return its sha256."""
+    aside = archive.parent / f".{name}"
+    shutil.copytree(FAKE / name.partition("-")[0], aside)
+    if name != "musl":
+        shutil.copy(FAKE / "conf.py", aside / "scripts" / "kconfig")
+        text = (aside / "Makefile").read_text().replace("@PYTHON@", sys.executable)
+        (aside / "Makefile").write_text(text)
+    if name == "linux-6.2":  # since then the records hold savedcmd_X
+        for path in ("Kbuild.include", "basic/fixdep.c"):
+            text = (aside / "scripts" / path).read_text()
+            text = text.replace("'cmd_$@ :=", "'savedcmd_$@ :=").replace("$(cmd_$@)", "$(savedcmd_$@)")
+            (aside / "scripts" / path).write_text(text.replace('"cmd_%s :=', '"savedcmd_%s :='))
+        makefile = (aside / "Makefile").read_text()
+        (aside / "Makefile").write_text(makefile.replace("PATCHLEVEL = 1", "PATCHLEVEL = 2"))
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.mtime, member.uid, member.gid, member.uname, member.gname = 1_700_000_000, 0, 0, "", ""
+        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+        return member
+
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(aside, f"{name}.0", filter=plain)
+    shutil.rmtree(aside)
+    return hashlib.sha256(archive.read_bytes()).hexdigest()
+
+
+def copy(source: Path, target: Path) -> None:
+    """Make `target` a copy of the folder `source`, times and links included."""
+    shutil.rmtree(target, ignore_errors=True)
+    subprocess.run(["cp", "-a", source, target], check=True)

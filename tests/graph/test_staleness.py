@@ -1,0 +1,179 @@
+"""What is built again after a change, and nothing else: real doit, real make and compiler, on the fake sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+from playground import EVERYTHING, IMAGES, Kept, Playground
+
+LINKS = ["Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"]
+KERNEL = ["vmlinux", *LINKS]
+OWNERS = {"System.map": "vmlinux", "config": "kernel_config", "miniconfig": "kernel_config", "rootfs.ext2": "rootfs",
+          "busybox.links": "busybox", "busybox.config": "busybox_config", "initramfs.cpio.gz": "initramfs"}
+CONFIGURED = ["kernel_config", *KERNEL]
+ROOT = ["rootfs", "initramfs"]
+LOADER = ["compressed_vmlinux", "bzImage"]
+Change = Callable[[Playground], object]
+
+
+def settled(play: Playground) -> None:
+    """Another run does nothing."""
+    again = play.doit()
+    assert again.ran == [], again.why
+    assert "nothing to do" in again.text
+
+
+def test_everything_is_built_once(kept: Kept, built: Playground) -> None:
+    assert sorted(kept.first.ran) == sorted(EVERYTHING)
+    assert {reason for reasons in kept.first.why.values() for reason in reasons} == {"never: not built yet"}
+    settled(built)
+    settled(built)
+
+
+def in_tree(path: str, old: str, new: str) -> Change:
+    return lambda play: (play.edit(play.linux / path, old, new))
+
+
+def longer(path: str, text: str) -> Change:
+    return lambda play: play.append(path, text)
+
+
+LINUX = "build/src/linux-6.1/"
+FAKE = "configs/machines/fake.toml"
+BASE = "configs/kernel/fake-base.config"
+ETC = "overlays/fake/etc/"
+
+
+def touch_everything(play: Playground) -> None:
+    for folder in (play.linux.resolve(), play.top / "overlays", play.top / "tasks", play.top / "configs"):
+        for path in folder.rglob("*"):
+            path.touch()
+
+
+def put_back(play: Playground) -> None:
+    """Other content, same size, same time: what `cp -p` or `mv` of a kept copy leaves."""
+    file = play.linux / "lib" / "string.c"
+    state = file.stat()
+    play.edit(file, "return p - s", "return s - p")
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def put_back_header(play: Playground) -> None:
+    file = play.linux / "include" / "linux" / "panic.h"
+    play.edit(file, "30", "31")
+    os.utime(file, (0, 0))
+
+
+def put_back_boot(play: Playground) -> None:
+    file = play.linux / "arch/x86/boot/compressed/misc.c"
+    play.edit(file, "input_data[0]", "input_data[1]")
+    os.utime(file, (0, 0))
+
+
+def put_back_busybox(play: Playground) -> None:
+    file = play.top / "build/src/busybox/coreutils/echo.c"
+    play.edit(file, '"-n"', '"-e"')
+    os.utime(file, (0, 0))
+
+
+def reorder(play: Playground) -> None:
+    play.edit(FAKE, '["fake-base", "fake-serial"]', '["fake-serial", "fake-base"]')
+
+
+def add_fragment(play: Playground) -> None:
+    (play.top / "configs/kernel/fake-more.config").write_text("CONFIG_EXTRA=y\n")
+    play.edit(FAKE, '"fake-serial"]', '"fake-serial", "fake-more"]')
+
+
+def add_object(play: Playground) -> None:
+    play.edit(play.linux / "lib/Makefile", "string.o", "string.o unused.o")
+
+
+NOTHING: dict[str, Change] = {
+    "unused C file": longer(LINUX + "lib/unused.c", "int more;\n"),
+    "C file of a symbol that is off": longer(LINUX + "kernel/extra.c", "int more;\n"),
+    "unused header": longer(LINUX + "include/linux/unused.h", "#define MORE\n"),
+    "new file in the tree": longer(LINUX + "kernel/new.c", "int new;\n"),
+    "everything touched": touch_everything,
+    "makefile of an unused folder": longer(LINUX + "drivers/net/Makefile", "# more\n"),
+    "editor's backup in an overlay": longer(ETC + "inittab~", "x"),
+    "busybox file of a symbol that is off": longer("build/src/busybox/coreutils/tc.c", "int tc;\n"),
+    "code of an action, a comment": longer("tasks/rootfs.py", "\n# more\n"),
+    "description of the machine": lambda play: play.edit(FAKE, "a machine of", "the machine of"),
+}
+CHANGES: dict[str, tuple[Change, list[str]]] = {
+    "used C file": (in_tree("kernel/panic.c", "printk(why)", "printk(why + 1)"), KERNEL),
+    "used C file, a comment": (longer(LINUX + "kernel/panic.c", "/* more */\n"), ["vmlinux"]),
+    "used assembler file": (in_tree("arch/x86/kernel/head.S", "jmp 1b", "hlt\n\tjmp 1b"), KERNEL),
+    "used header": (in_tree("include/linux/panic.h", "30", "31"), KERNEL),
+    "used header, a comment": (longer(LINUX + "include/linux/kernel.h", "/* more */\n"), ["vmlinux"]),
+    "other content under the old time": (put_back, KERNEL),
+    "header with an older time": (put_back_header, KERNEL),
+    "boot file with an older time": (put_back_boot, LOADER),
+    "busybox file with an older time": (put_back_busybox, ["busybox", *ROOT]),
+    "linker script": (longer(LINUX + "scripts/link-vmlinux.sh", "# more\n"), KERNEL),
+    "makefile of a used folder, a comment": (longer(LINUX + "kernel/Makefile", "# more\n"), ["vmlinux"]),
+    "makefile of a used folder, one more object": (add_object, KERNEL),
+    "makefile of the boot folder": (longer(LINUX + "arch/x86/boot/Makefile", "# more\n"), LOADER),
+    "boot C file": (in_tree("arch/x86/boot/compressed/misc.c", "VO__end", "2 * VO__end"), LOADER),
+    "boot C file, a comment": (longer(LINUX + "arch/x86/boot/compressed/misc.c", "/* more */\n"), ["compressed_vmlinux"]),
+    "boot header": (longer(LINUX + "arch/x86/boot/compressed/misc.h", "/* more */\n"), ["compressed_vmlinux"]),
+    "real-mode C file": (in_tree("arch/x86/boot/main.c", ";;)\n\t\t;", ";;)\n\t\t__asm__(\"hlt\");"), ["bzImage"]),
+    "host program of the boot folder": (longer(LINUX + "arch/x86/boot/tools/build.c", "/* more */\n"), ["bzImage"]),
+    "host program that makes piggy.S": (longer(LINUX + "arch/x86/boot/compressed/mkpiggy.c", "/* more */\n"), ["piggy.o"]),
+    "fragment symbol added": (longer(BASE, "CONFIG_EXTRA=y\n"), CONFIGURED),
+    "fragment symbol removed": (lambda play: play.edit(BASE, "CONFIG_EXT2_FS=y\n", ""), CONFIGURED),
+    "fragment symbol turned off": (lambda play: play.edit(BASE, "CONFIG_EXT2_FS=y", "CONFIG_EXT2_FS=n"),
+                                   CONFIGURED),
+    "another compressor": (lambda play: play.edit(BASE, "_GZIP=y\nCONFIG_BLOCK", "_XZ=y\nCONFIG_BLOCK"), CONFIGURED),
+    "fragment, a comment": (longer(BASE, "# more\n"), ["kernel_config"]),
+    "fragments in another order": (reorder, ["kernel_config"]),
+    "one more fragment": (add_fragment, CONFIGURED),
+    "Kconfig default": (in_tree("init/Kconfig", "default 14", "default 15"), CONFIGURED),
+    "Kconfig text": (in_tree("init/Kconfig", "Kernel log buffer size", "Size of the log"), ["kernel_config"]),
+    "overlay file": (longer(ETC + "inittab", "# more\n"), ROOT),
+    "overlay file's mode": (lambda play: (play.top / ETC / "inittab").chmod(0o600), ROOT),
+    "overlay file added": (longer(ETC + "motd", "hello\n"), ROOT),
+    "overlay file deleted": (lambda play: (play.top / ETC / "init.d/rcS").unlink(), ROOT),
+    "overlay folder, empty": (lambda play: (play.top / ETC / "empty").mkdir(), ROOT),
+    "overlay link": (lambda play: ((play.top / ETC / "mtab").unlink(), (play.top / ETC / "mtab").symlink_to("x")), ROOT),
+    "device table": (longer("configs/rootfs/fake.txt", "/dev/null c 666 0 0 1 3\n"), ROOT),
+    "device table, a comment": (longer("configs/rootfs/fake.txt", "# more\n"), ROOT),
+    "busybox symbol": (longer("configs/busybox/fake.config", "# CONFIG_CAT is not set\n"),
+                       ["busybox_config", "busybox", *ROOT]),
+    "busybox file": (lambda play: play.edit("build/src/busybox/coreutils/echo.c", '"-n"', '"-e"'), ["busybox", *ROOT]),
+    "busybox file, a comment": (longer("build/src/busybox/coreutils/echo.c", "/* more */\n"), ["busybox"]),
+    "code of an action": (lambda play: play.edit("tasks/rootfs.py", 'of it free")', 'of it unused")'), ["rootfs"]),
+}
+
+
+# A task runs only when what it is made from has changed, so which ones ran also says which outputs were the same.
+@pytest.mark.parametrize("name", CHANGES)
+def test_change(built: Playground, name: str) -> None:
+    change, expected = CHANGES[name]
+    change(built)
+    after = built.doit()
+    assert sorted(after.ran) == sorted(expected), after.why
+    settled(built)
+
+
+def test_what_nothing_is_made_from_makes_nothing_stale(built: Playground) -> None:
+    for change in NOTHING.values():
+        change(built)
+    settled(built)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_that_was_spoilt_is_made_again(built: Playground, kept: Kept, image: str) -> None:
+    owner = OWNERS.get(image, image)
+    path = built.images / image
+    spoilers: tuple[Callable[[], object], ...] = (
+        path.unlink, lambda: os.truncate(path, path.stat().st_size // 2), lambda: path.write_text("# else\n"))
+    for spoil in spoilers:
+        spoil()
+        after = built.doit()
+        assert after.ran == [owner], after.why
+        assert built.digests() == kept.digests
+    settled(built)
