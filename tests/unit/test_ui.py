@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from tasks.kit import ui
+
+
+@pytest.mark.parametrize(("seconds", "said"), [
+    (0, "0.00 s"), (0.123, "0.12 s"), (0.994, "0.99 s"), (0.996, "1.0 s"), (4.06, "4.1 s"), (59.94, "59.9 s"),
+    (59.96, "1 min 00 s"), (60, "1 min 00 s"), (119.4, "1 min 59 s"), (119.6, "2 min 00 s"), (151, "2 min 31 s"),
+    (3725, "62 min 05 s")])
+def test_durations(seconds: float, said: str) -> None:
+    assert ui.took(seconds) == said
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 B"), (999, "999 B"), (1208832, "1,208,832 B")])
+def test_sizes(count: int, said: str) -> None:
+    assert ui.size(count) == said
+
+
+def test_lines_stand_in_two_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    ui.line("CC", "x.o")
+    ui.made("compressed_vmlinux", "build/pc/images/compressed_vmlinux", 1.25)
+    ui.made("setup", "", 0.5)
+    ui.line("word", "")
+    assert capsys.readouterr().out == ("  CC                 x.o\n"
+                                       "  compressed_vmlinux build/pc/images/compressed_vmlinux  (1.2 s)\n"
+                                       "  setup              (0.50 s)\n"
+                                       "  word\n")
+
+
+def test_a_bar_without_a_terminal_is_silent_at_first_and_then_shows_life(capsys: pytest.CaptureFixture[str],
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
+    with ui.bar("vmlinux", 10, "commands") as progress:
+        progress.step(3)
+        now[0] = 31
+        progress.step()
+        progress.step()
+        now[0] = 62
+        progress.step(8)
+    out = capsys.readouterr()
+    assert [line.split() for line in out.out.splitlines()] == [
+        ["...", "vmlinux:", "4", "of", "about", "10", "commands"],
+        ["...", "vmlinux:", "13", "of", "about", "13", "commands"]]
+    assert out.err == ""
+
+
+def test_a_bar_of_unknown_length(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
+    with ui.bar("musl", 0, "files") as progress:
+        now[0] = 31
+        progress.step(7)
+    assert capsys.readouterr().out.split() == ["...", "musl:", "7", "files"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_on_a_terminal_grows_past_its_total_and_is_closed_by_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    bars: list[object] = []
+
+    def fail() -> None:
+        with ui.bar("vmlinux", 2, "commands") as progress:
+            bars.append(progress)
+            progress.step(2)
+            progress.step(3)
+            raise ValueError
+    with pytest.raises(ValueError):
+        fail()
+    bar = bars[0].bar  # type: ignore[attr-defined]
+    assert (bar.n, bar.total, bar.disable) == (5, 5, True)
+    assert "vmlinux" in screen.getvalue()
