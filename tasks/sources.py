@@ -57,4 +57,5 @@ def unpack(job: Job, source: Source) -> None:
     """Unpack one verified archive into build/src, unless that was done already: a tree may hold the user's edits."""
     got = obtain.obtain(source, dl=job.project.dl, mirror="", offline=True,
                         apt_state=job.project.build / "host" / "apt", log=job.log)
-    archive.unpack(got.path, got.sha256, job.project.build / "src", source.name)
+    archive.unpack(got.path, got.sha256, job.project.build / "src", source.name,
+                   outside_links=source.outside_links)

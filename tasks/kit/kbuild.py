@@ -67,9 +67,10 @@ def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: int, variables:
 
 
 def _first_errors(error: CommandError) -> CommandError:
-    """Put the compiler's errors before make's own lines, which with -j stand far from them."""
-    lines = [line for line in error.done.output.splitlines() if re.search(r"(error|undefined reference|No rule)\b", line)
-             and not line.startswith("make")]
+    """Put the compiler's errors before make's last lines, from which with -j they stand far away."""
+    said = [line.strip() for line in error.done.output.splitlines()]
+    lines = [line for line in said if re.search(r"\berror:|undefined reference", line)] or \
+        [line for line in said if "***" in line and "Waiting for" not in line]
     if lines:
         error.message += ":\n" + "\n".join("    " + line for line in lines[:8])
     return error

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.kit import fragments, kbuild, kcontract, ui
+from tasks.kit import fragments, kbuild, kcontract, kmodel, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
 from tasks.kit.graph import Job
 from tasks.kit.project import EPOCH
 from tasks.kit.run import foreground
+
+BASE = "piggyback.base"  # the base's configuration, in the object folder
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,12 @@ def solve(job: Job, tree: Kconfig, requests: Mapping[str, str]) -> Path:
     kept = tree.obj / "piggyback.kept"
     if live.exists():
         os.replace(live, kept)
-    given: dict[str, str] = {}
+    under: dict[str, str] = {}
     if tree.base != "allnoconfig" or not tree.takes_miniconfig:
         make(job, tree, tree.base)
-        given = kcontract.read_config(live)
-    given.update(requests)
+        under = kcontract.read_config(live)
+        copy_whole(live, tree.obj / BASE)
+    given = kmodel.layered(under, requests)
     if tree.takes_miniconfig:
         write_config(request, given)
         make(job, tree, "allnoconfig", env={"KCONFIG_ALLCONFIG": str(request.absolute())})
@@ -154,10 +157,11 @@ def fresh(tree: Kconfig) -> None:
 
 def explain(tree: Kconfig, fatal: list[kcontract.Unmet], merged: fragments.Merged, draft: Path) -> str:
     """Say why requests did not take, by the tree's own Kconfig files."""
-    from tasks.kit import kexplain, kmodel
+    from tasks.kit import kexplain
+    under = kcontract.read_config(tree.obj / BASE) if tree.base != "allnoconfig" else None
     return kexplain.report(kexplain.explain(
-        fatal, merged, root=tree.source, config=draft, env=lambda: kmodel.kbuild_environment(tree.argv),
-        base="allnoconfig" if tree.base == "allnoconfig" else "", top=tree.top,
+        fatal, merged, root=tree.source, config=draft, env=lambda: kmodel.kbuild_environment(tree.argv), under=under,
+        base="allnoconfig" if tree.takes_miniconfig or under is None else "", top=tree.top,
         generated=tree.obj if tree.generated else None))
 
 
@@ -204,7 +208,7 @@ def keep(job: Job, tree: Kconfig, wanted: Mapping[str, str]) -> list[str]:
     known = model(tree)
 
     def config_from(text: str) -> dict[str, str]:
-        return kcontract.read_config(solve(job, tree, {**given, **parsed(tree, text)}))
+        return kcontract.read_config(solve(job, tree, kmodel.layered(given, kcontract.parse_config(text))))
 
     lines = kdiff.proved(kdiff.choices(config_from(""), wanted, known, given), wanted, config_from, known)
     if lines:
@@ -215,24 +219,16 @@ def keep(job: Job, tree: Kconfig, wanted: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def parsed(tree: Kconfig, text: str) -> dict[str, str]:
-    """Return the symbols and values of a fragment's text."""
-    scratch = tree.obj / "piggyback.text"
-    write_whole(scratch, text)
-    return {request.symbol: request.value for request in fragments.parse(scratch)}
-
-
 def smallest(job: Job, tree: Kconfig) -> str:
     """Return the smallest fragment that, over the same base, gives the configuration in force."""
     from tasks.kit import kdiff
     under = kcontract.read_config(solve(job, tree, {})) if tree.base != "allnoconfig" else {}
     return kdiff.smallest(kcontract.read_config(tree.full), model(tree),
-                          lambda text: kcontract.read_config(solve(job, tree, parsed(tree, text))), under)
+                          lambda text: kcontract.read_config(solve(job, tree, kcontract.parse_config(text))), under)
 
 
 def model(tree: Kconfig) -> Any:
     """Return kconfiglib's model of the tree, or None where it can't read it."""
-    from tasks.kit import kmodel
     try:
         return kmodel.load(tree.source, kmodel.kbuild_environment(tree.argv), top=tree.top,
                            generated=tree.obj if tree.generated else None)

@@ -94,16 +94,16 @@ class Playground:
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
         return {**env, "HOME": str(self.home), "MACHINE": "fake", "PYTHONDONTWRITEBYTECODE": "", **extra}
 
-    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """Start `doit WORDS` in a process group of its own."""
-        return subprocess.Popen(["doit", *words], cwd=self.top, env=self.environ(**env), stdin=subprocess.DEVNULL,
+        return subprocess.Popen(["doit", *words], cwd=cwd or self.top, env=self.environ(**env), stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
-    def doit(self, *words: str, status: int | None = 0, **env: str) -> Result:
+    def doit(self, *words: str, status: int | None = 0, cwd: Path | None = None, **env: str) -> Result:
         """Run `doit WORDS` to its end, which must be with `status` (None: any), and without a traceback."""
         seen = len(self._history())
         started = time.monotonic()
-        process = self.start(*words, **env)
+        process = self.start(*words, cwd=cwd, **env)
         text = finish(process)
         seconds = time.monotonic() - started
         new = self._history()[seen:]
