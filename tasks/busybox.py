@@ -93,10 +93,10 @@ def build(job: Job) -> dict[str, object]:
     folder = obj(project)
     box = tree(project)
     kconfig.put(config(project), folder / ".config")
-    program = folder / "busybox"
-    kept = project.images / "busybox"
-    if program.exists() and project.stamps.digest(program) != project.stamps.digest(kept):
-        program.unlink()
+    spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
+    for name in ("busybox", "busybox.links"):  # what is not as we kept it, make would take for good
+        if spoilt or project.stamps.digest(folder / name) != project.stamps.digest(project.images / name):
+            (folder / name).unlink(missing_ok=True)
     flags = ["-static", *project.machine.cflags.split()]
     with ledger.kept(folder, box.source, project.stamps):
         count = 0

@@ -41,7 +41,7 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     kernel.put_config(project)
     hand_over(project, link.after)
     if file_of(obj, name):
-        kernel.restore(project, file_of(obj, name), project.images / name)
+        kernel.restore(job, file_of(obj, name), project.images / name)
         if any(reason.startswith("tools:") for reason in job.reasons):
             (obj / file_of(obj, name)).unlink(missing_ok=True)  # make knows nothing of another gzip
     said = resolved(obj, name).absolute()

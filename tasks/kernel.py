@@ -42,7 +42,7 @@ def build(job: Job) -> dict[str, object]:
     project = job.project
     obj = project.kernel_obj
     put_config(project)
-    if not all(restore(project, name, project.images / name) for name in ("vmlinux", "System.map")):
+    if not all(restore(job, name, project.images / name) for name in ("vmlinux", "System.map")):
         (obj / "vmlinux").unlink(missing_ok=True)  # one command makes both
     usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))
     with ledger.kept(obj, project.kernel_src, project.stamps):
@@ -66,11 +66,13 @@ def first_guess(config: Path) -> int:
     return int(COMMANDS_PER_SYMBOL * config.read_text().count("=y"))
 
 
-def restore(project: Project, file: str, image: Path) -> bool:
-    """Where Kbuild's own copy of an output is not the one that we kept (truncated, or replaced by hand), remove it, so
-    that make builds it again instead of taking it for good by its time. Returns whether it is there and the one."""
-    mine = project.kernel_obj / file
-    same = image.exists() and project.stamps.digest(mine) == project.stamps.digest(image)
+def restore(job: Job, file: str, image: Path) -> bool:
+    """Where Kbuild's own copy of an output is not the one that we kept (truncated, or replaced by hand), or the kept one
+    was spoilt itself, remove it, so that make builds it again instead of taking it for good by its time. Returns whether
+    it stays."""
+    mine, digest = job.project.kernel_obj / file, job.project.stamps.digest
+    spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
+    same = not spoilt and image.exists() and digest(mine) == digest(image)
     if not same:
         mine.unlink(missing_ok=True)
     return same

@@ -39,11 +39,11 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     for source in sources:
         record = project.dl / f"{source.name}.json"
         yield {**task(project, "fetch", f"get and verify {source.filename}", fetch, [source], targets=[record],
-                      settings={"pin": msgspec.json.encode(source).decode()}), "name": source.name}
+                      settings={"pin": msgspec.json.encode(source).decode()}), "name": source.name, "clean": []}
     for source in sources:
         yield {**task(project, "_unpack", f"unpack {source.filename}", unpack, [source],
                       files=[project.dl / f"{source.name}.json"], targets=[stamp(project, source.name)]),
-               "name": source.name}
+               "name": source.name, "clean": []}  # a tree may hold the user's edits, and its stamp guards them
 
 
 def fetch(job: Job, source: Source) -> None:

@@ -1,0 +1,99 @@
+"""What lies in the object folders may be deleted or cut short: what is built next is right all the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playground import Kept, Playground
+
+BOOT = "arch/x86/boot"
+LINKS = [f"{BOOT}/compressed/{name}" for name in ("vmlinux.bin", "vmlinux.bin.gz", "piggy.o", "vmlinux")]
+INTERMEDIATES = [*LINKS, "vmlinux", "System.map", f"{BOOT}/bzImage", f"{BOOT}/compressed/piggy.S", f"{BOOT}/setup.bin",
+                 "kernel/panic.o", "kernel/built-in.a", "init/version.o", ".config", "include/config/auto.conf",
+                 "include/generated/compile.h", "scripts/basic/fixdep"]
+RECORDS = ["kernel/.panic.o.cmd", ".vmlinux.cmd", f"{BOOT}/compressed/.piggy.S.cmd", "piggyback.Image", "piggyback.ledger",
+           "piggyback.deps", "piggyback.tree"]
+OUTPUTS = ["vmlinux", "System.map", *LINKS, f"{BOOT}/bzImage"]
+
+
+def change(play: Playground) -> None:
+    """An edit after which everything of the kernel is built again."""
+    play.edit(play.linux / "init/main.c", "no init", "no INIT")
+    play.edit(play.linux / "arch/x86/boot/main.c", ";;", ";1;")
+    play.edit(play.linux / "arch/x86/boot/compressed/misc.c", "VO__end", "3 * VO__end")
+
+
+@pytest.fixture(scope="module")
+def wanted(kept: Kept) -> dict[str, str]:
+    """The images after that edit, when nothing was spoilt."""
+    shutil.rmtree(kept.play.top)
+    shutil.copytree(kept.bare, kept.play.top, symlinks=True)
+    kept.play.doit("_unpack")
+    change(kept.play)
+    kept.play.doit()
+    return kept.play.digests()
+
+
+def halve(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(("names", "spoil"), [
+    (INTERMEDIATES, Path.unlink), (RECORDS, Path.unlink), (OUTPUTS, halve), (RECORDS, halve),
+], ids=["intermediates deleted", "records deleted", "outputs halved", "records halved"])
+def test_object_folder(built: Playground, wanted: dict[str, str], names: list[str], spoil: Callable[[Path], object]) -> None:
+    for name in names:
+        spoil(built.obj / name)
+    assert built.doit().ran == []  # the images are whole
+    change(built)
+    built.doit()
+    assert built.digests() == wanted
+    assert built.doit().ran == []
+
+
+@pytest.mark.parametrize("image", ["vmlinux", "System.map", "piggy.gz", "bzImage", "busybox", "busybox.links"])
+def test_image_and_what_it_was_copied_from(built: Playground, kept: Kept, image: str) -> None:
+    source = {"piggy.gz": LINKS[1], "bzImage": f"{BOOT}/bzImage"}.get(image, image)
+    for spoil in (Path.unlink, halve):
+        spoil(built.images / image)
+        spoil((built.here / "busybox" if "busybox" in image else built.obj) / source)
+        built.doit()
+        assert built.digests() == kept.digests
+
+
+def test_object_folders_gone(built: Playground, kept: Kept) -> None:
+    shutil.rmtree(built.here / "kernel")
+    shutil.rmtree(built.here / "busybox")
+    assert built.doit().ran == []
+    (built.images / "vmlinux").unlink()
+    (built.images / "busybox").unlink()
+    built.doit()
+    assert built.digests() == kept.digests
+
+
+def test_source_tree_gone(built: Playground, kept: Kept) -> None:
+    shutil.rmtree(built.top / "build" / "src")
+    built.doit()
+    assert built.digests() == kept.digests
+    built.doit()  # writes anew what it knows of the archives, which here are copies with new times
+    assert built.doit().ran == []
+
+
+def test_toolchain_gone(built: Playground, kept: Kept) -> None:
+    for home in (built.top / "build" / "toolchains").iterdir():
+        shutil.rmtree(home) if home.is_dir() else home.unlink()
+    assert "toolchain" in built.doit().ran
+    assert built.digests() == kept.digests
+    assert built.doit().ran == []
+
+
+def test_toolchain_spoilt(built: Playground, kept: Kept) -> None:
+    (wrapper,) = (built.top / "build" / "toolchains").glob("*/bin/musl-gcc")
+    wrapper.write_text("#!/bin/sh\nexit 1\n")
+    assert "toolchain" in built.doit().ran
+    assert built.digests() == kept.digests
+    assert built.doit().ran == []
