@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,5 +101,8 @@ def _clean(targets: Sequence[str], dryrun: bool) -> None:
     for target in targets:
         if os.path.lexists(target):
             print(f"remove {target}")
-            if not dryrun:
-                os.remove(target)
+            try:
+                if not dryrun:
+                    os.remove(target)
+            except OSError as error:
+                print(f"{target} can't be removed: {error.strerror}", file=sys.stderr)

@@ -70,6 +70,9 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
             elif not self.failures and not self.done and self.fresh:
                 ui.line("FRESH", f"nothing to do: {self.fresh} task{'s' * (self.fresh != 1)} up to date"
                                  f" ({ui.took(seconds)})")
+            status = next((getattr(failure["exception"], "status", 1) for failure in self.failures), 0)
+            if status > 1 and sys.exc_info()[0] is None:  # 0 and 1 are doit's own
+                raise SystemExit(status)
 
         def _commit(self) -> None:
             backend = Globals.dep_manager.backend

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from doit.dependency import JSONCodec, SqliteDB
+
+from tasks.kit import journal
+
+
+def rows(path: Path) -> dict[str, dict[str, object]]:
+    connection = sqlite3.connect(path)
+    try:
+        return {name: json.loads(data) for name, data in connection.execute("select task_id, task_data from doit")}
+    finally:
+        connection.close()
+
+
+def test_a_commit_is_seen_by_others_and_leaves_the_database_open(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    backend = SqliteDB(str(path), JSONCodec())
+    backend.set("one", "result:", "x")
+    assert rows(path) == {}
+    journal.commit(backend)
+    assert rows(path) == {"one": {"result:": "x"}}
+    backend.set("two", "deps:", ["a"])
+    backend.remove("one")
+    assert set(rows(path)) == {"one"}
+    journal.commit(backend)
+    assert rows(path) == {"two": {"deps:": ["a"]}}
+    journal.commit(backend)
+    backend.dump()
+    assert rows(path) == {"two": {"deps:": ["a"]}}
+
+
+def test_two_runs_keep_both_results(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    first, second = (SqliteDB(str(path), JSONCodec()) for _ in range(2))
+    first.set("one", "k", 1)
+    journal.commit(first)
+    second.set("two", "k", 2)
+    journal.commit(second)
+    assert first.get("two", "k") == 2
+    first.dump()
+    second.dump()
+    assert rows(path) == {"one": {"k": 1}, "two": {"k": 2}}
+
+
+def test_giving_up_drops_what_was_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    backend = SqliteDB(str(path), JSONCodec())
+    backend.set("one", "k", 1)
+    journal.commit(backend)
+    backend.remove("one")
+    backend.set("two", "k", 2)
+    journal.give_up(backend)
+    backend.dump()
+    assert rows(path) == {"one": {"k": 1}}
+    journal.give_up(backend)  # closed by now
+
+
+@pytest.mark.parametrize("content", [b"x", b"SQLite format 2\0" + b"x" * 100, b"\0" * 5000])
+def test_what_is_no_database_is_moved_aside(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "new" / "journal.sqlite"
+    journal.prepare(path)
+    assert path.parent.is_dir()
+    path.write_bytes(content)
+    journal.prepare(path)
+    assert not path.exists()
+    assert path.with_name("journal.damaged").read_bytes() == content
+    path.write_bytes(content)
+    journal.prepare(path)  # and once more
+
+
+def test_a_database_and_an_empty_file_stay(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.touch()
+    journal.prepare(path)
+    assert path.exists()
+    backend = SqliteDB(str(path), JSONCodec())
+    backend.set("one", "k", 1)
+    backend.dump()
+    journal.prepare(path)
+    assert rows(path) == {"one": {"k": 1}}
+
+
+def test_a_folder_in_its_place_is_an_error_with_a_name(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as caught:
+        journal.prepare(tmp_path)
+    assert caught.value.filename == str(tmp_path)
+
+
+def test_history_is_appended_and_never_fails(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "history.jsonl"
+    journal.append_history(path, "one", "ok", 1.23456, ["a"] * 50)
+    journal.append_history(path, "two", "failed", 0, ["latin1-\udce4"])
+    first, second = (json.loads(line) for line in path.read_text().splitlines())
+    assert (first["task"], first["result"], first["seconds"], len(first["why"])) == ("one", "ok", 1.235, 20)
+    assert second["why"] == ["latin1-\udce4"]
+    journal.append_history(tmp_path / "logs" / "history.jsonl" / "below", "x", "ok", 0, [])
+    journal.append_history(Path("/dev/full"), "x", "ok", 0, [])

@@ -1,0 +1,253 @@
+"""doit itself is run here, on a small graph with our reporter, journal, lock and task maker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+DODO = '''
+import errno, os, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+sys.path.insert(0, {top!r})
+from doit.cmd_base import ModuleTaskLoader
+from doit.doit_cmd import DoitMain
+from tasks.kit import graph, journal, reporter
+from tasks.kit.errors import PiggyError
+from tasks.kit.lock import Lock
+from tasks.kit.run import run
+from tasks.kit.stamps import Stamps
+
+HERE = Path("here")
+PROJECT = SimpleNamespace(stamps=Stamps(HERE / "stamps"), logs=HERE / "logs", lock=Lock(HERE / "lock", "here"))
+
+def write(job, name):
+    print("RUN", job.name, flush=True)
+    Path(name).write_text(name)
+    return {{"commands": 3}}
+
+def fail(job, kind):
+    if kind == "piggy":
+        error = PiggyError("it went wrong", "mend it")
+        error.status = int(os.environ.get("STATUS", "1"))
+        raise error
+    if kind == "enospc":
+        raise OSError(errno.ENOSPC, "No space left on device", "some/file")
+    if kind == "eacces":
+        raise OSError(errno.EACCES, "Permission denied", "some/file")
+    if kind == "bug":
+        raise ZeroDivisionError("a bug of ours")
+
+def slow(job):
+    run(["sh", "-c", "echo $$ > pid; exec sleep 300"])
+
+def grow(job):
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+DOIT_CONFIG = {{"backend": "sqlite3", "dep_file": "here/journal.sqlite", "verbosity": 2, "default_tasks": ["one", "two"],
+               "reporter": reporter.reporter_for(HERE, PROJECT.lock, PROJECT.stamps)}}
+
+def task_all():
+    yield graph.task(PROJECT, "one", "doc", write, ["out1"], files=[Path("in")], targets=[Path("out1")])
+    yield graph.task(PROJECT, "two", "doc", write, ["out2"], files=[Path("out1")], targets=[Path("out2")])
+    for kind in ("piggy", "enospc", "eacces", "bug"):
+        yield graph.task(PROJECT, kind, "doc", fail, [kind], files=[Path("out1")])
+    yield graph.task(PROJECT, "slow", "doc", slow, files=[Path("out1")])
+    yield graph.task(PROJECT, "grow", "doc", grow, files=[Path("out1")])
+    yield graph.task(PROJECT, "always", "doc", write, ["out3"], always=True)
+
+try:
+    journal.prepare(HERE / "journal.sqlite")
+except OSError as error:
+    sys.exit(f"{{error.filename}}: {{error.strerror}}")
+sys.exit(DoitMain(ModuleTaskLoader(globals())).run(sys.argv[1:]))
+'''
+
+
+class Mini:
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        (top / "in").write_text("in")
+        (top / "run.py").write_text(DODO.format(top=str(TOP)))
+
+    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "run.py", *words], cwd=self.top, stdout=subprocess.PIPE, text=True,
+                                stderr=subprocess.PIPE, env={**os.environ, **env})
+
+    def run(self, *words: str, **env: str) -> tuple[int, str, str]:
+        process = self.start(*words, **env)
+        out, err = process.communicate(timeout=30)
+        return process.returncode, out, err
+
+    def recorded(self) -> set[str]:
+        with sqlite3.connect(self.top / "here" / "journal.sqlite") as database:
+            return {row[0] for row in database.execute("select task_id from doit where task_data like '%record%'")}
+
+    def history(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in (self.top / "here" / "logs" / "history.jsonl").read_text().splitlines()]
+
+    def wait_for(self, name: str) -> None:
+        deadline = time.monotonic() + 20
+        while not (self.top / name).exists() or not (self.top / name).read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def mini(tmp_path: Path) -> Mini:
+    return Mini(tmp_path)
+
+
+def test_a_run_says_what_it_made_and_a_second_that_there_is_nothing_to_do(mini: Mini) -> None:
+    status, out, err = mini.run()
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "RUN one"
+    assert out.splitlines()[1].startswith("  one                out1  (0.")
+    status, out, err = mini.run()
+    assert (status, err) == (0, "")
+    assert len(out.splitlines()) == 1
+    assert out.startswith("  FRESH              nothing to do: 2 tasks up to date (0.")
+    assert [(entry["task"], entry["result"], entry["why"]) for entry in mini.history()] == [
+        ("one", "ok", ["never: not built yet"]), ("two", "ok", ["never: not built yet"])]
+
+
+def test_a_change_that_makes_no_difference_stops(mini: Mini) -> None:
+    mini.run()
+    (mini.top / "in").write_text("another")
+    _, out, _ = mini.run()
+    assert "RUN one" in out
+    assert "RUN two" not in out
+    assert mini.history()[-1]["why"] == ["files: file in changed"]
+
+
+def test_always_means_always(mini: Mini) -> None:
+    assert "RUN always" in mini.run("always")[1]
+    assert "RUN always" in mini.run("always")[1]
+
+
+@pytest.mark.parametrize(("kind", "said"), [
+    ("piggy", "it went wrong\n  hint: mend it"),
+    ("enospc", "no space left on the disk while writing some/file\n  hint: free some space and run doit again"),
+    ("eacces", "some/file: Permission denied\n  hint: check the path"),
+])
+def test_a_failure_is_a_sentence_and_no_traceback(mini: Mini, kind: str, said: str) -> None:
+    status, _, err = mini.run(kind)
+    assert status == 1
+    assert err.startswith(f"\n{kind} failed: {said}")
+    assert "Traceback" not in err
+    assert mini.recorded() == {"one"}
+    assert mini.history()[-1]["result"] == "failed"
+
+
+def test_a_bug_of_ours_shows_its_traceback(mini: Mini) -> None:
+    status, _, err = mini.run("bug")
+    assert status == 2
+    assert "Traceback" in err
+    assert "ZeroDivisionError: a bug of ours" in err
+
+
+@pytest.mark.parametrize("number", [1, 5, 77])
+def test_doit_ends_with_the_errors_status(mini: Mini, number: int) -> None:
+    assert mini.run("piggy", STATUS=str(number))[0] == number
+    assert mini.run("--continue", "one", "piggy", "two", STATUS=str(number))[0] == number
+    assert mini.recorded() == {"one", "two"}
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted"),
+                                              (signal.SIGHUP, "hung up")])
+def test_a_signal_stops_the_children_and_keeps_what_is_done(mini: Mini, number: signal.Signals, word: str) -> None:
+    process = mini.start("slow")
+    mini.wait_for("pid")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 128 + number
+    assert err.strip() == f"{word}; what was finished is kept"
+    assert not Path(f"/proc/{(mini.top / 'pid').read_text().strip()}").exists()
+    assert mini.recorded() == {"one"}
+    assert "nothing to do" in mini.run("one")[1]
+
+
+def test_kill_9_loses_nothing_that_was_done(mini: Mini) -> None:
+    process = mini.start("two", "slow")
+    mini.wait_for("pid")
+    process.kill()
+    process.communicate()
+    assert mini.recorded() == {"one", "two"}
+    assert "nothing to do: 2 tasks" in mini.run()[1]
+
+
+def test_a_task_that_dies_is_not_taken_for_done(mini: Mini) -> None:
+    mini.run("one")
+    (mini.top / "in").write_text("another")
+    (mini.top / "out1").unlink()
+    (mini.top / "out1").mkdir()  # so that it fails
+    status, _, err = mini.run("one")
+    assert status == 1
+    assert "out1: Is a directory" in err
+    assert mini.recorded() == set()
+
+
+def test_the_second_run_waits_for_the_first(mini: Mini) -> None:
+    first = mini.start("slow")
+    mini.wait_for("pid")
+    second = mini.start("one")
+    assert second.stderr is not None
+    assert f"in use by another run (pid {first.pid})" in second.stderr.readline()
+    first.terminate()
+    first.communicate(timeout=10)
+    out, _ = second.communicate(timeout=10)
+    assert "nothing to do: 1 task up to date" in out  # it saw what the first had done meanwhile
+
+
+def test_garbage_in_place_of_the_journal_costs_a_rebuild(mini: Mini) -> None:
+    mini.run()
+    (mini.top / "here" / "journal.sqlite").write_bytes(b"garbage" * 1000)
+    status, out, err = mini.run()
+    assert (status, err) == (0, "")
+    assert "RUN one" in out
+    assert (mini.top / "here" / "journal.damaged").read_bytes() == b"garbage" * 1000
+    (mini.top / "here" / "journal.sqlite").write_bytes(b"")
+    assert mini.run()[0] == 0
+
+
+def test_a_journal_that_can_not_be_written_ends_the_run_with_one_sentence(mini: Mini) -> None:
+    """Standing in for a full disk: no file may grow."""
+    status, _, err = mini.run("grow", "two")
+    assert status == 3
+    assert "ERROR: the journal can't be written: " in err
+    assert "hint: is the disk full" in err
+    assert "Traceback" not in err
+    assert mini.recorded() == {"one"}
+    assert mini.run()[0] == 0
+
+
+def test_a_folder_in_place_of_the_lock(mini: Mini) -> None:
+    (mini.top / "here" / "lock").mkdir(parents=True)
+    status, _, err = mini.run()
+    assert status == 3
+    assert err.startswith("ERROR: here/lock can't be opened: Is a directory")
+    assert "Traceback" not in err
+
+
+def test_clean_removes_the_outputs_and_nothing_else(mini: Mini) -> None:
+    mini.run()
+    assert "remove out1" in mini.run("clean", "--dry-run", "one")[1]
+    assert (mini.top / "out1").exists()
+    (mini.top / "out2").unlink()
+    (mini.top / "out2").mkdir()
+    status, out, err = mini.run("clean", "one", "two")
+    assert "remove out1" in out
+    assert "out2 can't be removed: Is a directory" in err
+    assert "Traceback" not in err
+    assert not (mini.top / "out1").exists()
+    assert (mini.top / "in").exists()
