@@ -10,7 +10,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 
-from tasks.kit import kvm, packages, ui
+from tasks.kit import packages, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.packages import Need
@@ -60,6 +60,7 @@ def setup(job: Job) -> None:
 
 def doctor(job: Job) -> None:
     """Print a line for each tool, the free space, and KVM's answer. Raises PiggyError if something is missing."""
+    from tasks.kit import kvm
     project = job.project
     table = packages.load(project.top)
     manager = packages.manager_of_host(table) or "apt"

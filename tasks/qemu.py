@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel_config, rootfs
-from tasks.kit import bootcheck, guest, guestcheck, kcontract, kvm, qemu, ui
+from tasks.kit import kcontract, qemu, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -59,20 +59,23 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                settings={"argv": " ".join(plan(project, "tcg", interactive=True))}, quiet=True)
 
 
-def plan(project: Project, accel: str, interactive: bool) -> list[str]:
-    """QEMU's argument vector for the machine and the settings; the images by their absolute paths."""
+def plan(project: Project, accel: str, interactive: bool, trial: bool = False) -> list[str]:
+    """QEMU's argument vector for the machine and the settings; the images by their absolute paths. A trial, which is
+    killed when it has said a word, never writes to the disk image."""
     assert project.machine.qemu is not None
     settings = project.settings
     root = root_image(project).absolute()
     disk = from_disk(project)
     return qemu.argv(project.machine.qemu, qemu.Boot(
         kernel=kernel_image(project).absolute(), rootfs=root if disk else None, initrd=None if disk else root,
-        memory=settings.memory, accel=accel, append=settings.append, snapshot=settings.snapshot, interactive=interactive))
+        memory=settings.memory, accel=accel, append=settings.append, snapshot=settings.snapshot or trial,
+        interactive=interactive))
 
 
 def inspect(project: Project) -> None:
     """Hold configuration, command line and machine against each other. Raises PiggyError for a pair that can't boot;
     says what would merely be missed."""
+    from tasks.kit import bootcheck
     assert project.machine.qemu is not None
     disk = from_disk(project)
     boot = qemu.Boot(kernel=kernel_image(project), rootfs=rootfs.disk(project) if disk else None,
@@ -95,10 +98,11 @@ def inspect(project: Project) -> None:
 
 def accelerator(project: Project) -> str:
     """Choose between KVM and TCG (see kit/kvm.py), and say which when KVM was wanted in vain."""
+    from tasks.kit import kvm
     machine = project.machine.qemu
     assert machine is not None
     answer = kvm.choose(project.settings.accel, project.machine.arch, machine.binary, project.build / "host" / "kvm.json",
-                        kernel_image(project).absolute(), plan(project, "kvm", interactive=False))
+                        kernel_image(project).absolute(), plan(project, "kvm", interactive=False, trial=True))
     if answer.accel == "tcg" and not answer.remembered and project.settings.accel == "auto":
         ui.line("note", f"KVM is not used: {answer.reason}")
     return answer.accel
@@ -126,6 +130,7 @@ def boot(job: Job) -> None:
 
 def test(job: Job) -> None:
     """Boot without a terminal, check the guest from inside, power it off."""
+    from tasks.kit import guest, guestcheck
     project = job.project
     inspect(project)
     accel = accelerator(project)

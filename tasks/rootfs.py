@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tasks.kit import cpio, devices, ext2, tree, ui
+from tasks.kit import tree, ui
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import EPOCH, Project
 
@@ -57,6 +57,7 @@ def listing(project: Project, folder: Path) -> Callable[[], Mapping[str, str]]:
 
 def compose(project: Project) -> tuple[tree.Entry, ...]:
     """Lay busybox, the overlays and the device table over each other."""
+    from tasks.kit import devices
     layers = [tree.busybox_layer(project.images / "busybox", project.images / "busybox.links"),
               *(tree.overlay_layer(folder) for folder in project.overlays)]
     return devices.apply(tree.compose(layers), devices.read(table(project)))
@@ -64,6 +65,7 @@ def compose(project: Project) -> tuple[tree.Entry, ...]:
 
 def build_disk(job: Job) -> None:
     """Write rootfs.ext2."""
+    from tasks.kit import ext2
     settings = job.project.settings
     stats = ext2.build(compose(job.project), disk(job.project), size=settings.rootfs_size * 1024 or None,
                        free=settings.rootfs_free * 1024, uuid=UUID, epoch=EPOCH, log=job.log)
@@ -72,5 +74,6 @@ def build_disk(job: Job) -> None:
 
 def build_archive(job: Job) -> None:
     """Write the initramfs."""
+    from tasks.kit import cpio
     cpio.build(compose(job.project), archive(job.project), compression=job.project.settings.initramfs, epoch=EPOCH,
                log=job.log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +36,7 @@ class Project:
     @cached_property
     def build(self) -> Path:
         """Everything that is built, for all machines."""
-        return Path(self.settings.build)
+        return Path(self.settings.build).expanduser()
 
     @cached_property
     def here(self) -> Path:
@@ -53,7 +54,7 @@ class Project:
 
     @cached_property
     def dl(self) -> Path:
-        return Path(self.settings.dl)
+        return Path(self.settings.dl).expanduser()
 
     @cached_property
     def jobs(self) -> int:
@@ -108,9 +109,13 @@ class Project:
     def source(self, name: str) -> Source:
         """Return a pin of configs/sources.toml by name."""
         if name not in self.sources:
+            if not name.startswith("linux-"):
+                raise PiggyError(f"configs/sources.toml does not name '{name}', which every build needs"
+                                 + nearest(name, self.sources).replace(" Did", ". Did"))
             known = [pin.removeprefix("linux-") for pin in self.sources if pin.startswith("linux-")]
-            raise PiggyError(f"{self.origins['kernel']}: configs/sources.toml has no kernel '{name}'."
-                             + nearest(name.removeprefix("linux-"), known), "kernels: " + ", ".join(known))
+            version = name.removeprefix("linux-")
+            raise PiggyError(f"{self.origins['kernel']}: configs/sources.toml has no kernel '{version}'."
+                             + nearest(version, known), "kernels: " + ", ".join(known))
         return self.sources[name]
 
     def _tree(self, own: str, pinned: str, setting: str) -> Path:
@@ -121,6 +126,15 @@ class Project:
             raise PiggyError(f"{self.origins[setting]}: {setting}={own} has no Makefile",
                              "it names the top folder of a source tree")
         return Path(os.path.abspath(self.top / tree))
+
+
+def _check_path(path: Path, origin: str) -> None:
+    """Raise PiggyError for a folder that make can't work in. Source: the kernel's top Makefile, "source directory cannot
+    contain spaces or colons"; the rest is special to make or to the shell, and musl's and busybox's makefiles quote nothing."""
+    found = re.search(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!]", os.path.abspath(path))
+    if found:
+        raise PiggyError(f"{origin}: there is a {found[0]!r} in the path '{os.path.abspath(path)}', and make can't work there",
+                         "a space, a colon and what is special to a shell will not do; 'build=' can name another folder")
 
 
 def _place(tree: Path, own: bool) -> str:
@@ -138,8 +152,13 @@ def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str])
     resolved = settings.resolve(top, environ, command_line)
     name = resolved.values.machine
     model, chain = machine.load(top, name)
-    here = Path(resolved.values.build) / name
+    here = Path(resolved.values.build).expanduser() / name
     project = Project(top, resolved.values, resolved.origins, model, chain, pins.load(top / "configs" / "sources.toml"),
                       Stamps(here / "stamps"), Lock(here / "lock", os.fspath(here)))
     _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays  # checked now, not in mid-build
+    _check_path(top / project.build, resolved.origins["build"])
+    if resolved.values.kernel_src:
+        _check_path(project.kernel_src, resolved.origins["kernel_src"])
+    if resolved.values.busybox_src:
+        _check_path(project.busybox_src, resolved.origins["busybox_src"])
     return project

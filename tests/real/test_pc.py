@@ -1,0 +1,168 @@
+"""The PC for real: Linux 6.1, busybox and QEMU; every link held against plain make's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.kit import kbuild
+from tasks.kit.project import EPOCH
+from tasks.kit.run import clean_env
+from tests.real.conftest import Checkout, lay_out
+
+pytestmark = pytest.mark.real
+BOOT = "arch/x86/boot"
+LINKS = {"vmlinux": "vmlinux", "System.map": "System.map", "Image": f"{BOOT}/compressed/vmlinux.bin",
+         "piggy.gz": f"{BOOT}/compressed/vmlinux.bin.gz", "piggy.o": f"{BOOT}/compressed/piggy.o",
+         "compressed_vmlinux": f"{BOOT}/compressed/vmlinux", "bzImage": f"{BOOT}/bzImage"}
+
+
+def plain_make(pc: Checkout, obj: Path, *goals: str) -> str:
+    """Run the kernel's own make, as somebody would by hand with the same pins."""
+    return subprocess.run(["make", "-C", str(pc.kernel), f"O={obj}", "ARCH=i386", "CROSS_COMPILE=i686-linux-gnu-",
+                           f"-j{os.cpu_count()}", *goals], env=clean_env(kbuild.pins(EPOCH)), text=True, check=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+
+
+@contextlib.contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    """Edit a source for the body of a `with`; afterwards it is back with its old time, as `cp -p` would put it."""
+    before, info = path.read_text(), path.stat()
+    assert old in before
+    path.write_text(before.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(before)
+        os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+def test_it_boots_and_passes_its_checks(pc: Checkout) -> None:
+    said = pc.doit("qemu_test")
+    for check in ("shell", "uname", "mount", "free", "disk", "clock", "poweroff"):
+        assert f"=== {check} ok" in said
+
+
+def test_a_second_and_a_third_run_do_nothing(pc: Checkout) -> None:
+    assert "nothing to do" in pc.doit()
+    assert "nothing to do" in pc.doit()
+
+
+def test_the_initramfs_boots_too(pc: Checkout) -> None:
+    assert "/ is rootfs, read-write" in pc.doit("boot=initramfs", "qemu_test").replace("tmpfs", "rootfs")
+
+
+def test_somebody_types_into_the_shell(pc: Checkout) -> None:
+    pexpect = pytest.importorskip("pexpect")
+    guest = pexpect.spawn(pc.argv("qemu_boot")[0], ["qemu_boot"], cwd=str(pc.top), env=pc.variables(), encoding="utf-8",
+                          timeout=90)
+    with open(pc.top / "boot.log", "w", encoding="utf-8") as guest.logfile_read:
+        guest.expect("piggyback: up")
+        guest.expect("# ")
+        guest.sendline("echo $((6 * 7)); uname -r")
+        guest.expect("42\r\n6.1.")
+        guest.sendline("poweroff")
+        guest.expect(pexpect.EOF)
+        guest.close()
+    assert guest.exitstatus == 0
+
+
+def test_every_link_is_what_plain_make_makes(pc: Checkout, tmp_path: Path) -> None:
+    obj = tmp_path / "obj"
+    obj.mkdir()
+    shutil.copy(pc.images / "config", obj / ".config")
+    plain_make(pc, obj, "olddefconfig", "bzImage")
+    assert (obj / ".config").read_bytes() == (pc.images / "config").read_bytes()
+    different = [name for name, file in LINKS.items() if (obj / file).read_bytes() != (pc.images / name).read_bytes()]
+    assert not different
+
+
+def test_make_finds_nothing_to_do_after_us(pc: Checkout) -> None:
+    said = plain_make(pc, pc.top / "build" / "pc" / "kernel" / "6.1", "bzImage")
+    plain_make(pc, pc.top / "build" / "pc" / "kernel" / "6.1", "bzImage")
+    assert not [line for line in said.splitlines() if line.startswith(("  CC ", "  LD      vmlinux", "  AR "))]
+    assert "nothing to do" in pc.doit()
+
+
+def test_edits_rebuild_what_they_concern_and_nothing_else(pc: Checkout) -> None:
+    before = {name: (pc.images / name).read_bytes() for name in LINKS}
+    panic = pc.kernel / "kernel" / "panic.c"
+    with edited(panic, "Kernel panic - not syncing: %s", "Kernel panic - not  syncing: %s"):
+        assert pc.ran() == ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"]
+        assert b"panic - not  syncing" in (pc.images / "Image").read_bytes()
+    assert pc.ran()[0] == "vmlinux"  # put back, with its old time: make alone would not see it
+    assert {name: (pc.images / name).read_bytes() for name in LINKS} == before
+    with edited(panic, "/*", "/* a comment;"):
+        assert pc.ran() == ["vmlinux"]
+    assert pc.ran() == ["vmlinux"]
+    with edited(pc.kernel / "sound" / "core" / "init.c", "/*", "/* nobody compiles this"):
+        assert pc.ran() == []
+    with edited(pc.kernel / BOOT / "compressed" / "misc.c", "Decompressing Linux... ", "Unpacking Linux... "):
+        assert pc.ran() == ["compressed_vmlinux", "bzImage"]
+    assert pc.ran() == ["compressed_vmlinux", "bzImage"]
+    assert {name: (pc.images / name).read_bytes() for name in LINKS} == before
+
+
+def test_lost_and_damaged_outputs_come_back(pc: Checkout) -> None:
+    before = (pc.images / "bzImage").read_bytes()
+    (pc.images / "piggy.o").unlink()
+    assert pc.ran() == ["piggy.o"]
+    os.truncate(pc.images / "vmlinux", 1000)
+    os.truncate(pc.top / "build" / "pc" / "kernel" / "6.1" / "vmlinux", 1000)
+    assert pc.ran() == ["vmlinux"]
+    os.truncate(pc.images / "bzImage", 1000)
+    assert pc.ran() == ["bzImage"]
+    assert (pc.images / "bzImage").read_bytes() == before
+
+
+def test_an_overlay_edit_rebuilds_the_images_alone(pc: Checkout) -> None:
+    before = (pc.images / "rootfs.ext2").read_bytes()
+    script = pc.top / "overlays" / "base" / "etc" / "init.d" / "rcS"
+    script.chmod(0o700)
+    assert pc.ran() == ["rootfs", "initramfs"]
+    script.chmod(0o755)
+    assert pc.ran() == ["rootfs", "initramfs"]
+    assert (pc.images / "rootfs.ext2").read_bytes() == before
+
+
+def test_e2fsck_finds_nothing(pc: Checkout) -> None:
+    subprocess.run(["e2fsck", "-fn", str(pc.images / "rootfs.ext2")], env=clean_env(), check=True)
+    head = subprocess.run(["dumpe2fs", "-h", str(pc.images / "rootfs.ext2")], env=clean_env(), check=True, text=True,
+                          capture_output=True).stdout
+    assert "Filesystem state:         clean" in head
+
+
+def test_a_symbol_that_does_not_take_is_explained(pc: Checkout) -> None:
+    own = pc.top / "configs" / "kernel" / "local" / "pc.config"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("CONFIG_NE2K_PCI=y\n")
+    said = pc.doit("kernel_config", status=1)
+    assert "configs/kernel/local/pc.config:1: CONFIG_NE2K_PCI=y did not take: got n" in said
+    assert "CONFIG_NET_VENDOR_8390=y" in said
+    own.unlink()
+    pc.doit()
+
+
+def test_what_can_not_boot_is_said_beforehand(pc: Checkout) -> None:
+    assert "would not boot" in pc.doit("append=console=ttyAMA0", "qemu_test", status=1)
+    assert "memory" in pc.doit("memory=2", "qemu_test", status=1)
+
+
+def test_a_panic_is_a_panic(pc: Checkout) -> None:
+    said = pc.doit("append=init=/bin/false", "qemu_test", status=1)
+    assert "panic" in said.lower()
+
+
+def test_a_second_checkout_elsewhere_gives_the_same_images(pc: Checkout, tmp_path: Path) -> None:
+    env = {"TZ": "Asia/Kathmandu", "LANG": "de_DE.UTF-8", "HOME": str(tmp_path), "USER": "somebody", "CFLAGS": "-O3",
+           "KBUILD_BUILD_HOST": "elsewhere", "MAKEFLAGS": "-k"}
+    other = lay_out(tmp_path / "elsewhere" / "deeper" / "checkout", env=env, umask=0o077)
+    other.doit()
+    names = sorted(path.name for path in pc.images.iterdir() if path.name != "run-qemu.sh")
+    assert [name for name in names if (pc.images / name).read_bytes() != (other.images / name).read_bytes()] == []
