@@ -129,11 +129,15 @@ class Project:
 
 
 def _check_path(path: Path, origin: str) -> None:
-    """Raise PiggyError for a folder that make can't work in. Source: the kernel's top Makefile, "source directory cannot
-    contain spaces or colons"; the rest is special to make or to the shell, and musl's and busybox's makefiles quote nothing."""
-    found = re.search(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!]", os.path.abspath(path))
+    """Raise PiggyError for a folder that make can't work in.
+
+    Source: the kernel's top Makefile, "source directory cannot contain spaces or colons"; the rest is special to make or to
+    the shell, and the makefiles of musl and busybox quote nothing.
+    """
+    full = os.path.abspath(path)
+    found = re.search(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!]", full)
     if found:
-        raise PiggyError(f"{origin}: there is a {found[0]!r} in the path '{os.path.abspath(path)}', and make can't work there",
+        raise PiggyError(f"{origin}: there is a {found[0]!r} in the path '{full}', and make can't work there",
                          "a space, a colon and what is special to a shell will not do; 'build=' can name another folder")
 
 

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tasks.kit import project
+from tasks.kit.errors import PiggyError
+from tasks.kit.project import Project
+
+TOP = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shipped configuration, which is the working folder as in doit."""
+    made = tmp_path / "project"
+    for name in ("configs", "overlays"):
+        shutil.copytree(TOP / name, made / name, ignore=shutil.ignore_patterns("local"))
+    monkeypatch.chdir(made)
+    return made
+
+
+def load(top: Path, **words: str) -> Project:
+    return project.load(top, {}, words)
+
+
+def refused(top: Path, **words: str) -> PiggyError:
+    with pytest.raises(PiggyError) as caught:
+        load(top, **words)
+    return caught.value
+
+
+def tree(path: Path) -> Path:
+    path.mkdir(parents=True)
+    (path / "Makefile").touch()
+    return path
+
+
+def test_the_places(top: Path) -> None:
+    found = load(top)
+    assert str(found.build) == "build"
+    assert str(found.images) == "build/pc/images"
+    assert str(found.logs) == "build/pc/logs"
+    assert str(found.dl) == "dl"
+    assert str(found.kernel_src) == "build/src/linux-6.1"
+    assert str(found.kernel_obj) == "build/pc/kernel/6.1"
+    assert str(found.busybox_src) == "build/src/busybox"
+    assert [str(folder) for folder in found.overlays] == ["overlays/base"]
+    assert found.lock.path == Path("build/pc/lock")
+    assert not (top / "build").exists()  # loading writes nothing
+
+
+def test_places_of_the_users_own(top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = load(top, build="~/b", dl="/var/d")
+    assert found.images == tmp_path / "b" / "pc" / "images"
+    assert found.stamps.store == tmp_path / "b" / "pc" / "stamps"
+    assert found.dl == Path("/var/d")
+
+
+def test_jobs(top: Path) -> None:
+    assert load(top).jobs == len(os.sched_getaffinity(0))
+    assert load(top, jobs="3").jobs == 3
+
+
+def test_trees_of_the_users_own_have_objects_of_their_own(top: Path, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    one, two = tree(tmp_path / "a" / "linux"), tree(tmp_path / "b" / "linux")
+    objects = {load(top, kernel_src=str(path)).kernel_obj for path in (one, two)} | {load(top).kernel_obj}
+    assert len(objects) == 3
+    for name in (str(one), "../a/linux", "~/a/linux", f"{one}/", f"{two}/../../a/linux"):  # one tree, however it is named
+        found = load(top, kernel_src=name, busybox_src=name)
+        assert found.kernel_src == found.busybox_src == one
+        assert found.kernel_obj in objects
+    assert found.kernel_place == str(one)
+
+
+@pytest.mark.parametrize("setting", ["kernel_src", "busybox_src"])
+def test_what_is_no_tree(top: Path, tmp_path: Path, setting: str) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        error = refused(top, **{setting: str(path)})
+        assert error.message == f"command line: {setting}={path} has no Makefile"
+
+
+def test_an_unknown_kernel_names_the_known_ones(top: Path) -> None:
+    error = refused(top, kernel="6.11")
+    assert error.message == "command line: configs/sources.toml has no kernel '6.11'. Did you mean '6.1'?"
+    assert "6.1" in error.hint
+
+
+def test_a_pin_that_is_missing(top: Path) -> None:
+    path = top / "configs" / "sources.toml"
+    path.write_text(path.read_text().replace("busybox\"]", "bussybox\"]").replace("musl\"]", "muscle\"]"))
+    loaded = load(top)
+    for name, near in (("busybox", "bussybox"), ("musl", "muscle")):
+        with pytest.raises(PiggyError) as caught:
+            loaded.source(name)
+        assert caught.value.message == \
+            f"configs/sources.toml does not name '{name}', which every build needs. Did you mean '{near}'?"
+
+
+def test_overlays_of_the_setting_come_last(top: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (top / "overlays" / "extra").mkdir()
+    found = load(top, overlays=f" extra , {tmp_path}/mine,,../mine")
+    assert [str(folder) for folder in found.overlays] == ["overlays/base", "overlays/extra", f"{tmp_path}/mine", "../mine"]
+
+
+def test_an_unknown_overlay(top: Path) -> None:
+    error = refused(top, overlays="bas")
+    assert error.message == "command line: there is no overlay 'bas'. Did you mean 'base'?"
+    (top / "overlays" / "file").touch()
+    assert "there is no overlay 'file'" in refused(top, overlays="file").message
+
+
+@pytest.mark.parametrize("name", ["a b", "a:b", "a#b", "a$b", "a'b", "a%b", "a(b)", "a\tb"])
+def test_a_path_that_make_can_not_work_in(top: Path, tmp_path: Path, name: str) -> None:
+    own = tree(tmp_path / name)
+    for setting in ("build", "kernel_src", "busybox_src"):
+        error = refused(top, **{setting: str(own)})
+        assert error.message.startswith("command line: there is a ")
+        assert f"in the path '{own}'" in error.message
+
+
+def test_the_projects_own_folder_counts_too(top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = tmp_path / "My Projects"
+    top.rename(moved)
+    monkeypatch.chdir(moved)
+    error = refused(moved)
+    assert error.message.startswith("default: there is a ' ' in the path ")
+    assert load(moved, build=str(tmp_path / "fine")).build == tmp_path / "fine"
+
+
+def test_two_loads_agree_and_nothing_can_be_changed(top: Path) -> None:
+    one, two = load(top), load(top)
+    assert (one.settings, one.machine, one.chain, one.sources) == (two.settings, two.machine, two.chain, two.sources)
+    with pytest.raises(AttributeError):
+        one.settings = two.settings  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        one.settings.jobs = 4  # type: ignore[misc]
