@@ -7,6 +7,7 @@ What the user asks for is taken or is an error; nothing else is let in; and no .
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -133,11 +134,15 @@ def make(job: Job, tree: Kconfig, goal: str, env: Mapping[str, str] | None = Non
 
 
 def put(draft: Path, live: Path) -> None:
-    """Copy a configuration in place unless it is there already. What make derives from it by comparing times goes first:
-    the kernel's auto.conf, busybox's autoconf.h."""
+    """Copy a configuration in place unless it is there already.
+
+    What make derives from it by comparing times (the kernel's auto.conf, busybox's autoconf.h) gets the oldest time there
+    is, so that no clock can make it look newer. It must stay: Kconfig learns from the old auto.conf which symbols changed.
+    """
     if not live.exists() or live.read_bytes() != draft.read_bytes():
         for derived in ("include/config/auto.conf", "include/autoconf.h"):
-            (live.parent / derived).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(live.parent / derived, (0, 0))
         copy_whole(draft, live)
 
 

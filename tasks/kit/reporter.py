@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from doit.exceptions import UnmetDependency
 from doit.globals import Globals
 from doit.reporter import ConsoleReporter
 
@@ -51,6 +52,9 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
 
         def add_failure(self, task: Any, fail: Any) -> None:
             self._commit()
+            if isinstance(fail, UnmetDependency):  # with --continue
+                ui.line("skipped", f"{task.name}, since {fail.get_msg().strip()} was not made")
+                return
             self._history(task, "failed")
             if not fail.report:
                 return
@@ -67,7 +71,7 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
             seconds = time.monotonic() - self.started
             if self.runtime_errors:
                 print("\n".join(self.runtime_errors), file=sys.stderr)
-            elif not self.failures and not self.done and self.fresh:
+            elif not self.failures and not self.done and self.fresh and sys.exc_info()[0] is None:
                 ui.line("FRESH", f"nothing to do: {self.fresh} task{'s' * (self.fresh != 1)} up to date"
                                  f" ({ui.took(seconds)})")
             status = next((getattr(failure["exception"], "status", 1) for failure in self.failures), 0)
