@@ -27,7 +27,7 @@ from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.lock import Lock
 from tasks.kit.project import Project
-from tasks.kit.run import Completed, run
+from tasks.kit.run import Completed, clean_env, run
 
 PROBE = '#include <stdio.h>\n#include <linux/version.h>\nint main(void) { return puts("probe ok") < 0; }\n'
 KEY_FILES = ("bin/musl-gcc", "lib/libc.a", "lib/crt1.o", "lib/musl-gcc.specs", "include/linux/version.h")
@@ -134,15 +134,16 @@ def configure_words(project: Project, prefix: str) -> list[str]:
 def compiler(triple: str) -> tuple[str, str, list[str]]:
     """Find TRIPLE-gcc. Returns its prefix, its version line, and the files that are its identity (driver, cc1, as, ld,
     libgcc). Raises PiggyError when it is not installed."""
-    gcc = shutil.which(f"{triple}-gcc")
+    path = clean_env()["PATH"]
+    gcc = shutil.which(f"{triple}-gcc", path=path)
     if not gcc:
         raise PiggyError(f"the cross compiler {triple}-gcc is not installed",
                          "'doit setup' installs it (package gcc-" + triple.replace("_", "-") + " on Debian)")
-    version = run([gcc, "--version"]).output.splitlines()[0]
+    version = run([gcc, "--version"]).output.partition("\n")[0]
     parts = [os.path.realpath(gcc)]
     for question in ("-print-prog-name=cc1", "-print-prog-name=as", "-print-prog-name=ld", "-print-file-name=libgcc.a"):
         answer = run([gcc, question]).output.strip()
-        found = answer if os.path.isabs(answer) else shutil.which(answer)
+        found = answer if os.path.isabs(answer) else shutil.which(answer, path=path)
         if not found or not os.path.exists(found):
             raise PiggyError(f"{gcc} is incomplete: '{gcc} {question}' finds nothing",
                              "reinstall the cross compiler's packages")
@@ -192,7 +193,8 @@ def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> No
 
 def probe(job: Job, cc: str) -> None:
     """Compile and link a static program, look that it is static, and run it where this host can. Raises PiggyError."""
-    with tempfile.TemporaryDirectory(prefix="piggyback-probe.") as scratch:
+    base = job.project.build / "toolchains"  # not /tmp, from which a host may refuse to run anything
+    with tempfile.TemporaryDirectory(prefix=".probe.", dir=base) as scratch:
         program = Path(scratch) / "probe"
         source = Path(scratch) / "probe.c"
         source.write_text(PROBE)
