@@ -50,10 +50,12 @@ class Project:
 
     @cached_property
     def logs(self) -> Path:
+        """What each task's programs said, a file a task."""
         return self.here / "logs"
 
     @cached_property
     def dl(self) -> Path:
+        """What was downloaded, for all machines."""
         return Path(self.settings.dl).expanduser()
 
     @cached_property
@@ -79,6 +81,7 @@ class Project:
 
     @cached_property
     def busybox_src(self) -> Path:
+        """The busybox tree: the user's own, or the unpacked one."""
         return self._tree(self.settings.busybox_src, "busybox", "busybox_src")
 
     @cached_property
@@ -88,6 +91,7 @@ class Project:
 
     @cached_property
     def busybox_place(self) -> str:
+        """The busybox tree's absolute path, likewise."""
         return _place(self.busybox_src, bool(self.settings.busybox_src))
 
     @cached_property
