@@ -170,16 +170,20 @@ def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str
 
     Ctrl-C goes to the program alone, which shares our terminal's foreground process group.
     """
+    previous = signal.signal(signal.SIGINT, _leave_it)
+    process = None
     try:
         process = subprocess.Popen([str(arg) for arg in argv], cwd=cwd, env=clean_env(env),
                                    preexec_fn=_die_with_parent)  # noqa: PLW1509
+        return process.wait()
     except (FileNotFoundError, PermissionError) as error:
         raise _not_started(argv, error) from error
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        return process.wait()
     finally:
         signal.signal(signal.SIGINT, previous)
-        if process.poll() is None:
+        if process and process.poll() is None:
             process.terminate()
             process.wait()
+
+
+def _leave_it(number: int, frame: object) -> None:
+    """A handler that does nothing. Unlike SIG_IGN it is not inherited, so it can be set before the program starts."""
