@@ -13,21 +13,37 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from doit.dependency import SqliteDB
 
 SQLITE_MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, section 1.3
 
-
 def prepare(path: Path) -> None:
-    """Make the journal's folder; a file there that is no database is moved aside, since all that it costs is time."""
+    """Make the journal's folder; a journal that can't be read is moved aside, since all that it costs is time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("rb") as stream:
             start = stream.read(len(SQLITE_MAGIC))
     except FileNotFoundError:
         return
-    if start and start != SQLITE_MAGIC:
+    if start and (start != SQLITE_MAGIC or not _sound(path)):
         path.replace(path.with_suffix(".damaged"))
+        path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # or it would be rolled back into the new one
+
+
+def _sound(path: Path) -> bool:
+    """Can every record in it be read? (One that another run is writing to just now can.)"""
+    import sqlite3  # as doit does itself
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            if database.execute("select name from sqlite_master").fetchone() is None:
+                return True  # doit makes the table
+            return all(isinstance(msgspec.json.decode(data), dict)
+                       for _, data in database.execute("select task_id, task_data from doit"))
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
+        return False
 
 
 def commit(backend: SqliteDB) -> None:

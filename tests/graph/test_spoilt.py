@@ -45,7 +45,8 @@ def halve(path: Path) -> None:
 @pytest.mark.parametrize(("names", "spoil"), [
     (INTERMEDIATES, Path.unlink), (RECORDS, Path.unlink), (OUTPUTS, halve), (RECORDS, halve),
 ], ids=["intermediates deleted", "records deleted", "outputs halved", "records halved"])
-def test_object_folder(built: Playground, wanted: dict[str, str], names: list[str], spoil: Callable[[Path], object]) -> None:
+def test_object_folder(built: Playground, wanted: dict[str, str], names: list[str],
+                       spoil: Callable[[Path], object]) -> None:
     for name in names:
         spoil(built.obj / name)
     assert built.doit().ran == []  # the images are whole
