@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 import time
@@ -98,7 +100,9 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
 def _leave(number: int, frame: Any) -> NoReturn:
     """On a signal unwind as usual (children are stopped on the way), and leave with 128 + its number as shells do."""
     signal.signal(number, signal.SIG_IGN)
-    print(f"\n{STATUS_OF_SIGNAL[signal.Signals(number)]}; what was finished is kept", file=sys.stderr, flush=True)
+    text = f"\n{STATUS_OF_SIGNAL[signal.Signals(number)]}; what was finished is kept\n"
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())  # not print: the signal may have come in the middle of another one
     raise SystemExit(128 + number)
 
 

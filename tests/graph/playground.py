@@ -6,10 +6,12 @@ absolute paths of the place are in what is built.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -122,6 +124,14 @@ class Playground:
 
     def _history(self) -> list[dict]:
         return [json.loads(line) for line in self.history.read_text().splitlines()] if self.history.exists() else []
+
+    def finished(self) -> set[str]:
+        """The tasks whose success is written down in the journal."""
+        if not (self.here / "journal.sqlite").exists():
+            return set()
+        with contextlib.closing(sqlite3.connect(self.here / "journal.sqlite")) as journal:
+            return {name for name, data in journal.execute("select task_id, task_data from doit")
+                    if "_values_:" in json.loads(data) and name in EVERYTHING}
 
     def digests(self) -> dict[str, str]:
         """The digest of each image."""
