@@ -35,7 +35,7 @@ class Depfiles:
         self.obj, self.top, self.tree = obj, os.path.abspath(obj), os.path.realpath(source)
         try:
             store = msgspec.msgpack.decode((obj / CACHE).read_bytes(), type=_Store)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError, msgspec.DecodeError):
             store = _Store()
         numbers = {name: number for number, name in enumerate(store.names)}
         fresh: dict[str, tuple[int, int, list[int]]] = {}

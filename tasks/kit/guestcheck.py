@@ -59,6 +59,7 @@ class CheckError(PiggyError):
         super().__init__(f"the guest booted, but failed {len(bad)} of {len(report.results)} checks: "
                          f"{'; '.join(f'{one.name} (status {one.status}): {one.said}' for one in bad)}", f"log: {log}")
         self.report = report
+        self.status = report.status
 
 
 def boot_test(argv: Sequence[str], checks: Sequence[Check], log: Path, limit: Limits,

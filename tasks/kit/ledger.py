@@ -51,8 +51,10 @@ def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
     finally:
         _touch(obj)
     for path in Depfiles(obj, source).files():
-        if path not in digests or os.stat(path).st_ctime_ns >= started:
-            digests[path] = UNSURE if os.stat(path).st_ctime_ns >= started else stamps.digest(path)
+        if _touched(path, started):
+            digests[path] = UNSURE
+        elif path not in digests:
+            digests[path] = stamps.digest(path)
     _write(obj, _Ledger(digests))
 
 
@@ -73,6 +75,14 @@ def _remove_hidden(obj: Path, source: Path, ledger: _Ledger, changed: set[str]) 
                 if info.st_mtime_ns <= made and (name in changed or info.st_ctime_ns > made):
                     os.remove(target)
                     break
+
+
+def _touched(path: str, since: int) -> bool:
+    """Was a file changed in any way since then, or is it gone?"""
+    try:
+        return os.stat(path).st_ctime_ns >= since
+    except OSError:
+        return True
 
 
 def _wind_forward(obj: Path) -> None:
@@ -99,7 +109,7 @@ def _read(obj: Path) -> _Ledger:
         return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_Ledger)
     except FileNotFoundError:
         return _Ledger(whole=not obj.exists() or not any(obj.glob("*/*.o")))
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError, msgspec.DecodeError):
         return _Ledger(whole=False)
 
 
