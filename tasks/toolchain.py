@@ -73,7 +73,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     yield task(project, "toolchain", f"cross compiler {gcc} with a static musl, probed", build,
                files=files, targets=[record(project)], trees=trees, tools=["make", gcc],
                settings={"triple": project.machine.triple, "cflags": project.machine.cflags,
-                         "arch": project.machine.arch, "kernel_src": project.settings.kernel_src,
+                         "arch": project.machine.arch, "own": project.kernel_place if project.settings.kernel_src else "",
                          "build": os.path.abspath(project.build)})
 
 

@@ -80,10 +80,11 @@ class Result:
 
 
 class Playground:
-    """The project in the folder `top`; `home` is HOME for everything that is run in it."""
+    """The project in the folder `top`; `home` is HOME for everything that is run in it, `umask` the umask.
+    `plain`: for root, whether modes count as they do for anybody else."""
 
-    def __init__(self, top: Path, home: Path) -> None:
-        self.top, self.home = top, home
+    def __init__(self, top: Path, home: Path, umask: int = -1) -> None:
+        self.top, self.home, self.umask, self.plain = top, home, umask, False
         self.here = top / "build" / "fake"
         self.images = self.here / "images"
         self.linux = top / "build" / "src" / "linux-6.1"
@@ -98,8 +99,11 @@ class Playground:
 
     def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """Start `doit WORDS` in a process group of its own."""
-        return subprocess.Popen(["doit", *words], cwd=cwd or self.top, env=self.environ(**env), stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        confined = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+        argv = [*(confined if self.plain and os.geteuid() == 0 else ()), "doit", *words]
+        return subprocess.Popen(argv, umask=self.umask, cwd=cwd or self.top, env=self.environ(**env), text=True,
+                                start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT)
 
     def doit(self, *words: str, status: int | None = 0, cwd: Path | None = None, **env: str) -> Result:
         """Run `doit WORDS` to its end, which must be with `status` (None: any), and without a traceback."""
@@ -187,8 +191,11 @@ def finish(process: subprocess.Popen[str], seconds: float = 60) -> str:
         raise AssertionError(f"still running after {seconds} s: {process.args}") from None
 
 
-def lay_out(top: Path, triple: str) -> None:
-    """Make the project in the folder `top`: code of this checkout, a fake machine, and its sources in dl/."""
+def lay_out(top: Path, triple: str, umask: int = 0o022) -> None:
+    """Make the project in the folder `top`: code of this checkout, a fake machine, and its sources in dl/.
+
+    umask: of whoever checked the project out, as far as an image could depend on it.
+    """
     top.mkdir(parents=True)
     shutil.copy(TOP / "dodo.py", top)
     for name in ("tasks", "configs"):
@@ -203,7 +210,9 @@ def lay_out(top: Path, triple: str) -> None:
     (etc / "init.d").mkdir(parents=True)
     (etc / "inittab").write_text("::sysinit:/etc/init.d/rcS\n")
     (etc / "init.d" / "rcS").write_text("#!/bin/sh\necho hello\n")
-    (etc / "init.d" / "rcS").chmod(0o755)
+    (etc / "init.d" / "rcS").chmod(0o777 & ~umask)
+    for path in (etc / "inittab", etc / "init.d", etc, etc.parent):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
     (etc / "mtab").symlink_to("/proc/mounts")
     pins = []
     for name, archive in (("linux-6.1", "linux-6.1.0.tar.gz"), ("linux-6.2", "linux-6.2.0.tar.gz"),
