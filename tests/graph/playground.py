@@ -227,7 +227,9 @@ def pack(name: str, archive: Path) -> str:
     aside = archive.parent / f".{name}"
     shutil.copytree(FAKE / name.partition("-")[0], aside)
     if name != "musl":
-        shutil.copy(FAKE / "conf.py", aside / "scripts" / "kconfig")
+        folder = aside / "scripts" / "kconfig"
+        folder.mkdir(parents=True, exist_ok=True)  # git keeps no empty folders
+        shutil.copy(FAKE / "conf.py", folder)
         text = (aside / "Makefile").read_text().replace("@PYTHON@", sys.executable)
         (aside / "Makefile").write_text(text)
     if name == "linux-6.2":  # since then the records hold savedcmd_X
