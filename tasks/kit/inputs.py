@@ -57,6 +57,10 @@ class Inputs:
                                                                task.values.pop("made", ()), started)}]
         return not self.reasons
 
+    def __repr__(self) -> str:
+        """What `doit info TASK` shows: why the task would run."""
+        return "; ".join(reason.partition(": ")[2] for reason in self.reasons[:10]) or "nothing changed"
+
     def only(self, *parts: str) -> bool:
         """True when every reason lies in the given parts of the record ("files", "discovered", ...)."""
         return all(reason.split(":", 1)[0] in parts for reason in self.reasons)
