@@ -61,10 +61,6 @@ class Inputs:
         """What `doit info TASK` shows: why the task would run."""
         return "; ".join(reason.partition(": ")[2] for reason in self.reasons[:10]) or "nothing changed"
 
-    def only(self, *parts: str) -> bool:
-        """True when every reason lies in the given parts of the record ("files", "discovered", ...)."""
-        return all(reason.split(":", 1)[0] in parts for reason in self.reasons)
-
     def _declared(self) -> Record:
         """What is known before the task runs."""
         return {"settings": dict(self.settings), "code": {self.action.__name__: code_id(self.action)},

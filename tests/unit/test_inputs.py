@@ -250,13 +250,11 @@ def test_a_tool_is_looked_for_where_it_will_be_run_from(world: World, monkeypatc
     assert world.reasons() == []
 
 
-def test_only(world: World) -> None:
+def test_what_doit_info_shows(world: World) -> None:
     world.run()
     world.write("src.c", text="x")
     inputs, _ = world.check()
-    assert inputs.only("discovered")
-    assert inputs.only("discovered", "files")
-    assert not inputs.only("files")
+    assert "src.c changed" in repr(inputs)
 
 
 def test_compare_by_itself() -> None:
