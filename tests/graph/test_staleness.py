@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playground import EVERYTHING, IMAGES, Kept, Playground
@@ -41,6 +43,8 @@ def longer(path: str, text: str) -> Change:
 
 
 LINUX = "build/src/linux-6.1/"
+LOAD = LINUX + "arch/x86/boot/compressed/"
+ECHO = "build/src/busybox/coreutils/echo.c"
 FAKE = "configs/machines/fake.toml"
 BASE = "configs/kernel/fake-base.config"
 ETC = "overlays/fake/etc/"
@@ -73,7 +77,7 @@ def put_back_boot(play: Playground) -> None:
 
 
 def put_back_busybox(play: Playground) -> None:
-    file = play.top / "build/src/busybox/coreutils/echo.c"
+    file = play.top / ECHO
     play.edit(file, '"-n"', '"-e"')
     os.utime(file, (0, 0))
 
@@ -83,8 +87,13 @@ def reorder(play: Playground) -> None:
 
 
 def add_fragment(play: Playground) -> None:
-    (play.top / "configs/kernel/fake-more.config").write_text("CONFIG_EXTRA=y\n")
-    play.edit(FAKE, '"fake-serial"]', '"fake-serial", "fake-more"]')
+    (play.top / "configs/kernel/fake-more.config").write_text("CONFIG_NETDEVICES=y\n")
+    play.edit(FAKE, '"]\nchain', '", "fake-more"]\nchain')
+
+
+def retarget(play: Playground) -> None:
+    (play.top / ETC / "mtab").unlink()
+    (play.top / ETC / "mtab").symlink_to("elsewhere")
 
 
 def add_object(play: Playground) -> None:
@@ -103,59 +112,76 @@ NOTHING: dict[str, Change] = {
     "code of an action, a comment": longer("tasks/rootfs.py", "\n# more\n"),
     "description of the machine": lambda play: play.edit(FAKE, "a machine of", "the machine of"),
 }
-CHANGES: dict[str, tuple[Change, list[str]]] = {
-    "used C file": (in_tree("kernel/panic.c", "printk(why)", "printk(why + 1)"), KERNEL),
-    "used C file, a comment": (longer(LINUX + "kernel/panic.c", "/* more */\n"), ["vmlinux"]),
-    "used assembler file": (in_tree("arch/x86/kernel/head.S", "jmp 1b", "hlt\n\tjmp 1b"), KERNEL),
-    "used header": (in_tree("include/linux/panic.h", "30", "31"), KERNEL),
-    "used header, a comment": (longer(LINUX + "include/linux/kernel.h", "/* more */\n"), ["vmlinux"]),
-    "other content under the old time": (put_back, KERNEL),
-    "header with an older time": (put_back_header, KERNEL),
-    "boot file with an older time": (put_back_boot, LOADER),
-    "busybox file with an older time": (put_back_busybox, ["busybox", *ROOT]),
-    "linker script": (longer(LINUX + "scripts/link-vmlinux.sh", "# more\n"), KERNEL),
-    "makefile of a used folder, a comment": (longer(LINUX + "kernel/Makefile", "# more\n"), ["vmlinux"]),
-    "makefile of a used folder, one more object": (add_object, KERNEL),
-    "makefile of the boot folder": (longer(LINUX + "arch/x86/boot/Makefile", "# more\n"), LOADER),
-    "boot C file": (in_tree("arch/x86/boot/compressed/misc.c", "VO__end", "2 * VO__end"), LOADER),
-    "boot C file, a comment": (longer(LINUX + "arch/x86/boot/compressed/misc.c", "/* more */\n"), ["compressed_vmlinux"]),
-    "boot header": (longer(LINUX + "arch/x86/boot/compressed/misc.h", "/* more */\n"), ["compressed_vmlinux"]),
-    "real-mode C file": (in_tree("arch/x86/boot/main.c", ";;)\n\t\t;", ";;)\n\t\t__asm__(\"hlt\");"), ["bzImage"]),
-    "host program of the boot folder": (longer(LINUX + "arch/x86/boot/tools/build.c", "/* more */\n"), ["bzImage"]),
-    "host program that makes piggy.S": (longer(LINUX + "arch/x86/boot/compressed/mkpiggy.c", "/* more */\n"), ["piggy.o"]),
-    "fragment symbol added": (longer(BASE, "CONFIG_EXTRA=y\n"), CONFIGURED),
-    "fragment symbol removed": (lambda play: play.edit(BASE, "CONFIG_EXT2_FS=y\n", ""), CONFIGURED),
-    "fragment symbol turned off": (lambda play: play.edit(BASE, "CONFIG_EXT2_FS=y", "CONFIG_EXT2_FS=n"),
-                                   CONFIGURED),
-    "another compressor": (lambda play: play.edit(BASE, "_GZIP=y\nCONFIG_BLOCK", "_XZ=y\nCONFIG_BLOCK"), CONFIGURED),
-    "fragment, a comment": (longer(BASE, "# more\n"), ["kernel_config"]),
-    "fragments in another order": (reorder, ["kernel_config"]),
-    "one more fragment": (add_fragment, CONFIGURED),
-    "Kconfig default": (in_tree("init/Kconfig", "default 14", "default 15"), CONFIGURED),
-    "Kconfig text": (in_tree("init/Kconfig", "Kernel log buffer size", "Size of the log"), ["kernel_config"]),
-    "overlay file": (longer(ETC + "inittab", "# more\n"), ROOT),
-    "overlay file's mode": (lambda play: (play.top / ETC / "inittab").chmod(0o600), ROOT),
-    "overlay file added": (longer(ETC + "motd", "hello\n"), ROOT),
-    "overlay file deleted": (lambda play: (play.top / ETC / "init.d/rcS").unlink(), ROOT),
-    "overlay folder, empty": (lambda play: (play.top / ETC / "empty").mkdir(), ROOT),
-    "overlay link": (lambda play: ((play.top / ETC / "mtab").unlink(), (play.top / ETC / "mtab").symlink_to("x")), ROOT),
-    "device table": (longer("configs/rootfs/fake.txt", "/dev/null c 666 0 0 1 3\n"), ROOT),
-    "device table, a comment": (longer("configs/rootfs/fake.txt", "# more\n"), ROOT),
-    "busybox symbol": (longer("configs/busybox/fake.config", "# CONFIG_CAT is not set\n"),
-                       ["busybox_config", "busybox", *ROOT]),
-    "busybox file": (lambda play: play.edit("build/src/busybox/coreutils/echo.c", '"-n"', '"-e"'), ["busybox", *ROOT]),
-    "busybox file, a comment": (longer("build/src/busybox/coreutils/echo.c", "/* more */\n"), ["busybox"]),
-    "code of an action": (lambda play: play.edit("tasks/rootfs.py", 'of it free")', 'of it unused")'), ["rootfs"]),
+CHANGES: dict[str, dict[str, tuple[Change, list[str]]]] = {
+    "kernel": {
+        "used C file": (in_tree("kernel/panic.c", "printk(why)", "printk(why + 1)"), KERNEL),
+        "used C file, a comment": (longer(LINUX + "kernel/panic.c", "/* more */\n"), ["vmlinux"]),
+        "used assembler file": (in_tree("arch/x86/kernel/head.S", "jmp 1b", "hlt\n\tjmp 1b"), KERNEL),
+        "used header": (in_tree("include/linux/panic.h", "30", "31"), KERNEL),
+        "used header, a comment": (longer(LINUX + "include/linux/kernel.h", "/* more */\n"), ["vmlinux"]),
+        "linker script": (longer(LINUX + "scripts/link-vmlinux.sh", "# more\n"), KERNEL),
+        "makefile of a used folder, a comment": (longer(LINUX + "kernel/Makefile", "# more\n"), ["vmlinux"]),
+        "makefile of a used folder, one more object": (add_object, KERNEL),
+    },
+    "older times": {
+        "other content under the old time": (put_back, KERNEL),
+        "header with an older time": (put_back_header, KERNEL),
+    },
+    "boot folder": {
+        "boot file with an older time": (put_back_boot, LOADER),
+        "makefile of the boot folder": (longer(LINUX + "arch/x86/boot/Makefile", "# more\n"), LOADER),
+        "boot C file": (in_tree("arch/x86/boot/compressed/misc.c", "VO__end", "2 * VO__end"), LOADER),
+        "boot C file, a comment": (longer(LOAD + "misc.c", "/* more */\n"), ["compressed_vmlinux"]),
+        "boot header": (longer(LOAD + "misc.h", "/* more */\n"), ["compressed_vmlinux"]),
+        "real-mode C file": (in_tree("arch/x86/boot/main.c", ";;)\n\t\t;", ";;)\n\t\t__asm__(\"hlt\");"), ["bzImage"]),
+        "host program of the boot folder": (longer(LINUX + "arch/x86/boot/tools/build.c", "/* more */\n"), ["bzImage"]),
+        "host program that makes piggy.S": (longer(LOAD + "mkpiggy.c", "/* more */\n"), ["piggy.o"]),
+    },
+    "busybox": {
+        "busybox file with an older time": (put_back_busybox, ["busybox", *ROOT]),
+        "busybox symbol": (longer("configs/busybox/fake.config", "# CONFIG_CAT is not set\n"),
+                           ["busybox_config", "busybox", *ROOT]),
+        "busybox file": (lambda play: play.edit(ECHO, "argv[2]", "argv[3]"), ["busybox", *ROOT]),
+        "busybox file, a comment": (longer(ECHO, "/* more */\n"), ["busybox"]),
+    },
+    "configuration": {
+        "fragment symbol added": (longer(BASE, "CONFIG_EXTRA=y\n"), CONFIGURED),
+        "fragment symbol removed": (lambda play: play.edit(BASE, "CONFIG_EXT2_FS=y\n", ""), CONFIGURED),
+        "fragment symbol turned off": (lambda play: play.edit(BASE, "ELF=y", "ELF=n"), CONFIGURED),
+        "another compressor": (lambda play: play.edit(BASE, "_GZIP=y\nCONFIG_BLOCK", "_XZ=y\nCONFIG_BLOCK"), CONFIGURED),
+        "fragment, a comment": (longer(BASE, "# more\n"), ["kernel_config"]),
+        "fragments in another order": (reorder, ["kernel_config"]),
+        "one more fragment": (add_fragment, CONFIGURED),
+        "Kconfig default": (in_tree("init/Kconfig", "default 14", "default 15"), CONFIGURED),
+        "Kconfig text": (in_tree("init/Kconfig", "Kernel log buffer size", "Size of the log"), ["kernel_config"]),
+    },
+    "overlays and devices": {
+        "overlay file": (longer(ETC + "inittab", "# more\n"), ROOT),
+        "overlay file's mode": (lambda play: (play.top / ETC / "inittab").chmod(0o600), ROOT),
+        "overlay file added": (longer(ETC + "motd", "hello\n"), ROOT),
+        "overlay file deleted": (lambda play: (play.top / ETC / "init.d/rcS").unlink(), ROOT),
+        "overlay folder, empty": (lambda play: (play.top / ETC / "empty").mkdir(), ROOT),
+        "overlay link": (retarget, ROOT),
+        "device table": (longer("configs/rootfs/fake.txt", "/dev/null c 666 0 0 1 3\n"), ROOT),
+        "device table, a comment": (longer("configs/rootfs/fake.txt", "# more\n"), ROOT),
+    },
+    "code": {
+        "code of an action": (lambda play: play.edit("tasks/rootfs.py", 'of it free")', 'of it unused")'), ["rootfs"]),
+    },
 }
 
 
 # A task runs only when what it is made from has changed, so which ones ran also says which outputs were the same.
-@pytest.mark.parametrize("name", CHANGES)
-def test_change(built: Playground, name: str) -> None:
-    change, expected = CHANGES[name]
-    change(built)
-    after = built.doit()
-    assert sorted(after.ran) == sorted(expected), after.why
+@pytest.mark.parametrize("group", CHANGES)
+def test_changes(built: Playground, group: str) -> None:
+    """One after the other: after each, exactly the tasks in its list run; after the last, nothing any more."""
+    for name, (change, expected) in CHANGES[group].items():
+        before = built.digests()["config"]
+        change(built)
+        after = built.doit()
+        assert sorted(after.ran) == sorted(expected), (name, after.why)
+        if "kernel_config" in expected:
+            assert (built.digests()["config"] == before) == (expected == ["kernel_config"]), name
     settled(built)
 
 
@@ -165,15 +191,31 @@ def test_what_nothing_is_made_from_makes_nothing_stale(built: Playground) -> Non
     settled(built)
 
 
-@pytest.mark.parametrize("image", IMAGES)
-def test_an_image_that_was_spoilt_is_made_again(built: Playground, kept: Kept, image: str) -> None:
-    owner = OWNERS.get(image, image)
-    path = built.images / image
-    spoilers: tuple[Callable[[], object], ...] = (
-        path.unlink, lambda: os.truncate(path, path.stat().st_size // 2), lambda: path.write_text("# else\n"))
-    for spoil in spoilers:
-        spoil()
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def halve(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def replace(path: Path) -> None:
+    path.write_text("# something else\n")
+
+
+def test_an_image_that_was_spoilt_is_made_again(built: Playground, kept: Kept) -> None:
+    for image, spoil in zip(IMAGES, itertools.cycle((delete, halve, replace))):
+        spoil(built.images / image)
         after = built.doit()
-        assert after.ran == [owner], after.why
+        assert after.ran == [OWNERS.get(image, image)], (image, after.why)
         assert built.digests() == kept.digests
+    settled(built)
+
+
+@pytest.mark.parametrize("spoil", [delete, halve, replace])
+def test_all_images_spoilt(built: Playground, kept: Kept, spoil: Callable[[Path], None]) -> None:
+    for image in IMAGES:
+        spoil(built.images / image)
+    assert set(built.doit().ran) == {OWNERS.get(image, image) for image in IMAGES}
+    assert built.digests() == kept.digests
     settled(built)
