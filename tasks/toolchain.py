@@ -39,7 +39,8 @@ RUNS = {"x86_64": ("x86_64", "i386"), "aarch64": ("arm64",), "riscv64": ("riscv"
 class Toolchain(msgspec.Struct, frozen=True):
     """A toolchain that was probed.
 
-    prefix:  of the bare compiler and binutils, absolute (/usr/bin/arm-linux-gnueabi-), what CROSS_COMPILE= takes.
+    prefix:  of the bare compiler and binutils, found on PATH (arm-linux-gnueabi-): what people give as CROSS_COMPILE=, so
+             that a make by hand finds the same commands in Kbuild's records.
     cc:      the compiler driver for static programs of user space.
     version: the compiler's own first line.
     """
@@ -148,7 +149,7 @@ def compiler(triple: str) -> tuple[str, str, list[str]]:
             raise PiggyError(f"{gcc} is incomplete: '{gcc} {question}' finds nothing",
                              "reinstall the cross compiler's packages")
         parts.append(os.path.realpath(found))
-    return gcc.removesuffix("gcc"), version, parts
+    return f"{triple}-", version, parts
 
 
 def install_headers(job: Job, include: Path) -> None:

@@ -69,17 +69,17 @@ def job(tmp_path: Path, arch: str = "") -> Any:
 
 def test_the_compiler_and_the_files_that_are_its_identity(gcc: Path, tmp_path: Path) -> None:
     prefix, version, parts = toolchain.compiler(TRIPLE)
-    assert prefix == f"{tmp_path}/bin/{TRIPLE}-"
+    assert prefix == f"{TRIPLE}-"
     assert version == "odd-gcc 12.2"
-    assert parts == [str(gcc), f"{tmp_path}/lib/cc1", f"{prefix}as", f"{prefix}ld", f"{tmp_path}/lib/libgcc.a"]
+    tools = f"{tmp_path}/bin/{TRIPLE}-"
+    assert parts == [str(gcc), f"{tmp_path}/lib/cc1", f"{tools}as", f"{tools}ld", f"{tmp_path}/lib/libgcc.a"]
 
 
-def test_links_of_the_distribution_are_followed(gcc: Path, tmp_path: Path) -> None:
+def test_links_of_the_distribution_are_followed(gcc: Path) -> None:
     gcc.rename(gcc.with_name("real-gcc-12"))
     gcc.symlink_to("real-gcc-12")
-    prefix, _, parts = toolchain.compiler(TRIPLE)
+    _, _, parts = toolchain.compiler(TRIPLE)
     assert parts[0].endswith("/real-gcc-12")
-    assert prefix == f"{tmp_path}/bin/{TRIPLE}-"
 
 
 def test_no_compiler() -> None:
