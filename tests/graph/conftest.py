@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 
 import playground
 import pytest
@@ -35,16 +36,16 @@ def kept(tmp_path_factory: pytest.TempPathFactory, triple: str) -> Kept:
 
 
 @pytest.fixture
-def fresh(kept: Kept) -> Playground:
+def fresh(kept: Kept) -> Iterator[Playground]:
     """The project with nothing built."""
-    kept.play.resume()
     playground.copy(kept.bare, kept.play.top)
-    return kept.play
+    yield kept.play
+    kept.play.close()
 
 
 @pytest.fixture
-def built(kept: Kept) -> Playground:
+def built(kept: Kept) -> Iterator[Playground]:
     """The project, built."""
-    kept.play.resume()
     playground.copy(kept.whole, kept.play.top)
-    return kept.play
+    yield kept.play
+    kept.play.close()

@@ -85,6 +85,7 @@ class Playground:
 
     def __init__(self, top: Path, home: Path, umask: int = -1) -> None:
         self.top, self.home, self.umask, self.plain = top, home, umask, False
+        self.started: list[subprocess.Popen[str]] = []
         self.here = top / "build" / "fake"
         self.images = self.here / "images"
         self.linux = top / "build" / "src" / "linux-6.1"
@@ -101,9 +102,11 @@ class Playground:
         """Start `doit WORDS` in a process group of its own."""
         confined = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
         argv = [*(confined if self.plain and os.geteuid() == 0 else ()), "doit", *words]
-        return subprocess.Popen(argv, umask=self.umask, cwd=cwd or self.top, env=self.environ(**env), text=True,
-                                start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT)
+        process = subprocess.Popen(argv, umask=self.umask, cwd=cwd or self.top, env=self.environ(**env), text=True,
+                                   start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT)
+        self.started.append(process)
+        return process
 
     def doit(self, *words: str, status: int | None = 0, cwd: Path | None = None, **env: str) -> Result:
         """Run `doit WORDS` to its end, which must be with `status` (None: any), and without a traceback."""
@@ -165,6 +168,17 @@ class Playground:
         while not (self.home / "pause" / f"{target}.reached").exists():
             assert time.monotonic() < until, f"{target} was never made"
             time.sleep(0.02)
+
+    def close(self) -> None:
+        """Leave nothing running, whatever became of the test."""
+        self.resume()
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
+        self.started.clear()
 
     def resume(self) -> None:
         """Let nothing stop any more."""
