@@ -14,10 +14,10 @@ OTHERS = {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "LANG": "tr_TR.UTF-8", "USER"
           "XZ_OPT": "-0", "C_INCLUDE_PATH": "/nowhere", "MAKEFILES": "/nowhere", "PYTHONHASHSEED": "7"}
 
 
-def test_same_images(kept: Kept, tmp_path: Path) -> None:
+def test_same_images(kept: Kept, tmp_path: Path, triple: str) -> None:
     play = Playground(tmp_path / "a" / "longer" / "path" / "to" / "it", tmp_path / "another-home", umask=0o077)
     play.home.mkdir()
-    playground.lay_out(play.top, "x86_64-linux-gnu", umask=0o077)
+    playground.lay_out(play.top, triple, umask=0o077)
     play.doit("jobs=1", **OTHERS)
     assert play.digests() == kept.digests
     assert play.doit().ran == []  # without all that, which is no input
