@@ -7,6 +7,7 @@ system descends from Kbuild, leaves the same.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from tasks.kit.run import CommandError, run
 LINK_RULES = Path(__file__).with_name("link.mk")
 _WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|OBJCOPY)\s")
 _TOKEN = re.compile(r"[\w./+@%~,:-]*[\w]")
+_UNREADABLE = "file (?:format )?not recognized|file truncated"  # ld's words
 _DEAD = "piggyback.running"  # a marker in the object folder: make is at work, or was killed at work
 
 
@@ -49,27 +51,43 @@ def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: int, variables:
     argv = ["make", "-C", os.fspath(source), f"O={obj.absolute()}", f"-j{jobs}", "--no-print-directory",
             *(f"{name}={value}" for name, value in variables.items()), *goals]
     count = 0
-    if not label:
-        run(argv, env=env, log=log, stdin=stdin)
-    else:
-        with ui.bar(label, expected, "commands") as progress:
-            def seen(line: str) -> None:
-                nonlocal count
-                if _WORK.match(line):
-                    count += 1
-                    progress.step()
-            try:
-                run(argv, env=env, log=log, on_line=seen)
-            except CommandError as error:
+
+    def seen(line: str) -> None:
+        nonlocal count
+        if progress is not None and _WORK.match(line):
+            count += 1
+            progress.step()
+
+    with ui.bar(label, expected, "commands") if label else contextlib.nullcontext() as progress:
+        watch = seen if label else None
+        try:
+            run(argv, env=env, log=log, stdin=stdin, on_line=watch)
+        except CommandError as error:
+            if not _drop_damaged(obj, error.done.output):
                 raise _first_errors(error) from None
+            try:
+                run(argv, env=env, log=log, stdin=stdin, on_line=watch)
+            except CommandError as again:
+                raise _first_errors(again) from None
     marker.unlink()
     return count
+
+
+def _drop_damaged(obj: Path, output: str) -> bool:
+    """Remove the object files that the linker could not read, cut short or overwritten by something outside: make takes
+    them for good by their time, and would fail for ever. Returns whether there were any."""
+    top = obj.resolve()
+    paths = [top / name for name in set(re.findall(rf"(\S+\.[oa])(?:\(\S+\))?: (?:{_UNREADABLE})", output))]
+    inside = [path for path in paths if path.is_file() and path.resolve().is_relative_to(top)]
+    for path in inside:
+        path.unlink()
+    return bool(inside)
 
 
 def _first_errors(error: CommandError) -> CommandError:
     """Put the compiler's errors before make's last lines, from which with -j they stand far away."""
     said = [line.strip() for line in error.done.output.splitlines()]
-    lines = [line for line in said if re.search(r"\berror:|undefined reference", line)] or \
+    lines = [line for line in said if re.search(rf"\berror:|undefined reference|{_UNREADABLE}", line)] or \
         [line for line in said if "***" in line and "Waiting for" not in line]
     if lines:
         error.message += ":\n" + "\n".join("    " + line for line in lines[:8])
