@@ -20,7 +20,7 @@ from tasks.kit.run import CommandError, run
 LINK_RULES = Path(__file__).with_name("link.mk")
 _WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|OBJCOPY)\s")
 _TOKEN = re.compile(r"[\w./+@%~,:-]*[\w]")
-_UNREADABLE = "file (?:format )?not recognized|file truncated"  # ld's words
+_UNREADABLE = "file (?:format )?not recognized|file truncated|in archive is not an object"  # ld's words
 _DEAD = "piggyback.running"  # a marker in the object folder: make is at work, or was killed at work
 
 
@@ -77,7 +77,8 @@ def _drop_damaged(obj: Path, output: str) -> bool:
     """Remove the object files that the linker could not read, cut short or overwritten by something outside: make takes
     them for good by their time, and would fail for ever. Returns whether there were any."""
     top = obj.resolve()
-    paths = [top / name for name in set(re.findall(rf"(\S+\.[oa])(?:\(\S+\))?: (?:{_UNREADABLE})", output))]
+    names = re.findall(rf"(\S+\.[oa])(?:\(\S+\))?: (?:{_UNREADABLE})|member (\S+\.o) in archive is not", output)
+    paths = {top / name for pair in names for name in pair if name}
     inside = [path for path in paths if path.is_file() and path.resolve().is_relative_to(top)]
     for path in inside:
         path.unlink()

@@ -98,3 +98,10 @@ def test_toolchain_spoilt(built: Playground, kept: Kept) -> None:
     assert "toolchain" in built.doit().ran
     assert built.digests() == kept.digests
     assert built.doit().ran == []
+
+
+def test_an_object_that_is_cut_short(built: Playground, wanted: dict[str, str]) -> None:
+    halve(built.obj / "lib/string.o")
+    change(built)
+    built.doit()
+    assert built.digests() == wanted

@@ -219,3 +219,10 @@ def test_all_images_spoilt(built: Playground, kept: Kept, spoil: Callable[[Path]
     assert set(built.doit().ran) == {OWNERS.get(image, image) for image in IMAGES}
     assert built.digests() == kept.digests
     settled(built)
+
+
+def test_an_exported_header(built: Playground) -> None:
+    header = next((built.linux / "include" / "uapi").rglob("*.h"))
+    built.append(header, "#define PIGGYBACK_TEST 1\n")
+    assert "toolchain" in built.doit().ran
+    assert built.doit().ran == []
