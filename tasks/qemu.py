@@ -69,7 +69,7 @@ def plan(project: Project, accel: str, interactive: bool, trial: bool = False) -
     return qemu.argv(project.machine.qemu, qemu.Boot(
         kernel=kernel_image(project).absolute(), rootfs=root if disk else None, initrd=None if disk else root,
         memory=settings.memory, accel=accel, append=settings.append, snapshot=settings.snapshot or trial,
-        interactive=interactive))
+        interactive=interactive, net="user" if project.machine.qemu.nic else ""))
 
 
 def inspect(project: Project) -> None:
@@ -87,7 +87,8 @@ def inspect(project: Project) -> None:
     problems = bootcheck.check(
         kcontract.read_config(kernel_config.config(project)), qemu.command_line(project.machine.qemu, boot),
         project.machine.qemu, has_disk=disk, has_initrd=not disk, arch=project.machine.arch,
-        memory=project.settings.memory, kernel_head=head, payload=payload, initrd_head=initrd_head, static_dev=True)
+        memory=project.settings.memory, kernel_head=head, payload=payload, initrd_head=initrd_head, static_dev=True,
+        has_nic=bool(project.machine.qemu.nic))
     fatal = [problem for problem in problems if problem.fatal]
     if fatal:
         raise PiggyError("this would not boot: " + "; ".join(problem.message for problem in fatal),
@@ -132,12 +133,14 @@ def test(job: Job) -> None:
     """Boot without a terminal, check the guest from inside, power it off."""
     from tasks.kit import guest, guestcheck
     project = job.project
+    machine = project.machine.qemu
+    assert machine is not None
     inspect(project)
     accel = accelerator(project)
     limit = guest.limits(accel)
     limit = guest.Limits(limit.boot, limit.silence, limit.command, min(limit.total, project.settings.timeout), limit.again)
     checks = guestcheck.standard(release=release(project), root=("ext2",) if from_disk(project) else ("rootfs", "tmpfs"),
-                                 epoch=EPOCH)
+                                 epoch=EPOCH if machine.rtc else 0, nic=bool(machine.nic))
     argv = plan(project, accel, interactive=False)
     report = guestcheck.boot_test(argv, checks, project.logs / "console.log", limit)
     ui.line("qemu_test", f"passed: shell after {report.ready:.1f} s, off after {report.total:.1f} s ({accel})")

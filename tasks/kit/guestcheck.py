@@ -102,17 +102,20 @@ def _result(guest: Guest, check: Check) -> Result:
         return Result(check.name, 1, str(error))
 
 
-def standard(release: str = "", root: Sequence[str] = ("ext2",), epoch: int = _YEAR_2020) -> tuple[Check, ...]:
+def standard(release: str = "", root: Sequence[str] = ("ext2",), epoch: int = _YEAR_2020,
+             nic: bool = False) -> tuple[Check, ...]:
     """Return the checks of every machine.
 
     release: the kernel release to expect ("": any).  root: the file system types that / may have.
     epoch:   the clock must show this or later (seconds since 1970).
+    nic:     a network card must be seen.
     """
+    card = (Check("nic", _NIC, _nic),) if nic else ()
     return (Check("uname", "uname -a", partial(_uname, release)),
             Check("mount", "cat /proc/mounts", partial(_mounts, root)),
             Check("free", "free", _free),
             Check("disk", _DISK, _disk),
-            Check("clock", "date +%s; sleep 1; date +%s", partial(_clock, epoch)))
+            Check("clock", "date +%s; sleep 1; date +%s", partial(_clock, epoch)), *card)
 
 
 def _uname(release: str, output: str) -> str:
@@ -164,6 +167,18 @@ def _disk(output: str) -> str:
         raise ValueError(f"what was read back is not what was written: {output[:200]!r}")
     cached = "" if "from disk" in output else " (perhaps from the cache: the kernel has no /proc/sys/vm/drop_caches)"
     return f"{len(data)} bytes written, synced and read back{cached}"
+
+
+# Each card with its hardware address, and the driver that has taken it.
+_NIC = """cd /sys/class/net || exit
+for i in *; do [ -e $i/device ] && echo "$i $(cat $i/address) $(basename $(readlink $i/device/driver))"; done; true"""
+
+
+def _nic(output: str) -> str:
+    cards = re.findall(r"^(\S+) ((?:[0-9a-f]{2}:){5}[0-9a-f]{2}) ?(\S*)", output, re.M)
+    if not cards:
+        raise ValueError("the kernel sees no network card: has it the driver, and that of the bus?")
+    return ", ".join(f"{name} {address} ({driver or 'driver unknown'})" for name, address, driver in cards)
 
 
 def _clock(epoch: int, output: str) -> str:

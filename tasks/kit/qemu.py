@@ -36,6 +36,7 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     disk:    the root disk (none: this machine boots only from an initramfs).
     kernel, initrd, dtb: how each of these files is handed over; {kernel}, {initrd}, {dtb} stand for its path.
     nic:     a network card; {net} stands for what it is plugged into ("user", "tap,ifname=tap0,script=no", ...).
+    rtc:     whether it has a clock that Linux reads at boot; without one qemu_test does not ask for the year.
     append:  for the kernel's command line, after what `command_line` puts there itself.
     args:    anything else; they come before the console's -serial, so that a "-serial null" makes it the second port.
     display: for -display.
@@ -53,6 +54,7 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     initrd: tuple[str, ...] = ("-initrd", "{initrd}")
     dtb: tuple[str, ...] = ("-dtb", "{dtb}")
     nic: tuple[str, ...] = ()
+    rtc: bool = True
     append: str = ""
     args: tuple[str, ...] = ()
     display: str = "none"

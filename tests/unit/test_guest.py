@@ -280,9 +280,11 @@ MOUNTS = "/dev/root / ext2 rw,relatime 0 0\nproc /proc proc rw 0 0\nsysfs /sys s
     ("clock", "4102444800\n4102444801", "2100"),
     ("clock", "date: not found", "not two times"),
     ("disk", "d41d8cd98f00b204e9800998ecf8427e  -\nfrom disk", "not what was written"),
+    ("nic", "eth0 52:54:00:12:34:56 ne2k-pci\n", ""),
+    ("nic", "", "no network card"),
 ])
 def test_judges(name: str, output: str, wrong: str) -> None:
-    judge = {one.name: one.judge for one in guestcheck.standard("6.1.192")}[name]
+    judge = {one.name: one.judge for one in guestcheck.standard("6.1.192", nic=True)}[name]
     if not wrong:
         assert judge(output)
     else:
