@@ -10,11 +10,11 @@ from doit.exceptions import InvalidDodoFile
 TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
 
-from tasks import busybox, host, image, kernel, kernel_config, qemu, rootfs, settings, sources, toolchain  # noqa: E402
+from tasks import busybox, dtbs, host, image, kernel, kernel_config, modules, qemu, rootfs, settings, sources, toolchain  # noqa: E402
 from tasks.kit import journal, project, reporter  # noqa: E402
 from tasks.kit.errors import PiggyError  # noqa: E402
 
-STAGES = (host, settings, sources, toolchain, kernel_config, kernel, image, busybox, rootfs, qemu)
+STAGES = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox, rootfs, qemu)
 
 try:
     os.chdir(TOP)
@@ -30,7 +30,7 @@ DOIT_CONFIG = {
     "backend": "sqlite3",
     "dep_file": str(PROJECT.here / "journal.sqlite"),
     "reporter": reporter.reporter_for(PROJECT.here, PROJECT.lock, PROJECT.stamps),
-    "default_tasks": [PROJECT.machine.kernel.image, "rootfs", "initramfs"],
+    "default_tasks": PROJECT.goals,
     "sort": "definition",
     "verbosity": 2,
 }

@@ -60,7 +60,9 @@ def tree(project: Project) -> Kconfig:
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield `busybox_config`, `busybox_menuconfig` and `busybox`."""
+    """Yield `busybox_config`, `busybox_menuconfig` and `busybox`, for a machine that has a user space."""
+    if not project.machine.userspace:
+        return
     paths = [*fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
     tree_settings = {"arch": project.machine.arch, "cflags": project.machine.cflags,
                      "tree": project.busybox_place}

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import kernel, kernel_config, toolchain
+from tasks import kernel, kernel_config, rootfs, toolchain
 from tasks.kit import kbuild, ledger
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
@@ -29,9 +29,16 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield a task for each link of the machine's chain."""
     for name, link in project.chain.items():
         yield task(project, name, LINKS[name], build, [name, link],
-                   files=[project.images / link.after, kernel_config.config(project), toolchain.record(project)],
-                   targets=[project.images / name], tools=[*kernel.TOOLS, *COMPRESSORS],
+                   files=[project.images / link.after, kernel_config.config(project), toolchain.record(project),
+                          *taken(project, link).values()],
+                   targets=[project.images / name], tools=[*kernel.TOOLS, *COMPRESSORS, *link.tools],
                    settings={"dir": link.dir, "file": link.file, **kernel.common_settings(project)})
+
+
+def taken(project: Project, link: Link) -> dict[str, Path]:
+    """The images that a link is made from besides the link before: make variable to path."""
+    images = {"initramfs": rootfs.archive(project), "rootfs": rootfs.disk(project)}
+    return {variable: images[image] for variable, image in link.takes.items()}
 
 
 def build(job: Job, name: str, link: Link) -> dict[str, object]:
@@ -44,18 +51,23 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
         kernel.restore(job, file_of(obj, name), project.images / name)
         if any(reason.startswith("tools:") for reason in job.reasons):
             (obj / file_of(obj, name)).unlink(missing_ok=True)  # make knows nothing of another gzip
+    others = taken(project, link)
+    if others:
+        for hidden in link.hidden:
+            (obj / hidden).unlink(missing_ok=True)
     said = resolved(obj, name).absolute()
     with ledger.kept(obj, project.kernel_src, project.stamps):
         kbuild.make(project.kernel_src, obj, ["piggyback-link"], jobs=project.jobs, log=job.log,
-                    variables=kernel_config.variables(project),
+                    variables={**kernel_config.variables(project),
+                               **{variable: str(path.absolute()) for variable, path in others.items()}},
                     env={**kbuild.pins(EPOCH), "MAKEFILES": str(kbuild.LINK_RULES), "PIGGYBACK_DIR": link.dir,
                          "PIGGYBACK_FILE": link.file, "PIGGYBACK_SAY": str(said)})
     file = file_of(obj, name)
     if not (obj / file).is_file():
         raise PiggyError(f"Kbuild made no {file} for the link '{name}'", f"see configs/chains.toml; log: {job.log}")
     copy_whole(obj / file, project.images / name)
-    others = [file_of(obj, other) for other in project.chain if other != name]
-    records = kbuild.closure(obj, file, ["vmlinux", *filter(None, others)])
+    ends = [file_of(obj, other) for other in project.chain if other != name]
+    records = kbuild.closure(obj, file, ["vmlinux", *filter(None, ends)])
     return {"discovered": sorted({*Depfiles(obj, project.kernel_src).files(records),
                                   *kbuild.makefiles(obj, project.kernel_src, records)})}
 

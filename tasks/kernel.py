@@ -14,7 +14,7 @@ from pathlib import Path
 from tasks import kernel_config, toolchain
 from tasks.kit import kbuild, kconfig, ledger
 from tasks.kit.depfiles import Depfiles
-from tasks.kit.fs import copy_whole
+from tasks.kit.fs import copy_whole, write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import EPOCH, Project
 
@@ -27,14 +27,21 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the task `vmlinux`."""
     yield task(project, "vmlinux", "the kernel proper, an ELF file, and its System.map", build,
                files=[kernel_config.config(project), toolchain.record(project), *kernel_config.source_files(project)],
-               targets=[project.images / "vmlinux", project.images / "System.map"], tools=TOOLS,
+               targets=[project.images / "vmlinux", project.images / "System.map", *module_facts(project)], tools=TOOLS,
                settings=common_settings(project))
+
+
+def module_facts(project: Project) -> list[Path]:
+    """What vmlinux offers to modules: exported symbols, and the parameters and names of what is built in."""
+    names = ("vmlinux.symvers", "modules.builtin", "modules.builtin.modinfo")
+    return [project.images / name for name in names] if kernel_config.modular(project) else []
 
 
 def common_settings(project: Project) -> dict[str, str]:
     """What decides the output of every call to the kernel's Makefile, besides files."""
-    return {"pins": " ".join(f"{name}={value}" for name, value in kbuild.pins(EPOCH).items()),
-            "arch": project.machine.arch, "tree": project.kernel_place}
+    return {"pins": kernel_config.flat(kbuild.pins(EPOCH)),
+            "arch": project.machine.arch, "tree": project.kernel_place,
+            "variables": kernel_config.flat(project.machine.kernel.variables)}
 
 
 def build(job: Job) -> dict[str, object]:
@@ -44,14 +51,19 @@ def build(job: Job) -> dict[str, object]:
     put_config(project)
     if not all(restore(job, name, project.images / name) for name in ("vmlinux", "System.map")):
         (obj / "vmlinux").unlink(missing_ok=True)  # one command makes both
+    for image in module_facts(project):
+        restore(job, image.name, image)
     usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))
     with ledger.kept(obj, project.kernel_src, project.stamps):
         count = kbuild.make(project.kernel_src, obj, ["vmlinux"], jobs=project.jobs, env=kbuild.pins(EPOCH), log=job.log,
                             variables=kernel_config.variables(project), label="vmlinux", expected=usual)
     for name in ("vmlinux", "System.map"):
         copy_whole(obj / name, project.images / name)
+    for image in module_facts(project):
+        write_whole(image, (obj / image.name).read_bytes() if (obj / image.name).exists() else b"")
     known = Depfiles(obj, project.kernel_src)
-    records = [path for path in known.records if not BOOT.search(path)]
+    modules = set(known.of_modules())
+    records = [path for path in known.records if not BOOT.search(path) and path not in modules]
     return {"commands": max(count, int(job.previous.get("commands", 0))),
             "discovered": sorted({*known.files(records), *kbuild.makefiles(obj, project.kernel_src, records)})}
 

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks import sources, toolchain
@@ -29,13 +30,25 @@ def config(project: Project) -> Path:
 
 
 def fragment_paths(project: Project) -> tuple[Path, ...]:
-    """The fragments that the machine names, in order."""
-    return tuple(Path("configs") / "kernel" / f"{name}.config" for name in project.machine.kernel.fragments)
+    """The fragments in order: those of the machine, then those of the setting."""
+    return (*(Path("configs") / "kernel" / f"{name}.config" for name in project.machine.kernel.fragments),
+            *project.fragments)
 
 
 def own_fragment(project: Project) -> Path:
     """The user's own fragment, made by menuconfig; git-ignored."""
     return Path("configs") / "kernel" / "local" / f"{project.settings.machine}.config"
+
+
+def modular(project: Project) -> bool:
+    """Can the kernel have modules? What the fragments say of CONFIG_MODULES decides; where they start from a
+    configuration of the kernel's own, which may have it, the answer is yes."""
+    answer = project.machine.kernel.base not in ("allnoconfig", "tinyconfig")
+    for path in [*fragment_paths(project), own_fragment(project)]:
+        if path.exists():
+            for said in re.findall(r"^(CONFIG_MODULES=y\b|# CONFIG_MODULES is not set\b)", path.read_text(), re.MULTILINE):
+                answer = said[0] == "C"
+    return answer
 
 
 def source_files(project: Project) -> list[Path]:
@@ -45,7 +58,13 @@ def source_files(project: Project) -> list[Path]:
 
 def variables(project: Project) -> dict[str, str]:
     """The make variables of every call into the kernel's Makefile."""
-    return {"ARCH": project.machine.arch, "CROSS_COMPILE": toolchain.read(project).prefix}
+    return {"ARCH": project.machine.arch, "CROSS_COMPILE": toolchain.read(project).prefix,
+            **project.machine.kernel.variables}
+
+
+def flat(variables: Mapping[str, str]) -> str:
+    """Make variables as one line."""
+    return " ".join(f"{name}={value}" for name, value in variables.items())
 
 
 def tree(project: Project) -> Kconfig:
@@ -62,7 +81,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                files=[*paths, *source_files(project), toolchain.record(project)],
                targets=[config(project), project.images / "miniconfig"], tools=TOOLS,
                settings={"fragments": " ".join(map(str, paths)), "base": project.machine.kernel.base,
-                         "arch": project.machine.arch, "tree": project.kernel_place})
+                         "arch": project.machine.arch, "tree": project.kernel_place,
+                         "variables": flat(project.machine.kernel.variables)})
     yield task(project, "menuconfig", "edit the kernel configuration; what you choose is kept as a fragment", menuconfig,
                files=[config(project)], always=True, quiet=True)
     yield task(project, "savedefconfig", "write the smallest fragment that gives the kernel configuration", savedefconfig,

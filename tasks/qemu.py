@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import kernel_config, rootfs
+from tasks import dtbs, kernel_config, rootfs
 from tasks.kit import kcontract, qemu, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import write_whole
@@ -50,7 +50,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `qemu_boot`, `qemu_test` and the task that writes run-qemu.sh, for machines that QEMU has."""
     if project.machine.qemu is None:
         return
-    files = [kernel_image(project), root_image(project), kernel_config.config(project)]
+    files = [kernel_image(project), root_image(project), kernel_config.config(project),
+             *filter(None, [dtbs.booted(project)])]
     yield task(project, "qemu_boot", "boot it: an interactive shell; 'poweroff' or Ctrl-A X ends it", boot,
                files=files, after=["_run_qemu"], always=True, quiet=True)
     yield task(project, "qemu_test", "boot it, check it from inside, power it off", test,
@@ -65,11 +66,11 @@ def plan(project: Project, accel: str, interactive: bool, trial: bool = False) -
     assert project.machine.qemu is not None
     settings = project.settings
     root = root_image(project).absolute()
-    disk = from_disk(project)
+    disk, tree = from_disk(project), dtbs.booted(project)
     return qemu.argv(project.machine.qemu, qemu.Boot(
         kernel=kernel_image(project).absolute(), rootfs=root if disk else None, initrd=None if disk else root,
-        memory=settings.memory, accel=accel, append=settings.append, snapshot=settings.snapshot or trial,
-        interactive=interactive, net="user" if project.machine.qemu.nic else ""))
+        dtb=tree.absolute() if tree else None, memory=settings.memory, accel=accel, append=settings.append,
+        snapshot=settings.snapshot or trial, interactive=interactive, net="user" if project.machine.qemu.nic else ""))
 
 
 def inspect(project: Project) -> None:

@@ -1,6 +1,7 @@
 """The root filesystem, made without root, as a disk image and as an initramfs.
 
     busybox ---------------------+
+    modules (where there are) ---+
     overlays/* in order ---------+-> one deterministic tree -> rootfs    -> images/rootfs.ext2
     configs/rootfs/devices.txt --+                          -> initramfs -> images/initramfs.cpio.gz
 """
@@ -11,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from tasks import modules
 from tasks.kit import tree, ui
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import EPOCH, Project
@@ -35,8 +37,11 @@ def table(project: Project) -> Path:
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield `rootfs` and `initramfs`."""
-    files = [project.images / "busybox", project.images / "busybox.links", table(project)]
+    """Yield `rootfs` and `initramfs`, for a machine that has a user space."""
+    if not project.machine.userspace:
+        return
+    files = [project.images / "busybox", project.images / "busybox.links", table(project),
+             *filter(None, [modules.archive(project)])]
     layers = {"overlays": " ".join(map(str, project.overlays))}
     trees = {str(folder): listing(project, folder) for folder in project.overlays}
     yield task(project, "rootfs", "root filesystem as an ext2 image, made without root", build_disk,
@@ -56,10 +61,11 @@ def listing(project: Project, folder: Path) -> Callable[[], Mapping[str, str]]:
 
 
 def compose(project: Project) -> tuple[tree.Entry, ...]:
-    """Lay busybox, the overlays and the device table over each other."""
-    from tasks.kit import devices
+    """Lay busybox, the modules, the overlays and the device table over each other."""
+    from tasks.kit import devices, packed
+    extra = modules.archive(project)
     layers = [tree.busybox_layer(project.images / "busybox", project.images / "busybox.links"),
-              *(tree.overlay_layer(folder) for folder in project.overlays)]
+              *([packed.layer(extra)] if extra else []), *(tree.overlay_layer(folder) for folder in project.overlays)]
     return devices.apply(tree.compose(layers), devices.read(table(project)))
 
 

@@ -19,10 +19,10 @@ from tasks.kit.project import Project
 
 def needed(project: Project) -> list[Source]:
     """Return the pins that the selected machine and settings need; trees of the user's own need none."""
-    found = [project.source("musl")]
+    found = [project.source("musl")] if project.machine.userspace else []
     if not project.settings.kernel_src:
         found.append(project.kernel_pin)
-    if not project.settings.busybox_src:
+    if project.machine.userspace and not project.settings.busybox_src:
         found.append(project.source("busybox"))
     return found
 

@@ -41,7 +41,7 @@ class Toolchain(msgspec.Struct, frozen=True):
 
     prefix:  of the bare compiler and binutils, found on PATH (arm-linux-gnueabi-): what people give as CROSS_COMPILE=, so
              that a make by hand finds the same commands in Kbuild's records.
-    cc:      the compiler driver for static programs of user space.
+    cc:      the compiler driver for static programs of user space; "" for a machine that has none.
     version: the compiler's own first line.
     """
 
@@ -65,6 +65,10 @@ def read(project: Project) -> Toolchain:
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the task `toolchain`."""
     gcc = f"{project.machine.triple}-gcc"
+    if not project.machine.userspace:
+        yield task(project, "toolchain", f"cross compiler {gcc}", build_bare, targets=[record(project)], tools=[gcc],
+                   settings={"triple": project.machine.triple})
+        return
     files = [sources.stamp(project, "musl")]
     trees = {}
     if project.settings.kernel_src:
@@ -116,6 +120,16 @@ def build(job: Job) -> dict[str, list[str]]:
     # In the unpacked tree an edit counts. To list it anew at every run, as is done for a tree of one's own, takes 40 ms.
     edited = [] if project.settings.kernel_src else map(str, uapi_headers(project))
     return {"discovered": [*parts, *edited], "made": [str(home / name) for name in KEY_FILES]}
+
+
+def build_bare(job: Job) -> dict[str, list[str]]:
+    """Find the compiler of a machine that has nothing but a kernel."""
+    project = job.project
+    prefix, version, parts = compiler(project.machine.triple)
+    ident = hashlib.sha256("\n".join([version, *map(project.stamps.digest, parts)]).encode()).hexdigest()[:12]
+    write_whole(record(project), msgspec.json.format(msgspec.json.encode(Toolchain(ident, "distro", prefix, "", version))))
+    ui.line("toolchain", f"{version}, ID {ident}")
+    return {"discovered": parts}
 
 
 def intact(home: Path) -> bool:

@@ -15,13 +15,14 @@ from tasks.kit import kbuild
 from tasks.kit.fs import write_whole
 
 CACHE = "piggyback.deps"
+Entry = tuple[int, int, list[int], bool]  # a record's time, size, the numbers of its names, and whether it is a module's
 
 
 class _Store(msgspec.Struct):
-    """The cache file: file names once, and for each record its time, size and the numbers of its names."""
+    """The cache file: file names once, and an entry for each record."""
 
     names: list[str] = []
-    records: dict[str, tuple[int, int, list[int]]] = {}
+    records: dict[str, Entry] = {}
 
 
 class Depfiles:
@@ -38,20 +39,22 @@ class Depfiles:
         except (OSError, ValueError, msgspec.DecodeError):
             store = _Store()
         numbers = {name: number for number, name in enumerate(store.names)}
-        fresh: dict[str, tuple[int, int, list[int]]] = {}
+        fresh: dict[str, Entry] = {}
         for record in kbuild.records(obj):
             info = os.stat(record)
             kept = store.records.get(record)
             if kept is None or kept[:2] != (info.st_mtime_ns, info.st_size):
+                with open(record, encoding="utf-8", errors="surrogateescape") as stream:
+                    module = kbuild.of_module(stream.read(), record)
                 found = [numbers.setdefault(name, len(numbers)) for name in self._given(record)]
-                kept = (info.st_mtime_ns, info.st_size, found)
+                kept = (info.st_mtime_ns, info.st_size, found, module)
             fresh[record] = kept
         self.store = _Store(list(numbers), fresh)
         if fresh != store.records:
             write_whole(obj / CACHE, msgspec.msgpack.encode(self.store))
 
     @property
-    def records(self) -> Mapping[str, tuple[int, int, list[int]]]:
+    def records(self) -> Mapping[str, Entry]:
         """The .cmd files, in the order of the folders."""
         return self.store.records
 
@@ -60,6 +63,10 @@ class Depfiles:
         chosen = self.records if records is None else records
         numbers = {number for record in chosen for number in self.records[record][2]}
         return sorted(path for path in (self.store.names[number] for number in numbers) if os.path.isfile(path))
+
+    def of_modules(self) -> list[str]:
+        """Return the records of loadable modules and their parts."""
+        return [record for record, entry in self.records.items() if entry[3]]
 
     def naming(self, paths: Iterable[str]) -> dict[str, list[str]]:
         """Return the records that name one of `paths`, each with those it names."""

@@ -40,7 +40,7 @@ class Job:
 def task(project: Project, name: str, doc: str, action: Callable[..., Any], args: Sequence[Any] = (), *,
          files: Sequence[Path] = (), targets: Sequence[Path] = (), settings: Mapping[str, Any] | None = None,
          trees: Mapping[str, Callable[[], Mapping[str, str]]] | None = None, tools: Sequence[str] = (),
-         after: Sequence[str] = (), always: bool = False, quiet: bool = False) -> TaskDict:
+         after: Sequence[str] = (), config: Path | None = None, always: bool = False, quiet: bool = False) -> TaskDict:
     """Return the doit dict of one task.
 
     name, doc: as `doit list` shows them; a name with a leading underscore is not listed.
@@ -50,12 +50,13 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
     trees:     folders whose listing is an input, as functions (see Inputs).
     tools:     programs whose binaries are inputs.
     after:     tasks that go first without a file between them.
+    config:    the .config file of which single symbols may be discovered as inputs.
     always:    run whenever asked for (boots, editors, reports).
     quiet:     print no line when done.
     """
     inputs = Inputs(project.stamps, action, settings={k: str(v) for k, v in (settings or {}).items()},
                     files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
-                    outputs=[os.fspath(path) for path in targets])
+                    outputs=[os.fspath(path) for path in targets], config=os.fspath(config or ""))
     todo = {"action": action, "project": project, "inputs": inputs, "args": tuple(args), "quiet": quiet}
     return {"basename": name, "doc": doc, "actions": [(perform, [], todo)],
             "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],

@@ -11,10 +11,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tasks.kit.errors import PiggyError
 from tasks.kit.identity import code_id
+from tasks.kit.kcontract import read_config
 from tasks.kit.run import clean_env
 from tasks.kit.stamps import MISSING, Stamps
 
@@ -34,13 +36,14 @@ class Inputs:
     trees:    by label, functions that list a folder's state as `{path: state}`.
     tools:    programs, looked up on PATH; the content of the binary counts.
     outputs:  the task's targets.
+    config:   a .config file, where an action may discover single symbols of it, as CONFIG_NAME.
     """
 
     def __init__(self, stamps: Stamps, action: Callable[..., Any], *, settings: Mapping[str, str],
                  files: Sequence[str], trees: Mapping[str, Callable[[], Mapping[str, str]]], tools: Sequence[str],
-                 outputs: Sequence[str]) -> None:
+                 outputs: Sequence[str], config: str = "") -> None:
         self.stamps, self.action, self.settings = stamps, action, settings
-        self.files, self.trees, self.tools, self.outputs = files, trees, tools, outputs
+        self.files, self.trees, self.tools, self.outputs, self.config = files, trees, tools, outputs, config
         self.reasons: list[str] = []
         self.previous: dict[str, Any] = {}
 
@@ -73,8 +76,15 @@ class Inputs:
         return f"{path} {self.stamps.digest(path)[:12]}" if path else MISSING
 
     def _digests(self, paths: Iterable[str]) -> dict[str, str]:
-        digest = self.stamps.digest
-        return {path: digest(path) for path in paths}
+        digest, values = self.stamps.digest, None
+        found = {}
+        for path in paths:
+            if self.config and path.startswith("CONFIG_"):
+                values = _values(self.config) if values is None else values
+                found[path] = values.get(path.removeprefix("CONFIG_"), "n")
+            else:
+                found[path] = digest(path)
+        return found
 
     def _after(self, before: Record, discovered: Iterable[str], made: Iterable[str], started: int) -> Record:
         """The record of a success: inputs as they were before the action, so that an edit made meanwhile is not lost."""
@@ -84,11 +94,21 @@ class Inputs:
 
     def _settled(self, path: str, started: int) -> str:
         """The digest of an input learned of only now; one touched since the start may not be what the action read."""
-        digest = self.stamps.digest(path)
+        digest = self._digests([path])[path]
+        if self.config and path.startswith("CONFIG_"):
+            return digest
         try:
             return CHANGING if os.stat(path).st_ctime_ns >= started else digest
         except OSError:
             return digest
+
+
+def _values(config: str) -> Mapping[str, str]:
+    """The symbols of a .config file; none where it is not there."""
+    try:
+        return read_config(Path(config))
+    except OSError:
+        return {}
 
 
 def _listed(listing: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
@@ -116,8 +136,9 @@ def compare(old: Record, now: Record) -> list[str]:
 
 
 def _sentence(part: str, name: str, before: str | None, after: str | None) -> str:
-    what = f"{_WORDS[part]} {name}".strip()
-    if part == "settings" and before is not None and after is not None and len(before) + len(after) < 80:
+    symbol = part == "discovered" and name.startswith("CONFIG_")
+    what = name if symbol else f"{_WORDS[part]} {name}".strip()
+    if (part == "settings" or symbol) and before is not None and after is not None and len(before) + len(after) < 80:
         return f"{what} {before or '(empty)'} -> {after or '(empty)'}"
     if before in (None, MISSING):
         return f"{what} is new"

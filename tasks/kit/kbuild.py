@@ -170,6 +170,21 @@ def dependencies(record: str) -> set[str]:
     return {name for name in found if not name.startswith(("$(", "include/config/")) and not name.endswith(")")}
 
 
+def symbols(record: str) -> set[str]:
+    """Return the CONFIG symbols, without CONFIG_, that a .cmd file says its target's sources ask for.
+
+    Source: scripts/basic/fixdep.c. Before 5.14 FOO_BAR was written include/config/foo/bar.h.
+    """
+    with open(record, encoding="utf-8", errors="surrogateescape") as stream:
+        found = re.findall(r"\$\(wildcard include/config/([\w/]+)(?:\.h)?\)", stream.read())
+    return {name.replace("/", "_").upper() if name.islower() or "/" in name else name for name in found}
+
+
+def of_module(text: str, record: str) -> bool:
+    """Tell by the text of a .cmd file whether its target is part of a loadable module, or is one."""
+    return " -DMODULE " in text or record.endswith((".ko.cmd", ".mod.cmd", ".mod.o.cmd"))
+
+
 def command(record: str) -> str:
     """Return the saved command of a .cmd file."""
     with open(record, encoding="utf-8", errors="surrogateescape") as stream:

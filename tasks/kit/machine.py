@@ -17,35 +17,55 @@ from tasks.kit.qemu import Qemu
 # What kernel people call each link of an image chain, in the order in which they stand in `doit list`.
 LINKS = {
     "Image": "the raw binary of the kernel proper",
+    "Image.gz": "the compressed Image that a boot loader unpacks",
     "piggy.gz": "the compressed Image, whatever the compressor",
     "piggy.o": "the object that carries the compressed Image (.incbin)",
     "compressed_vmlinux": "the bootstrap loader with piggy on its back",
     "zImage": "the bootable, self-extracting image (ARM)",
     "bzImage": "the bootable image with the real-mode setup code (x86)",
+    "xipImage": "the kernel that runs in place, from flash (execute in place)",
+    "uImage": "the bootable image in U-Boot's wrapping",
+    "bootpImage": "zImage and initramfs in one, for boot loaders that know of one file only",
 }
 
 
-class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One link of the chain from vmlinux to a bootable image.
 
-    dir:   the folder whose Makefile makes it, below the object folder.
-    file:  its name in `dir`; may hold make variables of that Makefile, such as $(suffix-y), which Kbuild expands.
-    after: the link that it is made from.
+    dir:      the folder whose Makefile makes it, below the object folder.
+    file:     its name in `dir`; may hold make variables of that Makefile, such as $(suffix-y), which Kbuild expands.
+    after:    the link that it is made from.
+    optional: only machines that name it in [kernel] links have it: it wants settings of theirs, such as a load address.
+    takes:    what else it is made from: make variables, and the image ("initramfs", "rootfs") whose path each is given.
+    hidden:   objects of Kbuild's that are made from those images without make's knowing it (.incbin).
+    tools:    programs that it takes besides those of every link.
     """
 
     dir: str
     file: str
     after: str
+    optional: bool = False
+    takes: dict[str, Literal["initramfs", "rootfs"]] = {}
+    hidden: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
 
 
 class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The [kernel] table: the configuration target to start from, fragments by name, the chain of configs/chains.toml, and
-    the link of it that is booted."""
+    """The [kernel] table.
+
+    base:      the configuration target to start from; fragments: by name, in order.
+    chain:     of configs/chains.toml; links: those of its optional links that this machine has; image: the one booted.
+    dtbs:      device trees by name, as their .dts is called; the first is the one booted with.
+    variables: make variables of every call, such as LOADADDR.
+    """
 
     base: str = "allnoconfig"
-    fragments: tuple[str, ...]
+    fragments: tuple[str, ...] = ()
     chain: str
+    links: tuple[str, ...] = ()
     image: str
+    dtbs: tuple[str, ...] = ()
+    variables: dict[str, str] = {}
 
 
 class Busybox(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,12 +84,14 @@ class Rootfs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One machine. `arch` is the kernel's ARCH=, `triple` the prefix of the distribution's cross compiler, `cflags` what
-    user space is compiled with on top of it."""
+    user space is compiled with on top of it. `userspace` is false for a machine that has only a kernel: its processor is
+    none that the distribution's compiler and musl make programs for."""
 
     description: str
     arch: str
     triple: str
     cflags: str = ""
+    userspace: bool = True
     kernel: Kernel
     busybox: Busybox = Busybox()
     rootfs: Rootfs = Rootfs()
@@ -85,10 +107,10 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
     if machine.kernel.chain not in chains:
         raise PiggyError(f"{origin}: there is no chain '{machine.kernel.chain}' in configs/chains.toml."
                          + nearest(machine.kernel.chain, chains))
-    chain = chains[machine.kernel.chain]
+    where = f"configs/chains.toml [{machine.kernel.chain}]"
+    chain = _links(machine, chains[machine.kernel.chain], origin, where)
     order = list(LINKS)
     for link_name, link in chain.items():
-        where = f"configs/chains.toml [{machine.kernel.chain}]"
         if link_name not in LINKS:
             raise PiggyError(f"{where}: unknown link '{link_name}'.{nearest(link_name, LINKS)}")
         if link.after not in ("vmlinux", *chain):
@@ -97,6 +119,8 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
         if link.after in LINKS and order.index(link.after) >= order.index(link_name):
             raise PiggyError(f"{where}: '{link_name}' comes after '{link.after}', a later link",
                              "in order: " + ", ".join(order))
+    if not machine.userspace and machine.qemu is not None:
+        raise PiggyError(f"{origin}: a machine with 'userspace = false' has nothing to boot into, so it can't have [qemu]")
     if machine.kernel.image not in ("vmlinux", *chain):
         raise PiggyError(f"{origin}: 'kernel.image' is '{machine.kernel.image}', which its chain does not have."
                          + nearest(machine.kernel.image, ("vmlinux", *chain)))
@@ -112,3 +136,15 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
             known = [path.name for path in (top / "overlays").glob("*")]
             raise PiggyError(f"{origin}: overlays/{overlay} does not exist.{nearest(overlay, known)}")
     return machine, {name: chain[name] for name in LINKS if name in chain}
+
+
+def _links(machine: Machine, chain: dict[str, Link], origin: str, where: str) -> dict[str, Link]:
+    """The links of a chain that the machine has. Raises PiggyError for one it asks for in vain."""
+    optional = [name for name, link in chain.items() if link.optional]
+    for name in machine.kernel.links:
+        if name not in optional:
+            raise PiggyError(f"{origin}: 'kernel.links' names '{name}', which is no optional link of {where}."
+                             + nearest(name, optional))
+        if chain[name].takes and not machine.userspace:
+            raise PiggyError(f"{origin}: '{name}' takes the initramfs, which a machine with 'userspace = false' lacks")
+    return {name: link for name, link in chain.items() if not link.optional or name in machine.kernel.links}

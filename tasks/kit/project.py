@@ -64,6 +64,13 @@ class Project:
         return self.settings.jobs or len(os.sched_getaffinity(0))
 
     @cached_property
+    def goals(self) -> list[str]:
+        """The tasks that a plain `doit` does: everything that the machine boots or ships."""
+        kernel = self.machine.kernel
+        return list(dict.fromkeys([kernel.image, *kernel.links, *(["dtbs"] if kernel.dtbs else []),
+                                   *(["rootfs", "initramfs"] if self.machine.userspace else [])]))
+
+    @cached_property
     def kernel_pin(self) -> Source:
         """The pinned kernel that `kernel=` selects."""
         return self.source(f"linux-{self.settings.kernel}")
@@ -109,6 +116,21 @@ class Project:
                                  "an overlay is a folder of overlays/, or any folder by its path")
             folders.append(folder)
         return tuple(folders)
+
+    @cached_property
+    def fragments(self) -> tuple[Path, ...]:
+        """The kernel fragments of the setting, after those of the machine."""
+        found = []
+        for name in filter(None, map(str.strip, self.settings.fragments.split(","))):
+            path = Path("configs") / "kernel" / f"{name}.config"
+            if not (self.top / path).is_file():
+                path = Path(name).expanduser()
+            if not (self.top / path).is_file():
+                known = [one.stem for one in (self.top / "configs" / "kernel").glob("*.config")]
+                raise PiggyError(f"{self.origins['fragments']}: there is no fragment '{name}'.{nearest(name, known)}",
+                                 "a fragment is a file of configs/kernel, without .config, or any file by its path")
+            found.append(path)
+        return tuple(found)
 
     def source(self, name: str) -> Source:
         """Return a pin of configs/sources.toml by name."""
@@ -163,7 +185,8 @@ def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str])
     here = Path(resolved.values.build).expanduser() / name
     project = Project(top, resolved.values, resolved.origins, model, chain, pins.load(top / "configs" / "sources.toml"),
                       Stamps(here / "stamps"), Lock(here / "lock", os.fspath(here)))
-    _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays  # checked now, not in mid-build
+    # checked now, not in mid-build
+    _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.fragments
     _check_path(top / project.build, resolved.origins["build"])
     if resolved.values.kernel_src:
         _check_path(project.kernel_src, resolved.origins["kernel_src"])

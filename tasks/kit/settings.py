@@ -41,7 +41,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     menu: Literal["menuconfig", "nconfig", "xconfig"] = "menuconfig"
     rootfs_size: Annotated[int, msgspec.Meta(ge=0)] = 0
     rootfs_free: Annotated[int, msgspec.Meta(ge=0)] = 512
+    fragments: str = ""
     overlays: str = ""
+    src: str = ""
     initramfs: Literal["none", "gzip", "bzip2", "lzma", "xz", "lz4", "zstd"] = "gzip"
     memory: Annotated[int, msgspec.Meta(ge=0)] = 0
     accel: Literal["auto", "kvm", "tcg"] = "auto"
@@ -65,7 +67,9 @@ HELP = {
     "menu": "configuration editor for the *_menuconfig tasks",
     "rootfs_size": "size of rootfs.ext2 in KiB (0: fitted to its content)",
     "rootfs_free": "KiB left free in a fitted rootfs.ext2",
+    "fragments": "further kernel fragments, separated by commas",
     "overlays": "further overlay folders, separated by commas",
+    "src": "folder of an external module, for the task 'module'; the root filesystem then holds it",
     "initramfs": "compressor of the initramfs",
     "memory": "guest memory in MB (0: what the machine file says)",
     "accel": "kvm, tcg, or auto: KVM where a trial boot works",

@@ -1,0 +1,177 @@
+"""Kernel modules: the tree's own, and one from outside.
+
+    vmlinux -> images/{vmlinux.symvers,modules.builtin,modules.builtin.modinfo} -+
+    images/config ---------------------------------------------------------------+-> modules -> images/{modules.tar,
+    (sources that Kbuild's records name) ----------------------------------------+               Module.symvers}
+    src=DIR + images/Module.symvers + the headers and symbols it was compiled with -> module -> images/module.tar, *.ko
+
+What `modules` depends on is what the kernel offers to modules, not the kernel itself: an edit that changes no exported
+symbol and no header of theirs ends before it. With src=, the root filesystem holds that module in /lib/modules/*/extra.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tasks import kernel, kernel_config, toolchain
+from tasks.kit import kbuild, kcontract, ledger, ui
+from tasks.kit.depfiles import Depfiles
+from tasks.kit.errors import PiggyError
+from tasks.kit.fs import copy_whole
+from tasks.kit.graph import Job, TaskDict, task
+from tasks.kit.project import EPOCH, Project
+
+TOOLS = [*kernel.TOOLS, "depmod"]
+HOST_LINKS = re.compile(r"lib/modules/[^/]+/(build|source)")  # lead to folders of this host
+MADE = re.compile(r".*\.(o|ko|mod|mod\.c|a|symvers|order|cmd|d|tmp)|\..*|modules\.\w+|Module\.symvers")  # by an earlier M=
+
+
+def archive(project: Project) -> Path | None:
+    """What the root filesystem has of modules; None where the kernel takes none."""
+    if not kernel_config.modular(project):
+        return None
+    return project.images / ("module.tar" if project.settings.src else "modules.tar")
+
+
+def source(project: Project) -> Path:
+    """The folder of the module from outside."""
+    return Path(os.path.abspath(project.top / Path(project.settings.src).expanduser()))
+
+
+def tasks(project: Project) -> Iterator[TaskDict]:
+    """Yield `modules`, where the kernel takes modules, and `module`."""
+    symvers = project.images / "Module.symvers"
+    if kernel_config.modular(project):
+        yield task(project, "modules", "the kernel's modules, with modules.dep, as they go into the root filesystem", build,
+                   files=[*kernel.module_facts(project), kernel_config.config(project), toolchain.record(project)],
+                   targets=[project.images / "modules.tar", symvers], tools=TOOLS, settings=kernel.common_settings(project))
+    if kernel_config.modular(project) and project.settings.src:
+        yield task(project, "module", f"the module in {project.settings.src}, against the current kernel", build_outside,
+                   files=[project.images / "modules.tar", symvers, toolchain.record(project)],
+                   targets=[project.images / "module.tar"], tools=TOOLS, config=kernel_config.config(project),
+                   trees={"module": lambda: sources_of(project)},
+                   settings={"src": source(project), **kernel.common_settings(project)})
+    else:
+        yield task(project, "module", "an external module against the current kernel: module src=DIR", explain, always=True,
+                   quiet=True)
+
+
+def build(job: Job) -> dict[str, object]:
+    """Let Kbuild build and install the modules; pack them. A .ko that is not as it was left is made anew."""
+    project, obj = job.project, job.project.kernel_obj
+    kernel.put_config(project)
+    if kcontract.read_config(kernel_config.config(project)).get("MODULES") != "y":
+        _install(job, None, project.images / "modules.tar")
+        (project.images / "Module.symvers").write_bytes(b"")
+        return {}
+    for path, digest in job.previous.get("record", {}).get("outputs", {}).items():
+        if path.endswith(".ko") and project.stamps.digest(path) != digest:
+            Path(path).unlink(missing_ok=True)
+    kernel.restore(job, "Module.symvers", project.images / "Module.symvers")
+    with ledger.kept(obj, project.kernel_src, project.stamps):
+        # vmlinux, too: make reads the exported symbols from vmlinux.o, should that have been removed meanwhile
+        count = kbuild.make(project.kernel_src, obj, ["vmlinux", "modules"], jobs=project.jobs, log=job.log,
+                            variables=kernel_config.variables(project), env=kbuild.pins(EPOCH), label="modules",
+                            expected=int(job.previous.get("commands", 0)))
+    order = (obj / "modules.order").read_text().split()
+    made = [str(obj / re.sub(r"\.o$", ".ko", name)) for name in order]
+    _install(job, obj, project.images / "modules.tar")
+    copy_whole(obj / "Module.symvers", project.images / "Module.symvers")
+    ui.line("modules", f"{len(made)} of them" if made else "the configuration has none")
+    known = Depfiles(obj, project.kernel_src)
+    records = known.of_modules()
+    return {"commands": max(count, int(job.previous.get("commands", 0))), "made": made,
+            "discovered": sorted({*known.files(records), *kbuild.makefiles(obj, project.kernel_src, records)})}
+
+
+def _install(job: Job, obj: Path | None, target: Path) -> None:
+    """Have Kbuild install what was built in `obj` (None: nothing), and pack it."""
+    from tasks.kit import packed
+    project = job.project
+    with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.here) as stage:
+        if obj is not None:
+            kbuild.make(project.kernel_src, obj, ["modules_install"], jobs=project.jobs, log=job.log,
+                        env=kbuild.pins(EPOCH), variables={**kernel_config.variables(project), "INSTALL_MOD_STRIP": "1",
+                                                           "INSTALL_MOD_PATH": os.path.abspath(stage)})
+        packed.pack(Path(stage), target, EPOCH, wanted=lambda path: not HOST_LINKS.fullmatch(path))
+
+
+def explain(job: Job) -> None:
+    """`doit module` where there is nothing to build: say what is missing."""
+    project = job.project
+    if not project.settings.src:
+        raise PiggyError("'module' builds a module of your own, and needs to know where it is",
+                         "doit module src=DIR; DIR holds its Kbuild file or Makefile with obj-m")
+    raise PiggyError("this kernel takes no modules", "add CONFIG_MODULES=y to a fragment, for instance "
+                     f"{kernel_config.own_fragment(project)}, or name one: fragments=modules")
+
+
+def sources_of(project: Project) -> Mapping[str, str]:
+    """The files of the module from outside, each with its digest. Raises PiggyError when it is no module's folder."""
+    top = source(project)
+    if not any((top / name).is_file() for name in ("Kbuild", "Makefile")):
+        raise PiggyError(f"{project.origins['src']}: src={project.settings.src} has neither Kbuild nor Makefile",
+                         "it names the folder of an external module; its Kbuild file says obj-m := NAME.o")
+    files = {}
+    for where, folders, names in os.walk(top):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(where, name)
+            if not MADE.fullmatch(name) and os.path.isfile(path):
+                files[os.path.relpath(path, top)] = project.stamps.digest(path)
+    return files
+
+
+def build_outside(job: Job) -> dict[str, object]:
+    """Build the module in a copy of its folder (nothing is written into the user's), and install it beside the others."""
+    from tasks.kit import packed
+    project, obj = job.project, job.project.kernel_obj
+    work = project.here / "module" / source(project).name
+    _copy(source(project), work, sources_of(project))
+    kernel.put_config(project)
+    if project.stamps.digest(obj / "Module.symvers") != project.stamps.digest(project.images / "Module.symvers"):
+        copy_whole(project.images / "Module.symvers", obj / "Module.symvers")
+    variables = {**kernel_config.variables(project), "M": str(work.absolute())}
+    kbuild.make(project.kernel_src, obj, ["modules"], jobs=project.jobs, log=job.log, env=kbuild.pins(EPOCH),
+                variables=variables)
+    built = sorted(work.rglob("*.ko"))
+    if not built:
+        raise PiggyError(f"{project.settings.src} gave no module", "its Kbuild file or Makefile says obj-m := NAME.o")
+    for module in built:
+        copy_whole(module, project.images / module.name)
+        ui.line("module", str(project.images / module.name))
+    with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.here) as stage:
+        packed.unpack(project.images / "modules.tar", Path(stage))
+        kbuild.make(project.kernel_src, obj, ["modules_install"], jobs=project.jobs, log=job.log, env=kbuild.pins(EPOCH),
+                    variables={**variables, "INSTALL_MOD_PATH": os.path.abspath(stage), "INSTALL_MOD_STRIP": "1",
+                               "INSTALL_MOD_DIR": "extra"})
+        packed.pack(Path(stage), project.images / "module.tar", EPOCH, wanted=lambda path: not HOST_LINKS.fullmatch(path))
+    return {"made": [str(project.images / module.name) for module in built], "discovered": _inputs(project, work)}
+
+
+def _copy(top: Path, work: Path, files: Mapping[str, str]) -> None:
+    """Lay a fresh copy of the module's files out, so that nothing of an earlier build can be taken for good."""
+    shutil.rmtree(work, ignore_errors=True)
+    for name in files:
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(top / name, work / name)
+
+
+def _inputs(project: Project, work: Path) -> list[str]:
+    """What a module was made from besides its own files: the kernel's headers, those that were made in the object folder,
+    and the symbols that they ask for (fixdep lists these instead of autoconf.h), as CONFIG_NAME."""
+    obj, own = project.kernel_obj.absolute(), os.path.realpath(work)
+    found = set(kbuild.makefiles(obj, project.kernel_src, []))
+    for record in kbuild.records(work):
+        for name in kbuild.dependencies(record):
+            path = next((os.path.normpath(base / name) for base in (obj, work) if (base / name).is_file()), "")
+            if path and not os.path.realpath(path).startswith(own + "/"):
+                found.add(path)
+        found.update(f"CONFIG_{symbol}" for symbol in kbuild.symbols(record))
+    generated = {str(obj / "include" / "generated" / name) for name in ("autoconf.h", "compile.h", "utsversion.h")}
+    return sorted(found - generated)
