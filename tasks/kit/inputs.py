@@ -104,10 +104,10 @@ class Inputs:
 
 
 def _values(config: str) -> Mapping[str, str]:
-    """The symbols of a .config file; none where it is not there."""
+    """The symbols of a .config file; none where it is missing or damaged."""
     try:
         return read_config(Path(config))
-    except OSError:
+    except PiggyError:
         return {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.kit import kbuild, project
+from tasks.kit.run import clean_env
+
 TOP = Path(__file__).resolve().parents[2]
 
 
@@ -21,12 +25,18 @@ class Checkout:
     """A copy of the project in which the tests may do as they like."""
 
     top: Path
+    machine: str = "pc"
     env: dict[str, str] = field(default_factory=dict)
     umask: int = 0o022
 
     @property
     def images(self) -> Path:
-        return self.top / "build" / "pc" / "images"
+        return self.top / "build" / self.machine / "images"
+
+    @property
+    def obj(self) -> Path:
+        """Kbuild's O= folder."""
+        return self.top / "build" / self.machine / "kernel" / "6.1"
 
     @property
     def kernel(self) -> Path:
@@ -37,7 +47,7 @@ class Checkout:
         return [str(Path(sys.executable).with_name("doit")), *words]
 
     def variables(self) -> dict[str, str]:
-        return {**os.environ, "PIGGYBACK_DL": str(TOP / "dl"), **self.env}
+        return {**os.environ, "PIGGYBACK_DL": str(TOP / "dl"), "MACHINE": self.machine, **self.env}
 
     def doit(self, *words: str, status: int = 0, timeout: float = 1500) -> str:
         """Run doit and return what it said; its exit status must be `status`."""
@@ -51,10 +61,43 @@ class Checkout:
 
     def ran(self, *words: str) -> list[str]:
         """Run doit and return the tasks that it executed, in order."""
-        history = self.top / "build" / "pc" / "logs" / "history.jsonl"
+        history = self.top / "build" / self.machine / "logs" / "history.jsonl"
         before = len(history.read_text().splitlines())
         self.doit(*words)
         return [json.loads(line)["task"] for line in history.read_text().splitlines()[before:]]
+
+    def make(self, obj: Path, *goals: str) -> str:
+        """Run the kernel's own make, as somebody would by hand with the same pins."""
+        here = project.load(self.top, {"MACHINE": self.machine}, {}).machine
+        return subprocess.run(["make", "-C", str(self.kernel), f"O={obj}", f"ARCH={here.arch}",
+                               f"CROSS_COMPILE={here.triple}-", f"-j{os.cpu_count()}",
+                               *(f"{name}={value}" for name, value in here.kernel.variables.items()), *goals],
+                              env=clean_env(kbuild.pins(project.EPOCH)), text=True, check=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT).stdout
+
+    def made_otherwise(self, obj: Path, *goals: str) -> list[str]:
+        """Build `goals` by plain make in a folder of their own; return the links that are not as doit made them."""
+        obj.mkdir()
+        shutil.copy(self.images / "config", obj / ".config")
+        self.make(obj, "olddefconfig", *goals)
+        assert (obj / ".config").read_bytes() == (self.images / "config").read_bytes()
+        chain = project.load(self.top, {"MACHINE": self.machine}, {}).chain
+        files = {"vmlinux": "vmlinux", "System.map": "System.map",
+                 **{link: (self.obj / f"piggyback.{link}").read_text().strip() for link in chain}}
+        return [name for name, file in files.items() if (obj / file).read_bytes() != (self.images / name).read_bytes()]
+
+
+@contextlib.contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    """Edit a source for the body of a `with`; afterwards it is back with its old time, as `cp -p` would put it."""
+    before, info = path.read_text(), path.stat()
+    assert old in before
+    path.write_text(before.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(before)
+        os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
 def lay_out(top: Path, **more: object) -> Checkout:
@@ -70,6 +113,18 @@ def lay_out(top: Path, **more: object) -> Checkout:
 def pc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """The PC, built from nothing."""
     checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout")
+    checkout.doit()
+    yield checkout
+    shutil.rmtree(checkout.top, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def versatile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """The ARM board, built from nothing, with a kernel that takes modules and has one."""
+    checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout", machine="versatile")
+    own = checkout.top / "configs" / "kernel" / "local" / "versatile.config"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("CONFIG_MODULES=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_NET_CORE=y\nCONFIG_DUMMY=m\n")
     checkout.doit()
     yield checkout
     shutil.rmtree(checkout.top, ignore_errors=True)

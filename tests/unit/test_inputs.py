@@ -40,6 +40,7 @@ class World:
         self.files, self.outputs, self.tools = ["in1", "in2"], ["out"], ["gcc"]
         self.tree: dict[str, str] = {"etc/passwd": "file 644 x", "etc/rc": "link init"}
         self.action: Any = action_one
+        self.config = ""
         self.bin = top / "bin"
         self.bin.mkdir()
         self.write("in1", "in2", "out", "src.c", "hdr.h")
@@ -59,7 +60,7 @@ class World:
     def check(self) -> tuple[Inputs, Task]:
         inputs = Inputs(Stamps(self.top / "stamps"), self.action, settings=self.settings,
                         files=[str(self.top / name) for name in self.files], trees={"overlay": self.listing},
-                        tools=self.tools, outputs=[str(self.top / name) for name in self.outputs])
+                        tools=self.tools, outputs=[str(self.top / name) for name in self.outputs], config=self.config)
         task = Task()
         assert inputs(task, json.loads(self.journal)) is not bool(inputs.reasons)
         return inputs, task
@@ -72,7 +73,8 @@ class World:
         """Do what doit does: check, run the action, save the values."""
         _, task = self.check()
         during()
-        task.values.update({"discovered": [str(self.top / name) for name in discovered],
+        found = [name if name.startswith("CONFIG_") else str(self.top / name) for name in discovered]
+        task.values.update({"discovered": found,
                             "made": [str(self.top / name) for name in made], **values})
         for saver in task.value_savers:
             task.values.update(saver())
@@ -135,6 +137,20 @@ def test_each_change_gives_its_sentence_and_settles(world: World, change: Callab
     else:
         world.run()
     assert world.reasons() == []
+
+
+def test_single_symbols_of_a_configuration(world: World) -> None:
+    world.config = str(world.top / "config")
+    world.write("config", text="CONFIG_A=y\nCONFIG_B=5\n")
+    world.run(discovered=("CONFIG_A", "CONFIG_B", "CONFIG_GONE"))
+    assert world.reasons() == []
+    world.write("config", text="CONFIG_A=y\nCONFIG_B=5\nCONFIG_OTHER=y\n")
+    assert world.reasons() == []
+    world.write("config", text="# CONFIG_A is not set\nCONFIG_B=6\nCONFIG_GONE=m\n")
+    assert world.reasons() == ["discovered: CONFIG_A y -> n", "discovered: CONFIG_B 5 -> 6",
+                               "discovered: CONFIG_GONE n -> m"]
+    (world.top / "config").unlink()
+    assert world.reasons()
 
 
 def test_the_code_of_the_action_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

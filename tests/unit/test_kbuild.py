@@ -353,3 +353,21 @@ def test_the_pins_name_nobody_and_no_place() -> None:
     assert pins["SOURCE_DATE_EPOCH"] == "1767225600"
     assert pins["LOCALVERSION"] == ""
     assert os.uname().nodename not in pins.values()
+
+
+@pytest.mark.parametrize(("line", "symbol"), [
+    ("$(wildcard include/config/MODULE_UNLOAD)", "MODULE_UNLOAD"),
+    ("$(wildcard include/config/module/unload.h)", "MODULE_UNLOAD"),
+    ("$(wildcard include/config/smp.h)", "SMP"),
+    ("$(wildcard include/config/X86_32)", "X86_32"),
+])
+def test_symbols_of_a_record(tmp_path: Path, line: str, symbol: str) -> None:
+    record = tmp_path / ".a.o.cmd"
+    record.write_text(f"cmd_a.o := gcc -c a.c\n\ndeps_a.o := \\\n    {line} \\\n  include/linux/a.h \\\n")
+    assert kbuild.symbols(str(record)) == {symbol}
+
+
+def test_what_is_part_of_a_module() -> None:
+    assert kbuild.of_module("cmd_a.o := gcc -DMODULE -c a.c", "/x/.a.o.cmd")
+    assert kbuild.of_module("cmd_a.ko := ld", "/x/.a.ko.cmd")
+    assert not kbuild.of_module("cmd_a.o := gcc -DKBUILD_MODNAME=a -c a.c", "/x/.a.o.cmd")

@@ -28,7 +28,9 @@ CHAINS = """\
 [arm]
 Image = { dir = "arch/arm/boot", file = "Image", after = "vmlinux" }
 zImage = { dir = "arch/arm/boot", file = "zImage", after = "Image" }
+bootpImage = { dir = "arch/arm/boot", file = "bootpImage", after = "zImage", optional = true, takes = { I = "initramfs" } }
 """
+NO_LINK = "no optional link of configs/chains.toml [arm]. Did you mean 'bootpImage'?"
 
 
 @pytest.fixture
@@ -77,11 +79,25 @@ def test_the_chain_stands_in_the_order_of_the_pipeline(top: Path) -> None:
     ('fragments = ["base", "console"]', 'fragments = "base"', "Expected `array`, got `str` for 'kernel.fragments'"),
     ('fragments = ["static"]', 'base = "defconfg"', "Invalid enum value 'defconfg' for 'busybox.base'"),
     ('triple = "arm-linux-gnueabi"\n', '', "Object missing required field `triple`"),
+    ('image =', 'links = ["bootpImag"]\nimage =', f"'kernel.links' names 'bootpImag', which is {NO_LINK}"),
+    ('image =', 'links = ["Image"]\nimage =', f"'kernel.links' names 'Image', which is {NO_LINK}"),
+    ('[kernel]', 'userspace = false\n[kernel]\nlinks = ["bootpImage"]',
+     "'bootpImage' takes the initramfs, which a machine with 'userspace = false' lacks"),
+    ('[kernel]', 'userspace = false\n[qemu]\nbinary = "q"\nmachine = "m"\n[kernel]',
+     "a machine with 'userspace = false' has nothing to boot into, so it can't have [qemu]"),
+    ('image = "zImage"', 'image = "bootpImage"',
+     "'kernel.image' is 'bootpImage', which its chain does not have. Did you mean 'Image'?"),
     ('[rootfs]', '[qemu]\nbinary = 3\n[rootfs]', "Expected `str`, got `int` for 'qemu.binary'"),
 ])
 def test_every_reference_and_key_is_checked(top: Path, old: str, new: str, said: str) -> None:
     assert TEXT.count(old) == 1
     assert refused(top, TEXT.replace(old, new)) == f"configs/machines/board.toml: {said}"
+
+
+def test_an_optional_link_is_there_for_who_asks(top: Path) -> None:
+    path = top / "configs" / "machines" / "board.toml"
+    path.write_text(TEXT.replace('image = "zImage"', 'image = "zImage"\nlinks = ["bootpImage"]'))
+    assert list(machine.load(top, "board")[1]) == ["Image", "zImage", "bootpImage"]
 
 
 @pytest.mark.parametrize(("old", "new", "said"), [
