@@ -28,10 +28,9 @@ def pack(folder: Path, archive: Path, epoch: int, wanted: Callable[[str], bool] 
             info.uid = info.gid = 0
             info.uname = info.gname = "root"
             info.mtime = epoch
-            if info.isreg():
+            if info.isreg() or info.islnk():  # a second name of a file is a file of its own, too
+                info.type, info.linkname = tarfile.REGTYPE, ""
                 info.mode = 0o755 if info.mode & 0o100 else 0o644
-                info.type = tarfile.REGTYPE  # a second name of a file, too, is a file of its own
-                info.linkname = ""
                 info.size = os.path.getsize(path)
                 with path.open("rb") as stream:
                     tar.addfile(info, stream)
