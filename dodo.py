@@ -10,7 +10,21 @@ from doit.exceptions import InvalidDodoFile
 TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
 
-from tasks import busybox, dtbs, host, image, kernel, kernel_config, modules, qemu, rootfs, settings, sources, toolchain  # noqa: E402
+from tasks import (  # noqa: E402
+    busybox,
+    dtbs,
+    host,
+    image,
+    kernel,
+    kernel_config,
+    modules,
+    qemu,
+    rootfs,
+    settings,
+    sources,
+    toolchain,
+    why,
+)
 from tasks.kit import journal, project, reporter  # noqa: E402
 from tasks.kit.errors import PiggyError  # noqa: E402
 
@@ -38,5 +52,6 @@ DOIT_CONFIG = {
 
 def task_pipeline():
     """Every task, in the order of the pipeline."""
-    for stage in STAGES:
-        yield from stage.tasks(PROJECT)
+    made = [one for stage in STAGES for one in stage.tasks(PROJECT)]
+    answers = [*why.tasks(PROJECT, made)]
+    yield from [*made, *answers]

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks import sources, toolchain
-from tasks.kit import kbuild, kconfig, ui
+from tasks.kit import fragments, kbuild, kconfig, kcontract, ui
 from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.kconfig import Kconfig
@@ -94,9 +94,24 @@ def configure(job: Job) -> dict[str, list[str]]:
     it read."""
     project = job.project
     kernel = tree(project)
+    before = kcontract.read_config(config(project)) if config(project).exists() else {}
     kconfig.configure(job, kernel)
     kconfig.make(job, kernel, "syncconfig")
-    return {"discovered": kbuild.kconfig_files(project.kernel_obj, project.kernel_src)}
+    return {"discovered": kbuild.kconfig_files(project.kernel_obj, project.kernel_src), "notes": changes(project, before)}
+
+
+def changes(project: Project, before: Mapping[str, str]) -> list[str]:
+    """What is otherwise in the configuration in force than it was `before`, each symbol with the request behind it."""
+    after = kcontract.read_config(config(project))
+    asked = fragments.merge(tree(project).all_paths).requests
+    found = [f"CONFIG_{symbol} {before.get(symbol, 'n')} -> {after.get(symbol, 'n')}"
+             + (f" ({asked[symbol].where})" if symbol in asked else "")
+             for symbol in kcontract.differences(before, after)] if before else []
+    for note in found[:10]:
+        ui.line("changed", note)
+    if len(found) > 10:
+        ui.line("changed", f"and {len(found) - 10} more")
+    return sorted(found, key=lambda note: "(" not in note)
 
 
 def menuconfig(job: Job) -> None:

@@ -40,7 +40,8 @@ class Job:
 def task(project: Project, name: str, doc: str, action: Callable[..., Any], args: Sequence[Any] = (), *,
          files: Sequence[Path] = (), targets: Sequence[Path] = (), settings: Mapping[str, Any] | None = None,
          trees: Mapping[str, Callable[[], Mapping[str, str]]] | None = None, tools: Sequence[str] = (),
-         after: Sequence[str] = (), config: Path | None = None, always: bool = False, quiet: bool = False) -> TaskDict:
+         after: Sequence[str] = (), config: Path | None = None, always: bool = False, quiet: bool = False,
+         names: bool = False) -> TaskDict:
     """Return the doit dict of one task.
 
     name, doc: as `doit list` shows them; a name with a leading underscore is not listed.
@@ -53,6 +54,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
     config:    the .config file of which single symbols may be discovered as inputs.
     always:    run whenever asked for (boots, editors, reports).
     quiet:     print no line when done.
+    names:     takes the words that follow it on the command line: action(job, *args, names).
     """
     inputs = Inputs(project.stamps, action, settings={k: str(v) for k, v in (settings or {}).items()},
                     files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
@@ -61,18 +63,20 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
     return {"basename": name, "doc": doc, "actions": [(perform, [], todo)],
             "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],
             "task_dep": list(after), "uptodate": [False] if always else [inputs], "verbosity": 2,
-            "io": {"capture": False}, "clean": [(_clean, [[os.fspath(path) for path in targets]])]}
+            "io": {"capture": False}, "clean": [(_clean, [[os.fspath(path) for path in targets]])],
+            **({"pos_arg": "names"} if names else {})}
 
 
 def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inputs, args: Sequence[Any],
-            quiet: bool) -> Any:
+            quiet: bool, names: Sequence[str] | None = None) -> Any:
     """Run one action: the edge at which a PiggyError, or a full disk, becomes a failed task with a clear message."""
     log = project.logs / f"{task.name.lstrip('_').replace(':', '-')}.log"
     started = time.monotonic()
+    words = [] if names is None else [tuple(names)]
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
-        values = action(Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)), *args)
+        values = action(Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)), *args, *words)
     except PiggyError as error:
         return failed(error)
     except OSError as error:

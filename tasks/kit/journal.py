@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,17 @@ def give_up(backend: SqliteDB) -> None:
     backend._dirty = set()
 
 
-def append_history(path: Path, task: str, result: str, seconds: float, reasons: list[str]) -> None:
-    """Add one line of JSON to the history of runs; never fails a run."""
+def append_history(path: Path, task: str, result: str, seconds: float, reasons: list[str], *, run: float = 0,
+                   notes: Sequence[str] = ()) -> None:
+    """Add one line of JSON to the history of runs; never fails a run.
+
+    run: when the run began (seconds since 1970), by which its lines belong together. notes: what the task says of its
+    reasons, such as the symbols that changed.
+    """
     entry: dict[str, Any] = {"time": round(time.time(), 3), "task": task, "result": result,
-                             "seconds": round(seconds, 3), "why": reasons[:20]}
+                             "seconds": round(seconds, 3), "why": reasons[:20], "run": round(run, 3)}
+    if notes:
+        entry["notes"] = list(notes)[:20]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

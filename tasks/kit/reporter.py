@@ -31,6 +31,7 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
 
         def initialize(self, tasks: Any, selected_tasks: Any) -> None:
             self.started = time.monotonic()
+            self.run = time.time()
             self.done = self.fresh = 0
             self.begun: dict[str, float] = {}
             for number in STATUS_OF_SIGNAL:
@@ -92,7 +93,8 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
         def _history(self, task: Any, result: str) -> None:
             reasons = next((test[0].reasons for test in task.uptodate if isinstance(test[0], Inputs)), [])
             journal.append_history(here / "logs" / "history.jsonl", task.name, result,
-                                   time.monotonic() - self.begun.pop(task.name, time.monotonic()), reasons)
+                                   time.monotonic() - self.begun.pop(task.name, time.monotonic()), reasons,
+                                   run=self.run, notes=task.values.get("notes", ()))
 
     return Reporter
 

@@ -1,0 +1,128 @@
+"""Why tasks run, joined along the graph: from a task back to the files, settings and symbols that made it stale."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from tasks.kit.inputs import Inputs
+
+ARROW = " <- "
+_LAST_RUNS = 4_000_000  # bytes of the history's end that are read
+
+
+@dataclass(frozen=True)
+class Node:
+    """A task as far as its place in the graph goes. inputs: None for tasks that run whenever they are asked for."""
+
+    name: str
+    files: tuple[str, ...]
+    targets: tuple[str, ...]
+    after: tuple[str, ...]
+    inputs: Inputs | None
+
+
+class Graph:
+    """All tasks by name, and which of them makes which file."""
+
+    def __init__(self, dicts: Iterable[Mapping[str, Any]]) -> None:
+        self.nodes: dict[str, Node] = {}
+        for one in dicts:
+            if "actions" in one:
+                name = one["basename"] + (f":{one['name']}" if one.get("name") else "")
+                inputs = next((test for test in one["uptodate"] if isinstance(test, Inputs)), None)
+                self.nodes[name] = Node(name, tuple(one["file_dep"]), tuple(one["targets"]), tuple(one["task_dep"]), inputs)
+        self.owners = {target: node.name for node in self.nodes.values() for target in node.targets}
+
+    def producers(self, name: str) -> list[str]:
+        """The tasks that a task waits for, in the order of its files."""
+        node = self.nodes[name]
+        found = [self.owners[file] for file in node.files if file in self.owners]
+        return [one for one in dict.fromkeys([*found, *node.after]) if one in self.nodes]
+
+    def paths(self, start: str, roots: Iterable[str], edges: Callable[[str], Iterable[str]]) -> list[list[str]]:
+        """The shortest way from `start` to each of `roots` along `edges`, nearest first."""
+        wanted, came, waiting, order = set(roots), {start: ""}, deque([start]), []
+        while waiting:
+            name = waiting.popleft()
+            if name in wanted:
+                order.append(name)
+            for other in edges(name):
+                if other not in came:
+                    came[other] = name
+                    waiting.append(other)
+        ways = []
+        for root in order:
+            way = [root]
+            while came[way[-1]]:
+                way.append(came[way[-1]])
+            ways.append(way[::-1])
+        return ways
+
+
+def stale(graph: Graph, values: Callable[[str], Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The tasks that would run now for reasons of their own, each with these (see Inputs.reasons).
+
+    values: what the journal holds of a task's last success, by its name.
+    """
+    found = {}
+    for node in graph.nodes.values():
+        if node.inputs is not None:
+            node.inputs(SimpleNamespace(value_savers=[], values={}), values(node.name) or {})
+            if node.inputs.reasons:
+                found[node.name] = node.inputs.reasons
+    return found
+
+
+def last_run(history: Path) -> dict[str, list[str]]:
+    """The tasks of the last run that made anything, each with its reasons, from the history's lines; {} without one."""
+    try:
+        with history.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, 2) - _LAST_RUNS))
+            lines = stream.read().splitlines()
+    except OSError:
+        return {}
+    found: dict[str, list[str]] = {}
+    run = None
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+            task, why = entry["task"], list(entry["why"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        if run is None and why:
+            run = entry.get("run")
+        if run is not None and entry.get("run") == run and why:
+            found[task] = [*why, *(f"note: {note}" for note in entry.get("notes", ()))]
+        elif run is not None and entry.get("run") != run:
+            break
+    return dict(reversed(found.items()))
+
+
+def own(graph: Graph, name: str, ran: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """Part the reasons of a task that ran: the tasks of the same run that gave it a changed file, and what is its own."""
+    causes, rest = [], []
+    for reason in ran[name]:
+        found = re.match(r"(?:files|discovered): (?:file )?(.+) (?:changed|is new|is gone)$", reason)
+        owner = graph.owners.get(found[1], "") if found else ""
+        if owner and owner in ran and owner != name:
+            causes.append(owner)
+        else:
+            rest.append(reason)
+    return list(dict.fromkeys(causes)), rest
+
+
+def plain(reasons: Sequence[str], shorten: Callable[[str], str], most: int = 3) -> str:
+    """Reasons in one line: files by their short names; notes (which symbols, say) in place of what they explain."""
+    notes = [reason.partition(": ")[2] for reason in reasons if reason.startswith("note: ")]
+    said = notes or [shorten(re.sub(r"^(?:file|output|setting|tool) (?=\S+ (?:changed|is))", lambda word: word[0] if
+                                    word[0] in ("output ", "tool ", "setting ") else "", reason.partition(": ")[2]))
+                     for reason in reasons]
+    more = f" and {len(said) - most} more" if len(said) > most else ""
+    return ", ".join(said[:most]) + more
