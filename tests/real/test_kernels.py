@@ -1,7 +1,7 @@
 """Every pinned kernel on a PC and on an ARM board, and every compressor: the chain held against plain make's, and booted.
 
-For each machine and kernel one build of ours and one of plain make's; the compressors come on top of those of 6.1. That takes
-some six minutes for each machine and kernel on two idle cores.
+For each machine and kernel one build of ours and one of plain make's; the compressors come on top of those of 6.1.
+That takes some six minutes for each machine and kernel on two idle cores.
 """
 
 from __future__ import annotations
