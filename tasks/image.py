@@ -67,7 +67,7 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
         raise PiggyError(f"Kbuild made no {file} for the link '{name}'", f"see configs/chains.toml; log: {job.log}")
     copy_whole(obj / file, project.images / name)
     ends = [file_of(obj, other) for other in project.chain if other != name]
-    records = kbuild.closure(obj, file, ["vmlinux", *filter(None, ends)])
+    records = kbuild.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
     return {"discovered": sorted({*Depfiles(obj, project.kernel_src).files(records),
                                   *kbuild.makefiles(obj, project.kernel_src, records)})}
 

@@ -19,7 +19,7 @@ from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import EPOCH, Project
 
 TOOLS = [*kernel_config.TOOLS, "ld", "bc", "perl", "sed", "awk"]
-BOOT = re.compile(r"/arch/\w+/boot/")  # what the links of the chain are made from, not vmlinux
+BOOT = re.compile(r"/arch/\w+/boot/(?!startup/)")  # what the links are made from, not vmlinux; startup/ is in both (7.3)
 COMMANDS_PER_SYMBOL = 2.6  # measured on small configurations of 6.1; only for the first progress bar
 
 
@@ -50,7 +50,8 @@ def build(job: Job) -> dict[str, object]:
     obj = project.kernel_obj
     put_config(project)
     if not all(restore(job, name, project.images / name) for name in ("vmlinux", "System.map")):
-        (obj / "vmlinux").unlink(missing_ok=True)  # one command makes both
+        for name in ("vmlinux", "vmlinux.unstripped"):  # one command makes System.map and the last of these (7.3)
+            (obj / name).unlink(missing_ok=True)
     for image in module_facts(project):
         restore(job, image.name, image)
     usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))

@@ -30,7 +30,8 @@ _NO_HOOKS = "".join(f"#clear APT::Update::{hook};\n" for hook in ("Pre-Invoke", 
 _SETTINGS = {"APT::Get::AllowUnauthenticated": "false", "Acquire::AllowInsecureRepositories": "false",
              "Acquire::AllowWeakRepositories": "false", "Acquire::AllowDowngradeToInsecureRepositories": "false",
              "Acquire::Languages": "none", "Acquire::Retries": "2", "Acquire::http::Timeout": "20",
-             "Acquire::https::Timeout": "20"}
+             "Acquire::https::Timeout": "20",
+             "Acquire::AllowReleaseInfoChange::Suite": "true"}  # "stable" becomes "oldstable" one day: no harm in that
 _NO_ROOM = re.compile(r"No space left on device|enough free space|Disk quota exceeded")
 
 
@@ -46,18 +47,19 @@ class Fetched:
 def fetched(package: Package, state: Path, *, log: Path | None = None, bar: bool = False) -> Iterator[Fetched]:
     """Get a package through apt, and give it for the body of a `with`; its file is removed afterwards.
 
-    state: a folder for apt's lists and caches, kept from call to call; one process at a time uses it.
+    state: a folder for apt's lists and caches, kept from call to call; one process at a time uses it. A package of a suite
+    that is not the system's own has a folder below it to itself, with that suite's lists alone.
     log: a file for apt's full output; bar: show progress on standard error.
     Raises Unavailable when apt can't give the package or can't vouch for it, PiggyError when `state` can't be written.
     """
     if not shutil.which("apt-get"):
         raise Unavailable("this host has no apt, so upstream or a mirror is the only way")
-    state = state.absolute()
+    state = state.absolute() / "suites" / package.suite if package.suite else state.absolute()
     with disk.explained(state):
         state.mkdir(parents=True, exist_ok=True)
     with Lock(state / "lock", os.fspath(state)).held():
         with disk.explained(state):
-            options, fingerprint = _configure(state, log)
+            options, fingerprint = _configure(state, package.suite or "", log)
         updated = ""
         if not _is_fresh(state, fingerprint):
             updated = _update(options, state, fingerprint, log)
@@ -102,13 +104,16 @@ def tarball_in(deb: Path, member: str, target: Path) -> None:
     raise Unavailable(f"{deb.name} does not hold {wanted}")
 
 
-def _configure(state: Path, log: Path | None) -> tuple[list[str], str]:
-    """Lay out `state`, and return apt's options and a fingerprint of the package sources in it."""
+def _configure(state: Path, suite: str, log: Path | None) -> tuple[list[str], str]:
+    """Lay out `state`, and return apt's options and a fingerprint of the package sources in it: the system's own, or those
+    of one other suite."""
     for folder in ("lists/partial", "cache/archives/partial"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     (state / "status").write_text("")  # what is installed here is of no interest
     (state / "apt.conf").write_text(_NO_HOOKS)
     texts = aptsources.private_copies(log)
+    if suite:
+        texts = aptsources.of_suite(texts, suite)
     sources = state / "sources.list.d"
     shutil.rmtree(sources, ignore_errors=True)
     sources.mkdir()
@@ -119,6 +124,9 @@ def _configure(state: Path, log: Path | None) -> tuple[list[str], str]:
               "Dir::Cache": state / "cache", "Dir::Cache::archives": state / "cache" / "archives"}
     if os.geteuid() == 0:  # apt would become the user _apt, who may not enter our folders
         places["APT::Sandbox::User"] = "root"
+    if suite:  # the user's preferences among the system's suites, and the release that they default to, are not for this
+        places.update({"Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
+                       "APT::Default-Release": ""})
     options = ["-c", str(state / "apt.conf")]
     options += [f"-o{key}={value}" for key, value in {**_SETTINGS, **places}.items()]
     return options, hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()
@@ -141,6 +149,9 @@ def _update(options: Sequence[str], state: Path, fingerprint: str, log: Path | N
     if done.returncode == 0:
         (state / "updated").write_text(fingerprint)
     complaint = _complaint(done, ("E: ", "W: Failed", "Err:", "W: "))
+    if "does not have a Release file" in complaint and state.parent.name == "suites":
+        raise Unavailable(f"there is no suite '{state.name}' at this server, or no longer: old releases move to "
+                          f"another one ({complaint})")
     return f"; 'apt-get update' said: {complaint}" if complaint else " (just updated)"
 
 

@@ -1,17 +1,22 @@
-"""The system's package sources, copied with source packages switched on and every weakening of signatures left out.
+"""The system's package sources, copied with source packages switched on and every weakening of signatures left out; and
+the same for another suite of the distribution's archive.
 
 Both formats of sources.list(5): one line a source (*.list), and deb822 paragraphs (*.sources).
 """
 
 from __future__ import annotations
 
+import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.kit import run
+from tasks.kit.download import Unavailable
 
 # sources.list(5): each would let packages through that nobody vouches for. `target` is set by us.
 _DROPPED = ("trusted", "allow-insecure", "allow-weak", "allow-downgrade-to-insecure", "target", "targets")
+_ROLLING = ("stable", "testing", "unstable", "sid", "oldstable")  # what sources may say instead of a release's code name
 _TARGETS = ("Packages", "Sources")  # no translations, file lists, icons: tens of megabytes that nothing here reads
 
 
@@ -72,3 +77,59 @@ def paragraphs(text: str) -> str:
         elif name.strip().lower() not in _DROPPED:
             kept.append(field)
     return "\n".join(kept).strip() + "\n" if any(kept) else ""
+
+
+def of_suite(copies: Mapping[str, str], suite: str) -> dict[str, str]:
+    """Return package sources for one other suite of the distribution's archive, by file name.
+
+    copies: what private_copies() gave. suite: "bullseye", "bullseye-security", "sid", ...
+
+    Server, keys and options are those of the system's own release; only the suite's name is another one. A suite called
+    X-security is looked for where the system's own ...-security is, and so on; where it has no such suite, and for a suite
+    without a hyphen, that is the archive of the release itself. Raises Unavailable where the system names none.
+    """
+    release = codename()
+    names = [name for name in (release, *_ROLLING) if name]
+    kind = suite.partition("-")[2]
+    for own in [*(f"{name}-{kind}" for name in names if kind), *names]:
+        made = {name: text for name, copy in copies.items() if (text := _moved(name, copy, own, suite))}
+        if made:
+            return made
+    own = f"its own release {release}" if release else "its own release"
+    raise Unavailable(f"this system's package sources name no archive of {own}, which '{suite}' would be another suite of")
+
+
+def codename() -> str:
+    """Return the code name of this system's release, "" if it tells none. Source: os-release(5)."""
+    try:
+        return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    except OSError:
+        return ""
+
+
+def _moved(name: str, copy: str, own: str, suite: str) -> str:
+    """Return what one of our copies says of the suite `own`, with `suite` in its place; "" when it says nothing of it.
+
+    Only the component main counts: other vendors' archives may have suites of that name, too, but hardly ever a "main" in
+    them; and older suites do not have all the components that newer ones have.
+    """
+    if name.endswith(".sources"):
+        split = re.split(r"\n(?:[ \t]*\n)+", copy)
+        return "\n".join(text for paragraph in split if (text := _moved_paragraph(paragraph, own, suite)))
+    made = ""
+    for line in copy.splitlines():
+        found = re.fullmatch(r"(deb(?:-src)? \[[^]]*] \S+)\s+(\S+)((?:\s+\S+)*)", line)  # as lines() made it
+        if found and found[2].rstrip("/") == own and "main" in found[3].split():
+            made += f"{found[1]} {suite} main\n"
+    return made
+
+
+def _moved_paragraph(paragraph: str, own: str, suite: str) -> str:
+    """The same for one paragraph of a deb822-style file."""
+    fields = re.findall(r"^(\S[^:\n]*):((?:.*)(?:\n[ \t].*)*)\n?", paragraph, re.MULTILINE)
+    values = {name.strip().lower(): value.split() for name, value in fields}
+    if own not in values.get("suites", ()) or "main" not in values.get("components", ()) or \
+            values.get("enabled", ["yes"])[0].lower() in ("no", "false", "without", "off", "disable", "0"):
+        return ""
+    new = {"suites": f" {suite}", "components": " main"}
+    return "".join(f"{name}:{new.get(name.strip().lower(), value)}\n" for name, value in fields)

@@ -68,7 +68,7 @@ def load(root: Path, env: Mapping[str, str], *, top: str = "Kconfig", generated:
 
 def _reader(kconfiglib: Any, root: Path, env: Mapping[str, str], generated: Path | None,
             shell: Callable[[str], str]) -> type:
-    """Return kconfiglib's class with the three things changed that it has no parameter for."""
+    """Return kconfiglib's class with the things changed that it has no parameter for, and newer Kconfig's words added."""
 
     class Reader(kconfiglib.Kconfig):
         # kconfiglib takes these from the process's environment when it starts to read
@@ -86,6 +86,14 @@ def _reader(kconfiglib: Any, root: Path, env: Mapping[str, str], generated: Path
                 line = f'source "{(generated / source[1]).resolve()}"\n'
             return super()._tokenize(line)
 
+        def _expect_expr_and_eol(self) -> Any:
+            if kconfiglib._T_IF not in self._tokens or self._tokens[0] is not kconfiglib._T_DEPENDS:
+                return super()._expect_expr_and_eol()
+            expr = self._parse_expr(True)  # newer than 6.12: "depends on A if B"
+            self._check_token(kconfiglib._T_IF)
+            return self._make_or(expr, _is_no(kconfiglib, super()._expect_expr_and_eol(), self.n))
+
+        _tokens: Any
         filename: str
 
         def _enter_file(self, filename: str) -> None:
@@ -102,6 +110,22 @@ def _reader(kconfiglib: Any, root: Path, env: Mapping[str, str], generated: Path
             return super()._fn_val(args)
 
     return Reader
+
+
+def _is_no(kconfiglib: Any, expr: Any, no: Any, same: bool = True) -> Any:
+    """Return the expression for `expr` = n, or != n, spread over its symbols.
+
+    Source: scripts/kconfig/expr.c, expr_trans_compare(), which menu_add_dep() calls.
+    """
+    if expr.__class__ is not tuple:
+        return (kconfiglib.EQUAL if same else kconfiglib.UNEQUAL, expr, no)
+    if expr[0] == kconfiglib.NOT:
+        return _is_no(kconfiglib, expr[1], no, not same)
+    if expr[0] in (kconfiglib.AND, kconfiglib.OR):
+        other = kconfiglib.OR if expr[0] == kconfiglib.AND else kconfiglib.AND
+        both = (other, _is_no(kconfiglib, expr[1], no), _is_no(kconfiglib, expr[2], no))
+        return both if same else (kconfiglib.NOT, both)
+    return (kconfiglib.NOT, expr) if same else expr
 
 
 def assume(kconf: Any, assignments: Mapping[str, str], base: str = "") -> None:

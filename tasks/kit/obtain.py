@@ -54,6 +54,7 @@ def obtain(source: Source, *, dl: Path, apt_state: Path, mirror: str = "", offli
 
 def _first_that_has_it(source: Source, dl: Path, origins: Iterable[tuple[str, Callable[[], Obtained]]]) -> Obtained:
     """Try one origin after the other; raise a PiggyError with the reasons of all when none can give the file."""
+    mirror = ", or set 'mirror=' to an address or folder that has the file" if source.sha256 else ""
     reasons = []
     for origin, get in origins:
         ui.line("fetch", f"{source.filename} from {origin}")
@@ -64,24 +65,25 @@ def _first_that_has_it(source: Source, dl: Path, origins: Iterable[tuple[str, Ca
             reasons.append(f"{origin}: {why}")
     raise PiggyError(f"could not get {source.filename}", "\n    ".join([
         "each origin failed:", *(f"- {reason}" for reason in reasons),
-        "check the network, or set 'mirror=' to an address or folder that has the file, or put it there by hand:",
-        f"{(dl / source.filename).absolute()} (sha256 {source.sha256})"]))
+        f"check the network{mirror};", _by_hand(source, dl)]))
 
 
 def _origins(source: Source, dl: Path, mirror: str, apt_state: Path, log: Path | None, bar: bool
              ) -> Iterator[tuple[str, Callable[[], Obtained]]]:
     """Yield each place to try, in order: its name, and the function that gets the file from there."""
     urls = [f"{mirror.rstrip('/')}/{path}" for path in (source.filename, f"{source.name}/{source.filename}")
-            ] if mirror else []
+            ] if mirror and source.sha256 else []
     for url in [*urls, *source.urls]:
         yield url, lambda url=url: _from_url(source, dl, url, bar)  # type: ignore[misc]
     package = source.package
     if package:
-        yield f"package {package.name} (apt)", lambda: _from_package(source, package, dl, apt_state, log, bar)
+        suite = f" of {package.suite}" if package.suite else ""
+        yield f"package {package.name}{suite} (apt)", lambda: _from_package(source, package, dl, apt_state, log, bar)
 
 
 def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
     """Get upstream's file from an address, or from a folder (a path or file: URL), verify it, and record it."""
+    assert source.sha256  # what has no hash has no address (see pins)
     path = dl / source.filename
     part = path.with_name(path.name + ".part")
     scheme = url.partition(":")[0].lower() if "://" in url else ""
@@ -153,11 +155,17 @@ def _from_read_only(source: Source, dl: Path) -> Obtained:
     if found:
         return found
     raise PiggyError(f"{dl} has no good {source.filename}, and can't be written to",
-                     f"make it writable, choose another with 'dl=', or put the file with sha256 {source.sha256} there")
+                     f"make it writable, or choose another with 'dl='; {_by_hand(source, dl)}")
 
 
 def _missing(source: Source, dl: Path) -> PiggyError:
-    path = dl / source.filename
-    return PiggyError(f"{path} is missing, and may not be fetched now",
-                      f"'doit offline=no fetch' gets it where there is a network; or put the file there by hand: "
-                      f"{path.absolute()} (sha256 {source.sha256})")
+    return PiggyError(f"{dl / source.filename} is missing, and may not be fetched now",
+                      f"'doit offline=no fetch' gets it where there is a network; {_by_hand(source, dl)}")
+
+
+def _by_hand(source: Source, dl: Path) -> str:
+    """Say which file in `dl` would do, if a user were to bring it."""
+    if source.sha256:
+        return f"or put the file there by hand: {(dl / source.filename).absolute()} (sha256 {source.sha256})"
+    record = (dl / f"{source.name}.json").absolute()
+    return f"or copy {record} and the file that it names from a place where this source was fetched before"

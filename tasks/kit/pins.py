@@ -17,8 +17,10 @@ from tasks.kit.errors import PiggyError
 
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Word = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9.+~_-]*$")]
+Suite = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]*$")]
 _IN_WORDS = {"^[0-9a-f]{64}$": "64 hexadecimal digits (0-9, a-f)",
-             "^[A-Za-z0-9][A-Za-z0-9.+~_-]*$": "letters, digits and .+~_- only"}
+             "^[A-Za-z0-9][A-Za-z0-9.+~_-]*$": "letters, digits and .+~_- only",
+             "^[a-z0-9][a-z0-9.-]*$": "lower case letters, digits, dots and hyphens only"}
 
 
 class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,12 +30,14 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind:      "binary": `member` is the tarball in it; "source": its orig tarball.
     member:    path of the tarball inside a binary package.
     identical: the tarball is upstream's, bit by bit, and must have the source's sha256.
+    suite:     the suite of the distribution's archive that has it (None: those that the system's package sources name).
     """
 
     name: Word
     kind: Literal["binary", "source"]
     member: str = ""
     identical: bool = False
+    suite: Suite | None = None
 
     def __post_init__(self) -> None:
         if (self.kind == "binary") != bool(self.member):
@@ -41,31 +45,39 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One upstream file.
+    """One upstream file, or one that the distribution's package alone gives.
 
     version, sha256: of that file.
     urls:          its addresses; the first that answers wins.
-    package:       the distribution's package that holds the same thing.
+    package:       the distribution's package that holds the same thing. Where neither urls nor sha256 are known, it is the
+                   only origin, and apt's chain of signatures the proof.
     outside_links: symbolic links in it (paths below its top folder) that lead out of its tree, such as those of a
                    target's skeleton. Without being named here they are refused.
     """
 
     name: str
     version: Word
-    urls: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-    sha256: Sha256
+    urls: tuple[str, ...] = ()
+    sha256: Sha256 | None = None
     package: Package | None = None
     outside_links: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if bool(self.urls) != bool(self.sha256):
+            raise ValueError("`urls` and `sha256` go together: what comes from an address is known by its hash alone")
+        if not self.urls and (not self.package or self.package.identical):
+            raise ValueError("`urls` and `sha256` may be missing only where a `package`, not `identical`, stands for them")
         for url in self.urls:
             if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc or not _base(url):
                 raise ValueError(f"'{url}' is not the http or https address of a file")
 
     @property
     def filename(self) -> str:
-        """Upstream's name of the file, under which it lies in dl/."""
-        return _base(self.urls[0])
+        """Upstream's name of the file, under which it lies in dl/; for messages only where there is no upstream."""
+        if self.urls:
+            return _base(self.urls[0])
+        assert self.package  # __post_init__ saw to it
+        return PurePosixPath(self.package.member).name or self.package.name
 
 
 def load(path: Path) -> dict[str, Source]:

@@ -30,7 +30,8 @@ class Obtained:
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What dl/NAME.json holds. pinned: the pin's sha256 at that time; package, package_version: "" if not from apt."""
+    """What dl/NAME.json holds. pinned: the pin's sha256 at that time ("": none); package and
+    package_version: "" if not from apt."""
 
     name: str
     file: str
@@ -48,7 +49,7 @@ class Record(msgspec.Struct, frozen=True):
 def trusted(source: Source, dl: Path) -> Obtained | None:
     """Return the recorded file when size and times are as they were when it was verified."""
     record = _recorded(source, dl)
-    if not record or (record.file != source.filename and os.path.lexists(dl / source.filename)):
+    if not record or (source.sha256 and record.file != source.filename and os.path.lexists(dl / source.filename)):
         return None  # upstream's own file, put there by hand, goes first
     try:
         now = (dl / record.file).stat()
@@ -65,7 +66,7 @@ def checked(source: Source, dl: Path, writable: bool = True) -> Obtained | None:
     What is bad is moved aside to FILE.bad. In a folder that is not writable nothing is moved or recorded.
     """
     record = _recorded(source, dl)
-    wanted = {source.filename: source.sha256}
+    wanted = {source.filename: source.sha256} if source.sha256 else {}
     if record and record.file != source.filename:
         wanted[record.file] = record.sha256
     for name, sha256 in wanted.items():
@@ -98,7 +99,7 @@ def _recorded(source: Source, dl: Path) -> Record | None:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
     package = source.package.name if source.package else ""
-    fits = record.pinned == source.sha256 and record.package in ("", package) and record.name == source.name
+    fits = record.pinned == (source.sha256 or "") and record.package in ("", package) and record.name == source.name
     if record.file == source.filename:
         fits = fits and record.sha256 == source.sha256
     else:
@@ -116,7 +117,7 @@ def write(source: Source, dl: Path, name: str, sha256: str, origin: str, package
     with disk.explained(path):
         now = (dl / name).stat()
         record = Record(source.name, name, sha256, source.version if name == source.filename else upstream, origin,
-                        package, version, source.sha256, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+                        package, version, source.sha256 or "", now.st_size, now.st_mtime_ns, now.st_ctime_ns)
         fs.write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     return _obtained(record, dl)
 

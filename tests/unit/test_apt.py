@@ -246,3 +246,46 @@ def test_a_tarball_has_to_be_a_file_of_the_package(tmp_path: Path) -> None:
         apt.tarball_in(tmp_path / "x.deb", "usr/t.tar", tmp_path / "out")
     assert not tarfile.is_tarfile(tmp_path / "x.deb")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_package_of_another_suite(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive with two suites, signed; the system's own sources name one of them, in which the package is not."""
+    archive.build("2.0")
+    deb = next(archive.folder.glob("*.deb"))
+    pool = archive.folder / "pool"
+    pool.mkdir()
+    deb.rename(pool / deb.name)
+    control = (archive.folder / "Packages").read_text().replace("Filename: ./", "Filename: pool/")
+    asked = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
+    architecture = asked.stdout.strip()
+    for suite, text in (("mine", ""), ("other", control)):
+        index = archive.folder / "dists" / suite / "main" / f"binary-{architecture}" / "Packages"
+        index.parent.mkdir(parents=True)
+        index.write_text(text)
+        home = archive.folder / "dists" / suite
+        (home / "Release").write_text(
+            f"Suite: {suite}\nCodename: {suite}\nArchitectures: {architecture}\nComponents: main\nNotAutomatic: yes\n"
+            f"Date: {time.strftime('%a, %d %b %Y %H:%M:%S UTC', time.gmtime())}\n"
+            f"SHA256:\n {sha(index)} {index.stat().st_size} {index.relative_to(home)}\n")
+        archive.gpg("--clearsign", "-o", str(home / "InRelease"), str(home / "Release"))
+    system = f"Types: deb\nURIs: copy:{archive.folder}\nSuites: mine\nComponents: main\nSigned-By: {archive.key}\n"
+    use(monkeypatch, system)
+    monkeypatch.setattr(aptsources, "codename", lambda: "mine")
+    state = tmp_path / "state"
+    with pytest.raises(Unavailable, match="Unable to locate package"):
+        get(BINARY, state)
+    (tmp_path / "preferences").write_text("Package: *\nPin: release n=other\nPin-Priority: -1\n")
+    config = tmp_path / "apt.conf"
+    config.write_text(f'APT::Default-Release "mine";\nDir::Etc::preferences "{tmp_path}/preferences";\n')
+    real = apt.run.clean_env
+    monkeypatch.setattr(apt.run, "clean_env", lambda extra=None: {**real(extra), "APT_CONFIG": str(config)})
+    elsewhere = Package(BINARY.name, "binary", BINARY.member, suite="other")
+    assert get(elsewhere, state)[1] == "2.0"
+    lists = [path.name for path in (state / "suites/other/lists").glob("*InRelease")]
+    assert len(lists) == 1
+    assert lists[0].endswith("_dists_other_InRelease")
+    with pytest.raises(Unavailable, match="there is no suite 'gone' at this server, or no longer: .* Release file"):
+        get(Package(BINARY.name, "binary", BINARY.member, suite="gone"), state)
+    use(monkeypatch, system.replace(str(archive.key), "/dev/null"))
+    with pytest.raises(Unavailable, match="not signed|NO_PUBKEY|couldn't be verified"):
+        get(elsewhere, tmp_path / "new state")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import kconfiglib
 import pytest
 
 from tasks.kit import kexplain, kmodel, kremedy, kways
@@ -317,6 +319,24 @@ def test_newer_syntax_is_read(tmp_path):
     kconf = kmodel.load(tmp_path, {})
     kmodel.assume(kconf, {"MODULES": "y", "A": "m"})
     assert kmodel.values(kconf) == {"MODULES": "y", "OLD": "n", "A": "m"}
+
+
+@pytest.mark.parametrize(("line", "means"), [
+    ("A if B", "A || B = n"), ("A if !B", "A || B != n"), ("A if B || C", "A || B = n && C = n"),
+    ("A if B && !C", "A || B = n || C != n"), ("A if !(B || C)", "A || !(B = n && C = n)"), ("A if B = m", "A || !B = m"),
+    ("A if !(B = m)", "A || B = m"), ("A && C if B", "(A && C) || B = n"), ("A if B # as C", "A || B = n")])
+def test_a_dependency_with_a_condition(tmp_path, line, means):
+    """As menu_add_dep() and expr_trans_compare() of scripts/kconfig have it."""
+    text = "config MODULES\n\tbool\n\tdefault y\n\tmodules\n\n"
+    text += "".join(f"config {name}\n\ttristate \"{name}\"\n\n" for name in "ABC")
+    (tmp_path / "Kconfig").write_text(f"{text}config X\n\ttristate \"X\"\n\tdepends on {line}\n\tdepends on A || C if C\n"
+                                      f"config Y\n\ttristate \"Y\"\n\tdepends on {means}\n\tdepends on A || C || C = n\n")
+    kconf = kmodel.load(tmp_path, {})
+    for values in itertools.product((0, 1, 2), repeat=3):
+        for name, value in zip("ABC", values, strict=True):
+            kconf.syms[name].set_value(value)
+            assert kconf.syms[name].tri_value == value
+        assert kconfiglib.expr_value(kconf.syms["X"].direct_dep) == kconfiglib.expr_value(kconf.syms["Y"].direct_dep)
 
 
 def test_definitions_by_text(tmp_path):

@@ -131,7 +131,7 @@ def test_when_all_fail_the_error_has_each_reason_and_the_remedies(tmp_path: Path
         wrong = hashlib.sha256(b"other").hexdigest()
         assert f"- {site.url}/b/tool-1.2.tar.xz: wrong content: its sha256 is {wrong}, and should be {SHA256}" in lines
         assert "- package tool-source (apt): this host has no apt" in lines
-        assert f"{tmp_path}/dl/tool-1.2.tar.xz (sha256 {SHA256})" in lines
+        assert lines[-1] == f"or put the file there by hand: {tmp_path}/dl/tool-1.2.tar.xz (sha256 {SHA256})"
         assert "mirror=" in caught.value.hint
     assert os.listdir(tmp_path / "dl") == [".tool.lock"]
 
@@ -205,8 +205,8 @@ def test_a_record_can_not_lead_out_of_dl(tmp_path: Path) -> None:
         get(tool(package=BINARY), dl, offline=True)
 
 
-def install_package(dl: Path, version: str, content: bytes = b"the distribution's tarball",
-                    package: Package = BINARY) -> Obtained:
+def install_package(dl: Path, version: str, content: bytes = b"the distribution's tarball", package: Package = BINARY,
+                    source: Source | None = None, mirror: str = "") -> Obtained:
     """Get `tool` from a package, as if apt had given a .deb with that tarball, and upstream did not answer."""
     @contextlib.contextmanager
     def fetched(package: Package, state: Path, **options: object) -> Iterator[apt.Fetched]:
@@ -221,7 +221,7 @@ def install_package(dl: Path, version: str, content: bytes = b"the distribution'
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apt, "fetched", fetched)
         patch.setattr(apt, "tarball_in", tarball_in)
-        return get(tool(package=package), dl)
+        return get(source or tool(package=package), dl, mirror=mirror)
 
 
 def test_a_package_is_recorded_with_its_version(tmp_path: Path) -> None:
@@ -260,6 +260,55 @@ def test_a_changed_pin_is_not_served_by_an_old_package(tmp_path: Path) -> None:
     for other in (tool(package=BINARY, sha256="0" * 64), tool(package=Package("other", "source")), tool()):
         with pytest.raises(PiggyError, match="is missing"):
             get(other, dl, offline=True)
+
+
+def only_packaged(package: Package = BINARY) -> Source:
+    return Source("tool", "1", package=package)
+
+
+def test_what_only_the_distribution_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dl = tmp_path / "dl"
+    with serving(file_server(CONTENT)) as site:
+        got = install_package(dl, "1.0.5-2", source=only_packaged(), mirror=site.url)
+        assert not site.seen  # nothing that a mirror gives could be checked
+    assert (got.path.name, got.version) == ("tool-source_1.0.5-2.tar.xz", "1.0.5")
+    assert (record(dl)["pinned"], record(dl)["sha256"]) == ("", got.sha256)
+    (dl / "tool.tar.xz").write_bytes(b"put there by hand, under the name in messages")
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "sha256_of", no_hash)
+        assert get(only_packaged(), dl, offline=True) == got
+    os.utime(got.path)
+    assert get(only_packaged(), dl, offline=True) == got  # hashed, and as recorded
+    got.path.write_bytes(b"spoiled")
+    with pytest.raises(PiggyError, match=r"tool\.tar\.xz is missing") as caught:
+        get(only_packaged(), dl, offline=True)
+    assert f"copy {dl}/tool.json and the file that it names" in caught.value.hint
+    assert "None" not in caught.value.hint
+
+
+@pytest.mark.parametrize("change", [{"pinned": "0" * 64}, {"package": ""}, {"package": "other"}, {"file": "tool.tar.xz"},
+                                    {"name": "other"}])
+def test_a_record_that_proves_nothing_is_none(tmp_path: Path, change: dict[str, str]) -> None:
+    dl = tmp_path / "dl"
+    got = install_package(dl, "1.0-1", source=only_packaged())
+    if "file" in change:
+        got.path.rename(dl / change["file"])
+    (dl / "tool.json").write_text(json.dumps({**record(dl), **change}))
+    with pytest.raises(PiggyError, match="is missing"):
+        get(only_packaged(), dl, offline=True)
+
+
+def test_a_package_of_another_suite_that_can_not_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def refuse(*args: object, **options: object) -> Iterator[apt.Fetched]:
+        raise Unavailable("there is no suite 'sid' at this server")
+        yield
+
+    monkeypatch.setattr(apt, "fetched", refuse)
+    with pytest.raises(PiggyError, match=r"could not get tool\.tar\.xz") as caught:
+        get(only_packaged(Package("tool-source", "binary", "usr/src/tool.tar.xz", suite="sid")), tmp_path / "dl")
+    assert "- package tool-source of sid (apt): there is no suite 'sid'" in caught.value.hint
+    assert "mirror=" not in caught.value.hint
 
 
 def test_an_identical_package_must_have_the_pins_hash(tmp_path: Path) -> None:

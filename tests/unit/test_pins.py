@@ -9,13 +9,10 @@ from tasks.kit.errors import PiggyError
 from tasks.kit.pins import Package
 
 PROJECT = Path(__file__).resolve().parents[2]
-GOOD = f"""
-["tool"]
-version = "1.2"
-urls = ["https://files.example/tool-1.2.tar.gz"]
-sha256 = "{'0a' * 32}"
-package = {{ name = "tool", kind = "source", identical = true }}
-"""
+URLS = 'urls = ["https://files.example/tool-1.2.tar.gz"]\n'
+SHA256 = f'sha256 = "{"0a" * 32}"\n'
+PACKAGE = 'package = { name = "tool", kind = "source", identical = true }\n'
+GOOD = f'\n["tool"]\nversion = "1.2"\n{URLS}{SHA256}{PACKAGE}'
 
 
 def load(folder: Path, text: str) -> dict[str, pins.Source]:
@@ -29,6 +26,7 @@ def test_the_projects_own_pins() -> None:
     assert {"linux-6.1", "linux-5.10", "linux-6.12", "busybox", "musl"} <= set(sources)
     for name, source in sources.items():
         assert source.name == name
+        assert source.sha256 or source.package
         assert source.version in source.filename
         assert all(url.startswith("https://") for url in source.urls)
 
@@ -47,6 +45,20 @@ def test_an_escaped_file_name_is_unescaped(tmp_path: Path) -> None:
     assert source.filename == "tool+-1.2.tar.gz"
 
 
+def test_a_source_that_only_the_distribution_has(tmp_path: Path) -> None:
+    source = load(tmp_path, """["tool"]
+version = "1"
+package = { name = "tool-source", kind = "binary", member = "usr/src/tool.tar.xz", suite = "sid" }
+["other"]
+version = "1"
+package = { name = "other", kind = "source" }
+""")
+    assert (source["tool"].filename, source["tool"].urls, source["tool"].sha256) == ("tool.tar.xz", (), None)
+    assert source["tool"].package
+    assert source["tool"].package.suite == "sid"
+    assert source["other"].filename == "other"
+
+
 @pytest.mark.parametrize(("old", "new", "told"), [
     ("sha256 =", "sha265 =", ["'sha265'", "Did you mean 'sha256'?"]),
     ("identical", "identicle", ["package.identicle", "Did you mean 'identical'?"]),
@@ -55,7 +67,13 @@ def test_an_escaped_file_name_is_unescaped(tmp_path: Path) -> None:
     ('version = "1.2"', "version = 1.2", ["'version'", "`str`", "`float`"]),
     ('version = "1.2"', 'version = "../1"', ["'version'", "letters, digits"]),
     ('version = "1.2"\n', "", ["`version`"]),
-    ('["https://files.example/tool-1.2.tar.gz"]', "[]", ["'urls'"]),
+    ('["https://files.example/tool-1.2.tar.gz"]', "[]", ["`urls` and `sha256` go together"]),
+    (URLS, "", ["`urls` and `sha256` go together"]),
+    (SHA256, "", ["`urls` and `sha256` go together"]),
+    (URLS + SHA256, "", ["only where a `package`"]),
+    (URLS + SHA256 + PACKAGE, "", ["only where a `package`"]),
+    ("identical = true", 'suite = "../sid"', ["'package.suite'", "lower case letters"]),
+    ("identical = true", 'suite = ""', ["'package.suite'", "lower case letters"]),
     ('["https://files.example/tool-1.2.tar.gz"]', '"https://files.example/tool-1.2.tar.gz"', ["'urls'", "`array`"]),
     ("https://files", "ftp://files", ["'ftp://files.example/tool-1.2.tar.gz'", "http or https"]),
     ("tool-1.2.tar.gz", "", ["'https://files.example/'"]),
