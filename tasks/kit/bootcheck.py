@@ -56,7 +56,8 @@ def check(config: Mapping[str, str], append: str, qemu: Qemu, has_disk: bool, ha
         if (purpose != "disk" or has_disk) and (purpose != "nic" or has_nic):
             found += [_lacks(config, symbol, f"the machine '{qemu.machine}' ({purpose})")
                       for symbol in symbols if not have(symbol)]
-    size = bootfacts.COMMAND_LINE_SIZE.get(arch, len(line) + 1)
+    own = config.get("COMMAND_LINE_SIZE", "")
+    size = int(own) if own.isdigit() else bootfacts.COMMAND_LINE_SIZE.get(arch, len(line) + 1)
     if len(line) >= size:
         found.append(Problem(f"the kernel's command line has {len(line)} characters; {arch} cuts it off after "
                              f"{size - 1}", "shorten append"))

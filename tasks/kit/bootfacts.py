@@ -37,6 +37,7 @@ CONSOLES: Mapping[str, str] = {
     "ttyUL": "SERIAL_UARTLITE_CONSOLE",
     "ttyUSB": "USB_SERIAL_CONSOLE",
     "ttymxc": "SERIAL_IMX_CONSOLE",
+    "ttysclp": "SCLP_VT220_CONSOLE",
 }
 
 # A root device's name, and all that it takes; "*scsi": some host adapter's driver, see `is_adapter`.
@@ -77,7 +78,8 @@ MAGIC: Sequence[tuple[bytes, str]] = (
     (b"\x89LZO", "LZO"), (b"\x28\xb5\x2f\xfd", "ZSTD"),
 )
 
-# COMMAND_LINE_SIZE (arch/*/include/**/setup.h): what is longer is cut off without a word.
+# COMMAND_LINE_SIZE (arch/*/include/**/setup.h): what is longer is cut off without a word. Where it is a symbol of the
+# configuration (s390), that one counts.
 COMMAND_LINE_SIZE: Mapping[str, int] = {
     "i386": 2048, "x86_64": 2048, "x86": 2048, "arm": 1024, "arm64": 2048, "riscv": 1024, "powerpc": 2048, "mips": 4096,
     "m68k": 256, "xtensa": 256, "alpha": 256,

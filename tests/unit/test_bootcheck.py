@@ -250,8 +250,18 @@ def test_command_line_of_the_configuration_counts() -> None:
     assert "root=/dev/vda needs" in found(also={**built_in, "CMDLINE_OVERRIDE": "y"})[0].message
 
 
+def test_a_mainframe_and_a_partition_have_consoles_of_their_own() -> None:
+    for console, symbol in (("ttysclp0", "SCLP_VT220_CONSOLE"), ("hvc0", "HVC_DRIVER")):
+        machine = msgspec.structs.replace(PC, console=console, needs={})
+        line = f"console={console} root=/dev/sda"
+        assert f"console={console} needs CONFIG_{symbol}" in only(found(line=line, machine=machine)).message
+        assert found(line=line, machine=machine, also={symbol: "y"}) == []
+
+
 def test_too_long_a_command_line() -> None:
     assert found(line=LINE + " " + "x" * (2047 - len(LINE) - 1)) == []
     problem = only(found(line=LINE + " " + "x" * (2048 - len(LINE) - 1)))
     assert problem.message == "the kernel's command line has 2048 characters; i386 cuts it off after 2047"
     assert found(line=LINE + "x " * 9000, arch="newarch") == []
+    s390 = only(found(line=LINE + " " + "x" * 900, arch="s390", also={"COMMAND_LINE_SIZE": "896"}))
+    assert "s390 cuts it off after 895" in s390.message
