@@ -53,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     display: Filled = "none"
     window: Literal["auto", "gtk", "sdl", "vnc", "none"] = "auto"
     timeout: Annotated[int, msgspec.Meta(ge=1)] = 120
+    machines: str = ""
 
 
 HELP = {
@@ -81,6 +82,7 @@ HELP = {
     "display": "a screen of the machine, a [display.NAME] of its file (none: serial console only)",
     "window": "what qemu_boot shows the display in (auto: a window where there is a graphical session)",
     "timeout": "seconds that qemu_test may take in all",
+    "machines": "what matrix builds and boots, separated by commas (empty: every file of configs/machines)",
 }
 
 
