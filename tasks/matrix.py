@@ -99,16 +99,11 @@ def one(project: Project, name: str, label: str) -> Row:
 
 
 def missing(its: Project, *tools: str) -> str:
-    """Say in a sentence which of the tools that a machine needs this host lacks, and which package has them; "" if none."""
+    """Say in a sentence which of these tools of a machine's is the first that this host lacks, and what package has it."""
     table = packages.load(its.top)
     manager = packages.manager_of_host(table) or next(iter(table.managers))
-    lacking = [need for need in packages.needs(table, its.machine) if need.name in tools and not need.found]
-    if not lacking:
-        return ""
-    names, homes = ([*dict.fromkeys(words)] for words in ((need.name for need in lacking),
-                                                         (need.packages[manager] for need in lacking)))
-    return (f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed "
-            f"(package{'s' * (len(homes) != 1)} {', '.join(homes)})")
+    return next((f"{need.name} is not installed (package {need.packages[manager]})"
+                 for need in packages.needs(table, its.machine) if need.name in tools and not need.found), "")
 
 
 def history(its: Project) -> list[dict]:
