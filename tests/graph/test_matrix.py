@@ -33,6 +33,15 @@ def another(play: Playground, name: str, *changes: tuple[str, str]) -> None:
     (play.top / "configs" / "machines" / f"{name}.toml").write_text(text)
 
 
+def matrix(play: Playground, path: str, *words: str, status: int = 0, **env: str) -> str:
+    """Run `doit matrix`, which takes its time for machines that have to be built; return what it said."""
+    process = play.start("matrix", *HOW, *words, PATH=path, **env)
+    said = finish(process, 300)
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    return said
+
+
 def rows(play: Playground) -> dict[str, dict]:
     return json.loads((play.top / "build" / "matrix.json").read_text())
 
@@ -46,7 +55,7 @@ def test_each_machine_has_its_row_whatever_becomes_of_the_others(built: Playgrou
     another(built, "noqemu", ('binary = "fake-qemu"', 'binary = "qemu-system-nowhere"'))
     another(built, "typo", ("arch =", "arhc ="))
     another(built, "bare", (whole[whole.index("[qemu]"):], ""))
-    said = built.doit("matrix", "machines=nocc,broken,typo,panics,noqemu,bare,fake", *HOW, status=1, PATH=emulator).text
+    said = matrix(built, emulator, "machines=nocc,broken,typo,panics,noqemu,bare,fake", status=1)
 
     found = rows(built)
     assert {name: row["result"] for name, row in found.items()} == {
@@ -91,24 +100,23 @@ def test_each_machine_has_its_row_whatever_becomes_of_the_others(built: Playgrou
 def test_rows_stay_as_long_as_their_machines_do(built: Playground, emulator: str) -> None:
     another(built, "one")
     another(built, "two")
-    built.doit("matrix", *HOW, "machines=one,two,one", PATH=emulator)
+    matrix(built, emulator, "machines=one,two,one")
     first = rows(built)
     assert sorted(first) == ["one", "two"]
     (built.top / "configs" / "machines" / "two.toml").unlink()
-    built.doit("matrix", *HOW, "machines=fake", PATH=emulator)
+    matrix(built, emulator, "machines=fake")
     assert {name: row if name == "one" else ... for name, row in rows(built).items()} == {"fake": ..., "one": first["one"]}
-    built.doit("matrix", *HOW, PIGGYBACK_MACHINES="one", PATH=emulator)
+    matrix(built, emulator, PIGGYBACK_MACHINES="one")
     again = rows(built)["one"]
     assert again["build"] == first["one"]["build"] > 0  # nothing was built this time
     assert again["date"] >= first["one"]["date"]
     (built.top / "build" / "matrix.json").write_text("{garbage")
-    built.doit("matrix", *HOW, "machines=one", PATH=emulator)
+    matrix(built, emulator, "machines=one")
     assert list(rows(built)) == ["one"]
 
 
 def test_settings_are_passed_on(built: Playground, emulator: str) -> None:
-    said = built.doit("matrix", "machines=fake", *HOW, "append=crash with a space", "initramfs=none", status=1,
-                      PATH=emulator).text
+    said = matrix(built, emulator, "machines=fake", "append=crash with a space", "initramfs=none", status=1)
     assert "init ended with status 1" in said
     assert (built.images / "initramfs.cpio").exists()
     assert rows(built)["fake"]["sizes"]["rootfs"] == os.path.getsize(built.images / "initramfs.cpio")
