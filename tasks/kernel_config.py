@@ -30,9 +30,9 @@ def config(project: Project) -> Path:
 
 
 def fragment_paths(project: Project) -> tuple[Path, ...]:
-    """The fragments in order: those of the machine, then those of the setting."""
-    return (*(Path("configs") / "kernel" / f"{name}.config" for name in project.machine.kernel.fragments),
-            *project.fragments)
+    """The fragments in order: those of the machine, of its display, then of the setting."""
+    names = (*project.machine.kernel.fragments, *project.display.fragments)
+    return (*(Path("configs") / "kernel" / f"{name}.config" for name in names), *project.fragments)
 
 
 def own_fragment(project: Project) -> Path:

@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tasks import dtbs, kernel_config, rootfs
@@ -18,6 +19,7 @@ from tasks.kit import kcontract, qemu, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job, TaskDict, task
+from tasks.kit.machine import NO_DISPLAY
 from tasks.kit.project import EPOCH, Project
 from tasks.kit.run import foreground
 
@@ -46,12 +48,23 @@ def script(project: Project) -> Path:
     return project.images / "run-qemu.sh"
 
 
+def boot_files(project: Project) -> list[Path]:
+    """What a boot reads, or is checked against."""
+    return [kernel_image(project), root_image(project), kernel_config.config(project),
+            *filter(None, [dtbs.booted(project)])]
+
+
+def boot_record(project: Project) -> Path:
+    """What qemu_test measured when it last passed, as JSON: seconds from QEMU's start to the shell's first answer ("ready")
+    and to QEMU's end ("total"), the accelerator, and what each check found."""
+    return project.logs / "boot.json"
+
+
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `qemu_boot`, `qemu_test` and the task that writes run-qemu.sh, for machines that QEMU has."""
     if project.machine.qemu is None:
         return
-    files = [kernel_image(project), root_image(project), kernel_config.config(project),
-             *filter(None, [dtbs.booted(project)])]
+    files = boot_files(project)
     yield task(project, "qemu_boot", "boot it: an interactive shell; 'poweroff' or Ctrl-A X ends it", boot,
                files=files, after=["_run_qemu"], always=True, quiet=True)
     yield task(project, "qemu_test", "boot it, check it from inside, power it off", test,
@@ -60,17 +73,20 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                settings={"argv": " ".join(plan(project, "tcg", interactive=True))}, quiet=True)
 
 
-def plan(project: Project, accel: str, interactive: bool, trial: bool = False) -> list[str]:
+def plan(project: Project, accel: str, interactive: bool, trial: bool = False, window: str = "",
+         extra: Sequence[str] = ()) -> list[str]:
     """QEMU's argument vector for the machine and the settings; the images by their absolute paths. A trial, which is
-    killed when it has said a word, never writes to the disk image."""
+    killed when it has said a word, never writes to the disk image. window: for -display; extra: more words for QEMU."""
     assert project.machine.qemu is not None
     settings = project.settings
     root = root_image(project).absolute()
     disk, tree = from_disk(project), dtbs.booted(project)
     return qemu.argv(project.machine.qemu, qemu.Boot(
         kernel=kernel_image(project).absolute(), rootfs=root if disk else None, initrd=None if disk else root,
-        dtb=tree.absolute() if tree else None, memory=settings.memory, accel=accel, append=settings.append,
-        snapshot=settings.snapshot or trial, interactive=interactive, net="user" if project.machine.qemu.nic else ""))
+        dtb=tree.absolute() if tree else None, memory=settings.memory, accel=accel,
+        append=f"{project.display.append} {settings.append}", console=project.display.console, window=window,
+        snapshot=settings.snapshot or trial, interactive=interactive, net="user" if project.machine.qemu.nic else "",
+        extra=(*project.display.args, *extra)))
 
 
 def inspect(project: Project) -> None:
@@ -80,7 +96,8 @@ def inspect(project: Project) -> None:
     assert project.machine.qemu is not None
     disk = from_disk(project)
     boot = qemu.Boot(kernel=kernel_image(project), rootfs=rootfs.disk(project) if disk else None,
-                     initrd=None if disk else rootfs.archive(project), append=project.settings.append)
+                     initrd=None if disk else rootfs.archive(project), console=project.display.console,
+                     append=f"{project.display.append} {project.settings.append}")
     with kernel_image(project).open("rb") as stream:
         head = stream.read(bootcheck.HEAD)
     initrd_head = b"" if disk else rootfs.archive(project).read_bytes()[:16]
@@ -110,6 +127,17 @@ def accelerator(project: Project) -> str:
     return answer.accel
 
 
+def window(project: Project) -> str:
+    """What qemu_boot shows the screen in, for -display; tells the user."""
+    from tasks.kit import screen
+    if project.settings.display == NO_DISPLAY:
+        return ""
+    assert project.machine.qemu is not None
+    word, said = screen.window(project.machine.qemu.binary, project.settings.window, os.environ)
+    ui.line("display", said)
+    return word
+
+
 def boot(job: Job) -> None:
     """Give the guest's shell on the terminal; without a terminal, do what qemu_test does."""
     project = job.project
@@ -118,7 +146,7 @@ def boot(job: Job) -> None:
         test(job)
         return
     inspect(project)
-    argv = plan(project, accelerator(project), interactive=True)
+    argv = plan(project, accelerator(project), interactive=True, window=window(project))
     ui.line("qemu_boot", "'poweroff' in the guest or Ctrl-A X here ends it")
     project.lock.release()  # others may build while somebody sits at the guest
     try:
@@ -136,6 +164,7 @@ def test(job: Job) -> None:
     project = job.project
     machine = project.machine.qemu
     assert machine is not None
+    boot_record(project).unlink(missing_ok=True)
     inspect(project)
     accel = accelerator(project)
     limit = guest.limits(accel)
@@ -144,6 +173,9 @@ def test(job: Job) -> None:
                                  epoch=EPOCH if machine.rtc else 0, nic=bool(machine.nic))
     argv = plan(project, accel, interactive=False)
     report = guestcheck.boot_test(argv, checks, project.logs / "console.log", limit)
+    write_whole(boot_record(project), json.dumps({
+        "accel": accel, "ready": round(report.ready, 2), "total": round(report.total, 2),
+        "checks": {result.name: result.said for result in report.results}}, indent=1) + "\n")
     ui.line("qemu_test", f"passed: shell after {report.ready:.1f} s, off after {report.total:.1f} s ({accel})")
 
 

@@ -14,6 +14,7 @@ from tasks.kit import toml
 from tasks.kit.errors import PiggyError, nearest
 from tasks.kit.qemu import Qemu
 
+NO_DISPLAY = "none"
 # What kernel people call each link of an image chain, in the order in which they stand in `doit list`.
 LINKS = {
     "Image": "the raw binary of the kernel proper",
@@ -82,6 +83,23 @@ class Rootfs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     devices: str = "devices"
 
 
+class Display(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table [display.NAME], in force with display=NAME: what a screen and a keyboard add to the machine.
+
+    fragments, overlays: of the kernel and of the root filesystem; they come after the machine's own.
+    console: the terminal on it, for console= ("tty0": whichever is in front). It stands before the serial one, for the
+             last is what /dev/console leads to (Documentation/admin-guide/serial-console.rst).
+    args:    QEMU's words for the hardware; none where the board has it anyway.
+    append:  for the kernel's command line.
+    """
+
+    fragments: tuple[str, ...] = ()
+    overlays: tuple[str, ...] = ()
+    console: str = ""
+    args: tuple[str, ...] = ()
+    append: str = ""
+
+
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One machine. `arch` is the kernel's ARCH=, `triple` the prefix of the distribution's cross compiler, `cflags` what
     user space is compiled with on top of it. `userspace` is false for a machine that has only a kernel: its processor is
@@ -96,6 +114,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     busybox: Busybox = Busybox()
     rootfs: Rootfs = Rootfs()
     qemu: Qemu | None = None
+    display: dict[str, Display] = {}
     settings: dict[str, str | int | bool] = {}
 
 
@@ -124,14 +143,18 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
     if machine.kernel.image not in ("vmlinux", *chain):
         raise PiggyError(f"{origin}: 'kernel.image' is '{machine.kernel.image}', which its chain does not have."
                          + nearest(machine.kernel.image, ("vmlinux", *chain)))
+    if NO_DISPLAY in machine.display:
+        raise PiggyError(f"{origin}: no display can be called '{NO_DISPLAY}'", f"display={NO_DISPLAY} is to have none")
+    displays = machine.display.values()
     for kind, names, ending in (("kernel", machine.kernel.fragments, ".config"),
+                                *(("kernel", display.fragments, ".config") for display in displays),
                                 ("busybox", machine.busybox.fragments, ".config"),
                                 ("rootfs", (machine.rootfs.devices,), ".txt")):
         for fragment in names:
             if not (top / "configs" / kind / f"{fragment}{ending}").exists():
                 known = [path.stem for path in (top / "configs" / kind).glob(f"*{ending}")]
                 raise PiggyError(f"{origin}: configs/{kind}/{fragment}{ending} does not exist.{nearest(fragment, known)}")
-    for overlay in machine.rootfs.overlays:
+    for overlay in (*machine.rootfs.overlays, *(name for display in displays for name in display.overlays)):
         if not (top / "overlays" / overlay).is_dir():
             known = [path.name for path in (top / "overlays").glob("*")]
             raise PiggyError(f"{origin}: overlays/{overlay} does not exist.{nearest(overlay, known)}")

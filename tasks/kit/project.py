@@ -12,7 +12,7 @@ from pathlib import Path
 from tasks.kit import machine, pins, settings
 from tasks.kit.errors import PiggyError, nearest
 from tasks.kit.lock import Lock
-from tasks.kit.machine import Link, Machine
+from tasks.kit.machine import NO_DISPLAY, Display, Link, Machine
 from tasks.kit.pins import Source
 from tasks.kit.settings import Settings
 from tasks.kit.stamps import Stamps
@@ -102,10 +102,19 @@ class Project:
         return _place(self.busybox_src, bool(self.settings.busybox_src))
 
     @cached_property
+    def display(self) -> Display:
+        """The machine's display that `display=` selects; one that adds nothing for "none"."""
+        name, known = self.settings.display, self.machine.display
+        if name not in known and name != NO_DISPLAY:
+            raise PiggyError(f"{self.origins['display']}: the machine '{self.settings.machine}' has no display '{name}'."
+                             + nearest(name, known), f"displays: {', '.join([NO_DISPLAY, *known])}")
+        return known.get(name, Display())
+
+    @cached_property
     def overlays(self) -> tuple[Path, ...]:
-        """The overlay folders in order: those of the machine, then those of the setting."""
+        """The overlay folders in order: those of the machine, of its display, then of the setting."""
         extra = [name.strip() for name in self.settings.overlays.split(",") if name.strip()]
-        folders = [Path("overlays") / name for name in self.machine.rootfs.overlays]
+        folders = [Path("overlays") / name for name in (*self.machine.rootfs.overlays, *self.display.overlays)]
         for name in extra:
             folder = Path("overlays") / name
             if not (self.top / folder).is_dir():

@@ -78,6 +78,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     append:      more for the kernel's command line; where a word comes twice, most of the kernel's take the last.
     snapshot:    leave the disk image as it is.
     interactive: the terminal is a person's: QEMU's monitor is on Ctrl-A C, Ctrl-A X ends it, Ctrl-C goes to the guest.
+    console:     another console of the kernel's, before the serial one (a screen's).
+    window:      for -display ("": what the machine says).
     net:         what the network card is plugged into ("": the machine has no card).
     extra:       more words for QEMU.
     """
@@ -91,6 +93,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     append: str = ""
     snapshot: bool = True
     interactive: bool = False
+    console: str = ""
+    window: str = ""
     net: str = ""
     extra: tuple[str, ...] = ()
 
@@ -118,7 +122,7 @@ def command_line(qemu: Qemu, boot: Boot) -> str:
 
     panic=-1 restarts at once after a panic, which -no-reboot turns into QEMU's end: a panic costs no waiting.
     """
-    words = [f"console={qemu.console}"]
+    words = [f"console={name}" for name in (boot.console, qemu.console) if name]
     if boot.rootfs:
         words += [f"root={_disk(qemu).root}", "ro"]
     return " ".join(filter(None, [*words, "panic=-1", qemu.append.strip(), boot.append.strip()]))
@@ -139,7 +143,8 @@ def argv(qemu: Qemu, boot: Boot) -> list[str]:
     """
     words = [qemu.binary, "-no-user-config", "-nodefaults", "-no-reboot", "-machine", qemu.machine]
     words += ["-cpu", qemu.cpu] if qemu.cpu else []
-    words += ["-accel", boot.accel, "-m", str(boot.memory or qemu.memory), "-display", qemu.display, *qemu.args]
+    words += ["-accel", boot.accel, "-m", str(boot.memory or qemu.memory)]
+    words += ["-display", boot.window or qemu.display, *qemu.args]
     words += ["-serial", "mon:stdio" if boot.interactive else "stdio"]
     words += _filled(qemu.kernel, "kernel", boot.kernel)
     words += _filled(qemu.initrd, "initrd", boot.initrd) if boot.initrd else []
@@ -158,6 +163,7 @@ _HEAD = """\
 #!/bin/sh
 # Boots what lies beside this script. The guest's shell is on the terminal: 'poweroff' or Ctrl-A X ends it.
 #   KVM=1        let the host's processor run it      APPEND="..."  more for the kernel's command line
+#   WINDOW=gtk   show its screen, if it has one (or sdl, or vnc=:0)
 # Arguments are passed on to QEMU; of two equal options QEMU takes the last, as in: run-qemu.sh -m 64
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd) || exit
 here2=$(printf '%s\\n' "$here" | sed 's/,/,,/g')  # inside QEMU's option values a comma is written twice
@@ -178,6 +184,8 @@ def script(words: Sequence[str], folder: Path) -> str:
             text = '"$accel"'
         elif previous == "-append":
             text = shlex.quote(word) + '${APPEND:+" $APPEND"}'
+        elif previous == "-display" and re.fullmatch(r"[\w.,=:-]+", word):
+            text = f'"${{WINDOW:-{word}}}"'
         else:
             text = _relative(word, f"{folder}/")
         if lines and not word.startswith("-"):

@@ -50,7 +50,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     snapshot: bool = True
     boot: Literal["auto", "disk", "initramfs"] = "auto"
     append: str = ""
+    display: Filled = "none"
+    window: Literal["auto", "gtk", "sdl", "vnc", "none"] = "auto"
     timeout: Annotated[int, msgspec.Meta(ge=1)] = 120
+    machines: str = ""
 
 
 HELP = {
@@ -76,7 +79,10 @@ HELP = {
     "snapshot": "leave rootfs.ext2 untouched by the guest",
     "boot": "root from disk or initramfs (auto: disk where the machine has one)",
     "append": "added to the kernel command line",
+    "display": "a screen of the machine, a [display.NAME] of its file (none: serial console only)",
+    "window": "what qemu_boot shows the display in (auto: a window where there is a graphical session)",
     "timeout": "seconds that qemu_test may take in all",
+    "machines": "what matrix builds and boots, separated by commas (empty: every file of configs/machines)",
 }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 
@@ -73,3 +74,27 @@ def bar(label: str, total: int, unit: str) -> Iterator[Progress]:
         yield shown
     finally:
         shown.close()
+
+
+@contextlib.contextmanager
+def status(label: str) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows what something in the background says last: on a terminal in one line, written over again
+    and again; elsewhere now and then, so that a log shows life. Who waits for a lock is shown at once."""
+    started, spoke, live = time.monotonic(), time.monotonic(), sys.stderr.isatty()
+
+    def show(text: str) -> None:
+        nonlocal spoke
+        text = " ".join(text.split())
+        if live and text:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write("\r" + f"  {label} ({took(time.monotonic() - started)})  {text}"[:width] + "\x1b[K")
+            sys.stderr.flush()
+        elif text.startswith("WAIT ") or time.monotonic() - spoke > 30:
+            spoke = time.monotonic()
+            line("...", f"{label}: {text}")
+    try:
+        yield show
+    finally:
+        if live:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

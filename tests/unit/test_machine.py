@@ -148,3 +148,29 @@ def test_a_copy_of_the_configuration_elsewhere_loads(tmp_path: Path) -> None:
     for name in ("configs", "overlays"):
         shutil.copytree(TOP / name, tmp_path / name)
     assert machine.load(tmp_path, "pc") == machine.load(TOP, "pc")
+
+
+DISPLAY = TEXT + """\
+[display.vga]
+fragments = ["console"]
+overlays = ["base"]
+console = "tty0"
+"""
+
+
+def test_displays(top: Path) -> None:
+    (top / "configs" / "machines" / "board.toml").write_text(DISPLAY)
+    assert machine.load(top, "board")[0].display == {
+        "vga": machine.Display(fragments=("console",), overlays=("base",), console="tty0")}
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ('[display.vga]\nfragments = ["console"]', '[display.vga]\nfragments = ["consoel"]',
+     "configs/kernel/consoel.config does not exist. Did you mean 'console'?"),
+    ('overlays = ["base"]\nconsole', 'overlays = ["bsae"]\nconsole', "overlays/bsae does not exist. Did you mean 'base'?"),
+    ("display.vga", "display.none", "no display can be called 'none'"),
+    ("console =", "konsole =", "unknown key 'display.vga.konsole'. Did you mean 'console'?"),
+])
+def test_mistakes_in_a_display(top: Path, old: str, new: str, said: str) -> None:
+    assert DISPLAY.count(old) == 1
+    assert refused(top, DISPLAY.replace(old, new)) == f"configs/machines/board.toml: {said}"

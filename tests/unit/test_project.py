@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.kit import project
+from tasks.kit import machine, project
 from tasks.kit.errors import PiggyError
 from tasks.kit.project import Project
 
@@ -142,3 +142,25 @@ def test_two_loads_agree_and_nothing_can_be_changed(top: Path) -> None:
         one.settings = two.settings  # type: ignore[misc]
     with pytest.raises(AttributeError):
         one.settings.jobs = 4  # type: ignore[misc]
+
+
+def test_a_display_adds_to_kernel_and_root_filesystem(top: Path) -> None:
+    from tasks import kernel_config
+    (top / "overlays" / "mine").mkdir()
+    plain, shown = load(top, overlays="mine"), load(top, overlays="mine", display="vga", fragments="xz")
+    assert plain.display == machine.Display()
+    assert shown.display == shown.machine.display["vga"]
+    assert [folder.name for folder in plain.overlays] == ["base", "mine"]
+    assert [folder.name for folder in shown.overlays] == ["base", "screen", "mine"]
+    names = [path.stem for path in kernel_config.fragment_paths(shown)]
+    own = list(shown.machine.kernel.fragments)
+    assert names == [*own, *shown.display.fragments, "xz"]
+    assert [path.stem for path in kernel_config.fragment_paths(plain)] == own
+
+
+def test_a_display_that_the_machine_has_not(top: Path) -> None:
+    error = refused(top, display="vgaa")
+    assert error.message == "command line: the machine 'pc' has no display 'vgaa'. Did you mean 'vga'?"
+    assert error.hint == "displays: none, vga"
+    assert refused(top, machine="s3c2410", display="vga").message == \
+        "command line: the machine 's3c2410' has no display 'vga'."

@@ -42,6 +42,15 @@ def test_everything_exactly() -> None:
         "-nic", "tap,ifname=t0,script=no,model=lan9118", "-d", "int"]
 
 
+def test_a_screen() -> None:
+    words = qemu.argv(PC, Boot(kernel=KERNEL, rootfs=ROOT, console="tty0", window="gtk", extra=("-vga", "std"),
+                               append="fbcon=nodefer "))
+    assert words[words.index("-display") + 1] == "gtk"
+    assert words[-2:] == ["-vga", "std"]
+    assert words[words.index("-append") + 1] == \
+        "console=tty0 console=ttyS0 root=/dev/sda ro panic=-1 reboot=t fbcon=nodefer"  # the last is /dev/console
+
+
 def test_initramfs_boot_has_no_root_and_flash_boot_no_append() -> None:
     assert qemu.command_line(PC, Boot(kernel=KERNEL, initrd=Path("/i"))) == "console=ttyS0 panic=-1 reboot=t"
     flash = msgspec.structs.replace(PC, kernel=("-drive", "if=pflash,format=raw,file={kernel}"))
@@ -128,6 +137,9 @@ def test_script_passes_arguments_on_and_heeds_its_variables(folder: Path) -> Non
     assert words[-3:] == ["-m", "64", "a b*"]
     assert words[words.index("-accel") + 1] == "kvm"
     assert words[words.index("-append") + 1] == "console=ttyS0 root=/dev/sda ro panic=-1 reboot=t init=/bin/sh 'x'"
+    assert words[words.index("-display") + 1] == "none"
+    shown = ran(folder, WINDOW="vnc=:1,to=9")
+    assert shown[shown.index("-display") + 1] == "vnc=:1,to=9"
     assert ran(folder, KVM="0")[words.index("-accel") + 1] == "tcg"
 
 

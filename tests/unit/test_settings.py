@@ -110,7 +110,7 @@ def test_an_odd_bare_name_can_be_overruled(top: Path) -> None:
     ({"kernal": "6.1"}, "", "command line: unknown setting 'kernal'. Did you mean 'kernel'?"),
     ({"KERNEL": "6.1"}, "", "command line: unknown setting 'KERNEL'. Did you mean 'kernel'?"),
     ({"kernel-src": "x"}, "", "command line: unknown setting 'kernel-src'. Did you mean 'kernel_src'?"),
-    ({"machines": "x"}, "", "command line: unknown setting 'machines'. Did you mean 'machine'?"),
+    ({"macine": "x"}, "", "command line: unknown setting 'macine'. Did you mean 'machine'?"),
     ({}, "job = 3", "local.toml: unknown setting 'job'. Did you mean 'jobs'?"),
     ({}, "[machine]\npc = 3", "local.toml: setting 'machine' takes text, in quotes, not {'pc': 3}."),
     ({}, "[machines.pc]\njob = 3", "local.toml [machines.pc]: unknown setting 'job'. Did you mean 'jobs'?"),

@@ -80,3 +80,35 @@ def test_a_bar_on_a_terminal_grows_past_its_total_and_is_closed_by_an_error(monk
     bar = bars[0].bar  # type: ignore[attr-defined]
     assert (bar.n, bar.total, bar.disable) == (5, 5, True)
     assert "vmlinux" in screen.getvalue()
+
+
+def test_the_last_word_of_what_runs_in_the_background(capsys: pytest.CaptureFixture[str],
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
+    with ui.status("1/2 pc") as show:
+        show("  CC   x.o")
+        show("  WAIT    build/pc is in use by another run")
+        now[0] = 29
+        show("too soon")
+        now[0] = 31
+        show("  ...    vmlinux: 80 of about 900 commands")
+    out = capsys.readouterr()
+    assert [line.split(maxsplit=1)[1] for line in out.out.splitlines()] == [
+        "1/2 pc: WAIT build/pc is in use by another run", "1/2 pc: ... vmlinux: 80 of about 900 commands"]
+    assert out.err == ""
+
+
+def test_on_a_terminal_it_takes_one_line_and_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "40")
+    with ui.status("pc") as show:
+        show("x" * 99)
+        show("")
+        show("short")
+    said = screen.getvalue()
+    assert "\n" not in said
+    assert said.count("short") == 1
+    assert max(len(part) for part in said.replace("\x1b[K", "").split("\r")) == 39
+    assert said.endswith("\r\x1b[K")

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tasks.kit import matrix
+from tasks.kit.matrix import Row, Sizes
+
+PC = Row(machine="pc", result="booted", date="2026-01-02T03:04:05+00:00", arch="i386", kernel="6.1.192", image="bzImage",
+         sizes=Sizes(3521628, 1311232, 1127604, 1777664), accel="tcg", ready=1.06, build=151.2)
+BOARD = Row(machine="board", result="failed", date="2026-01-02T03:04:06+00:00", arch="arm", error="a | b")
+
+
+def test_the_cells_of_each_kind_of_row() -> None:
+    assert matrix.cells(PC) == ("pc", "i386", "6.1.192", "3,521,628", "bzImage 1,311,232", "1,127,604", "1,777,664",
+                                "1.1 s", "2 min 31 s", "booted (tcg)")
+    assert matrix.cells(BOARD) == ("board", "arm", "-", "-", "-", "-", "-", "-", "-", "a | b")
+    built = msgspec.structs.replace(PC, result="built", accel="", ready=None, build=None)
+    assert matrix.cells(built)[-3:] == ("-", "-", "built, not booted")
+    only = msgspec.structs.replace(built, sizes=Sizes(3000, 2000), image="xipImage")
+    assert matrix.cells(only)[3:7] == ("3,000", "xipImage 2,000", "-", "-")
+
+
+def test_markdown() -> None:
+    lines = matrix.markdown([BOARD, PC]).splitlines()
+    assert lines[0].startswith("| machine | arch | kernel | vmlinux |")
+    assert lines[1] == "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+    assert lines[2].endswith(r"| - | a \| b |")
+    assert lines[3] == "| " + " | ".join(matrix.cells(PC)) + " |"
+
+
+def test_the_columns_of_the_plain_table_are_aligned() -> None:
+    header, board, pc = matrix.plain([BOARD, PC]).splitlines()
+    assert header.index("vmlinux") + len("vmlinux") == pc.index("3,521,628") + len("3,521,628")
+    assert header.index("arch") == board.index("arm") == pc.index("i386")
+    assert header.index("result") == board.index("a | b") == pc.index("booted (tcg)")
+
+
+def test_rows_are_kept_by_machine(tmp_path: Path) -> None:
+    known = ["pc", "board"]
+    matrix.keep(tmp_path, PC, known)
+    matrix.keep(tmp_path, BOARD, known)
+    assert matrix.read(tmp_path / "matrix.json") == {"board": BOARD, "pc": PC}
+    assert list(json.loads((tmp_path / "matrix.json").read_text())) == ["board", "pc"]
+    assert (tmp_path / "matrix.md").read_text() == matrix.markdown([BOARD, PC])
+    newer = msgspec.structs.replace(PC, date="2026-02-01T00:00:00+00:00", ready=0.9)
+    matrix.keep(tmp_path, newer, known)
+    assert matrix.read(tmp_path / "matrix.json") == {"board": BOARD, "pc": newer}
+    matrix.keep(tmp_path, newer, ["pc"])
+    assert matrix.read(tmp_path / "matrix.json") == {"pc": newer}
+
+
+def test_the_time_of_build_is_that_of_what_is_there(tmp_path: Path) -> None:
+    matrix.keep(tmp_path, PC, ["pc"])
+    fresh = msgspec.structs.replace(PC, build=None)
+    matrix.keep(tmp_path, fresh, ["pc"])
+    assert matrix.read(tmp_path / "matrix.json")["pc"].build == PC.build
+    for other in (msgspec.structs.replace(fresh, kernel="6.12.1"), msgspec.structs.replace(fresh, sizes=None)):
+        matrix.keep(tmp_path, other, ["pc"])  # these are other images
+        assert matrix.read(tmp_path / "matrix.json")["pc"].build is None
+        matrix.keep(tmp_path, PC, ["pc"])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"pc": {"machine": 3}}', b"\xff"])
+def test_what_is_no_matrix_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    assert matrix.read(tmp_path / "matrix.json") == {}
+    (tmp_path / "matrix.json").write_bytes(content)
+    assert matrix.read(tmp_path / "matrix.json") == {}
+    matrix.keep(tmp_path, PC, ["pc"])
+    assert matrix.read(tmp_path / "matrix.json") == {"pc": PC}
+
+
+@pytest.mark.parametrize(("lines", "status", "said"), [
+    (["  CC  x", "vmlinux failed: 'make' ended with status 2:", "    x.c:1:1: error: no", "  command: make"], 1,
+     "vmlinux failed: 'make' ended with status 2: x.c:1:1: error: no"),
+    (["qemu_test failed: no shell answered within 120 s", "  hint: does init"], 1,
+     "qemu_test failed: no shell answered within 120 s"),
+    (["ERROR: command line: there is no kernel '7'", "hint"], 3, "command line: there is no kernel '7'"),
+    (["failed: what somebody prints", "last words ", ""], 4, "doit ended with status 4: last words"),
+    ([], -signal.SIGKILL, "doit was killed by signal 9"),
+    (["rootfs failed: x:"], 1, "rootfs failed: x:"),
+    ([f"rootfs failed: {'long ' * 99}"], 1, "rootfs failed: " + "long " * 28 + "lo..."),
+])
+def test_the_first_error_in_one_sentence(lines: list[str], status: int, said: str) -> None:
+    assert matrix.first_error(lines, status) == said
+    assert len(said) <= 160
