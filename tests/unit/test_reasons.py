@@ -21,7 +21,8 @@ def one(name: str, files: list[str], targets: list[str], **more: Any) -> dict[st
 def graph() -> Graph:
     return Graph([one("kernel_config", ["base.config"], ["config"]), one("vmlinux", ["config"], ["vmlinux", "System.map"]),
                   one("Image", ["vmlinux", "config"], ["Image"]), one("zImage", ["Image", "config"], ["zImage"]),
-                  {"basename": "fetch", "name": None, "doc": "a group"}, {**one("fetch", [], ["linux.json"]), "name": "linux"},
+                  {"basename": "fetch", "name": None, "doc": "a group"},
+                  {**one("fetch", [], ["linux.json"]), "name": "linux"},
                   one("rootfs", [], ["rootfs.ext2"], task_dep=["fetch:linux"])])
 
 
