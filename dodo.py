@@ -11,7 +11,7 @@ TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
 
 from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules  # noqa: E402, I001
-from tasks import qemu, rootfs, settings, sources, toolchain, verify, why  # noqa: E402
+from tasks import plan, qemu, rootfs, settings, sources, toolchain, verify, why  # noqa: E402
 from tasks.kit import journal, project, reporter  # noqa: E402
 from tasks.kit.errors import PiggyError  # noqa: E402
 
@@ -41,5 +41,5 @@ DOIT_CONFIG = {
 def task_pipeline():
     """Every task, in the order of the pipeline."""
     made = [one for stage in STAGES for one in stage.tasks(PROJECT)]
-    answers = [*why.tasks(PROJECT, made)]
+    answers = [*why.tasks(PROJECT, made), *plan.tasks(PROJECT, made)]
     yield from [*made, *answers]

@@ -29,11 +29,7 @@ def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None
     """Print a line for each cause: the tasks from the one asked for back to what changed."""
     from doit.globals import Globals
     project, graph = job.project, Graph(others)
-    for name in names:
-        if name not in graph.nodes:
-            known = [one for one in graph.nodes if not one.startswith("_")]
-            raise PiggyError(f"there is no task '{name}'.{nearest(name, known)}", "'doit list' shows them")
-    wanted = list(names) or project.goals
+    wanted = named(project, graph, names)
     stale = reasons.stale(graph, Globals.dep_manager.get_values)
     lines = [line for name in wanted for line in would(project, graph, name, stale)]
     if lines:
@@ -44,6 +40,15 @@ def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None
     lines = [line for name in wanted for line in did(project, graph, name, ran)]
     if lines:
         _show("the last run did:", lines)
+
+
+def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:
+    """The tasks that were asked for, or those that a plain `doit` does. Raises PiggyError for a name that is none."""
+    for name in names:
+        if name not in graph.nodes:
+            known = [one for one in graph.nodes if not one.startswith("_")]
+            raise PiggyError(f"there is no task '{name}'.{nearest(name, known)}", "'doit list' shows them")
+    return list(names) or project.goals
 
 
 def would(project: Project, graph: Graph, name: str, stale: Mapping[str, Sequence[str]]) -> list[str]:
@@ -74,13 +79,21 @@ def _show(head: str, lines: Sequence[str]) -> None:
 
 def _root(project: Project, name: str, found: Sequence[str]) -> list[str]:
     """The end of a line: how many objects are concerned, and what changed."""
-    if name == "kernel_config" and not any(reason.startswith("note: ") for reason in found):
+    count = objects(project, name, files_of(found))
+    return [*([f"{count} object{'s' * (count != 1)}"] if count else []), reason(project, name, found)]
+
+
+def files_of(found: Sequence[str]) -> set[str]:
+    """The source files among the reasons."""
+    texts = [text.partition(": ")[2] for text in found if text.startswith("discovered: ")]
+    return {text.rsplit(" ", 1)[0].removesuffix(" is") for text in texts}
+
+
+def reason(project: Project, name: str, found: Sequence[str]) -> str:
+    """A task's reasons in one line; of a configuration, the symbols."""
+    if name == "kernel_config" and not any(text.startswith("note: ") for text in found):
         found = [*found, *(f"note: {note}" for note in asked_otherwise(project))]
-    files = {text.rsplit(" ", 1)[0].removesuffix(" is") for reason in found if reason.startswith("discovered: ")
-             for text in [reason.partition(": ")[2]]}
-    count = objects(project, name, files)
-    return [*([f"{count} object{'s' * (count != 1)}"] if count else []),
-            reasons.plain(found, lambda text: short(project, text))]
+    return reasons.plain(found, lambda text: short(project, text))
 
 
 def short(project: Project, text: str) -> str:

@@ -82,20 +82,10 @@ def stale(graph: Graph, values: Callable[[str], Mapping[str, Any]]) -> dict[str,
 
 def last_run(history: Path) -> dict[str, list[str]]:
     """The tasks of the last run that made anything, each with its reasons, from the history's lines; {} without one."""
-    try:
-        with history.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, 2) - _LAST_RUNS))
-            lines = stream.read().splitlines()
-    except OSError:
-        return {}
     found: dict[str, list[str]] = {}
     run = None
-    for line in reversed(lines):
-        try:
-            entry = json.loads(line)
-            task, why = entry["task"], list(entry["why"])
-        except (ValueError, KeyError, TypeError):
-            continue
+    for entry in reversed(entries(history)):
+        task, why = entry["task"], list(entry["why"])
         if run is None and why:
             run = entry.get("run")
         if run is not None and entry.get("run") == run and why:
@@ -103,6 +93,33 @@ def last_run(history: Path) -> dict[str, list[str]]:
         elif run is not None and entry.get("run") != run:
             break
     return dict(reversed(found.items()))
+
+
+def entries(history: Path) -> list[dict[str, Any]]:
+    """The history's last lines (see journal.append_history), oldest first; what was cut off is left out."""
+    try:
+        with history.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, 2) - _LAST_RUNS))
+            lines = stream.read().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            found += [entry] if isinstance(entry["task"], str) and isinstance(entry["why"], list) else []
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def durations(history: Path, recent: int) -> dict[str, list[float]]:
+    """For each task how many seconds its last successes took, newest last, at most `recent` of them."""
+    found: dict[str, list[float]] = {}
+    for entry in entries(history):
+        if entry.get("result") == "ok" and isinstance(entry.get("seconds"), int | float):
+            found.setdefault(entry["task"], []).append(entry["seconds"])
+    return {task: seconds[-recent:] for task, seconds in found.items()}
 
 
 def own(graph: Graph, name: str, ran: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
