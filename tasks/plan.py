@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from tasks import kernel_config, toolchain, why
-from tasks.kit import fragments, kbuild, kconfig, kcontract, reasons, ui
+from tasks.kit import fragments, kconfig, kcontract, reasons, ui
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job, TaskDict, task
@@ -94,19 +94,15 @@ def objects(project: Project, name: str, found: Sequence[str], symbols: Sequence
     files = why.files_of(found)
     if not files and not symbols:
         return None, ""
-    known = Depfiles(project.kernel_obj, project.kernel_src)
-    concerned = {record for record in known.naming(files) if record.endswith(".o.cmd")}
-    everything = [record for record in known.records if record.endswith(".o.cmd")]
-    if symbols:
-        wanted = set(symbols)
-        concerned |= {record for record in everything if wanted & kbuild.symbols(record)}
+    concerned = why.objects(project, name, files, symbols)
+    everything = sum(record.endswith(".o.cmd") for record in Depfiles(project.kernel_obj, project.kernel_src).records)
     because = []
     if symbols:
         more = f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else ""
         because.append("CONFIG_" + ", CONFIG_".join(symbols[:SHOWN]) + more)
     if files:
         because.append(f"{len(files)} file{'s' * (len(files) != 1)}")
-    return len(concerned), f"{len(concerned):,} of {len(everything):,} objects, because of {' and '.join(because)}"
+    return concerned, f"{concerned:,} of {everything:,} objects, because of {' and '.join(because)}"
 
 
 def changed_symbols(job: Job) -> list[str]:

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from tasks import busybox, kernel_config
-from tasks.kit import fragments, kcontract, reasons
+from tasks.kit import fragments, kbuild, kcontract, reasons
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError, nearest
 from tasks.kit.graph import Job, TaskDict, task
@@ -56,7 +57,7 @@ def would(project: Project, graph: Graph, name: str, stale: Mapping[str, Sequenc
     ways = graph.paths(name, stale, graph.producers)
     if len(ways) > MOST and all(stale[way[-1]] == ["never: not built yet"] for way in ways):
         return [f"{name}{ARROW}nothing is built yet"]
-    return [ARROW.join([*way, *_root(project, way[-1], stale[way[-1]])]) for way in ways]
+    return [_line(project, way, stale[way[-1]]) for way in ways]
 
 
 def did(project: Project, graph: Graph, name: str, ran: Mapping[str, Sequence[str]]) -> list[str]:
@@ -66,7 +67,7 @@ def did(project: Project, graph: Graph, name: str, ran: Mapping[str, Sequence[st
     parted = {one: reasons.own(graph, one, ran) for one in ran if one in graph.nodes}
     roots = [one for one, (_, rest) in parted.items() if rest]
     ways = graph.paths(name, roots, lambda one: parted[one][0] if one in parted else ())
-    return [ARROW.join([*way, *_root(project, way[-1], parted[way[-1]][1])]) for way in ways]
+    return [_line(project, way, parted[way[-1]][1]) for way in ways]
 
 
 def _show(head: str, lines: Sequence[str]) -> None:
@@ -77,10 +78,19 @@ def _show(head: str, lines: Sequence[str]) -> None:
         print(f"  and {len(shown) - MOST} more; name a task: doit why TASK")
 
 
-def _root(project: Project, name: str, found: Sequence[str]) -> list[str]:
-    """The end of a line: how many objects are concerned, and what changed."""
-    count = objects(project, name, files_of(found))
-    return [*([f"{count} object{'s' * (count != 1)}"] if count else []), reason(project, name, found)]
+def _line(project: Project, way: Sequence[str], found: Sequence[str]) -> str:
+    """One line: the tasks, how many objects are concerned, and what changed."""
+    name = way[-1]
+    asked = with_symbols(project, name, found)
+    words = list(way)
+    if name == "kernel_config" and "vmlinux" in way:
+        symbols = re.findall(r"^note: CONFIG_(\w+) ", "\n".join(asked), re.MULTILINE)
+        count = objects(project, "vmlinux", symbols=symbols)
+        words.insert(way.index("vmlinux") + 1, f"{count} object{'s' * (count != 1)}")
+    else:
+        count = objects(project, name, files_of(found))
+        words += [f"{count} object{'s' * (count != 1)}"] if count else []
+    return ARROW.join([*words, reasons.plain(asked, lambda text: short(project, text))])
 
 
 def files_of(found: Sequence[str]) -> set[str]:
@@ -91,9 +101,14 @@ def files_of(found: Sequence[str]) -> set[str]:
 
 def reason(project: Project, name: str, found: Sequence[str]) -> str:
     """A task's reasons in one line; of a configuration, the symbols."""
-    if name == "kernel_config" and not any(text.startswith("note: ") for text in found):
-        found = [*found, *(f"note: {note}" for note in asked_otherwise(project))]
-    return reasons.plain(found, lambda text: short(project, text))
+    return reasons.plain(with_symbols(project, name, found), lambda text: short(project, text))
+
+
+def with_symbols(project: Project, name: str, found: Sequence[str]) -> list[str]:
+    """A task's reasons, of the configuration with the symbols that are asked for otherwise."""
+    if name != "kernel_config" or any(text.startswith("note: ") for text in found):
+        return list(found)
+    return [*found, *(f"note: {note}" for note in asked_otherwise(project))]
 
 
 def short(project: Project, text: str) -> str:
@@ -103,13 +118,18 @@ def short(project: Project, text: str) -> str:
     return text.replace(os.getcwd() + "/", "")
 
 
-def objects(project: Project, name: str, files: set[str]) -> int:
-    """How many compiled objects Kbuild's records say were made from one of these files."""
+def objects(project: Project, name: str, files: Collection[str] = (), symbols: Collection[str] = ()) -> int:
+    """How many compiled objects Kbuild's records say were made from one of these files, or ask for one of these symbols
+    (without CONFIG_)."""
     box = name == "busybox"
-    if not files or not (box or name in ("vmlinux", "modules", *project.chain)):
+    if not (files or symbols) or not (box or name in ("vmlinux", "modules", *project.chain)):
         return 0
     obj, tree = (busybox.obj(project), project.busybox_src) if box else (project.kernel_obj, project.kernel_src)
-    return sum(record.endswith(".o.cmd") for record in Depfiles(obj, tree).naming(files))
+    known, wanted = Depfiles(obj, tree), set(symbols)
+    concerned = set(known.naming(files))
+    if wanted:
+        concerned |= {record for record in known.records if wanted & kbuild.symbols(record)}
+    return sum(record.endswith(".o.cmd") for record in concerned)
 
 
 def asked_otherwise(project: Project) -> list[str]:

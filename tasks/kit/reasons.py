@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,23 +46,22 @@ class Graph:
         return [one for one in dict.fromkeys([*found, *node.after]) if one in self.nodes]
 
     def paths(self, start: str, roots: Iterable[str], edges: Callable[[str], Iterable[str]]) -> list[list[str]]:
-        """The shortest way from `start` to each of `roots` along `edges`, nearest first."""
-        wanted, came, waiting, order = set(roots), {start: ""}, deque([start]), []
-        while waiting:
-            name = waiting.popleft()
-            if name in wanted:
-                order.append(name)
-            for other in edges(name):
-                if other not in came:
-                    came[other] = name
-                    waiting.append(other)
+        """The longest way from `start` to each of `roots` along `edges`, which form no circle; the shorter ones first.
+
+        The longest, for it goes link by link: that bzImage also looks at the configuration by itself is no news.
+        """
         ways = []
-        for root in order:
-            way = [root]
-            while came[way[-1]]:
-                way.append(came[way[-1]])
-            ways.append(way[::-1])
-        return ways
+        for root in dict.fromkeys(roots):
+            known: dict[str, list[str]] = {root: [root]}
+
+            def way(name: str, known: dict[str, list[str]] = known) -> list[str]:
+                if name not in known:
+                    known[name] = []
+                    found = max((way(other) for other in edges(name)), key=len, default=[])
+                    known[name] = [name, *found] if found else []
+                return known[name]
+            ways += [way(start)] if way(start) else []
+        return sorted(ways, key=len)
 
 
 def stale(graph: Graph, values: Callable[[str], Mapping[str, Any]]) -> dict[str, list[str]]:
