@@ -26,6 +26,7 @@ class Checkout:
 
     top: Path
     machine: str = "pc"
+    version: str = "6.1"
     env: dict[str, str] = field(default_factory=dict)
     umask: int = 0o022
 
@@ -36,18 +37,19 @@ class Checkout:
     @property
     def obj(self) -> Path:
         """Kbuild's O= folder."""
-        return self.top / "build" / self.machine / "kernel" / "6.1"
+        return self.top / "build" / self.machine / "kernel" / self.version
 
     @property
     def kernel(self) -> Path:
         """The kernel tree."""
-        return self.top / "build" / "src" / "linux-6.1"
+        return self.top / "build" / "src" / f"linux-{self.version}"
 
     def argv(self, *words: str) -> list[str]:
         return [str(Path(sys.executable).with_name("doit")), *words]
 
     def variables(self) -> dict[str, str]:
-        return {**os.environ, "PIGGYBACK_DL": str(TOP / "dl"), "MACHINE": self.machine, **self.env}
+        return {**os.environ, "PIGGYBACK_DL": str(TOP / "dl"), "MACHINE": self.machine, "KERNEL": self.version,
+                **self.env}
 
     def doit(self, *words: str, status: int = 0, timeout: float = 1500) -> str:
         """Run doit and return what it said; its exit status must be `status`."""
@@ -76,8 +78,9 @@ class Checkout:
                               stderr=subprocess.STDOUT).stdout
 
     def made_otherwise(self, obj: Path, *goals: str) -> list[str]:
-        """Build `goals` by plain make in a folder of their own; return the links that are not as doit made them."""
-        obj.mkdir()
+        """Build `goals` by plain make in a folder of their own; return the links that are not as doit made them. The folder
+        may hold an earlier build, as it would for somebody who goes from one configuration to the next."""
+        obj.mkdir(exist_ok=True)
         shutil.copy(self.images / "config", obj / ".config")
         self.make(obj, "olddefconfig", *goals)
         assert (obj / ".config").read_bytes() == (self.images / "config").read_bytes()
