@@ -22,6 +22,7 @@ LINKS = {
     "compressed_vmlinux": "the bootstrap loader with piggy on its back",
     "zImage": "the bootable, self-extracting image (ARM)",
     "bzImage": "the bootable image with the real-mode setup code (x86)",
+    "vmlinuz": "the bootable, self-extracting ELF file (MIPS)",
 }
 
 
@@ -29,13 +30,16 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One link of the chain from vmlinux to a bootable image.
 
     dir:   the folder whose Makefile makes it, below the object folder.
-    file:  its name in `dir`; may hold make variables of that Makefile, such as $(suffix-y), which Kbuild expands.
+    file:  its name from there, as that Makefile has it; may hold make variables of it, such as $(suffix-y), which Kbuild
+           expands.
     after: the link that it is made from.
+    vars:  what the architecture's Makefile hands to that one, in its own variables: $(bootvars-y) on MIPS.
     """
 
     dir: str
     file: str
     after: str
+    vars: str = ""
 
 
 class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
