@@ -5,12 +5,15 @@
 # hold variables of that Makefile: it is expanded in a recipe, when all of it has been read. PIGGYBACK_VARS: what the
 # architecture's Makefile hands to that one, in its own variables. PIGGYBACK_SAY: a file for the name so found.
 
+# Two makes, one after the other: a boot Makefile that adds to an exported variable (KBUILD_CFLAGS += ...) would add to it
+# twice, were one called from within the other, and plain make would find other commands than its own.
+
 ifdef sub_make_done
 .PHONY: piggyback-link piggyback-resolved
 piggyback-link:
 	@$(MAKE) $(build)=$(PIGGYBACK_DIR) $(PIGGYBACK_VARS) piggyback-resolved
+	@$(MAKE) $(build)=$(PIGGYBACK_DIR) $(PIGGYBACK_VARS) $$(cat $(PIGGYBACK_SAY))
 
 piggyback-resolved:
-	@$(MAKE) $(build)=$(PIGGYBACK_DIR) $(PIGGYBACK_FILE)
 	@echo $(PIGGYBACK_FILE) > $(PIGGYBACK_SAY)
 endif

@@ -348,17 +348,20 @@ def test_a_real_make_that_was_killed_is_mended(tmp_path: Path) -> None:
 
 
 BOOT = {
-    "Makefile": 'build := -f Makefile.build obj\nboot-y = LOAD=$(load-y) NAME="a b"\nload-y = 0x10\n',
+    "Makefile": 'export FLAGS := -a\nbuild := -f Makefile.build obj\nboot-y = LOAD=$(load-y) NAME="a b"\nload-y = 0x10\n',
     "Makefile.build": "build := -f Makefile.build obj\ninclude $(obj)/Makefile\n",
-    "arch/boot/Makefile": "suffix-y := gz\n$(obj)/../image.$(suffix-y): ; echo $(LOAD) $(NAME) > $@\n"
-                          "image.$(suffix-y): ; echo top $(LOAD) $(NAME) > $@\n"}
+    "arch/boot/Makefile": "suffix-y := gz\nFLAGS += -b\n"
+                          "$(obj)/../image.$(suffix-y): ; echo $(FLAGS) $(LOAD) $(NAME) > $@\n"
+                          "image.$(suffix-y): ; echo top $(FLAGS) $(LOAD) $(NAME) > $@\n"}
 
 
 @pytest.mark.parametrize(("file", "found", "handed", "text"), [
-    ("arch/boot/../image.$(suffix-y)", "arch/image.gz", "$(boot-y)", "0x10 a b"),
-    ("image.$(suffix-y)", "image.gz", "$(boot-y)", "top 0x10 a b"), ("image.gz", "image.gz", "", "top")])
+    ("arch/boot/../image.$(suffix-y)", "arch/image.gz", "$(boot-y)", "-a -b 0x10 a b"),
+    ("image.$(suffix-y)", "image.gz", "$(boot-y)", "top -a -b 0x10 a b"),
+    ("image.gz", "image.gz", "", "top -a -b")])
 def test_the_rules_that_ask_for_a_link(tmp_path: Path, file: str, found: str, handed: str, text: str) -> None:
-    """Names are expanded by the Makefile that makes the link, what is handed to it by the one above."""
+    """Names are expanded by the Makefile that makes the link, what is handed to it by the one above; what the former
+    adds to an exported variable is added once."""
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     for name, content in BOOT.items():
