@@ -32,7 +32,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                    files=[project.images / link.after, kernel_config.config(project), toolchain.record(project),
                           *taken(project, link).values()],
                    targets=[project.images / name], tools=[*kernel.TOOLS, *COMPRESSORS, *link.tools],
-                   settings={"dir": link.dir, "file": link.file, **kernel.common_settings(project)})
+                   settings={"dir": link.dir, "file": link.file, "vars": link.vars, **kernel.common_settings(project)})
 
 
 def taken(project: Project, link: Link) -> dict[str, Path]:
@@ -61,14 +61,19 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
                     variables={**kernel_config.variables(project),
                                **{variable: str(path.absolute()) for variable, path in others.items()}},
                     env={**kbuild.pins(EPOCH), "MAKEFILES": str(kbuild.LINK_RULES), "PIGGYBACK_DIR": link.dir,
-                         "PIGGYBACK_FILE": link.file, "PIGGYBACK_SAY": str(said)})
+                         "PIGGYBACK_FILE": os.path.normpath(f"{link.dir}/{link.file}"), "PIGGYBACK_VARS": link.vars,
+                         "PIGGYBACK_SAY": str(said)})
     file = file_of(obj, name)
     if not (obj / file).is_file():
         raise PiggyError(f"Kbuild made no {file} for the link '{name}'", f"see configs/chains.toml; log: {job.log}")
     copy_whole(obj / file, project.images / name)
     ends = [file_of(obj, other) for other in project.chain if other != name]
     records = kbuild.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
-    return {"discovered": sorted({*Depfiles(obj, project.kernel_src).files(records),
+    unsaid: set[str] = set()
+    if not records:  # Kbuild saves no command of it (MIPS's vmlinuz), so all in its folder counts
+        records = set(kbuild.records(obj / link.dir))
+        unsaid = {str(path) for path in (project.kernel_src.resolve() / link.dir).iterdir() if path.is_file()}
+    return {"discovered": sorted({*Depfiles(obj, project.kernel_src).files(records), *unsaid,
                                   *kbuild.makefiles(obj, project.kernel_src, records)})}
 
 

@@ -208,8 +208,23 @@ def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> No
             run(["make", "install", f"DESTDIR={stage}"], cwd=work, log=job.log)
         made = stage / home.relative_to("/")
         shutil.copytree(headers, made / "include", dirs_exist_ok=True)
+        stand_in(recipe, made / "lib", home / "lib")
         (made / SEAL).write_text(seal(made))
         os.replace(made, home)
+
+
+def stand_in(recipe: Sequence[str], lib: Path, place: Path) -> None:
+    """Put empty objects into `lib` (later `place`) for gcc's own start-up files where a compiler for bare metal, such as
+    or1k-elf-gcc, has none. A static C program misses nothing: musl runs .init_array itself
+    (src/env/__libc_start_main.c)."""
+    gcc = next(word.removeprefix("CC=") for word in recipe if word.startswith("CC="))
+    specs = lib / "musl-gcc.specs"
+    text = specs.read_text()
+    for name in ("crtbeginS.o", "crtendS.o"):
+        if not os.path.isabs(run([gcc, f"-print-file-name={name}"]).output.strip()):
+            run([gcc, "-c", "-x", "assembler", "/dev/null", "-o", str(lib / name)])
+            text = text.replace(f"{name}%s", str(place / name))
+    write_whole(specs, text)
 
 
 def probe(job: Job, cc: str) -> None:

@@ -24,6 +24,7 @@ LINKS = {
     "compressed_vmlinux": "the bootstrap loader with piggy on its back",
     "zImage": "the bootable, self-extracting image",
     "bzImage": "the bootable, self-extracting image (x86: with its real-mode setup code)",
+    "vmlinuz": "the bootable, self-extracting ELF file (MIPS)",
     "xipImage": "the kernel that runs in place, from flash (execute in place)",
     "uImage": "the bootable image in U-Boot's wrapping",
     "bootpImage": "zImage and initramfs in one, for boot loaders that know of one file only",
@@ -34,8 +35,10 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """One link of the chain from vmlinux to a bootable image.
 
     dir:      the folder whose Makefile makes it, below the object folder.
-    file:     its name in `dir`; may hold make variables of that Makefile, such as $(suffix-y), which Kbuild expands.
+    file:     its name from there, as that Makefile has it; may hold make variables of it, such as $(suffix-y), which Kbuild
+              expands.
     after:    the link that it is made from.
+    vars:     what the architecture's Makefile hands to that one, in its own variables: $(bootvars-y) on MIPS.
     optional: only machines that name it in [kernel] links have it: it wants settings of theirs, such as a load address.
     takes:    what else it is made from: make variables, and the image ("initramfs", "rootfs") whose path each is given.
     hidden:   objects of Kbuild's that are made from those images without make's knowing it (.incbin).
@@ -45,6 +48,7 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     dir: str
     file: str
     after: str
+    vars: str = ""
     optional: bool = False
     takes: dict[str, Literal["initramfs", "rootfs"]] = {}
     hidden: tuple[str, ...] = ()

@@ -347,6 +347,32 @@ def test_a_real_make_that_was_killed_is_mended(tmp_path: Path) -> None:
     assert not (obj / "x.o").exists()
 
 
+BOOT = {
+    "Makefile": 'export FLAGS := -a\nbuild := -f Makefile.build obj\nboot-y = LOAD=$(load-y) NAME="a b"\nload-y = 0x10\n',
+    "Makefile.build": "build := -f Makefile.build obj\ninclude $(obj)/Makefile\n",
+    "arch/boot/Makefile": "suffix-y := gz\nFLAGS += -b\n"
+                          "$(obj)/../image.$(suffix-y): ; echo $(FLAGS) $(LOAD) $(NAME) > $@\n"
+                          "image.$(suffix-y): ; echo top $(FLAGS) $(LOAD) $(NAME) > $@\n"}
+
+
+@pytest.mark.parametrize(("file", "found", "handed", "text"), [
+    ("arch/boot/../image.$(suffix-y)", "arch/image.gz", "$(boot-y)", "-a -b 0x10 a b"),
+    ("image.$(suffix-y)", "image.gz", "$(boot-y)", "top -a -b 0x10 a b"),
+    ("image.gz", "image.gz", "", "top -a -b")])
+def test_the_rules_that_ask_for_a_link(tmp_path: Path, file: str, found: str, handed: str, text: str) -> None:
+    """Names are expanded by the Makefile that makes the link, what is handed to it by the one above; what the former
+    adds to an exported variable is added once."""
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    for name, content in BOOT.items():
+        put(tmp_path / name, content)
+    env = {"MAKEFILES": str(kbuild.LINK_RULES), "sub_make_done": "1", "PIGGYBACK_DIR": "arch/boot",
+           "PIGGYBACK_FILE": file, "PIGGYBACK_VARS": handed, "PIGGYBACK_SAY": str(tmp_path / "said")}
+    subprocess.run(["make", "-s", "piggyback-link"], cwd=tmp_path, env={**os.environ, **env}, check=True)
+    said = (tmp_path / "said").read_text().strip()
+    assert (os.path.normpath(said), (tmp_path / said).read_text().strip()) == (found, text)
+
+
 def test_the_pins_name_nobody_and_no_place() -> None:
     pins = kbuild.pins(1767225600)
     assert pins["KBUILD_BUILD_TIMESTAMP"] == "Thu Jan  1 00:00:00 UTC 2026"
