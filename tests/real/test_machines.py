@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.real, pytest.mark.long]
 ELSEWHERE = {"pc", "versatile"}  # the default run builds and boots them
 BUILD = 7200  # seconds that a machine may take from nothing
 # What Kbuild says each time, though it does no work for it.
-ALWAYS = re.compile(r"  (GEN     Makefile|CALL    |CHK     |DESCEND )")
+ALWAYS = re.compile(r"  (GEN     Makefile|CALL    |CHK     |DESCEND |Kernel: .* is ready)")
 
 
 def has_qemu(path: Path) -> bool:
