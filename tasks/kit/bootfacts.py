@@ -80,7 +80,7 @@ MAGIC: Sequence[tuple[bytes, str]] = (
 # COMMAND_LINE_SIZE (arch/*/include/**/setup.h): what is longer is cut off without a word.
 COMMAND_LINE_SIZE: Mapping[str, int] = {
     "i386": 2048, "x86_64": 2048, "x86": 2048, "arm": 1024, "arm64": 2048, "riscv": 1024, "powerpc": 2048, "mips": 4096,
-    "m68k": 256, "xtensa": 256, "alpha": 256,
+    "m68k": 256, "xtensa": 256, "alpha": 256, "sh": 512, "openrisc": 512,
 }
 
 
