@@ -201,8 +201,8 @@ def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> No
 
 
 def stand_in(recipe: Sequence[str], lib: Path, place: Path) -> None:
-    """Where a compiler for bare metal, such as or1k-elf-gcc, has no start-up files, put empty ones into `lib` (later `place`),
-    and have it link libc alone, without the libraries of its boards. A static C program misses nothing: musl runs
+    """Where a compiler for bare metal, such as or1k-elf-gcc, lacks start-up files, put empty ones into `lib` (later
+    `place`), and have it link libc alone, without the libraries of its boards. A static C program misses nothing: musl runs
     .init_array itself (src/env/__libc_start_main.c)."""
     gcc = next(word.removeprefix("CC=") for word in recipe if word.startswith("CC="))
     specs = lib / "musl-gcc.specs"
