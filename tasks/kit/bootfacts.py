@@ -82,7 +82,7 @@ MAGIC: Sequence[tuple[bytes, str]] = (
 # configuration (s390), that one counts.
 COMMAND_LINE_SIZE: Mapping[str, int] = {
     "i386": 2048, "x86_64": 2048, "x86": 2048, "arm": 1024, "arm64": 2048, "riscv": 1024, "powerpc": 2048, "mips": 4096,
-    "m68k": 256, "xtensa": 256, "alpha": 256,
+    "m68k": 256, "xtensa": 256, "alpha": 256, "sh": 512, "openrisc": 512,
 }
 
 

@@ -199,7 +199,7 @@ case $1 in -print*) echo "${{1#*=}}";; *) : >"$last";; esac
     (tmp_path / "lib" / "musl-gcc.specs").write_text("*startfile:\ncrtbeginS.o%s crtendS.o%s\n")
     toolchain.stand_in(["--target=x", f"CC={gcc.name}"], tmp_path / "lib", tmp_path / "home")
     assert (tmp_path / "lib" / "musl-gcc.specs").read_text() == \
-        f"*startfile:\n{names.replace('HERE', str(tmp_path / 'home'))}\n"
+        f"*startfile:\n{names.replace('HERE', str(tmp_path / 'home'))}\n" + "\n*lib:\n-lc\n\n" * ("HERE" in names)
     assert sorted(path.name for path in (tmp_path / "lib").glob("*.o")) == \
         [name for name in ("crtbeginS.o", "crtendS.o") if name not in has]
 
