@@ -32,7 +32,6 @@ from tasks.kit.run import Completed, clean_env, run
 PROBE = '#include <stdio.h>\n#include <linux/version.h>\nint main(void) { return puts("probe ok") < 0; }\n'
 KEY_FILES = ("bin/musl-gcc", "lib/libc.a", "lib/crt1.o", "lib/musl-gcc.specs", "include/linux/version.h")
 SEAL = ".sha256"
-_LIBC_ALONE = "\n*lib:\n-lc\n\n"  # as a table of gcc's specs
 # The machines of the kernel's `uname -m` that run a 32-bit program of another ARCH as it is.
 RUNS = {"x86_64": ("x86_64", "i386"), "aarch64": ("arm64",), "riscv64": ("riscv",), "ppc64le": ("powerpc",)}
 
@@ -209,23 +208,8 @@ def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> No
             run(["make", "install", f"DESTDIR={stage}"], cwd=work, log=job.log)
         made = stage / home.relative_to("/")
         shutil.copytree(headers, made / "include", dirs_exist_ok=True)
-        stand_in(recipe, made / "lib", home / "lib")
         (made / SEAL).write_text(seal(made))
         os.replace(made, home)
-
-
-def stand_in(recipe: Sequence[str], lib: Path, place: Path) -> None:
-    """Where a compiler for bare metal, such as or1k-elf-gcc, lacks start-up files, put empty ones into `lib` (later
-    `place`), and have it link libc alone, without the libraries of its boards. A static C program misses nothing: musl runs
-    .init_array itself (src/env/__libc_start_main.c)."""
-    gcc = next(word.removeprefix("CC=") for word in recipe if word.startswith("CC="))
-    specs = lib / "musl-gcc.specs"
-    text = specs.read_text()
-    for name in ("crtbeginS.o", "crtendS.o"):
-        if not os.path.isabs(run([gcc, f"-print-file-name={name}"]).output.strip()):
-            run([gcc, "-c", "-x", "assembler", "/dev/null", "-o", str(lib / name)])
-            text = text.replace(f"{name}%s", str(place / name)).removesuffix(_LIBC_ALONE) + _LIBC_ALONE
-    write_whole(specs, text)
 
 
 def probe(job: Job, cc: str) -> None:

@@ -185,25 +185,6 @@ def test_a_compiler_that_can_not_link_gives_its_own_first_error(tmp_path: Path, 
     assert caught.value.hint.splitlines()[0] == "ld: cannot find crt1.o: No such file"
 
 
-@pytest.mark.parametrize(("has", "names"), [
-    ("", "HERE/crtbeginS.o HERE/crtendS.o"), ("crtendS.o", "HERE/crtbeginS.o crtendS.o%s"),
-    ("crtbeginS.o crtendS.o", "crtbeginS.o%s crtendS.o%s")])
-def test_a_compiler_for_bare_metal_gets_stand_ins_for_what_it_lacks(tmp_path: Path, bin_folder: Path, has: str,
-                                                                    names: str) -> None:
-    gcc = program(bin_folder / "gcc-of-it", f"""#!/bin/sh
-for last; do :; done
-for name in {has}; do [ "$1" = "-print-file-name=$name" ] && echo "/its/$name" && exit; done
-case $1 in -print*) echo "${{1#*=}}";; *) : >"$last";; esac
-""")
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "musl-gcc.specs").write_text("*startfile:\ncrtbeginS.o%s crtendS.o%s\n")
-    toolchain.stand_in(["--target=x", f"CC={gcc.name}"], tmp_path / "lib", tmp_path / "home")
-    assert (tmp_path / "lib" / "musl-gcc.specs").read_text() == \
-        f"*startfile:\n{names.replace('HERE', str(tmp_path / 'home'))}\n" + "\n*lib:\n-lc\n\n" * ("HERE" in names)
-    assert sorted(path.name for path in (tmp_path / "lib").glob("*.o")) == \
-        [name for name in ("crtbeginS.o", "crtendS.o") if name not in has]
-
-
 def test_the_record(tmp_path: Path) -> None:
     project = SimpleNamespace(here=tmp_path)
     assert toolchain.record(project) == tmp_path / "toolchain.json"  # type: ignore[arg-type]
