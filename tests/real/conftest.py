@@ -124,6 +124,10 @@ def pc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 @pytest.fixture(scope="session")
 def versatile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """The ARM board, built from nothing, with a kernel that takes modules and has one."""
+    missing = [tool for tool in ("arm-linux-gnueabi-gcc", "qemu-system-arm", "mkimage")
+               if not shutil.which(tool, path=clean_env()["PATH"])]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)} ('doit machine=versatile setup' does that)")
     checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout", machine="versatile")
     own = checkout.top / "configs" / "kernel" / "local" / "versatile.config"
     own.parent.mkdir(exist_ok=True)
