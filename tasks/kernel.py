@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tasks import kernel_config, toolchain
@@ -64,9 +65,16 @@ def build(job: Job) -> dict[str, object]:
         write_whole(image, (obj / image.name).read_bytes() if (obj / image.name).exists() else b"")
     known = Depfiles(obj, project.kernel_src)
     modules = set(known.of_modules())
-    records = [path for path in known.records if not BOOT.search(path) and path not in modules]
+    records = [path for path in known.records if path not in modules and in_vmlinux(path, known.records)]
     return {"commands": max(count, int(job.previous.get("commands", 0))),
             "discovered": sorted({*known.files(records), *kbuild.makefiles(obj, project.kernel_src, records)})}
+
+
+def in_vmlinux(record: str, records: Collection[str]) -> bool:
+    """Is the target of a .cmd file part of vmlinux, as far as its folder tells? Below boot/ only a device tree is that is
+    linked in: beside X.dtb there is an object made from it (cmd_dt_S_dtb in scripts/Makefile.lib)."""
+    return not BOOT.search(record) or re.sub(r"\.dtb(\.S|\.o)?\.cmd$", ".dtb.o.cmd", record) in records and \
+        ".dtb." in os.path.basename(record)
 
 
 def put_config(project: Project) -> None:
