@@ -30,7 +30,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     for name, link in project.chain.items():
         yield task(project, name, LINKS[name], build, [name, link],
                    files=[project.images / link.after, kernel_config.config(project), toolchain.record(project),
-                          *taken(project, link).values()],
+                          *taken(project, link).values(), *([project.images / "System.map"] if link.symbols else [])],
                    targets=[project.images / name], tools=[*kernel.TOOLS, *COMPRESSORS, *link.tools],
                    settings={"dir": link.dir, "file": link.file, "vars": link.vars, **kernel.common_settings(project)})
 

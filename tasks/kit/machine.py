@@ -42,6 +42,8 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     optional: only machines that name it in [kernel] links have it: it wants settings of theirs, such as a load address.
     takes:    what else it is made from: make variables, and the image ("initramfs", "rootfs") whose path each is given.
     hidden:   objects of Kbuild's that are made from those images without make's knowing it (.incbin).
+    symbols:  it is linked with addresses of vmlinux's symbols (x86's voffset.h, ARM's _kernel_bss_size), which the link
+              before need not show.
     tools:    programs that it takes besides those of every link.
     """
 
@@ -52,6 +54,7 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     optional: bool = False
     takes: dict[str, Literal["initramfs", "rootfs"]] = {}
     hidden: tuple[str, ...] = ()
+    symbols: bool = False
     tools: tuple[str, ...] = ()
 
 
