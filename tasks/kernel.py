@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -73,8 +72,10 @@ def build(job: Job) -> dict[str, object]:
 def in_vmlinux(record: str, records: Collection[str]) -> bool:
     """Is the target of a .cmd file part of vmlinux, as far as its folder tells? Below boot/ only a device tree is that is
     linked in: beside X.dtb there is an object made from it (cmd_dt_S_dtb in scripts/Makefile.lib)."""
-    return not BOOT.search(record) or re.sub(r"\.dtb(\.S|\.o)?\.cmd$", ".dtb.o.cmd", record) in records and \
-        ".dtb." in os.path.basename(record)
+    if not BOOT.search(record):
+        return True
+    tree = re.fullmatch(r"(.+\.dtb)(\.S|\.o)?\.cmd", record)
+    return tree is not None and f"{tree[1]}.o.cmd" in records
 
 
 def put_config(project: Project) -> None:

@@ -40,14 +40,18 @@ def own_fragment(project: Project) -> Path:
     return Path("configs") / "kernel" / "local" / f"{project.settings.machine}.config"
 
 
+def present_paths(project: Project) -> list[Path]:
+    """All fragments in order: those of `fragment_paths`, and the user's own if there is one."""
+    return [*fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
+
+
 def modular(project: Project) -> bool:
     """Can the kernel have modules? What the fragments say of CONFIG_MODULES decides; where they start from a
     configuration of the kernel's own, which may have it, the answer is yes."""
     answer = project.machine.kernel.base not in ("allnoconfig", "tinyconfig")
-    for path in [*fragment_paths(project), own_fragment(project)]:
-        if path.exists():
-            for said in re.findall(r"^(CONFIG_MODULES=y\b|# CONFIG_MODULES is not set\b)", path.read_text(), re.MULTILINE):
-                answer = said[0] == "C"
+    for path in present_paths(project):
+        for said in re.findall(r"^(CONFIG_MODULES=y\b|# CONFIG_MODULES is not set\b)", path.read_text(), re.MULTILINE):
+            answer = said[0] == "C"
     return answer
 
 
@@ -76,7 +80,7 @@ def tree(project: Project) -> Kconfig:
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `kernel_config`, `menuconfig` and `savedefconfig`."""
-    paths = [*fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
+    paths = present_paths(project)
     yield task(project, "kernel_config", "kernel configuration from fragments, each symbol checked", configure,
                files=[*paths, *source_files(project), toolchain.record(project)],
                targets=[config(project), project.images / "miniconfig"], tools=TOOLS,

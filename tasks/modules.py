@@ -22,7 +22,7 @@ from tasks import kernel, kernel_config, toolchain
 from tasks.kit import kbuild, kcontract, ledger, ui
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
-from tasks.kit.fs import copy_whole
+from tasks.kit.fs import copy_whole, write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import EPOCH, Project
 
@@ -67,7 +67,7 @@ def build(job: Job) -> dict[str, object]:
     kernel.put_config(project)
     if kcontract.read_config(kernel_config.config(project)).get("MODULES") != "y":
         _install(job, None, project.images / "modules.tar")
-        (project.images / "Module.symvers").write_bytes(b"")
+        write_whole(project.images / "Module.symvers", b"")
         return {}
     for path, digest in job.previous.get("record", {}).get("outputs", {}).items():
         if path.endswith(".ko") and project.stamps.digest(path) != digest:

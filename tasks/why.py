@@ -134,9 +134,8 @@ def objects(project: Project, name: str, files: Collection[str] = (), symbols: C
 
 def asked_otherwise(project: Project) -> list[str]:
     """The symbols that the fragments ask for otherwise than at the last success, each with its place."""
-    paths = [*kernel_config.fragment_paths(project), kernel_config.own_fragment(project)]
     try:
-        now = fragments.merge([path for path in paths if path.exists()]).requests
+        now = fragments.merge(kernel_config.present_paths(project)).requests
         before = kcontract.read_config(project.images / "miniconfig")
     except PiggyError:
         return []
