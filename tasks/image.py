@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel, kernel_config, rootfs, toolchain
-from tasks.kit import kbuild, ledger
+from tasks.kit import kbuild, ledger, shortway, trace
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole
@@ -29,10 +29,16 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield a task for each link of the machine's chain."""
     for name, link in project.chain.items():
         yield task(project, name, LINKS[name], build, [name, link],
-                   files=[project.images / link.after, kernel_config.config(project), toolchain.record(project),
-                          *taken(project, link).values(), *([project.images / "System.map"] if link.symbols else [])],
+                   files=[*before(project, link).values(), kernel_config.config(project), toolchain.record(project),
+                          *taken(project, link).values()],
                    targets=[project.images / name], tools=[*kernel.TOOLS, *COMPRESSORS, *link.tools],
                    settings={"dir": link.dir, "file": link.file, "vars": link.vars, **kernel.common_settings(project)})
+
+
+def before(project: Project, link: Link) -> dict[str, Path]:
+    """The images of the kernel that a link is made from: Kbuild's name ("" if it is not known yet) to path."""
+    names = {made_before(project.kernel_obj, link): project.images / link.after}
+    return {**names, "System.map": project.images / "System.map"} if link.symbols else names
 
 
 def taken(project: Project, link: Link) -> dict[str, Path]:
@@ -46,7 +52,22 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     project = job.project
     obj = project.kernel_obj
     kernel.put_config(project)
-    hand_over(project, link.after)
+    file, inputs = file_of(obj, name), before(project, link)
+    found = None if link.takes else shortway.taken(job, name, file, {file: project.images / name, **inputs}, inputs.values())
+    if found is None:
+        by_make(job, name, link)
+        file = file_of(obj, name)
+    if not (obj / file).is_file():
+        raise PiggyError(f"Kbuild made no {file} for the link '{name}'", f"see configs/chains.toml; log: {job.log}")
+    copy_whole(obj / file, project.images / name)
+    return {"discovered": found or discovered(project, name, link.dir, file)}
+
+
+def by_make(job: Job, name: str, link: Link) -> None:
+    """Have make bring one link up to date."""
+    project = job.project
+    obj = project.kernel_obj
+    hand_over(project, link)
     if file_of(obj, name):
         kernel.restore(job, file_of(obj, name), project.images / name)
         if any(reason.startswith("tools:") for reason in job.reasons):
@@ -56,38 +77,47 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
         for hidden in link.hidden:
             (obj / hidden).unlink(missing_ok=True)
     said = resolved(obj, name).absolute()
-    with ledger.kept(obj, project.kernel_src, project.stamps):
+    with ledger.kept(obj, project.kernel_src, project.stamps), trace.listening(obj, name, project.stamps) as more:
         kbuild.make(project.kernel_src, obj, ["piggyback-link"], jobs=project.jobs, log=job.log,
                     variables={**kernel_config.variables(project),
                                **{variable: str(path.absolute()) for variable, path in others.items()}},
-                    env={**kbuild.pins(EPOCH), "MAKEFILES": str(kbuild.LINK_RULES), "PIGGYBACK_DIR": link.dir,
-                         "PIGGYBACK_FILE": os.path.normpath(f"{link.dir}/{link.file}"), "PIGGYBACK_VARS": link.vars,
-                         "PIGGYBACK_SAY": str(said)})
-    file = file_of(obj, name)
-    if not (obj / file).is_file():
-        raise PiggyError(f"Kbuild made no {file} for the link '{name}'", f"see configs/chains.toml; log: {job.log}")
-    copy_whole(obj / file, project.images / name)
+                    env={**kbuild.pins(EPOCH), **more, "MAKEFILES": f"{kbuild.LINK_RULES} {more['MAKEFILES']}",
+                         "PIGGYBACK_DIR": link.dir, "PIGGYBACK_FILE": os.path.normpath(f"{link.dir}/{link.file}"),
+                         "PIGGYBACK_VARS": link.vars, "PIGGYBACK_SAY": str(said)})
+
+
+def discovered(project: Project, name: str, folder: str, file: str) -> list[str]:
+    """The files that a link was made from beside the link before, as Kbuild's records have them, and the makefiles.
+
+    folder: whose Makefile makes it; file: Kbuild's name of it.
+    """
+    obj = project.kernel_obj
     ends = [file_of(obj, other) for other in project.chain if other != name]
     records = kbuild.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
     unsaid: set[str] = set()
     if not records:  # Kbuild saves no command of it (MIPS's vmlinuz), so all in its folder counts
-        records = set(kbuild.records(obj / link.dir))
-        unsaid = {str(path) for path in (project.kernel_src.resolve() / link.dir).iterdir() if path.is_file()}
-    return {"discovered": sorted({*Depfiles(obj, project.kernel_src).files(records), *unsaid,
-                                  *kbuild.makefiles(obj, project.kernel_src, records)})}
+        records = set(kbuild.records(obj / folder))
+        unsaid = {str(path) for path in (project.kernel_src.resolve() / folder).iterdir() if path.is_file()}
+    return sorted({*Depfiles(obj, project.kernel_src, records).files(), *unsaid,
+                   *kbuild.makefiles(obj, project.kernel_src, records)})
 
 
-def hand_over(project: Project, link: str) -> None:
+def hand_over(project: Project, link: Link) -> None:
     """Give Kbuild the kept output of the link before, should its own copy be another one.
 
     The copy gets the oldest time there is: make must never take it for newer than the objects, or it would not link again
     when they change.
     """
-    image, file = project.images / link, "vmlinux" if link == "vmlinux" else file_of(project.kernel_obj, link)
+    image, file = project.images / link.after, made_before(project.kernel_obj, link)
     mine = project.kernel_obj / file
     if file and project.stamps.digest(mine) != project.stamps.digest(image):
         copy_whole(image, mine)
         os.utime(mine, (0, 0))
+
+
+def made_before(obj: Path, link: Link) -> str:
+    """Kbuild's name of the file that a link is made from; "" if it is not known yet."""
+    return "vmlinux" if link.after == "vmlinux" else file_of(obj, link.after)
 
 
 def resolved(obj: Path, link: str) -> Path:

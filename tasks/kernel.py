@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks import kernel_config, toolchain
-from tasks.kit import kbuild, kconfig, ledger
+from tasks.kit import kbuild, kconfig, ledger, shortway, trace
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import copy_whole, write_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -49,24 +49,41 @@ def build(job: Job) -> dict[str, object]:
     project = job.project
     obj = project.kernel_obj
     put_config(project)
-    if not all(restore(job, name, project.images / name) for name in ("vmlinux", "System.map")):
+    images = {name: project.images / name for name in ("vmlinux", "System.map")}
+    facts = module_facts(project)
+    kept = {**images, **{image.name: image for image in facts if (obj / image.name).exists()}}
+    count, found = 0, shortway.taken(job, "vmlinux", "vmlinux", kept)
+    if found is None:
+        count = by_make(job, images, facts)
+    for name, image in images.items():
+        copy_whole(obj / name, image)
+    for image in facts:
+        write_whole(image, (obj / image.name).read_bytes() if (obj / image.name).exists() else b"")
+    return {"commands": max(count, int(job.previous.get("commands", 0))), "discovered": found or discovered(project)}
+
+
+def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
+    """Have make bring vmlinux up to date, and return how many commands that took."""
+    project = job.project
+    obj = project.kernel_obj
+    if not all(restore(job, name, image) for name, image in images.items()):
         for name in ("vmlinux", "vmlinux.unstripped"):  # one command makes System.map and the last of these (7.3)
             (obj / name).unlink(missing_ok=True)
-    for image in module_facts(project):
+    for image in facts:
         restore(job, image.name, image)
     usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))
-    with ledger.kept(obj, project.kernel_src, project.stamps):
-        count = kbuild.make(project.kernel_src, obj, ["vmlinux"], jobs=project.jobs, env=kbuild.pins(EPOCH), log=job.log,
-                            variables=kernel_config.variables(project), label="vmlinux", expected=usual)
-    for name in ("vmlinux", "System.map"):
-        copy_whole(obj / name, project.images / name)
-    for image in module_facts(project):
-        write_whole(image, (obj / image.name).read_bytes() if (obj / image.name).exists() else b"")
-    known = Depfiles(obj, project.kernel_src)
+    with ledger.kept(obj, project.kernel_src, project.stamps), trace.listening(obj, "vmlinux", project.stamps) as more:
+        return kbuild.make(project.kernel_src, obj, ["vmlinux", trace.GOAL], jobs=project.jobs, log=job.log,
+                           env={**kbuild.pins(EPOCH), **more}, variables=kernel_config.variables(project),
+                           label="vmlinux", expected=usual)
+
+
+def discovered(project: Project) -> list[str]:
+    """The files that vmlinux was made from, as Kbuild's records have them, and the makefiles and scripts."""
+    known = Depfiles(project.kernel_obj, project.kernel_src)
     modules = set(known.of_modules())
     records = [path for path in known.records if path not in modules and in_vmlinux(path, known.records)]
-    return {"commands": max(count, int(job.previous.get("commands", 0))),
-            "discovered": sorted({*known.files(records), *kbuild.makefiles(obj, project.kernel_src, records)})}
+    return sorted({*known.files(records), *kbuild.makefiles(project.kernel_obj, project.kernel_src, records)})
 
 
 def in_vmlinux(record: str, records: Collection[str]) -> bool:

@@ -6,7 +6,7 @@ A small kernel has 1,300 of them with 50 MB of text, of which an edit renews a h
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -15,11 +15,22 @@ from tasks.kit import kbuild
 from tasks.kit.fs import write_whole
 
 CACHE = "piggyback.deps"
-Entry = tuple[int, int, list[int], bool]  # a record's time, size, the numbers of its names, and whether it is a module's
+
+
+class Entry(msgspec.Struct, array_like=True):
+    """One record: its time (ns) and size; by number, the names among its dependencies that were given, those that were made
+    in the object folder, and those that its command alone names; and whether it is a loadable module's."""
+
+    when: int
+    size: int
+    given: list[int]
+    made: list[int]
+    mentioned: list[int]
+    module: bool
 
 
 class _Store(msgspec.Struct):
-    """The cache file: file names once, and an entry for each record."""
+    """The cache file: file names once, and the records, which hold the numbers of names."""
 
     names: list[str] = []
     records: dict[str, Entry] = {}
@@ -28,57 +39,90 @@ class _Store(msgspec.Struct):
 class Depfiles:
     """The records of an object folder, as of when this was made.
 
-    obj: the object folder; source: the tree. Files are absolute and normalised; those in the object folder, which are
-    made and not given, are left out.
+    obj: the object folder; source: the tree; only: the records to look at (default: all there are). Files are absolute and
+    normalised; those in the object folder, which are made and not given, are told by `made` alone.
     """
 
-    def __init__(self, obj: Path, source: Path) -> None:
+    def __init__(self, obj: Path, source: Path, only: Iterable[str] | None = None) -> None:
         self.obj, self.top, self.tree = obj, os.path.abspath(obj), os.path.realpath(source)
         try:
             store = msgspec.msgpack.decode((obj / CACHE).read_bytes(), type=_Store)
         except (OSError, ValueError, msgspec.DecodeError):
             store = _Store()
-        numbers = {name: number for number, name in enumerate(store.names)}
-        fresh: dict[str, Entry] = {}
-        for record in kbuild.records(obj):
+        self.names = store.names
+        self._numbers: dict[str, int] = {}
+        self._cached = store.records
+        self.records: dict[str, Entry] = {}
+        self.whole = only is None
+        self.refresh(kbuild.records(obj) if only is None else filter(os.path.exists, only))
+        if self.whole and self.records != self._cached:
+            self.save()
+
+    def refresh(self, records: Iterable[str]) -> None:
+        """Look at these records again, or for the first time."""
+        for record in records:
             info = os.stat(record)
-            kept = store.records.get(record)
-            if kept is None or kept[:2] != (info.st_mtime_ns, info.st_size):
+            kept = self._cached.get(record)
+            if kept is None or (kept.when, kept.size) != (info.st_mtime_ns, info.st_size):
                 with open(record, encoding="utf-8", errors="surrogateescape") as stream:
                     module = kbuild.of_module(stream.read(), record)
-                found = [numbers.setdefault(name, len(numbers)) for name in self._given(record)]
-                kept = (info.st_mtime_ns, info.st_size, found, module)
-            fresh[record] = kept
-        self.store = _Store(list(numbers), fresh)
-        if fresh != store.records:
-            write_whole(obj / CACHE, msgspec.msgpack.encode(self.store))
+                given, made, mentioned = ([self._number(name) for name in part] for part in self._named(record))
+                kept = Entry(info.st_mtime_ns, info.st_size, given, made, mentioned, module)
+            self.records[record] = kept
 
-    @property
-    def records(self) -> Mapping[str, Entry]:
-        """The .cmd files, in the order of the folders."""
-        return self.store.records
+    def save(self) -> None:
+        """Keep what is known for the next run."""
+        records = self.records if self.whole else {**self._cached, **self.records}
+        write_whole(self.obj / CACHE, msgspec.msgpack.encode(_Store(self.names, records)))
+
+    def given(self, records: Iterable[str] | None = None) -> set[str]:
+        """Return the files that the given records (default: all) name as compiled from, outside of the object folder."""
+        chosen = self.records if records is None else records
+        return {self.names[number] for number in set().union(*(self.records[record].given for record in chosen))}
 
     def files(self, records: Iterable[str] | None = None) -> list[str]:
         """Return the sources, headers, scripts and tables that the given records (default: all) name and that exist."""
-        chosen = self.records if records is None else records
-        numbers = {number for record in chosen for number in self.records[record][2]}
-        return sorted(path for path in (self.store.names[number] for number in numbers) if os.path.isfile(path))
+        chosen = [self.records[record] for record in (self.records if records is None else records)]
+        numbers = set().union(*(entry.given for entry in chosen), *(entry.mentioned for entry in chosen))
+        return sorted(path for path in (self.names[number] for number in numbers) if os.path.isfile(path))
 
     def of_modules(self) -> list[str]:
         """Return the records of loadable modules and their parts."""
-        return [record for record, entry in self.records.items() if entry[3]]
+        return [record for record, entry in self.records.items() if entry.module]
 
-    def naming(self, paths: Iterable[str]) -> dict[str, list[str]]:
-        """Return the records that name one of `paths`, each with those it names."""
-        wanted = set(paths)
-        numbers = {number: name for number, name in enumerate(self.store.names) if name in wanted}
-        named = {record: [numbers[number] for number in entry[2] if number in numbers]
-                 for record, entry in self.records.items()}
-        return {record: found for record, found in named.items() if found}
+    def naming(self, paths: Collection[str], commands: bool = True) -> dict[str, list[str]]:
+        """Return the records that name one of `paths`, each with those it names. commands: what a command names counts,
+        too, and not only what a compiler read."""
+        numbers = {number: name for number, name in enumerate(self.names) if name in paths} if paths else {}
+        wanted = set(numbers)
+        named = {}
+        for record, entry in self.records.items():
+            if not wanted.isdisjoint(entry.given):
+                named[record] = [numbers[number] for number in entry.given if number in wanted]
+            if commands and not wanted.isdisjoint(entry.mentioned):
+                named.setdefault(record, []).extend(numbers[number] for number in entry.mentioned if number in wanted)
+        return named
 
-    def _given(self, record: str) -> list[str]:
-        names = kbuild.dependencies(record)
-        if not record.endswith(".o.cmd"):
-            names |= kbuild.mentioned(record, self.tree)
-        paths = {os.path.normpath(os.path.join(self.top, name)) for name in names}
-        return sorted(path for path in paths if not path.startswith(self.top + "/"))
+    def made(self, record: str) -> list[str]:
+        """Return the files of the object folder, relative to it, that a record's target was compiled from."""
+        return [self.names[number][len(self.top) + 1:] for number in self.records[record].made]
+
+    def _number(self, name: str) -> int:
+        if not self._numbers:
+            self._numbers = {known: number for number, known in enumerate(self.names)}
+        if name not in self._numbers:
+            self._numbers[name] = len(self.names)
+            self.names.append(name)
+        return self._numbers[name]
+
+    def _named(self, record: str) -> tuple[list[str], list[str], list[str]]:
+        """The files that a record names: given, made, and named by its command alone."""
+        paths = self._paths(kbuild.dependencies(record))
+        said = set() if record.endswith(".o.cmd") else self._paths(kbuild.mentioned(record, self.tree)) - paths
+        here = self.top + "/"
+        return (sorted(path for path in paths if not path.startswith(here)),
+                sorted(path for path in paths if path.startswith(here)),
+                sorted(path for path in said if not path.startswith(here)))
+
+    def _paths(self, names: Iterable[str]) -> set[str]:
+        return {os.path.normpath(os.path.join(self.top, name)) for name in names}

@@ -21,7 +21,7 @@ LINK_RULES = Path(__file__).with_name("link.mk")
 _WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|OBJCOPY)\s")
 _TOKEN = re.compile(r"[\w./+@%~,:-]*[\w]")
 _UNREADABLE = "file (?:format )?not recognized|file truncated|in archive is not an object"  # ld's words
-_DEAD = "piggyback.running"  # a marker in the object folder: make is at work, or was killed at work
+RUNNING = "piggyback.running"  # a marker in the object folder: make is at work, or was killed at work
 
 
 def pins(epoch: int) -> dict[str, str]:
@@ -46,7 +46,7 @@ def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: int, variables:
     """
     obj.mkdir(parents=True, exist_ok=True)
     repair(obj)
-    marker = obj / _DEAD
+    marker = obj / RUNNING
     marker.touch()
     argv = ["make", "-C", os.fspath(source), f"O={obj.absolute()}", f"-j{jobs}", "--no-print-directory",
             *(f"{name}={value}" for name, value in variables.items()), *goals]
@@ -64,11 +64,11 @@ def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: int, variables:
             run(argv, env=env, log=log, stdin=stdin, on_line=watch)
         except CommandError as error:
             if not _drop_damaged(obj, error.done.output):
-                raise _first_errors(error) from None
+                raise first_errors(error) from None
             try:
                 run(argv, env=env, log=log, stdin=stdin, on_line=watch)
             except CommandError as again:
-                raise _first_errors(again) from None
+                raise first_errors(again) from None
     marker.unlink()
     return count
 
@@ -85,8 +85,8 @@ def _drop_damaged(obj: Path, output: str) -> bool:
     return bool(inside)
 
 
-def _first_errors(error: CommandError) -> CommandError:
-    """Put the compiler's errors before make's last lines, from which with -j they stand far away."""
+def first_errors(error: CommandError) -> CommandError:
+    """Put the compiler's errors before the last lines of a failed command, from which with -j they stand far away."""
     said = [line.strip() for line in error.done.output.splitlines()]
     lines = [line for line in said if re.search(rf"\berror:|undefined reference|{_UNREADABLE}", line)] or \
         [line for line in said if "***" in line and "Waiting for" not in line]
@@ -102,7 +102,7 @@ def repair(obj: Path) -> None:
     depfile, is newer than its .cmd file, when it has none, or when the .cmd file itself is cut off. Make alone would take
     such a target for good, for its time is new and its saved command is the right one.
     """
-    marker = obj / _DEAD
+    marker = obj / RUNNING
     if not marker.exists():
         return
     since = marker.stat().st_mtime_ns

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -42,7 +42,7 @@ def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
     ledger = _read(obj)
     changed = {path for path, digest in ledger.digests.items() if stamps.digest(path) != digest}
     if changed or not ledger.whole:
-        _remove_hidden(obj, source, ledger, changed)
+        _remove_hidden(Depfiles(obj, source), ledger, changed)
     digests = {path: stamps.digest(path) for path in ledger.digests if os.path.exists(path)}
     _write(obj, _Ledger(digests, whole=False))
     started = time.time_ns()
@@ -58,13 +58,43 @@ def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
     _write(obj, _Ledger(digests))
 
 
-def _remove_hidden(obj: Path, source: Path, ledger: _Ledger, changed: set[str]) -> None:
+def trusted(obj: Path) -> bool:
+    """Did the last make on an object folder end well, and with the clock not ahead of now?"""
+    return _read(obj).whole and _ahead(obj) <= 0
+
+
+@contextlib.contextmanager
+def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]) -> Iterator[bool]:
+    """Like `kept`, for a body of which it is known which records it renews: it puts them into `made` and refreshes
+    `depfiles`. Only a folder that is `trusted` will do. Yields False, and then the body must do nothing, when a source
+    changed and `depfiles` does not hold all records, so that there is no telling what was made from it."""
+    ledger = _read(obj)
+    digests = ledger.digests
+    changed = {path for path in depfiles.given() if path in digests and stamps.digest(path) != digests[path]}
+    if changed:
+        if not depfiles.whole:
+            yield False
+            return
+        _remove_hidden(depfiles, ledger, changed)
+        digests = {**digests, **{path: stamps.digest(path) for path in changed}}
+        _write(obj, _Ledger(digests, whole=False))
+    started = time.time_ns()
+    try:
+        yield True
+    finally:
+        _touch(obj)
+    fresh = {path: UNSURE if _touched(path, started) else digests.get(path) or stamps.digest(path)
+             for path in depfiles.given(made)}
+    if changed or any(digests.get(path) != digest for path, digest in fresh.items()):
+        _write(obj, _Ledger({**digests, **fresh}))
+
+
+def _remove_hidden(depfiles: Depfiles, ledger: _Ledger, changed: set[str]) -> None:
     """Remove the targets that were made from other content than their sources have now, and that make can't tell.
 
     A source that the ledger does not know, after a make that did not end well, is suspect when it was changed in any way
     (its ctime) after the target was made.
     """
-    depfiles = Depfiles(obj, source)
     strangers = set() if ledger.whole else {path for path in depfiles.files() if path not in ledger.digests}
     for record, names in depfiles.naming(changed | strangers).items():
         target = os.path.join(os.path.dirname(record), os.path.basename(record)[1:-len(".cmd")])
@@ -88,15 +118,21 @@ def _touched(path: str, since: int) -> bool:
 def _wind_forward(obj: Path) -> None:
     """If the clock was set back since the last make, make everything in the folder older by as much, in the same order:
     files that are older than now is what make counts on."""
-    with contextlib.suppress(FileNotFoundError):
-        ahead = os.stat(obj / CLOCK).st_mtime_ns - time.time_ns()
-        if ahead > 0:
-            for folder, _, names in os.walk(obj):
-                for name in names:
-                    path = os.path.join(folder, name)
-                    info = os.lstat(path)
-                    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - ahead - 1_000_000_000),
-                             follow_symlinks=False)
+    ahead = _ahead(obj)
+    if ahead > 0:
+        for folder, _, names in os.walk(obj):
+            for name in names:
+                path = os.path.join(folder, name)
+                info = os.lstat(path)
+                os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - ahead - 1_000_000_000), follow_symlinks=False)
+
+
+def _ahead(obj: Path) -> int:
+    """How far (ns) the end of the last make lies in the future."""
+    try:
+        return os.stat(obj / CLOCK).st_mtime_ns - time.time_ns()
+    except FileNotFoundError:
+        return 0
 
 
 def _touch(obj: Path) -> None:

@@ -3,7 +3,8 @@
 #
 # PIGGYBACK_DIR:  the folder whose Makefile makes the link. PIGGYBACK_FILE: the link, from the object folder's top. It may
 # hold variables of that Makefile: it is expanded in a recipe, when all of it has been read. PIGGYBACK_VARS: what the
-# architecture's Makefile hands to that one, in its own variables. PIGGYBACK_SAY: a file for the name so found.
+# architecture's Makefile hands to that one, in its own variables. PIGGYBACK_SAY: a file for the name so found. What
+# trace.mk asks for is told, too: the environment of a recipe of that Makefile.
 
 # Two makes, one after the other: a boot Makefile that adds to an exported variable (KBUILD_CFLAGS += ...) would add to it
 # twice, were one called from within the other, and plain make would find other commands than its own.
@@ -16,4 +17,5 @@ piggyback-link:
 
 piggyback-resolved:
 	@echo $(PIGGYBACK_FILE) > $(PIGGYBACK_SAY)
+	@$(if $(PIGGYBACK_TRACE),env -0 > $(PIGGYBACK_TRACE)/environment)
 endif

@@ -1,0 +1,163 @@
+"""A campaign of random edits of a real kernel: what doit makes of each, by the short way or not, held against plain make.
+
+    python tests/bench/short_way.py [STEPS [SEED [EDITS_A_STEP]]]
+
+Uses the checkout's own build of the selected machine (run `doit` first) and restores every file that it edits. Plain make
+works in an object folder of its own, build/MACHINE/short_way, on the same tree; it starts as a copy of ours. After each
+step every link is compared byte by byte, and make in our own folder must find nothing to do.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP))
+os.chdir(TOP)
+
+from tasks import image, kernel_config  # noqa: E402
+from tasks.kit import kbuild, project  # noqa: E402
+from tasks.kit.depfiles import Depfiles  # noqa: E402
+from tasks.kit.run import clean_env  # noqa: E402
+
+MOST_USERS = 25  # a header that more objects include costs minutes a step
+WORK = re.compile(r"^  (?:CC|AS|LD|AR|OBJCOPY|NM|BUILD|MKPIGGY|HOSTCC|MODPOST|LDS|[VZ]OFFSET|GZIP|LZMA|XZ\w*)\s.*",
+                  re.MULTILINE)
+
+
+class Campaign:
+    """The state of one campaign: which files are edited, and what was counted."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.here = project.load(TOP, os.environ, {})
+        self.tree = self.here.kernel_src.resolve()
+        self.second = self.here.here / "short_way"
+        self.before: dict[Path, tuple[bytes, int]] = {}
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.number = 0
+        self.touched = False  # doit does nothing about that, make compiles
+        known = Depfiles(self.here.kernel_obj, self.here.kernel_src)
+        users = collections.Counter(name for record in known.records for name in known.given([record]))
+        usable = sorted(name for name, count in users.items() if name.endswith((".c", ".h", ".S"))
+                        and count <= MOST_USERS and "/scripts/" not in name and "/tools/" not in name)
+        self.kinds: dict[str, list[Path]] = {
+            "C": [Path(name) for name in usable if name.endswith(".c")],
+            "lib": [Path(name) for name in usable if name.endswith(".c") and f"{self.tree}/lib/" in name],
+            "boot": [Path(name) for name in usable if name.endswith((".c", ".S")) and "/boot/" in name],
+            "header": [Path(name) for name in usable if name.endswith(".h")],
+            "assembler": [Path(name) for name in usable if name.endswith(".S") and not name.endswith(".lds.S")]}
+        self.strange = sorted(path for path in (self.tree / "include" / "linux").glob("crc*.h") if not users[str(path)])
+
+    def edit(self) -> str:
+        """Edit one random file in one random way, and say what was done."""
+        self.number += 1
+        if self.before and self.random.random() < 0.25:
+            path = self.random.choice(sorted(self.before))
+            content, when = self.before.pop(path)
+            path.write_bytes(content)
+            old = self.random.random() < 0.5
+            if old:
+                os.utime(path, ns=(when, when))
+            return f"{'revert, with its old time,' if old else 'revert'} {path.relative_to(self.tree)}"
+        kind = self.random.choices(list(self.kinds), [40, 10, 15, 20, 15])[0]
+        path = self.random.choice(self.kinds[kind])
+        self.before.setdefault(path, (path.read_bytes(), path.stat().st_mtime_ns))
+        text = path.read_text(errors="surrogateescape")
+        ways: dict[str, Callable[[str], str]] = {"comment": lambda text: f"{text}/* {self.number} */\n",
+                                                 "lines": lambda text: f"/* {self.number} */\n\n{text}", "touch": str}
+        if path.suffix == ".c":
+            name = f"int piggyback_{self.number}(int x)"
+            ways["code"] = ways["more code"] = lambda text: f"{text}\n{name};\n{name} {{ return x * {self.number} + 7; }}\n"
+            if self.strange:
+                new = self.random.choice(self.strange)
+                ways["include"] = lambda text: f"{text}\n#include <linux/{new.name}>\n"
+        elif path.suffix == ".h":
+            code = f"static int __attribute__((used)) piggyback_{self.number} = {self.number};"
+            guard = f"PIGGYBACK_{self.number}"
+            code = f"\n#if !defined(__ASSEMBLY__) && !defined({guard})\n#define {guard}\n{code}\n#endif\n"
+            ways["code"] = lambda text: f"{text}{code}"
+        else:
+            ways["code"] = lambda text: f"{text}\n\t.pushsection .text\n\tnop\n\tnop\n\t.popsection\n"
+        way = self.random.choice(sorted(ways))
+        self.touched |= way == "touch"
+        path.write_text(ways[way](text), errors="surrogateescape")
+        return f"{way} {path.relative_to(self.tree)}"
+
+    def make(self, obj: Path) -> subprocess.CompletedProcess[str]:
+        """Run plain make, with our pins, in an object folder."""
+        argv = ["make", "-C", str(self.here.kernel_src), f"O={obj.absolute()}", f"-j{self.here.jobs}",
+                *(f"{name}={value}" for name, value in kernel_config.variables(self.here).items()),
+                self.here.machine.kernel.image]
+        return subprocess.run(argv, env=clean_env(kbuild.pins(project.EPOCH)), text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False)
+
+    def step(self, edits: int) -> None:
+        """Edit, build both ways, compare."""
+        done = [self.edit() for _ in range(edits)]
+        links = ["vmlinux", *self.here.chain]
+        started = time.monotonic()
+        ours = subprocess.run([str(Path(sys.executable).with_name("doit")), self.here.machine.kernel.image], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        took = time.monotonic() - started
+        ran = [name for name in links if re.search(rf"^  {re.escape(name)} ", ours.stdout, re.MULTILINE)]
+        ways = [self.way(name) for name in ran]
+        theirs = self.make(self.second)
+        verdict = "same"
+        if ours.returncode or theirs.returncode:
+            verdict = "both fail" if ours.returncode and theirs.returncode else "ONE FAILS"
+            print(ours.stdout[-600:] if verdict == "ONE FAILS" else "", end="")
+            while self.before:
+                path, (content, _) = self.before.popitem()
+                path.write_bytes(content)
+        else:
+            files = {"vmlinux": "vmlinux", "System.map": "System.map",
+                     **{name: image.file_of(self.here.kernel_obj, name) for name in self.here.chain}}
+            different = [name for name, file in files.items()
+                         if (self.second / file).read_bytes() != (self.here.images / name).read_bytes()]
+            needless = WORK.findall(self.make(self.here.kernel_obj).stdout)
+            verdict = f"MISSED {different}" if different else "same"
+            if needless and not self.touched:
+                verdict += f", but make finds [{len(needless)}] {needless[0]}"
+            self.touched = False
+        self.counts[verdict.split(" [")[0]] += 1
+        self.counts.update(ways)
+        self.counts["edits"] += edits
+        said = " ".join(f"{name}={way}" for name, way in zip(ran, ways, strict=True))
+        print(f"{took:6.1f} s  {verdict}: {', '.join(done)}; {said}", flush=True)
+
+    def way(self, name: str) -> str:
+        """How a link was made, as its log says."""
+        text = (self.here.logs / f"{name}.log").read_text(errors="replace")
+        found = re.search(r"^# make decides: (.*)$", text, re.MULTILINE)
+        if found:
+            print(f"          {name}: {found[1]}")
+        return "make" if found else "short"
+
+
+def main(steps: int, seed: int, edits: int) -> None:
+    """Run the campaign and print the counts."""
+    run = Campaign(seed)
+    subprocess.run(["cp", "-a", "--no-target-directory", str(run.here.kernel_obj), str(run.second)], check=True)
+    print(f"seed {seed}; make, in its own folder, begins with {WORK.findall(run.make(run.second).stdout)}")
+    try:
+        for _ in range(steps):
+            run.step(edits)
+    finally:
+        for path, (content, when) in run.before.items():
+            path.write_bytes(content)
+            os.utime(path, ns=(when, when))
+        print(dict(run.counts))
+
+
+if __name__ == "__main__":
+    numbers = [int(word) for word in sys.argv[1:]]
+    main(*(numbers + [40, 1, 3][len(numbers):]))

@@ -1,0 +1,236 @@
+"""The short way to vmlinux on the fake kernel: the same images as make's, and make finds nothing to do afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playground import Playground
+from test_kill import working_in
+
+from tasks.kit import kbuild
+from tasks.kit.project import EPOCH
+from tasks.kit.run import clean_env
+
+LOADER = "arch/x86/boot/compressed"
+FILES = {"vmlinux": "vmlinux", "System.map": "System.map", "Image": f"{LOADER}/vmlinux.bin",
+         "piggy.gz": f"{LOADER}/vmlinux.bin.gz", "piggy.o": f"{LOADER}/piggy.o", "compressed_vmlinux": f"{LOADER}/vmlinux",
+         "bzImage": "arch/x86/boot/bzImage"}
+LINKS = [name for name in FILES if name != "System.map"]
+WORK = re.compile(r"^  (?:CC|AS|HOSTCC|AR|LD|NM|OBJCOPY|GZIP|VOFFSET|MKPIGGY|BUILD|UPD) .*", re.MULTILINE)
+
+
+def make(play: Playground, obj: Path) -> list[str]:
+    """Run plain make, with our pins, in an object folder, and return the commands that it says."""
+    prefix = re.search(r'^triple = "(.*)"', (play.top / "configs/machines/fake.toml").read_text(), re.MULTILINE)
+    assert prefix
+    said = subprocess.run(["make", "-C", str(play.linux), f"O={obj}", "-j2", "ARCH=x86_64", f"CROSS_COMPILE={prefix[1]}-",
+                           "bzImage"], env={**clean_env(kbuild.pins(EPOCH)), "HOME": str(play.home)}, text=True, check=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+    return WORK.findall(said)
+
+
+def way(play: Playground, task: str) -> str:
+    """How the last run made a link: "short", or why make decided."""
+    log = (play.here / "logs" / f"{task}.log").read_text()
+    found = re.search(r"^# (the short way|make decides): (.*)$", log, re.MULTILINE)
+    assert found
+    return "short" if found[1] == "the short way" else found[2]
+
+
+def as_make_does(play: Playground, tmp_path: Path) -> bool:
+    """Is every link what an independent make makes?"""
+    obj = tmp_path / "obj"
+    shutil.rmtree(obj, ignore_errors=True)
+    obj.mkdir()
+    shutil.copy(play.images / "config", obj / ".config")
+    make(play, obj)
+    return all((obj / file).read_bytes() == (play.images / name).read_bytes() for name, file in FILES.items())
+
+
+def short(play: Playground, tmp_path: Path, *tasks: str) -> None:
+    """A run builds just these tasks, the short way; they are what make makes, and make finds nothing to do."""
+    result = play.doit("bzImage")
+    assert result.ran == list(tasks), result.why
+    assert {task: way(play, task) for task in tasks} == dict.fromkeys(tasks, "short")
+    assert as_make_does(play, tmp_path)
+    assert make(play, play.obj) == []
+    assert play.doit("bzImage").ran == []
+
+
+def code(path: str, number: int = 1) -> Callable[[Playground], None]:
+    return lambda play: play.append(play.linux / path, f"int more_{number}(void) {{ return {number}; }}\n")
+
+
+@pytest.mark.parametrize(("path", "tasks"), [
+    ("kernel/panic.c", LINKS), ("lib/string.c", LINKS), ("drivers/null.c", LINKS),
+    (f"{LOADER}/misc.c", ["compressed_vmlinux", "bzImage"]), ("arch/x86/boot/main.c", ["bzImage"])])
+def test_code(built: Playground, tmp_path: Path, path: str, tasks: list[str]) -> None:
+    code(path)(built)
+    short(built, tmp_path, *tasks)
+    code(path, 2)(built)
+    short(built, tmp_path, *tasks)
+
+
+def test_headers(built: Playground, tmp_path: Path) -> None:
+    built.edit(built.linux / "include/linux/panic.h", "30", "31")
+    short(built, tmp_path, *LINKS)
+    built.append(built.linux / f"{LOADER}/misc.h", "static const int more __attribute__((used)) = 1;\n")
+    short(built, tmp_path, "compressed_vmlinux", "bzImage")
+
+
+def test_a_comment_ends_where_it_makes_no_difference(built: Playground, tmp_path: Path) -> None:
+    for path, task in (("kernel/panic.c", "vmlinux"), ("include/linux/kernel.h", "vmlinux"),
+                       (f"{LOADER}/misc.c", "compressed_vmlinux"), ("arch/x86/boot/main.c", "bzImage")):
+        built.append(built.linux / path, "/* more */\n")
+        short(built, tmp_path, task)
+
+
+def test_what_was_stale_before_a_comment_stays_so(built: Playground, tmp_path: Path) -> None:
+    code("kernel/panic.c")(built)
+    assert built.doit("vmlinux").ran == ["vmlinux"]
+    built.append(built.linux / "kernel/printk.c", "/* more */\n")
+    assert built.doit("vmlinux").ran == ["vmlinux"]
+    assert way(built, "vmlinux") == "short"
+    assert [line.split()[0] for line in make(built, built.obj)][-1] == "BUILD"
+    assert as_make_does(built, tmp_path) is False  # the images beyond vmlinux are those of before
+    built.doit("bzImage")
+    assert as_make_does(built, tmp_path)
+
+
+def test_a_header_that_is_newly_included(built: Playground, tmp_path: Path) -> None:
+    header = built.linux / "include/linux/new.h"
+    header.write_text("#define NEW 1\n")
+    built.append(built.linux / "kernel/printk.c", "#include <linux/new.h>\nint new = NEW;\n")
+    short(built, tmp_path, *LINKS)
+    header.write_text("#define NEW 2\n")
+    short(built, tmp_path, *LINKS)
+
+
+def test_a_file_put_back_with_its_old_time(built: Playground, tmp_path: Path) -> None:
+    path = built.linux / "kernel/panic.c"
+    before, info = path.read_text(), path.stat()
+    code("kernel/panic.c")(built)
+    short(built, tmp_path, *LINKS)
+    path.write_text(before)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    short(built, tmp_path, *LINKS)
+
+
+def by_hand(play: Playground) -> None:
+    """Somebody has compiled an object by hand, with other flags."""
+    record = play.obj / "kernel" / ".printk.o.cmd"
+    record.write_text(record.read_text().replace(" -c -o ", " -DBY_HAND -c -o "))
+    code("kernel/panic.c")(play)
+
+
+def other_names(play: Playground) -> None:
+    """Make was run without our pins; nothing was linked."""
+    (play.obj / "include/generated/compile.h").write_text("#define LINUX_COMPILE_BY \"me\"\n")
+    code("kernel/panic.c")(play)
+
+
+def extra(play: Playground) -> None:
+    play.append("configs/kernel/fake-base.config", "CONFIG_EXTRA=y\n")
+    code("kernel/panic.c")(play)
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (lambda play: play.append(play.linux / "kernel/Makefile", "ccflags-y += -DX\n"), "Makefile changed"),
+    (lambda play: play.append(play.linux / "scripts/link-vmlinux.sh", "# more\n"), r"link-vmlinux\.sh changed"),
+    (by_hand, r"kernel/printk\.o was made by somebody else"),
+    (other_names, r"compile\.h was made by somebody else"),
+    (extra, "config changed"),
+    (lambda play: code("kernel/panic.c")(play) or (play.obj / "piggyback.trace").unlink(), "make has not told yet"),
+    (lambda play: code("kernel/panic.c")(play) or (play.obj / "piggyback.running").touch(), "last run did not end well"),
+    (lambda play: code("kernel/panic.c")(play) or (play.obj / "vmlinux").write_text("?"), "vmlinux is not as it was left")])
+def test_make_decides(built: Playground, tmp_path: Path, change: Callable[[Playground], object], reason: str) -> None:
+    change(built)
+    built.doit("bzImage")
+    assert re.search(reason, way(built, "vmlinux"))
+    assert as_make_does(built, tmp_path)
+    code("lib/string.c", 3)(built)
+    short(built, tmp_path, *LINKS)  # and what make said then is good for the next time
+
+
+def test_make_decides_of_the_loaders_own_tools(built: Playground, tmp_path: Path) -> None:
+    built.append(built.linux / "arch/x86/boot/tools/build.c", "int more;\n")
+    built.doit("bzImage")
+    assert "that the build itself runs" in way(built, "bzImage")
+    assert as_make_does(built, tmp_path)
+
+
+def test_a_header_that_goes_away(built: Playground, tmp_path: Path) -> None:
+    built.edit(built.linux / "kernel/panic.c", "#include <linux/panic.h>\n", "#define PANIC_TIMEOUT 30\n")
+    (built.linux / "include/linux/panic.h").unlink()
+    built.doit("bzImage")
+    assert "panic.h is gone" in way(built, "vmlinux")
+    assert as_make_does(built, tmp_path)
+
+
+def test_an_error_is_the_compilers_own(built: Playground, tmp_path: Path) -> None:
+    path = built.linux / "kernel/panic.c"
+    before = path.read_text()
+    path.write_text(f"{before}int wrong(void) {{ return nobody_declared_this(); }}\n")
+    for _ in range(2):
+        said = built.fails("bzImage")
+        assert re.search("panic.c:.* error: .*nobody_declared_this", said)
+        assert "make[" not in said
+    path.write_text(f"{before}int right(void) {{ return 1; }}\n")
+    short(built, tmp_path, *LINKS)  # the way is open still
+
+
+def test_what_kbuild_checks_after_the_compiler(built: Playground, tmp_path: Path) -> None:
+    path = built.linux / "kernel/panic.c"
+    before = path.read_text()
+    path.write_text(f"{before}int forbidden;\n")
+    assert "local symbol 'forbidden' was exported" in built.fails("bzImage")
+    path.write_text(before)
+    built.doit("bzImage")
+    assert as_make_does(built, tmp_path)
+
+
+def test_an_edit_while_it_compiles(built: Playground, tmp_path: Path) -> None:
+    code("kernel/panic.c", 1)(built)
+    built.pause("panic.o", "wait")
+    process = built.start("bzImage")
+    built.reached("panic.o")
+    code("kernel/panic.c", 2)(built)
+    built.resume()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    built.doit("bzImage")
+    assert as_make_does(built, tmp_path)
+    assert built.doit("bzImage").ran == []
+
+
+@pytest.mark.parametrize("then", ["go on", "put back"])
+@pytest.mark.parametrize("everything", [False, True])
+def test_kill_9(built: Playground, tmp_path: Path, then: str, everything: bool) -> None:
+    path = built.linux / "kernel/panic.c"
+    before, info = path.read_text(), path.stat()
+    code("kernel/panic.c", 1)(built)
+    code("lib/string.c", 2)(built)
+    built.pause("panic.o")
+    process = built.start("bzImage")
+    built.reached("panic.o")
+    assert "make decides" not in (built.here / "logs" / "vmlinux.log").read_text()
+    for pid in [process.pid, *(working_in(built.top) if everything else [])]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=20)
+    built.resume()
+    if then == "put back":
+        path.write_text(before)
+        os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    built.doit("bzImage")
+    assert as_make_does(built, tmp_path)
+    assert make(built, built.obj) == []
+    assert built.doit("bzImage").ran == []
