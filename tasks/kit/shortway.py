@@ -96,7 +96,7 @@ def _replayed(job: Job, goal: str, target: str, kept: Mapping[str, Path], before
         marker.unlink()
     if sources:
         known.save()
-    if failure:  # the folder is in order: what could not be compiled is missing, and the short way stays open
+    if failure:  # the folder is in order: what could not be compiled is missing
         raise failure
     return replay
 

@@ -71,12 +71,11 @@ def test_an_error_is_reported_the_short_way_and_mended(pc: Checkout) -> None:
     panic = pc.kernel / "kernel" / "panic.c"
     before = panic.read_text()
     panic.write_text(f"{before}int wrong(void) {{ return nobody_declared_this; }}\n")
-    for _ in range(2):
-        said = pc.doit("bzImage", status=1)
-        assert re.search("panic.c:.* error: .*nobody_declared_this", said)
-        assert "make[" not in said
+    said = pc.doit("bzImage", status=1)
+    assert re.search("panic.c:.* error: .*nobody_declared_this", said)
+    assert "make[" not in said
     panic.write_text(f"{before}/* mended */\n")
-    assert ways(pc) == {"vmlinux": "short"}
+    assert list(ways(pc)) == ["vmlinux"]
     panic.write_text(before)
     assert ways(pc) == {"vmlinux": "short"}
     assert work(pc) == []
