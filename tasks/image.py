@@ -36,9 +36,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def before(project: Project, link: Link) -> dict[str, Path]:
-    """The images of the kernel that a link is made from: Kbuild's name ("" if it is not known yet) to path."""
-    names = {made_before(project.kernel_obj, link): project.images / link.after}
-    return {**names, "System.map": project.images / "System.map"} if link.symbols else names
+    """The images of the kernel proper and its chain that a link is made from: name to path."""
+    return {name: project.images / name for name in [link.after, *(["System.map"] if link.symbols else [])]}
 
 
 def taken(project: Project, link: Link) -> dict[str, Path]:
@@ -53,7 +52,8 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     obj = project.kernel_obj
     kernel.put_config(project)
     file, inputs = file_of(obj, name), before(project, link)
-    found = None if link.takes else shortway.taken(job, name, file, {file: project.images / name, **inputs}, inputs.values())
+    kept = {file: project.images / name, **{file_of(obj, image): path for image, path in inputs.items()}}
+    found = None if link.takes else shortway.taken(job, name, file, kept, inputs.values())
     if found is None:
         by_make(job, name, link)
         file = file_of(obj, name)
@@ -67,7 +67,7 @@ def by_make(job: Job, name: str, link: Link) -> None:
     """Have make bring one link up to date."""
     project = job.project
     obj = project.kernel_obj
-    hand_over(project, link)
+    hand_over(project, link.after)
     if file_of(obj, name):
         kernel.restore(job, file_of(obj, name), project.images / name)
         if any(reason.startswith("tools:") for reason in job.reasons):
@@ -102,22 +102,17 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
                    *kbuild.makefiles(obj, project.kernel_src, records)})
 
 
-def hand_over(project: Project, link: Link) -> None:
+def hand_over(project: Project, link: str) -> None:
     """Give Kbuild the kept output of the link before, should its own copy be another one.
 
     The copy gets the oldest time there is: make must never take it for newer than the objects, or it would not link again
     when they change.
     """
-    image, file = project.images / link.after, made_before(project.kernel_obj, link)
+    image, file = project.images / link, file_of(project.kernel_obj, link)
     mine = project.kernel_obj / file
     if file and project.stamps.digest(mine) != project.stamps.digest(image):
         copy_whole(image, mine)
         os.utime(mine, (0, 0))
-
-
-def made_before(obj: Path, link: Link) -> str:
-    """Kbuild's name of the file that a link is made from; "" if it is not known yet."""
-    return "vmlinux" if link.after == "vmlinux" else file_of(obj, link.after)
 
 
 def resolved(obj: Path, link: str) -> Path:
@@ -127,6 +122,8 @@ def resolved(obj: Path, link: str) -> Path:
 
 def file_of(obj: Path, link: str) -> str:
     """Kbuild's name of a link's file, as its last run left it; "" if it did not run yet."""
+    if link in ("vmlinux", "System.map"):
+        return link
     try:
         return resolved(obj, link).read_text().strip()
     except FileNotFoundError:
