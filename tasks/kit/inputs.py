@@ -16,6 +16,7 @@ from typing import Any
 
 from tasks.kit.errors import PiggyError
 from tasks.kit.identity import code_id
+from tasks.kit.journal import UNFINISHED
 from tasks.kit.kcontract import read_config
 from tasks.kit.run import clean_env
 from tasks.kit.stamps import MISSING, Stamps
@@ -54,7 +55,7 @@ class Inputs:
         now = self._declared()
         now["discovered"] = self._digests(old.get("discovered", {}))
         now["outputs"] = self._digests(dict.fromkeys([*self.outputs, *old.get("outputs", {})]))
-        self.reasons = compare(old, now)
+        self.reasons = compare(old, now) or (["unfinished: its last run did not end well"] if UNFINISHED in values else [])
         started = time.time_ns()
         task.value_savers[:] = [lambda: {"record": self._after(now, task.values.pop("discovered", ()),
                                                                task.values.pop("made", ()), started)}]

@@ -1,7 +1,8 @@
 """What finished stays finished: doit's results are on disk before the next task starts.
 
 doit writes its database when the run ends, so that a kill loses every task of the run. Here each success is committed at
-once, and a task's old record is removed before it starts: a task that dies half-way is never taken for done.
+once. Before a task starts its record is marked as unfinished: a task that fails or dies half-way is never taken for done,
+and what changed since its last success is still known.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from doit.dependency import SqliteDB
+from doit.dependency import Dependency, SqliteDB
+from doit.task import Task
 
+UNFINISHED = "unfinished"
 SQLITE_MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, section 1.3
 
 def prepare(path: Path) -> None:
@@ -54,6 +57,13 @@ def commit(backend: SqliteDB) -> None:
                               (task_id, backend.codec.encode(backend._cache[task_id])))
     backend._conn.commit()
     backend._dirty = set()
+
+
+def unfinish(manager: Dependency, task: Task, values: Mapping[str, Any]) -> None:
+    """Forget that a task succeeded, but not what its last success was made from: the `values` that were kept of it."""
+    manager.remove_success(task)
+    if values:
+        manager._set(task.name, "_values_:", {**values, UNFINISHED: True})
 
 
 def give_up(backend: SqliteDB) -> None:

@@ -44,8 +44,7 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
         def execute_task(self, task: Any) -> None:
             self.begun[task.name] = time.monotonic()
             if task.actions:
-                Globals.dep_manager.remove_success(task)
-                self._commit()
+                self._unfinished(task)
 
         def add_success(self, task: Any) -> None:
             self._commit()
@@ -54,7 +53,7 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
                 self._history(task, "ok")
 
         def add_failure(self, task: Any, fail: Any) -> None:
-            self._commit()
+            self._unfinished(task)  # doit forgot all of it
             if isinstance(fail, UnmetDependency):  # with --continue
                 ui.line("skipped", f"{task.name}, since {fail.get_msg().strip()} was not made")
                 return
@@ -81,6 +80,11 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
             if status > 1 and sys.exc_info()[0] is None:  # 0 and 1 are doit's own
                 raise SystemExit(status)
 
+        def _unfinished(self, task: Any) -> None:
+            inputs = _inputs(task)
+            journal.unfinish(Globals.dep_manager, task, inputs.previous if inputs else {})
+            self._commit()
+
         def _commit(self) -> None:
             backend = Globals.dep_manager.backend
             try:
@@ -91,12 +95,16 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
                                  f"is the disk full, or {here} not writable? Free some space and run doit again"))
 
         def _history(self, task: Any, result: str) -> None:
-            reasons = next((test[0].reasons for test in task.uptodate if isinstance(test[0], Inputs)), [])
+            inputs = _inputs(task)
             journal.append_history(here / "logs" / "history.jsonl", task.name, result,
-                                   time.monotonic() - self.begun.pop(task.name, time.monotonic()), reasons,
+                                   time.monotonic() - self.begun.pop(task.name, time.monotonic()), inputs.reasons if inputs else [],
                                    run=self.run, notes=task.values.get("notes", ()))
 
     return Reporter
+
+
+def _inputs(task: Any) -> Inputs | None:
+    return next((test[0] for test in task.uptodate if isinstance(test[0], Inputs)), None)
 
 
 def _leave(number: int, frame: Any) -> NoReturn:

@@ -16,6 +16,7 @@ from tasks.kit import kbuild, ledger
 from tasks.kit import trace as traces
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.graph import Job
+from tasks.kit.journal import UNFINISHED
 from tasks.kit.refresh import refresh
 from tasks.kit.replay import Replay
 from tasks.kit.run import CommandError
@@ -70,7 +71,8 @@ def _replayed(job: Job, goal: str, target: str, kept: Mapping[str, Path], before
     if said is None or target not in said.edges or not said.env:
         raise Unfamiliar("make has not told yet what it is made from")
     checks = _checks(obj, tree)
-    known = Depfiles(obj, tree, None if sources else [traces.record_of(obj, name) for name in said.edges])
+    few = not sources and UNFINISHED not in job.previous
+    known = Depfiles(obj, tree, [traces.record_of(obj, name) for name in said.edges] if few else None)
     replay = Replay(obj, target, said, known, project.jobs, job.log, checks, job.name)
     _same(obj, trace, replay, project.stamps)
     _compiled_in(replay, sources)
@@ -94,7 +96,7 @@ def _replayed(job: Job, goal: str, target: str, kept: Mapping[str, Path], before
             traces.learn(obj, trace, name, project.stamps)
         traces.write(obj, trace)
         marker.unlink()
-    if sources:
+    if known.whole:
         known.save()
     if failure:  # the folder is in order: what could not be compiled is missing
         raise failure
@@ -117,7 +119,8 @@ def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Pa
     if (obj / kbuild.RUNNING).exists() or not ledger.trusted(obj):
         raise Unfamiliar("the last run did not end well")
     known = {f"files: file {path} changed" for path in before}
-    odd = [reason for reason in job.reasons if reason not in known and not _EDIT.fullmatch(reason)]
+    odd = [reason for reason in job.reasons
+           if reason not in known and not reason.startswith(f"{UNFINISHED}: ") and not _EDIT.fullmatch(reason)]
     if odd or not job.reasons:
         raise Unfamiliar(odd[0].partition(": ")[2] if odd else "there is no reason to run")
     for name, image in kept.items():
