@@ -30,8 +30,9 @@ def config(project: Project) -> Path:
 
 
 def fragment_paths(project: Project) -> tuple[Path, ...]:
-    """The fragments in order: those of the machine, of its display, then of the setting."""
-    names = (*project.machine.kernel.fragments, *project.display.fragments)
+    """The fragments in order: those of the machine, of the image booted, of its display, then of the setting."""
+    kernel = project.machine.kernel
+    names = (*kernel.fragments, *kernel.boots.get(project.image, ()), *project.display.fragments)
     return (*(Path("configs") / "kernel" / f"{name}.config" for name in names), *project.fragments)
 
 

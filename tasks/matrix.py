@@ -123,7 +123,7 @@ def measured(its: Project, row: Row, ran: Sequence[dict], boots: bool, error: st
     built = not [entry for entry in ran if entry["result"] != "ok" and entry["task"] != "qemu_test"] \
         and (not error or bool(ran) or not boots)
     boot = json.loads(qemu.boot_record(its).read_bytes()) if boots and not error else {}
-    image = its.machine.kernel.image
+    image = its.image
     return msgspec.structs.replace(
         row, result="failed" if error else "booted" if boots else "built", error=error, kernel=qemu.release(its),
         image=image, sizes=sizes(its, image) if built else None, build=sum(made) if made else None,

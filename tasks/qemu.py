@@ -35,7 +35,7 @@ def from_disk(project: Project) -> bool:
 
 def kernel_image(project: Project) -> Path:
     """The link of the chain that this machine boots."""
-    return project.images / project.machine.kernel.image
+    return project.images / project.image
 
 
 def root_image(project: Project) -> Path:

@@ -63,6 +63,7 @@ class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     base:      the configuration target to start from; fragments: by name, in order.
     chain:     of configs/chains.toml; links: those of its optional links that this machine has; image: the one booted.
+    boots:     the links that can be booted in its place (image=NAME), each with the fragments that this takes.
     dtbs:      device trees by name, as their .dts is called; the first is the one booted with.
     variables: make variables of every call, such as LOADADDR.
     """
@@ -72,6 +73,7 @@ class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     chain: str
     links: tuple[str, ...] = ()
     image: str
+    boots: dict[str, tuple[str, ...]] = {}
     dtbs: tuple[str, ...] = ()
     variables: dict[str, str] = {}
 
@@ -147,14 +149,16 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
                              "in order: " + ", ".join(order))
     if not machine.userspace and machine.qemu is not None:
         raise PiggyError(f"{origin}: a machine with 'userspace = false' has nothing to boot into, so it can't have [qemu]")
-    if machine.kernel.image not in ("vmlinux", *chain):
-        raise PiggyError(f"{origin}: 'kernel.image' is '{machine.kernel.image}', which its chain does not have."
-                         + nearest(machine.kernel.image, ("vmlinux", *chain)))
+    for key, image in [("image", machine.kernel.image), *(("boots", image) for image in machine.kernel.boots)]:
+        if image not in ("vmlinux", *chain):
+            raise PiggyError(f"{origin}: 'kernel.{key}' is '{image}', which its chain does not have."
+                             + nearest(image, ("vmlinux", *chain)))
     if NO_DISPLAY in machine.display:
         raise PiggyError(f"{origin}: no display can be called '{NO_DISPLAY}'", f"display={NO_DISPLAY} is to have none")
     displays = machine.display.values()
     for kind, names, ending in (("kernel", machine.kernel.fragments, ".config"),
                                 *(("kernel", display.fragments, ".config") for display in displays),
+                                *(("kernel", names, ".config") for names in machine.kernel.boots.values()),
                                 ("busybox", machine.busybox.fragments, ".config"),
                                 ("rootfs", (machine.rootfs.devices,), ".txt")):
         for fragment in names:

@@ -67,8 +67,18 @@ class Project:
     def goals(self) -> list[str]:
         """The tasks that a plain `doit` does: everything that the machine boots or ships."""
         kernel = self.machine.kernel
-        return list(dict.fromkeys([kernel.image, *kernel.links, *(["dtbs"] if kernel.dtbs else []),
+        return list(dict.fromkeys([self.image, *kernel.links, *(["dtbs"] if kernel.dtbs else []),
                                    *(["rootfs", "initramfs"] if self.machine.userspace else [])]))
+
+    @cached_property
+    def image(self) -> str:
+        """The link that is booted: the machine's own, or the one of `image=`."""
+        name, kernel = self.settings.image, self.machine.kernel
+        if name not in ("", kernel.image, *kernel.boots):
+            raise PiggyError(f"{self.origins['image']}: the machine '{self.settings.machine}' can't be booted from '{name}'."
+                             + nearest(name, [kernel.image, *kernel.boots]),
+                             f"images: {', '.join([kernel.image, *kernel.boots])}")
+        return name or kernel.image
 
     @cached_property
     def kernel_pin(self) -> Source:
@@ -195,7 +205,7 @@ def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str])
     project = Project(top, resolved.values, resolved.origins, model, chain, pins.load(top / "configs" / "sources.toml"),
                       Stamps(here / "stamps"), Lock(here / "lock", os.fspath(here)))
     # checked now, not in mid-build
-    _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.fragments
+    _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.fragments, project.image
     _check_path(top / project.build, resolved.origins["build"])
     if resolved.values.kernel_src:
         _check_path(project.kernel_src, resolved.origins["kernel_src"])

@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     snapshot: bool = True
     boot: Literal["auto", "disk", "initramfs"] = "auto"
+    image: str = ""
     append: str = ""
     display: Filled = "none"
     window: Literal["auto", "gtk", "sdl", "vnc", "none"] = "auto"
@@ -78,6 +79,7 @@ HELP = {
     "accel": "kvm, tcg, or auto: KVM where a trial boot works",
     "snapshot": "leave rootfs.ext2 untouched by the guest",
     "boot": "root from disk or initramfs (auto: disk where the machine has one)",
+    "image": "the link of the chain to boot, where the machine can boot more than one (empty: its own)",
     "append": "added to the kernel command line",
     "display": "a screen of the machine, a [display.NAME] of its file (none: serial console only)",
     "window": "what qemu_boot shows the display in (auto: a window where there is a graphical session)",

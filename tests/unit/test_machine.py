@@ -88,6 +88,10 @@ def test_the_chain_stands_in_the_order_of_the_pipeline(top: Path) -> None:
      "a machine with 'userspace = false' has nothing to boot into, so it can't have [qemu]"),
     ('image = "zImage"', 'image = "bootpImage"',
      "'kernel.image' is 'bootpImage', which its chain does not have. Did you mean 'Image'?"),
+    ('image = "zImage"', 'image = "zImage"\nboots = {Imag = []}',
+     "'kernel.boots' is 'Imag', which its chain does not have. Did you mean 'Image'?"),
+    ('image = "zImage"', 'image = "zImage"\nboots = {Image = ["consol"]}',
+     "configs/kernel/consol.config does not exist. Did you mean 'console'?"),
     ('[rootfs]', '[qemu]\nbinary = 3\n[rootfs]', "Expected `str`, got `int` for 'qemu.binary'"),
 ])
 def test_every_reference_and_key_is_checked(top: Path, old: str, new: str, said: str) -> None:

@@ -158,6 +158,18 @@ def test_a_display_adds_to_kernel_and_root_filesystem(top: Path) -> None:
     assert [path.stem for path in kernel_config.fragment_paths(plain)] == own
 
 
+def test_another_link_is_booted(top: Path) -> None:
+    from tasks import kernel_config
+    own, direct = load(top), load(top, image="vmlinux")
+    assert (own.image, direct.image) == ("bzImage", "vmlinux")
+    assert (own.goals[0], direct.goals[0]) == ("bzImage", "vmlinux")
+    names = [path.stem for path in kernel_config.fragment_paths(direct)]
+    assert names == [*direct.machine.kernel.fragments, "pvh"]
+    error = refused(top, image="zImage")
+    assert error.message == "command line: the machine 'pc' can't be booted from 'zImage'. Did you mean 'bzImage'?"
+    assert error.hint == "images: bzImage, vmlinux"
+
+
 def test_a_display_that_the_machine_has_not(top: Path) -> None:
     error = refused(top, display="vgaa")
     assert error.message == "command line: the machine 'pc' has no display 'vgaa'. Did you mean 'vga'?"
