@@ -111,4 +111,4 @@ def build(job: Job) -> dict[str, object]:
         copy_whole(folder / name, project.images / name)
     known = Depfiles(folder, box.source)
     return {"commands": max(count, int(job.previous.get("commands", 0))),
-            "discovered": sorted({*known.files(), *kbuild.makefiles(folder, box.source, known.records)})}
+            "discovered": known.inputs()}

@@ -54,8 +54,7 @@ def build(job: Job) -> dict[str, list[str]]:
     for name, file in files.items():
         copy_whole(obj / file, blob(project, name))
         records |= kbuild.closure(obj, file, [])
-    return {"discovered": sorted({*Depfiles(obj, project.kernel_src).files(records),
-                                  *kbuild.makefiles(obj, project.kernel_src, records)})}
+    return {"discovered": Depfiles(obj, project.kernel_src).inputs(records)}
 
 
 def source(project: Project, name: str) -> str:

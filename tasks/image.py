@@ -98,8 +98,7 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
     if not records:  # Kbuild saves no command of it (MIPS's vmlinuz), so all in its folder counts
         records = set(kbuild.records(obj / folder))
         unsaid = {str(path) for path in (project.kernel_src.resolve() / folder).iterdir() if path.is_file()}
-    return sorted({*Depfiles(obj, project.kernel_src, records).files(), *unsaid,
-                   *kbuild.makefiles(obj, project.kernel_src, records)})
+    return Depfiles(obj, project.kernel_src, records).inputs(unsaid=unsaid)
 
 
 def hand_over(project: Project, link: str) -> None:

@@ -83,7 +83,7 @@ def discovered(project: Project) -> list[str]:
     known = Depfiles(project.kernel_obj, project.kernel_src)
     modules = set(known.of_modules())
     records = [path for path in known.records if path not in modules and in_vmlinux(path, known.records)]
-    return sorted({*known.files(records), *kbuild.makefiles(project.kernel_obj, project.kernel_src, records)})
+    return known.inputs(records)
 
 
 def in_vmlinux(record: str, records: Collection[str]) -> bool:

@@ -86,7 +86,7 @@ def build(job: Job) -> dict[str, object]:
     known = Depfiles(obj, project.kernel_src)
     records = known.of_modules()
     return {"commands": max(count, int(job.previous.get("commands", 0))), "made": made,
-            "discovered": sorted({*known.files(records), *kbuild.makefiles(obj, project.kernel_src, records)})}
+            "discovered": known.inputs(records)}
 
 
 def _install(job: Job, obj: Path | None, target: Path) -> None:

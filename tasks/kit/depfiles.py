@@ -86,6 +86,25 @@ class Depfiles:
         numbers = set().union(*(entry.given for entry in chosen), *(entry.mentioned for entry in chosen))
         return sorted(path for path in (self.names[number] for number in numbers) if os.path.isfile(path))
 
+    def inputs(self, records: Collection[str] | None = None, unsaid: Iterable[str] = ()) -> list[str]:
+        """Return what the targets of the given records (default: all) depend on: the files that these name, the makefiles
+        and scripts that steer the build, what is `unsaid` in records, and the folders in which a new file would count."""
+        chosen = self.records if records is None else records
+        return self.with_folders([*self.files(chosen), *unsaid, *kbuild.makefiles(self.obj, Path(self.tree), chosen)])
+
+    def with_folders(self, files: Iterable[str]) -> list[str]:
+        """Add to files of the tree their folders, each with a "/" at its end, and those above them in which headers are
+        looked for: of them counts which headers and makefiles there are (see Stamps)."""
+        found = set(files)
+        waiting = {os.path.dirname(path) for path in found if path.startswith(self.tree + "/")}
+        while waiting:
+            folder = waiting.pop()
+            above = os.path.dirname(folder)
+            if "/include" in above[len(self.tree):] and above + "/" not in found:
+                waiting.add(above)
+            found.add(folder + "/")
+        return sorted(found)
+
     def of_modules(self) -> list[str]:
         """Return the records of loadable modules and their parts."""
         return [record for record, entry in self.records.items() if entry.module]

@@ -139,6 +139,8 @@ def compare(old: Record, now: Record) -> list[str]:
 def _sentence(part: str, name: str, before: str | None, after: str | None) -> str:
     symbol = part == "discovered" and name.startswith("CONFIG_")
     what = name if symbol else f"{_WORDS[part]} {name}".strip()
+    if name.endswith("/") and before and after:
+        return f"other headers or makefiles are in {name}"
     if (part == "settings" or symbol) and before is not None and after is not None and len(before) + len(after) < 80:
         return f"{what} {before or '(empty)'} -> {after or '(empty)'}"
     if before in (None, MISSING):

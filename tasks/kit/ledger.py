@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -25,10 +26,13 @@ UNSURE = "?"  # changed while make ran: no telling which content an object has
 
 
 class _Ledger(msgspec.Struct):
-    """digests: of every source that an object was made from. whole: the last make ended well, so that none is missing."""
+    """digests: of every source that an object was made from. whole: the last make ended well, so that none is missing.
+    folders: which headers there were, where one is looked for. since: when the last make began (ns since 1970)."""
 
     digests: dict[str, str] = {}
     whole: bool = True
+    folders: dict[str, str] = {}
+    since: int = 0
 
 
 @contextlib.contextmanager
@@ -43,19 +47,24 @@ def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
     changed = {path for path, digest in ledger.digests.items() if stamps.digest(path) != digest}
     if changed or not ledger.whole:
         _remove_hidden(Depfiles(obj, source), ledger, changed)
+    if others := [folder for folder, digest in ledger.folders.items() if stamps.digest(folder) != digest]:
+        _remove_shadowed(Depfiles(obj, source), ledger, others)
     digests = {path: stamps.digest(path) for path in ledger.digests if os.path.exists(path)}
-    _write(obj, _Ledger(digests, whole=False))
+    folders = {folder: stamps.digest(folder) for folder in ledger.folders}
     started = time.time_ns()
+    _write(obj, _Ledger(digests, False, folders, started))
     try:
         yield
     finally:
         _touch(obj)
-    for path in Depfiles(obj, source).files():
+    depfiles = Depfiles(obj, source)
+    for path in depfiles.with_folders(depfiles.files()):
+        part = folders if path.endswith("/") else digests
         if _touched(path, started):
-            digests[path] = UNSURE
-        elif path not in digests:
-            digests[path] = stamps.digest(path)
-    _write(obj, _Ledger(digests))
+            part[path] = UNSURE
+        elif path not in part:
+            part[path] = stamps.digest(path)
+    _write(obj, _Ledger(digests, True, folders, started))
 
 
 def trusted(obj: Path) -> bool:
@@ -77,7 +86,7 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
             return
         _remove_hidden(depfiles, ledger, changed)
         digests = {**digests, **{path: stamps.digest(path) for path in changed}}
-        _write(obj, _Ledger(digests, whole=False))
+        _write(obj, _Ledger(digests, False, ledger.folders, ledger.since))
     started = time.time_ns()
     try:
         yield True
@@ -86,7 +95,7 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
     fresh = {path: UNSURE if _touched(path, started) else digests.get(path) or stamps.digest(path)
              for path in depfiles.given(made)}
     if changed or any(digests.get(path) != digest for path, digest in fresh.items()):
-        _write(obj, _Ledger({**digests, **fresh}))
+        _write(obj, _Ledger({**digests, **fresh}, True, ledger.folders, ledger.since))
 
 
 def _remove_hidden(depfiles: Depfiles, ledger: _Ledger, changed: set[str]) -> None:
@@ -100,11 +109,50 @@ def _remove_hidden(depfiles: Depfiles, ledger: _Ledger, changed: set[str]) -> No
         target = os.path.join(os.path.dirname(record), os.path.basename(record)[1:-len(".cmd")])
         with contextlib.suppress(FileNotFoundError):
             made = os.stat(target).st_mtime_ns
-            for name in names:
-                info = os.stat(name)
-                if info.st_mtime_ns <= made and (name in changed or info.st_ctime_ns > made):
-                    os.remove(target)
-                    break
+            if any(_hidden(name, made, name in changed) for name in names):
+                os.remove(target)
+
+
+def _hidden(source: str, made: int, changed: bool) -> bool:
+    """Is a source's change one that make can't tell from a target's time (ns since 1970)? Of one that is gone, too: Kbuild
+    says that all targets are .SECONDARY, and what is made from a missing one of these counts as fresh."""
+    try:
+        info = os.stat(source)
+    except FileNotFoundError:
+        return True
+    return info.st_mtime_ns <= made and (changed or info.st_ctime_ns > made)
+
+
+def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]) -> None:
+    """Remove the targets that would now be compiled with a new header in place of one that they were made from: the
+    compiler takes the first that it finds, and make does not look for new ones.
+
+    A header of .../include/ is taken to be named from there on, as in <linux/types.h>, any other one by its own name.
+    """
+    new = set(_new_headers(ledger, folders))
+    names = {os.path.basename(path) for path in new}
+    old = {path for path in ledger.digests if os.path.basename(path) in names
+           and any(other.endswith("/" + _asked_for(path)) for other in new)}
+    for record in depfiles.naming(old):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(os.path.dirname(record), os.path.basename(record)[1:-len(".cmd")]))
+
+
+def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:
+    """The headers of these folders that came since the last make began; those of include/ may be in a new folder there."""
+    for folder in folders:
+        for where, below, names in os.walk(folder):
+            if "/include/" not in folder:
+                below.clear()
+            for path in (os.path.join(where, name) for name in names if name.endswith(".h")):
+                with contextlib.suppress(FileNotFoundError):
+                    if path not in ledger.digests and os.lstat(path).st_ctime_ns >= ledger.since:
+                        yield path
+
+
+def _asked_for(header: str) -> str:
+    """The name by which a header is included."""
+    return re.split(r"/include/(?:uapi/)?", header)[-1] if "/include/" in header else os.path.basename(header)
 
 
 def _touched(path: str, since: int) -> bool:

@@ -75,9 +75,9 @@ class Project:
         """The link that is booted: the machine's own, or the one of `image=`."""
         name, kernel = self.settings.image, self.machine.kernel
         if name not in ("", kernel.image, *kernel.boots):
-            raise PiggyError(f"{self.origins['image']}: the machine '{self.settings.machine}' can't be booted from '{name}'."
-                             + nearest(name, [kernel.image, *kernel.boots]),
-                             f"images: {', '.join([kernel.image, *kernel.boots])}")
+            known, machine = [kernel.image, *kernel.boots], self.settings.machine
+            raise PiggyError(f"{self.origins['image']}: the machine '{machine}' can't be booted from '{name}'."
+                             + nearest(name, known), f"images: {', '.join(known)}")
         return name or kernel.image
 
     @cached_property

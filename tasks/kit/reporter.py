@@ -96,9 +96,9 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
 
         def _history(self, task: Any, result: str) -> None:
             inputs = _inputs(task)
-            journal.append_history(here / "logs" / "history.jsonl", task.name, result,
-                                   time.monotonic() - self.begun.pop(task.name, time.monotonic()), inputs.reasons if inputs else [],
-                                   run=self.run, notes=task.values.get("notes", ()))
+            seconds = time.monotonic() - self.begun.pop(task.name, time.monotonic())
+            journal.append_history(here / "logs" / "history.jsonl", task.name, result, seconds,
+                                   inputs.reasons if inputs else [], run=self.run, notes=task.values.get("notes", ()))
 
     return Reporter
 

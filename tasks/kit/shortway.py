@@ -52,7 +52,7 @@ def taken(job: Job, goal: str, target: str, kept: Mapping[str, Path], before: It
         return None
     _log(job, f"the short way: {len(replay.made)} targets, {len(replay.changed)} of them changed")
     previous = job.previous["record"]["discovered"]
-    return sorted({*previous, *replay.known.given([replay.recorded[name] for name in replay.made])})
+    return replay.known.with_folders({*previous, *replay.known.given([replay.recorded[name] for name in replay.made])})
 
 
 def _log(job: Job, text: str) -> None:

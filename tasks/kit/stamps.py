@@ -1,5 +1,8 @@
 """Content digests of files, computed again only when the file was touched.
 
+Of a folder named with a "/" at its end counts which headers and makefiles there are: a new one may be found before the one
+that was read until now.
+
 A digest is kept under (mtime, ctime, size, inode). The ctime is what makes it safe: no tool can set it, so a file put back
 with its old mtime and size is still seen. A file whose ctime lies within a clock tick of the moment at which it was read
 may change again without a new ctime; such an entry is not kept (git's "racy" rule, Documentation/technical/racy-git.txt).
@@ -33,7 +36,8 @@ class Stamps:
     def digest(self, path: str | Path) -> str:
         """Return the digest of a file's content, of a link's chain end, or MISSING when there is no such file.
 
-        Of a folder, a pipe or a device it counts only that it is there; none of them is read.
+        Of a folder whose name ends with "/" it is that of the names of headers and makefiles in it, and of folders. Of any
+        other folder, a pipe or a device it counts only that it is there; none of them is read.
         """
         path = os.fspath(path)
         now = time.time_ns()  # taken first: a change after it gives a new ctime, or one that is too near to be kept
@@ -47,9 +51,12 @@ class Stamps:
         entry = self._known.get(path)
         if entry is not None and entry[:4] == key:
             return entry[4]
-        if not stat.S_ISREG(info.st_mode):
-            return "folder" if stat.S_ISDIR(info.st_mode) else "special"
-        value = _hash(path)
+        if stat.S_ISREG(info.st_mode):
+            value = _hash(path)
+        elif stat.S_ISDIR(info.st_mode):
+            value = _listed(path) if path.endswith("/") else "folder"
+        else:
+            return "special"
         if value != MISSING and now - info.st_ctime_ns > RACY_NS:
             self._known[path] = (*key, value)
             self._dirty = True
@@ -78,6 +85,21 @@ def _is_text(path: str) -> bool:
         return path.isascii() or bool(path.encode())
     except UnicodeEncodeError:
         return False
+
+
+def _names(folder: str) -> list[str]:
+    """The headers and makefiles of a folder by name, in order; of a folder of include/, the folders in it, too."""
+    inside = "/include/" in folder
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.name.endswith((".h", ".dtsi"))
+                      or entry.name in ("Makefile", "Kbuild") or inside and entry.is_dir())
+
+
+def _listed(folder: str) -> str:
+    try:
+        return hashlib.sha256("\0".join(_names(folder)).encode(errors="surrogateescape")).hexdigest()[:32]
+    except OSError:
+        return MISSING
 
 
 def _hash(path: str) -> str:

@@ -121,6 +121,7 @@ CHANGES: dict[str, dict[str, tuple[Change, list[str]]]] = {
         "used header, a comment": (longer(LINUX + "include/linux/kernel.h", "/* more */\n"), ["vmlinux"]),
         "linker script": (longer(LINUX + "scripts/link-vmlinux.sh", "# more\n"), KERNEL),
         "makefile of a used folder, a comment": (longer(LINUX + "kernel/Makefile", "# more\n"), ["vmlinux"]),
+        "new header that nobody includes": (longer(LINUX + "include/linux/new.h", "#define NEW\n"), ["vmlinux"]),
         "makefile of a used folder, one more object": (add_object, KERNEL),
     },
     "older times": {
@@ -226,3 +227,15 @@ def test_an_exported_header(built: Playground) -> None:
     built.append(header, "#define PIGGYBACK_TEST 1\n")
     assert "toolchain" in built.doit().ran
     assert built.doit().ran == []
+
+
+def test_a_new_header_that_is_found_before_the_old_one(built: Playground) -> None:
+    built.append(built.linux / "init/main.c", "#include <linux/more.h>\nint more = MORE;\n")
+    built.append(built.linux / "include/uapi/linux/more.h", "#define MORE 1\n")
+    assert built.doit().ran == KERNEL
+    built.append(built.linux / "include/linux/more.h", "#define MORE 2\n")
+    assert built.doit().ran == KERNEL  # make alone would keep main.o
+    settled(built)
+    (built.linux / "include/linux/more.h").unlink()
+    assert built.doit().ran == KERNEL
+    settled(built)

@@ -222,3 +222,32 @@ def test_many_processes_save_at_once(tmp_path: Path, known: Stamps) -> None:
             msgspec.msgpack.decode(known.store.read_bytes(), type=dict[str, tuple[int, int, int, int, str]])
     assert [child.returncode for child in children] == [0, 0, 0]
     assert [path.name for path in known.store.parent.iterdir()] == ["stamps"]
+
+
+def test_of_a_folder_count_its_headers_and_makefiles(tmp_path: Path) -> None:
+    folder = tmp_path / "linux"
+    folder.mkdir()
+    (folder / "a.h").touch()
+    stamps = Stamps(tmp_path / "stamps")
+    before = stamps.digest(f"{folder}/")
+    for name in ("a.c", ".a.h.swp", "a.h~", "sub/a.h"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+        assert stamps.digest(f"{folder}/") == before
+    seen = {before}
+    for name in ("b.h", "Kbuild", "Makefile"):
+        time.sleep(0.06)
+        (folder / name).touch()
+        seen.add(stamps.digest(f"{folder}/"))
+    assert len(seen) == 4
+    assert stamps.digest(folder) == "folder"
+    assert stamps.digest(f"{tmp_path}/nowhere/") == ""
+
+
+def test_of_a_folder_of_include_count_its_folders_too(tmp_path: Path) -> None:
+    folder = tmp_path / "include" / "linux"
+    folder.mkdir(parents=True)
+    stamps = Stamps(tmp_path / "stamps")
+    before = stamps.digest(f"{folder}/")
+    (folder / "mfd").mkdir()
+    assert stamps.digest(f"{folder}/") != before
