@@ -129,7 +129,8 @@ def compare(old: Record, now: Record) -> list[str]:
         theirs = old.get(part, {})
         if mine == theirs:
             continue
-        for name in [*theirs, *(name for name in mine if name not in theirs)]:
+        names = [*theirs, *(name for name in mine if name not in theirs)]
+        for name in sorted(names, key=lambda name: name.endswith("/")):  # a file says more than its folder
             before, after = theirs.get(name), mine.get(name)
             if before != after:
                 reasons.append(f"{part}: {_sentence(part, name, before, after)}")

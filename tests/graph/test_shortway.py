@@ -106,12 +106,17 @@ def test_what_was_stale_before_a_comment_stays_so(built: Playground, tmp_path: P
 
 
 def test_a_header_that_is_newly_included(built: Playground, tmp_path: Path) -> None:
-    header = built.linux / "include/linux/new.h"
-    header.write_text("#define NEW 1\n")
-    built.append(built.linux / "kernel/printk.c", "#include <linux/new.h>\nint new = NEW;\n")
+    header = built.linux / "include/linux/unused.h"
+    header.write_text("#define USED 1\n")
+    built.append(built.linux / "kernel/printk.c", "#include <linux/unused.h>\nint used = USED;\n")
     short(built, tmp_path, *LINKS)
-    header.write_text("#define NEW 2\n")
+    header.write_text("#define USED 2\n")
     short(built, tmp_path, *LINKS)
+
+
+def new_header(play: Playground) -> None:
+    play.append("build/src/linux-6.1/include/linux/new.h", "#define NEW 1\n")
+    play.append("build/src/linux-6.1/kernel/printk.c", "#include <linux/new.h>\nint new = NEW;\n")
 
 
 def test_a_file_put_back_with_its_old_time(built: Playground, tmp_path: Path) -> None:
@@ -148,6 +153,7 @@ def extra(play: Playground) -> None:
     (by_hand, r"kernel/printk\.o was made by somebody else"),
     (other_names, r"compile\.h was made by somebody else"),
     (extra, "config changed"),
+    (new_header, "other headers or makefiles are in .*/include/linux/"),
     (lambda play: code("kernel/panic.c")(play) or (play.obj / "piggyback.trace").unlink(), "make has not told yet"),
     (lambda play: code("kernel/panic.c")(play) or (play.obj / "piggyback.running").touch(), "last run did not end well"),
     (lambda play: code("kernel/panic.c")(play) or (play.obj / "vmlinux").write_text("?"), "vmlinux is not as it was left")])
