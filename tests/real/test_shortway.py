@@ -47,7 +47,7 @@ SHORT = ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzIma
     ("kernel/panic.c", "Kernel panic - not syncing: %s", "Kernel panic - not  syncing: %s", SHORT),
     ("lib/string.c", "#include", "int piggyback(int x);\nint piggyback(int x) { return x * 7; }\n#include", SHORT),
     ("lib/ctype.c", "#include", "extern const int piggyback;\nconst int piggyback = 7;\n#include", SHORT),
-    ("include/linux/reboot.h", "#endif", "static const int __attribute__((used)) piggyback = 7;\n#endif", SHORT),
+    ("include/linux/reboot.h", "SYS_DOWN\t0x0001", "SYS_DOWN\t0x0005", SHORT),
     ("arch/x86/kernel/verify_cpu.S", "verify_cpu)\n", "verify_cpu)\n\tnop\n", SHORT),
     ("arch/x86/realmode/rm/reboot.S", "(machine_real_restart_asm)\n", "(machine_real_restart_asm)\n\tnop\n", SHORT),
     ("kernel/panic.c", "/*", "/* a comment", SHORT[:1]),
