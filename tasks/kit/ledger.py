@@ -127,12 +127,13 @@ def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]
     """Remove the targets that would now be compiled with a new header in place of one that they were made from: the
     compiler takes the first that it finds, and make does not look for new ones.
 
-    A header of .../include/ is taken to be named from there on, as in <linux/types.h>, any other one by its own name.
+    A header of .../include/ is taken to be named from there on, as in <linux/types.h>, any other one by its own name. One
+    of asm-generic/ is what <asm/...> leads to where the architecture has none (scripts/Makefile.asm-generic).
     """
     new = set(_new_headers(ledger, folders))
     names = {os.path.basename(path) for path in new}
     old = {path for path in ledger.digests if os.path.basename(path) in names
-           and any(other.endswith("/" + _asked_for(path)) for other in new)}
+           and any(other.endswith(_asked_for(path)) for other in new)}
     for record in depfiles.naming(old):
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(os.path.dirname(record), os.path.basename(record)[1:-len(".cmd")]))
@@ -150,9 +151,11 @@ def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:
                         yield path
 
 
-def _asked_for(header: str) -> str:
-    """The name by which a header is included."""
-    return re.split(r"/include/(?:uapi/)?", header)[-1] if "/include/" in header else os.path.basename(header)
+def _asked_for(header: str) -> tuple[str, ...]:
+    """The ends of paths that a header may be found by when it is included."""
+    name = re.split(r"/include/(?:uapi/)?", header)[-1] if "/include/" in header else os.path.basename(header)
+    generic = [name.replace("asm-generic/", "asm/", 1)] if name.startswith("asm-generic/") else []
+    return tuple(f"/{each}" for each in [name, *generic])
 
 
 def _touched(path: str, since: int) -> bool:

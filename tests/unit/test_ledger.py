@@ -124,11 +124,14 @@ def test_records_one_by_one(folder: Folder) -> None:
 def test_a_new_header_that_will_be_found_first_takes_objects_away(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / "src" / name / "include" / "linux").mkdir(parents=True)
+        (tmp_path / "src" / name / "include" / "asm-generic").mkdir()
     (tmp_path / "src" / "second" / "include" / "linux" / "x.h").write_text("1")
     (tmp_path / "src" / "first" / "include" / "linux" / "y.h").write_text("1")
+    (tmp_path / "src" / "first" / "include" / "asm-generic" / "c.h").write_text("1")
     obj, src, stamps = tmp_path / "obj", tmp_path / "src", Stamps(tmp_path / "stamps")
     obj.mkdir()
-    for name, header in (("a", "second/include/linux/x.h"), ("b", "first/include/linux/y.h")):
+    for name, header in (("a", "second/include/linux/x.h"), ("b", "first/include/linux/y.h"),
+                         ("c", "first/include/asm-generic/c.h")):
         (obj / f"{name}.o").write_text(name)
         (obj / f".{name}.o.cmd").write_text(f"cmd_{name}.o := cc\n\nsource_{name}.o := {src}/{header}\n\n"
                                             f"deps_{name}.o := \\\n\n{name}.o: $(deps_{name}.o)\n")
@@ -137,11 +140,15 @@ def test_a_new_header_that_will_be_found_first_takes_objects_away(tmp_path: Path
         with ledger.kept(obj, src, stamps):
             return sorted(path.name for path in obj.glob("*.o"))
 
-    assert objects() == ["a.o", "b.o"]
+    assert objects() == ["a.o", "b.o", "c.o"]
     time.sleep(0.06)
     (src / "first" / "include" / "linux" / "z.h").write_text("nobody has it")
     (src / "first" / "x.h").write_text("never asked for so")
-    assert objects() == ["a.o", "b.o"]
+    assert objects() == ["a.o", "b.o", "c.o"]
     time.sleep(0.06)
     (src / "first" / "include" / "linux" / "x.h").write_text("2")
+    assert objects() == ["b.o", "c.o"]
+    time.sleep(0.06)
+    (src / "first" / "include" / "asm").mkdir()
+    (src / "first" / "include" / "asm" / "c.h").write_text("2")
     assert objects() == ["b.o"]
