@@ -12,7 +12,7 @@ sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie h
 
 from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules  # noqa: E402, I001
 from tasks import plan, qemu, rootfs, settings, sources, toolchain, verify, why  # noqa: E402
-from tasks.kit import journal, project, reporter  # noqa: E402
+from tasks.kit import journal, project, reporter, runner  # noqa: E402
 from tasks.kit.errors import PiggyError  # noqa: E402
 
 STAGES = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox, rootfs, qemu, display,
@@ -27,6 +27,7 @@ except PiggyError as error:
 except OSError as error:
     raise InvalidDodoFile(f"{error.filename}: {error.strerror}") from None
 
+runner.install()
 DOIT_CONFIG = {
     "minversion": "0.37.0",
     "backend": "sqlite3",

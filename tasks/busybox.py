@@ -69,12 +69,14 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     yield task(project, "busybox_config", "busybox configuration from fragments, each symbol checked", configure,
                files=[*paths, *source_files(project), toolchain.record(project)],
                targets=[config(project), project.images / "busybox.miniconfig"], tools=TOOLS,
-               settings={"fragments": " ".join(map(str, paths)), "base": project.machine.busybox.base, **tree_settings})
+               settings={"fragments": " ".join(map(str, paths)), "base": project.machine.busybox.base, **tree_settings},
+               place=obj(project))
     yield task(project, "busybox_menuconfig", "edit the busybox configuration; what you choose is kept as a fragment",
                menuconfig, files=[config(project)], always=True, quiet=True)
     yield task(project, "busybox", "busybox, static and stripped, with the list of its links", build,
                files=[config(project), toolchain.record(project), *source_files(project)],
-               targets=[project.images / "busybox", project.images / "busybox.links"], tools=TOOLS, settings=tree_settings)
+               targets=[project.images / "busybox", project.images / "busybox.links"], tools=TOOLS, settings=tree_settings,
+               place=obj(project))
 
 
 def configure(job: Job) -> dict[str, list[str]]:

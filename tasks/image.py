@@ -32,7 +32,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                    files=[*before(project, link).values(), kernel_config.config(project), toolchain.record(project),
                           *taken(project, link).values()],
                    targets=[project.images / name], tools=[*kernel.TOOLS, *COMPRESSORS, *link.tools],
-                   settings={"dir": link.dir, "file": link.file, "vars": link.vars, **kernel.common_settings(project)})
+                   settings={"dir": link.dir, "file": link.file, "vars": link.vars, **kernel.common_settings(project)},
+                   place=project.kernel_obj)
 
 
 def before(project: Project, link: Link) -> dict[str, Path]:

@@ -28,7 +28,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     yield task(project, "vmlinux", "the kernel proper, an ELF file, and its System.map", build,
                files=[kernel_config.config(project), toolchain.record(project), *kernel_config.source_files(project)],
                targets=[project.images / "vmlinux", project.images / "System.map", *module_facts(project)], tools=TOOLS,
-               settings=common_settings(project))
+               settings=common_settings(project), place=project.kernel_obj)
 
 
 def module_facts(project: Project) -> list[Path]:

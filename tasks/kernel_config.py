@@ -87,7 +87,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                targets=[config(project), project.images / "miniconfig"], tools=TOOLS,
                settings={"fragments": " ".join(map(str, paths)), "base": project.machine.kernel.base,
                          "arch": project.machine.arch, "tree": project.kernel_place,
-                         "variables": flat(project.machine.kernel.variables)})
+                         "variables": flat(project.machine.kernel.variables)}, place=project.kernel_obj)
     yield task(project, "menuconfig", "edit the kernel configuration; what you choose is kept as a fragment", menuconfig,
                files=[config(project)], always=True, quiet=True)
     yield task(project, "savedefconfig", "write the smallest fragment that gives the kernel configuration", savedefconfig,

@@ -49,12 +49,13 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     if kernel_config.modular(project):
         yield task(project, "modules", "the kernel's modules, with modules.dep, as they go into the root filesystem", build,
                    files=[*kernel.module_facts(project), kernel_config.config(project), toolchain.record(project)],
-                   targets=[project.images / "modules.tar", symvers], tools=TOOLS, settings=kernel.common_settings(project))
+                   targets=[project.images / "modules.tar", symvers], tools=TOOLS, place=project.kernel_obj,
+                   settings=kernel.common_settings(project))
     if kernel_config.modular(project) and project.settings.src:
         yield task(project, "module", f"the module in {project.settings.src}, against the current kernel", build_outside,
                    files=[project.images / "modules.tar", symvers, toolchain.record(project)],
                    targets=[project.images / "module.tar"], tools=TOOLS, config=kernel_config.config(project),
-                   trees={"module": lambda: sources_of(project)},
+                   trees={"module": lambda: sources_of(project)}, place=project.kernel_obj,
                    settings={"src": source(project), **kernel.common_settings(project)})
     else:
         yield task(project, "module", "an external module against the current kernel: module src=DIR", explain, always=True,

@@ -198,13 +198,13 @@ def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> No
     with tempfile.TemporaryDirectory(prefix=f".{home.name}.", dir=home.parent) as scratch:
         work, stage = Path(scratch) / "work", Path(scratch) / "stage"
         work.mkdir()
-        with ui.bar("musl", 1310, "files") as progress:
+        with project.jobs.token(), ui.bar("musl", 1310, "files") as progress:
             def seen(line: str) -> None:
                 if " -c " in line:
                     progress.step()
             run([str(source.resolve() / "configure"), f"--prefix={home}", f"--syslibdir={home}/lib", *recipe], cwd=work,
                 log=job.log)
-            run(["make", f"-j{project.jobs}"], cwd=work, log=job.log, on_line=seen)
+            run(["make"], cwd=work, log=job.log, on_line=seen, env=project.jobs.environment())
             run(["make", "install", f"DESTDIR={stage}"], cwd=work, log=job.log)
         made = stage / home.relative_to("/")
         shutil.copytree(headers, made / "include", dirs_exist_ok=True)

@@ -41,7 +41,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
          files: Sequence[Path] = (), targets: Sequence[Path] = (), settings: Mapping[str, Any] | None = None,
          trees: Mapping[str, Callable[[], Mapping[str, str]]] | None = None, tools: Sequence[str] = (),
          after: Sequence[str] = (), config: Path | None = None, always: bool = False, quiet: bool = False,
-         names: bool = False) -> TaskDict:
+         names: bool = False, place: Path | None = None) -> TaskDict:
     """Return the doit dict of one task.
 
     name, doc: as `doit list` shows them; a name with a leading underscore is not listed.
@@ -55,6 +55,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
     always:    run whenever asked for (boots, editors, reports).
     quiet:     print no line when done.
     names:     takes the words that follow it on the command line: action(job, *args, names).
+    place:     the folder that it works in, for tasks of which no two may do that at the same time (Kbuild's O=).
     """
     inputs = Inputs(project.stamps, action, settings={k: str(v) for k, v in (settings or {}).items()},
                     files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
@@ -64,7 +65,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
             "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],
             "task_dep": list(after), "uptodate": [False] if always else [inputs], "verbosity": 2,
             "io": {"capture": False}, "clean": [(_clean, [[os.fspath(path) for path in targets]])],
-            **({"pos_arg": "names"} if names else {})}
+            "meta": {"place": os.fspath(place or "")}, **({"pos_arg": "names"} if names else {})}
 
 
 def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inputs, args: Sequence[Any],

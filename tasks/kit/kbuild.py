@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tasks.kit import ui
 from tasks.kit.errors import PiggyError
+from tasks.kit.jobserver import Budget
 from tasks.kit.run import CommandError, run
 
 LINK_RULES = Path(__file__).with_name("link.mk")
@@ -36,19 +37,19 @@ def pins(epoch: int) -> dict[str, str]:
             "LOCALVERSION": "", "SOURCE_DATE_EPOCH": str(epoch)}
 
 
-def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: int, variables: Mapping[str, str],
+def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: Budget, variables: Mapping[str, str],
          env: Mapping[str, str], log: Path | None, label: str = "", expected: int = 0, stdin: str | None = None) -> int:
     """Run `make O=obj goals` in a tree and return how many commands it printed.
 
-    variables: make variables for the command line. env: environment variables. label: what the progress bar is called
-    ("" shows none); expected: how many commands are expected (0: not known). Raises CommandError, with the compiler's own
-    errors first, when it fails.
+    jobs: the budget that it shares with everything else; it may have to wait until there is room. variables: make variables
+    for the command line. env: environment variables. label: what the progress bar is called ("" shows none); expected: how
+    many commands are expected (0: not known). Raises CommandError, with the compiler's own errors first, when it fails.
     """
     obj.mkdir(parents=True, exist_ok=True)
     repair(obj)
     marker = obj / RUNNING
     marker.touch()
-    argv = ["make", "-C", os.fspath(source), f"O={obj.absolute()}", f"-j{jobs}", "--no-print-directory",
+    argv = ["make", "-C", os.fspath(source), f"O={obj.absolute()}", "--no-print-directory",
             *(f"{name}={value}" for name, value in variables.items()), *goals]
     count = 0
 
@@ -58,8 +59,8 @@ def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: int, variables:
             count += 1
             progress.step()
 
-    with ui.bar(label, expected, "commands") if label else contextlib.nullcontext() as progress:
-        watch = seen if label else None
+    with jobs.token(), ui.bar(label, expected, "commands") if label else contextlib.nullcontext() as progress:
+        watch, env = seen if label else None, {**env, **jobs.environment()}
         try:
             run(argv, env=env, log=log, stdin=stdin, on_line=watch)
         except CommandError as error:

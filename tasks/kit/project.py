@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tasks.kit import machine, pins, settings
 from tasks.kit.errors import PiggyError, nearest
+from tasks.kit.jobserver import Budget
 from tasks.kit.lock import Lock
 from tasks.kit.machine import NO_DISPLAY, Display, Link, Machine
 from tasks.kit.pins import Source
@@ -59,9 +60,11 @@ class Project:
         return Path(self.settings.dl).expanduser()
 
     @cached_property
-    def jobs(self) -> int:
-        """How many commands `make` may run at once."""
-        return self.settings.jobs or len(os.sched_getaffinity(0))
+    def jobs(self) -> Budget:
+        """How many commands all that is started here may run at once, and the right to run them. Under a make with a
+        jobserver it is that make's, unless jobs= says another thing."""
+        return Budget(self.settings.jobs or len(os.sched_getaffinity(0)),
+                      "" if self.settings.jobs else os.environ.get("MAKEFLAGS", ""))
 
     @cached_property
     def goals(self) -> list[str]:

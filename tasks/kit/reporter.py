@@ -61,7 +61,7 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
             if not fail.report:
                 return
             self.failures.append({"task": task, "exception": fail})
-            print(f"\n{task.name} failed: {fail.get_msg().strip()}", file=sys.stderr, flush=True)
+            ui.write(f"\n{task.name} failed: {fail.get_msg().strip()}", sys.stderr)
 
         def skip_uptodate(self, task: Any) -> None:
             if task.actions:

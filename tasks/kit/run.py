@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from typing import IO
 from tasks.kit.errors import PiggyError
 
 TAIL_LINES = 15
+_JOBSERVER = re.compile(r"^ +(?=-j)| --jobserver-\w+=\S+")
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _KEPT = ("HOME", "USER", "LOGNAME", "TERM", "TMPDIR", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR",
          "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "DEBIAN_FRONTEND")
@@ -68,8 +70,9 @@ def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def pasteable(argv: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Return a shell line that does by hand what `run` did, with the given extra variables."""
-    words = [f"{name}={shlex.quote(value)}" for name, value in sorted((env or {}).items())]
+    """Return a shell line that does by hand what `run` did, with the given extra variables. The jobserver is left out of
+    MAKEFLAGS: by hand, make has one of its own for the same number of jobs."""
+    words = [f"{name}={shlex.quote(_JOBSERVER.sub('', value))}" for name, value in sorted((env or {}).items())]
     line = " ".join([*words, shlex.join(str(arg) for arg in argv)])
     return f"cd {shlex.quote(str(cwd))} && {line}" if cwd else line
 
@@ -120,6 +123,35 @@ def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
+
+
+def stop_all(busy: Callable[[], bool], patience: float = 5.0) -> None:
+    """End every program that `child` started in any thread, and what is started still, until `busy` says no: SIGTERM once
+    to each group, SIGKILL to what is left of it when its leader has ended, or after `patience` seconds; by twice as long
+    it is over."""
+    began, told = time.monotonic(), dict[int, float]()
+    while busy() and time.monotonic() < began + 2 * patience:
+        for pid, ended in _leaders():
+            now = time.monotonic()
+            number = signal.SIGKILL if pid in told and (ended or now - told[pid] > patience) else signal.SIGTERM
+            if number == signal.SIGKILL or pid not in told:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, number)
+                told.setdefault(pid, now)
+        time.sleep(0.02)
+
+
+def _leaders() -> Iterator[tuple[int, bool]]:
+    """Yield those of our children that lead a process group, each with whether it has ended.
+
+    Source: proc(5), /proc/PID/stat; the name of the program, in brackets, may hold anything.
+    """
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path("/proc", name, "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if int(fields[1]) == os.getpid() and fields[2] == name:
+                    yield int(name), fields[0] == "Z"
 
 
 def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, log: Path | None = None,

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, TextIO
 
 
 class Progress(Protocol):
@@ -19,7 +19,15 @@ class Progress(Protocol):
 
 def line(word: str, text: str) -> None:
     """Print `  word    text` in two columns, as Kbuild does."""
-    print(f"  {word:<18} {text}".rstrip(), flush=True)
+    write(f"  {word:<18} {text}".rstrip(), sys.stdout)
+
+
+def write(text: str, stream: TextIO) -> None:
+    """Write whole lines at once, whichever thread they come from, above the bars that are shown."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    with tqdm.external_write_mode(stream) if tqdm and tqdm._instances else contextlib.nullcontext():
+        stream.write(text + "\n")
+        stream.flush()
 
 
 def made(task: str, target: str, seconds: float) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tasks.kit import kbuild
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
+from tasks.kit.jobserver import Budget
 from tasks.kit.run import CommandError
 
 NOW = 1_700_000_000_000_000_000  # ns; a marker's time in these tests
@@ -301,7 +302,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def make(tree: Path, goal: str, label: str = "x", **named: object) -> int:
-    return kbuild.make(tree / "src", tree / "obj", [goal], jobs=2, variables={"X": "a b"}, env=kbuild.pins(0),
+    return kbuild.make(tree / "src", tree / "obj", [goal], jobs=Budget(2), variables={"X": "a b"}, env=kbuild.pins(0),
                        log=tree / "log", label=label, **named)  # type: ignore[arg-type]
 
 

@@ -62,8 +62,8 @@ def test_places_of_the_users_own(top: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_jobs(top: Path) -> None:
-    assert load(top).jobs == len(os.sched_getaffinity(0))
-    assert load(top, jobs="3").jobs == 3
+    assert load(top).jobs.size == len(os.sched_getaffinity(0))
+    assert load(top, jobs="3").jobs.size == 3
 
 
 def test_trees_of_the_users_own_have_objects_of_their_own(top: Path, tmp_path: Path,
