@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -184,6 +185,7 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
             argv, cwd=cwd, env=clean_env(env), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, encoding="utf-8", errors="replace"))
         assert process.stdout is not None
+        threading.Thread(target=_bury, args=[process], daemon=True).start()
         for line in process.stdout:
             lines.append(line)
             if sink:
@@ -195,6 +197,13 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
     if check and returncode:
         raise CommandError(done, cwd, env or {}, log)
     return done
+
+
+def _bury(process: subprocess.Popen) -> None:
+    """When a program was killed, end what it had started, too: a make that is gone leaves others of its kind at work, and
+    we would wait for them."""
+    if process.wait() < 0:
+        stop(process)
 
 
 def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> int:
