@@ -1,5 +1,6 @@
 """Piggyback: a tiny Linux from source, as a graph of tasks that mirrors the kernel's own chain. `doit list` shows them."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -7,8 +8,11 @@ from pathlib import Path
 from doit import doit_cmd
 from doit.exceptions import InvalidDodoFile
 
+gc.disable()  # nothing that is loaded goes away again; the reporter turns it on when a task is run
 TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
+if sys.dont_write_bytecode:  # as in many containers; to compile ourselves anew costs each start a third of its time
+    sys.pycache_prefix, sys.dont_write_bytecode = str(TOP / "build" / "pycache"), False
 
 from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules  # noqa: E402, I001
 from tasks import plan, qemu, rootfs, settings, sources, toolchain, verify, why  # noqa: E402

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -42,6 +43,7 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
                 _fail(error)
 
         def execute_task(self, task: Any) -> None:
+            gc.enable()  # see dodo.py
             self.begun[task.name] = time.monotonic()
             if task.actions:
                 self._unfinished(task)

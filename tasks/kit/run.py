@@ -128,12 +128,14 @@ def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
 
 def stop_all(busy: Callable[[], bool], patience: float = 5.0) -> None:
     """End every program that `child` started in any thread, and what is started still, until `busy` says no: SIGTERM once
-    to each group, SIGKILL to what is left of it when its leader has ended, or after `patience` seconds; by twice as long
-    it is over."""
-    began, told = time.monotonic(), dict[int, float]()
-    while busy() and time.monotonic() < began + 2 * patience:
+    to each group, SIGKILL to what is left of it when its leader has ended, or after `patience` seconds. A thread that is
+    busy by itself is given a second."""
+    told, until = dict[int, float](), time.monotonic() + 1
+    while busy() and time.monotonic() < until:
         for pid, ended in _leaders():
             now = time.monotonic()
+            if now - told.get(pid, now) < 2 * patience:  # not for ever, should one be stuck in the kernel
+                until = now + 1
             number = signal.SIGKILL if pid in told and (ended or now - told[pid] > patience) else signal.SIGTERM
             if number == signal.SIGKILL or pid not in told:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
