@@ -35,6 +35,7 @@ runner.install()
 DOIT_CONFIG = {
     "minversion": "0.37.0",
     "backend": "sqlite3",
+    "codec_cls": journal.Codec,
     "dep_file": str(PROJECT.here / "journal.sqlite"),
     "reporter": reporter.reporter_for(PROJECT.here, PROJECT.lock, PROJECT.stamps),
     "default_tasks": PROJECT.goals,

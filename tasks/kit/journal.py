@@ -22,6 +22,25 @@ from doit.task import Task
 UNFINISHED = "unfinished"
 SQLITE_MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, section 1.3
 
+
+class Codec:
+    """How doit writes a record, and reads it: the same JSON as its own codec, in a fraction of the time."""
+
+    def encode(self, data: dict[str, Any]) -> str:
+        """Return a record as text."""
+        try:
+            return msgspec.json.encode(data).decode()
+        except UnicodeEncodeError:  # the name of a file that is no UTF-8
+            return json.dumps(data)
+
+    def decode(self, text: str) -> dict[str, Any]:
+        """Return the record that a text holds. Raises ValueError for one that holds none."""
+        try:
+            return msgspec.json.decode(text, type=dict[str, Any])
+        except msgspec.DecodeError:
+            return json.loads(text)
+
+
 def prepare(path: Path) -> None:
     """Make the journal's folder; a journal that can't be read is moved aside, since all that it costs is time."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,12 +61,20 @@ def _sound(path: Path) -> bool:
         with contextlib.closing(sqlite3.connect(path)) as database:
             if database.execute("select name from sqlite_master").fetchone() is None:
                 return True  # doit makes the table
-            return all(isinstance(msgspec.json.decode(data), dict)
+            return all(isinstance(_skimmed(data), dict)
                        for _, data in database.execute("select task_id, task_data from doit"))
     except sqlite3.Error as error:
         return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-    except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
+    except (ValueError, TypeError):  # of msgspec, json, and the decoding of text
         return False
+
+
+def _skimmed(text: str) -> Any:
+    """A record, looked at no closer than to know that it is JSON."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return json.loads(text)
 
 
 def commit(backend: SqliteDB) -> None:

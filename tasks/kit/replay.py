@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tasks.kit import kbuild, saved, trace, ui
 from tasks.kit.depfiles import Depfiles
+from tasks.kit.jobserver import Budget
 from tasks.kit.run import CommandError, Completed, child, clean_env
 from tasks.kit.saved import Saved, Unfamiliar
 from tasks.kit.stamps import MISSING
@@ -43,7 +44,7 @@ class Replay:
     goal: str
     said: Said
     known: Depfiles
-    jobs: int
+    jobs: Budget
     log: Path
     checks: Mapping[str, str] = field(default_factory=dict)
     label: str = ""
@@ -141,7 +142,7 @@ class Replay:
         running: dict[Future[None], str] = {}
         left = len(todo)
         bar = ui.bar(self.label, left, "commands") if left >= SHOWN and self.label else contextlib.nullcontext()
-        with ThreadPoolExecutor(self.jobs) as pool, bar as progress:
+        with ThreadPoolExecutor(self.jobs.size) as pool, bar as progress:
             try:
                 while left:
                     for target in sorted(ready):
@@ -205,7 +206,7 @@ class Replay:
         it misses make may know how to make: then, and in any other case, make decides.
         """
         argv = ["sh", "-c", command.script(check)]
-        with child(argv, cwd=self.obj, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        with self.jobs.token(), child(argv, cwd=self.obj, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                    stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace") as process:
             said = process.communicate()[0]
         with self.log.open("a", encoding="utf-8", errors="replace") as log:

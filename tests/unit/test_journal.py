@@ -35,6 +35,30 @@ def test_a_commit_is_seen_by_others_and_leaves_the_database_open(tmp_path: Path)
     assert rows(path) == {"two": {"deps:": ["a"]}}
 
 
+@pytest.mark.parametrize("record", [
+    {},
+    {"_values_:": {"record": {"files": {"a": "0" * 32}}, "n": 1, "f": 1.5, "no": None, "yes": True}, "deps:": ["é\u2028"]},
+    {"name": "no UTF-8: \udce9"}])
+def test_what_is_written_is_read_and_is_what_doit_itself_would_read(record: dict[str, object]) -> None:
+    text = journal.Codec().encode(record)
+    assert journal.Codec().decode(text) == JSONCodec().decode(text) == record
+    assert journal.Codec().decode(JSONCodec().encode(record)) == record
+
+
+def test_what_is_no_record() -> None:
+    with pytest.raises(ValueError):
+        journal.Codec().decode('{"a":')
+
+
+def test_a_file_name_that_is_no_utf8_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    backend = SqliteDB(str(path), journal.Codec())
+    backend.set("one", "k", "\udce9")
+    journal.commit(backend)
+    journal.prepare(path)
+    assert rows(path) == {"one": {"k": "\udce9"}}
+
+
 def test_two_runs_keep_both_results(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     first, second = (SqliteDB(str(path), JSONCodec()) for _ in range(2))

@@ -9,6 +9,7 @@ import pytest
 
 from tasks.kit import trace
 from tasks.kit.depfiles import Depfiles
+from tasks.kit.jobserver import Budget
 from tasks.kit.replay import Replay
 from tasks.kit.run import CommandError
 from tasks.kit.saved import Unfamiliar
@@ -82,7 +83,7 @@ class Box:
     def replay(self, goal: str = "prog", edges: dict[str, list[str]] | None = None, **more: dict[str, str]) -> Replay:
         env = {"PATH": os.environ["PATH"], "LINKER": "ld", "HOSTCC": "hostcc"}
         said = Said(env, self.edges if edges is None else edges)
-        return Replay(self.obj, goal, said, Depfiles(self.obj, self.src), 2, self.obj / "log", **more)
+        return Replay(self.obj, goal, said, Depfiles(self.obj, self.src), Budget(2), self.obj / "log", **more)
 
     def run(self, **more: dict[str, str]) -> list[str]:
         """Replay, and return what got a new time; afterwards nothing is stale any more."""

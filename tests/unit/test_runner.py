@@ -76,8 +76,8 @@ def fail(job):
 def leave(job):
     sys.exit("an action that leaves")
 
-DOIT_CONFIG = {{"backend": "sqlite3", "dep_file": "here/journal.sqlite", "verbosity": 2, "default_tasks": ["one", "two"],
-               "reporter": reporter.reporter_for(HERE, PROJECT.lock, PROJECT.stamps)}}
+DOIT_CONFIG = {{"backend": "sqlite3", "codec_cls": journal.Codec, "dep_file": "here/journal.sqlite", "verbosity": 2,
+               "default_tasks": ["one", "two"], "reporter": reporter.reporter_for(HERE, PROJECT.lock, PROJECT.stamps)}}
 
 def task_all():
     def one(name, action, args=(), **more):
@@ -130,6 +130,12 @@ class Mini:
     def wait_for(self, *names: str) -> None:
         until = time.monotonic() + 20
         while not all((self.top / name).exists() and (self.top / name).read_text() for name in names):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    def wait_until_recorded(self, names: set[str]) -> None:
+        until = time.monotonic() + 20
+        while self.recorded() != names:
             assert time.monotonic() < until
             time.sleep(0.02)
 
@@ -225,6 +231,7 @@ def test_continue(mini: Mini) -> None:
 def test_a_signal_ends_all_and_keeps_what_is_done(mini: Mini, number: signal.Signals, word: str) -> None:
     process = mini.start("-n", "3", "one", "two", "slow", "slower")
     mini.wait_for("slow.pid", "slower.pid")
+    mini.wait_until_recorded({"one", "two"})
     process.send_signal(number)
     _, err = process.communicate(timeout=10)
     assert process.returncode == 128 + number
@@ -257,10 +264,7 @@ def test_a_thread_that_computes_does_not_keep_us(mini: Mini) -> None:
 def test_kill_9_loses_nothing_that_was_done(mini: Mini) -> None:
     process = mini.start("-n", "4", "one", "two", "slow", "slower")
     mini.wait_for("slow.pid", "slower.pid")
-    until = time.monotonic() + 20
-    while mini.recorded() != {"one", "two"}:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    mini.wait_until_recorded({"one", "two"})
     process.kill()
     process.communicate(timeout=10)
     assert mini.gone("slow")
