@@ -47,48 +47,40 @@ class Threads(Runner):
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Run everything that the dispatcher gives out; called by doit."""
-        ready = list(self._given_out(task_dispatcher, None))
+        waiting = list(_given_out(task_dispatcher, None))
         try:
-            while ready or self.running:
-                while node := self._startable(ready):
-                    ready.remove(node)
-                    self._start(node)
-                    if not self.finished.empty():
-                        break
-                node, failure, error = self.finished.get()
-                del self.running[node.task.name]
-                if error is not None:
-                    raise error
-                self.process_task_result(node, failure)
-                ready += self._given_out(task_dispatcher, node)
+            while waiting or self.running:
+                node = self._startable(waiting) if self.finished.empty() else None
+                if node is None:
+                    node = self._finished()
+                else:  # only now it is looked at: what ran before may have changed what it depends on
+                    waiting.remove(node)
+                    if self.select_task(node, task_dispatcher.tasks):
+                        self._start(node)
+                        continue
+                waiting += _given_out(task_dispatcher, node)
                 if self._stop_running:
-                    if failure and self.running:
-                        ui.line("...", f"{', '.join(self.running)} still running: waiting for that; Ctrl-C ends it")
-                    ready.clear()
+                    waiting.clear()
         except BaseException:
             run.stop_all(lambda: any(thread.is_alive() for thread in self.threads.values()))
             raise
 
-    def _given_out(self, dispatcher: Any, processed: Any) -> Iterator[Any]:
-        """Yield the nodes of the tasks that can and must be run, now that `processed` was."""
-        while not self._stop_running:
-            try:
-                node = dispatcher.generator.send(processed)
-            except StopIteration:
-                return
-            if node == "hold on":  # all others wait for what is running
-                return
-            processed = None
-            if self.select_task(node, dispatcher.tasks):
-                yield node
-            else:
-                processed = node
+    def _finished(self) -> Any:
+        """Wait for the next task to end, and record its result; return its node."""
+        node, failure, error = self.finished.get()
+        del self.running[node.task.name]
+        if error is not None:
+            raise error
+        self.process_task_result(node, failure)
+        if failure and self._stop_running and self.running:
+            ui.line("...", f"{', '.join(self.running)} still running: waiting for that; Ctrl-C ends it")
+        return node
 
-    def _startable(self, ready: list[Any]) -> Any:
+    def _startable(self, waiting: list[Any]) -> Any:
         """The first node that may start now, if any. What talks to the user waits until nothing else runs; and what comes
         after it, for it."""
         busy = {_place(node.task) for node in self.running.values()} - {""}
-        for node in ready if len(self.running) < self.most else ():
+        for node in waiting if len(self.running) < self.most else ():
             if not node.task.actions:  # a group
                 return node
             if _interactive(node.task):
@@ -117,6 +109,19 @@ class Threads(Runner):
             if threading.current_thread() is threading.main_thread():
                 raise
             self.finished.put((node, None, error))
+
+
+def _given_out(dispatcher: Any, processed: Any) -> Iterator[Any]:
+    """Yield the nodes of the tasks that can be looked at now that `processed` was run, or did not have to be."""
+    while True:
+        try:
+            node = dispatcher.generator.send(processed)
+        except StopIteration:
+            return
+        if node == "hold on":  # all others wait for what is running
+            return
+        processed = None
+        yield node
 
 
 def _place(task: Any) -> str:
