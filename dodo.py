@@ -36,6 +36,7 @@ DOIT_CONFIG = {
     "minversion": "0.37.0",
     "backend": "sqlite3",
     "codec_cls": journal.Codec,
+    "check_file_uptodate": journal.Present,
     "dep_file": str(PROJECT.here / "journal.sqlite"),
     "reporter": reporter.reporter_for(PROJECT.here, PROJECT.lock, PROJECT.stamps),
     "default_tasks": PROJECT.goals,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from doit.dependency import Dependency, SqliteDB
+from doit.dependency import Dependency, FileChangedChecker, SqliteDB
 from doit.task import Task
 
 UNFINISHED = "unfinished"
@@ -39,6 +39,19 @@ class Codec:
             return msgspec.json.decode(text, type=dict[str, Any])
         except msgspec.DecodeError:
             return json.loads(text)
+
+
+class Present(FileChangedChecker):
+    """doit's own look at declared input files: they must be there, and that is all. Their content is compared with
+    everything else (see Inputs); doit would read a file that was touched anew at every run."""
+
+    def check_modified(self, file_path: str, file_stat: os.stat_result, state: bool) -> bool:
+        """Asked by doit whether a file that is there has changed."""
+        return False
+
+    def get_state(self, dep: str, current_state: bool | None) -> bool:
+        """Asked by doit what to keep of a file."""
+        return True
 
 
 def prepare(path: Path) -> None:

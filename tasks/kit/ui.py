@@ -71,7 +71,10 @@ class _Bar:
 
     def close(self) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with self.bar.get_lock():
+                self.bar.close()
+                sys.stderr.write("\r")  # a bar below another one leaves the cursor where it ended
+                sys.stderr.flush()
 
 
 @contextlib.contextmanager

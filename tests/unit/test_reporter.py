@@ -54,7 +54,8 @@ def grow(job):
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
-DOIT_CONFIG = {{"backend": "sqlite3", "dep_file": "here/journal.sqlite", "verbosity": 2, "default_tasks": ["one", "two"],
+DOIT_CONFIG = {{"backend": "sqlite3", "codec_cls": journal.Codec, "check_file_uptodate": journal.Present,
+               "dep_file": "here/journal.sqlite", "verbosity": 2, "default_tasks": ["one", "two"],
                "reporter": reporter.reporter_for(HERE, PROJECT.lock, PROJECT.stamps)}}
 
 def task_all():

@@ -14,6 +14,22 @@ from pathlib import Path
 
 import pytest
 
+from tasks import (
+    busybox,
+    display,
+    dtbs,
+    host,
+    image,
+    kernel,
+    kernel_config,
+    modules,
+    qemu,
+    rootfs,
+    sources,
+    toolchain,
+)
+from tasks.kit import identity, kbuild, project
+
 TOP = Path(__file__).parents[2]
 DODO = '''
 import os, sys, threading, time
@@ -76,8 +92,9 @@ def fail(job):
 def leave(job):
     sys.exit("an action that leaves")
 
-DOIT_CONFIG = {{"backend": "sqlite3", "codec_cls": journal.Codec, "dep_file": "here/journal.sqlite", "verbosity": 2,
-               "default_tasks": ["one", "two"], "reporter": reporter.reporter_for(HERE, PROJECT.lock, PROJECT.stamps)}}
+DOIT_CONFIG = {{"backend": "sqlite3", "codec_cls": journal.Codec, "check_file_uptodate": journal.Present,
+               "dep_file": "here/journal.sqlite", "verbosity": 2, "default_tasks": ["one", "two"],
+               "reporter": reporter.reporter_for(HERE, PROJECT.lock, PROJECT.stamps)}}
 
 def task_all():
     def one(name, action, args=(), **more):
@@ -297,3 +314,35 @@ def test_a_number_that_makes_no_sense(mini: Mini) -> None:
     status, out, err = mini.run("-n", "-1", "a")
     assert (status, out) == (3, "")
     assert err == "ERROR: -n -1: there must be at least one task at a time\n"
+
+
+def reaches(function: object, goal: object) -> bool:
+    """Does a function call another one of this project, directly or not?"""
+    waiting, seen = [function], set()
+    while waiting:
+        node = waiting.pop()
+        if node is goal:
+            return True
+        if node not in seen:
+            seen.add(node)
+            waiting.extend(identity._node(node)[1])  # type: ignore[arg-type]
+    return False
+
+
+@pytest.mark.parametrize("machine", sorted(path.stem for path in (TOP / "configs" / "machines").glob("*.toml")))
+def test_every_task_that_runs_kbuild_names_its_object_folder(machine: str, monkeypatch: pytest.MonkeyPatch,
+                                                             tmp_path: Path) -> None:
+    monkeypatch.chdir(TOP)
+    (tmp_path / "Kbuild").touch()
+    loaded = project.load(TOP, {}, {"machine": machine, "fragments": "modules", "src": str(tmp_path)})
+    folders = {str(loaded.kernel_obj), str(busybox.obj(loaded))}
+    stages = (busybox, display, dtbs, host, image, kernel, kernel_config, modules, qemu, rootfs, sources, toolchain)
+    checked = set()
+    for task in (task for stage in stages for task in stage.tasks(loaded) if "actions" in task):
+        action = task["actions"][0][2]["action"]
+        if task["uptodate"] != [False] and reaches(action, kbuild.make) and task["basename"] != "toolchain":
+            assert task["meta"]["place"] in folders, task["basename"]
+            checked.add(task["basename"])
+    assert {"kernel_config", "vmlinux", "modules", "module", *loaded.chain} <= checked
+    assert ("dtbs" in checked) == bool(loaded.machine.kernel.dtbs)
+    assert ("busybox" in checked) == loaded.machine.userspace

@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import pty
+import re
+import struct
 import sys
+import termios
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +119,79 @@ def test_on_a_terminal_it_takes_one_line_and_leaves_none(monkeypatch: pytest.Mon
     assert said.count("short") == 1
     assert max(len(part) for part in said.replace("\x1b[K", "").split("\r")) == 39
     assert said.endswith("\r\x1b[K")
+
+
+TWO_AT_ONCE = """
+import sys, threading
+sys.path.insert(0, {top!r})
+from tasks.kit import ui
+
+class Work(threading.Thread):
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.shown, self.over = threading.Event(), threading.Event()
+        self.start()
+        self.shown.wait(10)
+
+    def run(self):
+        with ui.bar(self.name, 9, "commands") as bar:
+            for _ in range(9):
+                bar.step()
+            self.shown.set()
+            self.over.wait(10)
+        ui.made(self.name, "build/" + self.name, 1)
+
+works = [Work("vmlinux"), Work("busybox")]
+for number in range(5):
+    ui.line("rootfs", f"line {{number}}")
+ui.write("\\nx failed: y\\n  hint: z", sys.stderr)
+for work in works:  # the upper bar goes first, and leaves the other one where it is
+    work.over.set()
+    work.join()
+ui.line("end", "of it")
+"""
+
+
+def on_screen(said: str, columns: int = 100) -> list[str]:
+    """What stands on a terminal on which this was written, for the few codes that we use."""
+    rows = [[" "] * columns for _ in range(99)]
+    row = column = 0
+    for code, count, letter, char in re.findall(r"(\x1b\[(\d*)([A-Za-z]))|(.)", said, re.DOTALL):
+        pass_by = {"A": (row - int(count or 1), column)} if code else {"\r": (row, 0), "\n": (row + 1, column)}
+        if letter == "K":
+            rows[row][column:] = [" "] * (columns - column)
+        elif (letter or char) in pass_by:
+            row, column = pass_by[letter or char]
+        else:
+            rows[row][column] = char
+            column += 1
+    return "\n".join("".join(line).rstrip() for line in rows).rstrip().split("\n")
+
+
+def test_two_bars_and_lines_on_one_terminal(tmp_path: Path) -> None:
+    """Two threads with a bar each, and lines meanwhile: in the end only whole lines are there, each from its beginning."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO_AT_ONCE.format(top=str(Path(__file__).parents[2])))
+    pid, terminal = pty.fork()
+    if not pid:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+        os.execv(sys.executable, [sys.executable, str(script)])
+    said = b""
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        said += part
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0, said
+    text = said.decode()
+    assert "vmlinux:   0%" in text
+    assert "busybox:   0%" in text
+    lines = on_screen(text)
+    assert lines[:8] == [*(f"  rootfs             line {number}" for number in range(5)), "", "x failed: y", "  hint: z"]
+    assert sorted(filter(None, lines[8:-1])) == ["  busybox            build/busybox  (1.0 s)",
+                                                 "  vmlinux            build/vmlinux  (1.0 s)"]
+    assert lines[-1] == "  end                of it"
