@@ -138,7 +138,8 @@ class Mini:
 
     def recorded(self) -> set[str]:
         with sqlite3.connect(self.top / "here" / "journal.sqlite") as database:
-            return {row[0] for row in database.execute("select task_id from doit where task_data like '%record%'")}
+            return {row[0] for row in database.execute("select task_id from doit where task_data like '%record%'"
+                                                    " and task_data not like '%unfinished%'")}
 
     def history(self) -> list[tuple[str, str, list[str]]]:
         lines = (self.top / "here" / "logs" / "history.jsonl").read_text().splitlines()
