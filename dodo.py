@@ -11,12 +11,12 @@ TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
 
 from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules  # noqa: E402, I001
-from tasks import plan, qemu, rootfs, settings, sources, toolchain, verify, why  # noqa: E402
+from tasks import plan, qemu, rootfs, settings, sources, store, toolchain, verify, why  # noqa: E402
 from tasks.kit import journal, project, reporter  # noqa: E402
 from tasks.kit.errors import PiggyError  # noqa: E402
 
 STAGES = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox, rootfs, qemu, display,
-          verify, matrix)
+          verify, matrix, store)
 
 try:
     os.chdir(TOP)
