@@ -254,7 +254,7 @@ def test_edits_and_reverts_at_random(play: Playground, seed: int) -> None:
         result = play.doit()
         said.append((tuple(toggles.state), how, result.ran, result.restored))
         assert toggles.right(), said
-    assert any(restored for *_, restored in said)
+    assert play.store_size != "1G" or any(restored for *_, restored in said)
 
 
 def blow(play: Playground, seconds: float) -> None:
