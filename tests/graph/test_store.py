@@ -397,6 +397,17 @@ def test_a_run_by_force(play: Playground) -> None:
     assert result.restored == []
 
 
+def test_two_tasks_at_a_time(play: Playground, kept: Kept) -> None:
+    with changed(play.linux / PANIC, play.top / RC):
+        panic(play)
+        play.append(RC, "echo more\n")
+        play.doit("-n", "2")
+        assert play.digests() == clean(play)
+    play.doit("-n", "2")
+    assert play.digests() == kept.digests
+    assert play.doit().ran == []
+
+
 def test_a_store_that_checkouts_share(play: Playground, kept: Kept) -> None:
     """Another build folder has results of its own: objects hold its name."""
     words = (f"store={play.home / 'shared'}", f"kernel_src={os.path.realpath(play.linux)}")
