@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -406,6 +407,16 @@ def test_two_tasks_at_a_time(play: Playground, kept: Kept) -> None:
     play.doit("-n", "2")
     assert play.digests() == kept.digests
     assert play.doit().ran == []
+
+
+def test_the_matrix_takes_it_for_built(play: Playground) -> None:
+    machine = play.top / "configs" / "machines" / "fake.toml"
+    machine.write_text(machine.read_text().partition("[qemu]")[0])
+    (play.images / "vmlinux").unlink()
+    play.doit("matrix", "machines=fake")
+    row, = json.loads((play.top / "build" / "matrix.json").read_text()).values()
+    assert row["result"] == "built"
+    assert row["sizes"]["vmlinux"] == (play.images / "vmlinux").stat().st_size
 
 
 def test_a_store_that_checkouts_share(play: Playground, kept: Kept) -> None:
