@@ -163,10 +163,11 @@ class Inputs:
         return bool(self.store and self.store.limit and self.store.find(self._key(name, self._declared()), self._digests))
 
     def _left(self, made: Mapping[str, str]) -> list[str]:
-        """Which of the files that a result was made with beside the targets are there as they were. Others of them are
-        removed: a tool that goes by time would take them for good."""
-        known = {*made, *self.previous.get("record", {}).get("outputs", {})} - {*self.outputs}
-        for path in known:
+        """Which of the files that were made with a result, elsewhere than the targets, are there as they were. Others of
+        them are removed: a tool that goes by time would take them for good."""
+        here = {os.path.dirname(path) for path in self.outputs}  # which may hold targets under another setting
+        for path in {*made, *(path for path in self.previous.get("record", {}).get("outputs", {})
+                              if os.path.dirname(path) not in here)}:
             if self.stamps.digest(path) != made.get(path):
                 Path(path).unlink(missing_ok=True)
         return [path for path in made if os.path.exists(path)]

@@ -44,8 +44,9 @@ class World:
         self.action: Any = action_one
         self.name, self.place, self.outputs, self.gone = "vmlinux", "/here", ["out", "map"], ["sign"]
         self.tree = {"etc/rc": "file 755 x"}
-        self.discovered, self.made = ["src.c", "CONFIG_SMP"], ["side.ko"]
+        self.discovered, self.made = ["src.c", "CONFIG_SMP"], ["obj/side.ko"]
         (top / "bin").mkdir()
+        (top / "obj").mkdir()
         self.write("bin/gcc", "compiler")
         (top / "bin" / "gcc").chmod(0o755)
         for name in ("in", "src.c", "other.h"):
@@ -90,7 +91,7 @@ class World:
             for name in self.outputs:
                 (self.top / name).write_text(f"{name}: {self.content()}")
             (self.top / "out").chmod(0o751)
-            (self.top / "side.ko").write_text(self.content())
+            (self.top / "obj/side.ko").write_text(self.content())
             (self.top / "sign").touch()
             during()
             task.values.update({"discovered": [self.path(name) for name in self.discovered], "commands": 7,
@@ -197,9 +198,19 @@ def test_what_was_made_beside_the_targets_goes_unless_it_is_the_same(world: Worl
     world.run()
     world.write("src.c", "src.c")
     assert world.run() == "restored"
-    assert not (world.top / "side.ko").exists()  # of the later state; make would take it for good
-    assert world.path("side.ko") not in world.values["record"]["outputs"]
+    assert not (world.top / "obj/side.ko").exists()  # of the later state; make would take it for good
+    assert world.path("obj/side.ko") not in world.values["record"]["outputs"]
     assert world.run() == "fresh"
+
+
+def test_a_target_under_another_setting_stays(world: World) -> None:
+    world.run()
+    world.outputs = ["out.xz", "map"]
+    settle()
+    world.run()
+    world.outputs = ["out", "map"]
+    assert world.run() == "restored"
+    assert (world.top / "out.xz").exists()
 
 
 def test_a_result_in_use_elsewhere_is_not_enough(world: World) -> None:
