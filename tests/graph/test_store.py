@@ -398,6 +398,19 @@ def test_a_run_by_force(play: Playground) -> None:
     assert result.restored == []
 
 
+def test_another_kernel_and_back(play: Playground, kept: Kept) -> None:
+    """The toolchain, whose headers are the kernel's, is looked at again; nothing else runs."""
+    play.doit("kernel=6.2")
+    assert play.digests() != kept.digests
+    result = play.doit()
+    assert set(CONFIGURED) <= set(result.restored)
+    assert not set(result.ran) & {*CONFIGURED, "busybox_config", "busybox", *ROOT}
+    assert play.digests() == kept.digests
+    real_mode(play)
+    assert play.doit().ran == ["bzImage"]
+    assert play.digests() == clean(play)
+
+
 def test_two_tasks_at_a_time(play: Playground, kept: Kept) -> None:
     with changed(play.linux / PANIC, play.top / RC):
         panic(play)
