@@ -15,12 +15,12 @@ if sys.dont_write_bytecode:  # as in many containers; to compile ourselves anew 
     sys.pycache_prefix, sys.dont_write_bytecode = str(TOP / "build" / "pycache"), False
 
 from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules  # noqa: E402, I001
-from tasks import plan, qemu, rootfs, settings, sources, toolchain, verify, why  # noqa: E402
+from tasks import plan, qemu, rootfs, settings, sources, store, toolchain, verify, why  # noqa: E402
 from tasks.kit import journal, project, reporter, runner  # noqa: E402
 from tasks.kit.errors import PiggyError  # noqa: E402
 
 STAGES = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox, rootfs, qemu, display,
-          verify, matrix)
+          verify, matrix, store)
 
 try:
     os.chdir(TOP)

@@ -70,13 +70,13 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                files=[*paths, *source_files(project), toolchain.record(project)],
                targets=[config(project), project.images / "busybox.miniconfig"], tools=TOOLS,
                settings={"fragments": " ".join(map(str, paths)), "base": project.machine.busybox.base, **tree_settings},
-               place=obj(project))
+               place=obj(project), stored=True)
     yield task(project, "busybox_menuconfig", "edit the busybox configuration; what you choose is kept as a fragment",
                menuconfig, files=[config(project)], always=True, quiet=True)
     yield task(project, "busybox", "busybox, static and stripped, with the list of its links", build,
                files=[config(project), toolchain.record(project), *source_files(project)],
                targets=[project.images / "busybox", project.images / "busybox.links"], tools=TOOLS, settings=tree_settings,
-               place=obj(project))
+               place=obj(project), stored=True)
 
 
 def configure(job: Job) -> dict[str, list[str]]:
@@ -96,6 +96,7 @@ def build(job: Job) -> dict[str, object]:
     project = job.project
     folder = obj(project)
     box = tree(project)
+    kconfig.fresh(box)
     kconfig.put(config(project), folder / ".config")
     spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
     for name in ("busybox", "busybox.links"):  # what is not as we kept it, make would take for good

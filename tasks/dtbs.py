@@ -36,7 +36,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         yield task(project, "dtbs", f"device trees: {', '.join(names)}", build,
                    files=[kernel_config.config(project), toolchain.record(project), *kernel_config.source_files(project)],
                    targets=[blob(project, name) for name in names], tools=kernel.TOOLS,
-                   settings=kernel.common_settings(project), place=project.kernel_obj)
+                   settings=kernel.common_settings(project), place=project.kernel_obj,
+                   stored=kernel_config.stored(project))
 
 
 def build(job: Job) -> dict[str, list[str]]:

@@ -33,7 +33,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                           *taken(project, link).values()],
                    targets=[project.images / name], tools=[*kernel.TOOLS, *COMPRESSORS, *link.tools],
                    settings={"dir": link.dir, "file": link.file, "vars": link.vars, **kernel.common_settings(project)},
-                   place=project.kernel_obj)
+                   place=project.kernel_obj, stored=kernel_config.stored(project))
 
 
 def before(project: Project, link: Link) -> dict[str, Path]:
@@ -68,6 +68,8 @@ def by_make(job: Job, name: str, link: Link) -> None:
     """Have make bring one link up to date."""
     project = job.project
     obj = project.kernel_obj
+    kernel.catch_up(job)
+    drop_others(project, link)
     hand_over(project, link.after)
     if file_of(obj, name):
         kernel.restore(job, file_of(obj, name), project.images / name)
@@ -100,6 +102,17 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
         records = set(kbuild.records(obj / folder))
         unsaid = {str(path) for path in (project.kernel_src.resolve() / folder).iterdir() if path.is_file()}
     return Depfiles(obj, project.kernel_src, records).inputs(unsaid=unsaid)
+
+
+def drop_others(project: Project, link: Link) -> None:
+    """Remove what Kbuild has of the earlier links, where that is not what we keep, so that make makes it again: if ours
+    came from the store it may be of another state, and newer than all that it is made from."""
+    name, digest = link.after, project.stamps.digest
+    while name in project.chain:
+        file = file_of(project.kernel_obj, name)
+        if file and digest(project.kernel_obj / file) != digest(project.images / name):
+            (project.kernel_obj / file).unlink(missing_ok=True)
+        name = project.chain[name].after
 
 
 def hand_over(project: Project, link: str) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks import kernel_config, toolchain
-from tasks.kit import kbuild, kconfig, ledger, shortway, trace
+from tasks.kit import kbuild, kconfig, kcontract, ledger, shortway, steering, trace
 from tasks.kit.depfiles import Depfiles
+from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import EPOCH, Project
@@ -28,7 +29,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     yield task(project, "vmlinux", "the kernel proper, an ELF file, and its System.map", build,
                files=[kernel_config.config(project), toolchain.record(project), *kernel_config.source_files(project)],
                targets=[project.images / "vmlinux", project.images / "System.map", *module_facts(project)], tools=TOOLS,
-               settings=common_settings(project), place=project.kernel_obj)
+               settings=common_settings(project), trees={"": lambda: version_files(project)}, place=project.kernel_obj,
+               stored=kernel_config.stored(project), gone=[project.kernel_obj / shortway.PRESENT])
 
 
 def module_facts(project: Project) -> list[Path]:
@@ -59,7 +61,8 @@ def build(job: Job) -> dict[str, object]:
         copy_whole(obj / name, image)
     for image in facts:
         write_whole(image, (obj / image.name).read_bytes() if (obj / image.name).exists() else b"")
-    return {"commands": max(count, int(job.previous.get("commands", 0))), "discovered": found or discovered(project)}
+    return {"commands": max(count, int(job.previous.get("commands", 0))), "unsure": unsure(project),
+            "discovered": found or discovered(project)}
 
 
 def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
@@ -73,9 +76,39 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
         restore(job, image.name, image)
     usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))
     with ledger.kept(obj, project.kernel_src, project.stamps), trace.listening(obj, "vmlinux", project.stamps) as more:
-        return kbuild.make(project.kernel_src, obj, ["vmlinux", trace.GOAL], jobs=project.jobs, log=job.log,
-                           env={**kbuild.pins(EPOCH), **more}, variables=kernel_config.variables(project),
-                           label="vmlinux", expected=usual)
+        count = kbuild.make(project.kernel_src, obj, ["vmlinux", trace.GOAL], jobs=project.jobs, log=job.log,
+                            env={**kbuild.pins(EPOCH), **more}, variables=kernel_config.variables(project),
+                            label="vmlinux", expected=usual)
+    (obj / shortway.PRESENT).touch()
+    return count
+
+
+def catch_up(job: Job) -> None:
+    """Before make makes a link: have it bring the object folder to the state of images/vmlinux, if vmlinux came from the
+    store and the folder is at another state, or is gone. The headers that make generates for vmlinux are used by the links,
+    too. Raises PiggyError when make has another vmlinux."""
+    project = job.project
+    obj, kept = project.kernel_obj, project.images / "vmlinux"
+    if (obj / shortway.PRESENT).exists():
+        return
+    by_make(job, {name: project.images / name for name in ("vmlinux", "System.map")}, [])
+    if project.stamps.digest(obj / "vmlinux") != project.stamps.digest(kept):
+        (obj / shortway.PRESENT).unlink()
+        project.store.drop(project.stamps.digest(kept))
+        kept.unlink(missing_ok=True)
+        raise PiggyError("the vmlinux that was kept is not what make makes from the same files; it was thrown out",
+                         "run doit again, and please report it, with the edits before it")
+
+
+def unsure(project: Project) -> bool:
+    """Is the kernel made from something that is no input of its tasks? Then it is not kept in the store."""
+    return steering.unrecorded(kcontract.read_config(kernel_config.config(project)))
+
+
+def version_files(project: Project) -> dict[str, str]:
+    """The files that give the kernel a name of its own, each with its digest."""
+    found = steering.version_files(project.kernel_src, project.kernel_obj)
+    return {str(path): project.stamps.digest(path) for path in found}
 
 
 def discovered(project: Project) -> list[str]:
@@ -96,7 +129,8 @@ def in_vmlinux(record: str, records: Collection[str]) -> bool:
 
 
 def put_config(project: Project) -> None:
-    """Have the configuration in force in the object folder, whatever happened there meanwhile."""
+    """Have the configuration in force in the object folder, and nothing of another tree, whatever happened meanwhile."""
+    kconfig.fresh(kernel_config.tree(project))
     kconfig.put(kernel_config.config(project), project.kernel_obj / ".config")
 
 

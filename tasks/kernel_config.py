@@ -11,11 +11,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tasks import sources, toolchain
-from tasks.kit import fragments, kbuild, kconfig, kcontract, ui
+from tasks.kit import fragments, kbuild, kconfig, kcontract, steering, ui
 from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.kconfig import Kconfig
@@ -56,6 +56,12 @@ def modular(project: Project) -> bool:
     return answer
 
 
+def stored(project: Project) -> bool:
+    """Is what is made of the kernel kept in the store? Not with a module from outside: that is compiled against what make
+    leaves in the object folder, which must then have the present state."""
+    return not project.settings.src
+
+
 def source_files(project: Project) -> list[Path]:
     """What stands for the kernel tree as a whole: its archive's stamp; a tree of the user's own has none."""
     return [] if project.settings.kernel_src else [sources.stamp(project, project.kernel_pin.name)]
@@ -87,7 +93,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                targets=[config(project), project.images / "miniconfig"], tools=TOOLS,
                settings={"fragments": " ".join(map(str, paths)), "base": project.machine.kernel.base,
                          "arch": project.machine.arch, "tree": project.kernel_place,
-                         "variables": flat(project.machine.kernel.variables)}, place=project.kernel_obj)
+                         "variables": flat(project.machine.kernel.variables)}, place=project.kernel_obj,
+               stored=stored(project), news=news)
     yield task(project, "menuconfig", "edit the kernel configuration; what you choose is kept as a fragment", menuconfig,
                files=[config(project)], always=True, quiet=True)
     yield task(project, "savedefconfig", "write the smallest fragment that gives the kernel configuration", savedefconfig,
@@ -99,10 +106,17 @@ def configure(job: Job) -> dict[str, list[str]]:
     it read."""
     project = job.project
     kernel = tree(project)
-    before = kcontract.read_config(config(project)) if config(project).exists() else {}
+    told = news(project)
     kconfig.configure(job, kernel)
     kconfig.make(job, kernel, "syncconfig")
-    return {"discovered": kbuild.kconfig_files(project.kernel_obj, project.kernel_src), "notes": changes(project, before)}
+    files = kbuild.kconfig_files(project.kernel_obj, project.kernel_src)
+    return {"discovered": [*files, *steering.kconfig(project.kernel_src, files, kernel.base)], "notes": told()}
+
+
+def news(project: Project) -> Callable[[], list[str]]:
+    """Remember the configuration in force; return a function that says what is otherwise in the next one."""
+    before = kcontract.read_config(config(project)) if config(project).exists() else {}
+    return lambda: changes(project, before)
 
 
 def changes(project: Project, before: Mapping[str, str]) -> list[str]:

@@ -107,7 +107,7 @@ def missing(its: Project, *tools: str) -> str:
 
 
 def history(its: Project) -> list[dict]:
-    """What ran on a machine so far: for each task its name, result ("ok" or not) and seconds."""
+    """What ran on a machine so far: for each task its name, result ("ok", "restored", "failed") and seconds."""
     path = its.logs / "history.jsonl"
     try:
         lines = path.read_text().splitlines()
@@ -120,7 +120,7 @@ def measured(its: Project, row: Row, ran: Sequence[dict], boots: bool, error: st
     """Complete a row by what a run left: what ran in it, the images, and the boot's own record."""
     made = [entry["seconds"] for entry in ran if entry["result"] == "ok" and entry["task"] != "qemu_test"
             and not entry["task"].startswith(SHARED)]
-    built = not [entry for entry in ran if entry["result"] != "ok" and entry["task"] != "qemu_test"] \
+    built = not [entry for entry in ran if entry["result"] == "failed" and entry["task"] != "qemu_test"] \
         and (not error or bool(ran) or not boots)
     boot = json.loads(qemu.boot_record(its).read_bytes()) if boots and not error else {}
     image = its.image

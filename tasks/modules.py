@@ -50,7 +50,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         yield task(project, "modules", "the kernel's modules, with modules.dep, as they go into the root filesystem", build,
                    files=[*kernel.module_facts(project), kernel_config.config(project), toolchain.record(project)],
                    targets=[project.images / "modules.tar", symvers], tools=TOOLS, place=project.kernel_obj,
-                   settings=kernel.common_settings(project))
+                   settings=kernel.common_settings(project), trees={"": lambda: kernel.version_files(project)},
+                   stored=kernel_config.stored(project))
     if kernel_config.modular(project) and project.settings.src:
         yield task(project, "module", f"the module in {project.settings.src}, against the current kernel", build_outside,
                    files=[project.images / "modules.tar", symvers, toolchain.record(project)],
@@ -86,7 +87,7 @@ def build(job: Job) -> dict[str, object]:
     ui.line("modules", f"{len(made)} of them" if made else "the configuration has none")
     known = Depfiles(obj, project.kernel_src)
     records = known.of_modules()
-    return {"commands": max(count, int(job.previous.get("commands", 0))), "made": made,
+    return {"commands": max(count, int(job.previous.get("commands", 0))), "made": made, "unsure": kernel.unsure(project),
             "discovered": known.inputs(records)}
 
 

@@ -45,6 +45,9 @@ def plan(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> Non
     for name in runs:
         count, text = objects(project, name, stale.get(name, ()), symbols)
         seconds = estimate(past.get(name, ()), count)
+        inputs = graph.nodes[name].inputs
+        if name in stale and inputs is not None and inputs.kept(name):
+            seconds, text = 0.0, "the store should have it"
         own = why.reason(project, name, stale[name]) if name in stale else "if what it is made from changes"
         said = f"{text}; {own}" if text and name in stale else text or own
         total += seconds or 0

@@ -46,10 +46,10 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     trees = {str(folder): listing(project, folder) for folder in project.overlays}
     yield task(project, "rootfs", "root filesystem as an ext2 image, made without root", build_disk,
                files=files, targets=[disk(project)], trees=trees, tools=["mke2fs", "debugfs"],
-               settings={**layers, "size": project.settings.rootfs_size, "free": project.settings.rootfs_free})
+               settings={**layers, "size": project.settings.rootfs_size, "free": project.settings.rootfs_free}, stored=True)
     yield task(project, "initramfs", "the same root filesystem as a compressed cpio archive", build_archive,
                files=files, targets=[archive(project)], trees=trees, tools=["lz4", "zstd"],
-               settings={**layers, "compression": project.settings.initramfs})
+               settings={**layers, "compression": project.settings.initramfs}, stored=True)
 
 
 def listing(project: Project, folder: Path) -> Callable[[], Mapping[str, str]]:

@@ -41,6 +41,9 @@ def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None
     lines = [line for name in wanted for line in did(project, graph, name, ran)]
     if lines:
         _show("the last run did:", lines)
+        kept = reasons.brought_back(project.logs / "history.jsonl")
+        if kept:
+            print(f"from the store, as made earlier from the same: {', '.join(name.lstrip('_') for name in kept)}")
 
 
 def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:

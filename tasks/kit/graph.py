@@ -1,8 +1,8 @@
 """How every task is made: one plain dict for doit, with all inputs of the action in it, and one edge where errors end.
 
 A stage module says what a task needs and makes; `task` turns that into the dict. The action gets a Job and returns None,
-or a dict with "discovered" (input files that it learned of while it ran), "made" (outputs beyond the targets), and other
-values to keep.
+or a dict with "discovered" (input files that it learned of while it ran), "made" (outputs beyond the targets), "unsure"
+(true: it was made from more than its inputs, so that the store must not have it), and other values to keep.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
          files: Sequence[Path] = (), targets: Sequence[Path] = (), settings: Mapping[str, Any] | None = None,
          trees: Mapping[str, Callable[[], Mapping[str, str]]] | None = None, tools: Sequence[str] = (),
          after: Sequence[str] = (), config: Path | None = None, always: bool = False, quiet: bool = False,
-         names: bool = False, place: Path | None = None) -> TaskDict:
+         names: bool = False, place: Path | None = None, stored: bool = False, gone: Sequence[Path] = (),
+         news: Callable[[Project], Callable[[], list[str]]] | None = None) -> TaskDict:
     """Return the doit dict of one task.
 
     name, doc: as `doit list` shows them; a name with a leading underscore is not listed.
@@ -56,11 +57,17 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
     quiet:     print no line when done.
     names:     takes the words that follow it on the command line: action(job, *args, names).
     place:     the folder that it works in, for tasks of which no two may do that at the same time (Kbuild's O=).
+    stored:    what it makes is kept in the store, and brought back where it was made from the same inputs before. Only for
+               a task whose targets are all that others need of it.
+    gone:      files that are removed before anything is brought back: signs that some folder has the state of the last run.
+    news:      called before anything is brought back; what it returns is called after that, and gives the notes for `why`.
     """
     inputs = Inputs(project.stamps, action, settings={k: str(v) for k, v in (settings or {}).items()},
                     files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
-                    outputs=[os.fspath(path) for path in targets], config=os.fspath(config or ""))
-    todo = {"action": action, "project": project, "inputs": inputs, "args": tuple(args), "quiet": quiet}
+                    outputs=[os.fspath(path) for path in targets], config=os.fspath(config or ""),
+                    store=project.store if stored else None, place=os.fspath(project.top) if stored else "",
+                    gone=[os.fspath(path) for path in gone])
+    todo = {"action": action, "project": project, "inputs": inputs, "args": tuple(args), "quiet": quiet, "news": news}
     return {"basename": name, "doc": doc, "actions": [(perform, [], todo)],
             "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],
             "task_dep": list(after), "uptodate": [False] if always else [inputs], "verbosity": 2,
@@ -69,12 +76,16 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
 
 
 def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inputs, args: Sequence[Any],
-            quiet: bool, names: Sequence[str] | None = None) -> Any:
+            quiet: bool, news: Callable[[Project], Callable[[], list[str]]] | None = None,
+            names: Sequence[str] | None = None) -> Any:
     """Run one action: the edge at which a PiggyError, or a full disk, becomes a failed task with a clear message."""
     log = project.logs / f"{task.name.lstrip('_').replace(':', '-')}.log"
     started = time.monotonic()
     words = [] if names is None else [tuple(names)]
     try:
+        kept = brought_back(task, project, inputs, news)
+        if kept is not None:
+            return kept
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
         values = action(Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)), *args, *words)
@@ -85,6 +96,20 @@ def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inp
     if not quiet:
         ui.made(task.name.lstrip("_"), task.targets[0] if task.targets else "", time.monotonic() - started)
     return values
+
+
+def brought_back(task: Any, project: Project, inputs: Inputs,
+                 news: Callable[[Project], Callable[[], list[str]]] | None) -> dict[str, Any] | None:
+    """Have what the task makes from the store, and say so. Returns the task's values, None where it has to run."""
+    started = time.monotonic()
+    told = news(project) if news and inputs.store else list
+    found = inputs.bring_back(task.name)
+    if found is None:
+        return None
+    values, when = found
+    said = f"from {ui.ago(time.time() - when)}, {ui.took(time.monotonic() - started)}"
+    ui.line("store", f"{task.name.lstrip('_')}  {task.targets[0]}  ({said})")
+    return {**values, "notes": told()}
 
 
 def failed(error: PiggyError) -> TaskFailed:

@@ -7,8 +7,11 @@ compiler really read), and the outputs. One mechanism for all tasks, so that one
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +23,14 @@ from tasks.kit.journal import UNFINISHED
 from tasks.kit.kcontract import read_config
 from tasks.kit.run import clean_env
 from tasks.kit.stamps import MISSING, Stamps
+from tasks.kit.store import FORMAT, Store
+from tasks.kit.storeroom import Output, Result, short_hash
 
 Record = dict[str, dict[str, str]]
 CHANGING = "changed while it was read"
+RESTORED = "restored"  # the value that says that a task did not run, but had its outputs from the store
+NOT_KEPT = ("record", "notes", RESTORED)  # values that hold for one run
+DECLARED = ("settings", "code", "tools", "files", "trees")
 _WORDS = {"settings": "setting", "code": "code of", "tools": "tool", "files": "file", "trees": "", "discovered": "",
           "outputs": "output"}
 
@@ -38,27 +46,36 @@ class Inputs:
     tools:    programs, looked up on PATH; the content of the binary counts.
     outputs:  the task's targets.
     config:   a .config file, where an action may discover single symbols of it, as CONFIG_NAME.
+    store:    where what the task made is kept, and looked for before it runs; None: nowhere.
+    place:    the folder that relative paths start from: results may hold it.
+    gone:     files that must go before anything is brought back.
     """
 
     def __init__(self, stamps: Stamps, action: Callable[..., Any], *, settings: Mapping[str, str],
                  files: Sequence[str], trees: Mapping[str, Callable[[], Mapping[str, str]]], tools: Sequence[str],
-                 outputs: Sequence[str], config: str = "") -> None:
+                 outputs: Sequence[str], config: str = "", store: Store | None = None, place: str = "",
+                 gone: Sequence[str] = ()) -> None:
         self.stamps, self.action, self.settings = stamps, action, settings
         self.files, self.trees, self.tools, self.outputs, self.config = files, trees, tools, outputs, config
+        self.store, self.place, self.gone = store, place, gone
         self.reasons: list[str] = []
         self.previous: dict[str, Any] = {}
+        self.now: Record = {}
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
         """Called by doit to learn whether `task` is up to date; arranges for the new record to be saved on success."""
+        began = time.time_ns()
         self.previous = dict(values)
         old: Record = values.get("record", {})
         now = self._declared()
         now["discovered"] = self._digests(old.get("discovered", {}))
         now["outputs"] = self._digests(dict.fromkeys([*self.outputs, *old.get("outputs", {})]))
         self.reasons = compare(old, now) or (["unfinished: its last run did not end well"] if UNFINISHED in values else [])
+        if values.get(RESTORED) and self.store is None:
+            self.reasons.append("store: it was brought back, and now what it leaves behind is needed, too")
+        self.now = now
         started = time.time_ns()
-        task.value_savers[:] = [lambda: {"record": self._after(now, task.values.pop("discovered", ()),
-                                                               task.values.pop("made", ()), started)}]
+        task.value_savers[:] = [lambda: {"record": self._success(task, now, began, started)}]
         return not self.reasons
 
     def __repr__(self) -> str:
@@ -93,15 +110,82 @@ class Inputs:
         found = {path: known[path] if path in known else self._settled(path, started) for path in discovered}
         return {**before, "discovered": found, "outputs": self._digests([*self.outputs, *made])}
 
+    def _success(self, task: Any, before: Record, began: int, started: int) -> Record:
+        """The record of a success; what the task really made goes into the store."""
+        made = [os.fspath(path) for path in task.values.pop("made", ())]
+        unsure = task.values.pop("unsure", False) or task.values.get(RESTORED)
+        record = self._after(before, task.values.pop("discovered", ()), made, started)
+        if self.store and self.store.limit and not unsure and self._sure(before, record, began):
+            with contextlib.suppress(OSError):  # an output that vanished
+                outputs = [Output(record["outputs"][path], info.st_size, stat.S_IMODE(info.st_mode))
+                           for path, info in ((path, os.stat(path)) for path in self.outputs)]
+                values = {name: value for name, value in task.values.items() if name not in NOT_KEPT}
+                result = Result(task.name, time.time(), values, outputs, {path: record["outputs"][path] for path in made})
+                self.store.put(self._key(task.name, before), record["discovered"], result, list(map(Path, self.outputs)))
+        return record
+
+    def _sure(self, before: Record, record: Record, began: int) -> bool:
+        """Is the record what the action really read? Not where an input was touched since just before it ran: of that the
+        record has the old content, so that the task is stale, but what it made need not be made from that."""
+        found = record["discovered"]
+        files = {*self.files, *(self.config if self.config and path.startswith("CONFIG_") else path for path in found)}
+        inputs = {**found, **record["files"]}
+        return (not {MISSING, CHANGING} & {*inputs.values(), *record["outputs"].values()}
+                and self._declared() == {part: before[part] for part in DECLARED}
+                and self._digests(found) == found and not any(_touched(path, began) for path in files))
+
+    def _key(self, name: str, now: Record) -> str:
+        """What is known before the task runs, as one digest."""
+        known = [FORMAT, name, self.place, list(self.outputs), self.config, *(now[part] for part in DECLARED)]
+        return short_hash(json.dumps(known, sort_keys=True).encode())
+
+    def bring_back(self, name: str) -> tuple[dict[str, Any], float] | None:
+        """Have the outputs of the task as they were made from the same inputs before. Returns the values that its action
+        returned then, and when that was (seconds since 1970); None when the store has no such result, or when the task
+        runs though nothing changed (`doit -a`)."""
+        if not self.store or not self.store.limit or self.now and not self.reasons:
+            return None
+        found = self.store.find(self._key(name, self.now or self._declared()), self._digests)
+        if not found:
+            return None
+        result, names = found
+        try:
+            for path in self.gone:
+                Path(path).unlink(missing_ok=True)
+            if not self.store.bring_back(result, list(map(Path, self.outputs))):
+                return None
+            return {**result.values, "discovered": names, "made": self._left(result.made), RESTORED: True}, result.time
+        except OSError:
+            return None
+
+    def kept(self, name: str) -> bool:
+        """Would the store have what the task makes from its inputs as they are?"""
+        return bool(self.store and self.store.limit and self.store.find(self._key(name, self._declared()), self._digests))
+
+    def _left(self, made: Mapping[str, str]) -> list[str]:
+        """Which of the files that were made with a result, elsewhere than the targets, are there as they were. Others of
+        them are removed: a tool that goes by time would take them for good."""
+        here = {os.path.dirname(path) for path in self.outputs}  # which may hold targets under another setting
+        for path in {*made, *(path for path in self.previous.get("record", {}).get("outputs", {})
+                              if os.path.dirname(path) not in here)}:
+            if self.stamps.digest(path) != made.get(path):
+                Path(path).unlink(missing_ok=True)
+        return [path for path in made if os.path.exists(path)]
+
     def _settled(self, path: str, started: int) -> str:
         """The digest of an input learned of only now; one touched since the start may not be what the action read."""
         digest = self._digests([path])[path]
         if self.config and path.startswith("CONFIG_"):
             return digest
-        try:
-            return CHANGING if os.stat(path).st_ctime_ns >= started else digest
-        except OSError:
-            return digest
+        return CHANGING if _touched(path, started) else digest
+
+
+def _touched(path: str, since: int) -> bool:
+    """Was a file changed in any way since then (ns since 1970)?"""
+    try:
+        return os.stat(path).st_ctime_ns >= since
+    except OSError:
+        return False
 
 
 def _values(config: str) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tasks.kit import ui
+from tasks.kit import steering, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.jobserver import Budget
 from tasks.kit.run import CommandError, run
@@ -223,14 +223,18 @@ def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]
     """Return the makefiles and scripts that steer a build, which no depfile names.
 
     These are: the top Makefile and Kbuild, those of the architecture, those of each folder in which one of the .cmd files
-    lies, and the files directly in scripts/ (link-vmlinux.sh and the like are called by one another).
+    lies with the tables beside them, lists of headers, and the files directly in scripts/ (link-vmlinux.sh and the like are
+    called by one another).
     """
     tree = os.path.realpath(source)
     built_in = {os.path.relpath(os.path.dirname(record), obj) for record in record_files}
     found = {os.path.join(tree, folder, name) for folder in {".", *built_in} for name in ("Makefile", "Kbuild")}
     found.update(str(path) for path in Path(tree, "scripts").glob("*"))
-    for arch in {folder.split("/")[1] for folder in built_in if folder.startswith("arch/")}:
+    found.update(steering.beside(tree, built_in - {"."}))
+    archs = {folder.split("/")[1] for folder in built_in if folder.startswith("arch/")}
+    for arch in archs:
         found.update(str(path) for path in Path(tree, "arch", arch).glob("Makefile*"))
+    found.update(steering.headers(tree, archs))
     return sorted(os.path.normpath(path) for path in found if os.path.isfile(path))
 
 

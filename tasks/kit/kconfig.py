@@ -177,6 +177,7 @@ def edit(job: Job, tree: Kconfig) -> None:
     before it is written: the other fragments and it together give just what the editor saved.
     """
     live = tree.obj / ".config"
+    fresh(tree)  # the configuration may have come from the store
     put(tree.full, live)
     old = kcontract.read_config(live)
     project = job.project
@@ -227,6 +228,7 @@ def keep(job: Job, tree: Kconfig, wanted: Mapping[str, str]) -> list[str]:
 def smallest(job: Job, tree: Kconfig) -> str:
     """Return the smallest fragment that, over the same base, gives the configuration in force."""
     from tasks.kit import kdiff
+    fresh(tree)
     under = kcontract.read_config(solve(job, tree, {})) if tree.base != "allnoconfig" else {}
     return kdiff.smallest(kcontract.read_config(tree.full), model(tree),
                           lambda text: kcontract.read_config(solve(job, tree, kcontract.parse_config(text))), under)

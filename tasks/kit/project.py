@@ -17,6 +17,7 @@ from tasks.kit.machine import NO_DISPLAY, Display, Link, Machine
 from tasks.kit.pins import Source
 from tasks.kit.settings import Settings
 from tasks.kit.stamps import Stamps
+from tasks.kit.store import Store, bytes_of
 
 EPOCH = 1767225600  # 2026-01-01 00:00:00 UTC: the time that every image carries, so that it is the same whenever built
 
@@ -58,6 +59,12 @@ class Project:
     def dl(self) -> Path:
         """What was downloaded, for all machines."""
         return Path(self.settings.dl).expanduser()
+
+    @cached_property
+    def store(self) -> Store:
+        """What was made earlier, for all machines."""
+        place = self.settings.store
+        return Store(Path(place).expanduser() if place else self.build / "store", bytes_of(self.settings.store_size))
 
     @cached_property
     def jobs(self) -> Budget:

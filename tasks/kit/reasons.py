@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tasks.kit.inputs import Inputs
+from tasks.kit.inputs import RESTORED, Inputs
 
 ARROW = " <- "
 _LAST_RUNS = 4_000_000  # bytes of the history's end that are read
@@ -76,6 +76,12 @@ def stale(graph: Graph, values: Callable[[str], Mapping[str, Any]]) -> dict[str,
             if node.inputs.reasons:
                 found[node.name] = node.inputs.reasons
     return found
+
+
+def brought_back(history: Path) -> list[str]:
+    """The tasks that the last run that made anything did not run, but had from the store, in their order."""
+    made = [entry for entry in entries(history) if entry["why"]]
+    return [entry["task"] for entry in made if entry.get("run") == made[-1].get("run") and entry.get("result") == RESTORED]
 
 
 def last_run(history: Path) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from doit.reporter import ConsoleReporter
 
 from tasks.kit import journal, ui
 from tasks.kit.errors import PiggyError
-from tasks.kit.inputs import Inputs
+from tasks.kit.inputs import RESTORED, Inputs
 from tasks.kit.lock import Lock
 from tasks.kit.stamps import Stamps
 
@@ -52,7 +52,7 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
             self._commit()
             if task.actions:
                 self.done += 1
-                self._history(task, "ok")
+                self._history(task, RESTORED if task.values.get(RESTORED) else "ok")
 
         def add_failure(self, task: Any, fail: Any) -> None:
             self._unfinished(task)  # doit forgot all of it

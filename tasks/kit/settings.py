@@ -21,6 +21,7 @@ from tasks.kit.errors import PiggyError, nearest
 PREFIX = "PIGGYBACK_"
 PLAIN_ENV = ("MACHINE", "TOOLCHAIN", "KERNEL", "KERNEL_SRC", "BUSYBOX_SRC")
 Filled = Annotated[str, msgspec.Meta(min_length=1)]
+Size = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?[KMGT]?$")]  # what store.bytes_of reads
 Layer = dict[str, tuple[Any, str]]  # what one source says: value and origin by name
 _WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
 
@@ -35,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     busybox_src: str = ""
     build: Filled = "build"
     dl: Filled = "dl"
+    store: str = ""
+    store_size: Size = "2G"
     mirror: str = ""
     offline: bool = False
     jobs: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
@@ -65,6 +68,8 @@ HELP = {
     "busybox_src": "a busybox tree of your own to build instead; never written to",
     "build": "folder for everything that is built",
     "dl": "folder for what is downloaded",
+    "store": "folder that keeps earlier results (empty: 'store' in the build folder)",
+    "store_size": "the most that it may take, as 500M or 2G; what was not used for longest goes (0: keep nothing)",
     "mirror": "URL or folder that is asked for sources before upstream",
     "offline": "never use the network",
     "jobs": "commands to run at once (0: one for each core)",
@@ -204,6 +209,8 @@ def _kind_in_words(kind: Any, from_text: bool) -> str:
     if getattr(kind, "__origin__", None) is int:
         meta = kind.__metadata__[0]
         return f"a whole number from {meta.ge} to {meta.le}" if meta.le else f"a whole number, at least {meta.ge}"
+    if kind is Size:
+        return "a size such as 500M or 2G" + ("" if from_text else ", in quotes")
     return ("text that is not empty" if kind is Filled else "text") + ("" if from_text else ", in quotes")
 
 

@@ -16,6 +16,7 @@ from tasks.kit import kbuild, ledger
 from tasks.kit import trace as traces
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.graph import Job
+from tasks.kit.inputs import RESTORED
 from tasks.kit.journal import UNFINISHED
 from tasks.kit.refresh import refresh
 from tasks.kit.replay import Replay
@@ -24,6 +25,7 @@ from tasks.kit.saved import Unfamiliar
 from tasks.kit.stamps import Stamps
 from tasks.kit.trace import Trace
 
+PRESENT = "piggyback.present"  # in the object folder: it has the state that vmlinux was made in last, and not a later one
 SUFFIXES = (".c", ".h", ".S")
 # Configurations in which an object is more than its saved command makes, or in which nobody tried this.
 _LEFT_TO_MAKE = {"LTO", "LTO_CLANG", "RUST", "DEBUG_INFO_BTF", "DEBUG_INFO_SPLIT", "GCC_PLUGINS"}
@@ -118,6 +120,8 @@ def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Pa
     digest = job.project.stamps.digest
     if (obj / kbuild.RUNNING).exists() or not ledger.trusted(obj):
         raise Unfamiliar("the last run did not end well")
+    if job.previous.get(RESTORED) or not (obj / PRESENT).exists():
+        raise Unfamiliar("the last result came from the store, and the folder has another state")
     known = {f"files: file {path} changed" for path in before}
     odd = [reason for reason in job.reasons
            if reason not in known and not reason.startswith(f"{UNFINISHED}: ") and not _EDIT.fullmatch(reason)]

@@ -102,6 +102,11 @@ def _listed(folder: str) -> str:
         return MISSING
 
 
+def content_digest(path: Path) -> str:
+    """Return the digest of a file's content as it is now, nothing remembered; MISSING when it can't be read."""
+    return _hash(os.fspath(path))
+
+
 def _hash(path: str) -> str:
     try:
         with open(path, "rb") as stream:

@@ -42,6 +42,14 @@ def took(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 59.95 else f"{round(seconds) // 60} min {round(seconds) % 60:02} s"
 
 
+def ago(seconds: float) -> str:
+    """Format how long ago something was: 40 s ago, 12 min ago, 3 h ago, 5 days ago."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds / length)} {unit} ago"
+    return f"{max(0, int(seconds))} s ago"
+
+
 def size(count: int) -> str:
     """Format a number of bytes with the separators that make it readable: 1,208,832 B."""
     return f"{count:,} B"

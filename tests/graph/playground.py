@@ -69,7 +69,7 @@ SERIAL = "CONFIG_TTY=y\nCONFIG_SERIAL_8250=y\nCONFIG_SERIAL_8250_CONSOLE=y\n"
 @dataclass(frozen=True)
 class Result:
     """One run of doit: exit status, standard output and error together, the tasks that were done and those that failed (in
-    order), why each was done, and the seconds taken."""
+    order), why each was done, the seconds taken, and the tasks whose outputs came from the store."""
 
     status: int
     text: str
@@ -77,6 +77,7 @@ class Result:
     failed: list[str]
     why: dict[str, list[str]]
     seconds: float
+    restored: list[str]
 
 
 class Playground:
@@ -85,6 +86,7 @@ class Playground:
 
     def __init__(self, top: Path, home: Path, umask: int = -1) -> None:
         self.top, self.home, self.umask, self.plain = top, home, umask, False
+        self.store_size = "0"
         self.started: list[subprocess.Popen[str]] = []
         self.here = top / "build" / "fake"
         self.images = self.here / "images"
@@ -93,10 +95,11 @@ class Playground:
         self.history = self.here / "logs" / "history.jsonl"
 
     def environ(self, **extra: str) -> dict[str, str]:
-        """The environment of a user who has set nothing but the machine."""
+        """The environment of a user who has set nothing but the machine, and keeps nothing: what is made is made again."""
         env = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-        return {**env, "HOME": str(self.home), "MACHINE": "fake", "PYTHONDONTWRITEBYTECODE": "", **extra}
+        return {**env, "HOME": str(self.home), "MACHINE": "fake", "PYTHONDONTWRITEBYTECODE": "",
+                "PIGGYBACK_STORE_SIZE": self.store_size, **extra}
 
     def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """Start `doit WORDS` in a process group of its own."""
@@ -117,8 +120,9 @@ class Playground:
         seconds = time.monotonic() - started
         new = self._history()[seen:]
         result = Result(process.returncode, text, [entry["task"] for entry in new if entry["result"] == "ok"],
-                        [entry["task"] for entry in new if entry["result"] != "ok"],
-                        {entry["task"]: entry["why"] for entry in new}, seconds)
+                        [entry["task"] for entry in new if entry["result"] not in ("ok", "restored")],
+                        {entry["task"]: entry["why"] for entry in new}, seconds,
+                        [entry["task"] for entry in new if entry["result"] == "restored"])
         assert "Traceback" not in text, text
         assert status is None or result.status == status, text
         return result

@@ -164,13 +164,18 @@ def test_the_makefiles_of_the_folders_that_were_built_in(tmp_path: Path) -> None
     obj, src = tmp_path / "obj", tmp_path / "src"
     for name in ("Makefile", "Kbuild", "init/Makefile", "init/main.c", "arch/x86/Makefile", "arch/x86/Makefile_32.cpu",
                  "arch/arm/Makefile", "arch/x86/boot/Makefile", "drivers/Makefile", "scripts/Makefile.build",
-                 "scripts/link-vmlinux.sh", "scripts/kconfig/x.c"):
+                 "scripts/link-vmlinux.sh", "scripts/kconfig/x.c", "init/Kconfig", "init/table.bc", "init/main.c~",
+                 "arch/x86/include/asm/Kbuild", "include/asm-generic/Kbuild", "arch/x86/entry/syscalls/Makefile",
+                 "arch/arm/include/asm/Kbuild", "lib/vdso/Makefile", "drivers/table.bc"):
         put(src / name)
+    put(src / "init/Makefile", "obj-y := main.o\n  include $(srctree)/lib/vdso/Makefile\n-include $(obj)/other\n")
     for name in ("init/.main.o.cmd", "arch/x86/boot/.setup.cmd"):
         put(obj / name)
     found = [os.path.relpath(path, src) for path in kbuild.makefiles(obj, src, list(kbuild.records(obj)))]
     assert found == sorted(["Makefile", "Kbuild", "init/Makefile", "arch/x86/Makefile", "arch/x86/Makefile_32.cpu",
-                            "arch/x86/boot/Makefile", "scripts/Makefile.build", "scripts/link-vmlinux.sh"])
+                            "arch/x86/boot/Makefile", "scripts/Makefile.build", "scripts/link-vmlinux.sh", "init/table.bc",
+                            "arch/x86/include/asm/Kbuild", "include/asm-generic/Kbuild", "lib/vdso/Makefile",
+                            "arch/x86/entry/syscalls/Makefile"])
 
 
 def test_the_kconfig_files(tmp_path: Path) -> None:

@@ -71,6 +71,19 @@ def test_the_last_run_that_did_anything(tmp_path: Path) -> None:
     assert reasons.last_run(tmp_path / "none") == {}
 
 
+def test_what_came_from_the_store(tmp_path: Path) -> None:
+    """In the last run that made anything, and in no other."""
+    lines = [{"task": "Image", "run": 1, "why": ["x"], "result": "restored"},
+             {"task": "kernel_config", "run": 2, "why": ["x"], "result": "restored"},
+             {"task": "vmlinux", "run": 2, "why": ["x"], "result": "ok"},
+             {"task": "rootfs", "run": 2, "why": ["x"], "result": "restored"},
+             {"task": "qemu_test", "run": 3, "why": [], "result": "ok"}]
+    history = tmp_path / "history.jsonl"
+    history.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert reasons.brought_back(history) == ["kernel_config", "rootfs"]
+    assert reasons.brought_back(tmp_path / "none") == []
+
+
 def test_reasons_are_parted_into_causes_and_ones_own(graph: Graph) -> None:
     ran = {"kernel_config": ["files: file base.config changed"], "vmlinux": ["files: file config changed",
            "discovered: kernel/panic.c changed"], "Image": ["files: file vmlinux changed", "files: file config changed"]}

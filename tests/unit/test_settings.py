@@ -164,6 +164,9 @@ def test_text_of_the_wrong_type(top: Path, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(("line", "said"), [
+    ("store_size = 2", "setting 'store_size' takes a size such as 500M or 2G, in quotes, not 2."),
+    ("store_size = '2 GB'", "setting 'store_size' takes a size such as 500M or 2G, in quotes, not '2 GB'."),
+    ("store_size = '-1'", "setting 'store_size' takes a size such as 500M or 2G, in quotes, not '-1'."),
     ("jobs = true", "setting 'jobs' takes a whole number from 0 to 4096, not True."),
     ("jobs = '4'", "setting 'jobs' takes a whole number from 0 to 4096, not '4'."),
     ("jobs = 4.0", "setting 'jobs' takes a whole number from 0 to 4096, not 4.0."),

@@ -23,6 +23,13 @@ def test_durations(seconds: float, said: str) -> None:
     assert ui.took(seconds) == said
 
 
+@pytest.mark.parametrize(("seconds", "said"), [
+    (-5, "0 s ago"), (0, "0 s ago"), (119.9, "119 s ago"), (120, "2 min ago"), (7199, "119 min ago"), (7200, "2 h ago"),
+    (172_799, "47 h ago"), (172_800, "2 days ago"), (40 * 86_400, "40 days ago")])
+def test_how_long_ago(seconds: float, said: str) -> None:
+    assert ui.ago(seconds) == said
+
+
 @pytest.mark.parametrize(("count", "said"), [(0, "0 B"), (999, "999 B"), (1208832, "1,208,832 B")])
 def test_sizes(count: int, said: str) -> None:
     assert ui.size(count) == said
