@@ -56,7 +56,7 @@ def tree(project: Project) -> Kconfig:
     return Kconfig("busybox", project.busybox_src, obj(project), project.machine.busybox.base, fragment_paths(project),
                    own_fragment(project), {"CROSS_COMPILE": tool.prefix, "CC": tool.cc, "ARCH": project.machine.arch},
                    config(project), project.images / "busybox.miniconfig", top="Config.in", generated=True,
-                   takes_miniconfig=False)
+                   takes_miniconfig=False, tools=tool.tools)
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:

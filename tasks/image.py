@@ -67,7 +67,10 @@ def by_make(job: Job, name: str, link: Link) -> None:
     """Have make bring one link up to date."""
     project = job.project
     obj = project.kernel_obj
-    hand_over(project, link.after)
+    earlier = link.after
+    while earlier:  # all of them: whatever is damaged make would build upon
+        hand_over(project, earlier)
+        earlier = project.chain[earlier].after if earlier in project.chain else ""
     if file_of(obj, name):
         kernel.restore(job, file_of(obj, name), project.images / name)
         if any(reason.startswith("tools:") for reason in job.reasons):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.kit import manifest
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import write_whole
 from tasks.kit.stamps import Stamps
@@ -42,6 +43,7 @@ def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
 
     obj: the object folder; source: the tree; stamps: digests of files.
     """
+    manifest.purge(obj)
     _wind_forward(obj)
     ledger = _read(obj)
     changed = {path for path, digest in ledger.digests.items() if stamps.digest(path) != digest}
@@ -57,6 +59,7 @@ def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
         yield
     finally:
         _touch(obj)
+        manifest.keep(obj)
     depfiles = Depfiles(obj, source)
     for path in depfiles.with_folders(depfiles.files()):
         part = folders if path.endswith("/") else digests
