@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import sources, toolchain
-from tasks.kit import kbuild, kconfig, ledger
+from tasks.kit import kbuild, kconfig, ledger, manifest
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import copy_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -95,6 +95,7 @@ def build(job: Job) -> dict[str, object]:
     folder = obj(project)
     box = tree(project)
     kconfig.put(config(project), folder / ".config")
+    manifest.purge(folder)
     spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
     for name in ("busybox", "busybox.links"):  # what is not as we kept it, make would take for good
         if spoilt or project.stamps.digest(folder / name) != project.stamps.digest(project.images / name):

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks import kernel_config, toolchain
-from tasks.kit import kbuild, kconfig, ledger, shortway, trace
+from tasks.kit import kbuild, kconfig, ledger, manifest, shortway, trace
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import copy_whole, write_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -27,8 +27,15 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the task `vmlinux`."""
     yield task(project, "vmlinux", "the kernel proper, an ELF file, and its System.map", build,
                files=[kernel_config.config(project), toolchain.record(project), *kernel_config.source_files(project)],
+               trees={"release": lambda: localversions(project)},
                targets=[project.images / "vmlinux", project.images / "System.map", *module_facts(project)], tools=TOOLS,
                settings=common_settings(project))
+
+
+def localversions(project: Project) -> dict[str, str]:
+    """The files at the top of the tree that add to the kernel's release, which each of them can do just by coming or going.
+    Source: scripts/setlocalversion, collect_files."""
+    return {path.name: project.stamps.digest(path) for path in project.kernel_src.glob("localversion*")}
 
 
 def module_facts(project: Project) -> list[Path]:
@@ -66,6 +73,7 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
     """Have make bring vmlinux up to date, and return how many commands that took."""
     project = job.project
     obj = project.kernel_obj
+    manifest.purge(obj)
     if not all(restore(job, name, image) for name, image in images.items()):
         for name in ("vmlinux", "vmlinux.unstripped"):  # one command makes System.map and the last of these (7.3)
             (obj / name).unlink(missing_ok=True)

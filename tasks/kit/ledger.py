@@ -41,9 +41,8 @@ def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
     """Run make on an object folder in the body of a `with`: before it, objects that make would wrongly take for good are
     removed; after it, what the objects were made from is written down.
 
-    obj: the object folder; source: the tree; stamps: digests of files.
+    obj: the object folder, of which manifest.purge was done; source: the tree; stamps: digests of files.
     """
-    manifest.purge(obj)
     _wind_forward(obj)
     ledger = _read(obj)
     changed = {path for path, digest in ledger.digests.items() if stamps.digest(path) != digest}

@@ -5,8 +5,8 @@
     python tests/bench/campaign.py --replay FILE                         the steps of a failure once more
 
 Missed: an image differs from that of the independent build, or doit fails where that succeeds, or the other way round.
-Needless: a task ran although the contents of all that it may depend on, and of its outputs, were as after its last success
-(oracle.inputs). That vmlinux and the like run after a comment was edited is not: only the compiler can tell.
+Needless: a task ran although the contents of all that it may depend on (oracle.inputs) and of its outputs were as after its
+last success, and its outputs stayed so. That vmlinux and the like run after a comment was edited is not: only the compiler can tell.
 The steps of a failure are kept in BASE/failed-SEED-STEP.json. One on the real tree goes on with the same --base.
 """
 
@@ -23,8 +23,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
-import upsets  # noqa: F401  (registers its kinds)
+import trees  # noqa: F401  (it and the next register their kinds)
+import upsets  # noqa: F401
 import world as worlds
 from edits import BLIND, KINDS, Skip
 from oracle import Oracle, digests, inputs, names
@@ -118,7 +118,8 @@ class Campaign:
         last, images = self.last[self.world.machine], digests(self.world.play.images, names(self.world))
         now, after = inputs(self.world, self.oracle.snap, images), self.outputs()
         for task in ran:
-            if task in last and last[task] == (now[task], before[task]) or task in QUIET and last:
+            same = task in now and last.get(task) == (now[task], before[task]) == (now[task], after[task])
+            if same or task in QUIET and last:
                 step.needless.append(f"{task}: {'; '.join(why[task][:3])}")
         for task in (*ran, *(task for task in now if task not in last)):
             if task in now and (task in ran or task not in self.world.inner):

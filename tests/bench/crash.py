@@ -30,8 +30,8 @@ from upsets import kill
 from world import World, finish, playground, working_in
 
 FAULTS = ("doit", "all", "power", "space", "size", "eio")
-EDITED = {"fake": ("kernel/panic.c", "init/main.c", "lib/string.c", "arch/x86/boot/compressed/misc.c", "arch/x86/boot/main.c"),
-          "real": ("kernel/panic.c", "init/main.c", "lib/string.c", "arch/x86/boot/compressed/misc.c", "mm/util.c", "fs/exec.c")}
+BOTH = ("kernel/panic.c", "init/main.c", "lib/string.c", "arch/x86/boot/compressed/misc.c", "arch/x86/boot/main.c")
+EDITED = {"fake": BOTH, "real": (*BOTH, "mm/util.c", "fs/exec.c")}
 LIBRARY = Path(__file__).with_name("faulty.c")
 
 
@@ -113,8 +113,10 @@ class Crashes:
 
     def _power(self, rng: random.Random, seconds: float) -> str:
         text, now = self._killed(rng, seconds, True), time.time()
-        for path in (path for path in (self.world.top / "build").rglob("*") if path.is_file() and not path.is_symlink()):
-            if "src" not in path.parts and now - path.stat().st_mtime < rng.choice([0.05, 0.3, 2]) and rng.random() < 0.5:
+        files = [path for path in (self.world.top / "build").rglob("*") if path.is_file() and not path.is_symlink()]
+        for path in files:
+            age = now - path.stat().st_mtime
+            if "src" not in path.parts and age < rng.choice([0.05, 0.3, 2]) and rng.random() < 0.5:
                 os.truncate(path, 0)
         return text
 
@@ -144,8 +146,9 @@ class Crashes:
                                     "FAULTY_FOR": rng.choice(["1", "1", "5", "100000"])})
 
     def _run(self, argv: list[str], env: dict[str, str]) -> str:
-        return subprocess.run(argv, cwd=self.world.top, env=self.world.play.environ(**self.world.env, **env), text=True,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False).stdout
+        whole = self.world.play.environ(**self.world.env, **env)
+        return subprocess.run(argv, cwd=self.world.top, env=whole, text=True, check=False, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
 
 
 def main() -> int:
@@ -171,7 +174,8 @@ def main() -> int:
     else:
         world = worlds.fake(base / "fake", triple(), own=False)
     crashes = Crashes(world, base)
-    print(f"seed {given.seed}, in {base}: {crashes.seconds[False]:.1f} s from nothing, {crashes.seconds[True]:.1f} s after the edit")
+    print(f"seed {given.seed}, in {base}: {crashes.seconds[False]:.1f} s from nothing, "
+          f"{crashes.seconds[True]:.1f} s after the edit", flush=True)
     done, bad = Counter[str](), Counter[str]()
     for number in range(given.crashes):
         rng = random.Random(f"{given.seed}/{number}")

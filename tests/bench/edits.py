@@ -118,7 +118,8 @@ def same_size(world: World, rng: random.Random) -> str:
         path.write_text(text, errors="surrogateescape")
         world.doit()
     old = rng.random() < 0.5
-    write(world, path, re.sub(r"(campaign_\w+\D+)\d{4}", lambda found: f"{found[1]}{rng.randrange(1000, 10000)}", text), old)
+    text = re.sub(r"(campaign_\w+\D+)\d{4}", lambda found: f"{found[1]}{rng.randrange(1000, 10000)}", text)
+    write(world, path, text, old)
     return f"{path}{' under its old time' if old else ''}"
 
 
@@ -176,7 +177,8 @@ def clock(world: World, rng: random.Random) -> str:
 
 @kind("unused file")
 def unused(world: World, rng: random.Random) -> str:
-    every = ["lib/unused.c", "include/linux/unused.h"] if world.kind == "fake" else ["fs/xfs/xfs_super.c", "fs/xfs/xfs_log.h"]
+    fake = ["lib/unused.c", "include/linux/unused.h"]
+    every = fake if world.kind == "fake" else ["fs/xfs/xfs_super.c", "fs/xfs/xfs_log.h"]
     path = world.tree / pick(rng, [name for name in every if world.users.get(name, 0) == 0])
     add(world, path, line(rng, path.name))
     return str(path)

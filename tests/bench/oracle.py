@@ -1,7 +1,8 @@
 """What the images of a world must be: an independent build, with nothing of doit's idea of what is stale in it.
 
     kernel    plain make with an O= of its own: on the fake tree always from nothing; on the real one incremental, over a
-              copy of the tree in which whatever has other content gets a new time, so that make sees it; from nothing on demand
+              copy of the tree in which whatever has other content gets a new time, so that make sees it, and now and then
+              from nothing
     busybox   a doit from nothing in another folder
     root      the project's own writers of images, called by hand
 
@@ -250,7 +251,7 @@ def inputs(world: World, snap: Mapping[str, str], images: Mapping[str, str]) -> 
     """
     configs, triple = world.top / "configs", world.triple
     steer = {path: state for path, state in snap.items()
-             if re.search(r"(^|/)(Makefile\S*|Kbuild\S*|Kconfig\S*)$|^scripts/", path)}
+             if re.search(r"(^|/)(Makefile\S*|Kbuild\S*|Kconfig\S*)$|^scripts/|^localversion", path)}
     source = {part: str([*steer.items(), *((name, snap.get(name)) for name in sorted(names))])
               for part, names in world.used.items()}
     common = [digest_of(world.base / "bin"), digest_of(world.top / "tasks"), world.play.environ(**world.env)["PATH"]]

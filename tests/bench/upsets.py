@@ -1,4 +1,4 @@
-"""More kinds of edits: of makefiles, of the configuration and the overlays, and of what lies in build/; and interrupted builds."""
+"""More kinds of edits: of the configuration, the overlays, the tools, and what lies in build/; and interrupted builds."""
 
 from __future__ import annotations
 
@@ -10,119 +10,9 @@ import signal
 import time
 from pathlib import Path
 
-from edits import KINDS, Skip, add, any_file, code, kind, line, pick, sources, write
+from edits import KINDS, Skip, add, code, kind
 from oracle import names
-from world import BOX_SYMBOLS, FRAGMENT, SYMBOLS, TOOLS, World, finish, nobody_works_in, objects, rename, working_in
-
-
-@kind("Makefile")
-def makefile(world: World, rng: random.Random) -> str:
-    """A flag, an own flag for one object, or a comment."""
-    source = Path(pick(rng, sources(world, "vmlinux" if rng.random() < 0.7 else "boot")))
-    path = world.tree / source.parent / "Makefile"
-    if not path.exists():
-        raise Skip
-    text = rng.choice([f"ccflags-y += -DCAMPAIGN={rng.randrange(1000)}", f"CFLAGS_{source.stem}.o += -falign-functions=128",
-                       f"ccflags-y += -falign-functions={rng.choice([32, 64])}", "# more"])
-    add(world, path, text + "\n", old_time=rng.random() < 0.2)
-    return f"{path}: {text}"
-
-
-@kind("Kconfig")
-def kconfig(world: World, rng: random.Random) -> str:
-    path = world.tree / "init" / "Kconfig"
-    how = rng.choice(["default", "symbol", "comment"])
-    if how == "default":
-        text = path.read_text()
-        default = re.compile(r"(\nconfig LOG_BUF_SHIFT\n(?:.*\n){1,4}?\s+default )\d+")
-        write(world, path, default.sub(rf"\g<1>{rng.randrange(13, 18)}", text))
-    else:
-        add(world, path, f"\nconfig CAMPAIGN_{rng.getrandbits(24):X}\n\tdef_bool y\n" if how == "symbol" else "# more\n")
-    return how
-
-
-@kind("new object")
-def new_object(world: World, rng: random.Random) -> str:
-    """A new C file with its line in the makefile."""
-    folder, name = rng.choice(["kernel", "lib"]), f"campaign_{rng.getrandbits(24):06x}"
-    (world.tree / folder / f"{name}.c").write_text(line(rng, "x.c"))
-    add(world, world.tree / folder / "Makefile", f"obj-y += {name}.o\n")
-    return f"{folder}/{name}.c"
-
-
-@kind("rename")
-def rename_source(world: World, rng: random.Random) -> str:
-    """A C file gets another name, and its makefile knows."""
-    choice = [name for name in sources(world) if (world.tree / name).parent.joinpath("Makefile").exists()
-              and re.search(rf"\b{Path(name).stem}\.o\b", (world.tree / name).parent.joinpath("Makefile").read_text())
-              and name.startswith(("kernel/", "lib/", "drivers/"))]
-    old = pick(rng, choice)
-    new = f"{Path(old).parent}/renamed_{rng.getrandbits(24):06x}.c"
-    rename(world.tree, old, new)
-    return f"{old} -> {new}"
-
-
-@kind("Kbuild beside Makefile")
-def kbuild_file(world: World, rng: random.Random) -> str:
-    """Kbuild reads a file named Kbuild rather than Makefile; here it comes, or goes."""
-    folder = world.tree / rng.choice(["lib", "kernel"])
-    if (folder / "Kbuild").exists():
-        (folder / "Kbuild").unlink()
-        return f"{folder} without"
-    if not (folder / "Makefile").exists():
-        raise Skip
-    (folder / "campaign_kbuild.c").write_text("int campaign_kbuild = 1;\n")
-    (folder / "Kbuild").write_text((folder / "Makefile").read_text() + "obj-y += campaign_kbuild.o\n")
-    return f"{folder} with"
-
-
-@kind("shadowing header")
-def shadow(world: World, rng: random.Random) -> str:
-    """A new header that is found before one that is in use."""
-    choice = [name for name in sources(world, "vmlinux", (".h",)) if re.match(r"include/(uapi|asm-generic)/", name)]
-    shadows = {name: re.sub(r"^include/uapi/", "include/", name) for name in choice if "uapi" in name}
-    found = pick(rng, [name for name, new in shadows.items() if not (world.tree / new).exists()])
-    new = world.tree / shadows[found]
-    new.parent.mkdir(parents=True, exist_ok=True)
-    new.write_text((world.tree / found).read_text() + line(rng, "x.h"))
-    return str(new)
-
-
-@kind("linked header")
-def linked(world: World, rng: random.Random) -> str:
-    """A header that is a link is made to lead elsewhere."""
-    folder = world.tree / "include" / "linux"
-    link = folder / "campaign_link.h"
-    for name in ("a", "b"):
-        if not (folder / f"campaign_{name}.h").exists():
-            (folder / f"campaign_{name}.h").write_text(f"#define CAMPAIGN_LINK '{name}'\n")
-            time.sleep(0.01)
-    where = world.tree / "lib" / "campaign_link.c"
-    if not where.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to("campaign_a.h")
-        where.write_text("#include <linux/campaign_link.h>\nint campaign_link_is = CAMPAIGN_LINK;\n")
-        add(world, world.tree / "lib" / "Makefile", "obj-y += campaign_link.o\n")
-        world.doit()
-    target = "campaign_a.h" if os.readlink(link) == "campaign_b.h" else "campaign_b.h"
-    link.unlink()
-    link.symlink_to(target)
-    return target
-
-
-@kind("unreadable")
-def unreadable(world: World, rng: random.Random) -> str:
-    """A source that nobody may read: the build fails, or is as it was; then it can be read again."""
-    path = any_file(world, rng)
-    mode, plain = path.stat().st_mode, world.play.plain
-    path.chmod(0)
-    world.play.plain = True
-    try:
-        status = world.doit().status
-    finally:
-        path.chmod(mode)
-        world.play.plain = plain
-    return f"{path}: status {status}"
+from world import BOX_SYMBOLS, FRAGMENT, SYMBOLS, TOOLS, World, finish, nobody_works_in, objects, working_in
 
 
 @kind("symbol")
@@ -281,7 +171,8 @@ def other_machine(world: World, rng: random.Random) -> str:
 @kind("part of the chain")
 def part(world: World, rng: random.Random) -> str:
     """An edit, a build of some links only, and another edit."""
-    first, goal = code(world, rng), rng.choice(["vmlinux", "Image", "piggy.gz", "compressed_vmlinux", "busybox", "kernel_config"])
+    goals = ["vmlinux", "Image", "piggy.gz", "compressed_vmlinux", "busybox", "kernel_config"]
+    first, goal = code(world, rng), rng.choice(goals)
     world.doit(goal)
     return f"{first}, {goal}, {code(world, rng)}"
 
@@ -315,7 +206,7 @@ def during(world: World, rng: random.Random) -> str:
 
 @kind("kill -9")
 def killed(world: World, rng: random.Random) -> str:
-    """Doit alone, or all that works there at once, killed in the middle of the build after an edit; perhaps another edit."""
+    """Doit alone, or all that works there at once, killed in the build after an edit; perhaps another edit."""
     first, process = several_edits(world, rng), world.start()
     pause(world, rng)
     everybody = rng.random() < 0.6

@@ -39,8 +39,9 @@ SYMBOLS = {
              "CONFIG_MAGIC_SYSRQ=y", "CONFIG_LOG_BUF_SHIFT=15", "CONFIG_PANIC_ON_OOPS=y", "CONFIG_LOG_BUF_SHIFT=16"]}
 BOX_SYMBOLS = {"fake": ["# CONFIG_CAT is not set", "# CONFIG_FEATURE_FANCY_ECHO is not set", "CONFIG_TC=y"],
                "real": ["# CONFIG_CAL is not set", "# CONFIG_FEATURE_FANCY_ECHO is not set", "# CONFIG_CMP is not set"]}
-TOOLS = {"fake": {"gzip": ["", "-6"], "{triple}-gcc": ["", "-O1"], "{triple}-ld": ["", "--no-eh-frame-hdr", "-Ttext=0x500000"],
-                  "{triple}-objcopy": ["", "-R .note"], "{triple}-strip": ["", "-R .gnu.version"], "mke2fs": ["", "-m 1"]},
+TOOLS = {"fake": {"gzip": ["", "-6"], "mke2fs": ["", "-m 1"], "{triple}-gcc": ["", "-O1"],
+                  "{triple}-ld": ["", "-Ttext=0x500000"], "{triple}-objcopy": ["", "--gap-fill=0xff"],
+                  "{triple}-strip": ["", "-R .gnu.version"]},
          "real": {"gzip": ["", "-6"], "mke2fs": ["", "-m 1"], "{triple}-strip": [""]}}
 
 

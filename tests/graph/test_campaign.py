@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import crash
@@ -34,13 +35,12 @@ def steps(campaign: Campaign, *kinds: str) -> list[Step]:
 
 def test_a_short_campaign_finds_nothing(tmp_path: Path, triple: str) -> None:
     campaign = begun(tmp_path, triple, own=True)
-    made = steps(campaign, "code", "comment", "overlay", "old time", "kill -9", "git switch", "other machine", "spoilt object",
-                 "nothing")
+    made = steps(campaign, "code", "overlay", "kill -9", "git switch", "spoilt object", "nothing")
     assert [(step.kind, step.said, step.missed, step.needless) for step in made if step.missed or step.needless] == []
-    assert len(made) == 9
+    assert len(made) == 6
     campaign.keep(tmp_path / "steps.json")
     assert [step["kind"] for step in json.loads((tmp_path / "steps.json").read_text())["steps"]][0] == "code"
-    assert "| all                      |     9 |      0 |        0 |" in campaign.table()
+    assert "| all                      |     6 |      0 |        0 |" in campaign.table()
 
 
 def test_a_graph_that_misses_edits_is_found_out(tmp_path: Path, triple: str) -> None:
@@ -65,8 +65,7 @@ def test_every_kind_is_named_and_told_apart() -> None:
     assert all(callable(kind) for kind in KINDS.values())
 
 
-@pytest.mark.parametrize("fault", ["all", "size", "eio"])
-def test_crashes(tmp_path: Path, triple: str, fault: str) -> None:
+@pytest.mark.parametrize("fault", ["all", "eio"])
+def test_a_crash(tmp_path: Path, triple: str, fault: str) -> None:
     crashes = crash.Crashes(world.fake(tmp_path / "fake", triple, own=False), tmp_path)
-    import random
-    assert [crashes.crash(fault, True, random.Random(f"test/{number}")) for number in range(2)] == ["", ""]
+    assert crashes.crash(fault, True, random.Random("test")) == ""

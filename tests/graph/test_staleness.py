@@ -128,6 +128,7 @@ CHANGES: dict[str, dict[str, tuple[Change, list[str]]]] = {
         "used C file": (in_tree("kernel/panic.c", "printk(why)", "printk(why + 1)"), KERNEL),
         "used C file, a comment": (longer(LINUX + "kernel/panic.c", "/* more */\n"), ["vmlinux"]),
         "used assembler file": (in_tree("arch/x86/kernel/head.S", "jmp 1b", "hlt\n\tjmp 1b"), KERNEL),
+        "file that adds to the release": (longer(LINUX + "localversion-x", "-x\n"), KERNEL),
         "used header": (in_tree("include/linux/panic.h", "30", "31"), KERNEL),
         "used header, a comment": (longer(LINUX + "include/linux/kernel.h", "/* more */\n"), ["vmlinux"]),
         "new header before one in use": (shadow, KERNEL),
