@@ -5,8 +5,8 @@
     python tests/bench/campaign.py --replay FILE                         the steps of a failure once more
 
 Missed: an image differs from that of the independent build, or doit fails where that succeeds, or the other way round.
-Needless: a task ran although the contents of all that it may depend on (oracle.inputs) and of its outputs were as after its
-last success, and its outputs stayed so. That vmlinux and the like run after a comment was edited is not: only the compiler can tell.
+Needless: a task ran although the contents of all that it may depend on (oracle.inputs) and of its outputs were as after
+its last success, and its outputs stayed so. That vmlinux runs after a comment was edited is not: only compiling can tell.
 The steps of a failure are kept in BASE/failed-SEED-STEP.json. One on the real tree goes on with the same --base.
 """
 
