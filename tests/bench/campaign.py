@@ -30,7 +30,7 @@ from edits import BLIND, KINDS, Skip
 from oracle import Oracle, digests, inputs, names
 from world import World
 
-QUIET = {"fetch:musl", "fetch:linux-6.1", "fetch:busybox", "_unpack:musl", "_unpack:linux-6.1", "_unpack:busybox"}
+ONCE = ("fetch:", "_unpack:")  # what such tasks make nothing changes
 OUTPUTS = {"vmlinux": ("vmlinux", "System.map"), "kernel_config": ("config",), "busybox": ("busybox", "busybox.links"),
            "busybox_config": ("busybox.config",), "rootfs": ("rootfs.ext2",), "initramfs": ("initramfs.cpio.*",)}
 
@@ -119,7 +119,7 @@ class Campaign:
         now, after = inputs(self.world, self.oracle.snap, images), self.outputs()
         for task in ran:
             same = task in now and last.get(task) == (now[task], before[task]) == (now[task], after[task])
-            if same or task in QUIET and last:
+            if same or task.startswith(ONCE) and last:
                 step.needless.append(f"{task}: {'; '.join(why[task][:3])}")
         for task in (*ran, *(task for task in now if task not in last)):
             if task in now and (task in ran or task not in self.world.inner):
@@ -145,6 +145,7 @@ class Campaign:
     def keep(self, path: Path) -> None:
         """Write the steps so far."""
         path.write_text(json.dumps({"tree": self.world.kind, "own": "KERNEL_SRC" in self.world.env,
+                                    "kernel": self.world.words.get("kernel"),
                                     "steps": [vars(step) for step in self.steps]}, indent=1))
         self.world.save()
 
@@ -176,6 +177,7 @@ def main() -> int:
     parser.add_argument("--seed", default=str(int(time.time())))
     parser.add_argument("--kinds", help="separated by commas; all of them: " + ", ".join(sorted(KINDS)))
     parser.add_argument("--own", action="store_true", help="fake: the kernel is a tree of the user's own (kernel_src=)")
+    parser.add_argument("--kernel", default="6.1", choices=["6.1", "6.2"], help="fake: which of the two")
     parser.add_argument("--base", type=Path, help="folder to play in; one that is there is played on in")
     parser.add_argument("--kernel-src", type=Path, help="real: a kernel tree that may be edited")
     parser.add_argument("--dl", type=Path, default=worlds.TOP / "dl", help="real: where the archives are")
@@ -190,7 +192,8 @@ def main() -> int:
     if told.get("tree", given.tree) == "real":
         world = worlds.real(base, given.kernel_src.resolve(), given.dl.resolve(), given.ccache)
     else:
-        world = worlds.fake(base / "fake", triple(), own=told.get("own", given.own))
+        world = worlds.fake(base / "fake", triple(), own=told.get("own", given.own),
+                            kernel=told.get("kernel", given.kernel))
     campaign = Campaign(world, given.every)
     if (base / "steps.json").exists():
         world.load()

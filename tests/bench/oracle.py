@@ -252,7 +252,9 @@ def inputs(world: World, snap: Mapping[str, str], images: Mapping[str, str]) -> 
     configs, triple = world.top / "configs", world.triple
     steer = {path: state for path, state in snap.items()
              if re.search(r"(^|/)(Makefile\S*|Kbuild\S*|Kconfig\S*)$|^scripts/|^localversion", path)}
-    source = {part: str([*steer.items(), *((name, snap.get(name)) for name in sorted(names))])
+    ends = {name: os.path.relpath(os.path.realpath(world.tree / name), world.tree)  # of links what they lead to
+            for name, state in snap.items() if state.startswith("120000")}
+    source = {part: str([*steer.items(), *((name, snap.get(name), snap.get(ends.get(name, ""))) for name in sorted(names))])
               for part, names in world.used.items()}
     common = [digest_of(world.base / "bin"), digest_of(world.top / "tasks"), world.play.environ(**world.env)["PATH"]]
     uapi = str({path: state for path, state in snap.items() if "uapi/" in path})

@@ -142,8 +142,11 @@ def digest_of(*paths: Path) -> str:
     return whole.hexdigest()
 
 
-def fake(base: Path, triple: str, *, own: bool) -> World:
-    """Lay the fake project out in the folder `base`. own: the kernel is a tree of the user's, named by kernel_src."""
+def fake(base: Path, triple: str, *, own: bool, kernel: str = "6.1") -> World:
+    """Lay the fake project out in the folder `base`.
+
+    own: the kernel is a tree of the user's, named by kernel_src. kernel: "6.1", or "6.2" with its other kind of records.
+    """
     top, home = base / "project", base / "home"
     home.mkdir(parents=True)
     playground.lay_out(top, triple)
@@ -156,14 +159,14 @@ def fake(base: Path, triple: str, *, own: bool) -> World:
     machine.with_name("fake2.toml").write_text(text.replace(f'"fake-serial", "{FRAGMENT}"', '"fake-serial", "fake-other"'))
     (top / "configs" / "kernel" / "fake-other.config").write_text("CONFIG_NETDEVICES=y\nCONFIG_EXTRA=y\n")
     _furnish(top)
-    plays["fake"].doit("_unpack")
-    tree = top / "build" / "src" / "linux-6.1"
+    plays["fake"].doit("_unpack", f"kernel={kernel}")
+    tree = top / "build" / "src" / f"linux-{kernel}"
     if own:
         shutil.copytree(tree.resolve(), base / "tree", symlinks=True)
         (base / "tree" / ASIDE).unlink()
         tree = base / "tree"
     world = World("fake", base, plays, "fake", tree.resolve(), (top / "build/src/busybox").resolve(), triple,
-                  {"KERNEL_SRC": str(tree)} if own else {})
+                  {"KERNEL_SRC": str(tree)} if own else {}, {"kernel": kernel})
     _history(world)
     return world
 
