@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import sources, toolchain
-from tasks.kit import kbuild, kconfig, ledger
+from tasks.kit import kbuild, kconfig, ledger, manifest
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import copy_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -56,7 +56,7 @@ def tree(project: Project) -> Kconfig:
     return Kconfig("busybox", project.busybox_src, obj(project), project.machine.busybox.base, fragment_paths(project),
                    own_fragment(project), {"CROSS_COMPILE": tool.prefix, "CC": tool.cc, "ARCH": project.machine.arch},
                    config(project), project.images / "busybox.miniconfig", top="Config.in", generated=True,
-                   takes_miniconfig=False)
+                   takes_miniconfig=False, tools=tool.tools)
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
@@ -98,6 +98,7 @@ def build(job: Job) -> dict[str, object]:
     box = tree(project)
     kconfig.fresh(box)
     kconfig.put(config(project), folder / ".config")
+    manifest.purge(folder)
     spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
     for name in ("busybox", "busybox.links"):  # what is not as we kept it, make would take for good
         if spoilt or project.stamps.digest(folder / name) != project.stamps.digest(project.images / name):

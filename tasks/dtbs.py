@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel, kernel_config, toolchain
-from tasks.kit import kbuild, ledger
+from tasks.kit import kbuild, ledger, manifest
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError, nearest
 from tasks.kit.fs import copy_whole
@@ -45,6 +45,7 @@ def build(job: Job) -> dict[str, list[str]]:
     project = job.project
     obj = project.kernel_obj
     kernel.put_config(project)
+    manifest.purge(obj)
     files = {name: source(project, name) for name in project.machine.kernel.dtbs}
     for name, file in files.items():
         kernel.restore(job, file, blob(project, name))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel, kernel_config, rootfs, toolchain
-from tasks.kit import kbuild, ledger, shortway, trace
+from tasks.kit import kbuild, ledger, manifest, shortway, trace
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole
@@ -68,6 +68,7 @@ def by_make(job: Job, name: str, link: Link) -> None:
     """Have make bring one link up to date."""
     project = job.project
     obj = project.kernel_obj
+    manifest.purge(obj)
     kernel.catch_up(job)
     drop_others(project, link)
     hand_over(project, link.after)

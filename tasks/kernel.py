@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks import kernel_config, toolchain
-from tasks.kit import kbuild, kconfig, kcontract, ledger, shortway, steering, trace
+from tasks.kit import kbuild, kconfig, kcontract, ledger, manifest, shortway, steering, trace
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
@@ -69,6 +69,7 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
     """Have make bring vmlinux up to date, and return how many commands that took."""
     project = job.project
     obj = project.kernel_obj
+    manifest.purge(obj)
     if not all(restore(job, name, image) for name, image in images.items()):
         for name in ("vmlinux", "vmlinux.unstripped"):  # one command makes System.map and the last of these (7.3)
             (obj / name).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks import kernel, kernel_config, toolchain
-from tasks.kit import kbuild, kcontract, ledger, ui
+from tasks.kit import kbuild, kcontract, ledger, manifest, ui
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
@@ -71,6 +71,7 @@ def build(job: Job) -> dict[str, object]:
         _install(job, None, project.images / "modules.tar")
         write_whole(project.images / "Module.symvers", b"")
         return {}
+    manifest.purge(obj)
     for path, digest in job.previous.get("record", {}).get("outputs", {}).items():
         if path.endswith(".ko") and project.stamps.digest(path) != digest:
             Path(path).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,6 +33,7 @@ PROBE = '#include <stdio.h>\n#include <linux/version.h>\nint main(void) { return
 KEY_FILES = ("bin/musl-gcc", "lib/libc.a", "lib/crt1.o", "lib/musl-gcc.specs", "include/linux/version.h")
 SEAL = ".sha256"
 # The machines of the kernel's `uname -m` that run a 32-bit program of another ARCH as it is.
+BINUTILS = ("ar", "as", "ld", "nm", "objcopy", "objdump", "readelf", "strip")
 RUNS = {"x86_64": ("x86_64", "i386"), "aarch64": ("arm64",), "riscv64": ("riscv",), "ppc64le": ("powerpc",)}
 
 
@@ -43,6 +44,8 @@ class Toolchain(msgspec.Struct, frozen=True):
              that a make by hand finds the same commands in Kbuild's records.
     cc:      the compiler driver for static programs of user space; "" for a machine that has none.
     version: the compiler's own first line.
+    tools:   a digest of the compiler's and the binutils' files, without musl and headers: what other programs made is made
+             again, of which make, that compares commands, knows nothing.
     """
 
     id: str
@@ -50,6 +53,7 @@ class Toolchain(msgspec.Struct, frozen=True):
     prefix: str
     cc: str
     version: str
+    tools: str = ""
 
 
 def record(project: Project) -> Path:
@@ -65,8 +69,9 @@ def read(project: Project) -> Toolchain:
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the task `toolchain`."""
     gcc = f"{project.machine.triple}-gcc"
+    programs = [gcc, *(f"{project.machine.triple}-{name}" for name in BINUTILS)]
     if not project.machine.userspace:
-        yield task(project, "toolchain", f"cross compiler {gcc}", build_bare, targets=[record(project)], tools=[gcc],
+        yield task(project, "toolchain", f"cross compiler {gcc}", build_bare, targets=[record(project)], tools=programs,
                    settings={"triple": project.machine.triple})
         return
     files = [sources.stamp(project, "musl")]
@@ -76,7 +81,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     else:
         files.append(sources.stamp(project, project.kernel_pin.name))
     yield task(project, "toolchain", f"cross compiler {gcc} with a static musl, probed", build,
-               files=files, targets=[record(project)], trees=trees, tools=["make", gcc],
+               files=files, targets=[record(project)], trees=trees, tools=["make", *programs],
                settings={"triple": project.machine.triple, "cflags": project.machine.cflags,
                          "arch": project.machine.arch, "own": project.kernel_place if project.settings.kernel_src else "",
                          "build": os.path.abspath(project.build)})
@@ -114,7 +119,7 @@ def build(job: Job) -> dict[str, list[str]]:
                 build_musl(job, home, recipe, headers)
     wrapper = str(home / "bin" / "musl-gcc")
     probe(job, wrapper)
-    tool = Toolchain(ident, "distro", prefix, wrapper, version)
+    tool = Toolchain(ident, "distro", prefix, wrapper, version, digest_of_files(version, stamps))
     write_whole(record(project), msgspec.json.format(msgspec.json.encode(tool)))
     ui.line("toolchain", f"{version}, musl, ID {ident}")
     # In the unpacked tree an edit counts. To list it anew at every run, as is done for a tree of one's own, takes 40 ms.
@@ -126,10 +131,16 @@ def build_bare(job: Job) -> dict[str, list[str]]:
     """Find the compiler of a machine that has nothing but a kernel."""
     project = job.project
     prefix, version, parts = compiler(project.machine.triple)
-    ident = hashlib.sha256("\n".join([version, *map(project.stamps.digest, parts)]).encode()).hexdigest()[:12]
-    write_whole(record(project), msgspec.json.format(msgspec.json.encode(Toolchain(ident, "distro", prefix, "", version))))
+    ident = digest_of_files(version, map(project.stamps.digest, parts))
+    tool = Toolchain(ident, "distro", prefix, "", version, ident)
+    write_whole(record(project), msgspec.json.format(msgspec.json.encode(tool)))
     ui.line("toolchain", f"{version}, ID {ident}")
     return {"discovered": parts}
+
+
+def digest_of_files(version: str, stamps: Iterable[str]) -> str:
+    """A digest of a compiler's version and of its files' digests."""
+    return hashlib.sha256("\n".join([version, *stamps]).encode()).hexdigest()[:12]
 
 
 def intact(home: Path) -> bool:
@@ -154,7 +165,7 @@ def configure_words(project: Project, prefix: str) -> list[str]:
 
 def compiler(triple: str) -> tuple[str, str, list[str]]:
     """Find TRIPLE-gcc. Returns its prefix, its version line, and the files that are its identity (driver, cc1, as, ld,
-    libgcc). Raises PiggyError when it is not installed."""
+    libgcc, and the binutils on PATH, which makefiles call themselves). Raises PiggyError when it is not installed."""
     path = clean_env()["PATH"]
     gcc = shutil.which(f"{triple}-gcc", path=path)
     if not gcc:
@@ -169,6 +180,9 @@ def compiler(triple: str) -> tuple[str, str, list[str]]:
             raise PiggyError(f"{gcc} is incomplete: '{gcc} {question}' finds nothing",
                              "reinstall the cross compiler's packages")
         parts.append(os.path.realpath(found))
+    found_on_path = [shutil.which(f"{triple}-{name}", path=path) for name in BINUTILS]
+    parts += [os.path.realpath(found) for found in found_on_path if found]
+    parts = list(dict.fromkeys(parts))
     return f"{triple}-", version, parts
 
 

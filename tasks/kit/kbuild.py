@@ -61,29 +61,30 @@ def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: Budget, variabl
 
     with jobs.token(), ui.bar(label, expected, "commands") if label else contextlib.nullcontext() as progress:
         watch, env = seen if label else None, {**env, **jobs.environment()}
-        try:
-            run(argv, env=env, log=log, stdin=stdin, on_line=watch)
-        except CommandError as error:
-            if not _drop_damaged(obj, error.done.output):
-                raise first_errors(error) from None
+        dropped: set[Path] = set()
+        while True:
             try:
                 run(argv, env=env, log=log, stdin=stdin, on_line=watch)
-            except CommandError as again:
-                raise first_errors(again) from None
+                break
+            except CommandError as error:
+                damaged = _drop_damaged(obj, error.done.output)  # ld names one at a time
+                if damaged <= dropped:
+                    raise first_errors(error) from None
+                dropped |= damaged
     marker.unlink()
     return count
 
 
-def _drop_damaged(obj: Path, output: str) -> bool:
+def _drop_damaged(obj: Path, output: str) -> set[Path]:
     """Remove the object files that the linker could not read, cut short or overwritten by something outside: make takes
-    them for good by their time, and would fail for ever. Returns whether there were any."""
+    them for good by their time, and would fail for ever. Returns them."""
     top = obj.resolve()
-    names = re.findall(rf"(\S+\.[oa])(?:\(\S+\))?: (?:{_UNREADABLE})|member (\S+\.o) in archive is not", output)
+    names = re.findall(rf"([^\s:]+\.[oa])(?:\(\S+\))?: (?:{_UNREADABLE})|member (\S+\.o) in archive is not", output)
     paths = {top / name for pair in names for name in pair if name}
-    inside = [path for path in paths if path.is_file() and path.resolve().is_relative_to(top)]
+    inside = {path for path in paths if path.is_file() and path.resolve().is_relative_to(top)}
     for path in inside:
         path.unlink()
-    return bool(inside)
+    return inside
 
 
 def first_errors(error: CommandError) -> CommandError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.kit import fragments, kbuild, kcontract, kmodel, ui
+from tasks.kit import fragments, kbuild, kcontract, kmodel, manifest, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
 from tasks.kit.graph import Job
@@ -37,6 +37,7 @@ class Kconfig:
     full, mini: where the configuration and the miniconfig are kept.
     top:        the top Kconfig file; generated: whether its parts are made in the object folder, as busybox's are.
     takes_miniconfig: whether its allnoconfig heeds KCONFIG_ALLCONFIG.
+    tools:      a digest of the compiler and the binutils; what others made is made again.
     """
 
     what: str
@@ -51,6 +52,7 @@ class Kconfig:
     top: str = "Kconfig"
     generated: bool = False
     takes_miniconfig: bool = True
+    tools: str = ""
 
     @property
     def all_paths(self) -> tuple[Path, ...]:
@@ -131,6 +133,7 @@ def make(job: Job, tree: Kconfig, goal: str, env: Mapping[str, str] | None = Non
     """Run one configuration target of the tree, with `answers` on its standard input."""
     kbuild.make(tree.source, tree.obj, [goal], jobs=job.project.jobs, variables=tree.variables,
                 env={**kbuild.pins(EPOCH), **(env or {})}, log=job.log, stdin=answers)
+    manifest.renew(tree.obj)
 
 
 def put(draft: Path, live: Path) -> None:
@@ -147,12 +150,12 @@ def put(draft: Path, live: Path) -> None:
 
 
 def fresh(tree: Kconfig) -> None:
-    """Empty the object folder if it belongs to another tree, and refuse a tree that was configured in place."""
+    """Empty the object folder if it is another tree's or other tools', and refuse a tree that was configured in place."""
     if (tree.source / ".config").exists():
         raise PiggyError(f"{tree.source} was configured in place, and such a tree can't be built with O=",
                          f"run 'make -C {tree.source} mrproper' yourself (it removes that .config and all objects), or "
                          "name a clean checkout, for example one made by 'git worktree add'")
-    owner, real = tree.obj / "piggyback.tree", os.path.realpath(tree.source)
+    owner, real = tree.obj / "piggyback.tree", f"{os.path.realpath(tree.source)}\n{tree.tools}"
     if tree.obj.exists() and (not owner.exists() or owner.read_text() != real):
         import shutil
         shutil.rmtree(tree.obj)

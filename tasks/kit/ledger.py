@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.kit import manifest
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import write_whole
 from tasks.kit.stamps import Stamps
@@ -40,7 +41,7 @@ def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
     """Run make on an object folder in the body of a `with`: before it, objects that make would wrongly take for good are
     removed; after it, what the objects were made from is written down.
 
-    obj: the object folder; source: the tree; stamps: digests of files.
+    obj: the object folder, of which manifest.purge was done; source: the tree; stamps: digests of files.
     """
     _wind_forward(obj)
     ledger = _read(obj)
@@ -57,6 +58,7 @@ def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
         yield
     finally:
         _touch(obj)
+        manifest.keep(obj)
     depfiles = Depfiles(obj, source)
     for path in depfiles.with_folders(depfiles.files()):
         part = folders if path.endswith("/") else digests

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -85,12 +86,12 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
 
         def _unfinished(self, task: Any) -> None:
             inputs = _inputs(task)
-            journal.unfinish(Globals.dep_manager, task, inputs.previous if inputs else {})
-            self._commit()
+            self._commit(lambda: journal.unfinish(Globals.dep_manager, task, inputs.previous if inputs else {}))
 
-        def _commit(self) -> None:
+        def _commit(self, change: Callable[[], object] = lambda: None) -> None:
             backend = Globals.dep_manager.backend
             try:
+                change()
                 journal.commit(backend)
             except Exception as error:
                 journal.give_up(backend)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tasks.kit import kbuild, ledger
+from tasks.kit import kbuild, ledger, manifest
 from tasks.kit import trace as traces
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.graph import Job
@@ -84,6 +85,7 @@ def _replayed(job: Job, goal: str, target: str, kept: Mapping[str, Path], before
             raise Unfamiliar("a source changed that was not said to have changed")
         marker = obj / kbuild.RUNNING
         marker.touch()
+        started = time.time_ns()
         failure, later = None, []
         try:
             replay.run()
@@ -96,6 +98,7 @@ def _replayed(job: Job, goal: str, target: str, kept: Mapping[str, Path], before
             later = [] if target in replay.changed else _refreshed(obj, tree, trace, goal, replay)
         for name in [*replay.made, *later]:
             traces.learn(obj, trace, name, project.stamps)
+        manifest.update(obj, [*replay.made, *later], started)
         traces.write(obj, trace)
         marker.unlink()
     if known.whole:

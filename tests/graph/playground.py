@@ -82,13 +82,14 @@ class Result:
 
 class Playground:
     """The project in the folder `top`; `home` is HOME for everything that is run in it, `umask` the umask.
-    `plain`: for root, whether modes count as they do for anybody else."""
+    `machine`: the one that is selected. `plain`: for root, whether modes count as they do for anybody else. `limit`: the
+    seconds that a run may take."""
 
-    def __init__(self, top: Path, home: Path, umask: int = -1) -> None:
-        self.top, self.home, self.umask, self.plain = top, home, umask, False
+    def __init__(self, top: Path, home: Path, umask: int = -1, machine: str = "fake") -> None:
+        self.top, self.home, self.umask, self.machine, self.plain, self.limit = top, home, umask, machine, False, 60.0
         self.store_size = "0"
         self.started: list[subprocess.Popen[str]] = []
-        self.here = top / "build" / "fake"
+        self.here = top / "build" / machine
         self.images = self.here / "images"
         self.linux = top / "build" / "src" / "linux-6.1"
         self.obj = self.here / "kernel" / "6.1"
@@ -98,7 +99,7 @@ class Playground:
         """The environment of a user who has set nothing but the machine, and keeps nothing: what is made is made again."""
         env = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-        return {**env, "HOME": str(self.home), "MACHINE": "fake", "PYTHONDONTWRITEBYTECODE": "",
+        return {**env, "HOME": str(self.home), "MACHINE": self.machine, "PYTHONDONTWRITEBYTECODE": "",
                 "PIGGYBACK_STORE_SIZE": self.store_size, **extra}
 
     def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
@@ -116,7 +117,7 @@ class Playground:
         seen = len(self._history())
         started = time.monotonic()
         process = self.start(*words, cwd=cwd, **env)
-        text = finish(process)
+        text = finish(process, self.limit)
         seconds = time.monotonic() - started
         new = self._history()[seen:]
         result = Result(process.returncode, text, [entry["task"] for entry in new if entry["result"] == "ok"],

@@ -17,6 +17,9 @@ INTERMEDIATES = [*LINKS, "vmlinux", "System.map", f"{BOOT}/bzImage", f"{BOOT}/co
                  "include/generated/compile.h", "scripts/basic/fixdep"]
 RECORDS = ["kernel/.panic.o.cmd", ".vmlinux.cmd", f"{BOOT}/compressed/.piggy.S.cmd", "piggyback.Image", "piggyback.ledger",
            "piggyback.deps", "piggyback.tree"]
+BETWEEN = [f"{BOOT}/compressed/piggy.S", f"{BOOT}/setup.bin", f"{BOOT}/setup.elf", f"{BOOT}/vmlinux.bin", f"{BOOT}/main.o",
+           f"{BOOT}/voffset.h", "kernel/built-in.a", "include/generated/autoconf.h", "include/config/auto.conf",
+           "include/generated/compile.h", "kernel/.panic.o.cmd"]  # nothing of it is an image, and make sees only its time
 OUTPUTS = ["vmlinux", "System.map", *LINKS, f"{BOOT}/bzImage"]
 
 
@@ -44,7 +47,9 @@ def halve(path: Path) -> None:
 
 @pytest.mark.parametrize(("names", "spoil"), [
     (INTERMEDIATES, Path.unlink), (RECORDS, Path.unlink), (OUTPUTS, halve), (RECORDS, halve),
-], ids=["intermediates deleted", "records deleted", "outputs halved", "records halved"])
+    (BETWEEN, halve), (["include/generated/autoconf.h"], Path.unlink),
+], ids=["intermediates deleted", "records deleted", "outputs halved", "records halved", "intermediates halved",
+        "autoconf.h deleted"])
 def test_object_folder(built: Playground, wanted: dict[str, str], names: list[str],
                        spoil: Callable[[Path], object]) -> None:
     for name in names:
@@ -100,8 +105,11 @@ def test_toolchain_spoilt(built: Playground, kept: Kept) -> None:
     assert built.doit().ran == []
 
 
-def test_an_object_that_is_cut_short(built: Playground, wanted: dict[str, str]) -> None:
-    halve(built.obj / "lib/string.o")
+@pytest.mark.parametrize("names", [["lib/string.o"], ["lib/string.o", "kernel/printk.o", "drivers/null.o"]],
+                         ids=["one", "several"])
+def test_an_object_that_is_cut_short(built: Playground, wanted: dict[str, str], names: list[str]) -> None:
+    for name in names:
+        halve(built.obj / name)
     change(built)
     built.doit()
     assert built.digests() == wanted

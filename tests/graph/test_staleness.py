@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,16 @@ def retarget(play: Playground) -> None:
     (play.top / ETC / "mtab").symlink_to("elsewhere")
 
 
+def shadow(play: Playground) -> None:
+    """A new header that the compiler finds before the one that it took."""
+    (play.linux / "include/linux/level.h").write_text("#define LOGLEVEL_DEFAULT 4\n")
+
+
+def kbuild_file(play: Playground) -> None:
+    """Kbuild reads this file, and no longer the Makefile beside it."""
+    (play.linux / "lib/Kbuild").write_text("obj-y := string.o unused.o\n")
+
+
 def add_object(play: Playground) -> None:
     play.edit(play.linux / "lib/Makefile", "string.o", "string.o unused.o")
 
@@ -117,11 +128,16 @@ CHANGES: dict[str, dict[str, tuple[Change, list[str]]]] = {
         "used C file": (in_tree("kernel/panic.c", "printk(why)", "printk(why + 1)"), KERNEL),
         "used C file, a comment": (longer(LINUX + "kernel/panic.c", "/* more */\n"), ["vmlinux"]),
         "used assembler file": (in_tree("arch/x86/kernel/head.S", "jmp 1b", "hlt\n\tjmp 1b"), KERNEL),
+        "file that adds to the release": (longer(LINUX + "localversion-x", "-x\n"), KERNEL),
         "used header": (in_tree("include/linux/panic.h", "30", "31"), KERNEL),
         "used header, a comment": (longer(LINUX + "include/linux/kernel.h", "/* more */\n"), ["vmlinux"]),
+        "new header before one in use": (shadow, KERNEL),
+        "a header gone, with another one behind it": (lambda play: (play.linux / "include/linux/level.h").unlink(), KERNEL),
+        "Kbuild beside a makefile": (kbuild_file, KERNEL),
         "linker script": (longer(LINUX + "scripts/link-vmlinux.sh", "# more\n"), KERNEL),
         "makefile of a used folder, a comment": (longer(LINUX + "kernel/Makefile", "# more\n"), ["vmlinux"]),
         "new header that nobody includes": (longer(LINUX + "include/linux/new.h", "#define NEW\n"), ["vmlinux"]),
+        "Kbuild beside a makefile gone": (lambda play: (play.linux / "lib/Kbuild").unlink(), KERNEL),
         "makefile of a used folder, one more object": (add_object, KERNEL),
     },
     "older times": {
@@ -239,3 +255,22 @@ def test_a_new_header_that_is_found_before_the_old_one(built: Playground) -> Non
     (built.linux / "include/linux/more.h").unlink()
     assert built.doit().ran == KERNEL
     settled(built)
+
+
+@pytest.mark.parametrize(("tool", "words", "image"), [("ld", "-Ttext=0x500000", "vmlinux"), ("gcc", "-O1", "vmlinux"),
+                                                      ("objcopy", "--gap-fill=0xff", "bzImage")])
+def test_another_program_under_a_tools_name(built: Playground, kept: Kept, triple: str, tool: str, words: str,
+                                            image: str) -> None:
+    """It makes everything anew, though each command is the same."""
+    folder = built.home / "bin"
+    folder.mkdir(exist_ok=True)
+    program = folder / f"{triple}-{tool}"
+    program.write_text(f'#!/bin/sh\nexec {shutil.which(program.name)} "$@" {words}\n')
+    program.chmod(0o755)
+    path = f"{folder}:{built.environ()['PATH']}"
+    assert {"toolchain", "vmlinux"} <= set(built.doit(PATH=path).ran)
+    assert built.digests()[image] != kept.digests[image]
+    assert built.doit(PATH=path).ran == []
+    program.unlink()
+    built.doit()
+    assert built.digests() == kept.digests

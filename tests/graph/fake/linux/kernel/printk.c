@@ -1,4 +1,7 @@
 #include <linux/kernel.h>
+#include <linux/level.h>
+
+int console_loglevel = LOGLEVEL_DEFAULT;
 
 int printk(const char *text)
 {

@@ -1,0 +1,1 @@
+#define LOGLEVEL_DEFAULT 7
