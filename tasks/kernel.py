@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -107,9 +108,15 @@ def unsure(project: Project) -> bool:
 
 
 def version_files(project: Project) -> dict[str, str]:
-    """The files that give the kernel a name of its own, each with its digest."""
+    """The files that give the kernel a name of its own, each with its digest. With CONFIG_LOCALVERSION_AUTO git gives it
+    one, and only make can tell whether that is another one now."""
     found = steering.version_files(project.kernel_src, project.kernel_obj)
-    return {str(path): project.stamps.digest(path) for path in found}
+    states = {str(path): project.stamps.digest(path) for path in found}
+    try:
+        asks_git = "\nCONFIG_LOCALVERSION_AUTO=y" in kernel_config.config(project).read_text()
+    except FileNotFoundError:
+        asks_git = False
+    return {**states, "git's name of the kernel (CONFIG_LOCALVERSION_AUTO)": str(time.time_ns())} if asks_git else states
 
 
 def discovered(project: Project) -> list[str]:

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from tasks import kernel
+from tasks.kit.project import Project
+from tasks.kit.stamps import Stamps
 
 RECORDS = ("/o/kernel/.panic.o.cmd", "/o/arch/arm/boot/.zImage.cmd", "/o/arch/arm/boot/compressed/.head.o.cmd",
            "/o/arch/arm/boot/dts/.versatile-pb.dtb.cmd", "/o/arch/mips/boot/dts/mti/.malta.dtb.cmd",
@@ -14,3 +20,17 @@ EXPECTED = (True, False, False, False, True, True, True, True)
 @pytest.mark.parametrize(("record", "expected"), list(zip(RECORDS, EXPECTED, strict=True)))
 def test_what_is_part_of_vmlinux(record: str, expected: bool) -> None:
     assert kernel.in_vmlinux(record, RECORDS) is expected
+
+
+def test_git_may_name_the_kernel_anew_at_any_time(tmp_path: Path) -> None:
+    for name in ("src", "obj"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "src" / "localversion-mine").write_text("-mine")
+    project = cast(Project, SimpleNamespace(images=tmp_path, kernel_src=tmp_path / "src", kernel_obj=tmp_path / "obj",
+                                            stamps=Stamps(tmp_path / "stamps")))
+    (tmp_path / "config").write_text("\n# CONFIG_LOCALVERSION_AUTO is not set\n")
+    named = kernel.version_files(project)
+    assert list(named) == [str(tmp_path / "src" / "localversion-mine")]
+    assert kernel.version_files(project) == named
+    (tmp_path / "config").write_text("\nCONFIG_LOCALVERSION_AUTO=y\n")
+    assert kernel.version_files(project) != kernel.version_files(project)
