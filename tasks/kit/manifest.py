@@ -44,7 +44,7 @@ def update(obj: Path, names: Iterable[str], since: int) -> None:
     kept = _read(obj)
     if not kept:
         return
-    wanted = {str(name) for name in names}
+    wanted = set(map(os.path.normpath, names))
     for folder in {"", *map(os.path.dirname, wanted)}:
         for name, state in _listed(os.path.join(obj, folder), folder + "/" if folder else "")[0]:
             if name in wanted or state[0] > since - SLACK_NS:

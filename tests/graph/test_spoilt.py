@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from playground import Kept, Playground
 
+from tasks.kit import manifest
+
 BOOT = "arch/x86/boot"
 LINKS = [f"{BOOT}/compressed/{name}" for name in ("vmlinux.bin", "vmlinux.bin.gz", "piggy.o", "vmlinux")]
 INTERMEDIATES = [*LINKS, "vmlinux", "System.map", f"{BOOT}/bzImage", f"{BOOT}/compressed/piggy.S", f"{BOOT}/setup.bin",
@@ -113,3 +115,15 @@ def test_an_object_that_is_cut_short(built: Playground, wanted: dict[str, str], 
     change(built)
     built.doit()
     assert built.digests() == wanted
+
+
+def test_what_the_short_way_made_is_known(built: Playground) -> None:
+    """After edits that are built without make, all in the object folder is as it was left."""
+    for number, path in enumerate(["kernel/panic.c", f"{BOOT}/compressed/misc.c", "lib/string.c", f"{BOOT}/main.c"]):
+        built.append(built.linux / path, f"int more_{number}(void) {{ return {number}; }}\n")
+        built.doit()
+        built.append(built.linux / path, "/* more */\n")
+        built.doit()
+        before = {str(path): path.stat().st_mtime_ns for path in built.obj.rglob("*") if path.is_file()}
+        manifest.purge(built.obj)
+        assert {name for name in before if not Path(name).exists()} == set(), path
