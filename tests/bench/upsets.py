@@ -153,6 +153,20 @@ def image(world: World, rng: random.Random) -> str:
     return f"{path.name} {how}" + (f", {code(world, rng)}" if rng.random() < 0.3 else "")
 
 
+@kind("spoilt store")
+def store(world: World, rng: random.Random) -> str:
+    """What was made earlier is kept by what it was made from; damage some of it, and go back to an earlier state."""
+    files = sorted(path for path in (world.top / "build" / "store").rglob("*") if path.is_file())
+    for path in rng.sample(files, min(len(files), rng.choice([1, 5, 50]))):
+        if rng.random() < 0.3:
+            path.unlink()
+        else:
+            path.chmod(0o644)
+            os.truncate(path, path.stat().st_size // 2) if rng.random() < 0.5 else path.write_bytes(b"damaged")
+    back = rng.choice(["revert all", "put back", "git switch", "symbol"])
+    return f"{len(files)} files; {back}: {KINDS[back](world, rng)}"
+
+
 @kind("folder gone")
 def gone(world: World, rng: random.Random) -> str:
     folder = world.play.here / rng.choice(["kernel", "busybox", "images", "logs"])
