@@ -54,6 +54,8 @@ class Crashes:
             self.seconds[edited], self.wanted[edited] = result.seconds, digests(world.play.images, names(world))
             if world.kind == "fake" and not edited:
                 playground.copy(self.place, base / "whole")
+            elif not edited:
+                playground.copy(world.top / "build" / "store", base / "store")
         self.faulty = base / "faulty.so"
         subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", self.faulty, LIBRARY, "-ldl"], check=True)
 
@@ -66,8 +68,12 @@ class Crashes:
             self.mounted.with_name("build.aside").rename(self.mounted)
             self.mounted = None
         if world.kind == "real":
+            world.cure()
+            store, kept = world.top / "build" / "store", self.base / "store"
+            shutil.rmtree(store, ignore_errors=True)  # or nothing would be built that was built before
             if edited:
-                world.cure()
+                if kept.exists():
+                    playground.copy(kept, store)
                 world.play.doit(**world.env)
             else:
                 shutil.rmtree(world.play.here, ignore_errors=True)
