@@ -28,7 +28,7 @@ import upsets  # noqa: F401
 import world as worlds
 from edits import BLIND, KINDS, Skip
 from oracle import Oracle, digests, inputs, names
-from world import World
+from world import Result, World
 
 ONCE = ("fetch:", "_unpack:")  # what such tasks make nothing changes
 OUTPUTS = {"vmlinux": ("vmlinux", "System.map"), "kernel_config": ("config",), "busybox": ("busybox", "busybox.links"),
@@ -100,7 +100,7 @@ class Campaign:
             self.last[world.machine].clear()
             return
         step.missed += [f"{name} differs" for name in wanted if wanted[name] != found[name]]
-        self.count(step, result.ran, result.why, before)
+        self.count(step, result, before)
 
     def outputs(self) -> dict[str, str]:
         """What lies in images/ now, by task."""
@@ -113,16 +113,17 @@ class Campaign:
             return [names(self.world)[-1]]
         return list(OUTPUTS.get(task, (task,)))
 
-    def count(self, step: Step, ran: list[str], why: dict[str, list[str]], before: dict[str, str]) -> None:
-        """Find what ran needlessly."""
+    def count(self, step: Step, result: Result, before: dict[str, str]) -> None:
+        """Find what ran needlessly; what came from the store did not run."""
         last, images = self.last[self.world.machine], digests(self.world.play.images, names(self.world))
         now, after = inputs(self.world, self.oracle.snap, images), self.outputs()
-        for task in ran:
+        for task in result.ran:
             same = task in now and last.get(task) == (now[task], before[task]) == (now[task], after[task])
             if same or task.startswith(ONCE) and last:
-                step.needless.append(f"{task}: {'; '.join(why[task][:3])}")
-        for task in (*ran, *(task for task in now if task not in last)):
-            if task in now and (task in ran or task not in self.world.inner):
+                step.needless.append(f"{task}: {'; '.join(result.why[task][:3])}")
+        renewed = {*result.ran, *result.restored}
+        for task in (*renewed, *(task for task in now if task not in last)):
+            if task in now and (task in renewed or task not in self.world.inner):
                 last[task] = now[task], after[task]
 
     def run(self, edits_wanted: int, seed: str, kinds: list[str], keep: Path) -> None:

@@ -93,7 +93,8 @@ def devices(world: World, rng: random.Random) -> str:
 @kind("setting")
 def setting(world: World, rng: random.Random) -> str:
     name, values = rng.choice([("rootfs_free", ["64", "512"]), ("initramfs", ["xz", "gzip"]), ("memory", ["64", "0"]),
-                               ("jobs", ["1", "0"]), ("rootfs_size", ["0", "8192"])])
+                               ("jobs", ["1", "0"]), ("rootfs_size", ["0", "8192"]),
+                               ("store_size", ["2G", "1M", "0"])])
     world.words[name] = rng.choice(values)
     return f"{name}={world.words[name]}"
 

@@ -27,8 +27,8 @@ import playground  # noqa: E402
 from playground import Playground, Result, finish  # noqa: E402
 from test_kill import nobody_works_in, working_in  # noqa: E402
 
-__all__ = ["TOP", "World", "digest_of", "fake", "finish", "nobody_works_in", "objects", "playground", "real", "rename",
-           "working_in"]
+__all__ = ["TOP", "Result", "World", "digest_of", "fake", "finish", "nobody_works_in", "objects", "playground", "real",
+           "rename", "working_in"]
 
 ASIDE = ".piggyback-source"  # the stamp of an unpacked tree; no content of it
 FRAGMENT = "campaign"  # the campaign's own fragment, overlay and busybox fragment
@@ -88,7 +88,7 @@ class World:
     def doit(self, *tasks: str, status: int | None = None) -> Result:
         """Build in the middle of a step."""
         result = self.play.doit(*self.flags, *self.settings, *tasks, status=status, **self.env)
-        self.inner |= {*result.ran, *result.failed}
+        self.inner |= {*result.ran, *result.failed, *result.restored}
         return result
 
     def start(self) -> subprocess.Popen[str]:
@@ -151,6 +151,8 @@ def fake(base: Path, triple: str, *, own: bool, kernel: str = "6.1") -> World:
     home.mkdir(parents=True)
     playground.lay_out(top, triple)
     plays = {name: Playground(top, home, machine=name) for name in ("fake", "fake2")}
+    for play in plays.values():
+        play.store_size = "2G"
     machine = top / "configs" / "machines" / "fake.toml"
     text = machine.read_text().replace('"fake-serial"]', f'"fake-serial", "{FRAGMENT}"]')
     text = text.replace('overlays = ["fake"]', f'overlays = ["fake", "{FRAGMENT}"]')
@@ -182,7 +184,7 @@ def real(base: Path, source: Path, dl: Path, ccache: str) -> World:
     env = {"KERNEL_SRC": str(source), "PIGGYBACK_DL": str(dl), "PATH": _path(ccache)}
     plays = {name: Playground(top, home, machine=name) for name in ("pc", "pc2")}
     for play in plays.values():
-        play.limit = 3600
+        play.limit, play.store_size = 3600, "2G"
     world = World("real", base, plays, "pc", source.resolve(), top / "build/src/busybox", "i686-linux-gnu", env)
     new = not top.exists()
     for name in ("tasks", *(("configs", "overlays") if new else ())):
