@@ -30,9 +30,11 @@ def config(project: Project) -> Path:
 
 
 def fragment_paths(project: Project) -> tuple[Path, ...]:
-    """The fragments in order: those of the machine, of the image booted, of its display, then of the setting."""
-    kernel = project.machine.kernel
-    names = (*kernel.fragments, *kernel.boots.get(project.image, ()), *project.display.fragments)
+    """The fragments in order: those of the machine, of the image booted, of its network card, of its display, then of the
+    setting."""
+    kernel, card = project.machine.kernel, project.nic
+    own = [name for name in kernel.fragments if not card or name not in card.instead_of]
+    names = (*own, *kernel.boots.get(project.image, ()), *(card.fragments if card else ()), *project.display.fragments)
     return (*(Path("configs") / "kernel" / f"{name}.config" for name in names), *project.fragments)
 
 

@@ -7,12 +7,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks import dtbs, kernel_config, rootfs
 from tasks.kit import kcontract, qemu, ui
@@ -21,7 +24,13 @@ from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.machine import NO_DISPLAY
 from tasks.kit.project import EPOCH, Project
-from tasks.kit.run import foreground
+from tasks.kit.run import child, foreground
+
+if TYPE_CHECKING:
+    from tasks.kit import guest, guestcheck
+    from tasks.kit.netattach import Cable
+
+RACES = 5  # how often a boot is tried when somebody else takes a forwarded port in the same moment
 
 
 def from_disk(project: Project) -> bool:
@@ -73,20 +82,34 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                settings={"argv": " ".join(plan(project, "tcg", interactive=True))}, quiet=True)
 
 
+def networked(project: Project) -> bool:
+    """Does the guest have a network card? Raises PiggyError where one is asked for that the machine lacks."""
+    assert project.machine.qemu is not None
+    card = bool(project.nic or project.machine.qemu.nic)
+    if not card and project.settings.net not in ("user", "none"):
+        raise PiggyError(f"{project.origins['net']}: net={project.settings.net}, but the machine "
+                         f"'{project.settings.machine}' has no network card", "add 'nic' to its [qemu] table")
+    return card and project.settings.net != "none"
+
+
 def plan(project: Project, accel: str, interactive: bool, trial: bool = False, window: str = "",
-         extra: Sequence[str] = ()) -> list[str]:
+         extra: Sequence[str] = (), cable: Cable | None = None, serial: str = "") -> list[str]:
     """QEMU's argument vector for the machine and the settings; the images by their absolute paths. A trial, which is
-    killed when it has said a word, never writes to the disk image. window: for -display; extra: more words for QEMU."""
+    killed when it has said a word, never writes to the disk image. window: for -display; extra: more words for QEMU;
+    cable: of its network card (none: QEMU's user network, no port forwarded); serial: for -serial."""
     assert project.machine.qemu is not None
     settings = project.settings
     root = root_image(project).absolute()
     disk, tree = from_disk(project), dtbs.booted(project)
-    return qemu.argv(project.machine.qemu, qemu.Boot(
+    net, mac, word, prefix = (cable.net, cable.mac, cable.append, cable.prefix) if cable else ("user", qemu.MAC, "", ())
+    several = settings.net == "lab" and settings.guests > 1  # they share one disk image
+    return [*prefix, *qemu.argv(project.machine.qemu, qemu.Boot(
         kernel=kernel_image(project).absolute(), rootfs=root if disk else None, initrd=None if disk else root,
         dtb=tree.absolute() if tree else None, memory=settings.memory, accel=accel,
-        append=f"{project.display.append} {settings.append}", console=project.display.console, window=window,
-        snapshot=settings.snapshot or trial, interactive=interactive, net="user" if project.machine.qemu.nic else "",
-        extra=(*project.display.args, *extra)))
+        append=" ".join(filter(None, (project.display.append, word, settings.append))),
+        console=project.display.console, window=window, snapshot=settings.snapshot or trial or several,
+        interactive=interactive, net=net if networked(project) else "", mac=mac,
+        nic=project.nic.args if project.nic else (), serial=serial, extra=(*project.display.args, *extra)))]
 
 
 def inspect(project: Project) -> None:
@@ -106,13 +129,30 @@ def inspect(project: Project) -> None:
         kcontract.read_config(kernel_config.config(project)), qemu.command_line(project.machine.qemu, boot),
         project.machine.qemu, has_disk=disk, has_initrd=not disk, arch=project.machine.arch,
         memory=project.settings.memory, kernel_head=head, payload=payload, initrd_head=initrd_head, static_dev=True,
-        has_nic=bool(project.machine.qemu.nic))
+        has_nic=networked(project) and not project.nic)
     fatal = [problem for problem in problems if problem.fatal]
     if fatal:
         raise PiggyError("this would not boot: " + "; ".join(problem.message for problem in fatal),
                          "\n  ".join(dict.fromkeys(problem.hint for problem in fatal)))
+    check_network(project)
     for problem in problems:
         ui.line("note", f"{problem.message} ({problem.hint})")
+
+
+def check_network(project: Project) -> None:
+    """Raise PiggyError for a kernel that has no driver for the network card, or no IPv4, before anything is booted."""
+    from tasks.kit import netguest
+    assert project.machine.qemu is not None
+    if not networked(project) or project.settings.address in ("off", "none"):
+        return
+    card = project.nic.args if project.nic else project.machine.qemu.nic
+    missing = netguest.unmet(kcontract.read_config(kernel_config.config(project)), card, (),
+                             dhcp=project.settings.address == "dhcp", modules=not from_disk(project))
+    if missing:
+        raise PiggyError("the guest would have no network: " + "; ".join(
+            f"{whose} needs CONFIG_{symbol.replace('|', ' or CONFIG_')} in the kernel" for whose, symbol in missing),
+            "add to a fragment: " + " ".join(f"CONFIG_{symbol.split('|')[0]}=y" for _, symbol in missing)
+            + "; or net=none boots without a card")
 
 
 def accelerator(project: Project) -> str:
@@ -145,17 +185,43 @@ def boot(job: Job) -> None:
         ui.line("qemu_boot", "no terminal here, so the guest is tested instead")
         test(job)
         return
+    from tasks.kit import netattach
     inspect(project)
-    argv = plan(project, accelerator(project), interactive=True, window=window(project))
+    accel, shown = accelerator(project), window(project)
     ui.line("qemu_boot", "'poweroff' in the guest or Ctrl-A X here ends it")
     project.lock.release()  # others may build while somebody sits at the guest
     try:
-        status = foreground(argv)
+        for _ in range(RACES):
+            with contextlib.ExitStack() as stack:
+                cables = stack.enter_context(netattach.cables(project.settings)) if networked(project) \
+                    else [netattach.UNPLUGGED]
+                _others(project, accel, cables, stack)
+                status = foreground(plan(project, accel, interactive=True, window=shown, cable=cables[0]))
+                if not status or not cables[0].conflict():
+                    break
+                ui.line("note", "somebody else has just taken a port; again, with another")
     finally:
         project.lock.acquire()
     if status:
         raise PiggyError(f"QEMU ended with status {status}", "its own message stands above; the command is in "
                          f"{script(project)}")
+
+
+def _others(project: Project, accel: str, cables: Sequence[Cable], stack: contextlib.ExitStack) -> None:
+    """Say what leads to the guests, and start all but the first; their consoles are Unix sockets, and in the logs."""
+    for number, cable in enumerate(cables):
+        for said in cable.said:
+            ui.line("network", said)
+        if number:
+            console, log = project.here / f"console-{number + 1}", project.logs / f"console-{number + 1}.log"
+            words = f"{str(console.absolute()).replace(',', ',,')}"
+            options = ["-chardev", f"socket,id=console,path={words},server=on,wait=off,logfile="
+                       + str(log.absolute()).replace(",", ",,")]
+            log.parent.mkdir(parents=True, exist_ok=True)
+            console.unlink(missing_ok=True)
+            stack.enter_context(child(plan(project, accel, interactive=False, cable=cable, serial="chardev:console",
+                                           extra=options), stdin=subprocess.DEVNULL))
+            ui.line("network", f"guest {number + 1}'s console: socat -,raw,echo=0,escape=0x1d unix:{console}  (log: {log})")
 
 
 def test(job: Job) -> None:
@@ -169,14 +235,41 @@ def test(job: Job) -> None:
     accel = accelerator(project)
     limit = guest.limits(accel)
     limit = guest.Limits(limit.boot, limit.silence, limit.command, min(limit.total, project.settings.timeout), limit.again)
-    checks = guestcheck.standard(release=release(project), root=("ext2",) if from_disk(project) else ("rootfs", "tmpfs"),
-                                 epoch=EPOCH if machine.rtc else 0, nic=bool(machine.nic))
-    argv = plan(project, accel, interactive=False)
-    report = guestcheck.boot_test(argv, checks, project.logs / "console.log", limit)
+    standard = guestcheck.standard(release=release(project), root=("ext2",) if from_disk(project) else ("rootfs", "tmpfs"),
+                                   epoch=EPOCH if machine.rtc else 0, nic=networked(project))
+    report = tested(project, accel, standard, limit)
     write_whole(boot_record(project), json.dumps({
         "accel": accel, "ready": round(report.ready, 2), "total": round(report.total, 2),
         "checks": {result.name: result.said for result in report.results}}, indent=1) + "\n")
     ui.line("qemu_test", f"passed: shell after {report.ready:.1f} s, off after {report.total:.1f} s ({accel})")
+
+
+def tested(project: Project, accel: str, standard: Sequence[guestcheck.Check], limit: guest.Limits) -> guestcheck.Report:
+    """Boot with a network, and run the standard checks and those of the network; again where QEMU lost a race for a port.
+    In a lab the other guests run meanwhile, and are reached from the first."""
+    from tasks.kit import guest, guestcheck, netattach, netcheck
+    log, overlays = project.logs / "console.log", [folder.name for folder in project.overlays]
+    if not networked(project):
+        return guestcheck.boot_test(plan(project, accel, interactive=False), standard, log, limit)
+    for left in reversed(range(RACES)):
+        token = f"piggyback {os.urandom(8).hex()}"
+        with contextlib.ExitStack() as stack:
+            first, *others = stack.enter_context(netattach.cables(project.settings, token))
+            for said in first.said:
+                ui.line("network", said)
+            page = stack.enter_context(netcheck.served(first, token))
+            for number, cable in enumerate(others):
+                stack.enter_context(guest.session(plan(project, accel, interactive=False, cable=cable),
+                                                  project.logs / f"console-{number + 2}.log", limit)).ready()
+            try:
+                return guestcheck.boot_test(
+                    plan(project, accel, interactive=False, cable=first),
+                    (*standard, *netcheck.checks(first, overlays, page, [cable.address for cable in others])), log, limit)
+            except guest.GuestError:
+                if not left or not first.conflict():
+                    raise
+                ui.line("note", "somebody else has just taken a port; again, with another")
+    raise AssertionError("the last turn returns or raises")
 
 
 def release(project: Project) -> str:

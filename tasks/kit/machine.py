@@ -109,6 +109,18 @@ class Display(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     append: str = ""
 
 
+class Nic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table [nic.NAME], in force with nic=NAME: another network card than the machine's own.
+
+    args:       QEMU's words for it, as in [qemu] nic.
+    fragments:  of the kernel, at the end of the machine's own;  instead_of: those of the machine's own that are left out.
+    """
+
+    args: tuple[str, ...]
+    fragments: tuple[str, ...] = ()
+    instead_of: tuple[str, ...] = ()
+
+
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One machine. `arch` is the kernel's ARCH=, `triple` the prefix of the distribution's cross compiler, `cflags` what
     user space is compiled with on top of it. `userspace` is false for a machine that has only a kernel: its processor is
@@ -124,6 +136,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     rootfs: Rootfs = Rootfs()
     qemu: Qemu | None = None
     display: dict[str, Display] = {}
+    nic: dict[str, Nic] = {}
     settings: dict[str, str | int | bool] = {}
 
 
@@ -159,6 +172,7 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
     for kind, names, ending in (("kernel", machine.kernel.fragments, ".config"),
                                 *(("kernel", display.fragments, ".config") for display in displays),
                                 *(("kernel", names, ".config") for names in machine.kernel.boots.values()),
+                                *(("kernel", nic.fragments, ".config") for nic in machine.nic.values()),
                                 ("busybox", machine.busybox.fragments, ".config"),
                                 ("rootfs", (machine.rootfs.devices,), ".txt")):
         for fragment in names:

@@ -13,7 +13,7 @@ from tasks.kit import machine, pins, settings
 from tasks.kit.errors import PiggyError, nearest
 from tasks.kit.jobserver import Budget
 from tasks.kit.lock import Lock
-from tasks.kit.machine import NO_DISPLAY, Display, Link, Machine
+from tasks.kit.machine import NO_DISPLAY, Display, Link, Machine, Nic
 from tasks.kit.pins import Source
 from tasks.kit.settings import Settings
 from tasks.kit.stamps import Stamps
@@ -131,6 +131,15 @@ class Project:
         return known.get(name, Display())
 
     @cached_property
+    def nic(self) -> Nic | None:
+        """The network card that `nic=` selects, None for the machine's own."""
+        name, known = self.settings.nic, self.machine.nic
+        if name and name not in known:
+            raise PiggyError(f"{self.origins['nic']}: the machine '{self.settings.machine}' has no network card '{name}'."
+                             + nearest(name, known), f"cards: {', '.join(known) or 'none but its own'}")
+        return known.get(name)
+
+    @cached_property
     def overlays(self) -> tuple[Path, ...]:
         """The overlay folders in order: those of the machine, of its display, then of the setting."""
         extra = [name.strip() for name in self.settings.overlays.split(",") if name.strip()]
@@ -215,7 +224,8 @@ def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str])
     project = Project(top, resolved.values, resolved.origins, model, chain, pins.load(top / "configs" / "sources.toml"),
                       Stamps(here / "stamps"), Lock(here / "lock", os.fspath(here)))
     # checked now, not in mid-build
-    _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.fragments, project.image
+    _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.fragments
+    _ = project.image, project.nic
     _check_path(top / project.build, resolved.origins["build"])
     if resolved.values.kernel_src:
         _check_path(project.kernel_src, resolved.origins["kernel_src"])

@@ -14,6 +14,7 @@ import msgspec
 
 from tasks.kit.errors import PiggyError
 
+MAC = "52:54:00:12:34:56"  # what QEMU gives its first card (qemu_macaddr_default_if_unset in net/net.c)
 _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 
 
@@ -35,7 +36,8 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     console: what the first serial port is to the kernel: the device for console=.
     disk:    the root disk (none: this machine boots only from an initramfs).
     kernel, initrd, dtb: how each of these files is handed over; {kernel}, {initrd}, {dtb} stand for its path.
-    nic:     a network card; {net} stands for what it is plugged into ("user", "tap,ifname=tap0,script=no", ...).
+    nic:     a network card; {net} stands for what it is plugged into ("user", "tap,ifname=tap0,script=no", ...), {mac} for
+             its hardware address.
     rtc:     whether it has a clock that Linux reads at boot; without one qemu_test does not ask for the year.
     append:  for the kernel's command line, after what `command_line` puts there itself.
     args:    anything else; they come before the console's -serial, so that a "-serial null" makes it the second port.
@@ -66,7 +68,7 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         for field, name in (("kernel", "kernel"), ("initrd", "initrd"), ("dtb", "dtb")):
             _placeholders(field, getattr(self, field), name)
         if self.nic:
-            _placeholders("nic", self.nic, "net")
+            _placeholders("nic", self.nic, "net", "mac")
         _placeholders("args", self.args)
 
 
@@ -80,7 +82,9 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     interactive: the terminal is a person's: QEMU's monitor is on Ctrl-A C, Ctrl-A X ends it, Ctrl-C goes to the guest.
     console:     another console of the kernel's, before the serial one (a screen's).
     window:      for -display ("": what the machine says).
-    net:         what the network card is plugged into ("": the machine has no card).
+    net:         what the network card is plugged into ("": the machine has no card);  mac: its hardware address.
+    nic:         QEMU's words for another card than the machine's own.
+    serial:      for -serial ("": our standard input and output).
     extra:       more words for QEMU.
     """
 
@@ -96,16 +100,21 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     console: str = ""
     window: str = ""
     net: str = ""
+    mac: str = MAC
+    nic: tuple[str, ...] = ()
+    serial: str = ""
     extra: tuple[str, ...] = ()
 
 
-def _placeholders(field: str, words: Sequence[str], wanted: str = "") -> None:
-    """Raise ValueError, which msgspec dresses with the key's path, unless `words` hold {wanted} and no other one."""
-    found = {name for word in words for name in _PLACEHOLDER.findall(word)}
+def _placeholders(field: str, words: Sequence[str], wanted: str = "", optional: str = "") -> None:
+    """Raise ValueError, which msgspec dresses with the key's path, unless `words` hold {wanted}, {optional} perhaps, and
+    no other one."""
+    found = {name for word in words for name in _PLACEHOLDER.findall(word)} - {optional}
     if wanted and wanted not in found:
         raise ValueError(f"{field} must hold {{{wanted}}}")
     if found - {wanted}:
-        only = f", only {{{wanted}}} is known" if wanted else ""
+        known = " and ".join(f"{{{name}}}" for name in (wanted, optional) if name)
+        only = f", only {known} is known" if known else ""
         raise ValueError(f"{field} holds {{{min(found - {wanted})}}}{only}")
 
 
@@ -145,7 +154,7 @@ def argv(qemu: Qemu, boot: Boot) -> list[str]:
     words += ["-cpu", qemu.cpu] if qemu.cpu else []
     words += ["-accel", boot.accel, "-m", str(boot.memory or qemu.memory)]
     words += ["-display", boot.window or qemu.display, *qemu.args]
-    words += ["-serial", "mon:stdio" if boot.interactive else "stdio"]
+    words += ["-serial", boot.serial or ("mon:stdio" if boot.interactive else "stdio")]
     words += _filled(qemu.kernel, "kernel", boot.kernel)
     words += _filled(qemu.initrd, "initrd", boot.initrd) if boot.initrd else []
     words += _filled(qemu.dtb, "dtb", boot.dtb) if boot.dtb else []
@@ -153,9 +162,9 @@ def argv(qemu: Qemu, boot: Boot) -> list[str]:
         words += ["-append", command_line(qemu, boot)]
     words += _filled(_disk(qemu).args, "image", boot.rootfs) if boot.rootfs else []
     if boot.net:
-        if not qemu.nic:
+        if not (boot.nic or qemu.nic):
             raise PiggyError(f"the machine '{qemu.machine}' has no network card", "add 'nic' to its [qemu] table")
-        words += _filled(qemu.nic, "net", boot.net)
+        words += _filled(_filled(boot.nic or qemu.nic, "net", boot.net), "mac", boot.mac)
     return [*words, *(["-snapshot"] if boot.snapshot else []), *boot.extra]
 
 
@@ -164,6 +173,7 @@ _HEAD = """\
 # Boots what lies beside this script. The guest's shell is on the terminal: 'poweroff' or Ctrl-A X ends it.
 #   KVM=1        let the host's processor run it      APPEND="..."  more for the kernel's command line
 #   WINDOW=gtk   show its screen, if it has one (or sdl, or vnc=:0)
+#   NET=...      another end of the network card's cable, such as NET=user,hostfwd=tcp:127.0.0.1:8080-:80
 # Arguments are passed on to QEMU; of two equal options QEMU takes the last, as in: run-qemu.sh -m 64
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd) || exit
 here2=$(printf '%s\\n' "$here" | sed 's/,/,,/g')  # inside QEMU's option values a comma is written twice
@@ -186,6 +196,8 @@ def script(words: Sequence[str], folder: Path) -> str:
             text = shlex.quote(word) + '${APPEND:+" $APPEND"}'
         elif previous == "-display" and re.fullmatch(r"[\w.,=:-]+", word):
             text = f'"${{WINDOW:-{word}}}"'
+        elif previous in ("-netdev", "-nic") and word.partition(",")[0] == "user":
+            text = '"${NET:-user}"' + word.removeprefix("user")
         else:
             text = _relative(word, f"{folder}/")
         if lines and not word.startswith("-"):

@@ -56,6 +56,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     append: str = ""
     display: Filled = "none"
     window: Literal["auto", "gtk", "sdl", "vnc", "none"] = "auto"
+    net: Literal["user", "nat", "bridged", "lab", "none"] = "user"
+    nic: str = ""
+    forward: str = "http=80"
+    address: Filled = "dhcp"
+    bridge: Filled = "piggy0"
+    bridge_address: Filled = "192.168.135.251/24"
+    uplink: str = ""
+    guests: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
     timeout: Annotated[int, msgspec.Meta(ge=1)] = 120
     machines: str = ""
 
@@ -88,6 +96,14 @@ HELP = {
     "append": "added to the kernel command line",
     "display": "a screen of the machine, a [display.NAME] of its file (none: serial console only)",
     "window": "what qemu_boot shows the display in (auto: a window where there is a graphical session)",
+    "net": "what the guest's network card is plugged into (user: QEMU's own network, which needs no rights)",
+    "nic": "the network card, a [nic.NAME] of the machine file (empty: the machine's own)",
+    "forward": "ports of the guest to be had on this host, separated by spaces: http=80 2222:22 53/udp",
+    "address": "the guest's IPv4 address, such as 192.168.135.10, or dhcp",
+    "bridge": "name of the bridge for net=nat, bridged and lab",
+    "bridge_address": "the bridge's address for net=nat and lab; the guests' gateway",
+    "uplink": "the host's network card: a port of the bridge (bridged), or the only way out (nat)",
+    "guests": "how many guests: taps for net=nat and bridged, machines for net=lab",
     "timeout": "seconds that qemu_test may take in all",
     "machines": "what matrix builds and boots, separated by commas (empty: every file of configs/machines)",
 }

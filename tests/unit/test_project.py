@@ -48,7 +48,7 @@ def test_the_places(top: Path) -> None:
     assert str(found.kernel_src) == "build/src/linux-6.1"
     assert str(found.kernel_obj) == "build/pc/kernel/6.1"
     assert str(found.busybox_src) == "build/src/busybox"
-    assert [str(folder) for folder in found.overlays] == ["overlays/base"]
+    assert [str(folder) for folder in found.overlays] == ["overlays/base", "overlays/network", "overlays/httpd"]
     assert found.lock.path == Path("build/pc/lock")
     assert not (top / "build").exists()  # loading writes nothing
 
@@ -107,7 +107,7 @@ def test_overlays_of_the_setting_come_last(top: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (top / "overlays" / "extra").mkdir()
     found = load(top, overlays=f" extra , {tmp_path}/mine,,../mine")
-    assert [str(folder) for folder in found.overlays] == ["overlays/base", "overlays/extra", f"{tmp_path}/mine", "../mine"]
+    assert [str(folder) for folder in found.overlays][3:] == ["overlays/extra", f"{tmp_path}/mine", "../mine"]
 
 
 def test_an_unknown_overlay(top: Path) -> None:
@@ -150,8 +150,8 @@ def test_a_display_adds_to_kernel_and_root_filesystem(top: Path) -> None:
     plain, shown = load(top, overlays="mine"), load(top, overlays="mine", display="vga", fragments="xz")
     assert plain.display == machine.Display()
     assert shown.display == shown.machine.display["vga"]
-    assert [folder.name for folder in plain.overlays] == ["base", "mine"]
-    assert [folder.name for folder in shown.overlays] == ["base", "screen", "mine"]
+    assert [folder.name for folder in plain.overlays] == ["base", "network", "httpd", "mine"]
+    assert [folder.name for folder in shown.overlays] == ["base", "network", "httpd", "screen", "mine"]
     names = [path.stem for path in kernel_config.fragment_paths(shown)]
     own = list(shown.machine.kernel.fragments)
     assert names == [*own, *shown.display.fragments, "xz"]

@@ -1,0 +1,95 @@
+"""What `net_status` says: the bridge, its ports, leases and counters, and the traps."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks.kit import netrecord, netstate, nettraps
+from tasks.kit.netnat import TABLE
+from tasks.kit.netstate import State
+from tasks.kit.netstep import Plan
+from tasks.kit.settings import Settings
+from tasks.kit.ui import size
+
+Line = tuple[str, str]
+
+
+def lines(settings: Settings) -> Iterator[Line]:
+    """Yield all lines: a word and a text each."""
+    state, record = netstate.observe(), netrecord.read(netrecord.place())
+    plan = record.plan if record and record.boot == netrecord.boot_id() else None
+    bridge = plan.bridge if plan else settings.bridge
+    if record is None:
+        yield "net", f"nothing of ours is up (net={settings.net})"
+    elif plan is None:
+        yield "net", "a reboot undid what net_up did; 'doit net_down' forgets it"
+    else:
+        whole = "up" if record.complete else f"interrupted at step {record.begun} of {len(plan.steps)}: doit net_down"
+        yield "net", f"{plan.mode}, {whole}"
+    if state.link(bridge):
+        yield from of_bridge(state, bridge)
+    if plan:
+        yield from of_leases(plan)
+        yield from of_rules(state)
+    yield from of_traps(state, plan, settings)
+
+
+def of_traps(state: State, plan: Plan | None, settings: Settings) -> Iterator[Line]:
+    """Yield the traps, each with its remedy."""
+    if state.nft is None and "nft" in state.tools:
+        yield "note", "only root sees the firewall's rules: sudo nft list ruleset"
+    address = plan.address if plan else settings.bridge_address if settings.net in ("nat", "lab") else ""
+    found = nettraps.traps(state, plan, plan.bridge if plan else settings.bridge, address)
+    for trap in found:
+        yield "TRAP", trap.message
+        yield "", f"remedy: {trap.remedy}"
+    if not found:
+        yield "traps", "none found"
+
+
+def of_bridge(state: State, bridge: str) -> Iterator[Line]:
+    """Yield a bridge and its ports, each with its state and counters."""
+    addresses = [f"{info['local']}/{info['prefixlen']}" for info in state.address(bridge).get("addr_info", ())
+                 if info["family"] == "inet"]
+    yield bridge, f"{' '.join(addresses) or 'no address'}, {counters(state.link(bridge))}"
+    for port in state.ports(bridge):
+        link = state.link(port)
+        what = "tap" if state.kind(port) == "tun" else state.kind(port) or "card"
+        plugged = "" if what != "tap" else ", a guest is plugged in" if "LOWER_UP" in link["flags"] else ", free"
+        yield f"  {port}", f"{what}{plugged}, {counters(link)}"
+
+
+def counters(link: Mapping[str, Any]) -> str:
+    """Put a link's counters in words; its drops only where there are any."""
+    stats = link.get("stats64", {})
+    text = []
+    for key, word in (("rx", "received"), ("tx", "sent")):
+        one = stats.get(key, {})
+        dropped = f" ({one['dropped']} dropped)" if one.get("dropped") else ""
+        text.append(f"{size(one.get('bytes', 0))} {word}{dropped}")
+    return ", ".join(text)
+
+
+def of_leases(plan: Plan) -> Iterator[Line]:
+    """Yield dnsmasq's leases: "EXPIRY MAC ADDRESS NAME CLIENT-ID" a line (dnsmasq(8), --dhcp-leasefile)."""
+    try:
+        found = [line.split() for line in Path(plan.leases).read_text().splitlines()] if plan.leases else []
+    except OSError:
+        found = []
+    for words in found:
+        if len(words) >= 4 and words[0].isdigit():
+            until = datetime.datetime.fromtimestamp(int(words[0]), datetime.UTC).strftime("until %H:%M UTC")
+            yield "lease", f"{words[2]}  {words[1]}  {words[3]}  {until}"
+
+
+def of_rules(state: State) -> Iterator[Line]:
+    """Yield how many packets our rules saw."""
+    for entry in state.nft or ():
+        rule = entry.get("rule", {})
+        if rule.get("table") == TABLE:
+            counted: Mapping[str, int] = next((part["counter"] for part in rule["expr"] if "counter" in part), {})
+            verdict = next((name for part in rule["expr"] for name in ("masquerade", "accept", "drop") if name in part), "")
+            yield "rule", f"{rule['chain']} {verdict}: {counted.get('packets', 0)} packets, {size(counted.get('bytes', 0))}"

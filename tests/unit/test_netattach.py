@@ -1,0 +1,170 @@
+"""Where the card's cable ends: words for QEMU, ports that are free, taps of ours and helpers of others."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tasks.kit import netattach, netcheck, netrecord, netstate
+from tasks.kit.errors import PiggyError
+from tasks.kit.netattach import Cable
+from tasks.kit.netguest import Forward
+from tasks.kit.netrecord import Record
+from tasks.kit.netstep import Plan
+from tasks.kit.settings import Settings
+
+
+def listener(port: int = 0) -> socket.socket:
+    found = socket.socket()
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind(("127.0.0.1", port))
+    found.listen()
+    return found
+
+
+def refused(settings: Settings) -> PiggyError:
+    with pytest.raises(PiggyError) as caught, netattach.cables(settings):
+        pass
+    return caught.value
+
+
+def test_no_card() -> None:
+    with netattach.cables(Settings(net="none")) as (cable,):
+        assert cable.net == ""
+
+
+def test_user_mode_forwards_a_free_port_and_says_which() -> None:
+    with netattach.cables(Settings()) as (cable,):
+        (forward, port), = cable.taken
+        assert (forward, cable.net) == (Forward("http", 80), f"user,hostfwd=tcp:127.0.0.1:{port}-:80")
+        assert cable.said == (f"http://127.0.0.1:{port}/ is the guest's http (port 80)",)
+        assert (cable.append, cable.prefix) == ("", ())
+
+
+def test_a_busy_port_is_passed_over_and_one_asked_for_is_an_error() -> None:
+    with listener() as busy:
+        port = busy.getsockname()[1]
+        assert f"port {port} of this host is in use" in refused(Settings(forward=f"{port}:80")).message
+        one = Forward("x", port)  # a port above 1000 is tried under its own number first
+        assert netattach._choose([one])[0][1] > port
+
+
+def test_two_forwards_get_two_ports() -> None:
+    taken = netattach._choose([Forward("a", 80), Forward("b", 80), Forward("c", 80, 0, "udp")])
+    assert taken[0][1] != taken[1][1]
+    assert taken[2][0].protocol == "udp"
+
+
+def test_a_lost_race_is_seen() -> None:
+    with listener() as busy:
+        port = busy.getsockname()[1]
+        cable = Cable(taken=((Forward("http", 80), port),))
+        assert cable.conflict()
+    assert not cable.conflict()
+
+
+def test_static_addresses() -> None:
+    with netattach.cables(Settings(address="10.0.2.77")) as (cable,):
+        assert cable.append == "ip=10.0.2.77::10.0.2.2:255.255.255.0:::off:10.0.2.3"
+        assert "-10.0.2.77:80" in cable.net
+    assert "not in the guests' network 10.0.2.0/24" in refused(Settings(address="192.168.1.1")).message
+
+
+@pytest.fixture
+def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A record of a net=nat that is up, with two taps, the first of which has a guest."""
+    monkeypatch.setattr(netrecord, "place", lambda: tmp_path)
+    monkeypatch.setattr(netstate, "tun_trouble", lambda: "")
+    monkeypatch.setattr(netattach, "_carrier", lambda tap: "1" if tap.endswith("0") else "0")
+    plan = Plan(mode="nat", bridge="piggy0", taps=("piggy0-tap0", "piggy0-tap1"), address="192.168.135.251/24")
+    netrecord.write(tmp_path, Record(boot=netrecord.boot_id(), plan=plan, begun=0, complete=True))
+    return tmp_path
+
+
+def test_nat_takes_the_first_free_tap(up: Path) -> None:
+    with netattach.cables(Settings(net="nat")) as (cable,):
+        assert cable.net == "tap,ifname=piggy0-tap1,script=no,downscript=no"
+        assert cable.mac.startswith("52:54:00:")
+        assert cable.gateway == "192.168.135.251"
+    with netattach.cables(Settings(net="nat", address="192.168.135.7")) as (cable,):
+        assert cable.append.startswith("ip=192.168.135.7::192.168.135.251:255.255.255.0:")
+
+
+def test_nat_without_a_free_tap(up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netattach, "_carrier", lambda tap: "1")
+    assert "guests=3 net_up" in refused(Settings(net="nat")).hint
+    monkeypatch.setattr(netstate, "tun_trouble", lambda: "/dev/net/tun is missing")
+    assert refused(Settings(net="nat")).message == "/dev/net/tun is missing"
+
+
+def test_what_is_not_up(up: Path) -> None:
+    assert "net=bridged bridge=piggy0 is not up (up is: net=nat bridge=piggy0)" in refused(Settings(net="bridged")).message
+    record = netrecord.read(up)
+    assert record
+    netrecord.write(up, msgspec.structs.replace(record, complete=False))
+    found = refused(Settings(net="nat"))
+    assert "no network of ours" in found.message
+    assert found.hint == "doit net=nat net_up"
+
+
+def test_somebody_elses_bridge_helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper, allowed = tmp_path / "qemu-bridge-helper", tmp_path / "bridge.conf"
+    helper.touch()
+    monkeypatch.setattr(netattach.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(netattach.Path, "is_dir", lambda self: True)
+
+    def asked(rules: str) -> str:
+        allowed.write_text(rules)
+        return netattach.bridge_helper("br0", [tmp_path / "none", helper], allowed)
+    assert asked("allow br0\n") == asked("# all\nallow all\n") == str(helper)
+    assert asked("allow br1\n") == asked("allow all\ndeny br0\n") == ""
+    monkeypatch.setattr(netattach.os, "geteuid", lambda: 1000)
+    assert asked("allow br0\n") == ""  # not setuid
+    monkeypatch.setattr(netattach.Path, "is_dir", lambda self: False)
+    assert asked("allow br0\n") == ""  # no such bridge
+
+
+UP = """2: eth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc pfifo_fast qlen 1000
+    inet 10.0.2.15/24 brd 10.0.2.255 scope global eth0
+       valid_lft forever preferred_lft forever
+default via 10.0.2.2 dev eth0 """
+
+
+def test_the_checks_that_a_cable_is_worth() -> None:
+    def names(cable: Cable, *overlays: str, page: str = "http://10.0.2.2:1/") -> list[str]:
+        return [check.name for check in netcheck.checks(cable, overlays, (page, "x"), ["192.168.135.65"])]
+    user = Cable(taken=((Forward("http", 80), 8080),), listen="127.0.0.1")
+    assert names(user, "base", "network", "httpd") == ["network", "gateway", "fetch", "neighbour 192.168.135.65", "httpd"]
+    assert names(user, "base", "network", page="") == ["network", "gateway", "neighbour 192.168.135.65"]
+    assert "httpd" not in names(Cable(listen="127.0.0.1"), "network", "httpd")  # no port leads there
+    assert "httpd" in names(Cable(net="tap", listen="192.168.135.251"), "network", "httpd")
+    assert names(user, "base") == names(Cable(net=""), "network") == names(Cable(append="ip=off"), "network") == []
+
+
+def test_what_the_guest_says_is_judged() -> None:
+    assert netcheck._up("", UP) == "eth0 has 10.0.2.15/24, gateway 10.0.2.2"
+    assert netcheck._ping("64 bytes from 10.0.2.2: seq=0 ttl=255 time=1.234 ms\n") == "10.0.2.2 answers after 1.234 ms"
+    assert netcheck._fetched("u", "token", "token\n") == "u fetched (5 bytes)"
+    for wrong in (lambda: netcheck._up("", "default via 10.0.2.2"), lambda: netcheck._up("10.0.2.16", UP),
+                  lambda: netcheck._ping("1 packets transmitted, 0 packets received"),
+                  lambda: netcheck._fetched("u", "token", "404")):
+        with pytest.raises(ValueError):
+            wrong()
+
+
+def test_the_page_is_served_and_the_guests_is_fetched() -> None:
+    import urllib.request
+    with netcheck.served(Cable(listen="127.0.0.1", gateway="127.0.0.1"), "6.1.192") as (url, token):
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            assert answer.read().decode() == token
+        assert "fetched from the host" in netcheck._served(url, "inet 10.0.2.15/24\n6.1.192")
+        with pytest.raises(ValueError) as caught:
+            netcheck._served(url, "inet 10.0.2.15/24\n6.12.1")
+        assert "does not show the guest's kernel" in str(caught.value)
+    with netcheck.served(Cable(prefix=("nsenter",), gateway="192.168.135.251"), "t") as page:
+        assert page == ("http://192.168.135.251:8000/", "t")
+    with netcheck.served(Cable(listen=""), "t") as page:
+        assert page[0] == ""
