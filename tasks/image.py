@@ -71,7 +71,8 @@ def by_make(job: Job, name: str, link: Link) -> None:
     manifest.purge(obj)
     kernel.catch_up(job)
     drop_others(project, link)
-    hand_over(project, link.after)
+    for earlier in dict.fromkeys(["vmlinux", link.after]):  # a link of the chain may ask vmlinux for its symbols, too
+        hand_over(project, earlier)
     if file_of(obj, name):
         kernel.restore(job, file_of(obj, name), project.images / name)
         if any(reason.startswith("tools:") for reason in job.reasons):

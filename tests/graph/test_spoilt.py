@@ -127,3 +127,11 @@ def test_what_the_short_way_made_is_known(built: Playground) -> None:
         before = {str(path): path.stat().st_mtime_ns for path in built.obj.rglob("*") if path.is_file()}
         manifest.purge(built.obj)
         assert {name for name in before if not Path(name).exists()} == set(), path
+
+
+def test_vmlinux_is_gone_from_the_object_folder(built: Playground, kept: Kept) -> None:
+    """A link further down asks it for its symbols."""
+    (built.obj / "vmlinux").unlink()
+    built.append(built.linux / f"{BOOT}/compressed/Makefile", "# more\n")
+    assert "compressed_vmlinux" in built.doit().ran
+    assert built.digests() == kept.digests
