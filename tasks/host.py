@@ -31,7 +31,7 @@ def setup(job: Job) -> None:
     """Install what is missing with the host's package manager, showing the command first; do nothing if nothing is."""
     project = job.project
     table = packages.load(project.top)
-    missing = [need for need in packages.needs(table, project.machine) if not need.found]
+    missing = [need for need in packages.needs(table, project.machine, project.settings.net) if not need.found]
     if not missing:
         ui.line("setup", "nothing is missing")
         return
@@ -51,7 +51,7 @@ def setup(job: Job) -> None:
         if status:
             raise PiggyError(f"'{shlex.join(words)}' ended with status {status}",
                              "see its own message above; is the network up, and do you have the right to install?")
-    still = [need.name for need in packages.needs(table, project.machine) if not need.found]
+    still = [need.name for need in packages.needs(table, project.machine, project.settings.net) if not need.found]
     if still:
         raise PiggyError(f"still missing after the installation: {', '.join(still)}",
                          "is configs/packages.toml right for this distribution? It names "
@@ -64,7 +64,7 @@ def doctor(job: Job) -> None:
     project = job.project
     table = packages.load(project.top)
     manager = packages.manager_of_host(table) or "apt"
-    all_needs = packages.needs(table, project.machine)
+    all_needs = packages.needs(table, project.machine, project.settings.net)
     for need in all_needs:
         state = version(need) if need.found else f"MISSING: package {need.packages[manager]} ({need.why})"
         ui.line(need.name, state)

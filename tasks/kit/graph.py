@@ -42,7 +42,8 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
          trees: Mapping[str, Callable[[], Mapping[str, str]]] | None = None, tools: Sequence[str] = (),
          after: Sequence[str] = (), config: Path | None = None, always: bool = False, quiet: bool = False,
          names: bool = False, place: Path | None = None, stored: bool = False, gone: Sequence[Path] = (),
-         news: Callable[[Project], Callable[[], list[str]]] | None = None) -> TaskDict:
+         news: Callable[[Project], Callable[[], list[str]]] | None = None,
+         params: Sequence[Mapping[str, Any]] = ()) -> TaskDict:
     """Return the doit dict of one task.
 
     name, doc: as `doit list` shows them; a name with a leading underscore is not listed.
@@ -61,6 +62,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
                a task whose targets are all that others need of it.
     gone:      files that are removed before anything is brought back: signs that some folder has the state of the last run.
     news:      called before anything is brought back; what it returns is called after that, and gives the notes for `why`.
+    params:    takes options of its own, as doit describes them: action(job, *args, name=value).
     """
     inputs = Inputs(project.stamps, action, settings={k: str(v) for k, v in (settings or {}).items()},
                     files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
@@ -72,12 +74,13 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
             "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],
             "task_dep": list(after), "uptodate": [False] if always else [inputs], "verbosity": 2,
             "io": {"capture": False}, "clean": [(_clean, [[os.fspath(path) for path in targets]])],
-            "meta": {"place": os.fspath(place or "")}, **({"pos_arg": "names"} if names else {})}
+            "meta": {"place": os.fspath(place or "")}, **({"pos_arg": "names"} if names else {}),
+            **({"params": [*params]} if params else {})}
 
 
 def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inputs, args: Sequence[Any],
             quiet: bool, news: Callable[[Project], Callable[[], list[str]]] | None = None,
-            names: Sequence[str] | None = None) -> Any:
+            names: Sequence[str] | None = None, **options: Any) -> Any:
     """Run one action: the edge at which a PiggyError, or a full disk, becomes a failed task with a clear message."""
     log = project.logs / f"{task.name.lstrip('_').replace(':', '-')}.log"
     started = time.monotonic()
@@ -88,7 +91,7 @@ def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inp
             return kept
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
-        values = action(Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)), *args, *words)
+        values = action(Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)), *args, *words, **options)
     except PiggyError as error:
         return failed(error)
     except OSError as error:

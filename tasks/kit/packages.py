@@ -31,6 +31,7 @@ class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     why: str
     file: tuple[str, ...] = ()
+    net: tuple[str, ...] = ()
     apt: Name = ""
     dnf: Name = ""
     pacman: Name = ""
@@ -61,13 +62,14 @@ def load(top: Path) -> Table:
     return toml.convert(toml.read(top / origin), Table, origin)
 
 
-def needs(table: Table, machine: Machine) -> list[Need]:
-    """Return what the machine needs, in the order of the table, and look for each on this host."""
+def needs(table: Table, machine: Machine, net: str = "") -> list[Need]:
+    """Return what the machine and the network (the setting `net`) need, in the order of the table, and look for each on
+    this host."""
     names = {"{triple}": machine.triple, "{qemu}": machine.qemu.binary if machine.qemu else ""}
     found = []
     for key, tool in table.tools.items():
         name = _filled(key, names)
-        if name:
+        if name and (not tool.net or net in tool.net):
             packages = {manager: _package(manager, getattr(tool, manager, ""), name, names) for manager in table.managers}
             found.append(Need(name, tool.why, _look(name, tool), packages, not tool.file))
     return found

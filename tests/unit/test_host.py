@@ -53,7 +53,8 @@ class Host:
 
     def job(self) -> Any:
         machine = SimpleNamespace(triple="x86_64-linux-gnu", qemu=None, arch="x86_64")
-        return SimpleNamespace(project=SimpleNamespace(top=self.top, machine=machine, build=self.top / "build" / "deep",
+        return SimpleNamespace(project=SimpleNamespace(top=self.top, settings=SimpleNamespace(net="user"),
+                                                       machine=machine, build=self.top / "build" / "deep",
                                                        dl=self.top / "dl"))
 
     def calls(self) -> list[str]:

@@ -1,0 +1,170 @@
+"""The host's side of the network: a bridge with taps for the guests, made and taken away again.
+
+    net=nat       bridge, address, ip_forward, NAT, dnsmasq --+
+    net=bridged   uplink= becomes a port of the bridge -------+-> net_up -> /run/piggyback -> net_down
+                                                                              net_status    bridge, ports, leases, traps
+
+    net=user (QEMU's own) and net=lab (namespaces) change nothing here, so they need none of this.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.kit import ui
+from tasks.kit.errors import PiggyError
+from tasks.kit.fs import write_whole
+from tasks.kit.graph import Job, TaskDict, task
+from tasks.kit.project import Project
+from tasks.kit.run import foreground, run
+
+if TYPE_CHECKING:
+    from tasks.kit.netplan import Wanted
+    from tasks.kit.netstep import Plan
+
+_DRY = {"name": "dry_run", "long": "dry-run", "type": bool, "default": False, "help": "only show what would be done"}
+_YES = {"name": "yes", "long": "yes", "type": bool, "default": False, "help": "even if this host may be cut off by it"}
+
+
+def tasks(project: Project) -> Iterator[TaskDict]:
+    """Yield `net_up`, `net_down` and `net_status`, for machines that QEMU has."""
+    if project.machine.qemu is None:
+        return
+    yield task(project, "net_up", "make the host's bridge for net=nat or net=bridged; --dry-run only shows it", net_up,
+               always=True, quiet=True, params=[_DRY, _YES])
+    yield task(project, "net_down", "undo exactly what net_up did; --dry-run only shows it", net_down, always=True,
+               quiet=True, params=[_DRY])
+    yield task(project, "net_status", "bridge, ports, leases, counters, and the usual traps with their remedies",
+               net_status, always=True, quiet=True)
+
+
+def wanted(project: Project, consent: bool) -> Wanted:
+    """What the settings ask for, and who asks: with sudo the taps are still to be the user's."""
+    from tasks.kit import netrecord
+    from tasks.kit.netplan import Wanted
+    settings = project.settings
+    session = os.environ.get("SSH_CONNECTION", "").split()  # "CLIENT PORT SERVER PORT", sshd(8)
+    return Wanted(bridge=settings.bridge, uplink=settings.uplink, address=settings.bridge_address, guests=settings.guests,
+                  owner=int(os.environ.get("SUDO_UID") or os.getuid()), mac=_mac(), run_dir=str(netrecord.place()),
+                  consent=consent, ssh=session[2] if len(session) == 4 else "")
+
+
+def _mac() -> str:
+    """A hardware address for a bridge: locally administered, one's own (IEEE 802, section 8.4)."""
+    return "02:" + ":".join(f"{byte:02x}" for byte in os.urandom(5))
+
+
+def plan(project: Project, consent: bool) -> Plan:
+    """What net_up would do now. Raises PiggyError for what is in the way."""
+    from tasks.kit import netplan, netstate
+    mode = project.settings.net
+    if mode not in ("nat", "bridged"):
+        raise PiggyError(f"net={mode} takes nothing on the host" + (
+            ": 'doit net=lab qemu_boot' makes all it needs" if mode == "lab" else ""), "net=nat or net=bridged does")
+    state, want = netstate.observe(), wanted(project, consent)
+    if mode == "nat":
+        return netplan.nat(state, want)
+    wireless = any(Path(f"/sys/class/net/{want.uplink}/{name}").exists() for name in ("wireless", "phy80211"))
+    return netplan.bridged(state, want, wireless)
+
+
+def net_up(job: Job, dry_run: bool = False, yes: bool = False) -> None:
+    """Show the plan, then do it."""
+    import msgspec
+
+    from tasks.kit import netrecord
+    from tasks.kit.netstep import shown
+    project = job.project
+    record = netrecord.read(netrecord.place())
+    fresh = record and record.boot == netrecord.boot_id()
+    if record and record.complete and fresh:
+        todo = _same(project, record.plan, yes)
+        ui.line("net_up", f"{todo.mode} on {todo.bridge} is up; what no longer holds of it is done again")
+    else:
+        if record and fresh:
+            ui.line("net_up", "an earlier one was interrupted: what it did is undone first")
+            net_down(job, dry_run)
+            if dry_run:
+                return
+        todo = plan(project, yes)
+        for warning in todo.warnings:
+            ui.line("note", warning)
+        ui.line("net_up", f"{todo.mode} on {todo.bridge}, {len(todo.steps)} steps:")
+        for step in todo.steps:
+            print("    " + shown(step.do, step.stdin).replace("\n", "\n    "), flush=True)
+    if dry_run:
+        return
+    file = project.build / "net" / "plan.json"
+    write_whole(file, msgspec.json.format(msgspec.json.encode(todo)))
+    _as_root(project, ["up", os.fspath(file.absolute())], "net_up")
+    _warn(project, todo)
+    ui.line("net_up", f"up: 'doit net={todo.mode} qemu_boot' boots a guest on it, 'doit net_down' takes it away")
+
+
+def _warn(project: Project, up: Plan) -> None:
+    """Say what is still in the guests' way."""
+    from tasks.kit import netreport, netstate
+    for word, text in netreport.of_traps(netstate.observe(), up, project.settings):
+        if word != "traps":
+            ui.line(word, text)
+
+
+def _same(project: Project, up: Plan, consent: bool) -> Plan:
+    """What is up, if it is what is asked for. Raises PiggyError if it is not."""
+    from tasks.kit import netplan
+    want = wanted(project, consent)
+    address = str(netplan.interface(want.address)) if project.settings.net == "nat" else ""
+    asked = (project.settings.net, want.bridge, netplan.taps(want), address, want.uplink)
+    names = ("net", "bridge", "guests", "bridge_address", "uplink")
+    differ = [name for name, one, other in zip(names, up.asked, asked, strict=True) if one != other]
+    if differ:
+        raise PiggyError(f"net={up.mode} is up on {up.bridge}, with another {' and '.join(differ)}", "doit net_down first")
+    return up
+
+
+def net_down(job: Job, dry_run: bool = False) -> None:
+    """Undo what the record says; without one there is nothing to do."""
+    from tasks.kit import netrecord, netstate
+    from tasks.kit.netstep import shown
+    folder = netrecord.place()
+    record = netrecord.read(folder)
+    if record is None:
+        ui.line("net_down", "nothing is up")
+        return
+    steps = [step for step in reversed(record.plan.steps[:record.begun]) if netstate.holds(step.holds)] \
+        if record.boot == netrecord.boot_id() else []
+    if not steps:
+        rebooted = record.boot != netrecord.boot_id()
+        ui.line("net_down", "all is undone already" + (" by a reboot" if rebooted else ""))
+    for words in (words for step in steps for words in step.undo):
+        print("    " + shown(words), flush=True)
+    if not dry_run:
+        _as_root(job.project, ["down"], "net_down")
+        ui.line("net_down", "down; the host is as it was")
+
+
+def _as_root(project: Project, words: list[str], name: str) -> None:
+    """Run the program that does the steps, by sudo where we are not root. Raises PiggyError where that can't be."""
+    argv = [sys.executable, "-B", "-m", "tasks.kit.netexec", *words]
+    if os.geteuid():
+        by_hand = f"cd {shlex.quote(os.fspath(project.top))} && sudo {shlex.join(argv)}"
+        if not shutil.which("sudo"):
+            raise PiggyError(f"{name} needs root, and there is no sudo", "as root: " + by_hand.replace("&& sudo", "&&"))
+        if not sys.stdin.isatty() and run(["sudo", "-n", "true"], check=False).returncode:
+            raise PiggyError(f"{name} needs root, and sudo can't ask for a password here", by_hand)
+        argv = ["sudo", *argv]
+    if foreground(argv, cwd=project.top):
+        raise PiggyError(f"{name} failed, as is said above", "'doit net_status' shows what is there")
+
+
+def net_status(job: Job) -> None:
+    """Print what is up and what is in its way."""
+    from tasks.kit import netreport
+    for word, text in netreport.lines(job.project.settings):
+        ui.line(word, text)
