@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+from tasks.kit import netrecord
 from tasks.kit.run import clean_env
 
 TOP = Path(__file__).resolve().parents[2]
@@ -174,5 +175,12 @@ class Topology:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGKILL)
             server.wait()
-        for name in self.names.values():
+        for name in self.names.values():  # what a failed test left behind goes, too
+            left = subprocess.run(["ip", "netns", "pids", name], check=False, env=clean_env(), text=True,
+                                  capture_output=True)
+            for pid in left.stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            with contextlib.suppress(FileNotFoundError):
+                netrecord.remove(netrecord.RUN / str(os.stat(f"/run/netns/{name}").st_ino))
             subprocess.run(["ip", "netns", "del", name], check=False, env=clean_env())
