@@ -68,10 +68,12 @@ def by_make(job: Job, name: str, link: Link) -> None:
     """Have make bring one link up to date."""
     project = job.project
     obj = project.kernel_obj
+    kbuild.repair(obj)  # this and the next remove what is doubtful, perhaps vmlinux, for which the boot folder has no rule
     manifest.purge(obj)
     kernel.catch_up(job)
     drop_others(project, link)
-    hand_over(project, link.after)
+    for image in dict.fromkeys(["vmlinux", link.after]):
+        hand_over(project, image)
     if file_of(obj, name):
         kernel.restore(job, file_of(obj, name), project.images / name)
         if any(reason.startswith("tools:") for reason in job.reasons):
