@@ -68,6 +68,7 @@ def by_make(job: Job, name: str, link: Link) -> None:
     """Have make bring one link up to date."""
     project = job.project
     obj = project.kernel_obj
+    kbuild.repair(obj)  # this and the next remove what is doubtful, perhaps vmlinux, for which the boot folder has no rule
     manifest.purge(obj)
     kernel.catch_up(job)
     drop_others(project, link)

@@ -143,6 +143,18 @@ def test_kill_9_again_and_again(fresh: Playground, kept: Kept) -> None:
     assert fresh.doit().ran == []
 
 
+def test_power_cut_while_a_link_is_made(built: Playground, kept: Kept) -> None:
+    """Vmlinux was finished, but its record, and the list of what make left, did not reach the disk."""
+    (built.obj / "piggyback.running").touch()
+    os.utime(built.obj / "piggyback.running", (1, 1))
+    for name in (".vmlinux.cmd", "piggyback.made"):
+        os.truncate(built.obj / name, 0)
+    (built.images / "compressed_vmlinux").unlink()
+    built.doit()
+    assert built.digests() == kept.digests
+    assert built.doit().ran == []
+
+
 def test_two_at_once(fresh: Playground, kept: Kept) -> None:
     fresh.pause("panic.o", "wait")
     first = fresh.start()
