@@ -44,6 +44,7 @@ class Campaign:
         self.before: dict[Path, tuple[bytes, int]] = {}
         self.counts: collections.Counter[str] = collections.Counter()
         self.number = 0
+        self.hidden: list[Path] = []  # put back with an old time: make alone would miss that
         self.touched = False  # doit does nothing about that, make compiles
         known = Depfiles(self.here.kernel_obj, self.here.kernel_src)
         users = collections.Counter(name for record in known.records for name in known.given([record]))
@@ -67,6 +68,7 @@ class Campaign:
             old = self.random.random() < 0.5
             if old:
                 os.utime(path, ns=(when, when))
+                self.hidden.append(path)
             return f"{'revert, with its old time,' if old else 'revert'} {path.relative_to(self.tree)}"
         kind = self.random.choices(list(self.kinds), [40, 10, 15, 20, 15])[0]
         path = self.random.choice(self.kinds[kind])
@@ -110,6 +112,10 @@ class Campaign:
         took = time.monotonic() - started
         ran = [name for name in links if re.search(rf"^  {re.escape(name)} ", ours.stdout, re.MULTILINE)]
         ways = [self.way(name) for name in ran]
+        for path in self.hidden:
+            path.touch()
+            self.touched = True
+        self.hidden.clear()
         theirs = self.make(self.second)
         verdict = "same"
         if ours.returncode or theirs.returncode:
