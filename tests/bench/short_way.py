@@ -13,6 +13,7 @@ import collections
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -165,5 +166,6 @@ def main(steps: int, seed: int, edits: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the files that were edited come back
     numbers = [int(word) for word in sys.argv[1:]]
     main(*(numbers + [40, 1, 3][len(numbers):]))
