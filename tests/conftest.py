@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 TOP = Path(__file__).resolve().parents[1]
 if str(TOP) not in sys.path:
     sys.path.insert(0, str(TOP))
+
+
+class Together(LoadScopeScheduling):
+    """Gives each process one test after the other, but all that use one really built machine to the same process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith("tests/real/"):
+            return "versatile" if "/test_arm.py" in nodeid else "pc"
+        return nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return Together(config, log)

@@ -191,7 +191,7 @@ def test_without_the_object_folders(play: Playground, kept: Kept) -> None:
 def test_a_tool_changes_back(play: Playground, kept: Kept) -> None:
     """What another compressor left in the object folder is not taken for what the first one made."""
     tool = play.home / "bin" / "gzip"
-    tool.parent.mkdir()
+    tool.parent.mkdir(exist_ok=True)
     tool.write_text('#!/bin/sh\nexec /bin/gzip "$@" -1\n')
     tool.chmod(0o755)
     path = f"{tool.parent}:{play.environ()['PATH']}"

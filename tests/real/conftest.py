@@ -90,14 +90,6 @@ class Checkout:
         return [name for name, file in files.items() if (obj / file).read_bytes() != (self.images / name).read_bytes()]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What uses the same built machine runs in the same process."""
-    for item in items:
-        if item.path.parent == TOP / "tests" / "real":
-            names = getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("versatile" if "versatile" in names else "pc"))
-
-
 @contextlib.contextmanager
 def edited(path: Path, old: str, new: str) -> Iterator[None]:
     """Edit a source for the body of a `with`; afterwards it is back with its old time, as `cp -p` would put it."""
