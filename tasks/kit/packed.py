@@ -44,6 +44,7 @@ def unpack(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tar:
         for info in tar:
             path = folder / info.name
+            path.parent.mkdir(parents=True, exist_ok=True)
             if info.isdir():
                 path.mkdir(exist_ok=True)
             elif info.issym():
