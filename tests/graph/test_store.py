@@ -18,6 +18,7 @@ import msgspec
 import playground
 import pytest
 from playground import EVERYTHING, Kept, Playground
+from test_kill import working_in
 
 from tasks.kit.store import Store
 from tasks.kit.storeroom import Output
@@ -267,16 +268,6 @@ def blow(play: Playground, seconds: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.communicate(timeout=20)
-
-
-def working_in(folder: Path) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes() + os.fsencode(os.readlink(entry / "cwd"))
-            if str(folder).encode() in words and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-    return found
 
 
 def digest_of(path: Path) -> str:
