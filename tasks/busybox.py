@@ -52,11 +52,11 @@ def source_files(project: Project) -> list[Path]:
 
 def tree(project: Project) -> Kconfig:
     """Busybox as a tree to configure."""
-    tool = toolchain.read(project)
+    tool = toolchain.read_user(project)
     return Kconfig("busybox", project.busybox_src, obj(project), project.machine.busybox.base, fragment_paths(project),
                    own_fragment(project), {"CROSS_COMPILE": tool.prefix, "CC": tool.cc, "ARCH": project.machine.arch},
                    config(project), project.images / "busybox.miniconfig", top="Config.in", generated=True,
-                   takes_miniconfig=False, tools=tool.tools)
+                   takes_miniconfig=False, tools=tool.id)
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
@@ -67,14 +67,14 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     tree_settings = {"arch": project.machine.arch, "cflags": project.machine.cflags,
                      "tree": project.busybox_place}
     yield task(project, "busybox_config", "busybox configuration from fragments, each symbol checked", configure,
-               files=[*paths, *source_files(project), toolchain.record(project)],
+               files=[*paths, *source_files(project), toolchain.user_record(project)],
                targets=[config(project), project.images / "busybox.miniconfig"], tools=TOOLS,
                settings={"fragments": " ".join(map(str, paths)), "base": project.machine.busybox.base, **tree_settings},
                place=obj(project), stored=True)
     yield task(project, "busybox_menuconfig", "edit the busybox configuration; what you choose is kept as a fragment",
                menuconfig, files=[config(project)], always=True, quiet=True)
     yield task(project, "busybox", "busybox, static and stripped, with the list of its links", build,
-               files=[config(project), toolchain.record(project), *source_files(project)],
+               files=[config(project), toolchain.user_record(project), *source_files(project)],
                targets=[project.images / "busybox", project.images / "busybox.links"], tools=TOOLS, settings=tree_settings,
                place=obj(project), stored=True)
 

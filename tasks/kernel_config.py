@@ -71,8 +71,8 @@ def source_files(project: Project) -> list[Path]:
 
 def variables(project: Project) -> dict[str, str]:
     """The make variables of every call into the kernel's Makefile."""
-    return {"ARCH": project.machine.arch, "CROSS_COMPILE": toolchain.read(project).prefix,
-            **project.machine.kernel.variables}
+    tool = toolchain.read(project)
+    return {"ARCH": project.machine.arch, "CROSS_COMPILE": tool.prefix, **tool.variables, **project.machine.kernel.variables}
 
 
 def flat(variables: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from tasks import toolchain
 from tasks.kit import archive, obtain
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.pins import Source
@@ -19,7 +20,7 @@ from tasks.kit.project import Project
 
 def needed(project: Project) -> list[Source]:
     """Return the pins that the selected machine and settings need; trees of the user's own need none."""
-    found = [project.source("musl")] if project.machine.userspace else []
+    found = toolchain.sources(project)
     if not project.settings.kernel_src:
         found.append(project.kernel_pin)
     if project.machine.userspace and not project.settings.busybox_src:
@@ -41,6 +42,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         yield {**task(project, "fetch", f"get and verify {source.filename}", fetch, [source], targets=[record],
                       settings={"pin": msgspec.json.encode(source).decode()}), "name": source.name, "clean": []}
     for source in sources:
+        if source.name in toolchain.packed(project):
+            continue  # a toolchain, which has a place of its own
         yield {**task(project, "_unpack", f"unpack {source.filename}", unpack, [source],
                       files=[project.dl / f"{source.name}.json"], targets=[stamp(project, source.name)]),
                "name": source.name, "clean": []}  # a tree may hold the user's edits, and its stamp guards them

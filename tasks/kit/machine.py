@@ -121,6 +121,20 @@ class Nic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     instead_of: tuple[str, ...] = ()
 
 
+class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The [toolchain] table: what the providers call this machine's processor.
+
+    buildroot: fragments of configs/buildroot; bootlin: Bootlin's name of the architecture (configs/bootlin.toml);
+    llvm: whether Linux can be built with LLVM=1 for it (Documentation/kbuild/llvm.rst);
+    uclibc: uClibc-ng's name of the architecture, and what its configuration needs besides.
+    """
+
+    buildroot: tuple[str, ...] = ()
+    bootlin: str = ""
+    llvm: bool = False
+    uclibc: tuple[str, ...] = ()
+
+
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One machine. `arch` is the kernel's ARCH=, `triple` the prefix of the distribution's cross compiler, `cflags` what
     user space is compiled with on top of it. `userspace` is false for a machine that has only a kernel: its processor is
@@ -132,6 +146,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cflags: str = ""
     userspace: bool = True
     kernel: Kernel
+    toolchain: Chain = Chain()
     busybox: Busybox = Busybox()
     rootfs: Rootfs = Rootfs()
     qemu: Qemu | None = None
@@ -174,6 +189,7 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
                                 *(("kernel", names, ".config") for names in machine.kernel.boots.values()),
                                 *(("kernel", nic.fragments, ".config") for nic in machine.nic.values()),
                                 ("busybox", machine.busybox.fragments, ".config"),
+                                ("buildroot", machine.toolchain.buildroot, ".config"),
                                 ("rootfs", (machine.rootfs.devices,), ".txt")):
         for fragment in names:
             if not (top / "configs" / kind / f"{fragment}{ending}").exists():

@@ -30,7 +30,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Every setting with its type and default; HELP says what each means."""
 
     machine: str = "pc"
-    toolchain: Literal["distro"] = "distro"
+    toolchain: Literal["distro", "path", "bootlin", "llvm", "buildroot"] = "distro"
+    toolchain_prefix: str = ""
+    libc: Literal["auto", "musl", "uclibc"] = "auto"
+    llvm: Filled = "1"
+    buildroot_src: str = ""
+    buildroot_fragments: str = ""
+    buildroot_override: str = ""
+    buildroot_headers: str = ""
+    buildroot_site: str = ""
+    buildroot_site_only: bool = False
+    buildroot_ccache: bool = False
     kernel: Filled = "6.1"
     kernel_src: str = ""
     busybox_src: str = ""
@@ -70,7 +80,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 HELP = {
     "machine": "what to build for: a file of configs/machines",
-    "toolchain": "where the cross toolchain comes from",
+    "toolchain": "where the cross toolchain comes from (docs/toolchains.md compares them)",
+    "toolchain_prefix": "for toolchain=path: a prefix (/opt/x/bin/arm-linux-), a toolchain's folder, or an SDK's tarball",
+    "libc": "libc of user space (auto: musl for distro and llvm, uClibc-ng for bootlin and buildroot)",
+    "llvm": "for toolchain=llvm, as the kernel's LLVM=: 1, a suffix (-14), or a folder (/usr/lib/llvm-14/bin/)",
+    "buildroot_src": "a Buildroot release tarball or tree of your own to build with; never written to",
+    "buildroot_fragments": "further Buildroot defconfig fragments, separated by commas",
+    "buildroot_override": "a Buildroot override file (NAME_OVERRIDE_SRCDIR = FOLDER lines)",
+    "buildroot_headers": "a kernel tarball to take the toolchain's headers from (empty: what Buildroot downloads)",
+    "buildroot_site": "Buildroot's primary site: an address or folder asked first for its sources (empty: mirror=)",
+    "buildroot_site_only": "ask no other site than that one for Buildroot's sources",
+    "buildroot_ccache": "have Buildroot compile through a ccache of its own",
     "kernel": "kernel version: a 'linux-VERSION' of configs/sources.toml",
     "kernel_src": "a kernel tree of your own to build instead; never written to",
     "busybox_src": "a busybox tree of your own to build instead; never written to",

@@ -1,0 +1,74 @@
+"""Toolchains that Bootlin builds with Buildroot and publishes: by architecture and libc, pinned in configs/bootlin.toml.
+
+    configs/bootlin.toml -> fetch:bootlin-ARCH-LIBC -> dl/ -> toolchain -> build/toolchains/ID/ (relocated by its own script)
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+
+from tasks.kit import chain, home, obtain, sdk, toml, tools
+from tasks.kit.errors import PiggyError
+from tasks.kit.graph import Job
+from tasks.kit.pins import Sha256, Source
+from tasks.kit.project import Project
+from tasks.toolchains import path
+
+DATA = "configs/bootlin.toml"
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """configs/bootlin.toml: the address, with {arch}, {libc} and {version} in it, and the hashes by arch and libc."""
+
+    url: str
+    version: str
+    sha256: dict[str, dict[str, Sha256]]
+
+
+def libc(project: Project) -> str:
+    """The libc that the settings ask for."""
+    return "uclibc" if project.settings.libc == "auto" else project.settings.libc
+
+
+def pin(project: Project) -> Source:
+    """The pinned toolchain for the selected machine and libc. Raises PiggyError where Bootlin has none."""
+    table = toml.convert(toml.read(project.top / DATA), Table, DATA)
+    arch, which = project.machine.toolchain.bootlin, libc(project)
+    if not arch:
+        raise PiggyError(f"Bootlin has no toolchain for the machine '{project.settings.machine}': its file names none",
+                         "[toolchain] bootlin = \"ARCH\" in the machine's file, or another 'toolchain='")
+    known = table.sha256.get(arch, {})
+    if which not in known:
+        raise PiggyError(f"{DATA} has no toolchain for {arch} with {which}",
+                         f"for {arch} there is: {', '.join(known) or 'nothing'} ('libc=')")
+    url = table.url.format(arch=arch, libc=which, version=table.version)
+    return Source(name=f"bootlin-{arch}-{which}", version=table.version, urls=(url,), sha256=known[which])
+
+
+def doc(project: Project) -> str:
+    """What `doit list` says."""
+    return f"Bootlin's cross compiler for {project.machine.toolchain.bootlin} with {libc(project)}, probed"
+
+
+def sources(project: Project) -> list[Source]:
+    """The pins that the settings ask for."""
+    return [pin(project)]
+
+
+def needs(project: Project) -> dict[str, Any]:
+    """What the task depends on, as words for `task`."""
+    return {"files": [project.dl / f"{pin(project).name}.json", *path.kernel_files(project)],
+            "settings": {"pin": msgspec.json.encode(pin(project)).decode(), "arch": project.machine.arch,
+                         "build": os.path.abspath(project.build)}}
+
+
+def build(job: Job) -> dict[str, list[str]]:
+    """Unpack the toolchain, relocate it, and probe it."""
+    project = job.project
+    got = obtain.obtain(pin(project), dl=project.dl, mirror="", offline=True, apt_state=project.build / "host" / "apt",
+                        log=job.log)
+    folder = sdk.install(project, got.path, got.sha256, job.log)
+    return chain.finish(job, path.found(project, tools.prefix_in(folder), home.key_files(folder)))

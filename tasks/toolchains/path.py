@@ -1,0 +1,84 @@
+"""A toolchain of the user's own: any prefix (/opt/x/bin/arm-linux-), a toolchain's folder, or the tarball of an SDK.
+
+    toolchain_prefix=/opt/x/bin/arm-linux-   crosstool-NG's x-tools, a Yocto SDK, Linaro's and Arm's releases, ...
+    toolchain_prefix=/opt/x                  the same, where /opt/x/bin holds one compiler
+    toolchain_prefix=sdk.tar.gz              what `doit toolchain_export` packed: unpacked to build/toolchains/ID
+
+Nothing is written to what the user named. The identity is the content of the tools, wherever they lie.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tasks.kit import chain, home, sdk, tools, ui
+from tasks.kit.chain import Found
+from tasks.kit.errors import PiggyError
+from tasks.kit.graph import Job
+from tasks.kit.pins import Source
+from tasks.kit.project import Project
+from tasks.toolchains import distro
+
+HINT = "'toolchain_prefix=' takes a prefix such as /opt/x/bin/arm-linux-, a toolchain's folder, or its tarball"
+
+
+def doc(project: Project) -> str:
+    """What `doit list` says."""
+    return f"cross compiler {project.settings.toolchain_prefix}, probed"
+
+
+def sources(project: Project) -> list[Source]:
+    """It needs none of the pins."""
+    return []
+
+
+def needs(project: Project) -> dict[str, Any]:
+    """What the task depends on, as words for `task`."""
+    named = project.settings.toolchain_prefix
+    return {"files": [*([Path(named).expanduser()] if sdk.is_tarball(named) else []), *kernel_files(project)],
+            "settings": {"prefix": named, "arch": project.machine.arch, "build": os.path.abspath(project.build)}}
+
+
+def kernel_files(project: Project) -> list[Path]:
+    """The file that tells the kernel's version: the headers in a toolchain must not be newer."""
+    if not project.machine.userspace:
+        return []
+    if project.settings.kernel_src:
+        return [project.kernel_src / "Makefile"]
+    return [distro.stamp(project, project.kernel_pin.name)]
+
+
+def build(job: Job) -> dict[str, list[str]]:
+    """Find the toolchain, and probe it."""
+    project = job.project
+    named = project.settings.toolchain_prefix
+    if not named:
+        raise PiggyError("toolchain=path needs to be told where the toolchain is", HINT)
+    path = Path(named).expanduser()
+    made: list[str] = []
+    if sdk.is_tarball(named):
+        sdk.check_tarball(path)
+        folder = sdk.install(project, path, project.stamps.digest(path), job.log)
+        prefix, made = tools.prefix_in(folder), home.key_files(folder)
+    elif path.is_dir() and not named.endswith("-"):
+        prefix = tools.prefix_in(path.absolute())
+    else:
+        prefix = str(path.absolute()) if "/" in named else named
+        prefix = prefix.removesuffix("gcc") if prefix.endswith("-gcc") else prefix
+    if "/" in prefix and sdk.misplaced(Path(prefix).parents[1]):
+        ui.line("note", f"{Path(prefix).parents[1]} is set up for {sdk.misplaced(Path(prefix).parents[1])}; its "
+                        f"{sdk.SCRIPT} would change that")
+    return chain.finish(job, found(project, prefix, made))
+
+
+def found(project: Project, prefix: str, made: list[str]) -> Found:
+    """Describe the toolchain with that prefix; its ID is the content of its tools and of its libc."""
+    version, parts = tools.compiler(prefix, HINT)
+    ident = chain.ident(version, *map(project.stamps.digest, parts))
+    if not project.machine.userspace:
+        return Found(ident, prefix, version, parts, made=made)
+    libc = tools.libc_parts(f"{prefix}gcc")
+    user = chain.ident(ident, *map(project.stamps.digest, libc))
+    return Found(ident, prefix, version, [*parts, *libc], cc=f"{prefix}gcc", user=user, made=made)
