@@ -2,7 +2,7 @@
 
     configs/buildroot/*.config (toolchain, libc, processor) -+
     kernel headers that match or precede the kernel ---------+-> buildroot_config -> images/buildroot.config
-    fragments and override file of the user's ---------------+        |              here/buildroot.json (what it says of itself)
+    fragments and override file of the user's ---------------+        |              buildroot.json (what it says of itself)
     _unpack:buildroot, or buildroot_src= --------------------+        v
                                             fetch:buildroot-sources -> dl/PACKAGE/FILE (make source)
                                                                       v
@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from tasks.kit import brconfig, brtree, chain, disk, sdk, ui
-from tasks.kit.brtree import Facts
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -41,21 +39,6 @@ def own_fragment(project: Project) -> Path:
     return Path("configs") / "buildroot" / "local" / f"{project.settings.machine}.config"
 
 
-def fragment_paths(project: Project) -> list[Path]:
-    """The fragments in order, without the generated one for the headers and the user's own."""
-    folder = Path("configs") / "buildroot"
-    if not project.machine.toolchain.buildroot:
-        raise PiggyError(f"no Buildroot configuration for the machine '{project.settings.machine}'",
-                         "[toolchain] buildroot = [\"FRAGMENT\"] in its file names fragments of configs/buildroot")
-    libc = "musl" if project.settings.libc == "musl" else "uclibc"
-    names = ["toolchain", libc, *project.machine.toolchain.buildroot, *(["ccache"] if project.settings.buildroot_ccache else [])]
-    extra = [Path(name.strip()).expanduser() for name in project.settings.buildroot_fragments.split(",") if name.strip()]
-    for path in extra:
-        if not (project.top / path).is_file():
-            raise PiggyError(f"{project.origins['buildroot_fragments']}: there is no Buildroot fragment {path}")
-    return [*(folder / f"{name}.config" for name in names), *extra]
-
-
 def out(project: Project) -> Path:
     """The O= folder in which Buildroot is configured and asked; toolchains are built in folders of their own."""
     return project.here / "buildroot"
@@ -66,15 +49,12 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     if project.settings.toolchain != "buildroot":
         return
     settings = project.settings
-    paths = [*fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
+    paths = [*buildroot.fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
     given = [Path(name).expanduser() for name in (settings.buildroot_override, settings.buildroot_headers) if name]
-    for path in given:
-        if not (project.top / path).is_file():
-            raise PiggyError(f"there is no file {path}", "'buildroot_override=' and 'buildroot_headers=' name a file each")
-    own_kernel = [project.kernel_src / "Makefile"] if settings.kernel_src else [distro.stamp(project, project.kernel_pin.name)]
+    kernel = project.kernel_src / "Makefile" if settings.kernel_src else distro.stamp(project, project.kernel_pin.name)
     facts = buildroot.facts_file(project)
     yield task(project, "buildroot_config", "Buildroot's configuration from fragments, each symbol checked", configure,
-               files=[*paths, *given, *own_kernel, *buildroot.source_files(project)], targets=[config(project), facts],
+               files=[*paths, *given, kernel, *buildroot.source_files(project)], targets=[config(project), facts],
                tools=TOOLS, settings={"fragments": " ".join(map(str, paths)), "tree": buildroot.source_place(project)})
     record = project.here / "buildroot.fetched"
     yield {**task(project, "fetch", "have Buildroot get and verify the sources of its packages (make source)", fetch,
@@ -105,8 +85,10 @@ def configure(job: Job) -> dict[str, list[str]]:
         raise PiggyError(f"{len(fatal)} of {len(asked)} symbols requested of Buildroot {facts.version} did not take",
                          "\n" + brconfig.explain(fatal, values, source, facts.version))
     copy_whole(out(project) / ".config", config(project))
+    recipes = brtree.recipe_files(source, facts)
+    facts = msgspec.structs.replace(facts, recipes=brtree.tree_digest(source, recipes))
     write_whole(buildroot.facts_file(project), msgspec.json.format(msgspec.json.encode(facts)))
-    return {"discovered": [str(path) for path in brtree.recipe_files(source, facts)]}
+    return {"discovered": [str(path) for path in recipes]}
 
 
 def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig.Ask]:
@@ -114,10 +96,11 @@ def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig
 
     own: with the user's own fragment.
     """
-    paths = [*fragment_paths(project), *filter(Path.exists, [own_fragment(project)] if own else [])]
+    paths = [*buildroot.fragment_paths(project), *filter(Path.exists, [own_fragment(project)] if own else [])]
     parts = [brconfig.parse(path.read_text(), str(path)) for path in paths]
     named = any(one.symbol.startswith("BR2_KERNEL_HEADERS_") and one.value != "n" for part in parts for one in part)
-    tarball = Path(project.settings.buildroot_headers).expanduser().absolute() if project.settings.buildroot_headers else None
+    headers = project.settings.buildroot_headers
+    tarball = Path(headers).expanduser().absolute() if headers else None
     if not named:
         series = buildroot.series_of(tarball) if tarball else None
         parts.insert(0, brconfig.headers(source, chain.kernel_version(project.kernel_src),
@@ -153,6 +136,8 @@ def fetch(job: Job) -> dict[str, list[str]]:
         raise missing(before, dl)
     if before:
         ui.line("fetch", f"{len(before)} files for Buildroot, the first is {before[0].path}")
+    for stamp in out(project).glob("build/*/.stamp_downloaded"):
+        stamp.unlink()  # by which Buildroot would take for there what is no longer in dl/
     try:
         brtree.make(buildroot.source(project), out(project), ["source"], log=job.log,
                     variables=buildroot.variables(project, closed=closed))
@@ -240,17 +225,9 @@ def export(job: Job) -> None:
     project = job.project
     tool, facts = chain.read(project), buildroot.read_facts(project)
     host = Path(tool.prefix).parents[1]
-    target = project.images / f"{facts.target}_sdk-{re.sub(r'[^0-9A-Za-z.-]', '_', facts.version)}-{host.parent.name}.tar.gz"
+    version = re.sub(r"[^0-9A-Za-z.-]", "_", facts.version)
+    target = project.images / f"{facts.target}_sdk-{version}-{host.parent.name}.tar.gz"
     target.parent.mkdir(parents=True, exist_ok=True)
     sdk.pack(host, target.name.removesuffix(".tar.gz"), target, job.log)
     ui.line("toolchain_export", f"{target} ({ui.size(target.stat().st_size)})")
     ui.line("", f"elsewhere: doit toolchain=path toolchain_prefix={target.name}")
-
-
-def free_room(folder: Path) -> int:
-    """The bytes that are free where a folder is, or will be."""
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(place).free
-
-
-__all__ = ["Facts", "config", "tasks"]

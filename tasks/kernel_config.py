@@ -72,7 +72,8 @@ def source_files(project: Project) -> list[Path]:
 def variables(project: Project) -> dict[str, str]:
     """The make variables of every call into the kernel's Makefile."""
     tool = toolchain.read(project)
-    return {"ARCH": project.machine.arch, "CROSS_COMPILE": tool.prefix, **tool.variables, **project.machine.kernel.variables}
+    return {"ARCH": project.machine.arch, "CROSS_COMPILE": tool.prefix, **tool.variables,
+            **project.machine.kernel.variables}
 
 
 def flat(variables: Mapping[str, str]) -> str:

@@ -19,17 +19,23 @@ from tasks.kit.project import Project
 from tasks.toolchains import bootlin, buildroot, distro, llvm, path
 
 __all__ = ["Toolchain", "Userspace", "read", "read_user", "record", "records", "user_record"]
-PROVIDERS: dict[str, ModuleType] = {"distro": distro, "path": path, "bootlin": bootlin, "llvm": llvm, "buildroot": buildroot}
+PROVIDERS: dict[str, ModuleType] = {"distro": distro, "path": path, "bootlin": bootlin, "llvm": llvm,
+                                    "buildroot": buildroot}
 
 
 def provider(project: Project) -> ModuleType:
-    """The module of the provider that is selected. Each answers the same: doc, sources, needs, build."""
+    """The module of the provider that is selected. Each answers the same: check, doc, sources, needs, build."""
     return PROVIDERS[project.settings.toolchain]
 
 
 def sources(project: Project) -> list[Source]:
     """The pins that the provider needs."""
     return list(provider(project).sources(project))
+
+
+def check(project: Project) -> None:
+    """Raise PiggyError, before anything is built, for settings that the selected provider can't work with."""
+    provider(project).check(project)
 
 
 def packed(project: Project) -> list[str]:

@@ -1,7 +1,7 @@
 """Building with Buildroot: how far it is, by its own build-time.log, and how to go on where a killed one stopped.
 
-Each line of build-time.log is TIME:start|end  :STEP : PACKAGE (package/pkg-generic.mk, step_time). A step that has begun and
-not ended was cut off; its package is then cleaned and made anew, while the stamps of all others are good.
+Each line of build-time.log is TIME:start|end  :STEP : PACKAGE (package/pkg-generic.mk, step_time). A step that has begun
+and not ended was cut off; its package is then cleaned and made anew, while the stamps of all others are good.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tasks.kit import ui
 LOG = "build/build-time.log"
 LAST = ("install-host", "install-staging", "install-target", "install-image", "install")
 SOURCE_STEPS = ("download", "check-package")  # cut off, these leave nothing half-made in the build folder
-# Seconds that each took on two cores in a first build (i686, gcc 15); only for the estimate, and only its proportions count.
+# Seconds that each took on two cores in a first build (i686, gcc 15): for the estimate, whose pace is then measured.
 SECONDS = {"host-gcc-initial": 801, "host-gcc-final": 686, "host-binutils": 174, "uclibc": 51, "musl": 30, "host-gmp": 40,
            "host-mpfr": 25, "host-libtool": 15, "host-autoconf": 8, "host-automake": 8, "host-m4": 20, "host-tar": 20,
            "linux-headers": 40, "host-mpc": 12, "host-patchelf": 12, "gcc-final": 10}

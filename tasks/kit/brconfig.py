@@ -1,7 +1,7 @@
 """Buildroot's configuration by contract: defconfig fragments in, a .config out that holds all that was asked for.
 
-A fragment is written as Buildroot writes its defconfigs (BR2_NAME=value, `# BR2_NAME is not set`); a request with the comment
-`# optional` at the end of its line is reported, and not fatal, where this release does not have it.
+A fragment is written as Buildroot writes its defconfigs (BR2_NAME=value, `# BR2_NAME is not set`); a request with the
+comment `# optional` at the end of its line is reported, and not fatal, where this release does not have it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def parse(text: str, name: str) -> list[Ask]:
             continue
         else:
             raise PiggyError(f"{name}:{number}: not a line of a Buildroot defconfig: {line!r}",
-                             "a line is BR2_NAME=value (y, a number or a \"string\"), '# BR2_NAME is not set', or a comment")
+                             "a line is BR2_NAME=value (y, a number or a \"string\"), or '# BR2_NAME is not set'")
         found.append(Ask(symbol, value, comment.startswith("optional"), f"{name}:{number}"))
     return found
 

@@ -37,7 +37,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     version: Buildroot's; target: the name in front of the tools (i686-buildroot-linux-uclibc); packages: what is built, by
     name, with the folder of its recipe; stamps: with its build folder (below O=); downloads: what must be in dl/;
-    overrides: by package, the folders that stand in for downloads.
+    overrides: by package, the folders that stand in for downloads; recipes: a digest over the tree's files that count.
     """
 
     version: str
@@ -46,6 +46,7 @@ class Facts(msgspec.Struct, frozen=True):
     stamps: dict[str, str]
     downloads: list[Download]
     overrides: dict[str, str]
+    recipes: str = ""
 
 
 def environment() -> dict[str, str]:
@@ -67,7 +68,7 @@ def make(source: Path, out: Path, goals: Sequence[str], *, log: Path | None, var
 
 
 def ask(source: Path, out: Path, log: Path | None, variables: Mapping[str, str]) -> Facts:
-    """Ask a configured tree (its .config lies in `out`) about itself. Raises PiggyError for an answer that makes no sense."""
+    """Ask a configured tree (its .config lies in `out`) about itself. Raises PiggyError for an answer without sense."""
     said = make(source, out, ["-s", "show-info", "printvars"], log=log, variables={
         **variables, "VARS": "%_OVERRIDE_SRCDIR GNU_TARGET_NAME BR2_VERSION_FULL BR2_VERSION"}).output
     start = next((line for line in said.splitlines() if line.startswith("{")), "")
@@ -84,7 +85,8 @@ def ask(source: Path, out: Path, log: Path | None, variables: Mapping[str, str])
         if one.get("stamp_dir"):
             stamps[name] = one["stamp_dir"]
         if name not in overrides:
-            downloads += [Download(name, f"{one.get('dl_dir') or bare}/{file['source']}") for file in one.get("downloads") or ()]
+            folder = one.get("dl_dir") or bare
+            downloads += [Download(name, f"{folder}/{file['source']}") for file in one.get("downloads") or ()]
     return Facts(words.get("BR2_VERSION_FULL") or words.get("BR2_VERSION", ""), words.get("GNU_TARGET_NAME", ""), packages,
                  stamps, sorted(set(downloads), key=lambda one: (one.path, one.package)), overrides)
 
@@ -112,7 +114,8 @@ def recipe_files(source: Path, facts: Facts) -> list[Path]:
     """The files of the tree that decide the toolchain: the infrastructure, and the recipes and patches of its packages."""
     tree = source.resolve()
     found: set[Path] = set()
-    folders = {name.replace("gcc-initial", "").replace("gcc-final", "").rstrip("/") for name in facts.packages.values() if name}
+    # gcc-initial and gcc-final lie in package/gcc, beside the patches of both
+    folders = {re.sub(r"/gcc-(initial|final)$", "", name) for name in facts.packages.values() if name}
     for pattern in (*INFRASTRUCTURE, *folders):
         for path in tree.glob(pattern):
             found.update([path] if path.is_file() else (one for one in path.rglob("*") if one.is_file()))
@@ -128,11 +131,12 @@ def tree_digest(source: Path, files: Iterable[Path]) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest over names, contents and links of all that lies in a folder (or over one file); git's own folder left out."""
+    """A digest over names, contents and links of all that lies in a folder (or over a file); git's own folder left out."""
     whole = hashlib.sha256()
     for path in sorted(_walk(folder)):
         whole.update(os.fsencode(os.path.relpath(path, folder)) + b"\0")
-        whole.update(os.fsencode(os.readlink(path)) if os.path.islink(path) else hashlib.sha256(Path(path).read_bytes()).digest())
+        link = os.path.islink(path)
+        whole.update(os.fsencode(os.readlink(path)) if link else hashlib.sha256(Path(path).read_bytes()).digest())
     return whole.hexdigest()
 
 

@@ -119,7 +119,9 @@ def finish(job: Job, found: Found) -> dict[str, list[str]]:
     write_record(record(project), Toolchain(found.id, project.settings.toolchain, found.prefix, found.version,
                                             found.variables))
     ui.line("toolchain", f"{found.version}{told}, ID {found.user or found.id}")
-    return {"discovered": sorted(set(found.parts)), "made": sorted(set(found.made))}
+    ours = (project.build / "toolchains").absolute()
+    made = {path for path in found.parts if Path(path).is_relative_to(ours)}  # just now: no inputs, but outputs
+    return {"discovered": sorted({*found.parts} - made), "made": sorted({*found.made, *made})}
 
 
 def write_record(path: Path, content: Toolchain | Userspace) -> None:

@@ -1,4 +1,4 @@
-"""The folders of build/toolchains: one for each ID, locked while it is made, sealed when it is whole, shared by machines."""
+"""The folders of build/toolchains: one for each ID, locked while it is made, sealed when whole, shared by machines."""
 
 from __future__ import annotations
 

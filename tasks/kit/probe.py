@@ -17,7 +17,7 @@ from tasks.kit.errors import PiggyError
 from tasks.kit.run import Completed, clean_env, run
 
 PROGRAM = '#include <stdio.h>\n#include <linux/version.h>\nint main(void) { return puts("probe ok") < 0; }\n'
-# musl has no macro of its own by its authors' will; its headers mark each type that they define (config.guess asks so, too).
+# musl has no macro of its own by its authors' will; its headers mark each type that they define (config.guess asks so).
 QUESTIONS = """\
 #include <stdio.h>
 #include <linux/version.h>
@@ -79,7 +79,8 @@ def probe(cc: str, *, arch: str, scratch: Path, log: Path | None) -> Facts:
 def _answers(cc: str, arch: str, source: Path, log: Path | None) -> tuple[str, str]:
     """Return the libc and the headers' version, after seeing that the compiler is for `arch`."""
     macro = MACROS.get(arch, "")
-    source.write_text(f"#if {f'defined({macro})' if macro else '1'}\npiggy: for yes\n#else\npiggy: for no\n#endif\n" + QUESTIONS)
+    is_it = f"#if {f'defined({macro})' if macro else '1'}\npiggy: for yes\n#else\npiggy: for no\n#endif\n"
+    source.write_text(is_it + QUESTIONS)
     done = run([cc, "-E", "-P", str(source)], log=log, check=False)
     said = dict(re.findall(r"^piggy: (\w+) (.*)$", done.output, re.MULTILINE))
     if said.get("for") == "no":

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from tasks.kit import chain, disk, home, tools, untar
-from tasks.kit.errors import PiggyError
 from tasks.kit.fs import replacing
 from tasks.kit.project import EPOCH, Project
 from tasks.kit.run import run
@@ -82,9 +81,3 @@ def pack(folder: Path, name: str, target: Path, log: Path) -> None:
                 gzip.GzipFile("", "wb", 6, sink, mtime=0) as packed:
             shutil.copyfileobj(source, packed, 1 << 20)
         plain.unlink()
-
-
-def check_tarball(path: Path) -> None:
-    """Raise PiggyError for a tarball that is not there."""
-    if not path.is_file():
-        raise PiggyError(f"there is no toolchain {path}", "'toolchain_prefix=' names a prefix, a folder, or a tarball")

@@ -1,6 +1,6 @@
 """Toolchains that Bootlin builds with Buildroot and publishes: by architecture and libc, pinned in configs/bootlin.toml.
 
-    configs/bootlin.toml -> fetch:bootlin-ARCH-LIBC -> dl/ -> toolchain -> build/toolchains/ID/ (relocated by its own script)
+    configs/bootlin.toml -> fetch:bootlin-ARCH-LIBC -> dl/ -> toolchain -> build/toolchains/ID/ (relocated by its script)
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ def pin(project: Project) -> Source:
                          f"for {arch} there is: {', '.join(known) or 'nothing'} ('libc=')")
     url = table.url.format(arch=arch, libc=which, version=table.version)
     return Source(name=f"bootlin-{arch}-{which}", version=table.version, urls=(url,), sha256=known[which])
+
+
+def check(project: Project) -> None:
+    """Raise PiggyError where Bootlin has no toolchain for the machine and libc."""
+    pin(project)
 
 
 def doc(project: Project) -> str:

@@ -31,6 +31,31 @@ NAME = "buildroot"
 ROOM = 8 << 30  # bytes: a toolchain's build folder takes 6.1 GB, its sources 0.3 GB
 
 
+def check(project: Project) -> None:
+    """Raise PiggyError for a machine without a configuration for Buildroot, and for files that are not there."""
+    fragment_paths(project)
+    for name in ("buildroot_override", "buildroot_headers"):
+        named = getattr(project.settings, name)
+        if named and not (project.top / Path(named).expanduser()).is_file():
+            raise PiggyError(f"{project.origins[name]}: there is no file {named}")
+
+
+def fragment_paths(project: Project) -> list[Path]:
+    """The fragments in order, without the generated one for the headers and the user's own."""
+    folder = Path("configs") / "buildroot"
+    if not project.machine.toolchain.buildroot:
+        raise PiggyError(f"no Buildroot configuration for the machine '{project.settings.machine}'",
+                         "[toolchain] buildroot = [\"FRAGMENT\"] in its file names fragments of configs/buildroot")
+    libc = "musl" if project.settings.libc == "musl" else "uclibc"
+    own = ["ccache"] if project.settings.buildroot_ccache else []
+    names = ["toolchain", libc, *project.machine.toolchain.buildroot, *own]
+    extra = [Path(name.strip()).expanduser() for name in project.settings.buildroot_fragments.split(",") if name.strip()]
+    for one in extra:
+        if not (project.top / one).is_file():
+            raise PiggyError(f"{project.origins['buildroot_fragments']}: there is no Buildroot fragment {one}")
+    return [*(folder / f"{name}.config" for name in names), *extra]
+
+
 def doc(project: Project) -> str:
     """What `doit list` says."""
     return f"cross compiler built from source by Buildroot, with {libc(project)}, probed"
@@ -142,7 +167,7 @@ def series_of(tarball: Path) -> tuple[int, int]:
 
 
 def placed(project: Project, tarball: Path | None) -> Path | None:
-    """Have the headers' tarball in dl/linux, where Buildroot looks first, so that no site is asked for it; return its path."""
+    """Have the headers' tarball in dl/linux, where Buildroot looks first, so that no site is asked; return its path."""
     if not tarball:
         return None
     target = project.dl.absolute() / "linux" / tarball.name
@@ -155,10 +180,8 @@ def placed(project: Project, tarball: Path | None) -> Path | None:
 
 def identity(project: Project, facts: Facts) -> str:
     """The ID: of all that decides what comes out, wherever it lies, and of the place where it will stand."""
-    tree = source(project)
     values = brconfig.read((project.images / "buildroot.config").read_text())
-    parts = [facts.version, brconfig.identity(values), brtree.tree_digest(tree, brtree.recipe_files(tree, facts)),
-             os.path.abspath(project.build / "toolchains")]
+    parts = [facts.version, brconfig.identity(values), facts.recipes, os.path.abspath(project.build / "toolchains")]
     if project.settings.buildroot_override:
         parts.append(Path(project.settings.buildroot_override).expanduser().read_text())
     parts += [f"{name} {brtree.folder_digest(Path(place))}" for name, place in sorted(facts.overrides.items())]
@@ -187,7 +210,7 @@ def build(job: Job) -> dict[str, list[str]]:
             make(job, facts, place)
     prefix = tools.prefix_in(place / "host")
     found = path.found(project, prefix, home.key_files(place))
-    return chain.finish(job, chain.Found(ident, prefix, found.version, found.parts, cc=found.cc, user=ident if found.cc else "",
+    return chain.finish(job, chain.Found(ident, prefix, found.version, found.parts, cc=found.cc, user=ident,
                                          made=found.made))
 
 

@@ -27,9 +27,21 @@ PROGRAMS = ("clang", "ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdu
 SUFFIX_SINCE = (5, 18)  # LLVM=-14 and LLVM=/path/: commit e9c281928c24
 
 
+def check(project: Project) -> None:
+    """Raise PiggyError where Linux can't be built so, or the setting is none that its Makefile takes."""
+    llvm, machine = project.settings.llvm, project.machine
+    if not machine.toolchain.llvm:
+        raise PiggyError(f"Linux can't be built with LLVM=1 for the machine '{project.settings.machine}' "
+                         f"(ARCH={machine.arch})", "Documentation/kbuild/llvm.rst lists what it supports; a machine's file "
+                         "says so: [toolchain] llvm = true")
+    if not re.fullmatch(r"1|-[\w.]+|/.*/", llvm):
+        raise PiggyError(f"{project.origins['llvm']}: setting 'llvm' takes 1, a suffix such as -14, or a folder such as "
+                         f"/usr/lib/llvm-14/bin/, not {llvm!r}", "it is handed to the kernel's Makefile as LLVM=")
+
+
 def doc(project: Project) -> str:
     """What `doit list` says."""
-    return f"clang and lld (LLVM={project.settings.llvm}) for the kernel, {project.machine.triple}-gcc for user space, probed"
+    return f"clang and lld (LLVM={project.settings.llvm}) for the kernel, {project.machine.triple}-gcc for user space"
 
 
 def names(llvm: str) -> list[str]:
@@ -55,12 +67,6 @@ def build(job: Job) -> dict[str, list[str]]:
     """Find LLVM's programs, and user space's compiler and libc."""
     project = job.project
     llvm, machine = project.settings.llvm, project.machine
-    if not machine.toolchain.llvm:
-        raise PiggyError(f"Linux can't be built with LLVM=1 for the machine '{project.settings.machine}' (ARCH={machine.arch})",
-                         "Documentation/kbuild/llvm.rst lists what it supports; a machine's file says so: [toolchain] llvm = true")
-    if not re.fullmatch(r"1|-[\w.]+|/.*/", llvm):
-        raise PiggyError(f"{project.origins['llvm']}: setting 'llvm' takes 1, a suffix such as -14, or a folder such as "
-                         f"/usr/lib/llvm-14/bin/, not {llvm!r}", "it is handed to the kernel's Makefile as LLVM=")
     if llvm != "1" and chain.kernel_version(project.kernel_src) < SUFFIX_SINCE:
         raise PiggyError(f"this kernel's Makefile takes LLVM=1 alone, not LLVM={llvm}",
                          "that came with 5.18; have clang and its tools on PATH without a suffix")

@@ -24,6 +24,15 @@ from tasks.toolchains import distro
 HINT = "'toolchain_prefix=' takes a prefix such as /opt/x/bin/arm-linux-, a toolchain's folder, or its tarball"
 
 
+def check(project: Project) -> None:
+    """Raise PiggyError when nothing was named, or a tarball that is not there."""
+    named = project.settings.toolchain_prefix
+    if not named:
+        raise PiggyError("toolchain=path needs to be told where the toolchain is", HINT)
+    if sdk.is_tarball(named) and not (project.top / Path(named).expanduser()).is_file():
+        raise PiggyError(f"{project.origins['toolchain_prefix']}: there is no toolchain {named}", HINT)
+
+
 def doc(project: Project) -> str:
     """What `doit list` says."""
     return f"cross compiler {project.settings.toolchain_prefix}, probed"
@@ -54,12 +63,9 @@ def build(job: Job) -> dict[str, list[str]]:
     """Find the toolchain, and probe it."""
     project = job.project
     named = project.settings.toolchain_prefix
-    if not named:
-        raise PiggyError("toolchain=path needs to be told where the toolchain is", HINT)
     path = Path(named).expanduser()
     made: list[str] = []
     if sdk.is_tarball(named):
-        sdk.check_tarball(path)
         folder = sdk.install(project, path, project.stamps.digest(path), job.log)
         prefix, made = tools.prefix_in(folder), home.key_files(folder)
     elif path.is_dir() and not named.endswith("-"):

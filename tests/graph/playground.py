@@ -31,6 +31,10 @@ description = "a machine of the tests"
 arch = "x86_64"
 triple = "{triple}"
 
+[toolchain]
+buildroot = ["x86-64"]
+llvm = true
+
 [kernel]
 fragments = ["fake-base", "fake-serial"]
 chain = "x86"
@@ -235,7 +239,8 @@ def lay_out(top: Path, triple: str, umask: int = 0o022) -> None:
     (etc / "mtab").symlink_to("/proc/mounts")
     pins = []
     for name, archive in (("linux-6.1", "linux-6.1.0.tar.gz"), ("linux-6.2", "linux-6.2.0.tar.gz"),
-                          ("busybox", "busybox-1.0.0.tar.gz"), ("musl", "musl-1.0.0.tar.gz")):
+                          ("busybox", "busybox-1.0.0.tar.gz"), ("musl", "musl-1.0.0.tar.gz"),
+                          ("buildroot", "buildroot-1.0.0.tar.gz")):
         sha256 = pack(name, top / "dl" / archive)
         pins.append(f'["{name}"]\nversion = "1"\nurls = ["https://upstream.invalid/{archive}"]\nsha256 = "{sha256}"\n')
     (configs / "sources.toml").write_text("\n".join(pins))

@@ -1,0 +1,1 @@
+# recipe of gcc/gcc-initial

@@ -1,0 +1,1 @@
+# recipe of linux-headers

@@ -1,0 +1,1 @@
+#define PIGGY_UAPI 1
