@@ -184,7 +184,8 @@ def identity(project: Project, facts: Facts) -> str:
     parts = [facts.version, brconfig.identity(values), facts.recipes, os.path.abspath(project.build / "toolchains")]
     if project.settings.buildroot_override:
         parts.append(Path(project.settings.buildroot_override).expanduser().read_text())
-    parts += [f"{name} {brtree.folder_digest(Path(place))}" for name, place in sorted(facts.overrides.items())]
+    trees = {place: brtree.folder_digest(Path(place)) for place in set(facts.overrides.values())}  # gcc's serves three
+    parts += [f"{name} {trees[place]}" for name, place in sorted(facts.overrides.items())]
     for symbol, value in sorted(values.items()):  # files and folders that the configuration names: patches, uClibc's, ...
         named = Path(value.strip('"'))
         location = value.strip('"').removeprefix("file://")
