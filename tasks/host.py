@@ -1,7 +1,7 @@
 """The host: what it must have installed, and whether it has.
 
     configs/packages.toml + the machine -> setup   installs what is missing, if anything is
-                                        -> doctor  reports each tool, the disk, and whether KVM really works
+                                        -> doctor  reports each tool, disk, Buildroot's traps, and whether KVM works
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 
-from tasks.kit import packages, ui
+from tasks.kit import brtraps, packages, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.packages import Need
@@ -27,11 +27,17 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     yield task(project, "doctor", "report every tool, disk space, and whether KVM works", doctor, always=True, quiet=True)
 
 
+def needed(project: Project, table: packages.Table) -> list[Need]:
+    """What the selected machine, network and toolchain need."""
+    settings = project.settings
+    return packages.needs(table, project.machine, settings.net, settings.toolchain, settings.llvm)
+
+
 def setup(job: Job) -> None:
     """Install what is missing with the host's package manager, showing the command first; do nothing if nothing is."""
     project = job.project
     table = packages.load(project.top)
-    missing = [need for need in packages.needs(table, project.machine, project.settings.net) if not need.found]
+    missing = [need for need in needed(project, table) if not need.found]
     if not missing:
         ui.line("setup", "nothing is missing")
         return
@@ -51,7 +57,7 @@ def setup(job: Job) -> None:
         if status:
             raise PiggyError(f"'{shlex.join(words)}' ended with status {status}",
                              "see its own message above; is the network up, and do you have the right to install?")
-    still = [need.name for need in packages.needs(table, project.machine, project.settings.net) if not need.found]
+    still = [need.name for need in needed(project, table) if not need.found]
     if still:
         raise PiggyError(f"still missing after the installation: {', '.join(still)}",
                          "is configs/packages.toml right for this distribution? It names "
@@ -64,7 +70,7 @@ def doctor(job: Job) -> None:
     project = job.project
     table = packages.load(project.top)
     manager = packages.manager_of_host(table) or "apt"
-    all_needs = packages.needs(table, project.machine, project.settings.net)
+    all_needs = needed(project, table)
     for need in all_needs:
         state = version(need) if need.found else f"MISSING: package {need.packages[manager]} ({need.why})"
         ui.line(need.name, state)
@@ -73,6 +79,9 @@ def doctor(job: Job) -> None:
         free = shutil.disk_usage(existing).free
         little = "" if free > ROOM else f"  TOO LITTLE: a first build needs {ROOM >> 30} GB"
         ui.line(f"disk for {label}/", f"{free / (1 << 30):.1f} GB free{little}")
+    traps = brtraps.traps(project) if project.settings.toolchain == "buildroot" else []
+    for word, state, _ in traps:
+        ui.line(word, state)
     qemu = project.machine.qemu
     if qemu and shutil.which(qemu.binary):
         answer = kvm.choose("auto", project.machine.arch, qemu.binary, project.build / "host" / "kvm.json")
@@ -80,6 +89,9 @@ def doctor(job: Job) -> None:
     missing = [need.name for need in all_needs if not need.found]
     if missing:
         raise PiggyError(f"missing on this host: {', '.join(missing)}", "'doit setup' installs what is missing")
+    bad = [state for _, state, fatal in traps if fatal]
+    if bad:
+        raise PiggyError(f"Buildroot can't work here: {bad[0]}", "; ".join(bad[1:]))
 
 
 def version(need: Need) -> str:

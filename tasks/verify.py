@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import dtbs, kernel, modules, rootfs
+from tasks import dtbs, kernel, modules, rootfs, toolchain
 from tasks.kit import nested, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job, TaskDict, task
@@ -61,8 +61,8 @@ def verify(job: Job) -> None:
     # the same sources, edits and all: trees are taken from where they are
     busybox_src = os.path.realpath(project.busybox_src) if project.machine.userspace else ""
     words = nested.words(project, {"machine": project.settings.machine, "build": str(shadow), "busybox_src": busybox_src,
-                                   "dl": os.path.abspath(project.dl), "store_size": "0",
-                                   "kernel_src": os.path.realpath(project.kernel_src)})
+                                   "dl": os.path.abspath(project.dl), "kernel_src": os.path.realpath(project.kernel_src),
+                                   **_same_toolchain(project)})
     ui.line("verify", f"a clean build in {shadow}; log: {job.log}")
     last: list[str] = []
     with ui.status("verify") as show:
@@ -82,6 +82,13 @@ def verify(job: Job) -> None:
                          "report it, with the edits before it")
     shutil.rmtree(shadow, ignore_errors=True)
     ui.line("verify", f"{len(names)} files, each bit by bit what a clean build gives")
+
+
+def _same_toolchain(project: Project) -> dict[str, str]:
+    """The settings by which the clean build takes the toolchain that is there, where to build one takes half an hour."""
+    if project.settings.toolchain != "buildroot":
+        return {}
+    return {"toolchain": "path", "toolchain_prefix": toolchain.read(project).prefix}
 
 
 def compare(mine: Path, clean: Path, names: Sequence[str]) -> list[Difference]:

@@ -27,11 +27,12 @@ class Manager(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something the host must have (see configs/packages.toml)."""
+    """Something the host must have (see configs/packages.toml); with `toolchain`, for those providers only."""
 
     why: str
     file: tuple[str, ...] = ()
     net: tuple[str, ...] = ()
+    toolchain: tuple[str, ...] = ()
     apt: Name = ""
     dnf: Name = ""
     pacman: Name = ""
@@ -62,14 +63,17 @@ def load(top: Path) -> Table:
     return toml.convert(toml.read(top / origin), Table, origin)
 
 
-def needs(table: Table, machine: Machine, net: str = "") -> list[Need]:
-    """Return what the machine and the network (the setting `net`) need, in the order of the table, and look for each on
-    this host."""
-    names = {"{triple}": machine.triple, "{qemu}": machine.qemu.binary if machine.qemu else ""}
+def needs(table: Table, machine: Machine, net: str = "", toolchain: str = "distro", llvm: str = "1") -> list[Need]:
+    """Return what the machine needs, in the order of the table, and look for each on this host.
+
+    net, toolchain, llvm: the settings of those names: the network, the provider, and the suffix or folder of its programs.
+    """
+    names = {"{triple}": machine.triple, "{qemu}": machine.qemu.binary if machine.qemu else "",
+             "{llvm_folder}": llvm if llvm.endswith("/") else "", "{llvm}": llvm if llvm.startswith("-") else ""}
     found = []
     for key, tool in table.tools.items():
         name = _filled(key, names)
-        if name and (not tool.net or net in tool.net):
+        if name and net in (tool.net or (net,)) and toolchain in (tool.toolchain or (toolchain,)):
             packages = {manager: _package(manager, getattr(tool, manager, ""), name, names) for manager in table.managers}
             found.append(Need(name, tool.why, _look(name, tool), packages, not tool.file))
     return found

@@ -28,7 +28,6 @@ from tasks.kit.project import Project
 from tasks.toolchains import distro, path
 
 NAME = "buildroot"
-ROOM = 8 << 30  # bytes: a toolchain's build folder takes 6.1 GB, its sources 0.3 GB
 
 
 def check(project: Project) -> None:
@@ -49,7 +48,8 @@ def fragment_paths(project: Project) -> list[Path]:
     libc = "musl" if project.settings.libc == "musl" else "uclibc"
     own = ["ccache"] if project.settings.buildroot_ccache else []
     names = ["toolchain", libc, *project.machine.toolchain.buildroot, *own]
-    extra = [Path(name.strip()).expanduser() for name in project.settings.buildroot_fragments.split(",") if name.strip()]
+    given = map(str.strip, project.settings.buildroot_fragments.split(","))
+    extra = [Path(name).expanduser() for name in given if name]
     for one in extra:
         if not (project.top / one).is_file():
             raise PiggyError(f"{project.origins['buildroot_fragments']}: there is no Buildroot fragment {one}")

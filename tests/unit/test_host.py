@@ -53,9 +53,9 @@ class Host:
 
     def job(self) -> Any:
         machine = SimpleNamespace(triple="x86_64-linux-gnu", qemu=None, arch="x86_64")
-        return SimpleNamespace(project=SimpleNamespace(top=self.top, settings=SimpleNamespace(net="user"),
-                                                       machine=machine, build=self.top / "build" / "deep",
-                                                       dl=self.top / "dl"))
+        settings = SimpleNamespace(net="user", toolchain="distro", llvm="1")
+        return SimpleNamespace(project=SimpleNamespace(top=self.top, machine=machine, build=self.top / "build" / "deep",
+                                                       dl=self.top / "dl", settings=settings))
 
     def calls(self) -> list[str]:
         path = self.top / "calls"

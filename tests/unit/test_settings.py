@@ -93,8 +93,8 @@ def test_a_bare_name_that_is_empty_counts_as_not_set(top: Path) -> None:
 @pytest.mark.parametrize(("env", "said"), [
     ({"MACHINE": "qemuarm"}, "environment MACHINE: there is no machine 'qemuarm'."),
     ({"MACHINE": "versatil"}, "environment MACHINE: there is no machine 'versatil'. Did you mean 'versatile'?"),
-    ({"TOOLCHAIN": "/opt/gcc"}, "environment TOOLCHAIN: setting 'toolchain' takes one of distro, path, bootlin, llvm, "
-                                "buildroot, not '/opt/gcc'."),
+    ({"TOOLCHAIN": "/opt/gcc"},
+     "environment TOOLCHAIN: setting 'toolchain' takes one of distro, path, bootlin, llvm, buildroot, not '/opt/gcc'."),
     ({"PIGGYBACK_MACHINE": ""}, "environment PIGGYBACK_MACHINE: there is no machine ''."),
     ({"PIGGYBACK_JOB": "4"}, "environment: unknown setting 'PIGGYBACK_JOB'. Did you mean 'PIGGYBACK_JOBS'?"),
     ({"PIGGYBACK_": "4"}, "environment: unknown setting 'PIGGYBACK_'."),
