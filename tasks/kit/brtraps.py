@@ -36,7 +36,7 @@ def traps(project: Project) -> list[tuple[str, str, bool]]:
         found.append(("file system", f"{base} takes aB and Ab for the same name, and Linux's headers have both", True))
     free = shutil.disk_usage(base).free
     if free < ROOM:
-        found.append(("disk", f"{free / (1 << 30):.1f} GB free at {base}: a toolchain takes {ROOM >> 30} GB to build", True))
+        found.append(("disk", f"{free / (1 << 30):.1f} GB free at {base}: to build one wants {ROOM >> 30} GB", True))
     return found
 
 

@@ -33,6 +33,7 @@ triple = "{triple}"
 
 [toolchain]
 buildroot = ["x86-64"]
+bootlin = "x86-64"
 llvm = true
 
 [kernel]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from faultyserver import file_server, serving
 from playground import Kept, Playground, finish
 
 FILES = ("binutils/binutils-2.44", "linux/linux-6.1", "gcc/gcc-14", "gcc/gcc-13", "uclibc/uClibc-ng-1.0.57")
@@ -309,5 +311,56 @@ def test_the_environments_traps(built: Playground, upstream: Path) -> None:
     built.doit(BUILD, "toolchain", PATH=f".::{built.environ()['PATH']}", LD_LIBRARY_PATH=".", PERL_MM_OPT="INSTALL_BASE=/x")
 
 
-def test_no_such_machine_for_bootlin(built: Playground) -> None:
-    assert "Bootlin has no toolchain for the machine 'fake'" in built.fails("toolchain=bootlin", "toolchain")
+def test_bootlin(built: Playground, upstream: Path) -> None:
+    """From a server here, a tarball made here: fetched by its hash, unpacked, relocated by its own script, probed."""
+    built.doit(BUILD, "toolchain", "toolchain_export")
+    (tarball,) = built.images.glob("*_sdk-*.tar.gz")
+    data = tarball.read_bytes()
+    words = ["toolchain=bootlin", "busybox"]
+    with serving(file_server(data)) as site:
+        (built.top / "configs" / "bootlin.toml").write_text(
+            f'url = "{site.url}/{{arch}}/{{arch}}--{{libc}}--stable-{{version}}.tar.gz"\nversion = "2025.08-1"\n'
+            f'[sha256.x86-64]\nuclibc = "{hashlib.sha256(data).hexdigest()}"\n')
+        ran = built.doit(*words).ran
+        assert [path for path, _ in site.seen] == ["/x86-64/x86-64--uclibc--stable-2025.08-1.tar.gz"]
+    assert {"fetch:bootlin-x86-64-uclibc", "toolchain", "busybox"} <= set(ran)
+    home = Path(record(built)["prefix"]).parents[1]
+    assert (home / "share/buildroot/sdk-location").read_text().strip() == str(home)
+    assert built.doit(*words).ran == []
+    shutil.rmtree(home)
+    assert "toolchain" in built.doit(*words, "offline=yes").ran
+    assert "has no toolchain for x86-64 with musl" in built.fails(*words, "libc=musl")
+    machine = built.top / "configs" / "machines" / "fake.toml"
+    machine.write_text(machine.read_text().replace('bootlin = "x86-64"\n', ""))
+    assert "Bootlin has no toolchain for the machine 'fake'" in built.fails(*words)
+
+
+def llvm_of_shims(folder: Path, triple: str, version: str = "14.0.6") -> str:
+    """A folder of programs with LLVM's names that call the host's GNU tools; returns it as LLVM= takes it."""
+    folder.mkdir(exist_ok=True)
+    for name, real in (("clang", "gcc"), ("ld.lld", "ld"), *((f"llvm-{tool}", tool) for tool in
+                       ("ar", "nm", "objcopy", "objdump", "readelf", "strip"))):
+        path = folder / name
+        said = f'[ "$1" != --version ] || {{ echo "clang version {version}"; exit; }}\n' if name == "clang" else ""
+        path.write_text(f'#!/bin/sh\n{said}exec {triple}-{real} "$@"\n')
+        path.chmod(0o755)
+    return f"{folder}/"
+
+
+def test_llvm_is_the_kernels_affair(built: Playground, triple: str, tmp_path: Path) -> None:
+    """With clang for the kernel user space stays as it was; an upgraded clang makes the kernel stale, and only that."""
+    machine = built.top / "configs" / "machines" / "fake.toml"
+    words = ["toolchain=llvm", f"llvm={llvm_of_shims(tmp_path / 'bin', triple)}"]
+    ran = set(built.doit(*words).ran)
+    assert {"toolchain", "vmlinux"} <= ran
+    assert not {"busybox", "busybox_config"} & ran
+    assert record(built)["variables"]["LLVM"] == f"{tmp_path}/bin/"
+    assert built.doit(*words).ran == []
+    llvm_of_shims(tmp_path / "bin", triple, "14.0.7")
+    ran = set(built.doit(*words).ran)
+    assert {"toolchain", "vmlinux"} <= ran
+    assert "busybox" not in ran
+    assert "setting 'llvm' takes 1, a suffix such as -14" in built.fails("toolchain=llvm", "llvm=fourteen")
+    assert "clang-99 is not installed" in built.fails("toolchain=llvm", "llvm=-99")
+    machine.write_text(machine.read_text().replace("llvm = true\n", ""))
+    assert "can't be built with LLVM=1 for the machine 'fake'" in built.fails("toolchain=llvm")
