@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.kit import archive, chain, home, kbuild, tools, ui
+from tasks.kit import archive, chain, home, kbuild, tools, uclibc, ui
 from tasks.kit.chain import Found
+from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job
 from tasks.kit.pins import Source
 from tasks.kit.project import Project
@@ -25,13 +26,17 @@ KEY_FILES = ("bin/musl-gcc", "lib/libc.a", "lib/crt1.o", "lib/musl-gcc.specs", "
 
 
 def check(project: Project) -> None:
-    """There is nothing to check."""
+    """Raise PiggyError for a machine that uClibc-ng is asked for and whose file does not say how."""
+    if libc(project) == "uclibc" and project.machine.userspace and not project.machine.toolchain.uclibc:
+        raise PiggyError(f"{project.origins['libc']}: uClibc-ng is not set up for the machine '{project.settings.machine}'",
+                         "[toolchain] uclibc = [\"ARCH\", ...] in its file; or libc=musl, or another 'toolchain='")
 
 
 def doc(project: Project) -> str:
     """What `doit list` says."""
     gcc = f"cross compiler {project.machine.triple}-gcc"
-    return f"{gcc} with a static {libc(project)}, probed" if project.machine.userspace else gcc
+    name = "uClibc-ng" if libc(project) == "uclibc" else "musl"
+    return f"{gcc} with a static {name}, probed" if project.machine.userspace else gcc
 
 
 def libc(project: Project) -> str:
@@ -50,9 +55,12 @@ def needs(project: Project) -> dict[str, Any]:
     gcc = f"{machine.triple}-gcc"
     if not machine.userspace:
         return {"tools": [gcc], "settings": {"triple": machine.triple}}
-    return {"files": [stamp(project, libc(project)), *([] if own else [stamp(project, project.kernel_pin.name)])],
+    fragment = [uclibc.FRAGMENT] if libc(project) == "uclibc" else []
+    kernel = [] if own else [stamp(project, project.kernel_pin.name)]
+    return {"files": [stamp(project, libc(project)), *fragment, *kernel],
             "trees": {"uapi": lambda: uapi_state(project)} if own else {}, "tools": ["make", gcc],
             "settings": {"triple": machine.triple, "cflags": machine.cflags, "arch": machine.arch, "libc": libc(project),
+                         "uclibc": "; ".join(machine.toolchain.uclibc) if libc(project) == "uclibc" else "",
                          "own": project.kernel_place if own else "", "build": os.path.abspath(project.build)}}
 
 
@@ -85,7 +93,9 @@ def userspace(job: Job, version: str, parts: Sequence[str]) -> tuple[str, str, l
     with tempfile.TemporaryDirectory(prefix=".headers.", dir=base) as scratch:
         headers = Path(scratch) / "include"
         install_headers(job, headers)
-        recipe = configure_words(project)
+        other = libc(project) == "uclibc"
+        recipe = [*project.machine.toolchain.uclibc, project.machine.cflags, uclibc.FRAGMENT.read_text(), uclibc.SPECS] \
+            if other else configure_words(project)
         stamps = [project.stamps.digest(path) for path in parts]
         ident = chain.ident(version, *stamps, stamp(project, libc(project)).read_text(), digest_of(headers), *recipe,
                             os.path.abspath(base))
@@ -93,10 +103,14 @@ def userspace(job: Job, version: str, parts: Sequence[str]) -> tuple[str, str, l
         with home.locked(place):
             if not home.intact(place):
                 home.clear(place)
-                build_musl(job, place, recipe, headers)
+                if other:
+                    tree = (project.build / "src" / "uclibc").resolve()
+                    uclibc.build(job, tree, place, f"{project.machine.triple}-", headers)
+                else:
+                    build_musl(job, place, recipe, headers)
     # In the unpacked tree an edit counts. To list it anew at every run, as is done for a tree of one's own, takes 40 ms.
     edited = [] if project.settings.kernel_src else [str(path) for path in uapi_headers(project)]
-    return ident, str(place / "bin" / "musl-gcc"), edited, [str(place / name) for name in KEY_FILES]
+    return ident, str(place / "bin" / f"{libc(project)}-gcc"), edited, home.key_files(place)
 
 
 def uapi_headers(project: Project) -> list[Path]:
