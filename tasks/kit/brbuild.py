@@ -70,8 +70,9 @@ class Progress:
 
     def __init__(self, timeline: Timeline, packages: Collection[str], seconds: Mapping[str, float]) -> None:
         self.timeline, self.packages, self.seconds = timeline, packages, seconds
-        self.before = self.weight(timeline.done())
-        self.started = time.monotonic()
+        self.before = self.made = self.weight(timeline.done())
+        self.started = self.since = time.monotonic()
+        self.pace = 1.0  # seconds here for a second there
 
     def weight(self, packages: Collection[str]) -> float:
         """The seconds that these packages take together, as far as is known."""
@@ -80,15 +81,18 @@ class Progress:
     def text(self) -> str:
         """One line: package 7 of 18: host-gcc-initial (build), about 21 min left.
 
-        What is known of each package was measured elsewhere; from a tenth of the way on, this host's own pace counts.
+        What is known of each package was measured elsewhere; once a tenth of the work is done, or a package takes longer
+        than it should, this host's own pace counts.
         """
         done, (package, step) = self.timeline.done() & set(self.packages), self.timeline.at
-        made, whole = self.weight(done), self.weight(self.packages)
-        spent = time.monotonic() - self.started
-        fresh = made - self.before
-        pace = spent / fresh if fresh > whole / 10 else 1.0
-        since = spent - fresh * pace if pace == 1.0 else 0.0
-        left = max((whole - made) * pace - max(since, 0.0), OTHERS)
+        made, whole, now = self.weight(done), self.weight(self.packages), time.monotonic()
+        if made != self.made:
+            self.made, self.since = made, now
+            if made - self.before > whole / 10:
+                self.pace = (now - self.started) / (made - self.before)
+        current = 0.0 if package in done else self.weight([package])
+        pace = max(self.pace, (now - self.started) / (made - self.before + current)) if current else self.pace
+        left = max((whole - made) - min(current, (now - self.since) / pace), OTHERS) * pace
         return (f"package {min(len(done) + 1, len(self.packages))} of {len(self.packages)}: {package or 'begins'}"
                 f"{f' ({step})' if step else ''}, about {ui.took(left) if left < 60 else f'{round(left / 60)} min'} left")
 

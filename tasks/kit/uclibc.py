@@ -18,6 +18,7 @@ from tasks.kit.run import run
 
 FRAGMENT = Path("configs") / "uclibc.config"
 KEY_FILES = ("bin/uclibc-gcc", "lib/libc.a", "lib/crt1.o", "lib/uclibc-gcc.specs", "include/linux/version.h")
+STUBS = ("libm.a", "libcrypt.a", "libdl.a", "libpthread.a", "libresolv.a", "librt.a", "libutil.a")
 FILES = 1500  # object files of a first build, about; only for the progress bar
 # As musl's own tools/musl-gcc.specs.sh does it, for static programs alone.
 SPECS = """\
@@ -83,6 +84,9 @@ def build(job: Job, source: Path, place: Path, prefix: str, headers: Path) -> No
                     progress.step()
             run([*words, f"-j{project.jobs}", "all"], log=job.log, on_line=seen)
         run([*words, f"PREFIX={made}", "install_dev"], log=job.log)
+        for name in STUBS:  # all is in libc.a, and programs name these as well
+            if not (made / "lib" / name).exists():
+                run([f"{prefix}ar", "rcD", str(made / "lib" / name)], log=job.log)
         home.add(headers, made / "include")
         write_whole(made / "lib" / "uclibc-gcc.specs", SPECS.format(home=place))
         write_whole(made / "bin" / "uclibc-gcc", WRAPPER.format(gcc=f"{prefix}gcc", home=place), 0o755)
