@@ -69,8 +69,11 @@ def make(source: Path, out: Path, goals: Sequence[str], *, log: Path | None, var
 
 def ask(source: Path, out: Path, log: Path | None, variables: Mapping[str, str]) -> Facts:
     """Ask a configured tree (its .config lies in `out`) about itself. Raises PiggyError for an answer without sense."""
-    said = make(source, out, ["-s", "show-info", "printvars"], log=log, variables={
-        **variables, "VARS": "%_OVERRIDE_SRCDIR GNU_TARGET_NAME BR2_VERSION_FULL BR2_VERSION"}).output
+    done = make(source, out, ["-s", "show-info", "printvars"], log=log, check=False, variables={
+        **variables, "VARS": "%_OVERRIDE_SRCDIR GNU_TARGET_NAME BR2_VERSION_FULL BR2_VERSION"})
+    if "No rule to make target 'show-info'" in done.output:
+        raise PiggyError(f"the Buildroot at {source} is too old: it has no 'make show-info'", "take a newer release")
+    said = done.output
     start = next((line for line in said.splitlines() if line.startswith("{")), "")
     try:
         info = json.loads(start)

@@ -60,7 +60,7 @@ def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A machine whose toolchain Buildroot is to build, and the settings for that."""
     tree = os.environ.get("PIGGYBACK_TEST_BUILDROOT")
     if not tree:
-        pytest.skip("PIGGYBACK_TEST_BUILDROOT names no Buildroot: it takes half an hour a machine, and its tree is not ours")
+        pytest.skip("PIGGYBACK_TEST_BUILDROOT names no Buildroot: it takes half an hour, and its tree is not ours")
     wants("g++", {"pc": "qemu-system-i386", "versatile": "qemu-system-arm"}[request.param])
     checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout", machine=request.param)
     yield checkout, ["toolchain=buildroot", f"buildroot_src={tree}", *os.environ.get("PIGGYBACK_TEST_SETTINGS", "").split()]
