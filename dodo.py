@@ -25,6 +25,7 @@ STAGES = (host, settings, sources, buildroot, toolchain, kernel_config, kernel, 
 try:
     os.chdir(TOP)
     PROJECT = project.load(TOP, os.environ, doit_cmd._CMDLINE_VARS or {})
+    toolchain.check(PROJECT)
     journal.prepare(PROJECT.here / "journal.sqlite")
 except PiggyError as error:
     raise InvalidDodoFile(str(error)) from None

@@ -85,7 +85,7 @@ def tree(project: Project) -> Kconfig:
     """The kernel as a tree to configure."""
     return Kconfig("the kernel", project.kernel_src, project.kernel_obj, project.machine.kernel.base,
                    fragment_paths(project), own_fragment(project), variables(project), config(project),
-                   project.images / "miniconfig", tools=toolchain.read(project).tools)
+                   project.images / "miniconfig", tools=toolchain.read(project).id)
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:

@@ -61,8 +61,8 @@ def verify(job: Job) -> None:
     # the same sources, edits and all: trees are taken from where they are
     busybox_src = os.path.realpath(project.busybox_src) if project.machine.userspace else ""
     words = nested.words(project, {"machine": project.settings.machine, "build": str(shadow), "busybox_src": busybox_src,
-                                   "dl": os.path.abspath(project.dl), "kernel_src": os.path.realpath(project.kernel_src),
-                                   **_same_toolchain(project)})
+                                   "dl": os.path.abspath(project.dl), "store_size": "0", **_same_toolchain(project),
+                                   "kernel_src": os.path.realpath(project.kernel_src)})
     ui.line("verify", f"a clean build in {shadow}; log: {job.log}")
     last: list[str] = []
     with ui.status("verify") as show:

@@ -6,6 +6,7 @@ show-info, printvars, source, PKG-dirclean, prepare-sdk), so that other releases
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.kit.errors import PiggyError
+from tasks.kit.jobserver import Budget
 from tasks.kit.run import Completed, run
 
 NOWHERE = "file:///nonexistent/piggyback-is-offline"
@@ -61,10 +63,16 @@ def argv(source: Path, out: Path, goals: Sequence[str], variables: Mapping[str, 
 
 
 def make(source: Path, out: Path, goals: Sequence[str], *, log: Path | None, variables: Mapping[str, str] | None = None,
-         on_line: Callable[[str], None] | None = None, check: bool = True) -> Completed:
-    """Run make in the tree with O=out. Raises CommandError when it fails, unless `check` is off."""
+         on_line: Callable[[str], None] | None = None, check: bool = True, jobs: Budget | None = None) -> Completed:
+    """Run make in the tree with O=out. Raises CommandError when it fails, unless `check` is off.
+
+    jobs: the budget that a build shares with everything else. Buildroot gives its packages' makes a -j of their own only
+    where MAKEFLAGS has none (package/Makefile.in).
+    """
     out.mkdir(parents=True, exist_ok=True)
-    return run(argv(source, out, goals, variables or {}), env=environment(), log=log, on_line=on_line, check=check)
+    with jobs.token() if jobs else contextlib.nullcontext():
+        env = {**environment(), **(jobs.environment() if jobs else {})}
+        return run(argv(source, out, goals, variables or {}), env=env, log=log, on_line=on_line, check=check)
 
 
 def ask(source: Path, out: Path, log: Path | None, variables: Mapping[str, str]) -> Facts:

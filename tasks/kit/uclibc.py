@@ -78,11 +78,11 @@ def build(job: Job, source: Path, place: Path, prefix: str, headers: Path) -> No
                                              for name, value in asked.items()))
         run([*words, "oldconfig"], log=job.log, stdin="\n" * 10_000)
         _check(asked, (obj / ".config").read_text())
-        with ui.bar("uClibc-ng", FILES, "files") as progress:
+        with project.jobs.token(), ui.bar("uClibc-ng", FILES, "files") as progress:
             def seen(line: str) -> None:
                 if line.lstrip().startswith(("CC ", "AS ")):
                     progress.step()
-            run([*words, f"-j{project.jobs}", "all"], log=job.log, on_line=seen)
+            run([*words, "all"], log=job.log, on_line=seen, env=project.jobs.environment())
         run([*words, f"PREFIX={made}", "install_dev"], log=job.log)
         for name in STUBS:  # all is in libc.a, and programs name these as well
             if not (made / "lib" / name).exists():

@@ -234,7 +234,7 @@ def make(job: Job, facts: Facts, place: Path) -> None:
         for package in half:
             timeline.open.pop(package, None)
     with brbuild.shown("buildroot", timeline, facts.packages) as heard:
-        brtree.make(tree, place, ["all"], log=job.log, variables=words, on_line=heard)
+        brtree.make(tree, place, ["all"], log=job.log, variables=words, on_line=heard, jobs=project.jobs)
     brtree.make(tree, place, ["prepare-sdk"], log=job.log, variables=words)
     prefix = tools.prefix_in(place / "host")
     parts = tools.compiler(prefix, "")[1]

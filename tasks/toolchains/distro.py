@@ -160,12 +160,12 @@ def build_musl(job: Job, place: Path, recipe: Sequence[str], headers: Path) -> N
     project = job.project
     source = project.build.absolute() / "src" / "musl"
     with home.staged(place, KEY_FILES) as (work, made):
-        with ui.bar("musl", 1310, "files") as progress:
+        with project.jobs.token(), ui.bar("musl", 1310, "files") as progress:
             def seen(line: str) -> None:
                 if " -c " in line:
                     progress.step()
             run([str(source.resolve() / "configure"), f"--prefix={place}", f"--syslibdir={place}/lib", *recipe], cwd=work,
                 log=job.log)
-            run(["make", f"-j{project.jobs}"], cwd=work, log=job.log, on_line=seen)
+            run(["make"], cwd=work, log=job.log, on_line=seen, env=project.jobs.environment())
             run(["make", "install", f"DESTDIR={made.parents[len(place.parts) - 2]}"], cwd=work, log=job.log)
         home.add(headers, made / "include")
