@@ -208,6 +208,8 @@ def build(job: Job) -> dict[str, list[str]]:
     place.parent.mkdir(parents=True, exist_ok=True)
     with home.locked(place):
         if not home.intact(place):
+            if (place / home.SEAL).exists():
+                home.clear(place)  # it was whole, and was spoilt since; what it was made from is gone
             make(job, facts, place)
     prefix = tools.prefix_in(place / "host")
     found = path.found(project, prefix, home.key_files(place))

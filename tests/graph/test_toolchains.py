@@ -88,6 +88,17 @@ def test_another_libc_leaves_the_kernel_alone(built: Playground) -> None:
     assert not {"kernel_config", "Image"} & ran
 
 
+def test_spoilt(built: Playground, upstream: Path) -> None:
+    """A toolchain that somebody damaged is built anew."""
+    built.doit(BUILD, "toolchain")
+    gcc = Path(f"{prefix(built)}gcc")
+    good = gcc.read_text()
+    gcc.write_text("#!/bin/sh\nexit 1\n")
+    built.doit(BUILD, "toolchain")
+    assert gcc.read_text() == good
+    assert was_built(built) == 2 * PACKAGES
+
+
 def test_missing_source_offline(built: Playground, upstream: Path) -> None:
     said = built.fails(BUILD, "offline=yes", "toolchain")
     place = built.top / "dl" / "binutils" / "binutils-2.44.tar.gz"
