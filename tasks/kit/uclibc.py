@@ -67,8 +67,8 @@ def build(job: Job, source: Path, place: Path, prefix: str, headers: Path) -> No
     project = job.project
     arch, *lines = project.machine.toolchain.uclibc
     asked = requests(project.top, lines)
-    asked.update({f"TARGET_{arch}": "y", "KERNEL_HEADERS": f'"{headers}"', "RUNTIME_PREFIX": '"/"', "DEVEL_PREFIX": '"/"',
-                  "MULTILIB_DIR": '"lib"', "CROSS_COMPILER_PREFIX": f'"{prefix}"',
+    asked.update({f"TARGET_{arch}": "y", "KERNEL_HEADERS": f'"{headers.absolute()}"', "RUNTIME_PREFIX": '"/"',
+                  "DEVEL_PREFIX": '"/"', "MULTILIB_DIR": '"lib"', "CROSS_COMPILER_PREFIX": f'"{prefix}"',
                   "UCLIBC_EXTRA_CFLAGS": f'"{project.machine.cflags}"'})
     with home.staged(place, KEY_FILES) as (work, made):
         obj = work / "obj"
