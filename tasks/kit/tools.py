@@ -9,16 +9,22 @@ from pathlib import Path
 from tasks.kit.errors import PiggyError
 from tasks.kit.run import clean_env, run
 
-BINUTILS = ("ar", "nm", "objcopy", "objdump", "readelf", "strip")
+BINUTILS = ("ar", "as", "ld", "nm", "objcopy", "objdump", "readelf", "strip")
 LIBC = ("libc.a", "crt1.o", "crti.o", "crtn.o")  # what a static program is linked with, besides libgcc
 HEADERS = ("stdio.h", "linux/version.h")
+
+
+def programs(prefix: str) -> list[str]:
+    """The compiler and the binutils by the names that makefiles call them by: inputs of whatever looks for them on PATH."""
+    return [f"{prefix}{name}" for name in ("gcc", *BINUTILS)]
 
 
 def compiler(prefix: str, hint: str) -> tuple[str, list[str]]:
     """Find PREFIXgcc, on PATH or at an absolute place.
 
-    Returns its version line, and the files that are its identity: driver, cc1, as, ld, libgcc, and the other binutils that
-    are there. hint: what to do when it is not. Raises PiggyError then, and for one that is incomplete.
+    Returns its version line, and the files that are its identity: driver, cc1, as, ld, libgcc, and the binutils that are
+    there under the prefix, which makefiles call themselves. hint: what to do when it is not there. Raises PiggyError then,
+    and for one that is incomplete.
     """
     path = clean_env()["PATH"]
     gcc = shutil.which(f"{prefix}gcc", path=path)
@@ -38,7 +44,7 @@ def compiler(prefix: str, hint: str) -> tuple[str, list[str]]:
                              "reinstall the cross compiler's packages")
         parts.append(os.path.realpath(found))
     others = [shutil.which(f"{prefix}{name}", path=path) for name in BINUTILS]
-    return version, [*parts, *(os.path.realpath(found) for found in others if found)]
+    return version, list(dict.fromkeys([*parts, *(os.path.realpath(found) for found in others if found)]))
 
 
 def libc_parts(cc: str) -> list[str]:

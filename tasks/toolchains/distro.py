@@ -52,13 +52,13 @@ def sources(project: Project) -> list[Source]:
 def needs(project: Project) -> dict[str, Any]:
     """What the task depends on, as words for `task`."""
     machine, own = project.machine, project.settings.kernel_src
-    gcc = f"{machine.triple}-gcc"
+    programs = tools.programs(f"{machine.triple}-")
     if not machine.userspace:
-        return {"tools": [gcc], "settings": {"triple": machine.triple}}
+        return {"tools": programs, "settings": {"triple": machine.triple}}
     fragment = [uclibc.FRAGMENT] if libc(project) == "uclibc" else []
     kernel = [] if own else [stamp(project, project.kernel_pin.name)]
     return {"files": [stamp(project, libc(project)), *fragment, *kernel],
-            "trees": {"uapi": lambda: uapi_state(project)} if own else {}, "tools": ["make", gcc],
+            "trees": {"uapi": lambda: uapi_state(project)} if own else {}, "tools": ["make", *programs],
             "settings": {"triple": machine.triple, "cflags": machine.cflags, "arch": machine.arch, "libc": libc(project),
                          "uclibc": "; ".join(machine.toolchain.uclibc) if libc(project) == "uclibc" else "",
                          "own": project.kernel_place if own else "", "build": os.path.abspath(project.build)}}

@@ -47,6 +47,7 @@ def needs(project: Project) -> dict[str, Any]:
     """What the task depends on, as words for `task`."""
     named = project.settings.toolchain_prefix
     return {"files": [*([Path(named).expanduser()] if sdk.is_tarball(named) else []), *kernel_files(project)],
+            "tools": tools.programs(named) if named.endswith("-") else [],
             "settings": {"prefix": named, "arch": project.machine.arch, "build": os.path.abspath(project.build)}}
 
 
