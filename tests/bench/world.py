@@ -154,9 +154,7 @@ def fake(base: Path, triple: str, *, own: bool, kernel: str = "6.1") -> World:
     for play in plays.values():
         play.store_size = "2G"
     machine = top / "configs" / "machines" / "fake.toml"
-    text = machine.read_text().replace('"fake-serial"]', f'"fake-serial", "{FRAGMENT}"]')
-    text = text.replace('overlays = ["fake"]', f'overlays = ["fake", "{FRAGMENT}"]')
-    text = text.replace('fragments = ["fake"]', f'fragments = ["fake", "{FRAGMENT}"]')
+    text = _widened(machine)
     machine.write_text(text)
     machine.with_name("fake2.toml").write_text(text.replace(f'"fake-serial", "{FRAGMENT}"', '"fake-serial", "fake-other"'))
     (top / "configs" / "kernel" / "fake-other.config").write_text("CONFIG_NETDEVICES=y\nCONFIG_EXTRA=y\n")
@@ -193,11 +191,11 @@ def real(base: Path, source: Path, dl: Path, ccache: str) -> World:
     shutil.copy(TOP / "dodo.py", top)
     if new:
         machine = top / "configs" / "machines" / "pc.toml"
-        text = machine.read_text().replace('"ne2k-pci"]', f'"ne2k-pci", "{FRAGMENT}"]')
-        text = text.replace('overlays = ["base"]', f'overlays = ["base", "{FRAGMENT}"]')
-        text = text.replace('fragments = ["static"]', f'fragments = ["static", "{FRAGMENT}"]')
+        text = _widened(machine)
         machine.write_text(text)
-        machine.with_name("pc2.toml").write_text(text.replace('"gzip", ', '"lz4", ').replace('"net", "ne2k-pci", ', ""))
+        other = text.replace('"gzip", ', '"lz4", ').replace('"net", "ne2k-pci", ', "")
+        assert len(other) < len(text) - 10, "configs/machines/pc.toml names other fragments now"
+        machine.with_name("pc2.toml").write_text(other)
         _furnish(top)
         world.play.doit("_unpack:busybox", **env)
     _history(world)
@@ -207,6 +205,13 @@ def real(base: Path, source: Path, dl: Path, ccache: str) -> World:
 
 def _path(first: str) -> str:
     return ":".join([*filter(None, [first]), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def _widened(machine: Path) -> str:
+    """A machine's description, with the campaign's own fragments of kernel and busybox, and its overlay, at the ends."""
+    text, count = re.subn(r"(?m)^((?:fragments|overlays) = \[.*)\]$", rf'\1, "{FRAGMENT}"]', machine.read_text(), count=3)
+    assert count == 3, f"{machine} has not one line for each"
+    return text
 
 
 def _furnish(top: Path) -> None:
