@@ -3,28 +3,30 @@
 import gc
 import os
 import sys
+import time
 from pathlib import Path
 
 from doit import doit_cmd
 from doit.exceptions import InvalidDodoFile
 
+BEGUN = time.time_ns()
 gc.disable()  # nothing that is loaded goes away again; the reporter turns it on when a task is run
 TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
 if sys.dont_write_bytecode:  # as in many containers; to compile ourselves anew costs each start a third of its time
     sys.pycache_prefix, sys.dont_write_bytecode = str(TOP / "build" / "pycache"), False
 
-from tasks import buildroot, busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules, net  # noqa: E402, I001
+from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules, net  # noqa: E402, I001
 from tasks import plan, qemu, rootfs, settings, sources, store, toolchain, verify, why  # noqa: E402
 from tasks.kit import journal, project, reporter, runner  # noqa: E402
 from tasks.kit.errors import PiggyError  # noqa: E402
 
-STAGES = (host, settings, sources, buildroot, toolchain, kernel_config, kernel, image, dtbs, modules, busybox, rootfs,
+STAGES = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox, rootfs,
           qemu, display, net, verify, matrix, store)
 
 try:
     os.chdir(TOP)
-    PROJECT = project.load(TOP, os.environ, doit_cmd._CMDLINE_VARS or {})
+    PROJECT = project.load(TOP, os.environ, doit_cmd._CMDLINE_VARS or {}, BEGUN)
     toolchain.check(PROJECT)
     journal.prepare(PROJECT.here / "journal.sqlite")
 except PiggyError as error:
@@ -39,7 +41,7 @@ DOIT_CONFIG = {
     "codec_cls": journal.Codec,
     "check_file_uptodate": journal.Present,
     "dep_file": str(PROJECT.here / "journal.sqlite"),
-    "reporter": reporter.reporter_for(PROJECT.here, PROJECT.lock, PROJECT.stamps),
+    "reporter": reporter.reporter_for(PROJECT),
     "default_tasks": PROJECT.goals,
     "sort": "definition",
     "verbosity": 2,

@@ -45,9 +45,7 @@ def out(project: Project) -> Path:
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield the tasks of the provider `buildroot`, where that is selected."""
-    if project.settings.toolchain != "buildroot":
-        return
+    """Yield the tasks of the provider `buildroot`, which go before the task `toolchain`."""
     settings = project.settings
     paths = [*buildroot.fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
     given = [Path(name).expanduser() for name in (settings.buildroot_override, settings.buildroot_headers) if name]

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from tasks import kernel_config, toolchain, why
@@ -87,6 +86,7 @@ def estimate(past: Sequence[float], count: int | None) -> float | None:
     """
     if not past:
         return None
+    import statistics  # only here: it is slow to load
     return statistics.median(past) if count is None or count > 50 else min(past)
 
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -16,16 +17,13 @@ from tasks.kit.chain import Toolchain, Userspace, read, read_user, record, recor
 from tasks.kit.graph import TaskDict, task
 from tasks.kit.pins import Source
 from tasks.kit.project import Project
-from tasks.toolchains import bootlin, buildroot, distro, llvm, path
 
 __all__ = ["Toolchain", "Userspace", "read", "read_user", "record", "records", "user_record"]
-PROVIDERS: dict[str, ModuleType] = {"distro": distro, "path": path, "bootlin": bootlin, "llvm": llvm,
-                                    "buildroot": buildroot}
 
 
 def provider(project: Project) -> ModuleType:
     """The module of the provider that is selected. Each answers the same: check, doc, sources, needs, build."""
-    return PROVIDERS[project.settings.toolchain]
+    return importlib.import_module(f"tasks.toolchains.{project.settings.toolchain}")  # the others are not loaded
 
 
 def sources(project: Project) -> list[Source]:
@@ -44,6 +42,9 @@ def packed(project: Project) -> list[str]:
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield the task `toolchain`."""
+    """Yield the task `toolchain`, and those that the provider has besides."""
     chosen = provider(project)
+    if project.settings.toolchain == "buildroot":
+        from tasks import buildroot
+        yield from buildroot.tasks(project)
     yield task(project, "toolchain", chosen.doc(project), chosen.build, targets=records(project), **chosen.needs(project))

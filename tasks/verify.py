@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tasks import dtbs, kernel, modules, rootfs, toolchain
 from tasks.kit import nested, ui
@@ -23,8 +24,7 @@ from tasks.kit.project import Project
 BLOCK = 1 << 16
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """Where two files part: the first byte, and the sizes of both (-1: there is no such file)."""
 
     name: str

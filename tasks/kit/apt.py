@@ -14,8 +14,9 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit import aptsources, disk, download, run
 from tasks.kit.download import Unavailable
@@ -35,8 +36,7 @@ _SETTINGS = {"APT::Get::AllowUnauthenticated": "false", "Acquire::AllowInsecureR
 _NO_ROOM = re.compile(r"No space left on device|enough free space|Disk quota exceeded")
 
 
-@dataclass(frozen=True)
-class Fetched:
+class Fetched(msgspec.Struct, frozen=True):
     """A package's file as apt verified it: a .deb, or a source package's orig tarball; and the package's version."""
 
     path: Path

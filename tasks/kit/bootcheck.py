@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from tasks.kit import bootfacts
 from tasks.kit.qemu import Qemu
@@ -17,8 +18,7 @@ _X86 = ("i386", "x86_64", "x86")
 HEAD = 0x264  # bytes of a kernel image that hold the x86 boot protocol's header as far as it is read here
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """What does not go together, and what cures it. Not fatal: it boots, but something will be missed."""
 
     message: str

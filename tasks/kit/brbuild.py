@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit import ui
 
@@ -24,14 +25,13 @@ SECONDS = {"host-gcc-initial": 801, "host-gcc-final": 686, "host-binutils": 174,
 OTHERS = 2  # skeletons and the like
 
 
-@dataclass
-class Timeline:
+class Timeline(msgspec.Struct):
     """What build-time.log says: for each package the steps that have ended, and the one that runs."""
 
     path: Path
     offset: int = 0
-    ended: dict[str, set[str]] = field(default_factory=dict)
-    open: dict[str, str] = field(default_factory=dict)
+    ended: dict[str, set[str]] = msgspec.field(default_factory=dict)
+    open: dict[str, str] = msgspec.field(default_factory=dict)
     at: tuple[str, str] = ("", "")
 
     def read(self) -> bool:

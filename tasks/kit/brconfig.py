@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit.errors import PiggyError, nearest
 from tasks.kit.fragments import same
@@ -24,8 +25,7 @@ PLACES = ("BR2_DEFCONFIG", "BR2_DL_DIR", "BR2_HOST_DIR", "BR2_JLEVEL", "BR2_PRIM
           "BR2_KERNEL_MIRROR", "BR2_GNU_MIRROR", "BR2_WGET", "BR2_CURL")
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """One symbol as a fragment asks for it: its name, value ("n" for "is not set"), and FILE:LINE."""
 
     symbol: str

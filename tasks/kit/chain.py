@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -56,8 +55,7 @@ class Userspace(msgspec.Struct, frozen=True):
     headers: str
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """What a provider gives.
 
     id, prefix, version, variables: see Toolchain; user: the ID of what user space takes ("": the same), cc its driver
@@ -73,7 +71,7 @@ class Found:
     user: str = ""
     user_prefix: str = ""
     made: Iterable[str] = ()
-    variables: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def record(project: Project) -> Path:

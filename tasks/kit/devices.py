@@ -16,8 +16,10 @@ import os
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from tasks.kit.errors import PiggyError, nearest
 from tasks.kit.tree import DIR_MODE, Entry, in_order, parents
@@ -30,8 +32,7 @@ COUNT_MAX = 4096  # far above any real range; a slip of the pen must not fill th
 _DEC, _OCT = re.compile(r"[0-9]{1,10}"), re.compile(r"[0-7]{1,5}")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One line of a table, ranges already spelled out: the entry it asks for, and "file:line" for messages."""
 
     entry: Entry

@@ -14,8 +14,9 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit import tree
 from tasks.kit.errors import PiggyError
@@ -38,8 +39,7 @@ _ECHO = re.compile(r"debugfs: .*|debugfs \d.*|Allocated inode: \d+|\s*")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Stats:
+class Stats(msgspec.Struct, frozen=True):
     """A finished image: its size and the part in use and free in bytes (size - free = used: tables, folders, files)."""
 
     blocks: int
@@ -92,8 +92,7 @@ def build(entries: Sequence[Entry], image: Path, *, size: int | None = None, fre
     return full
 
 
-@dataclass(frozen=True)
-class _Disk:
+class _Disk(msgspec.Struct, frozen=True):
     """The file system in the making: stage/disk, made by mke2fs with `options`."""
 
     stage: Path

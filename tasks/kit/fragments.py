@@ -16,8 +16,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit.errors import PiggyError
 
@@ -33,8 +34,7 @@ _TRISTATES = {"y": ("y", "yes", "true", "on"), "m": ("m", "mod", "module"), "n":
 _HINT = "a line is CONFIG_NAME=value (y, m, n, a number or a \"string\"), '# CONFIG_NAME is not set', or a comment"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One symbol as somebody asked for it.
 
     symbol:   its name without CONFIG_.
@@ -59,8 +59,7 @@ class Request:
         return f"{PREFIX}{self.symbol}={self.value}"
 
 
-@dataclass(frozen=True)
-class Merged:
+class Merged(msgspec.Struct, frozen=True):
     """The requests of several fragments, in the order of the lines that won, and which line overrode which."""
 
     requests: Mapping[str, Request]

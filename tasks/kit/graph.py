@@ -12,10 +12,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from doit.exceptions import TaskFailed
 
 from tasks.kit import ui
@@ -26,14 +26,13 @@ from tasks.kit.project import Project
 TaskDict = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """What an action knows of its own run: the project, its log, the values of its last success, and why it runs."""
 
     project: Project
     name: str
     log: Path
-    previous: Mapping[str, Any] = field(default_factory=dict)
+    previous: Mapping[str, Any] = msgspec.field(default_factory=dict)
     reasons: Sequence[str] = ()
 
 
@@ -68,7 +67,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
                     files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
                     outputs=[os.fspath(path) for path in targets], config=os.fspath(config or ""),
                     store=project.store if stored else None, place=os.fspath(project.top) if stored else "",
-                    gone=[os.fspath(path) for path in gone])
+                    gone=[os.fspath(path) for path in gone], identify=project.codes.of)
     todo = {"action": action, "project": project, "inputs": inputs, "args": tuple(args), "quiet": quiet, "news": news}
     return {"basename": name, "doc": doc, "actions": [(perform, [], todo)],
             "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],

@@ -11,9 +11,10 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
 
 from tasks.kit.errors import PiggyError
 
@@ -31,8 +32,7 @@ _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirs
 _HALTED = re.compile(r"System halted|reboot: Power down")  # kernel/reboot.c
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """How long to wait, in seconds, for the shell, for a word on the console, for one command, and for all together;
     `again`: after which time an unanswered question is put again."""
 
@@ -44,7 +44,7 @@ class Limits:
 
     def scaled(self, factor: float) -> Limits:
         """Return all limits times `factor`."""
-        return Limits(**{field.name: getattr(self, field.name) * factor for field in fields(self)})
+        return Limits(**{name: getattr(self, name) * factor for name in self.__struct_fields__})
 
 
 def limits(accel: str, base: Limits | None = None) -> Limits:
@@ -69,7 +69,7 @@ def session(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Guest]:
     """
     import pexpect
 
-    from tasks.kit.run import _die_with_parent, clean_env, pasteable
+    from tasks.kit.run import _dying, clean_env, pasteable
 
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8", errors="replace") as sink:
@@ -77,7 +77,7 @@ def session(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Guest]:
         sink.flush()
         try:
             process = pexpect.spawn(argv[0], list(argv[1:]), encoding="utf-8", codec_errors="replace", echo=False,
-                                    env=clean_env(), preexec_fn=_die_with_parent)
+                                    env=clean_env(), preexec_fn=_dying())
         except pexpect.ExceptionPexpect as error:
             raise PiggyError(f"'{argv[0]}' can't be started", "'doit setup' installs what is missing; "
                              "'doit doctor' shows what that is") from error

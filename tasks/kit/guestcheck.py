@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit.errors import PiggyError
 from tasks.kit.guest import Guest, GuestError, Limits, session
@@ -18,8 +19,7 @@ _YEAR_2020, _YEAR_2100 = 1577836800, 4102444800  # seconds since 1970
 _NUMBERS = 20000  # what the disk check writes: the numbers up to here, 108,894 bytes
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """judge gets the command's output and returns what to print about it, or raises ValueError(why it is wrong)."""
 
     name: str
@@ -28,8 +28,7 @@ class Check:
     seconds: float = 0  # how long the command may take (0: the limit for commands)
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """A check that was run: its status is 0 (passed), the command's, or 1 when only the judge was not content."""
 
     name: str
@@ -37,8 +36,7 @@ class Result:
     said: str
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """What a boot test found; seconds from QEMU's start to the shell's first answer, and to QEMU's end."""
 
     results: tuple[Result, ...]

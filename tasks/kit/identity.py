@@ -30,16 +30,26 @@ _PLAIN = (str, int, bytes, type(None), float, complex, range)
 _HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, of Python 3.13 and later
 
 
-class _Unloaded(str):
-    """The file of a module of ours that is imported only when needed."""
+class _File(str):
+    """A file of ours: one that the code names, or that of a module that is imported only when needed."""
 
 
-Node = types.FunctionType | type | _Unloaded  # what has code of its own
+Node = types.FunctionType | type | _File  # what has content of its own
 
 
 @functools.cache
 def code_id(function: Callable[..., Any]) -> str:
     """Return the digest (16 hex digits) of what `function` does, with all that it calls in this project."""
+    return hashlib.sha256("\n".join(sorted(_reached(function).values())).encode()).hexdigest()[:16]
+
+
+def files_of(function: Callable[..., Any]) -> list[str]:
+    """Return the files of this project whose content is a part of that digest, besides the modules that are loaded."""
+    return sorted(node for node in _reached(function) if isinstance(node, _File))
+
+
+def _reached(function: Callable[..., Any]) -> dict[Any, str]:
+    """All that a function reaches in this project, itself included, each with what is to be said of it."""
     waiting: list[Any] = [function]
     said: dict[Any, str] = {}
     while waiting:
@@ -47,14 +57,15 @@ def code_id(function: Callable[..., Any]) -> str:
         if node not in said:
             said[node], reached = _node(node)
             waiting.extend(reached)
-    return hashlib.sha256("\n".join(sorted(said.values())).encode()).hexdigest()[:16]
+    return said
 
 
 @functools.cache
 def _node(node: Node) -> tuple[str, tuple[Node, ...]]:
     """Say what one function, class or file is, without what it reaches; and list that."""
-    if isinstance(node, _Unloaded):
-        return _path_text(Path(node)), ()
+    if isinstance(node, _File):
+        content = hashlib.sha256(Path(node).read_bytes()).hexdigest() if Path(node).is_file() else ""
+        return f"{node[len(str(TOP)):]}:{content}", ()
     things: list[tuple[str, Any]]
     if isinstance(node, types.FunctionType):
         own = _code_digest(node.__code__)
@@ -69,7 +80,7 @@ def _node(node: Node) -> tuple[str, tuple[Node, ...]]:
     texts = [own]
     reached: list[Node] = []
     for name, thing in things:
-        texts.append(name if isinstance(thing, _Unloaded) else f"{name} {_text(thing)}")
+        texts.append(name if isinstance(thing, _File) else f"{name} {_text(thing)}")
         reached += _nodes(thing)
     whole = hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()
     return f"{node.__module__}.{node.__qualname__} {whole}", tuple(reached)
@@ -84,7 +95,7 @@ def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             place = f"{TOP}/{name.replace('.', '/')}"
             for path in (f"{place}.py", *(f"{place}/{other}.py" for other in names)):  # `from PACKAGE import MODULE`
                 if os.path.isfile(path):
-                    yield path[len(str(TOP)):], _Unloaded(path)
+                    yield path[len(str(TOP)):], _File(path)
         elif name in space:
             thing = space[name]
             if not isinstance(thing, types.ModuleType):
@@ -98,8 +109,12 @@ def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 def _nodes(thing: Any) -> Iterator[Node]:
     """The functions, classes and files of ours that a thing is or holds."""
     if isinstance(thing, str | int | bytes | None):
-        if isinstance(thing, _Unloaded):
+        if isinstance(thing, _File):
             yield thing
+        return
+    if isinstance(thing, Path):
+        if thing.is_absolute() and thing.is_relative_to(TOP):
+            yield _File(thing)
         return
     thing = _unwrapped(thing)
     if isinstance(thing, types.FunctionType | type):
@@ -155,19 +170,16 @@ def _text(thing: Any) -> str:
     if isinstance(thing, re.Pattern):  # its repr is cut off
         return f"re({thing.pattern!r}, {thing.flags})"
     if isinstance(thing, Path):
-        return _path_text(thing)
+        return repr(_place(thing))
     thing = _unwrapped(thing)
     if isinstance(name := getattr(thing, "__qualname__", None), str):  # a function, a class: by name
         return f"{getattr(thing, '__module__', '')}.{name}"
     return f"{type(thing).__qualname__}({','.join(map(_text, _items(thing)))})"
 
 
-def _path_text(path: Path) -> str:
-    """A file of the project counts by its content, wherever the project lies; any other path by its name."""
-    if not path.is_absolute() or not path.is_relative_to(TOP):
-        return repr(str(path))
-    content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-    return f"{str(path.relative_to(TOP))!r}:{content}"
+def _place(path: Path) -> str:
+    """The name of a path; of one of ours, within the project. (The content of a file of ours counts, too.)"""
+    return f"/{path.relative_to(TOP)}" if path.is_absolute() and path.is_relative_to(TOP) else str(path)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

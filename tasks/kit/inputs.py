@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,13 +48,14 @@ class Inputs:
     store:    where what the task made is kept, and looked for before it runs; None: nowhere.
     place:    the folder that relative paths start from: results may hold it.
     gone:     files that must go before anything is brought back.
+    identify: gives an action's identity.
     """
 
     def __init__(self, stamps: Stamps, action: Callable[..., Any], *, settings: Mapping[str, str],
                  files: Sequence[str], trees: Mapping[str, Callable[[], Mapping[str, str]]], tools: Sequence[str],
                  outputs: Sequence[str], config: str = "", store: Store | None = None, place: str = "",
-                 gone: Sequence[str] = ()) -> None:
-        self.stamps, self.action, self.settings = stamps, action, settings
+                 gone: Sequence[str] = (), identify: Callable[[Callable[..., Any]], str] = code_id) -> None:
+        self.stamps, self.action, self.identify, self.settings = stamps, action, identify, settings
         self.files, self.trees, self.tools, self.outputs, self.config = files, trees, tools, outputs, config
         self.store, self.place, self.gone = store, place, gone
         self.reasons: list[str] = []
@@ -84,14 +84,14 @@ class Inputs:
 
     def _declared(self) -> Record:
         """What is known before the task runs."""
-        return {"settings": dict(self.settings), "code": {self.action.__name__: code_id(self.action)},
-                "tools": {tool: self._tool(tool) for tool in self.tools}, "files": self._digests(self.files),
+        return {"settings": dict(self.settings), "code": {self.action.__name__: self.identify(self.action)},
+                "tools": self._programs(), "files": self._digests(self.files),
                 "trees": {f"{label} {path}": state for label, listing in self.trees.items()
                           for path, state in _listed(listing).items()}}
 
-    def _tool(self, name: str) -> str:
-        path = shutil.which(name, path=clean_env()["PATH"])  # where `run` looks, too
-        return f"{path} {self.stamps.digest(path)[:12]}" if path else MISSING
+    def _programs(self) -> dict[str, str]:
+        path = clean_env()["PATH"]  # where `run` looks, too
+        return {tool: self.stamps.program(tool, path) for tool in self.tools}
 
     def _digests(self, paths: Iterable[str]) -> dict[str, str]:
         digest, values = self.stamps.digest, None

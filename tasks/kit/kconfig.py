@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tasks.kit import fragments, kbuild, kcontract, kmodel, manifest, ui
 from tasks.kit.errors import PiggyError
@@ -24,8 +25,7 @@ from tasks.kit.run import foreground
 BASE = "piggyback.base"  # the base's configuration, in the object folder
 
 
-@dataclass(frozen=True)
-class Kconfig:
+class Kconfig(msgspec.Struct, frozen=True):
     """A tree that Kconfig configures.
 
     what:       "kernel" or "busybox", for messages.

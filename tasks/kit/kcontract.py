@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit.errors import PiggyError
 from tasks.kit.fragments import PREFIX, Merged, Request, same
@@ -18,8 +19,7 @@ _SET = re.compile(rf"{PREFIX}([A-Za-z0-9_]+)=(.*)")
 _UNSET = re.compile(rf"# {PREFIX}([A-Za-z0-9_]+) is not set")
 
 
-@dataclass(frozen=True)
-class Unmet:
+class Unmet(msgspec.Struct, frozen=True):
     """A request that did not take, and the value that the symbol has instead ("" when it has none at all)."""
 
     request: Request

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tasks.kit import kcontract, kmodel, kremedy
 from tasks.kit.errors import PiggyError
@@ -25,8 +26,7 @@ from tasks.kit.kremedy import Remedy
 from tasks.kit.kways import OutOfTime
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(msgspec.Struct, frozen=True):
     """An unmet request, the reasons in lines of text, and up to two remedies of equal length (see kremedy)."""
 
     unmet: Unmet
@@ -34,8 +34,7 @@ class Explanation:
     remedies: tuple[Remedy, ...] = ()
 
 
-@dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(msgspec.Struct, frozen=True):
     """Explanations of all unmet requests; when there are several, also the one addition that satisfies them all."""
 
     explanations: tuple[Explanation, ...]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from tasks.kit import kmodel, kways
 from tasks.kit.fragments import Request, config_line, same
@@ -19,8 +20,7 @@ from tasks.kit.kways import NOTHING, OutOfTime, Way
 ROUNDS = 3  # a line may bring new conditions with it (EXPERT=y makes prompts visible, which then are n)
 
 
-@dataclass(frozen=True)
-class Remedy:
+class Remedy(msgspec.Struct, frozen=True):
     """Lines that make a request take.
 
     lines:      in .config form.

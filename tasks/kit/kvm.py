@@ -14,8 +14,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import write_whole
@@ -55,8 +56,7 @@ _STAGES = {"": "the guest's BIOS did not get as far as the boot sector", "r": "t
            "rp": "the guest stopped where paging is switched on", "rpg": "the guest got no timer interrupts"}
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """Which accelerator to use ("kvm" or "tcg"), why, and whether that was remembered rather than tried."""
 
     accel: str
@@ -64,8 +64,7 @@ class Answer:
     remembered: bool = False
 
 
-@dataclass(frozen=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True):
     """What to try: a name for messages, whatever the answer depends on, and the trial itself: it gets the seconds it
     may take and returns "" when KVM worked, else a sentence saying how it failed."""
 

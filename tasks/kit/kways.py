@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from tasks.kit.fragments import Request, same
 
@@ -25,8 +26,7 @@ class OutOfTime(Exception):
     """The search has used up its time."""
 
 
-@dataclass
-class Search:
+class Search(msgspec.Struct):
     """One walk over the model in its present state.
 
     asked: what the fragments ask for already, symbol to value; bound: whether a way must keep to that.
@@ -37,8 +37,8 @@ class Search:
     asked: Mapping[str, str]
     bound: bool
     deadline: float
-    known: dict[tuple[str, str, int], list[Way]] = field(default_factory=dict)
-    open: set[tuple[str, str, int]] = field(default_factory=set)
+    known: dict[tuple[str, str, int], list[Way]] = msgspec.field(default_factory=dict)
+    open: set[tuple[str, str, int]] = msgspec.field(default_factory=set)
 
 
 def best(ways: Iterable[Way]) -> list[Way]:

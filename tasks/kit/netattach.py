@@ -8,8 +8,9 @@ import os
 import socket
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit import netguest, netplan, netrecord, netstate
 from tasks.kit.errors import PiggyError
@@ -24,8 +25,7 @@ ALLOWED = Path("/etc/qemu/bridge.conf")
 PAGE_PORT = 8000  # where a lab's gateway has a page, for qemu_test
 
 
-@dataclass(frozen=True)
-class Cable:
+class Cable(msgspec.Struct, frozen=True):
     """One guest's network for one boot.
 
     net, mac: for QEMU ("": no card).  append: for the kernel's command line.  prefix: words before QEMU's own.

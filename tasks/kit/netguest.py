@@ -6,7 +6,8 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from tasks.kit.errors import PiggyError
 
@@ -36,8 +37,7 @@ CARDS: Mapping[str, tuple[str, ...]] = {
 _STACK = ("NET", "INET", "NETDEVICES")
 
 
-@dataclass(frozen=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True):
     """A port of the guest that the host is to have: `host` 0 is a free one."""
 
     name: str

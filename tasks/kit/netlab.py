@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -33,8 +32,7 @@ _PATIENCE = 20.0  # seconds until the inside must have answered
 SLIRP_DNS = "10.0.2.3"  # slirp4netns(1), "DEFAULT CONFIGURATION"
 
 
-@dataclass(frozen=True)
-class Guest:
+class Guest(msgspec.Struct, frozen=True):
     """A guest's place in the lab: tap, hardware address, the address that DHCP gives it, and its ports on the host."""
 
     tap: str
@@ -43,15 +41,14 @@ class Guest:
     ports: tuple[tuple[Forward, int], ...] = ()
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(msgspec.Struct, frozen=True):
     """A lab that is up. prefix: words before a command that put it inside;  upstream: "pasta", "slirp4netns" or ""."""
 
     prefix: tuple[str, ...]
     guests: tuple[Guest, ...]
     upstream: str
     wanted: Wanted
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = msgspec.field(default=())
 
 
 def upstream(tools: Sequence[str]) -> str:

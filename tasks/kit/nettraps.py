@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from tasks.kit.netnat import TABLE
 from tasks.kit.netplan import networks
@@ -13,8 +14,7 @@ from tasks.kit.netstate import FORWARD, State
 from tasks.kit.netstep import Plan
 
 
-@dataclass(frozen=True)
-class Trap:
+class Trap(msgspec.Struct, frozen=True):
     """What is wrong, and what cures it."""
 
     message: str

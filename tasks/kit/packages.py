@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: dict[str, Tool]
 
 
-@dataclass(frozen=True)
-class Need:
+class Need(msgspec.Struct, frozen=True):
     """A tool with the machine's names filled in: where it was found ("" if missing), and its package for each manager."""
 
     name: str

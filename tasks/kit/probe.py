@@ -10,8 +10,9 @@ import platform
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit.errors import PiggyError
 from tasks.kit.run import Completed, clean_env, run
@@ -42,8 +43,7 @@ USER_MODE = {"arm": "qemu-arm", "arm64": "qemu-aarch64", "i386": "qemu-i386", "m
              "x86_64": "qemu-x86_64"}
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What a probe found: the libc's name and version, the headers' version ("6.1.55"), and how the program was run."""
 
     libc: str

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
+
 from tasks.kit import machine, pins, settings
+from tasks.kit.codes import Codes
 from tasks.kit.errors import PiggyError, nearest
 from tasks.kit.jobserver import Budget
 from tasks.kit.lock import Lock
@@ -22,8 +24,7 @@ from tasks.kit.store import Store, bytes_of
 EPOCH = 1767225600  # 2026-01-01 00:00:00 UTC: the time that every image carries, so that it is the same whenever built
 
 
-@dataclass(frozen=True)
-class Project:
+class Project(msgspec.Struct, frozen=True, dict=True):
     """All that task creators need. Paths are relative to `top`, which is doit's working folder, where they can be."""
 
     top: Path
@@ -33,6 +34,7 @@ class Project:
     chain: Mapping[str, Link]
     sources: Mapping[str, Source]
     stamps: Stamps
+    codes: Codes
     lock: Lock
 
     @cached_property
@@ -215,14 +217,15 @@ def _short(path: Path) -> str:
     return hashlib.sha256(os.fspath(path).encode()).hexdigest()[:6]
 
 
-def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str]) -> Project:
-    """Read everything under configs/ and all settings. Raises PiggyError for whatever is wrong in them."""
+def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str], begun: int = 0) -> Project:
+    """Read everything under configs/ and all settings; begun: see Codes. Raises PiggyError for what is wrong in them."""
     resolved = settings.resolve(top, environ, command_line)
     name = resolved.values.machine
     model, chain = machine.load(top, name)
     here = Path(resolved.values.build).expanduser() / name
+    stamps = Stamps(here / "stamps")
     project = Project(top, resolved.values, resolved.origins, model, chain, pins.load(top / "configs" / "sources.toml"),
-                      Stamps(here / "stamps"), Lock(here / "lock", os.fspath(here)))
+                      stamps, Codes(here / "codes", stamps, begun), Lock(here / "lock", os.fspath(here)))
     # checked now, not in mid-build
     _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.fragments
     _ = project.image, project.nic

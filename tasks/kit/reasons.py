@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import msgspec
 
 from tasks.kit.inputs import RESTORED, Inputs
 
@@ -16,8 +17,7 @@ ARROW = " <- "
 _LAST_RUNS = 4_000_000  # bytes of the history's end that are read
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """A task as far as its place in the graph goes. inputs: None for tasks that run whenever they are asked for."""
 
     name: str

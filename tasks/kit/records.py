@@ -6,7 +6,6 @@ A file that has the size and times of its record was verified before, and is not
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -18,8 +17,7 @@ from tasks.kit.pins import Source
 BY_HAND = "put there by hand"
 
 
-@dataclass(frozen=True)
-class Obtained:
+class Obtained(msgspec.Struct, frozen=True):
     """A verified archive: the source's name, path and sha256 of the file, upstream version, and where it came from."""
 
     name: str

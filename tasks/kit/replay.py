@@ -12,8 +12,9 @@ import os
 import re
 import subprocess
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit import kbuild, saved, trace, ui
 from tasks.kit.depfiles import Depfiles
@@ -30,8 +31,7 @@ _ABSENT = re.compile("No such file|not found")
 _TEXT = (".c", ".h", ".S", ".s", ".lds")
 
 
-@dataclass
-class Replay:
+class Replay(msgspec.Struct, dict=True):
     """One run. obj: the object folder; goal: the target that all is done for, made last and alone, after what else make
     makes on its way there; said: what make said of this goal; known: the records as they are now; checks: by suffix of the
     source, a script that Kbuild has look at each object that was compiled; label: of the progress bar.
@@ -46,10 +46,10 @@ class Replay:
     known: Depfiles
     jobs: Budget
     log: Path
-    checks: Mapping[str, str] = field(default_factory=dict)
+    checks: Mapping[str, str] = msgspec.field(default_factory=dict)
     label: str = ""
-    made: dict[str, int] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)
+    made: dict[str, int] = msgspec.field(default_factory=dict)
+    changed: set[str] = msgspec.field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.env = {**clean_env(), **self.said.env}

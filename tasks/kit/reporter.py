@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from doit.exceptions import UnmetDependency
@@ -19,14 +18,14 @@ from doit.reporter import ConsoleReporter
 from tasks.kit import journal, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.inputs import RESTORED, Inputs
-from tasks.kit.lock import Lock
-from tasks.kit.stamps import Stamps
+from tasks.kit.project import Project
 
 STATUS_OF_SIGNAL = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 
 
-def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter]:
-    """Return the reporter class for the machine whose build folder is `here` (doit wants a class, not an object)."""
+def reporter_for(project: Project) -> type[ConsoleReporter]:
+    """Return the reporter class for a project (doit wants a class, not an object)."""
+    here, lock, stamps = project.here, project.lock, project.stamps
 
     class Reporter(ConsoleReporter):
         desc = "Kbuild-like lines, each result committed at once"
@@ -42,9 +41,11 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
                 lock.acquire()
             except PiggyError as error:
                 _fail(error)
+            stamps.look_once(True)
 
         def execute_task(self, task: Any) -> None:
             gc.enable()  # see dodo.py
+            stamps.look_once(False)
             self.begun[task.name] = time.monotonic()
             if task.actions:
                 self._unfinished(task)
@@ -72,6 +73,7 @@ def reporter_for(here: Path, lock: Lock, stamps: Stamps) -> type[ConsoleReporter
 
         def complete_run(self) -> None:
             stamps.save()
+            project.codes.save()
             lock.release()
             gc.freeze()  # or Python would look through all that was loaded once more as it ends: 15 ms
             seconds = time.monotonic() - self.started

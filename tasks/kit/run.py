@@ -6,7 +6,7 @@ Children inherit what was made inheritable and nothing else (PEP 446): the locks
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import functools
 import os
 import re
 import shlex
@@ -16,9 +16,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+import msgspec
 
 from tasks.kit.errors import PiggyError
 
@@ -29,8 +30,7 @@ _KEPT = ("HOME", "USER", "LOGNAME", "TERM", "TMPDIR", "DISPLAY", "WAYLAND_DISPLA
          "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "DEBIAN_FRONTEND")
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(msgspec.Struct, frozen=True):
     """A finished program: its argument vector, exit status, combined stdout+stderr, and seconds taken."""
 
     argv: tuple[str, ...]
@@ -78,12 +78,11 @@ def pasteable(argv: Sequence[str], cwd: Path | None = None, env: Mapping[str, st
     return f"cd {shlex.quote(str(cwd))} && {line}" if cwd else line
 
 
-def _die_with_parent() -> None:
-    """Runs in the child: ask the kernel for SIGTERM when doit dies, even by kill -9, so that make can clean up."""
-    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_LIBC = ctypes.CDLL(None)
+@functools.cache
+def _dying() -> Callable[[], None]:
+    """For a child to call: ask the kernel for SIGTERM when doit dies, even by kill -9, so that make can clean up."""
+    import ctypes  # only here: it is slow to load
+    return functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -94,7 +93,7 @@ def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
     """
     try:
         process = subprocess.Popen([str(arg) for arg in argv], start_new_session=True,
-                                   close_fds=False, preexec_fn=_die_with_parent,  # noqa: PLW1509
+                                   close_fds=False, preexec_fn=_dying(),  # noqa: PLW1509
                                    **popen)  # type: ignore[call-overload]
     except (FileNotFoundError, PermissionError) as error:
         raise _not_started(argv, error) from error
@@ -217,7 +216,7 @@ def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str
     process = None
     try:
         process = subprocess.Popen([str(arg) for arg in argv], cwd=cwd, env=clean_env(env),
-                                   preexec_fn=_die_with_parent)  # noqa: PLW1509
+                                   preexec_fn=_dying())  # noqa: PLW1509
         return process.wait()
     except (FileNotFoundError, PermissionError) as error:
         raise _not_started(argv, error) from error

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass
+
+import msgspec
 
 from tasks.kit.errors import PiggyError
 
@@ -27,8 +28,7 @@ class Unfamiliar(PiggyError):
     """Something that only make can judge; the message says what."""
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(msgspec.Struct, frozen=True):
     """One record. target: as Kbuild spells it; key: `cmd_X :=` or `savedcmd_X :=`; text: the command as it stands there;
     command: what the shell gets; lists: fixdep wrote it; source: the first file compiled, as the lists name it; tail: what
     stands after the lists."""

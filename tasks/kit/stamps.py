@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import time
 from pathlib import Path
@@ -32,6 +33,13 @@ class Stamps:
         self.store = store
         self._known: dict[str, _Entry] | None = None
         self._dirty = False
+        self._seen: dict[str, str] | None = None
+
+    def look_once(self, once: bool) -> None:
+        """Take what was found of a file for granted from now on (until the first task runs: most sources belong to several
+        tasks), or look at it each time again. What somebody else edits meanwhile is found at the next run at the latest,
+        since a record holds what was found."""
+        self._seen = {} if once else None
 
     def digest(self, path: str | Path) -> str:
         """Return the digest of a file's content, of a link's chain end, or MISSING when there is no such file.
@@ -39,7 +47,25 @@ class Stamps:
         Of a folder whose name ends with "/" it is that of the names of headers and makefiles in it, and of folders. Of any
         other folder, a pipe or a device it counts only that it is there; none of them is read.
         """
-        path = os.fspath(path)
+        if self._seen is None:
+            return self._digest(os.fspath(path))
+        value = self._seen.get(path)  # type: ignore[arg-type]  # a Path is never in it
+        if value is None:
+            value = self._seen[os.fspath(path)] = self._digest(os.fspath(path))
+        return value
+
+    def program(self, name: str, path: str) -> str:
+        """Return where a program is found on `path` (written as PATH is), and the start of its digest; or MISSING."""
+        key = f"{name}\0{path}"
+        value = None if self._seen is None else self._seen.get(key)
+        if value is None:
+            place = shutil.which(name, path=path)
+            value = f"{place} {self.digest(place)[:12]}" if place else MISSING
+            if self._seen is not None:
+                self._seen[key] = value
+        return value
+
+    def _digest(self, path: str) -> str:
         now = time.time_ns()  # taken first: a change after it gives a new ctime, or one that is too near to be kept
         try:
             info = os.stat(path)

@@ -13,7 +13,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -39,13 +38,12 @@ def bytes_of(size: str) -> int:
     return int(float(size.removesuffix(unit)) * UNITS[unit])
 
 
-@dataclass
 class Store(Room):
     """A store in `folder` for at most `limit` bytes; 0 keeps nothing and gives nothing."""
 
     limit: int
-    _used: int = field(default=-1, repr=False)  # bytes; -1 until something is put
-    _refused: bool = field(default=False, repr=False)
+    _used: int = -1  # bytes; -1 until something is put
+    _refused: bool = False
 
     def find(self, key: str, digests: Callable[[Sequence[str]], Mapping[str, str]]) -> tuple[Result, list[str]] | None:
         """Return the result that was made from what `key` stands for and from the discovered inputs as they are now, with

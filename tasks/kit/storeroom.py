@@ -19,7 +19,6 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +48,7 @@ class Result(msgspec.Struct, frozen=True):
     made: dict[str, str] = {}
 
 
-@dataclass
-class Room:
+class Room(msgspec.Struct):
     """A store's files, in `folder`. Several runs may work on them at once."""
 
     folder: Path

@@ -1,4 +1,4 @@
-"""TOML files to frozen dataclasses: an unknown key or a wrong type names the file, the key and the nearest right one."""
+"""TOML files to frozen structs: an unknown key or a wrong type names the file, the key and the nearest right one."""
 
 from __future__ import annotations
 

@@ -17,8 +17,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tasks.kit.errors import PiggyError
 
@@ -29,8 +30,7 @@ _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One name of the tree.
 
     path:   absolute in the target, "/" for the root; bytes that are no UTF-8 as surrogates (os.fsdecode).
@@ -51,8 +51,7 @@ class Entry:
     minor: int = 0
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True):
     """Entries of one origin, and the name that messages give it."""
 
     name: str

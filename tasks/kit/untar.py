@@ -12,9 +12,10 @@ import os
 import re
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from tasks.kit import tarstream
 from tasks.kit.errors import PiggyError
@@ -33,14 +34,13 @@ class _Hostile(Exception):
     """Why a member is refused."""
 
 
-@dataclass(frozen=True)
-class _Tree:
+class _Tree(msgspec.Struct, frozen=True):
     """What an archive has made so far, by path under `root`: kinds, targets of the symbolic links, folders' times."""
 
     root: Path
-    kinds: dict[str, str] = field(default_factory=lambda: {"": _FOLDER})
-    links: dict[str, str] = field(default_factory=dict)
-    times: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, str] = msgspec.field(default_factory=lambda: {"": _FOLDER})
+    links: dict[str, str] = msgspec.field(default_factory=dict)
+    times: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 def extract(archive: Path, root: Path, outside_links: Collection[str] = (), bar: bool = False) -> None:

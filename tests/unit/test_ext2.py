@@ -5,10 +5,10 @@ import re
 import shutil
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tasks.kit import ext2, run
 from tasks.kit.errors import PiggyError

@@ -11,6 +11,7 @@ from doit.exceptions import TaskFailed
 from doit.task import dict_to_task
 
 from tasks.kit import graph
+from tasks.kit.codes import Codes
 from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job
 from tasks.kit.run import run
@@ -26,7 +27,8 @@ def action(job: Job, *args: Any) -> Any:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Any:
-    return SimpleNamespace(stamps=Stamps(tmp_path / "stamps"), logs=tmp_path / "new" / "logs")
+    stamps = Stamps(tmp_path / "stamps")
+    return SimpleNamespace(stamps=stamps, codes=Codes(tmp_path / "codes", stamps), logs=tmp_path / "new" / "logs")
 
 
 def perform(project: Any, what: Any, name: str = "task", **named: Any) -> Any:

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 sys.path.insert(0, {top!r})
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
+from tasks.kit.codes import Codes
 from tasks.kit import graph, journal, reporter
 from tasks.kit.errors import PiggyError
 from tasks.kit.lock import Lock
@@ -28,7 +29,9 @@ from tasks.kit.run import run
 from tasks.kit.stamps import Stamps
 
 HERE = Path("here")
-PROJECT = SimpleNamespace(stamps=Stamps(HERE / "stamps"), logs=HERE / "logs", lock=Lock(HERE / "lock", "here"))
+STAMPS = Stamps(HERE / "stamps")
+PROJECT = SimpleNamespace(here=HERE, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), logs=HERE / "logs",
+                          lock=Lock(HERE / "lock", "here"))
 
 def write(job, name):
     print("RUN", job.name, flush=True)
@@ -56,7 +59,7 @@ def grow(job):
 
 DOIT_CONFIG = {{"backend": "sqlite3", "codec_cls": journal.Codec, "check_file_uptodate": journal.Present,
                "dep_file": "here/journal.sqlite", "verbosity": 2, "default_tasks": ["one", "two"],
-               "reporter": reporter.reporter_for(HERE, PROJECT.lock, PROJECT.stamps)}}
+               "reporter": reporter.reporter_for(PROJECT)}}
 
 def task_all():
     yield graph.task(PROJECT, "one", "doc", write, ["out1"], files=[Path("in")], targets=[Path("out1")])

@@ -251,3 +251,38 @@ def test_of_a_folder_of_include_count_its_folders_too(tmp_path: Path) -> None:
     before = stamps.digest(f"{folder}/")
     (folder / "mfd").mkdir()
     assert stamps.digest(f"{folder}/") != before
+
+
+def test_looked_at_once_until_told_otherwise(tmp_path: Path) -> None:
+    path, gone = tmp_path / "a", tmp_path / "gone"
+    path.write_text("one")
+    stamps = Stamps(tmp_path / "stamps")
+    stamps.look_once(True)
+    first = stamps.digest(path)
+    path.write_text("two")
+    assert stamps.digest(path) == stamps.digest(str(path)) == first
+    assert stamps.digest(gone) == ""
+    gone.touch()
+    assert stamps.digest(gone) == ""  # that it is not there was seen, too
+    stamps.look_once(False)
+    assert stamps.digest(path) != first
+    assert stamps.digest(gone) != ""
+
+
+def test_where_a_program_is(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "tool").write_text(folder.name)
+        (folder / "tool").chmod(0o755)
+    stamps = Stamps(tmp_path / "stamps")
+    found = stamps.program("tool", f"{first}:{second}")
+    assert found == f"{first}/tool {stamps.digest(first / 'tool')[:12]}"
+    stamps.look_once(True)
+    assert stamps.program("tool", f"{second}:{first}").startswith(f"{second}/tool ")
+    assert stamps.program("tool", f"{first}:{second}") == found
+    (first / "tool").unlink()
+    assert stamps.program("tool", f"{first}:{second}") == found
+    stamps.look_once(False)
+    assert stamps.program("tool", f"{first}:{second}").startswith(f"{second}/tool ")
+    assert stamps.program("no-such-tool", f"{first}:{second}") == ""

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,7 @@ def busybox(folder: Path, links: str) -> Layer:
 
 
 def test_entries_are_frozen() -> None:
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         Entry("/a", "file", 0o644).mode = 0  # type: ignore[misc]
 
 
