@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -30,20 +31,25 @@ class Entry(msgspec.Struct, array_like=True):
 
 
 class _Store(msgspec.Struct):
-    """The cache file: file names once, and the records, which hold the numbers of names."""
+    """The cache file: file names once, and the records, which hold the numbers of names. Each is an Entry, which is decoded
+    only when it is asked for."""
 
     names: list[str] = []
-    records: dict[str, Entry] = {}
+    records: dict[str, msgspec.Raw] = {}
+
+
+_DECODER = msgspec.msgpack.Decoder(Entry)
 
 
 class Depfiles:
     """The records of an object folder, as of when this was made.
 
-    obj: the object folder; source: the tree; only: the records to look at (default: all there are). Files are absolute and
-    normalised; those in the object folder, which are made and not given, are told by `made` alone.
+    obj: the object folder; source: the tree; only: the records to look at (default: all there are); save: keep at once what
+    was learned. Files are absolute and normalised; those in the object folder, which are made and not given, are told by
+    `made` alone.
     """
 
-    def __init__(self, obj: Path, source: Path, only: Iterable[str] | None = None) -> None:
+    def __init__(self, obj: Path, source: Path, only: Iterable[str] | None = None, save: bool = True) -> None:
         self.obj, self.top, self.tree = obj, os.path.abspath(obj), os.path.realpath(source)
         try:
             store = msgspec.msgpack.decode((obj / CACHE).read_bytes(), type=_Store)
@@ -54,26 +60,29 @@ class Depfiles:
         self._cached = store.records
         self.records: dict[str, Entry] = {}
         self.whole = only is None
-        self.refresh(kbuild.records(obj) if only is None else filter(os.path.exists, only))
-        if self.whole and self.records != self._cached:
+        renewed = self.refresh(kbuild.records(obj) if only is None else filter(os.path.exists, only))
+        if save and self.whole and (renewed or len(self.records) != len(self._cached)):
             self.save()
 
-    def refresh(self, records: Iterable[str]) -> None:
-        """Look at these records again, or for the first time."""
+    def refresh(self, records: Iterable[str]) -> bool:
+        """Look at these records again, or for the first time; say whether any of them is not as it was kept."""
+        renewed = False
         for record in records:
             info = os.stat(record)
-            kept = self._cached.get(record)
+            kept = self._entry(record)
             if kept is None or (kept.when, kept.size) != (info.st_mtime_ns, info.st_size):
                 with open(record, encoding="utf-8", errors="surrogateescape") as stream:
                     module = kbuild.of_module(stream.read(), record)
                 given, made, mentioned = ([self._number(name) for name in part] for part in self._named(record))
                 kept = Entry(info.st_mtime_ns, info.st_size, given, made, mentioned, module)
+                renewed = True
             self.records[record] = kept
+        return renewed
 
     def save(self) -> None:
         """Keep what is known for the next run."""
-        records = self.records if self.whole else {**self._cached, **self.records}
-        write_whole(self.obj / CACHE, msgspec.msgpack.encode(_Store(self.names, records)))
+        records: dict[str, Any] = {**({} if self.whole else self._cached), **self.records}
+        write_whole(self.obj / CACHE, msgspec.msgpack.encode({"names": self.names, "records": records}))
 
     def given(self, records: Iterable[str] | None = None) -> set[str]:
         """Return the files that the given records (default: all) name as compiled from, outside of the object folder."""
@@ -125,6 +134,13 @@ class Depfiles:
     def made(self, record: str) -> list[str]:
         """Return the files of the object folder, relative to it, that a record's target was compiled from."""
         return [self.names[number][len(self.top) + 1:] for number in self.records[record].made]
+
+    def _entry(self, record: str) -> Entry | None:
+        raw = self._cached.get(record)
+        try:
+            return None if raw is None else _DECODER.decode(raw)
+        except msgspec.DecodeError:
+            return None
 
     def _number(self, name: str) -> int:
         if not self._numbers:

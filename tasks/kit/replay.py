@@ -11,15 +11,15 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from tasks.kit import kbuild, saved, trace, ui
+from tasks.kit import kbuild, saved, thin, trace, ui
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.jobserver import Budget
-from tasks.kit.run import CommandError, Completed, child, clean_env
+from tasks.kit.run import CommandError, Completed, child, clean_env, run
 from tasks.kit.saved import Saved, Unfamiliar
 from tasks.kit.stamps import MISSING
 from tasks.kit.trace import Said
@@ -31,10 +31,19 @@ _ABSENT = re.compile("No such file|not found")
 _TEXT = (".c", ".h", ".S", ".s", ".lds")
 
 
+def when_changed(path: str) -> int:
+    """When a file was changed (ns since 1970), -1 if it is missing."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return -1
+
+
 class Replay(msgspec.Struct, dict=True):
     """One run. obj: the object folder; goal: the target that all is done for, made last and alone, after what else make
     makes on its way there; said: what make said of this goal; known: the records as they are now; checks: by suffix of the
-    source, a script that Kbuild has look at each object that was compiled; label: of the progress bar.
+    source, a script that Kbuild has look at each object that was compiled; label: of the progress bar; given: when a file
+    outside of the object folder was changed (ns since 1970), -1 if it is missing.
 
     made: the targets that got a new time, in order, with the one that they had; changed: those of them that may have other
     content now.
@@ -48,6 +57,7 @@ class Replay(msgspec.Struct, dict=True):
     log: Path
     checks: Mapping[str, str] = msgspec.field(default_factory=dict)
     label: str = ""
+    given: Callable[[str], int] = when_changed
     made: dict[str, int] = msgspec.field(default_factory=dict)
     changed: set[str] = msgspec.field(default_factory=set)
 
@@ -112,11 +122,7 @@ class Replay(msgspec.Struct, dict=True):
         """When a file was changed (ns since 1970), -1 if it is missing."""
         when = self.times.get(name)
         if when is None:
-            try:
-                when = os.stat(self.prefix + name if name[0] != "/" else name).st_mtime_ns
-            except FileNotFoundError:
-                when = -1
-            self.times[name] = when
+            when = self.times[name] = self.given(name) if name[0] == "/" else when_changed(self.prefix + name)
         return when
 
     def _familiar(self, target: str) -> Saved:
@@ -191,6 +197,11 @@ class Replay(msgspec.Struct, dict=True):
             os.utime(self.recorded[target])
             self.made[target] = before
             return
+        if self._packed(command) and thin.renew(path, os.fspath(self.obj), self._symbols_of):
+            os.utime(self.recorded[target])
+            self.changed.add(target)
+            self.made[target] = before
+            return
         was = _digest(path)
         self._command(command, self.checks.get(os.path.splitext(command.source)[1], "") if command.compiles else "")
         if not os.path.isfile(path):
@@ -198,6 +209,22 @@ class Replay(msgspec.Struct, dict=True):
         if was == MISSING or was != _digest(path):
             self.changed.add(target)
         self.made[target] = before
+
+    def _packed(self, command: Saved) -> bool:
+        """Does a command do nothing but pack its members into an archive, of which nothing else than these is kept?"""
+        ar = re.escape(self.said.env.get("AR", "ar"))
+        return bool(command.target.endswith(".a") and re.search(rf"(?:^|[ ;|]){ar} c?DPr[Ss]?T ", command.command))
+
+    def _symbols_of(self, objects: Sequence[str]) -> list[list[bytes]] | None:
+        """The global symbols that objects define, of each in the order of its table; None where nm can't tell."""
+        done = run([self.said.env.get("NM", "nm"), "-A", "-g", "-p", "--defined-only", *objects], cwd=self.obj, check=False)
+        found: dict[str, list[bytes]] = {name: [] for name in objects}
+        for line in done.output.splitlines():
+            name, _, rest = line.partition(":")
+            if name not in found:
+                return None
+            found[name].append(os.fsencode(rest.rpartition(" ")[2]))
+        return None if done.returncode else list(found.values())
 
     def _command(self, command: Saved, check: str) -> None:
         """Run a saved command. If it fails, its target goes away, as make would have it (.DELETE_ON_ERROR).

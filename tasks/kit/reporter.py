@@ -44,6 +44,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
             stamps.look_once(True)
 
         def execute_task(self, task: Any) -> None:
+            gc.freeze()  # what is there stays; to look through it again and again would take as long as some of the tasks
             gc.enable()  # see dodo.py
             stamps.look_once(False)
             self.begun[task.name] = time.monotonic()

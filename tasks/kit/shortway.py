@@ -75,8 +75,8 @@ def _replayed(job: Job, goal: str, target: str, kept: Mapping[str, Path], before
         raise Unfamiliar("make has not told yet what it is made from")
     checks = _checks(obj, tree)
     few = not sources and UNFINISHED not in job.previous
-    known = Depfiles(obj, tree, [traces.record_of(obj, name) for name in said.edges] if few else None)
-    replay = Replay(obj, target, said, known, project.jobs, job.log, checks, job.name)
+    known = Depfiles(obj, tree, [traces.record_of(obj, name) for name in said.edges] if few else None, save=False)
+    replay = Replay(obj, target, said, known, project.jobs, job.log, checks, job.name, project.stamps.when)
     _same(obj, trace, replay, project.stamps)
     _compiled_in(replay, sources)
     renewed: list[str] = []

@@ -47,11 +47,12 @@ class Stamps:
         Of a folder whose name ends with "/" it is that of the names of headers and makefiles in it, and of folders. Of any
         other folder, a pipe or a device it counts only that it is there; none of them is read.
         """
+        path = os.fspath(path)
         if self._seen is None:
-            return self._digest(os.fspath(path))
-        value = self._seen.get(path)  # type: ignore[arg-type]  # a Path is never in it
+            return self._digest(path)
+        value = self._seen.get(path)
         if value is None:
-            value = self._seen[os.fspath(path)] = self._digest(os.fspath(path))
+            value = self._seen[path] = self._digest(path)
         return value
 
     def program(self, name: str, path: str) -> str:
@@ -67,14 +68,16 @@ class Stamps:
 
     def _digest(self, path: str) -> str:
         now = time.time_ns()  # taken first: a change after it gives a new ctime, or one that is too near to be kept
-        try:
-            info = os.stat(path)
-        except OSError:
-            return MISSING
-        key = (info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino)
         if self._known is None:
             self._known = self._load()
         entry = self._known.get(path)
+        try:
+            info = os.stat(path)
+        except OSError:
+            if entry is not None:
+                del self._known[path]
+            return MISSING
+        key = (info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino)
         if entry is not None and entry[:4] == key:
             return entry[4]
         if stat.S_ISREG(info.st_mode):
@@ -86,7 +89,18 @@ class Stamps:
         if value != MISSING and now - info.st_ctime_ns > RACY_NS:
             self._known[path] = (*key, value)
             self._dirty = True
+        elif entry is not None:
+            del self._known[path]
         return value
+
+    def when(self, path: str) -> int:
+        """Return when a file was changed (mtime, ns) as of the last look at its content, or as of now if there was none; -1
+        if it is missing."""
+        entry = self._known.get(path) if self._known else None
+        try:
+            return os.stat(path).st_mtime_ns if entry is None else entry[0]
+        except FileNotFoundError:
+            return -1
 
     def save(self) -> None:
         """Write the digests back if there are new ones; a failure to do so costs time at the next run and nothing else."""

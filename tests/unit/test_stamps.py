@@ -286,3 +286,23 @@ def test_where_a_program_is(tmp_path: Path) -> None:
     stamps.look_once(False)
     assert stamps.program("tool", f"{first}:{second}").startswith(f"{second}/tool ")
     assert stamps.program("no-such-tool", f"{first}:{second}") == ""
+
+
+def test_when_a_file_was_changed_as_of_the_last_look(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("one")
+    os.utime(path, ns=(10**18, 10**18))
+    stamps = Stamps(tmp_path / "stamps")
+    assert stamps.when(str(path)) == 10**18
+    time.sleep(0.06)
+    stamps.digest(path)
+    os.utime(path, ns=(2 * 10**18, 2 * 10**18))
+    assert stamps.when(str(path)) == 10**18
+    stamps.digest(path)  # too near to the change to be kept
+    assert stamps.when(str(path)) == 2 * 10**18
+    time.sleep(0.06)
+    stamps.digest(path)
+    path.unlink()
+    stamps.digest(path)
+    assert stamps.when(str(path)) == -1
+    assert stamps.when(str(tmp_path / "never")) == -1
