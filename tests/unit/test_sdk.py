@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,6 +65,18 @@ def test_packed_unpacked_and_relocated(tmp_path: Path, folder: Path) -> None:
     (place / "bin" / "odd-linux-gcc").write_text("#!/bin/sh\n")
     assert install(tmp_path, elsewhere) == place  # spoilt: unpacked anew
     assert not (place / "mark").exists()
+
+
+def test_links_of_both_kinds(tmp_path: Path, folder: Path) -> None:
+    """As Buildroot's has them: gcc.br_real is a second name of cc.br_real, and c++ leads to g++."""
+    os.link(folder / "lib" / "libgcc.a", folder / "bin" / "second-name")
+    (folder / "bin" / "c++").symlink_to("./g++")
+    (folder / "bin" / "g++").write_text("#!/bin/sh\n")
+    archive = tmp_path / "sdk.tar.gz"
+    sdk.pack(folder, "odd_sdk", archive, tmp_path / "log")
+    place = install(tmp_path, archive)
+    assert os.path.samefile(place / "bin" / "second-name", place / "lib" / "libgcc.a")
+    assert os.readlink(place / "bin" / "c++") == "./g++"
 
 
 def test_packing_gives_the_same_bytes(tmp_path: Path, folder: Path) -> None:
