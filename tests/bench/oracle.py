@@ -167,13 +167,16 @@ class Oracle:
         world = self.world
         configs = world.top / "configs"
         uapi = {path: state for path, state in self.snap.items() if "uapi/" in path}
-        key = _key(digest_of(world.box, configs / "busybox", configs / "machines" / f"{world.machine}.toml"), str(uapi),
+        machine = tomllib.loads((configs / "machines" / f"{world.machine}.toml").read_text())
+        other = ("kernel", "rootfs", "qemu", "display", "nic")
+        said = {name: value for name, value in machine.items() if name not in other}
+        key = _key(digest_of(world.box, configs / "busybox"), str(said), str(uapi),
                    digest_of(world.top / "dl") if world.kind == "fake" else "", *self._common())
         if key in self.boxes:
             return self.boxes[key]
         self.built += 1
         build, keep = self.folder / "box", self.folder / f"box-{key[:12]}"
-        shutil.rmtree(build, ignore_errors=True)
+        _empty(build)
         words = {**world.words, "machine": world.machine, "build": str(build), "kernel_src": str(world.tree),
                  "busybox_src": str(world.box), "dl": world.env.get("PIGGYBACK_DL", str(world.top / "dl"))}
         done = self._run(["-m", "doit", *(f"{name}={value}" for name, value in words.items()), "busybox"])
@@ -184,7 +187,7 @@ class Oracle:
         keep.mkdir(exist_ok=True)
         for name in ("busybox", "busybox.links", "busybox.config"):
             shutil.copy(build / world.machine / "images" / name, keep)
-        shutil.rmtree(build)
+        _empty(build)
         self.boxes[key] = keep
         return keep
 
@@ -238,6 +241,13 @@ def _requests(fragments: Iterable[Path]) -> str:
             if match:
                 found[match[1] or match[2]] = match[0]
     return "\n".join(found.values()) + "\n"
+
+
+def _empty(build: Path) -> None:
+    """Remove all of a build folder but the toolchains, each of which lies under the hash of what it was made from."""
+    for path in build.iterdir() if build.exists() else ():
+        if path.name != "toolchains":
+            shutil.rmtree(path)
 
 
 def _key(*parts: str) -> str:
