@@ -74,8 +74,8 @@ def pack(folder: Path, name: str, target: Path, log: Path) -> None:
         draft.parent.mkdir(parents=True, exist_ok=True)
         plain = draft.with_name("sdk.tar")
         run(["tar", "--sort=name", f"--mtime=@{EPOCH}", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu",
-             f"--exclude=./{home.SEAL}", f"--transform=flags=rhS;s,^\\.,{name},", "-cf", str(plain), "-C", str(folder), "."],
-            log=log)
+             f"--exclude=./{home.SEAL}", f"--transform=flags=rhS;s,^\\.,{name},", "-cf", str(plain), "-C", str(folder),
+             "."], log=log)
         import shutil
         with plain.open("rb") as source, draft.open("wb") as sink, \
                 gzip.GzipFile("", "wb", 6, sink, mtime=0) as packed:
