@@ -67,6 +67,21 @@ def purge(obj: Path) -> None:
             _remove(os.path.join(folder, base), os.path.join(folder, f".{base}.cmd"))
 
 
+def spoilt(obj: Path, names: Iterable[str]) -> str:
+    """Return one of these files (relative to the folder) that is there and not as it was left; "" if there is none. Of a
+    file that is gone, or that has the oldest time there is, see `purge`."""
+    kept, top = _read(obj), f"{obj}/"
+    for name in names:
+        if name in kept:
+            try:
+                info = os.stat(top + name)
+            except FileNotFoundError:
+                continue
+            if (info.st_mtime_ns, info.st_size) != kept[name] and info.st_mtime_ns:
+                return name
+    return ""
+
+
 def _read(obj: Path) -> _States:
     try:
         return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_States)

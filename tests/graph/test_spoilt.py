@@ -136,3 +136,19 @@ def test_vmlinux_is_gone_from_the_object_folder(built: Playground, kept: Kept) -
     built.append(built.linux / f"{BOOT}/compressed/misc.c", "/* more */\n")
     assert built.doit().ran == ["compressed_vmlinux"]
     assert built.digests() == kept.digests
+
+
+@pytest.mark.parametrize("name", ["drivers/built-in.a", "lib/string.o"])
+def test_what_is_emptied_before_an_edit_elsewhere(built: Playground, name: str) -> None:
+    """The edit alone would be built without make, upon what is empty."""
+    source = built.linux / "init/main.c"
+    text = source.read_text()
+    built.append(source, "int more = 1;\n")
+    built.doit()
+    good = built.digests()
+    source.write_text(text)
+    built.doit()
+    (built.obj / name).write_bytes(b"")
+    built.append(source, "int more = 1;\n")
+    built.doit()
+    assert built.digests() == good

@@ -92,3 +92,19 @@ def test_a_damaged_list_removes_nothing(obj: Path, text: bytes) -> None:
     manifest.update(obj, ["a/x.o"], 0)
     manifest.renew(obj)
     assert gone(obj) == set()
+
+
+def test_what_is_not_as_it_was_left(tmp_path: Path) -> None:
+    for name in ("a.o", "b.o", "new.o"):
+        (tmp_path / name).write_text("one")
+    manifest.keep(tmp_path)
+    names = ["a.o", "b.o", "/elsewhere", "unknown.o"]
+    assert manifest.spoilt(tmp_path, names) == ""
+    (tmp_path / "new.o").write_text("longer")
+    assert manifest.spoilt(tmp_path, names) == ""
+    (tmp_path / "b.o").write_bytes(b"")
+    assert manifest.spoilt(tmp_path, names) == "b.o"
+    os.utime(tmp_path / "b.o", (0, 0))
+    assert manifest.spoilt(tmp_path, names) == ""
+    (tmp_path / "a.o").unlink()
+    assert manifest.spoilt(tmp_path, names) == ""
