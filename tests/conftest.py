@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from xdist.scheduler import LoadScopeScheduling
 TOP = Path(__file__).resolve().parents[1]
 if str(TOP) not in sys.path:
     sys.path.insert(0, str(TOP))
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; some tests are about Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Together(LoadScopeScheduling):
