@@ -181,11 +181,11 @@ def _checks(obj: Path, tree: Path) -> dict[str, str]:
 
 def _same(obj: Path, trace: Trace, replay: Replay, stamps: Stamps) -> None:
     """Raise Unfamiliar if somebody else made one of the targets meanwhile, in another way, or spoilt one."""
-    if name := manifest.spoilt(obj, set(replay.inputs).union(*replay.inputs.values())):
-        raise Unfamiliar(f"{name} is not as it was left")
     for target in replay.said.edges:
         if traces.meddled(obj, trace, target, stamps):
             raise Unfamiliar(f"{target} was made by somebody else")
+    if name := manifest.spoilt(obj, set(replay.inputs).union(*replay.inputs.values())):
+        raise Unfamiliar(f"{name} is not as it was left")
 
 
 def _compiled_in(replay: Replay, sources: set[str]) -> None:
