@@ -18,13 +18,13 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.kit import brconfig, brtree, chain, disk, sdk, ui
+from tasks.kit import archive, brconfig, brtree, chain, disk, sdk, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import Project
 from tasks.kit.run import CommandError, foreground
-from tasks.toolchains import buildroot, distro
+from tasks.toolchains import buildroot
 
 TOOLS = ["make", "gcc", "g++"]
 
@@ -49,7 +49,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     settings = project.settings
     paths = [*buildroot.fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
     given = [Path(name).expanduser() for name in (settings.buildroot_override, settings.buildroot_headers) if name]
-    kernel = project.kernel_src / "Makefile" if settings.kernel_src else distro.stamp(project, project.kernel_pin.name)
+    kernel = project.kernel_src / "Makefile" if settings.kernel_src else \
+        archive.stamp(project.build, project.kernel_pin.name)
     facts = buildroot.facts_file(project)
     yield task(project, "buildroot_config", "Buildroot's configuration from fragments, each symbol checked", configure,
                files=[*paths, *given, kernel, *buildroot.source_files(project)], targets=[config(project), facts],

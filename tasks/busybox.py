@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import sources, toolchain
-from tasks.kit import kbuild, kconfig, ledger, manifest
+from tasks import toolchain
+from tasks.kit import archive, kbuild, kconfig, ledger, manifest
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import copy_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -47,7 +47,7 @@ def own_fragment(project: Project) -> Path:
 
 def source_files(project: Project) -> list[Path]:
     """What stands for the busybox tree as a whole: its archive's stamp; a tree of the user's own has none."""
-    return [] if project.settings.busybox_src else [sources.stamp(project, "busybox")]
+    return [] if project.settings.busybox_src else [archive.stamp(project.build, "busybox")]
 
 
 def tree(project: Project) -> Kconfig:

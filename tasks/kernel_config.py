@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tasks import sources, toolchain
-from tasks.kit import fragments, kbuild, kconfig, kcontract, steering, ui
+from tasks import toolchain
+from tasks.kit import archive, fragments, kbuild, kconfig, kcontract, steering, ui
 from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.kconfig import Kconfig
@@ -66,7 +66,7 @@ def stored(project: Project) -> bool:
 
 def source_files(project: Project) -> list[Path]:
     """What stands for the kernel tree as a whole: its archive's stamp; a tree of the user's own has none."""
-    return [] if project.settings.kernel_src else [sources.stamp(project, project.kernel_pin.name)]
+    return [] if project.settings.kernel_src else [archive.stamp(project.build, project.kernel_pin.name)]
 
 
 def variables(project: Project) -> dict[str, str]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -28,11 +27,6 @@ def needed(project: Project) -> list[Source]:
     return found
 
 
-def stamp(project: Project, name: str) -> Path:
-    """The file by which tasks depend on an unpacked source: it holds the archive's hash."""
-    return project.build / "src" / name / archive.STAMP
-
-
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `fetch` with a subtask for each source, and the tasks that unpack."""
     sources = needed(project)
@@ -45,7 +39,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         if source.name in toolchain.packed(project):
             continue  # a toolchain, which has a place of its own
         yield {**task(project, "_unpack", f"unpack {source.filename}", unpack, [source],
-                      files=[project.dl / f"{source.name}.json"], targets=[stamp(project, source.name)]),
+                      files=[project.dl / f"{source.name}.json"], targets=[archive.stamp(project.build, source.name)]),
                "name": source.name, "clean": []}  # a tree may hold the user's edits, and its stamp guards them
 
 

@@ -17,6 +17,11 @@ from tasks.kit.lock import Lock
 STAMP = untar.STAMP
 
 
+def stamp(build: Path, name: str) -> Path:
+    """The file by which tasks depend on an unpacked source, below the build folder: it holds the archive's hash."""
+    return build / "src" / name / STAMP
+
+
 def unpack(archive: Path, sha256: str, parent: Path, name: str, *, outside_links: Collection[str] = (),
            progress: bool | None = None) -> Path:
     """Unpack a .tar.{gz,bz2,xz,zst} without its one top-level folder; return the folder `parent/NAME-<sha256[:8]>`.

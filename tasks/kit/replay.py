@@ -197,13 +197,11 @@ class Replay(msgspec.Struct, dict=True):
             os.utime(self.recorded[target])
             self.made[target] = before
             return
+        was = _digest(path)
         if self._packed(command) and thin.renew(path, os.fspath(self.obj), self._symbols_of):
             os.utime(self.recorded[target])
-            self.changed.add(target)
-            self.made[target] = before
-            return
-        was = _digest(path)
-        self._command(command, self.checks.get(os.path.splitext(command.source)[1], "") if command.compiles else "")
+        else:
+            self._command(command, self.checks.get(os.path.splitext(command.source)[1], "") if command.compiles else "")
         if not os.path.isfile(path):
             raise Unfamiliar(f"the command of {target} did not make it")
         if was == MISSING or was != _digest(path):

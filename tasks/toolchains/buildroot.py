@@ -18,14 +18,14 @@ from typing import Any
 
 import msgspec
 
-from tasks.kit import brbuild, brconfig, brtree, chain, home, sdk, tools, ui
+from tasks.kit import archive, brbuild, brconfig, brtree, chain, home, sdk, tools, ui
 from tasks.kit.brbuild import Timeline
 from tasks.kit.brtree import Facts
 from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job
 from tasks.kit.pins import Source
 from tasks.kit.project import Project
-from tasks.toolchains import distro, path
+from tasks.toolchains import path
 
 NAME = "buildroot"
 
@@ -100,7 +100,7 @@ def source_files(project: Project) -> list[Path]:
     """What stands for the tree: its archive's stamp, or the tarball or Makefile that the user named."""
     own = project.settings.buildroot_src
     if not own:
-        return [distro.stamp(project, NAME)]
+        return [archive.stamp(project.build, NAME)]
     place = Path(own).expanduser()
     return [place if sdk.is_tarball(own) else place / "Makefile"]
 
@@ -118,7 +118,7 @@ def source(project: Project) -> Path:
     own = project.settings.buildroot_src
     place = Path(own).expanduser().absolute() if own else (project.build / "src" / NAME).absolute()
     if own and sdk.is_tarball(own):
-        from tasks.kit import archive, disk
+        from tasks.kit import disk
         place = archive.unpack(place, disk.sha256_of(place), (project.build / "src").absolute(), "buildroot-own").absolute()
     if not (place / "package" / "Makefile.in").is_file():
         raise PiggyError(f"{project.origins['buildroot_src']}: {own or place} is no Buildroot tree",

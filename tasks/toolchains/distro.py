@@ -56,17 +56,12 @@ def needs(project: Project) -> dict[str, Any]:
     if not machine.userspace:
         return {"tools": programs, "settings": {"triple": machine.triple}}
     fragment = [uclibc.FRAGMENT] if libc(project) == "uclibc" else []
-    kernel = [] if own else [stamp(project, project.kernel_pin.name)]
-    return {"files": [stamp(project, libc(project)), *fragment, *kernel],
+    kernel = [] if own else [archive.stamp(project.build, project.kernel_pin.name)]
+    return {"files": [archive.stamp(project.build, libc(project)), *fragment, *kernel],
             "trees": {"uapi": lambda: uapi_state(project)} if own else {}, "tools": ["make", *programs],
             "settings": {"triple": machine.triple, "cflags": machine.cflags, "arch": machine.arch, "libc": libc(project),
                          "uclibc": "; ".join(machine.toolchain.uclibc) if libc(project) == "uclibc" else "",
                          "own": project.kernel_place if own else "", "build": os.path.abspath(project.build)}}
-
-
-def stamp(project: Project, name: str) -> Path:
-    """The file by which tasks depend on an unpacked source: it holds the archive's hash."""
-    return project.build / "src" / name / archive.STAMP
 
 
 def build(job: Job) -> dict[str, list[str]]:
@@ -97,8 +92,8 @@ def userspace(job: Job, version: str, parts: Sequence[str]) -> tuple[str, str, l
         recipe = [*project.machine.toolchain.uclibc, project.machine.cflags, uclibc.FRAGMENT.read_text(), uclibc.SPECS] \
             if other else configure_words(project)
         stamps = [project.stamps.digest(path) for path in parts]
-        ident = chain.ident(version, *stamps, stamp(project, libc(project)).read_text(), digest_of(headers), *recipe,
-                            os.path.abspath(base))
+        source = archive.stamp(project.build, libc(project)).read_text()
+        ident = chain.ident(version, *stamps, source, digest_of(headers), *recipe, os.path.abspath(base))
         place = (base / ident).absolute()
         with home.locked(place):
             if not home.intact(place):

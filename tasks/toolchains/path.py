@@ -13,13 +13,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tasks.kit import chain, home, sdk, tools, ui
+from tasks.kit import archive, chain, home, sdk, tools, ui
 from tasks.kit.chain import Found
 from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job
 from tasks.kit.pins import Source
 from tasks.kit.project import Project
-from tasks.toolchains import distro
 
 HINT = "'toolchain_prefix=' takes a prefix such as /opt/x/bin/arm-linux-, a toolchain's folder, or its tarball"
 
@@ -57,7 +56,7 @@ def kernel_files(project: Project) -> list[Path]:
         return []
     if project.settings.kernel_src:
         return [project.kernel_src / "Makefile"]
-    return [distro.stamp(project, project.kernel_pin.name)]
+    return [archive.stamp(project.build, project.kernel_pin.name)]
 
 
 def build(job: Job) -> dict[str, list[str]]:

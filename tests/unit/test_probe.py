@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from tasks.kit import probe
 from tasks.kit.errors import PiggyError
 from tasks.kit.probe import Facts
+from tests.unit.conftest import program
 
 CC = """\
 #!/bin/sh
@@ -27,20 +27,6 @@ END
 chmod +x "$out"
 """
 ANSWER = "piggy: for yes\npiggy: libc uClibc-ng 1 . 0 . 54\npiggy: code 393664"
-
-
-@pytest.fixture
-def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
-
-
-def program(path: Path, text: str) -> Path:
-    path.write_text(text)
-    path.chmod(0o755)
-    return path
 
 
 def compiler(folder: Path, body: str = "echo probe ok", answer: str = ANSWER, elf: str = "LOAD") -> str:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tasks.kit import tools
 from tasks.kit.errors import PiggyError
+from tests.unit.conftest import program
 
 TRIPLE = "odd_cpu-linux-gnu"
 GCC = """\
@@ -22,20 +22,6 @@ case $1 in
 -print-sysroot) echo HERE/sysroot;;
 esac
 """
-
-
-@pytest.fixture
-def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
-
-
-def program(path: Path, text: str) -> Path:
-    path.write_text(text)
-    path.chmod(0o755)
-    return path
 
 
 @pytest.fixture
