@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from doit import cmd_run
@@ -67,7 +67,7 @@ class Threads(Runner):
 
     def _finished(self) -> Any:
         """Wait for the next task to end, and record its result; return its node."""
-        node, failure, error = self.finished.get()
+        node, failure, error = self._next_result()
         del self.running[node.task.name]
         if error is not None:
             raise error
@@ -75,6 +75,15 @@ class Threads(Runner):
         if failure and self._stop_running and self.running:
             ui.line("...", f"{', '.join(self.running)} still running: waiting for that; Ctrl-C ends it")
         return node
+
+    def _next_result(self) -> tuple[Any, Any, BaseException | None]:
+        """Return what the next thread to end put there. A signal that comes right before Python goes to sleep, or that
+        another thread was given, does not wake it: so it looks up now and then, or Ctrl-C would wait for a task to end."""
+        while True:
+            try:
+                return self.finished.get(timeout=0.25)
+            except Empty:
+                continue
 
     def _startable(self, waiting: list[Any]) -> Any:
         """The first node that may start now, if any. What talks to the user waits until nothing else runs; and what comes

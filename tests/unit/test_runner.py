@@ -32,7 +32,7 @@ from tasks.kit import identity, kbuild, project
 
 TOP = Path(__file__).parents[2]
 DODO = '''
-import os, sys, threading, time
+import os, signal, sys, threading, time
 from pathlib import Path
 from types import SimpleNamespace
 sys.path.insert(0, {top!r})
@@ -83,6 +83,14 @@ def slow(job, script):
     Path(job.name + ".out").touch()
     run(["sh", "-c", f"echo $$ > {{job.name}}.pid; {{script}}"])
 
+def signalled(job):
+    Path(job.name + ".out").touch()
+    while not Path("one.was").exists():
+        time.sleep(0.01)
+    time.sleep(0.5)  # until the main thread waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    time.sleep(60)
+
 def spin(job):
     Path("spin.pid").write_text("0")
     time.sleep(60)
@@ -110,6 +118,7 @@ def task_all():
     for name in ("slow", "slower"):
         yield one(name, slow, ["exec sleep 300"])
     yield one("stubborn", slow, ["trap '' TERM; while :; do sleep 0.1; done"])
+    yield one("signalled", signalled)
     yield one("spin", spin)
     yield one("fail", fail)
     yield one("leave", leave)
@@ -259,6 +268,14 @@ def test_a_signal_ends_all_and_keeps_what_is_done(mini: Mini, number: signal.Sig
     assert err.strip() == f"{word}; what was finished is kept"
     assert mini.gone("slow")
     assert mini.gone("slower")
+    assert mini.recorded() == {"one", "two"}
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_is_not_lost(mini: Mini) -> None:
+    process = mini.start("-n", "3", "one", "two", "signalled")
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err.strip() == "interrupted; what was finished is kept"
     assert mini.recorded() == {"one", "two"}
 
 
