@@ -122,6 +122,14 @@ def pc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 
 @pytest.fixture(scope="session")
+def plain(pc: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An object folder in which plain make alone built the PC's kernel; a test that builds in it again copies it first."""
+    obj = tmp_path_factory.mktemp("plain") / "obj"
+    pc.made_otherwise(obj, "bzImage")
+    return obj
+
+
+@pytest.fixture(scope="session")
 def versatile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """The ARM board, built from nothing, with a kernel that takes modules and has one."""
     missing = [tool for tool in ("arm-linux-gnueabi-gcc", "qemu-system-arm", "mkimage")

@@ -48,8 +48,8 @@ def test_somebody_types_into_the_shell(pc: Checkout) -> None:
     assert guest.exitstatus == 0
 
 
-def test_every_link_is_what_plain_make_makes(pc: Checkout, tmp_path: Path) -> None:
-    assert pc.made_otherwise(tmp_path / "obj", "bzImage") == []
+def test_every_link_is_what_plain_make_makes(pc: Checkout, plain: Path) -> None:
+    assert pc.made_otherwise(plain, "bzImage") == []
 
 
 def test_make_finds_nothing_to_do_after_us(pc: Checkout) -> None:

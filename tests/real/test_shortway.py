@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -17,9 +18,9 @@ WORK = re.compile(r"^  (?:CC|AS|LD|AR|OBJCOPY|GZIP|NM|MODPOST|VOFFSET|MKPIGGY|BU
 
 
 @pytest.fixture(scope="module")
-def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An object folder for plain make alone, which is built once and then brought up to date."""
-    return tmp_path_factory.mktemp("second") / "obj"
+def second(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An object folder for plain make alone, which is brought up to date after each edit."""
+    return Path(shutil.copytree(plain, tmp_path_factory.mktemp("second") / "obj", symlinks=True))
 
 
 def logs(pc: Checkout) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,9 +47,9 @@ def back(pc: Checkout) -> list[str]:
     return re.findall(r"^  store +(\S+) ", said, re.MULTILINE)
 
 
-def test_there_and_back(store: Checkout, tmp_path: Path) -> None:
+def test_there_and_back(store: Checkout, plain: Path, tmp_path: Path) -> None:
     """A symbol and a branch of the sources; then an edit, of the kernel and of a link alone."""
-    pc, second = store, tmp_path / "obj"
+    pc, second = store, Path(shutil.copytree(plain, tmp_path / "obj", symlinks=True))
     first = digests(pc)
     own = pc.top / "configs" / "kernel" / "local" / "pc.config"
     own.parent.mkdir(exist_ok=True)
