@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +18,11 @@ if str(TOP) not in sys.path:
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; some tests are about Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: two of them build kernels, and much of the rest is waiting."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 class Together(LoadScopeScheduling):
