@@ -122,6 +122,38 @@ def unreadable(world: World, rng: random.Random) -> str:
     return f"{path}: status {status}"
 
 
+# what the build itself runs or reads, each with the line that is added; {n} is a number
+MACHINERY = {
+    "arch/x86/entry/syscalls/syscall_32.tbl": "{n}\ti386\tcampaign\tsys_ni_syscall",
+    "arch/x86/kernel/vmlinux.lds.S": "campaign_{n} = {n};", "arch/x86/boot/compressed/vmlinux.lds.S": "campaign_{n} = {n};",
+    "arch/x86/boot/setup.ld": "campaign_{n} = {n};", "arch/x86/realmode/rm/realmode.lds.S": "campaign_{n} = {n};",
+    "arch/x86/kernel/asm-offsets.c": "static void __used campaign_{n}(void) {{ DEFINE(CAMPAIGN_{n}, {n}); }}",
+    "arch/x86/include/asm/cpufeatures.h": "#define X86_FEATURE_CAMPAIGN_{n}\t( 3*32+11) /* \"campaign{n}\" */",
+    "include/uapi/linux/falloc.h": "/* {n} */", "include/uapi/linux/level.h": "/* {n} */",
+    "drivers/tty/vt/cp437.uni": "# {n}", "drivers/tty/vt/defkeymap.c_shipped": "int campaign_keymap_{n} = {n};",
+    **dict.fromkeys([
+        "arch/x86/boot/compressed/mkpiggy.c", "arch/x86/boot/tools/build.c", "arch/x86/boot/mkcpustr.c",
+        "arch/x86/tools/relocs.c", "lib/gen_crc32table.c", "scripts/basic/fixdep.c", "scripts/conmakehash.c",
+        "scripts/kallsyms.c", "scripts/mod/modpost.c", "scripts/sorttable.c", "usr/gen_init_cpio.c"],
+        "int campaign_{n} = {n};"),
+    **dict.fromkeys([
+        "Makefile", "arch/x86/Makefile", "arch/x86/kernel/cpu/mkcapflags.sh", "scripts/Kbuild.include",
+        "scripts/Makefile.build", "scripts/Makefile.lib", "scripts/Makefile.vmlinux", "scripts/check-local-export",
+        "scripts/checksyscalls.sh", "scripts/head-object-list.txt", "scripts/link-vmlinux.sh", "scripts/mkcompile_h",
+        "scripts/setlocalversion", "scripts/syscallhdr.sh", "scripts/syscalltbl.sh", "usr/default_cpio_list"], "# {n}")}
+
+
+@kind("machinery")
+def machinery(world: World, rng: random.Random) -> str:
+    """A table, a linker script, or a program or script that the build itself runs."""
+    name = pick(rng, [name for name in MACHINERY if (world.tree / name).is_file()])
+    text = MACHINERY[name].format(n=rng.randrange(451, 500))
+    if text in (world.tree / name).read_text():
+        raise Skip
+    add(world, world.tree / name, text + "\n", old_time=rng.random() < 0.2)
+    return f"{name}: {text}"
+
+
 @kind("localversion")
 def localversion(world: World, rng: random.Random) -> str:
     """A file localversion* at the top of the tree, whose text ends the kernel's release: new, changed, or gone."""
