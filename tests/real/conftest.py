@@ -68,26 +68,32 @@ class Checkout:
         self.doit(*words)
         return [json.loads(line)["task"] for line in history.read_text().splitlines()[before:]]
 
-    def make(self, obj: Path, *goals: str) -> str:
-        """Run the kernel's own make, as somebody would by hand with the same pins."""
+    def make(self, obj: Path, *goals: str, tree: Path | None = None) -> str:
+        """Run the kernel's own make, as somebody would by hand with the same pins, in this kernel tree or another one."""
         here = project.load(self.top, {"MACHINE": self.machine}, {}).machine
-        return subprocess.run(["make", "-C", str(self.kernel), f"O={obj}", f"ARCH={here.arch}",
+        return subprocess.run(["make", "-C", str(tree or self.kernel), f"O={obj}", f"ARCH={here.arch}",
                                f"CROSS_COMPILE={here.triple}-", f"-j{os.cpu_count()}",
                                *(f"{name}={value}" for name, value in here.kernel.variables.items()), *goals],
                               env=clean_env(kbuild.pins(project.EPOCH)), text=True, check=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT).stdout
 
-    def made_otherwise(self, obj: Path, *goals: str) -> list[str]:
+    def made_otherwise(self, obj: Path, *goals: str, tree: Path | None = None) -> list[str]:
         """Build `goals` by plain make in a folder of their own; return the links that are not as doit made them. The folder
         may hold an earlier build, as it would for somebody who goes from one configuration to the next."""
         obj.mkdir(exist_ok=True)
         shutil.copy(self.images / "config", obj / ".config")
-        self.make(obj, "olddefconfig", *goals)
+        self.make(obj, "olddefconfig", *goals, tree=tree)
         assert (obj / ".config").read_bytes() == (self.images / "config").read_bytes()
         chain = project.load(self.top, {"MACHINE": self.machine}, {}).chain
         files = {"vmlinux": "vmlinux", "System.map": "System.map",
                  **{link: (self.obj / f"piggyback.{link}").read_text().strip() for link in chain}}
         return [name for name, file in files.items() if (obj / file).read_bytes() != (self.images / name).read_bytes()]
+
+
+def odd(home: Path) -> dict[str, str]:
+    """Variables of somebody elsewhere, none of which may make a difference."""
+    return {"TZ": "Asia/Kathmandu", "LANG": "de_DE.UTF-8", "HOME": str(home), "USER": "somebody", "CFLAGS": "-O3",
+            "KBUILD_BUILD_HOST": "elsewhere", "MAKEFLAGS": "-k"}
 
 
 @contextlib.contextmanager
@@ -131,12 +137,13 @@ def plain(pc: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def versatile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """The ARM board, built from nothing, with a kernel that takes modules and has one."""
+    """The ARM board, built from nothing by somebody with odd habits; its kernel takes modules and has one."""
     missing = [tool for tool in ("arm-linux-gnueabi-gcc", "qemu-system-arm", "mkimage")
                if not shutil.which(tool, path=clean_env()["PATH"])]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)} ('doit machine=versatile setup' does that)")
-    checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout", machine="versatile")
+    top = tmp_path_factory.mktemp("real")
+    checkout = lay_out(top / "deeper" / "checkout", machine="versatile", env=odd(top), umask=0o077)
     own = checkout.top / "configs" / "kernel" / "local" / "versatile.config"
     own.parent.mkdir(exist_ok=True)
     own.write_text("CONFIG_MODULES=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_NET_CORE=y\nCONFIG_DUMMY=m\n")

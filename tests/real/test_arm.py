@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.kit.run import clean_env
-from tests.real.conftest import Checkout, edited
+from tests.real.conftest import Checkout, edited, lay_out
 
 pytestmark = pytest.mark.real
 MODULE = Path(__file__).with_name("module")
@@ -29,11 +29,16 @@ def test_it_boots_and_passes_its_checks(versatile: Checkout) -> None:
     assert "nothing to do" in versatile.doit()
 
 
-def test_every_link_is_what_plain_make_makes(versatile: Checkout, tmp_path: Path) -> None:
+def test_every_link_is_what_plain_make_makes_elsewhere(versatile: Checkout, tmp_path: Path) -> None:
+    """Plain make, from a tree in another place, with another umask, time zone and so on."""
+    other = lay_out(tmp_path / "other")
+    other.doit("_unpack:linux-6.1")
     initrd = f"INITRD={versatile.images.absolute()}/initramfs.cpio.gz"
     obj = tmp_path / "obj"
-    assert versatile.made_otherwise(obj, initrd, "zImage", "uImage", "bootpImage", "versatile-pb.dtb") == []
+    goals = [initrd, "zImage", "uImage", "bootpImage", "versatile-pb.dtb"]
+    assert versatile.made_otherwise(obj, *goals, tree=other.kernel) == []
     assert (obj / "arch/arm/boot/dts/versatile-pb.dtb").read_bytes() == (versatile.images / "versatile-pb.dtb").read_bytes()
+    shutil.rmtree(other.top)
 
 
 def test_mkimage_knows_the_uimage(versatile: Checkout) -> None:
