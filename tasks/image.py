@@ -69,8 +69,7 @@ def by_make(job: Job, name: str, link: Link) -> None:
     project = job.project
     obj = project.kernel_obj
     kbuild.repair(obj)  # this and the next remove what is doubtful, perhaps vmlinux, for which the boot folder has no rule
-    manifest.purge(obj)
-    kernel.catch_up(job)
+    kernel.catch_up(job, manifest.purge(obj))
     drop_others(project, link)
     for earlier in dict.fromkeys(["vmlinux", link.after]):  # a link of the chain may ask vmlinux for its symbols, too
         hand_over(project, earlier)

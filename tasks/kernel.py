@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks import kernel_config, toolchain
@@ -22,6 +22,7 @@ from tasks.kit.project import EPOCH, Project
 
 TOOLS = [*kernel_config.TOOLS, "ld", "bc", "perl", "sed", "awk"]
 BOOT = re.compile(r"/arch/\w+/boot/(?!startup/)")  # what the links are made from, not vmlinux; startup/ is in both (7.3)
+FIXDEP = "scripts/basic/fixdep"  # no target of a folder's Makefile, and not in the manifest
 COMMANDS_PER_SYMBOL = 2.6  # measured on small configurations of 6.1; only for the first progress bar
 
 
@@ -85,14 +86,18 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
     return count
 
 
-def catch_up(job: Job) -> None:
+def catch_up(job: Job, lost: Iterable[str]) -> None:
     """Before make makes a link: have it bring the object folder to the state of images/vmlinux, if vmlinux came from the
-    store and the folder is at another state, or is gone. The headers that make generates for vmlinux are used by the links,
-    too. Raises PiggyError when make has another vmlinux."""
+    store and the folder is at another state, is gone, or has `lost` something (names relative to it) that make has a rule
+    for only when it makes vmlinux: the headers and programs that it makes on the way are used by the links, too. Raises
+    PiggyError when make has another vmlinux."""
     project = job.project
     obj, kept = project.kernel_obj, project.images / "vmlinux"
-    if (obj / shortway.PRESENT).exists():
+    lost = [name for name in lost if not BOOT.search(f"/{name}") and name not in ("vmlinux", "System.map")]
+    if (obj / shortway.PRESENT).exists() and not lost and (obj / FIXDEP).exists():
         return
+    with job.log.open("a", encoding="utf-8") as log:
+        log.write(f"# vmlinux first: {min(lost, default='the object folder')} is not as vmlinux was made with it\n")
     by_make(job, {name: project.images / name for name in ("vmlinux", "System.map")}, [])
     if project.stamps.digest(obj / "vmlinux") != project.stamps.digest(kept):
         (obj / shortway.PRESENT).unlink()

@@ -52,19 +52,23 @@ def update(obj: Path, names: Iterable[str], since: int) -> None:
     write_whole(obj / FILE, msgspec.msgpack.encode(kept))
 
 
-def purge(obj: Path) -> None:
-    """Remove what is not as it was left, and what belongs to a damaged .cmd file. A file that is gone make sees itself; one
-    with the oldest time there is was put there, or given that time, by us (image.hand_over, kconfig.put)."""
-    kept = _read(obj)
+def purge(obj: Path) -> list[str]:
+    """Remove what is not as it was left, and what belongs to a damaged .cmd file; return the names (relative to the folder)
+    of that, and of what is gone by itself, which make sees where it has a rule for it. A file with the oldest time there is
+    was put there, or given that time, by us (image.hand_over, kconfig.put)."""
+    kept, lost = _read(obj), list[str]()
     found = {**dict(_files(obj)), **_kconfig(obj)} if kept else {}
     if any(found.get(name) != kept[name] and found.get(name, (1, 0))[0] != 0 for name in KCONFIG if name in kept):
         _remove(*(str(obj / name) for name in KCONFIG))
     for name, state in kept.items():
-        if name not in KCONFIG and found.get(name, state) != state and found[name][0] != 0:
+        if name not in KCONFIG and found.get(name) != state and found.get(name, (1, 0))[0] != 0:
+            lost.append(name)
             folder, base = os.path.split(obj / name)
             if base.startswith(".") and base.endswith(".cmd"):
                 base = base[1:-len(".cmd")]
-            _remove(os.path.join(folder, base), os.path.join(folder, f".{base}.cmd"))
+            if name in found:
+                _remove(os.path.join(folder, base), os.path.join(folder, f".{base}.cmd"))
+    return lost
 
 
 def spoilt(obj: Path, names: Iterable[str]) -> str:

@@ -152,3 +152,31 @@ def test_what_is_emptied_before_an_edit_elsewhere(built: Playground, name: str) 
     built.append(source, "int more = 1;\n")
     built.doit()
     assert built.digests() == good
+
+
+def later(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        info = path.lstat()
+        os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns + 3600 * 10**9), follow_symlinks=False)
+
+
+@pytest.mark.parametrize("spoil", [
+    later, lambda obj: shutil.rmtree(obj / "include" / "generated"), lambda obj: shutil.rmtree(obj / "include"),
+    lambda obj: shutil.rmtree(obj / "scripts"), lambda obj: halve(obj / "include/generated/asm/errno.h"),
+    lambda obj: (obj / "include/generated/asm/errno.h").unlink(), lambda obj: (obj / "scripts/basic/fixdep").unlink(),
+], ids=["all from the future", "generated", "include", "scripts", "header halved", "header deleted", "fixdep deleted"])
+@pytest.mark.parametrize(("path", "old", "new", "ran"), [
+    (f"{BOOT}/compressed/misc.c", "VO__end", "3 * VO__end", ["compressed_vmlinux", "bzImage"]),
+    (f"{BOOT}/compressed/misc.h", "extern", "static const int more __attribute__((used)) = 7;\nextern",
+     ["compressed_vmlinux", "bzImage"]),
+    (f"{BOOT}/main.c", "\t\t;", '\t\t__asm__("hlt");', ["bzImage"])], ids=["misc.c", "misc.h", "main.c"])
+def test_the_links_find_what_is_made_on_the_way_to_vmlinux(built: Playground, spoil: Callable[[Path], object],
+                                                           path: str, old: str, new: str, ran: list[str]) -> None:
+    """Only the link is asked for, and its makefile has no rule for the generated headers."""
+    spoil(built.obj)
+    before = built.digests()
+    built.edit(built.linux / path, old, new)
+    assert built.doit().ran == ran
+    after = built.digests()
+    assert {name for name in after if after[name] != before[name]} <= {"compressed_vmlinux", "bzImage"}
+    assert after["bzImage"] != before["bzImage"]

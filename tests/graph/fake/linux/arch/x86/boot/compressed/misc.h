@@ -1,1 +1,2 @@
+#include <asm/errno.h>
 extern const unsigned char input_data[];
