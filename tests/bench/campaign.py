@@ -177,6 +177,7 @@ def main() -> int:
     parser.add_argument("--edits", type=int, default=100)
     parser.add_argument("--seed", default=str(int(time.time())))
     parser.add_argument("--kinds", help="separated by commas; all of them: " + ", ".join(sorted(KINDS)))
+    parser.add_argument("--parts", help="whose sources are edited (default: vmlinux,vmlinux,vmlinux,boot,box)")
     parser.add_argument("--own", action="store_true", help="fake: the kernel is a tree of the user's own (kernel_src=)")
     parser.add_argument("--kernel", default="6.1", choices=["6.1", "6.2"], help="fake: which of the two")
     parser.add_argument("--base", type=Path, help="folder to play in; one that is there is played on in")
@@ -195,6 +196,7 @@ def main() -> int:
     else:
         world = worlds.fake(base / "fake", triple(), own=told.get("own", given.own),
                             kernel=told.get("kernel", given.kernel))
+    world.parts = given.parts.split(",") if given.parts else world.parts
     campaign = Campaign(world, given.every)
     if (base / "steps.json").exists():
         world.load()

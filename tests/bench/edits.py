@@ -39,7 +39,7 @@ def pick(rng: random.Random, things: list[str]) -> str:
 
 def sources(world: World, part: str = "vmlinux", ends: tuple[str, ...] = (".c",)) -> list[str]:
     """Sources that a part is really made from, as far as an edit of one of them is cheap."""
-    ours = ("scripts/", "tools/", "include/generated")
+    ours = ("scripts/", "tools/", "include/generated", *(() if "box" in world.parts else ("include/uapi/",)))
     found = world.used.get(part) or {"kernel/panic.c"}
     return [name for name in found if name.endswith(ends) and not name.startswith(ours) and (world.tree / name).is_file()
             and world.users.get(name, 1) <= NARROW]
@@ -72,7 +72,7 @@ def add(world: World, path: Path, text: str, old_time: bool = False) -> None:
 
 def any_file(world: World, rng: random.Random) -> Path:
     """A source of the kernel proper, of the boot folder, or of busybox."""
-    part = rng.choice(["vmlinux", "vmlinux", "vmlinux", "boot", "box"])
+    part = rng.choice(world.parts)
     if part == "box":
         return world.box / "coreutils" / pick(rng, ["echo.c", "cat.c"])
     return world.tree / pick(rng, sources(world, part, (".c", ".h") if rng.random() < 0.4 else (".c",)))

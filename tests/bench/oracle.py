@@ -12,6 +12,7 @@ What was built once is kept by the contents of all that it could be made from.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -129,8 +130,13 @@ class Oracle:
         return {**clean_env(), "PATH": env["PATH"], "HOME": env["HOME"]}
 
     def _synced(self) -> Path:
-        """Bring the copy of the tree up to date by content; what changed gets the time of now."""
+        """Bring the copy of the tree up to date by content; what changed gets the time of now. What the copy then holds is
+        written down for a campaign that goes on here."""
         copy = self.world.tree.with_name(self.world.tree.name + ".oracle")
+        held = self.folder / "held.json"
+        if self.shadow is None and held.exists():
+            self.shadow = json.loads(held.read_text())
+        held.unlink(missing_ok=True)
         if self.shadow is None:
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(self.world.tree, copy, symlinks=True, ignore=shutil.ignore_patterns(".git"))
@@ -144,6 +150,7 @@ class Oracle:
                 if not (copy / path).is_symlink():
                     shutil.copymode(self.world.tree / path, copy / path)
         self.shadow = dict(self.snap)
+        held.write_text(json.dumps(self.shadow))
         return copy
 
     def _learn(self, obj: Path, source: Path) -> None:

@@ -69,6 +69,7 @@ class World:
     kept: list[tuple[str, str, int]] = field(default_factory=list)  # earlier states of files: path, content, time
     inner: set[str] = field(default_factory=set)  # tasks that ran in the middle of a step
     stashed: bool = False
+    parts: list[str] = field(default_factory=lambda: ["vmlinux", "vmlinux", "vmlinux", "boot", "box"])
 
     @property
     def play(self) -> Playground:
