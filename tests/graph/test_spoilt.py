@@ -125,7 +125,7 @@ def test_what_the_short_way_made_is_known(built: Playground) -> None:
         built.append(built.linux / path, "/* more */\n")
         built.doit()
         before = {str(path): path.stat().st_mtime_ns for path in built.obj.rglob("*") if path.is_file()}
-        manifest.purge(built.obj)
+        assert manifest.purge(built.obj) == []
         assert {name for name in before if not Path(name).exists()} == set(), path
 
 
