@@ -156,13 +156,14 @@ def test_an_exception_ends_the_whole_group(tmp_path: Path, error: type[BaseExcep
 
 
 def test_what_ignores_sigterm_is_killed_with_its_group(tmp_path: Path) -> None:
-    script = f"(trap '' TERM; echo 1 > {tmp_path}/ready; while :; do sleep 0.1; done) & echo $! > {tmp_path}/pid; wait"
+    ready, pid = tmp_path / "ready", tmp_path / "pid"
+    script = f"(trap '' TERM; echo 1 > {ready}; while :; do sleep 0.1; done) & echo $! > {pid}; wait"
     with child([SH, "-c", script]) as process:
-        while not (tmp_path / "ready").exists():
+        while not (ready.exists() and pid.exists() and pid.read_text()):  # either may come first
             time.sleep(0.02)
         stop(process, patience=0.5)
     assert process.returncode == -signal.SIGTERM  # the leader went at once; what it left behind was killed
-    assert gone(int((tmp_path / "pid").read_text()))
+    assert gone(int(pid.read_text()))
     with child([SH, "-c", f"trap '' TERM; echo 1 > {tmp_path}/again; while :; do sleep 0.1; done"]) as process:
         while not (tmp_path / "again").exists():
             time.sleep(0.02)
