@@ -22,7 +22,6 @@ from tasks.kit.project import EPOCH, Project
 
 TOOLS = [*kernel_config.TOOLS, "ld", "bc", "perl", "sed", "awk"]
 BOOT = re.compile(r"/arch/\w+/boot/(?!startup/)")  # what the links are made from, not vmlinux; startup/ is in both (7.3)
-FIXDEP = "scripts/basic/fixdep"  # no target of a folder's Makefile, and not in the manifest
 COMMANDS_PER_SYMBOL = 2.6  # measured on small configurations of 6.1; only for the first progress bar
 
 
@@ -94,7 +93,7 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
     project = job.project
     obj, kept = project.kernel_obj, project.images / "vmlinux"
     lost = [name for name in lost if not BOOT.search(f"/{name}") and name not in ("vmlinux", "System.map")]
-    if (obj / shortway.PRESENT).exists() and not lost and (obj / FIXDEP).exists():
+    if (obj / shortway.PRESENT).exists() and not lost:
         return
     with job.log.open("a", encoding="utf-8") as log:
         log.write(f"# vmlinux first: {min(lost, default='the object folder')} is not as vmlinux was made with it\n")

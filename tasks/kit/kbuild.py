@@ -21,7 +21,7 @@ from tasks.kit.run import CommandError, run
 LINK_RULES = Path(__file__).with_name("link.mk")
 _WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|OBJCOPY)\s")
 _TOKEN = re.compile(r"[\w./+@%~,:-]*[\w]")
-_UNREADABLE = "file (?:format )?not recognized|file truncated|in archive is not an object"  # ld's words
+_UNREADABLE = "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"  # ld's words
 RUNNING = "piggyback.running"  # a marker in the object folder: make is at work, or was killed at work
 
 

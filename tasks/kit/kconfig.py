@@ -131,6 +131,7 @@ def write_config(path: Path, values: Mapping[str, str]) -> None:
 
 def make(job: Job, tree: Kconfig, goal: str, env: Mapping[str, str] | None = None, answers: str | None = None) -> None:
     """Run one configuration target of the tree, with `answers` on its standard input."""
+    manifest.purge_tools(tree.obj)
     kbuild.make(tree.source, tree.obj, [goal], jobs=job.project.jobs, variables=tree.variables,
                 env={**kbuild.pins(EPOCH), **(env or {})}, log=job.log, stdin=answers)
     manifest.renew(tree.obj)

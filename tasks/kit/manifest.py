@@ -21,7 +21,8 @@ FILE = "piggyback.made"
 KCONFIG = ("include/config/auto.conf", "include/config/auto.conf.cmd", "include/generated/autoconf.h", "include/autoconf.h",
            "include/generated/rustc_cfg")
 SLACK_NS = 20_000_000  # file systems stamp with a clock that lags by up to a tick
-_OTHERS = ("include/config/", ".config", "scripts/basic/", "scripts/kconfig/")  # Kconfig's, too, and in no image
+_OTHERS = ("include/config/", ".config")  # Kconfig's, too, and in no image
+TOOLS = ("scripts/basic", "scripts/kconfig")  # what Kconfig itself is run with
 _States = dict[str, tuple[int, int]]  # by path below the folder: mtime (ns since 1970), size in bytes
 
 
@@ -31,11 +32,11 @@ def keep(obj: Path) -> None:
 
 
 def renew(obj: Path) -> None:
-    """Write down what Kconfig has made since."""
+    """Write down what Kconfig has made since, and its programs."""
     kept = _read(obj)
     if kept:
-        others = {name: state for name, state in kept.items() if name not in KCONFIG}
-        write_whole(obj / FILE, msgspec.msgpack.encode({**others, **_kconfig(obj)}))
+        others = {name: state for name, state in kept.items() if name not in KCONFIG and not _tool(name)}
+        write_whole(obj / FILE, msgspec.msgpack.encode({**others, **_kconfig(obj), **dict(_files(obj, TOOLS))}))
 
 
 def update(obj: Path, names: Iterable[str], since: int) -> None:
@@ -56,7 +57,20 @@ def purge(obj: Path) -> list[str]:
     """Remove what is not as it was left, and what belongs to a damaged .cmd file; return the names (relative to the folder)
     of that, and of what is gone by itself, which make sees where it has a rule for it. A file with the oldest time there is
     was put there, or given that time, by us (image.hand_over, kconfig.put)."""
-    kept, lost = _read(obj), list[str]()
+    return _purged(obj, _read(obj))
+
+
+def purge_tools(obj: Path) -> None:
+    """The same, of Kconfig's programs and what they are made from alone."""
+    _purged(obj, {name: state for name, state in _read(obj).items() if _tool(name)})
+
+
+def _tool(name: str) -> bool:
+    return name.startswith(tuple(f"{folder}/" for folder in TOOLS))
+
+
+def _purged(obj: Path, kept: _States) -> list[str]:
+    lost = list[str]()
     found = {**dict(_files(obj)), **_kconfig(obj)} if kept else {}
     if any(found.get(name) != kept[name] and found.get(name, (1, 0))[0] != 0 for name in KCONFIG if name in kept):
         _remove(*(str(obj / name) for name in KCONFIG))
@@ -109,9 +123,9 @@ def _kconfig(obj: Path) -> _States:
     return found
 
 
-def _files(obj: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Every other file below the folder with its state; links are left out, and what is ours."""
-    pending = [(os.fspath(obj), "")]
+def _files(obj: Path, tops: Iterable[str] = ("",)) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Every other file below these folders with its state; links are left out, and what is ours."""
+    pending = [(os.path.join(obj, top), f"{top}/" if top else "") for top in tops]
     while pending:
         files, folders = _listed(*pending.pop())
         yield from files

@@ -118,6 +118,22 @@ def test_a_symbol_that_does_not_take_is_explained(pc: Checkout) -> None:
     pc.doit()
 
 
+def test_damaged_programs_of_kconfig_are_made_again(pc: Checkout) -> None:
+    own = pc.top / "configs" / "kernel" / "local" / "pc.config"
+    own.parent.mkdir(exist_ok=True)
+    before = (pc.images / "config").read_bytes()
+    for number, name in enumerate(["kconfig/conf.o", "kconfig/conf", "kconfig/parser.tab.c", "kconfig/.conf.o.cmd",
+                                   "basic/fixdep"]):
+        os.truncate(pc.obj / "scripts" / name, 0)
+        own.write_text(f"CONFIG_PANIC_TIMEOUT={number + 1}\n")
+        pc.doit("kernel_config")
+        assert f"CONFIG_PANIC_TIMEOUT={number + 1}\n" in (pc.images / "config").read_text()
+    own.unlink()
+    pc.doit("kernel_config")
+    assert (pc.images / "config").read_bytes() == before
+    pc.doit()
+
+
 def test_what_can_not_boot_is_said_beforehand(pc: Checkout) -> None:
     assert "would not boot" in pc.doit("append=root=/dev/vda", "qemu_test", status=1)
     assert "would not boot" in pc.doit("memory=2", "qemu_test", status=1)

@@ -47,7 +47,7 @@ def test_what_was_left_alone_stays(obj: Path) -> None:
 @pytest.mark.parametrize(("name", "goes"), [
     ("a/x.o", {"a/x.o", "a/.x.o.cmd"}), ("a/.x.o.cmd", {"a/x.o", "a/.x.o.cmd"}), ("vmlinux", {"vmlinux"}),
     ("include/generated/utsrelease.h", {"include/generated/utsrelease.h"}), (".config", set()),
-    ("scripts/kconfig/conf", set()), ("include/config/TTY", set()), ("piggyback.ledger", set())])
+    ("scripts/kconfig/conf", {"scripts/kconfig/conf"}), ("include/config/TTY", set()), ("piggyback.ledger", set())])
 def test_what_was_spoilt_goes(obj: Path, spoil: Callable[[Path], None], name: str, goes: set[str]) -> None:
     spoil(obj / name)
     assert gone(obj) == goes
@@ -108,3 +108,13 @@ def test_what_is_not_as_it_was_left(tmp_path: Path) -> None:
     assert manifest.spoilt(tmp_path, names) == ""
     (tmp_path / "a.o").unlink()
     assert manifest.spoilt(tmp_path, names) == ""
+
+
+def test_of_kconfigs_programs_alone(obj: Path) -> None:
+    halve(obj / "a/x.o")
+    halve(obj / "scripts/kconfig/conf")
+    manifest.purge_tools(obj)
+    assert {name for name in FILES if not (obj / name).exists()} == {"scripts/kconfig/conf"}
+    (obj / "scripts/kconfig/conf").write_text("made again\n")
+    manifest.renew(obj)
+    assert gone(obj) == {"a/x.o", "a/.x.o.cmd"}
