@@ -122,7 +122,7 @@ def test_damaged_programs_of_kconfig_are_made_again(pc: Checkout) -> None:
     own = pc.top / "configs" / "kernel" / "local" / "pc.config"
     own.parent.mkdir(exist_ok=True)
     before = (pc.images / "config").read_bytes()
-    for number, name in enumerate(["kconfig/conf.o", "kconfig/conf", "kconfig/parser.tab.c", "kconfig/.conf.o.cmd",
+    for number, name in enumerate(["kconfig/conf.o", "kconfig/conf", "kconfig/menu.o", "kconfig/.conf.o.cmd",
                                    "basic/fixdep"]):
         os.truncate(pc.obj / "scripts" / name, 0)
         own.write_text(f"CONFIG_PANIC_TIMEOUT={number + 1}\n")
