@@ -21,7 +21,7 @@ FILE = "piggyback.made"
 KCONFIG = ("include/config/auto.conf", "include/config/auto.conf.cmd", "include/generated/autoconf.h", "include/autoconf.h",
            "include/generated/rustc_cfg")
 SLACK_NS = 20_000_000  # file systems stamp with a clock that lags by up to a tick
-_OTHERS = ("include/config/", ".config")  # Kconfig's, too, and in no image
+_OTHERS = ("include/config/", ".config", "Makefile")  # Kconfig's, too, and in no image; the last each make writes anew
 TOOLS = ("scripts/basic", "scripts/kconfig")  # what Kconfig itself is run with
 _States = dict[str, tuple[int, int]]  # by path below the folder: mtime (ns since 1970), size in bytes
 

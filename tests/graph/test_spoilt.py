@@ -129,6 +129,16 @@ def test_what_the_short_way_made_is_known(built: Playground) -> None:
         assert {name for name in before if not Path(name).exists()} == set(), path
 
 
+def test_what_kconfig_made_is_known(built: Playground) -> None:
+    """After a configuration there and back, which make may have written files for, all is as it was left."""
+    fragment = built.top / "configs" / "kernel" / "fake-base.config"
+    text = fragment.read_text()
+    for more in ("CONFIG_EXTRA=y\n", ""):
+        fragment.write_text(text + more)
+        built.doit("kernel_config")
+    assert manifest.purge(built.obj) == []
+
+
 def test_vmlinux_is_gone_from_the_object_folder(built: Playground, kept: Kept) -> None:
     """A link further down asks it for its symbols, and has to be made by make."""
     for name in ("vmlinux", "piggyback.trace"):
