@@ -62,16 +62,16 @@ def purge(obj: Path) -> list[str]:
 
 def purge_tools(obj: Path) -> None:
     """The same, of Kconfig's programs and what they are made from alone."""
-    _purged(obj, {name: state for name, state in _read(obj).items() if _tool(name)})
+    _purged(obj, {name: state for name, state in _read(obj).items() if _tool(name)}, TOOLS)
 
 
 def _tool(name: str) -> bool:
     return name.startswith(tuple(f"{folder}/" for folder in TOOLS))
 
 
-def _purged(obj: Path, kept: _States) -> list[str]:
+def _purged(obj: Path, kept: _States, tops: Iterable[str] = ("",)) -> list[str]:
     lost = list[str]()
-    found = {**dict(_files(obj)), **_kconfig(obj)} if kept else {}
+    found = {**dict(_files(obj, tops)), **_kconfig(obj)} if kept else {}
     if any(found.get(name) != kept[name] and found.get(name, (1, 0))[0] != 0 for name in KCONFIG if name in kept):
         _remove(*(str(obj / name) for name in KCONFIG))
     for name, state in kept.items():
