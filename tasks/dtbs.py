@@ -44,7 +44,7 @@ def build(job: Job) -> dict[str, list[str]]:
     """Let Kbuild compile the device trees, and learn from its records what they were made from."""
     project = job.project
     obj = project.kernel_obj
-    kernel.put_config(project)
+    kernel.put_config(job)
     manifest.purge(obj)
     files = {name: source(project, name) for name in project.machine.kernel.dtbs}
     for name, file in files.items():

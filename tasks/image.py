@@ -51,7 +51,7 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     """Ask Kbuild for one link, and keep what it made as images/NAME."""
     project = job.project
     obj = project.kernel_obj
-    kernel.put_config(project)
+    kernel.put_config(job)
     file, inputs = file_of(obj, name), before(project, link)
     kept = {file: project.images / name, **{file_of(obj, image): path for image, path in inputs.items()}}
     found = None if link.takes else shortway.taken(job, name, file, kept, inputs.values())

@@ -51,7 +51,7 @@ def build(job: Job) -> dict[str, object]:
     """Let Kbuild bring vmlinux up to date, and learn from its records what went into it."""
     project = job.project
     obj = project.kernel_obj
-    put_config(project)
+    put_config(job)
     images = {name: project.images / name for name in ("vmlinux", "System.map")}
     facts = module_facts(project)
     kept = {**images, **{image.name: image for image in facts if (obj / image.name).exists()}}
@@ -140,10 +140,12 @@ def in_vmlinux(record: str, records: Collection[str]) -> bool:
     return tree is not None and f"{tree[1]}.o.cmd" in records
 
 
-def put_config(project: Project) -> None:
+def put_config(job: Job) -> None:
     """Have the configuration in force in the object folder, and nothing of another tree, whatever happened meanwhile."""
-    kconfig.fresh(kernel_config.tree(project))
-    kconfig.put(kernel_config.config(project), project.kernel_obj / ".config")
+    tree = kernel_config.tree(job.project)
+    kconfig.fresh(tree)
+    if kconfig.put(tree.full, tree.obj / ".config"):
+        kconfig.make(job, tree, "syncconfig")
 
 
 def first_guess(config: Path) -> int:

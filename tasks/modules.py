@@ -66,7 +66,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 def build(job: Job) -> dict[str, object]:
     """Let Kbuild build and install the modules; pack them. A .ko that is not as it was left is made anew."""
     project, obj = job.project, job.project.kernel_obj
-    kernel.put_config(project)
+    kernel.put_config(job)
     if kcontract.read_config(kernel_config.config(project)).get("MODULES") != "y":
         _install(job, None, project.images / "modules.tar")
         write_whole(project.images / "Module.symvers", b"")
@@ -136,7 +136,7 @@ def build_outside(job: Job) -> dict[str, object]:
     project, obj = job.project, job.project.kernel_obj
     work = project.here / "module" / source(project).name
     _copy(source(project), work, sources_of(project))
-    kernel.put_config(project)
+    kernel.put_config(job)
     if project.stamps.digest(obj / "Module.symvers") != project.stamps.digest(project.images / "Module.symvers"):
         copy_whole(project.images / "Module.symvers", obj / "Module.symvers")
     variables = {**kernel_config.variables(project), "M": str(work.absolute())}

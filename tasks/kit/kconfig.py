@@ -137,8 +137,8 @@ def make(job: Job, tree: Kconfig, goal: str, env: Mapping[str, str] | None = Non
     manifest.renew(tree.obj)
 
 
-def put(draft: Path, live: Path) -> None:
-    """Copy a configuration in place unless it is there already.
+def put(draft: Path, live: Path) -> bool:
+    """Copy a configuration in place unless it is there already; return whether it was another one.
 
     What make derives from it by comparing times (the kernel's auto.conf, busybox's autoconf.h) gets the oldest time there
     is, so that no clock can make it look newer. It must stay: Kconfig learns from the old auto.conf which symbols changed.
@@ -148,6 +148,8 @@ def put(draft: Path, live: Path) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.utime(live.parent / derived, (0, 0))
         copy_whole(draft, live)
+        return True
+    return False
 
 
 def fresh(tree: Kconfig) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.kit import symbols
 from tasks.kit.fs import write_whole
 
 FILE = "piggyback.made"
@@ -28,14 +29,18 @@ _States = dict[str, tuple[int, int]]  # by path below the folder: mtime (ns sinc
 
 def keep(obj: Path) -> None:
     """Write down how make left the folder."""
+    symbols.keep(obj)
     write_whole(obj / FILE, msgspec.msgpack.encode({**dict(_files(obj)), **_kconfig(obj)}))
 
 
 def renew(obj: Path) -> None:
-    """Write down what Kconfig has made since, and its programs."""
+    """Write down what Kconfig has made since, and its programs; where nothing else was made since, have make see no change
+    in symbols that only went and came back."""
     kept = _read(obj)
     if kept:
         others = {name: state for name, state in kept.items() if name not in KCONFIG and not _tool(name)}
+        if others == {name: state for name, state in _files(obj) if not _tool(name)}:
+            symbols.settle(obj)
         write_whole(obj / FILE, msgspec.msgpack.encode({**others, **_kconfig(obj), **dict(_files(obj, TOOLS))}))
 
 

@@ -129,6 +129,37 @@ def test_a_file_put_back_with_its_old_time(built: Playground, tmp_path: Path) ->
     short(built, tmp_path, *LINKS)
 
 
+FRAGMENT = "configs/kernel/fake-base.config"
+SHIFT = "CONFIG_LOG_BUF_SHIFT=15\n"
+
+
+@pytest.mark.parametrize("size", ["0", "100M"])
+@pytest.mark.parametrize("line", [SHIFT, "CONFIG_EXTRA=y\n", "CONFIG_EXPERT=y\n# CONFIG_PRINTK is not set\n"])
+def test_a_symbol_that_goes_and_comes_back_before_anything_was_built(built: Playground, tmp_path: Path, size: str,
+                                                                     line: str) -> None:
+    built.store_size = size
+    built.doit("bzImage")
+    before = (built.top / FRAGMENT).read_text()
+    (built.top / FRAGMENT).write_text(before.replace("CONFIG_PRINTK=y\n", "") + line)
+    assert built.doit("kernel_config").ran == ["kernel_config"]
+    (built.top / FRAGMENT).write_text(before)
+    assert built.doit("bzImage").ran == ["kernel_config"]
+    code("kernel/panic.c")(built)
+    short(built, tmp_path, *LINKS)
+
+
+def test_a_symbol_that_comes_back_after_something_was_built(built: Playground, tmp_path: Path) -> None:
+    built.append(FRAGMENT, SHIFT)
+    built.doit("kernel_config")
+    assert make(built, built.obj)
+    built.edit(FRAGMENT, SHIFT, "")
+    built.doit("bzImage")
+    code("kernel/panic.c")(built)
+    built.doit("bzImage")
+    assert as_make_does(built, tmp_path)
+    assert make(built, built.obj) == []
+
+
 def by_hand(play: Playground) -> None:
     """Somebody has compiled an object by hand, with other flags."""
     record = play.obj / "kernel" / ".printk.o.cmd"
