@@ -41,6 +41,7 @@ def fresh(kept: Kept) -> Iterator[Playground]:
     playground.copy(kept.bare, kept.play.top)
     yield kept.play
     kept.play.close()
+    kept.play.store_size = "0"
 
 
 @pytest.fixture
@@ -49,3 +50,4 @@ def built(kept: Kept) -> Iterator[Playground]:
     playground.copy(kept.whole, kept.play.top)
     yield kept.play
     kept.play.close()
+    kept.play.store_size = "0"
