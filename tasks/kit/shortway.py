@@ -30,14 +30,14 @@ PRESENT = "piggyback.present"  # in the object folder: it has the state that vml
 SUFFIXES = (".c", ".h", ".S")
 # Configurations in which an object is more than its saved command makes, or in which nobody tried this.
 _LEFT_TO_MAKE = {"LTO", "LTO_CLANG", "RUST", "DEBUG_INFO_BTF", "DEBUG_INFO_SPLIT", "GCC_PLUGINS"}
-# The steps of rule_cc_o_c and rule_as_o_S in scripts/Makefile.build that follow the compiler and are in no record, each
-# with the symbols under which it does something to the object.
+# The steps of rule_cc_o_c and rule_as_o_S in scripts/Makefile.build (7.3: Makefile.lib) that follow the compiler and are in
+# no record, each with the symbols under which it does something to the object.
 _STEPS: dict[str, set[str]] = {
     "cc_o_c": set(), "as_o_S": set(), "checksrc": set(), "checkdoc": set(), "gen_objtooldep": set(),
     "warn_shared_object": set(), "check_local_export": set(), "gen_ksymdeps": {"TRIM_UNUSED_KSYMS"},
     "objtool": {"OBJTOOL", "STACK_VALIDATION"}, "record_mcount": {"FTRACE_MCOUNT_RECORD"},
     "gen_symversions_c": {"MODVERSIONS"}, "gen_symversions_S": {"MODVERSIONS"},
-    "modversions_c": {"MODVERSIONS"}, "modversions_S": {"MODVERSIONS"}}
+    "modversions_c": {"MODVERSIONS"}, "modversions_S": {"MODVERSIONS"}, "save_c_flags": {"LTO_CLANG_THIN_DIST"}}
 _CHECK = "check_local_export"
 
 
@@ -163,7 +163,8 @@ def _symbols(obj: Path) -> set[str]:
 def _checks(obj: Path, tree: Path) -> dict[str, str]:
     """Return the script that Kbuild has look at each object, by the suffix of the source. Raises Unfamiliar when its rules
     do anything else to an object after the compiler."""
-    text = (tree / "scripts" / "Makefile.build").read_text(errors="replace")
+    files = [tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")]  # as of 7.3 in the latter
+    text = "\n".join(path.read_text(errors="replace") for path in files if path.exists())
     symbols = _symbols(obj)
     checks = {}
     for suffix, rule in ((".c", "cc_o_c"), (".S", "as_o_S")):

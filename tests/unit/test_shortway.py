@@ -39,6 +39,14 @@ def test_steps_that_do_nothing_to_an_object(tmp_path: Path) -> None:
         assert checks(tmp_path, RULES.format(step)) == {}
 
 
+def test_the_rules_may_be_in_the_other_makefile(tmp_path: Path) -> None:
+    (tmp_path / "src" / "scripts").mkdir(parents=True)
+    (tmp_path / "src" / "scripts" / "Makefile.lib").write_text(RULES.format("save_c_flags"))
+    assert checks(tmp_path, "# nothing\n") == {}
+    with pytest.raises(Unfamiliar, match="save_c_flags"):
+        checks(tmp_path, "# nothing\n", "CONFIG_LTO_CLANG_THIN_DIST=y\n")
+
+
 def test_the_check_of_exports_is_run(tmp_path: Path) -> None:
     script = str(tmp_path / "src" / "scripts" / "check-local-export")
     assert checks(tmp_path, RULES.format("check_local_export")) == {".c": script}
