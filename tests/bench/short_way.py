@@ -47,6 +47,7 @@ class Campaign:
         self.number = 0
         self.hidden: list[Path] = []  # put back with an old time: make alone would miss that
         self.touched = False  # doit does nothing about that, make compiles
+        self.since: set[Path] = set()  # first edited in this step: taken back in it, too, such a file was but touched
         known = Depfiles(self.here.kernel_obj, self.here.kernel_src)
         users = collections.Counter(name for record in known.records for name in known.given([record]))
         usable = sorted(name for name, count in users.items() if name.endswith((".c", ".h", ".S"))
@@ -70,10 +71,13 @@ class Campaign:
             if old:
                 os.utime(path, ns=(when, when))
                 self.hidden.append(path)
+            self.touched |= path in self.since
             return f"{'revert, with its old time,' if old else 'revert'} {path.relative_to(self.tree)}"
         kind = self.random.choices(list(self.kinds), [40, 10, 15, 20, 15])[0]
         path = self.random.choice(self.kinds[kind])
-        self.before.setdefault(path, (path.read_bytes(), path.stat().st_mtime_ns))
+        if path not in self.before:
+            self.before[path] = path.read_bytes(), path.stat().st_mtime_ns
+            self.since.add(path)
         text = path.read_text(errors="surrogateescape")
         ways: dict[str, Callable[[str], str]] = {"comment": lambda text: f"{text}/* {self.number} */\n",
                                                  "lines": lambda text: f"/* {self.number} */\n\n{text}", "touch": str}
@@ -105,6 +109,7 @@ class Campaign:
 
     def step(self, edits: int) -> None:
         """Edit, build both ways, compare."""
+        self.since.clear()
         done = [self.edit() for _ in range(edits)]
         links = ["vmlinux", *self.here.chain]
         started = time.monotonic()
