@@ -38,10 +38,12 @@ def renew(obj: Path) -> None:
     in symbols that only went and came back."""
     kept = _read(obj)
     if kept:
+        found = dict(_files(obj))
+        tools = {name: state for name, state in found.items() if _tool(name)}
         others = {name: state for name, state in kept.items() if name not in KCONFIG and not _tool(name)}
-        if others == {name: state for name, state in _files(obj) if not _tool(name)}:
+        if {**others, **tools} == found:
             symbols.settle(obj)
-        write_whole(obj / FILE, msgspec.msgpack.encode({**others, **_kconfig(obj), **dict(_files(obj, TOOLS))}))
+        write_whole(obj / FILE, msgspec.msgpack.encode({**others, **_kconfig(obj), **tools}))
 
 
 def update(obj: Path, names: Iterable[str], since: int) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.kit import kcontract
+from tasks.kit.errors import PiggyError
 from tasks.kit.fs import write_whole
 
 FILE = "piggyback.symbols"
@@ -57,12 +59,10 @@ def _paths(symbol: str) -> tuple[str, str]:
 
 
 def _values(obj: Path) -> dict[str, str]:
-    """What auto.conf says; nothing if there is none."""
-    try:
-        text = (obj / _TOP / "auto.conf").read_text(errors="surrogateescape")
-    except FileNotFoundError:
-        return {}
-    return dict(re.findall(r"^CONFIG_(\w+)=(.*)$", text, re.MULTILINE))
+    """What auto.conf says; nothing if there is none, or it is damaged."""
+    with contextlib.suppress(PiggyError):
+        return kcontract.read_config(obj / _TOP / "auto.conf")
+    return {}
 
 
 def _times(obj: Path) -> dict[str, int]:
