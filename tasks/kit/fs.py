@@ -1,10 +1,16 @@
-"""Outputs appear whole: everything is written aside on the same file system, then renamed."""
+"""Files of our own: they appear whole, and are read only where they are what they should be.
+
+Whatever is written is written aside on the same file system, then renamed. What is read or locked may have been put there
+by anybody: a pipe would hang us, a device would never end, a link would lead to another file.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,3 +46,36 @@ def copy_whole(source: Path, path: Path) -> None:
     with replacing(path) as draft:
         shutil.copyfile(source, draft)
         shutil.copymode(source, draft)
+
+
+def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+    """Open a file of our own and return its descriptor; never waits, never follows a link, never truncates.
+
+    path:  only its last part may not be a link; folders on the way may be (the user may have put them there).
+    flags: as of os.open; O_TRUNC has no place here.
+    mode:  of a file that O_CREAT makes.
+    Raises OSError: ELOOP for a link (open(2), O_NOFOLLOW), EISDIR for a folder, EINVAL for a pipe, socket or device.
+    """
+    assert not flags & os.O_TRUNC
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode)
+    try:
+        kind = os.fstat(fd).st_mode
+        if not stat.S_ISREG(kind):
+            number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+            raise OSError(number, "it is no regular file", os.fspath(path))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_regular(path: Path | str, most: int = 1 << 30) -> bytes:
+    """Return the content of a file of our own.
+
+    most: bytes; a longer file is none of ours. Raises OSError as `open_regular` does, and EFBIG for a longer file.
+    """
+    with open(open_regular(path), "rb") as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is longer than {most} bytes", os.fspath(path))
+    return data

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tasks.kit.errors import PiggyError, nearest
+from tasks.kit.ui import printable
 
 T = TypeVar("T")
 
@@ -24,8 +25,10 @@ def read(path: Path) -> dict[str, Any]:
         raise PiggyError(f"{path} does not exist") from error
     except OSError as error:
         raise PiggyError(f"{path} can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PiggyError(f"{path} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise PiggyError(f"{path} is not valid TOML: its brackets are nested too deeply") from error
+    except ValueError as error:  # tomllib's own, text that is no UTF-8, or a number of more digits than int() takes
+        raise PiggyError(f"{path} is not valid TOML: {printable(str(error))}") from error
 
 
 def convert(data: Any, kind: type[T], origin: str) -> T:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TextIO
+
+# Controls of ECMA-48 (C0, DEL, C1) but tab and newline, and what turns the direction of text (Unicode, UAX #9, 2).
+_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return text that others wrote (a server, a guest, a file's name) with what a terminal would obey made visible, as
+    `\\x1b`; tabs and newlines stay. What Piggyback prints of its own does not need it."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Progress(Protocol):

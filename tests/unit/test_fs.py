@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tasks.kit.fs import copy_whole, replacing, write_whole
+from tasks.kit.fs import copy_whole, read_regular, replacing, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -109,3 +111,20 @@ def test_a_library_error_without_a_number_stays_as_it_is(tmp_path: Path) -> None
     with pytest.raises(OSError) as caught, replacing(tmp_path / "x"):
         raise OSError("the server said no")
     assert str(caught.value) == "the server said no"
+
+
+@pytest.mark.parametrize(("plant", "said"), [
+    (os.mkfifo, errno.EINVAL), (lambda path: path.mkdir(), errno.EISDIR),
+    (lambda path: path.symlink_to("other"), errno.ELOOP), (lambda path: path.symlink_to("/dev/zero"), errno.ELOOP),
+    (lambda path: path.write_bytes(bytes(11)), errno.EFBIG), (lambda path: None, errno.ENOENT)])
+def test_only_a_regular_file_is_read(tmp_path: Path, plant: Callable[[Path], object], said: int) -> None:
+    (tmp_path / "other").write_text("other")
+    plant(tmp_path / "x")
+    with pytest.raises(OSError) as error:
+        read_regular(tmp_path / "x", 10)
+    assert error.value.errno == said
+
+
+def test_a_regular_file_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"0123456789")
+    assert read_regular(tmp_path / "x", 10) == b"0123456789"

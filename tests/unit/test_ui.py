@@ -202,3 +202,10 @@ def test_two_bars_and_lines_on_one_terminal(tmp_path: Path) -> None:
     assert sorted(filter(None, lines[8:-1])) == ["  busybox            build/busybox  (1.0 s)",
                                                  "  vmlinux            build/vmlinux  (1.0 s)"]
     assert lines[-1] == "  end                of it"
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("plain\ttext\n", "plain\ttext\n"), ("\x1b[2J\x07", r"\x1b[2J\x07"), ("a\rb", r"a\rb"), ("\x9b31m", r"\x9b31m"),
+    ("gr\u00fc\u00dfe", "gr\u00fc\u00dfe"), ("\u202egnp", r"\u202egnp"), ("\udcff", r"\udcff")])
+def test_what_others_wrote_moves_no_terminal(text: str, shown: str) -> None:
+    assert ui.printable(text) == shown
