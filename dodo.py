@@ -16,23 +16,23 @@ sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie h
 if sys.dont_write_bytecode:  # as in many containers; to compile ourselves anew costs each start a third of its time
     sys.pycache_prefix, sys.dont_write_bytecode = str(TOP / "build" / "pycache"), False
 
-from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules, net  # noqa: E402, I001
+from tasks.kit import console  # noqa: E402, I001
+
+console.install()  # before anything can be said
+
+from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules, net  # noqa: E402
 from tasks import plan, qemu, rootfs, settings, sources, store, toolchain, verify, why  # noqa: E402
 from tasks.kit import journal, project, reporter, runner  # noqa: E402
-from tasks.kit.errors import PiggyError  # noqa: E402
+from tasks.kit.errors import PiggyError, in_a_sentence  # noqa: E402
 
 STAGES = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox, rootfs,
           qemu, display, net, verify, matrix, store)
 
-try:
+with in_a_sentence(InvalidDodoFile):
     os.chdir(TOP)
     PROJECT = project.load(TOP, os.environ, doit_cmd._CMDLINE_VARS or {}, BEGUN)
     toolchain.check(PROJECT)
     journal.prepare(PROJECT.here / "journal.sqlite")
-except PiggyError as error:
-    raise InvalidDodoFile(str(error)) from None
-except OSError as error:
-    raise InvalidDodoFile(f"{error.filename}: {error.strerror}") from None
 
 runner.install()
 DOIT_CONFIG = {
@@ -50,6 +50,7 @@ DOIT_CONFIG = {
 
 def task_pipeline():
     """Every task, in the order of the pipeline."""
-    made = [one for stage in STAGES for one in stage.tasks(PROJECT)]
-    answers = [*why.tasks(PROJECT, made), *plan.tasks(PROJECT, made)]
+    with in_a_sentence(InvalidDodoFile):
+        made = [one for stage in STAGES for one in stage.tasks(PROJECT)]
+        answers = [*why.tasks(PROJECT, made), *plan.tasks(PROJECT, made)]
     yield from [*made, *answers]

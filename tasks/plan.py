@@ -24,7 +24,7 @@ SHOWN = 3  # symbols that are named
 def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
     """Yield `plan`, which looks at all other tasks."""
     yield task(project, "plan", "say what would run for TASK (default: all), and how long that should take: plan [TASK]",
-               plan, [[dict(one) for one in others]], always=True, quiet=True, names=True)
+               plan, [[dict(one) for one in others]], always=True, quiet=True, names=True, reads=True)
 
 
 def plan(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None:
@@ -117,6 +117,9 @@ def changed_symbols(job: Job) -> list[str]:
     kernel = kernel_config.tree(project)
     full = kernel_config.config(project)
     if not full.exists():
+        return []
+    if not project.lock.taken:  # Kconfig works in the kernel's object folder
+        ui.line("note", "another run is at work, so what the new configuration changes can't be told")
         return []
     try:
         merged = fragments.merge(kernel.all_paths)

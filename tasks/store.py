@@ -20,7 +20,7 @@ from tasks.kit.project import Project
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `store`."""
     yield task(project, "store", "show what the store keeps of earlier results; 'store clear' throws it out", store,
-               always=True, quiet=True, names=True)
+               always=True, quiet=True, names=True, reads=True)
 
 
 def store(job: Job, names: Sequence[str] = ()) -> None:

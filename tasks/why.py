@@ -23,7 +23,7 @@ MOST = 8  # lines of an answer
 def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
     """Yield `why`, which looks at all other tasks."""
     yield task(project, "why", "say why TASK (default: all) would run now, or why it ran last: why [TASK]", why,
-               [[dict(one) for one in others]], always=True, quiet=True, names=True)  # copies: doit empties its own
+               [[dict(one) for one in others]], always=True, quiet=True, names=True, reads=True)  # copies: doit empties its own
 
 
 def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None:

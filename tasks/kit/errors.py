@@ -6,8 +6,14 @@ it into a message and an exit status. Any other exception is a bug of ours, and 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+from tasks.kit.ui import printable
+
+
+LONGEST = 200  # characters of a word that may be a misspelt name; to compare a longer one takes its time
 
 
 class PiggyError(Exception):
@@ -16,21 +22,36 @@ class PiggyError(Exception):
     message: one sentence that names the file, key or command at fault.
     hint:    what to do about it ("" when there is nothing sensible to say).
     status:  what doit is to end with.
+
+    Either may hold what others wrote (a file's name, a program's last lines): what a terminal would obey in it is made
+    visible.
     """
 
     status = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = printable(message), printable(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
 
+@contextlib.contextmanager
+def in_a_sentence(kind: type[Exception]) -> Iterator[None]:
+    """Raise what goes wrong in the body while everything is loaded, and is the user's to mend, as a `kind` of doit's."""
+    try:
+        yield
+    except PiggyError as error:
+        raise kind(str(error)) from None
+    except OSError as error:
+        raise kind(printable(f"{error.filename}: {error.strerror}" if error.filename else str(error))) from None
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the known word nearest to `word`, or "" when none is near. Case makes no distance."""
+    if len(word) > LONGEST:
+        return ""
     spelled = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), list(spelled), n=1, cutoff=0.6)
     return f" Did you mean '{spelled[close[0]]}'?" if close else ""

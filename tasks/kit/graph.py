@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from doit.exceptions import TaskFailed
 
-from tasks.kit import ui
+from tasks.kit import console, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.inputs import Inputs
 from tasks.kit.project import Project
@@ -42,7 +42,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
          after: Sequence[str] = (), config: Path | None = None, always: bool = False, quiet: bool = False,
          names: bool = False, place: Path | None = None, stored: bool = False, gone: Sequence[Path] = (),
          news: Callable[[Project], Callable[[], list[str]]] | None = None,
-         params: Sequence[Mapping[str, Any]] = ()) -> TaskDict:
+         params: Sequence[Mapping[str, Any]] = (), reads: bool = False) -> TaskDict:
     """Return the doit dict of one task.
 
     name, doc: as `doit list` shows them; a name with a leading underscore is not listed.
@@ -62,6 +62,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
     gone:      files that are removed before anything is brought back: signs that some folder has the state of the last run.
     news:      called before anything is brought back; what it returns is called after that, and gives the notes for `why`.
     params:    takes options of its own, as doit describes them: action(job, *args, name=value).
+    reads:     changes nothing of what is built, so that it need not wait for a run that builds.
     """
     inputs = Inputs(project.stamps, action, settings={k: str(v) for k, v in (settings or {}).items()},
                     files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
@@ -73,7 +74,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
             "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],
             "task_dep": list(after), "uptodate": [False] if always else [inputs], "verbosity": 2,
             "io": {"capture": False}, "clean": [(_clean, [[os.fspath(path) for path in targets]])],
-            "meta": {"place": os.fspath(place or "")}, **({"pos_arg": "names"} if names else {}),
+            "meta": {"place": os.fspath(place or ""), "reads": reads}, **({"pos_arg": "names"} if names else {}),
             **({"params": [*params]} if params else {})}
 
 
@@ -88,15 +89,17 @@ def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inp
         kept = brought_back(task, project, inputs, news)
         if kept is not None:
             return kept
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)
+        if not (task.meta or {}).get("reads"):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.unlink(missing_ok=True)
         values = action(Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)), *args, *words, **options)
     except PiggyError as error:
         return failed(error)
     except OSError as error:
         return failed(_in_words(error))
     if not quiet:
-        ui.made(task.name.lstrip("_"), task.targets[0] if task.targets else "", time.monotonic() - started)
+        with console.afterwards():
+            ui.made(task.name.lstrip("_"), task.targets[0] if task.targets else "", time.monotonic() - started)
     return values
 
 
@@ -110,8 +113,9 @@ def brought_back(task: Any, project: Project, inputs: Inputs,
         return None
     values, when = found
     said = f"from {ui.ago(time.time() - when)}, {ui.took(time.monotonic() - started)}"
-    ui.line("store", f"{task.name.lstrip('_')}  {task.targets[0]}  ({said})")
-    return {**values, "notes": told()}
+    with console.afterwards():
+        ui.line("store", f"{task.name.lstrip('_')}  {task.targets[0]}  ({said})")
+        return {**values, "notes": told()}
 
 
 def failed(error: PiggyError) -> TaskFailed:
@@ -122,7 +126,7 @@ def failed(error: PiggyError) -> TaskFailed:
 
 
 def _in_words(error: OSError) -> PiggyError:
-    where = error.filename or "a file"
+    where = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename or "a file")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PiggyError(f"no space left on the disk while writing {where}", "free some space and run doit again; what "
                           "was finished is kept. 'build=' and 'dl=' can lie on another disk")

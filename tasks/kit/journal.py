@@ -19,6 +19,10 @@ import msgspec
 from doit.dependency import Dependency, FileChangedChecker, SqliteDB
 from doit.task import Task
 
+from tasks.kit.errors import PiggyError
+
+PATIENCE = 5.0  # seconds; another run writes for some milliseconds at most
+HELD = "other runs of doit hold it for moments only: end what has it open, or was stopped meanwhile, and run doit again"
 UNFINISHED = "unfinished"
 SQLITE_MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, section 1.3
 
@@ -68,18 +72,25 @@ def prepare(path: Path) -> None:
 
 
 def _sound(path: Path) -> bool:
-    """Can every record in it be read? (One that another run is writing to just now can.)"""
+    """Can every record in it be read? Raises PiggyError where another program keeps it from being read."""
     import sqlite3  # as doit does itself
     try:
-        with contextlib.closing(sqlite3.connect(path)) as database:
+        with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as database:
             if database.execute("select name from sqlite_master").fetchone() is None:
                 return True  # doit makes the table
             return all(isinstance(_skimmed(data), dict)
                        for _, data in database.execute("select task_id, task_data from doit"))
     except sqlite3.Error as error:
-        return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        if locked(error):
+            raise PiggyError(f"{path} is held by another program", HELD) from error
+        return False
     except (ValueError, TypeError):  # of msgspec, json, and the decoding of text
         return False
+
+
+def locked(error: Exception) -> bool:
+    """Is it sqlite's word for a database that another program has locked?"""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def _skimmed(text: str) -> Any:
@@ -104,6 +115,12 @@ def unfinish(manager: Dependency, task: Task, values: Mapping[str, Any]) -> None
     manager.remove_success(task)
     if values:
         manager._set(task.name, "_values_:", {**values, UNFINISHED: True})
+
+
+def only_read(manager: Dependency) -> None:
+    """Have nothing of this run written: another one may be at work, and what only reads has nothing to record."""
+    manager.remove = lambda task_id: None
+    manager.backend.dump = manager.backend._conn.close
 
 
 def give_up(backend: SqliteDB) -> None:

@@ -23,8 +23,19 @@ class Lock:
         self.path, self.what = path, what
         self._fd = -1
 
-    def acquire(self) -> None:
-        """Take the lock; if another process has it, say so on stderr and wait."""
+    @property
+    def taken(self) -> bool:
+        """Is it ours?"""
+        return self._fd >= 0
+
+    def acquire_if_free(self) -> bool:
+        """Take the lock unless another process has it, or it can't be taken at all; return whether it is ours."""
+        with contextlib.suppress(PiggyError):
+            self.acquire(wait=False)
+        return self.taken
+
+    def acquire(self, wait: bool = True) -> None:
+        """Take the lock; if another process has it, say so on stderr and wait, or without `wait` raise PiggyError."""
         while self._fd < 0:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +44,7 @@ class Lock:
                 raise PiggyError(f"{self.path} can't be opened: {error.strerror}",
                                  "is the folder writable, and the disk not full?") from error
             try:
-                self._wait(fd)
+                self._wait(fd, wait)
                 if _is_at(fd, self.path):
                     os.set_inheritable(fd, True)
                     self._fd = fd
@@ -47,10 +58,12 @@ class Lock:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
-    def _wait(self, fd: int) -> None:
+    def _wait(self, fd: int, wait: bool) -> None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                raise
             owner = os.pread(fd, 64, 0).decode(errors="replace").strip() or "unknown"
             print(f"  WAIT    {self.what} is in use by another run (pid {owner}); Ctrl-C gives up", file=sys.stderr,
                   flush=True)

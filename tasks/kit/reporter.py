@@ -15,7 +15,7 @@ from doit.exceptions import UnmetDependency
 from doit.globals import Globals
 from doit.reporter import ConsoleReporter
 
-from tasks.kit import journal, ui
+from tasks.kit import console, journal, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.inputs import RESTORED, Inputs
 from tasks.kit.project import Project
@@ -34,16 +34,27 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
             self.started = time.monotonic()
             self.run = time.time()
             self.done = self.fresh = 0
+            self.reads = False
             self.begun: dict[str, float] = {}
             for number in STATUS_OF_SIGNAL:
                 signal.signal(number, _leave)
-            try:
-                lock.acquire()
-            except PiggyError as error:
-                _fail(error)
+            selected = [tasks[name] for name in selected_tasks if name in tasks]
+            if selected and all((task.meta or {}).get("reads") for task in selected):
+                lock.acquire_if_free()  # who only reads waits for nobody, and leaves the journal as it is
+                journal.only_read(Globals.dep_manager)
+                self.reads = True
+            else:
+                try:
+                    lock.acquire()
+                except PiggyError as error:
+                    _fail(error)
             stamps.look_once(True)
 
+        def write(self, text: str) -> None:
+            sys.stdout.write(text)  # doit's own lines, to the stream that there is now
+
         def execute_task(self, task: Any) -> None:
+            console.check()
             gc.freeze()  # what is there stays; to look through it again and again would take as long as some of the tasks
             gc.enable()  # see dodo.py
             stamps.look_once(False)
@@ -56,6 +67,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
             if task.actions:
                 self.done += 1
                 self._history(task, RESTORED if task.values.get(RESTORED) else "ok")
+            console.check()  # now that it is recorded
 
         def add_failure(self, task: Any, fail: Any) -> None:
             self._unfinished(task)  # doit forgot all of it
@@ -73,8 +85,9 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                 self.fresh += 1
 
         def complete_run(self) -> None:
-            stamps.save()
-            project.codes.save()
+            if lock.taken or not self.reads:
+                stamps.save()
+                project.codes.save()
             lock.release()
             gc.freeze()  # or Python would look through all that was loaded once more as it ends: 15 ms
             seconds = time.monotonic() - self.started
@@ -93,11 +106,15 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
 
         def _commit(self, change: Callable[[], object] = lambda: None) -> None:
             backend = Globals.dep_manager.backend
+            if self.reads:
+                return
             try:
                 change()
                 journal.commit(backend)
             except Exception as error:
                 journal.give_up(backend)
+                if journal.locked(error):
+                    _fail(PiggyError(f"the journal in {here} is held by another program", journal.HELD))
                 _fail(PiggyError(f"the journal can't be written: {error}",
                                  f"is the disk full, or {here} not writable? Free some space and run doit again"))
 

@@ -35,9 +35,15 @@ def line(word: str, text: str) -> None:
 def write(text: str, stream: TextIO) -> None:
     """Write whole lines at once, whichever thread they come from, above the bars that are shown."""
     tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
-    with tqdm.external_write_mode(stream) if tqdm and tqdm._instances else contextlib.nullcontext():
+    with tqdm.external_write_mode(terminal()) if tqdm and tqdm._instances else contextlib.nullcontext():
         stream.write(text + "\n")
         stream.flush()
+
+
+def terminal() -> TextIO:
+    """Return standard error for text with control characters of our own; what is foreign in it must be `printable`."""
+    stream: TextIO = getattr(sys.stderr, "plain", sys.stderr)  # see console.py
+    return stream
 
 
 def made(task: str, target: str, seconds: float) -> None:
@@ -74,7 +80,8 @@ class _Bar:
         self.bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm
-            self.bar = tqdm(total=total or None, unit=f" {unit}", desc=f"  {label}", leave=False, dynamic_ncols=True)
+            self.bar = tqdm(total=total or None, unit=f" {unit}", desc=f"  {printable(label)}", leave=False,
+                            dynamic_ncols=True, file=terminal())
 
     def step(self, count: int = 1) -> None:
         self.count += count
@@ -91,8 +98,8 @@ class _Bar:
         if self.bar is not None:
             with self.bar.get_lock():
                 self.bar.close()
-                sys.stderr.write("\r")  # a bar below another one leaves the cursor where it ended
-                sys.stderr.flush()
+                terminal().write("\r")  # a bar below another one leaves the cursor where it ended
+                terminal().flush()
 
 
 @contextlib.contextmanager
@@ -113,11 +120,11 @@ def status(label: str) -> Iterator[Callable[[str], None]]:
 
     def show(text: str) -> None:
         nonlocal spoke
-        text = " ".join(text.split())
+        text = printable(" ".join(text.split()))
         if live and text:
             width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write("\r" + f"  {label} ({took(time.monotonic() - started)})  {text}"[:width] + "\x1b[K")
-            sys.stderr.flush()
+            terminal().write("\r" + f"  {label} ({took(time.monotonic() - started)})  {text}"[:width] + "\x1b[K")
+            terminal().flush()
         elif text.startswith("WAIT ") or time.monotonic() - spoke > 30:
             spoke = time.monotonic()
             line("...", f"{label}: {text}")
@@ -125,5 +132,5 @@ def status(label: str) -> Iterator[Callable[[str], None]]:
         yield show
     finally:
         if live:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            terminal().write("\r\x1b[K")
+            terminal().flush()

@@ -8,6 +8,7 @@ import pytest
 from doit.dependency import JSONCodec, SqliteDB
 
 from tasks.kit import journal
+from tasks.kit.errors import PiggyError
 
 
 def rows(path: Path) -> dict[str, dict[str, object]]:
@@ -125,3 +126,18 @@ def test_history_is_appended_and_never_fails(tmp_path: Path) -> None:
     assert second["why"] == ["latin1-\udce4"]
     journal.append_history(tmp_path / "logs" / "history.jsonl" / "below", "x", "ok", 0, [])
     journal.append_history(Path("/dev/full"), "x", "ok", 0, [])
+
+
+def test_a_journal_that_another_program_holds_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "PATIENCE", 0.05)
+    path = tmp_path / "j.sqlite"
+    SqliteDB(str(path), JSONCodec()).dump()
+    holder = sqlite3.connect(path)
+    holder.execute("begin exclusive")
+    with pytest.raises(PiggyError, match=r"j\.sqlite is held by another program"):
+        journal.prepare(path)
+    holder.rollback()
+    holder.execute("begin immediate")  # a commit that has begun: others can read
+    journal.prepare(path)
+    holder.close()
+    assert [one.name for one in tmp_path.iterdir()] == ["j.sqlite"]

@@ -22,12 +22,14 @@ sys.path.insert(0, {top!r})
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 from tasks.kit.codes import Codes
-from tasks.kit import graph, journal, reporter
+from tasks.kit import console, graph, journal, reporter, runner
 from tasks.kit.errors import PiggyError
 from tasks.kit.lock import Lock
 from tasks.kit.run import run
 from tasks.kit.stamps import Stamps
 
+console.install()
+runner.install()
 HERE = Path("here")
 STAMPS = Stamps(HERE / "stamps")
 PROJECT = SimpleNamespace(here=HERE, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), logs=HERE / "logs",
@@ -53,6 +55,13 @@ def fail(job, kind):
 def slow(job):
     run(["sh", "-c", "echo $$ > pid; exec sleep 300"])
 
+def talk(job):
+    run(["sh", "-c", "echo $$ > pid; while :; do echo line; sleep 0.05; done"], on_line=print)
+
+def said(job):
+    print("a \\x1b[2J b \\udcff \\u202e")
+    raise PiggyError("c \\x1b]0;x\\x07", "d\\r")
+
 def grow(job):
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -67,6 +76,9 @@ def task_all():
     for kind in ("piggy", "enospc", "eacces", "bug"):
         yield graph.task(PROJECT, kind, "doc", fail, [kind], files=[Path("out1")])
     yield graph.task(PROJECT, "slow", "doc", slow, files=[Path("out1")])
+    yield graph.task(PROJECT, "talk", "doc", talk, files=[Path("out1")])
+    yield graph.task(PROJECT, "said", "doc", said)
+    yield graph.task(PROJECT, "look", "doc", said if os.environ.get("FAIL") else print, always=True, quiet=True, reads=True)
     yield graph.task(PROJECT, "grow", "doc", grow, files=[Path("out1")])
     yield graph.task(PROJECT, "always", "doc", write, ["out3"], always=True)
 
@@ -183,6 +195,94 @@ def test_a_signal_stops_the_children_and_keeps_what_is_done(mini: Mini, number: 
     assert not child.exists()
     assert mini.recorded() == {"one"}
     assert "nothing to do" in mini.run("one")[1]
+
+
+def broken() -> int:
+    """The writing end of a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def run_into(mini: Mini, out: int, *words: str) -> tuple[int, str]:
+    """Run it with standard output at a descriptor, which is closed here; return its status and what it said besides."""
+    done = subprocess.run([sys.executable, "run.py", *words], cwd=mini.top, stdout=out, stderr=subprocess.PIPE, text=True,
+                          check=False, timeout=30)
+    os.close(out)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("words", [["two"], ["-n", "2", "two"], ["list"], ["info", "one"], ["look"], ["list", "-s"]],
+                         ids=" ".join)
+def test_a_reader_that_has_gone_ends_it_quietly(mini: Mini, words: list[str]) -> None:
+    assert run_into(mini, broken(), *words) == (141, "")
+
+
+def test_what_is_done_when_the_reader_goes_is_kept(mini: Mini) -> None:
+    (mini.top / "run.py").write_text((mini.top / "run.py").read_text().replace('print("RUN", job.name, flush=True)', ""))
+    assert run_into(mini, broken(), "two") == (141, "")  # the line that says so is the first that fails
+    assert mini.recorded() == {"one"}
+    assert not (mini.top / "out2").exists()
+    assert run_into(mini, broken(), "two") == (141, "")
+    assert mini.recorded() == {"one", "two"}
+    assert "nothing to do: 2 tasks" in mini.run("two")[1]
+
+
+@pytest.mark.parametrize("more", [[], ["-n", "2"]])
+def test_children_end_when_the_reader_goes(mini: Mini, more: list[str]) -> None:
+    process = mini.start(*more, "talk")
+    mini.wait_for("pid")
+    assert process.stdout
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(10) == 141
+    child, until = Path(f"/proc/{(mini.top / 'pid').read_text().strip()}"), time.monotonic() + 10
+    while child.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not child.exists()
+    assert process.stderr
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert mini.recorded() == {"one"}
+
+
+@pytest.mark.parametrize("words", [["two"], ["list"], ["look"]], ids=" ".join)
+def test_a_full_device_is_named(mini: Mini, words: list[str]) -> None:
+    status, err = run_into(mini, os.open("/dev/full", os.O_WRONLY), *words)
+    assert (status, err) == (1, "ERROR: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("fds", ["1", "2", "0 1 2"])
+@pytest.mark.parametrize("words", ["list", "two", "look", "said"])
+def test_closed_streams_lead_nowhere(mini: Mini, fds: str, words: str) -> None:
+    shell = f"exec {sys.executable} run.py {words} " + " ".join(f"{fd}>&-" for fd in fds.split())
+    done = subprocess.run(["sh", "-c", shell], cwd=mini.top, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == (words == "said")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert words != "two" or mini.recorded() == {"one", "two"}
+
+
+def test_nothing_foreign_steers_the_terminal(mini: Mini) -> None:
+    status, out, err = mini.run("said")
+    assert (status, out) == (1, "a \\x1b[2J b \\udcff \\u202e\n")
+    assert err == "\nsaid failed: c \\x1b]0;x\\x07\n  hint: d\\r\n"
+    assert "\\x1b[2J" in mini.run("no\x1b[2Jsuch")[2]
+
+
+@pytest.mark.parametrize("fail", ["", "yes"])
+def test_who_only_reads_waits_for_nobody(mini: Mini, fail: str) -> None:
+    first = mini.start("slow")
+    mini.wait_for("pid")
+    with sqlite3.connect(mini.top / "here" / "journal.sqlite") as writer:
+        writer.execute("begin immediate")  # as in the middle of a commit
+        status, _, err = mini.run("look", FAIL=fail)
+        assert status == bool(fail), err
+        assert "WAIT" not in err
+        assert "locked" not in err
+    assert mini.run("list")[0] == 0
+    first.terminate()
+    first.communicate(timeout=10)
+    assert mini.recorded() == {"one"}
 
 
 def test_kill_9_loses_nothing_that_was_done(mini: Mini) -> None:
