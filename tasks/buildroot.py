@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.kit import archive, brconfig, brtree, chain, disk, sdk, ui
+from tasks.kit import archive, brconfig, brtree, chain, disk, fragments, sdk, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
 from tasks.kit.graph import Job, TaskDict, task
@@ -47,7 +47,7 @@ def out(project: Project) -> Path:
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the tasks of the provider `buildroot`, which go before the task `toolchain`."""
     settings = project.settings
-    paths = [*buildroot.fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
+    paths = [*buildroot.fragment_paths(project), *filter(os.path.lexists, [own_fragment(project)])]
     given = [Path(name).expanduser() for name in (settings.buildroot_override, settings.buildroot_headers) if name]
     kernel = project.kernel_src / "Makefile" if settings.kernel_src else \
         archive.stamp(project.build, project.kernel_pin.name)
@@ -95,8 +95,8 @@ def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig
 
     own: with the user's own fragment.
     """
-    paths = [*buildroot.fragment_paths(project), *filter(Path.exists, [own_fragment(project)] if own else [])]
-    parts = [brconfig.parse(path.read_text(), str(path)) for path in paths]
+    paths = [*buildroot.fragment_paths(project), *filter(os.path.lexists, [own_fragment(project)] if own else [])]
+    parts = [brconfig.parse(fragments.read(path), str(path)) for path in paths]
     named = any(one.symbol.startswith("BR2_KERNEL_HEADERS_") and one.value != "n" for part in parts for one in part)
     headers = project.settings.buildroot_headers
     tarball = Path(headers).expanduser().absolute() if headers else None

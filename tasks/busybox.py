@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `busybox_config`, `busybox_menuconfig` and `busybox`, for a machine that has a user space."""
     if not project.machine.userspace:
         return
-    paths = [*fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
+    paths = [*fragment_paths(project), *filter(os.path.lexists, [own_fragment(project)])]
     tree_settings = {"arch": project.machine.arch, "cflags": project.machine.cflags,
                      "tree": project.busybox_place}
     yield task(project, "busybox_config", "busybox configuration from fragments, each symbol checked", configure,

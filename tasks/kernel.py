@@ -117,7 +117,9 @@ def version_files(project: Project) -> dict[str, str]:
     found = steering.version_files(project.kernel_src, project.kernel_obj)
     states = {str(path): project.stamps.digest(path) for path in found}
     try:
-        asks_git = "\nCONFIG_LOCALVERSION_AUTO=y" in kernel_config.config(project).read_text()
+        text = kernel_config.config(project).read_bytes()
+        asks_git = b"LOCALVERSION_AUTO=y" in text and kcontract.parse_config(
+            text.decode(errors="surrogateescape")).get("LOCALVERSION_AUTO") == "y"
     except FileNotFoundError:
         asks_git = False
     return {**states, "git's name of the kernel (CONFIG_LOCALVERSION_AUTO)": str(time.time_ns())} if asks_git else states
@@ -150,7 +152,7 @@ def put_config(job: Job) -> None:
 
 def first_guess(config: Path) -> int:
     """Estimate how many commands a first build takes, from the number of symbols that are set."""
-    return int(COMMANDS_PER_SYMBOL * config.read_text().count("=y"))
+    return int(COMMANDS_PER_SYMBOL * sum(value == "y" for value in kcontract.read_config(config).values()))
 
 
 def restore(job: Job, file: str, image: Path) -> bool:

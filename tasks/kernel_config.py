@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -45,17 +45,14 @@ def own_fragment(project: Project) -> Path:
 
 def present_paths(project: Project) -> list[Path]:
     """All fragments in order: those of `fragment_paths`, and the user's own if there is one."""
-    return [*fragment_paths(project), *filter(Path.exists, [own_fragment(project)])]
+    return [*fragment_paths(project), *filter(os.path.lexists, [own_fragment(project)])]
 
 
 def modular(project: Project) -> bool:
     """Can the kernel have modules? What the fragments say of CONFIG_MODULES decides; where they start from a
     configuration of the kernel's own, which may have it, the answer is yes."""
-    answer = project.machine.kernel.base not in ("allnoconfig", "tinyconfig")
-    for path in present_paths(project):
-        for said in re.findall(r"^(CONFIG_MODULES=y\b|# CONFIG_MODULES is not set\b)", path.read_text(), re.MULTILINE):
-            answer = said[0] == "C"
-    return answer
+    asked = fragments.merge(present_paths(project)).requests.get("MODULES")
+    return asked.value == "y" if asked else project.machine.kernel.base not in ("allnoconfig", "tinyconfig")
 
 
 def stored(project: Project) -> bool:

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.kit import fragments, kcontract
 from tasks.kit.errors import PiggyError, nearest
-from tasks.kit.fragments import same
+from tasks.kit.fragments import Style, same
 
-_VALUE = r'(y|n|-?\d+|0[xX][0-9A-Fa-f]+|"(?:[^"\\]|\\.)*")'
-_SET = re.compile(rf"(BR2_\w+)={_VALUE}\s*(?:#\s*(.*))?")
-_UNSET = re.compile(r"# (BR2_\w+) is not set\s*(?:#\s*(.*))?")
-_FINAL = re.compile(r"(\w+)=(.*)")
+STYLE = Style("", "BR2_", "line of a Buildroot defconfig")
+PLAIN = Style("")  # what Buildroot itself writes has some other names, too
 # What says where things lie or how fast they are made, and not what comes out: no part of a toolchain's identity.
 PLACES = ("BR2_DEFCONFIG", "BR2_DL_DIR", "BR2_HOST_DIR", "BR2_JLEVEL", "BR2_PRIMARY_SITE", "BR2_PRIMARY_SITE_ONLY",
           "BR2_BACKUP_SITE", "BR2_PACKAGE_OVERRIDE_FILE", "BR2_KERNEL_HEADERS_CUSTOM_TARBALL_LOCATION", "BR2_CCACHE_DIR",
@@ -41,20 +40,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 def parse(text: str, name: str) -> list[Ask]:
     """Read a fragment; `name` is for messages. Raises PiggyError with file and line for what is no line of one."""
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        bare = line.strip()
-        if match := _SET.fullmatch(bare):
-            symbol, value, comment = match[1], match[2], match[3] or ""
-        elif match := _UNSET.fullmatch(bare):
-            symbol, value, comment = match[1], "n", match[2] or ""
-        elif not bare or bare.startswith("#"):
-            continue
-        else:
-            raise PiggyError(f"{name}:{number}: not a line of a Buildroot defconfig: {line!r}",
-                             "a line is BR2_NAME=value (y, a number or a \"string\"), or '# BR2_NAME is not set'")
-        found.append(Ask(symbol, value, comment.startswith("optional"), f"{name}:{number}"))
-    return found
+    return [Ask(one.symbol, one.value, one.optional, one.where) for one in fragments.lines(text, Path(name), STYLE)]
 
 
 def merge(parts: Iterable[Sequence[Ask]]) -> dict[str, Ask]:
@@ -69,13 +55,7 @@ def merge(parts: Iterable[Sequence[Ask]]) -> dict[str, Ask]:
 
 def read(text: str) -> dict[str, str]:
     """The symbols of a .config, "n" for those that are not set."""
-    values = {}
-    for line in text.splitlines():
-        if match := _UNSET.fullmatch(line):
-            values[match[1]] = "n"
-        elif match := _FINAL.fullmatch(line):
-            values[match[1]] = match[2]
-    return values
+    return kcontract.parse_config(text, style=PLAIN)
 
 
 def identity(values: Mapping[str, str]) -> str:

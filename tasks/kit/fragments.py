@@ -8,30 +8,55 @@ A fragment is written in the language of a .config file (Documentation/kbuild/kc
     CONFIG_CMDLINE="console=ttyS0"      # a comment at the end of a line
     CONFIG_NE2K_PCI=y                   # optional: not every kernel has it
 
-Kconfig itself passes over a line that it can't read with a warning at most; here such a line is an error.
+Kconfig itself passes over a line that it can't read with a warning at most; here such a line is an error. This is the only
+parser of such files: other trees write the same with another prefix (see Style).
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from tasks.kit.errors import PiggyError
+from tasks.kit.fs import read_regular
 
 PREFIX = "CONFIG_"
-_NAME = PREFIX + r"([A-Za-z0-9_]+)"
-_COMMENT = r"(?:\s+#\s*(?P<comment>.*))?"
-_SET = re.compile(rf'{_NAME}=(y|m|n|-\d+|\d[0-9A-Fa-f]*|0[xX][0-9A-Fa-f]+|"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"){_COMMENT}')
-_UNSET = re.compile(rf"# {_NAME} is not set{_COMMENT}")
-_ALMOST_UNSET = re.compile(r"\s*#*\s*CONFIG_(\w+)\s+is\s+(?:not\s+|un)set\b", re.IGNORECASE)
+LONGEST = 16 << 20  # bytes of a fragment
+_COMMENT = r"(?:[ \t]+#[ \t]*(?P<comment>.*))?"
+_NUMBER = r"-[0-9]+|[0-9][0-9A-Fa-f]*|0[xX][0-9A-Fa-f]+"
+_VALUE = rf'(y|m|n|{_NUMBER}|"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*")'
 _ALMOST_SET = re.compile(r"\s*(?:export\s+)?(\w+)\s*[:+?]?=\s*(.*)")
 _HEX = re.compile(r"0[xX][0-9A-Fa-f]+|(?=.*[A-Fa-f])[0-9A-Fa-f]{2,}")
 _TRISTATES = {"y": ("y", "yes", "true", "on"), "m": ("m", "mod", "module"), "n": ("n", "no", "false", "off")}
-_HINT = "a line is CONFIG_NAME=value (y, m, n, a number or a \"string\"), '# CONFIG_NAME is not set', or a comment"
+
+
+class Style:
+    """How a tree writes its symbols.
+
+    prefix: what stands before a name in a file (the environment's CONFIG_ in scripts/kconfig/lkc.h);
+    stem:   how every name begins, and is part of it: Buildroot has no prefix and names that begin with BR2_;
+    line:   what a line of such a file is called.
+    """
+
+    def __init__(self, prefix: str, stem: str = "", line: str = "configuration line") -> None:
+        self.prefix, self.stem, self.line = prefix, stem, line
+        name = rf"{prefix}({stem}[A-Za-z0-9_]+)"
+        self.set = re.compile(rf"{name}={_VALUE}{_COMMENT}")
+        self.unset = re.compile(rf"# {name} is not set{_COMMENT}")
+        self.final = re.compile(rf"{name}=(.*)")  # in what Kconfig itself writes
+        # confdata.c, conf_read_simple: one sign after #, whichever it is, and the name ends at the next space
+        loose = rf"{prefix}({stem}\S+)" if prefix + stem else "([A-Z0-9_]{2,})"
+        self.almost_unset = re.compile(rf"\s*(?:#+\s*|#.)?{loose}\s+is\s+(?:not\s+|un)set\b",
+                                       re.IGNORECASE if prefix + stem else 0)
+        self.hint = (f"a line is {prefix}{stem}NAME=value (y, m, n, a number or a \"string\"), "
+                     f"'# {prefix}{stem}NAME is not set', or a comment")
+
+
+LINUX = Style(PREFIX)  # and busybox
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -96,10 +121,7 @@ def same(asked: str, got: str) -> bool:
 def parse(path: Path) -> list[Request]:
     """Read one fragment; raise PiggyError with file and line for anything that Kconfig would not take as written."""
     requests: dict[str, Request] = {}
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        request = _request(path, number, line.removesuffix("\r"))
-        if not request:
-            continue
+    for request in lines(read(path), path):
         earlier = requests.get(request.symbol)
         if earlier and not same(earlier.value, request.value):
             raise PiggyError(f"{request.where}: {request.text} contradicts line {earlier.line}, {earlier.text}",
@@ -109,13 +131,23 @@ def parse(path: Path) -> list[Request]:
     return list(requests.values())
 
 
-def merge(paths: Iterable[Path]) -> Merged:
+def lines(text: str, path: Path, style: Style = LINUX) -> Iterator[Request]:
+    """Yield the requests of a fragment's text line by line; `path` is for messages. Raises PiggyError with file and line for
+    anything that Kconfig would not take as written."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if request := _request(path, number, line.removesuffix("\r").rstrip(" \t"), style):
+            yield request
+
+
+def merge(paths: Iterable[Path], optional: Collection[Path] = ()) -> Merged:
     """Read the fragments in order. A later one overrides an earlier one, which is noted; asked for twice alike, a symbol
-    is optional only if it is so in both."""
+    is optional only if it is so in both. All that the fragments in `optional` ask for is optional."""
     requests: dict[str, Request] = {}
     notes = []
     for path in paths:
         for request in parse(path):
+            if path in optional:
+                request = msgspec.structs.replace(request, optional=True)  # noqa: PLW2901
             earlier = requests.get(request.symbol)
             if earlier and same(earlier.value, request.value):
                 if earlier.optional and not request.optional:
@@ -134,11 +166,14 @@ def miniconfig(merged: Merged) -> str:
                    for request in merged.requests.values())
 
 
-def _text(path: Path) -> str:
+def read(path: Path) -> str:
+    """Return the text of a fragment, without a byte order mark at its beginning, where Kconfig would see none of the first
+    line. Raises PiggyError for a file that can't be read, and with the line for one that is not UTF-8."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path, LONGEST, follow=True)
     except OSError as error:
-        raise PiggyError(f"the configuration fragment {path} can't be read: {error.strerror}") from error
+        reason = "it is a link to nothing" if isinstance(error, FileNotFoundError) and path.is_symlink() else error.strerror
+        raise PiggyError(f"the configuration fragment {path} can't be read: {reason}") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -146,33 +181,46 @@ def _text(path: Path) -> str:
                          "save the fragment as UTF-8") from error
 
 
-def _request(path: Path, number: int, line: str) -> Request | None:
-    if match := _SET.fullmatch(line.rstrip()):
+def _request(path: Path, number: int, line: str, style: Style) -> Request | None:
+    if match := style.set.fullmatch(line):
         symbol, value = match[1], match[2]
-    elif match := _UNSET.fullmatch(line.rstrip()):
+    elif match := style.unset.fullmatch(line):
         symbol, value = match[1], "n"
-    elif not line.strip() or (line.lstrip().startswith("#") and not _ALMOST_UNSET.match(line)):
+    elif not line.strip() or (line.lstrip().startswith("#") and not style.almost_unset.match(line)):
         return None
     else:
-        raise PiggyError(f"{path}:{number}: not a configuration line: {_printable(line)}", _meant(line))
+        shown = line if len(line) <= 200 else f"{line[:100]}... ({len(line)} characters)"
+        raise PiggyError(f"{path}:{number}: not a {style.line}: {_printable(shown)}", _meant(line[:1000], style))
     optional = re.match(r"optional\b", match["comment"] or "") is not None
     return Request(symbol, value, optional, path, number)
 
 
-def _meant(line: str) -> str:
+def _meant(line: str, style: Style) -> str:
     """Return a hint for a line that is none: what was probably meant, if that can be told."""
-    if unset := _ALMOST_UNSET.match(line):
-        return f"did you mean '{config_line(unset[1].upper() if unset[1].islower() else unset[1], 'n')}'? {_HINT}"
+    guess = _unset_meant(line, style) or _set_meant(line, style)
+    return f"did you mean '{guess}'? {style.hint}" if guess else style.hint
+
+
+def _unset_meant(line: str, style: Style) -> str:
+    unset = style.almost_unset.match(line)
+    if not unset:
+        return ""
+    guess = f"# {style.prefix}{unset[1].upper() if unset[1].islower() else unset[1]} is not set"
+    return guess if style.unset.fullmatch(guess) else ""
+
+
+def _set_meant(line: str, style: Style) -> str:
     match = _ALMOST_SET.fullmatch(line.strip())
     if not match:
-        return _HINT
+        return ""
     name, value = match[1], match[2]
     name = name.upper() if name.islower() else name
     head, _, rest = name.partition("_")
-    if rest and difflib.SequenceMatcher(None, head.upper(), PREFIX[:-1]).ratio() > 0.7:
+    start = style.prefix + style.stem
+    if start and rest and difflib.SequenceMatcher(None, head.upper(), start[:-1]).ratio() > 0.7:
         name = rest
-    guess = f"{PREFIX}{name}={_meant_value(value)}"
-    return f"did you mean '{guess}'? {_HINT}" if _SET.fullmatch(guess) else _HINT
+    guess = f"{start}{name}={_meant_value(value)}"
+    return guess if style.set.fullmatch(guess) else ""
 
 
 def _meant_value(value: str) -> str:
@@ -185,9 +233,9 @@ def _meant_value(value: str) -> str:
     for tristate, spellings in _TRISTATES.items():
         if word.lower() in spellings:
             return tristate
-    if re.fullmatch(r"-\d+|\d[0-9A-Fa-f]*|0[xX][0-9A-Fa-f]+", word):
+    if re.fullmatch(_NUMBER, word):
         return word
-    if re.fullmatch(r"(?=.*\d)[0-9A-Fa-f]+", word):
+    if re.fullmatch(r"(?=.*[0-9])[0-9A-Fa-f]+", word):
         return f"0x{word}"
     return f'"{value}"' if value else "n"
 

@@ -57,7 +57,7 @@ class Kconfig(msgspec.Struct, frozen=True):
     @property
     def all_paths(self) -> tuple[Path, ...]:
         """The fragments in order, with the user's own if there is one."""
-        return (*self.paths, self.own) if self.own.exists() else self.paths
+        return (*self.paths, self.own) if os.path.lexists(self.own) else self.paths
 
     @property
     def argv(self) -> list[str]:

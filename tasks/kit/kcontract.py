@@ -6,17 +6,14 @@ by line; `kexplain` says why one did not take.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from tasks.kit.errors import PiggyError
-from tasks.kit.fragments import PREFIX, Merged, Request, same
-
-_SET = re.compile(rf"{PREFIX}([A-Za-z0-9_]+)=(.*)")
-_UNSET = re.compile(rf"# {PREFIX}([A-Za-z0-9_]+) is not set")
+from tasks.kit.fragments import LINUX, Merged, Request, Style, same
+from tasks.kit.fs import read_regular
 
 
 class Unmet(msgspec.Struct, frozen=True):
@@ -31,28 +28,28 @@ class Unmet(msgspec.Struct, frozen=True):
         return f"{self.request.where}: {self.request.text} did not take: got {self.got or 'nothing'}"
 
 
-def read_config(path: Path) -> dict[str, str]:
+def read_config(path: Path, style: Style = LINUX) -> dict[str, str]:
     """Read a .config file: symbol (without CONFIG_) to value as it stands there, "n" for "is not set", in file order.
 
     Raises PiggyError when the file is missing or holds a line that Kconfig does not write (a file cut short).
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        text = read_regular(path, follow=True).decode("utf-8", "surrogateescape")
     except OSError as error:
         raise PiggyError(f"the configuration {path} can't be read: {error.strerror}") from error
-    return parse_config(text, path)
+    return parse_config(text, path, style)
 
 
-def parse_config(text: str, path: Path | str = "configuration") -> dict[str, str]:
+def parse_config(text: str, path: Path | str = "configuration", style: Style = LINUX) -> dict[str, str]:
     """Read the text of a .config file, as `read_config` does; `path` is for messages."""
     config = {}
     for number, line in enumerate(text.split("\n"), 1):
-        if match := _SET.fullmatch(line.rstrip()):
+        if match := style.final.fullmatch(line.rstrip()):
             config[match[1]] = match[2]
-        elif match := _UNSET.fullmatch(line.rstrip()):
+        elif match := style.unset.fullmatch(line.rstrip()):
             config[match[1]] = "n"
         elif line.strip() and not line.startswith("#"):
-            raise PiggyError(f"{path}:{number}: not a line of a Kconfig result: {line!r}",
+            raise PiggyError(f"{path}:{number}: not a line of a Kconfig result: {line[:200]!r}",
                              "remove the file: it is made again from the fragments")
     return config
 

@@ -7,6 +7,7 @@ under their bare name.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ from tasks.kit.errors import PiggyError, nearest
 
 PREFIX = "PIGGYBACK_"
 PLAIN_ENV = ("MACHINE", "TOOLCHAIN", "KERNEL", "KERNEL_SRC", "BUSYBOX_SRC")
+PATHS = ("build", "dl", "store", "kernel_src", "busybox_src", "src", "mirror", "toolchain_prefix", "llvm", "buildroot_src",
+         "buildroot_override", "buildroot_headers", "buildroot_site")
+PATH_LISTS = ("fragments", "overlays", "buildroot_fragments")
 Filled = Annotated[str, msgspec.Meta(min_length=1)]
 Size = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?[KMGT]?$")]  # what store.bytes_of reads
 Layer = dict[str, tuple[Any, str]]  # what one source says: value and origin by name
@@ -57,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     overlays: str = ""
     src: str = ""
     initramfs: Literal["none", "gzip", "bzip2", "lzma", "xz", "lz4", "zstd"] = "gzip"
-    memory: Annotated[int, msgspec.Meta(ge=0)] = 0
+    memory: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     snapshot: bool = True
     boot: Literal["auto", "disk", "initramfs"] = "auto"
@@ -73,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     bridge_address: Filled = "192.168.135.251/24"
     uplink: str = ""
     guests: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
-    timeout: Annotated[int, msgspec.Meta(ge=1)] = 120
+    timeout: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 120
     machines: str = ""
 
 
@@ -143,7 +147,7 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
     """
     fields = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     local_file = top / "local.toml"
-    local = toml.read(local_file) if local_file.exists() else {}
+    local = toml.read(local_file) if os.path.lexists(local_file) else {}
     per_machine = local.pop("machines", {})
     from_env = _from_environment(environ, fields)
     from_words = {name: (value, "command line") for name, value in command_line.items()}
@@ -151,7 +155,7 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
 
     layers: list[Layer] = []
     machine_file = top / "configs" / "machines" / f"{machine}.toml"
-    if machine_file.exists():
+    if _is_name(machine) and os.path.lexists(machine_file):
         layers.append(_table(toml.read(machine_file).get("settings", {}), f"configs/machines/{machine}.toml [settings]"))
     layers.append({name: (value, "local.toml") for name, value in local.items()})
     if not isinstance(per_machine, dict):
@@ -179,7 +183,7 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
 def _table(table: Any, origin: str) -> Layer:
     """The settings of a table that holds for one machine only."""
     if not isinstance(table, dict):
-        raise PiggyError(f"{origin}: expected a table of settings, got {table!r}")
+        raise PiggyError(f"{origin}: expected a table of settings, got {_short(table)}")
     if "machine" in table:
         raise PiggyError(f"{origin}: 'machine' can't be set in a table that holds for one machine",
                          "set it at the top of local.toml, in the environment, or on the command line")
@@ -190,7 +194,7 @@ def _checked(layer: Layer, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Check names and types of what one source says; return the values by name."""
     for name, (_, origin) in layer.items():
         if name not in fields:
-            raise PiggyError(f"{origin}: unknown setting '{name}'.{nearest(name, fields)}",
+            raise PiggyError(f"{origin}: unknown setting {_short(name)}.{nearest(name, fields)}",
                              "'doit settings' lists them all")
     return {name: _typed(name, value, fields[name], origin) for name, (value, origin) in layer.items()}
 
@@ -204,7 +208,7 @@ def _from_environment(environ: Mapping[str, str], fields: Mapping[str, Any]) -> 
         if name.startswith(PREFIX):
             key = name.removeprefix(PREFIX).lower()
             if key not in fields:
-                raise PiggyError(f"environment: unknown setting '{name}'."
+                raise PiggyError(f"environment: unknown setting {_short(name)}."
                                  + nearest(name, [PREFIX + field.upper() for field in fields]))
             found[key] = (value, f"environment {name}")
     return found
@@ -214,11 +218,40 @@ def _typed(name: str, value: Any, kind: Any, origin: str) -> Any:
     """Check one value; text (environment, command line) is turned into the setting's type, TOML values must have it."""
     from_text = origin.startswith(("environment ", "command line"))
     try:
-        return msgspec.convert(_from_text(value, kind) if from_text else value, kind)
+        found = msgspec.convert(_from_text(value, kind) if from_text else value, kind)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         near = nearest(value, _choices(kind)) if isinstance(value, str) else ""
-        raise PiggyError(f"{origin}: setting '{name}' takes {_kind_in_words(kind, from_text)}, not {value!r}.{near}",
+        raise PiggyError(f"{origin}: setting '{name}' takes {_kind_in_words(kind, from_text)}, not {_short(value)}.{near}",
                          f"{name}: {HELP[name]}") from error
+    if isinstance(found, str) and "\0" in found:
+        raise PiggyError(f"{origin}: setting '{name}' can't hold a NUL character")
+    for part in found.split(",") if name in PATH_LISTS else [found] if name in PATHS else []:
+        _expandable(part.strip(), name, origin)
+    return found
+
+
+def _expandable(path: str, name: str, origin: str) -> None:
+    """Raise PiggyError where a path begins with ~ and nothing can be put in its place."""
+    user = path.partition("/")[0]
+    whole = os.path.expanduser(path)
+    if path.startswith("~") and whole.startswith("~"):
+        raise PiggyError(f"{origin}: {name}={_short(path)}: " + (f"there is no user {_short(user[1:])}" if user[1:] else
+                                                                "nobody knows your home folder"),
+                         f"write the path in full; ./{user[:40]} is a folder that is called so")
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        raise PiggyError(f"{origin}: {name}={_short(path)} stands for a path that is not UTF-8: {whole}",
+                         "write another path in full") from None
+
+
+def _short(value: Any) -> str:
+    """A value as a person can read it, whatever its size."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        text = "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def _from_text(text: str, kind: Any) -> Any:
@@ -250,7 +283,13 @@ def _kind_in_words(kind: Any, from_text: bool) -> str:
 
 def _known_machine(top: Path, name: str, origin: str) -> None:
     folder = top / "configs" / "machines"
-    if "/" not in name and (folder / f"{name}.toml").exists():
+    if _is_name(name) and os.path.lexists(folder / f"{name}.toml"):
         return
     known = sorted(path.stem for path in folder.glob("*.toml"))
-    raise PiggyError(f"{origin}: there is no machine '{name}'.{nearest(name, known)}", "machines: " + ", ".join(known))
+    raise PiggyError(f"{origin}: there is no machine {_short(name)}.{nearest(name, known)}",
+                     "machines: " + ", ".join(known))
+
+
+def _is_name(name: Any) -> bool:
+    """Can it be the name of a machine's file at all?"""
+    return isinstance(name, str) and re.fullmatch(r"[^/\0\ud800-\udfff]{1,60}", name) is not None

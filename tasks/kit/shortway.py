@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tasks.kit import kbuild, ledger, manifest
+from tasks.kit import kbuild, kcontract, ledger, manifest
 from tasks.kit import trace as traces
 from tasks.kit.depfiles import Depfiles
+from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job
 from tasks.kit.inputs import RESTORED
 from tasks.kit.journal import UNFINISHED
@@ -156,8 +157,12 @@ def _edited(reasons: Iterable[str]) -> set[str]:
 
 
 def _symbols(obj: Path) -> set[str]:
-    """The CONFIG symbols that are y."""
-    return set(re.findall(r"^CONFIG_(\w+)=y$", (obj / "include" / "config" / "auto.conf").read_text(), re.MULTILINE))
+    """The CONFIG symbols that are y. Raises Unfamiliar where they can't be read."""
+    try:
+        values = kcontract.read_config(obj / "include" / "config" / "auto.conf")
+    except PiggyError as error:
+        raise Unfamiliar(error.message) from error
+    return {symbol for symbol, value in values.items() if value == "y"}
 
 
 def _checks(obj: Path, tree: Path) -> dict[str, str]:

@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from tasks.kit.errors import PiggyError, nearest
+from tasks.kit.fs import read_regular
 from tasks.kit.ui import printable
+
+LONGEST = 4 << 20  # bytes of a file that somebody wrote by hand
 
 T = TypeVar("T")
 
@@ -19,16 +22,32 @@ T = TypeVar("T")
 def read(path: Path) -> dict[str, Any]:
     """Parse a TOML file. Raises PiggyError naming the file, and the line where the syntax is wrong."""
     try:
-        with path.open("rb") as stream:
-            return tomllib.load(stream)
+        text = read_regular(path, LONGEST, follow=True).decode()
+        data = tomllib.loads(text)
     except FileNotFoundError as error:
-        raise PiggyError(f"{path} does not exist") from error
+        raise PiggyError(f"{path} {'is a link to nothing' if path.is_symlink() else 'does not exist'}") from error
     except OSError as error:
         raise PiggyError(f"{path} can't be read: {error.strerror}") from error
     except RecursionError as error:
         raise PiggyError(f"{path} is not valid TOML: its brackets are nested too deeply") from error
     except ValueError as error:  # tomllib's own, text that is no UTF-8, or a number of more digits than int() takes
         raise PiggyError(f"{path} is not valid TOML: {printable(str(error))}") from error
+    if re.search(r"\\(u0{4}|U0{8})", text) and (key := _with_nul(data)):
+        raise PiggyError(f"{path}: '{key}' holds a NUL character, which no name and no argument can")
+    return data
+
+
+def _with_nul(data: Any, where: str = "") -> str:
+    """The first key that has a NUL character, or a text with one below it; "" where there is none. TOML can write it as an
+    escape alone."""
+    if isinstance(data, str):
+        return where if "\0" in data else ""
+    if isinstance(data, list):
+        return next(filter(None, (_with_nul(one, where) for one in data)), "")
+    if not isinstance(data, dict):
+        return ""
+    return next((found for key, value in data.items()
+                 if (found := f"{where}{key}" if "\0" in key else _with_nul(value, f"{where}.{key}".lstrip(".")))), "")
 
 
 def convert(data: Any, kind: type[T], origin: str) -> T:

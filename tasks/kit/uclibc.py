@@ -5,13 +5,12 @@ The compiler is made for another libc, so its wrapper names headers, start files
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.kit import home, ui
+from tasks.kit import fragments, home, kcontract, ui
 from tasks.kit.errors import PiggyError
-from tasks.kit.fragments import same
+from tasks.kit.fragments import Style, same
 from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job
 from tasks.kit.run import run
@@ -50,13 +49,15 @@ crtend.o%s {home}/lib/crtn.o
 
 """
 WRAPPER = '#!/bin/sh\nexec {gcc} "$@" -specs {home}/lib/uclibc-gcc.specs\n'
-_SAID = re.compile(r"# (\w+) is not set|(\w+)=(.*)")
+STYLE = Style("")  # no prefix: its symbols stand in files as they are called
 
 
 def requests(project_top: Path, lines: Sequence[str]) -> dict[str, str]:
-    """What is asked of uClibc-ng: the fragment, and the machine's own lines; symbol to value, "n" for not set."""
-    text = [*(project_top / FRAGMENT).read_text().splitlines(), *lines]
-    return {match[1] or match[2]: "n" if match[1] else match[3] for match in map(_SAID.fullmatch, text) if match}
+    """What is asked of uClibc-ng: the fragment, and the machine's own lines; symbol to value, "n" for not set. Raises
+    PiggyError for a line that is none."""
+    own = [*fragments.lines(fragments.read(project_top / FRAGMENT), FRAGMENT, STYLE),
+           *fragments.lines("\n".join(lines), Path("[toolchain] uclibc"), STYLE)]
+    return {one.symbol: one.value for one in own}
 
 
 def build(job: Job, source: Path, place: Path, prefix: str, headers: Path) -> None:
@@ -93,8 +94,7 @@ def build(job: Job, source: Path, place: Path, prefix: str, headers: Path) -> No
 
 
 def _check(asked: dict[str, str], config: str) -> None:
-    got = {match[1] or match[2]: "n" if match[1] else match[3]
-           for match in map(_SAID.fullmatch, config.splitlines()) if match}
+    got = kcontract.parse_config(config, style=STYLE)
     missed = [f"{name}={value}" for name, value in asked.items() if not same(value, got.get(name, ""))]
     if missed:
         raise PiggyError(f"{len(missed)} of {len(asked)} symbols requested of uClibc-ng did not take: {', '.join(missed)}",

@@ -53,7 +53,7 @@ def test_what_is_no_toml_names_file_and_place(content: bytes, said: str, tmp_pat
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(PiggyError, match="nothing.toml does not exist"):
         toml.read(tmp_path / "nothing.toml")
-    with pytest.raises(PiggyError, match="can't be read: Is a directory"):
+    with pytest.raises(PiggyError, match="can't be read: it is no regular file"):
         toml.read(tmp_path)
 
 
