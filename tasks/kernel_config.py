@@ -51,7 +51,7 @@ def present_paths(project: Project) -> list[Path]:
 def modular(project: Project) -> bool:
     """Can the kernel have modules? What the fragments say of CONFIG_MODULES decides; where they start from a
     configuration of the kernel's own, which may have it, the answer is yes."""
-    asked = fragments.merge(present_paths(project)).requests.get("MODULES")
+    asked = fragments.merge(present_paths(project), project.optional_fragments).requests.get("MODULES")
     return asked.value == "y" if asked else project.machine.kernel.base not in ("allnoconfig", "tinyconfig")
 
 
@@ -82,16 +82,17 @@ def tree(project: Project) -> Kconfig:
     """The kernel as a tree to configure."""
     return Kconfig("the kernel", project.kernel_src, project.kernel_obj, project.machine.kernel.base,
                    fragment_paths(project), own_fragment(project), variables(project), config(project),
-                   project.images / "miniconfig", tools=toolchain.read(project).id)
+                   project.images / "miniconfig", tools=toolchain.read(project).id, optional=project.optional_fragments)
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `kernel_config`, `menuconfig` and `savedefconfig`."""
-    paths = present_paths(project)
+    paths, optional = present_paths(project), project.optional_fragments
     yield task(project, "kernel_config", "kernel configuration from fragments, each symbol checked", configure,
                files=[*paths, *source_files(project), toolchain.record(project)],
                targets=[config(project), project.images / "miniconfig"], tools=TOOLS,
-               settings={"fragments": " ".join(map(str, paths)), "base": project.machine.kernel.base,
+               settings={"fragments": " ".join(f"{path}{'?' * (path in optional)}" for path in paths),
+                         "base": project.machine.kernel.base,
                          "arch": project.machine.arch, "tree": project.kernel_place,
                          "variables": flat(project.machine.kernel.variables)}, place=project.kernel_obj,
                stored=stored(project), news=news)
@@ -122,7 +123,7 @@ def news(project: Project) -> Callable[[], list[str]]:
 def changes(project: Project, before: Mapping[str, str]) -> list[str]:
     """What is otherwise in the configuration in force than it was `before`, each symbol with the request behind it."""
     after = kcontract.read_config(config(project))
-    asked = fragments.merge(tree(project).all_paths).requests
+    asked = tree(project).asked().requests
     found = [f"CONFIG_{symbol} {before.get(symbol, 'n')} -> {after.get(symbol, 'n')}"
              + (f" ({asked[symbol].where})" if symbol in asked else "")
              for symbol in kcontract.differences(before, after)] if before else []

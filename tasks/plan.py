@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from tasks import kernel_config, toolchain, why
-from tasks.kit import fragments, kconfig, kcontract, reasons, ui
+from tasks.kit import kconfig, kcontract, reasons, ui
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job, TaskDict, task
@@ -122,7 +122,7 @@ def changed_symbols(job: Job) -> list[str]:
         ui.line("note", "another run is at work, so what the new configuration changes can't be told")
         return []
     try:
-        merged = fragments.merge(kernel.all_paths)
+        merged = kernel.asked()
         draft = kconfig.solve(job, kernel, {symbol: request.value for symbol, request in merged.requests.items()})
         after = kcontract.read_config(draft)
     except PiggyError as error:

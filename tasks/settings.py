@@ -16,7 +16,8 @@ from tasks.kit.settings import HELP
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the task `settings`."""
-    yield task(project, "settings", "show every setting, its value and where that came from", show, always=True, quiet=True, reads=True)
+    yield task(project, "settings", "show every setting, its value and where that came from", show, always=True, quiet=True,
+               reads=True)
 
 
 def show(job: Job) -> None:

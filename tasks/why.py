@@ -23,7 +23,8 @@ MOST = 8  # lines of an answer
 def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
     """Yield `why`, which looks at all other tasks."""
     yield task(project, "why", "say why TASK (default: all) would run now, or why it ran last: why [TASK]", why,
-               [[dict(one) for one in others]], always=True, quiet=True, names=True, reads=True)  # copies: doit empties its own
+               [[dict(one) for one in others]],  # copies: doit empties its own
+               always=True, quiet=True, names=True, reads=True)
 
 
 def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None:
@@ -138,7 +139,7 @@ def objects(project: Project, name: str, files: Collection[str] = (), symbols: C
 def asked_otherwise(project: Project) -> list[str]:
     """The symbols that the fragments ask for otherwise than at the last success, each with its place."""
     try:
-        now = fragments.merge(kernel_config.present_paths(project)).requests
+        now = fragments.merge(kernel_config.present_paths(project), project.optional_fragments).requests
         before = kcontract.read_config(project.images / "miniconfig")
     except PiggyError:
         return []

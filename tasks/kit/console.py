@@ -1,4 +1,4 @@
-"""Standard output and error, for all of doit's commands alike: one rule for what goes to them and for what happens when they fail.
+"""Standard output and error, for all of doit's commands alike: what may go to them, and what happens when they fail.
 
 - What a terminal would obey is made visible, whoever wrote it (a server, a guest, the name of a file); only what draws
   progress bars goes through `plain`.
@@ -26,7 +26,7 @@ from tasks.kit.ui import printable
 BROKEN = 141  # what a shell says of a program that SIGPIPE (13) killed: 128 + 13
 NAMES = {1: "standard output", 2: "standard error"}
 _late = threading.local()  # .waiting: this thread is to finish something before it ends
-_status = 0  # what doit is to end with since a stream failed
+_ended: list[int] = []  # what doit is to end with since a stream failed
 
 
 class Gone(SystemExit):
@@ -62,13 +62,12 @@ class _Sink(io.RawIOBase):
         return len(data)
 
     def _lose(self, error: OSError) -> None:
-        global _status
         self.lost = True
-        _status = _status or (BROKEN if error.errno == errno.EPIPE else 1)
+        _ended.append(BROKEN if error.errno == errno.EPIPE else 1)
         if error.errno != errno.EPIPE and self.fd != 2:
             sys.stderr.write(f"ERROR: {self.name}: {error.strerror}\n")
         if not getattr(_late, "waiting", False):
-            raise Gone(_status)
+            raise Gone(_ended[0])
 
 
 class Plain:
@@ -102,8 +101,8 @@ def install() -> None:
     """Make standard output and error Consoles, for doit's own commands, too."""
     from doit.cmd_base import DoitCmdBase
     closed = [fd for fd in range(3) if not _is_open(fd)]
-    for fd in closed:
-        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: fd
+    for _ in closed:
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
     for fd, name in ((1, "stdout"), (2, "stderr")):
@@ -136,8 +135,8 @@ def afterwards() -> Iterator[None]:
 
 def check() -> None:
     """End the run if a stream failed meanwhile, in whichever thread. Raises Gone."""
-    if _status:
-        raise Gone(_status)
+    if _ended:
+        raise Gone(_ended[0])
 
 
 def _at_exit() -> None:
@@ -145,5 +144,5 @@ def _at_exit() -> None:
     with contextlib.suppress(Gone):
         sys.stdout.flush()
         sys.stderr.flush()
-    if _status:
-        os._exit(_status)  # Python has no other way to end with another status from here
+    if _ended:
+        os._exit(_ended[0])  # Python has no other way to end with another status from here

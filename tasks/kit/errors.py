@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 
 from tasks.kit.ui import printable
 
-
 LONGEST = 200  # characters of a word that may be a misspelt name; to compare a longer one takes its time
 
 

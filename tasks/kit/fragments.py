@@ -132,8 +132,8 @@ def parse(path: Path) -> list[Request]:
 
 
 def lines(text: str, path: Path, style: Style = LINUX) -> Iterator[Request]:
-    """Yield the requests of a fragment's text line by line; `path` is for messages. Raises PiggyError with file and line for
-    anything that Kconfig would not take as written."""
+    """Yield the requests of a fragment's text line by line; `path` is for messages. Raises PiggyError with file and line
+    for anything that Kconfig would not take as written."""
     for number, line in enumerate(text.split("\n"), 1):
         if request := _request(path, number, line.removesuffix("\r").rstrip(" \t"), style):
             yield request

@@ -73,7 +73,8 @@ def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o666, 
 def read_regular(path: Path | str, most: int = 1 << 30, follow: bool = False) -> bytes:
     """Return the content of a file of our own.
 
-    most: bytes; a longer file is none of ours. follow: see `open_regular`. Raises OSError as `open_regular` does, and EFBIG for a longer file.
+    most: bytes; a longer file is none of ours. follow: see `open_regular`.
+    Raises OSError as `open_regular` does, and EFBIG for a longer file.
     """
     with open(open_regular(path, follow=follow), "rb") as stream:
         data = stream.read(most + 1)

@@ -38,6 +38,7 @@ class Kconfig(msgspec.Struct, frozen=True):
     top:        the top Kconfig file; generated: whether its parts are made in the object folder, as busybox's are.
     takes_miniconfig: whether its allnoconfig heeds KCONFIG_ALLCONFIG.
     tools:      a digest of the compiler and the binutils; what others made is made again.
+    optional:   those of `paths` of which nothing need take.
     """
 
     what: str
@@ -53,6 +54,11 @@ class Kconfig(msgspec.Struct, frozen=True):
     generated: bool = False
     takes_miniconfig: bool = True
     tools: str = ""
+    optional: frozenset[Path] = frozenset()
+
+    def asked(self) -> fragments.Merged:
+        """Read all fragments. Raises PiggyError for what is wrong in them."""
+        return fragments.merge(self.all_paths, self.optional)
 
     @property
     def all_paths(self) -> tuple[Path, ...]:
@@ -69,9 +75,10 @@ class Kconfig(msgspec.Struct, frozen=True):
 def configure(job: Job, tree: Kconfig) -> None:
     """Make the configuration from the fragments, check every request, and put it in force only if all took."""
     fresh(tree)
-    merged = fragments.merge(tree.all_paths)
+    merged = tree.asked()
     draft = solve(job, tree, {symbol: request.value for symbol, request in merged.requests.items()})
-    missed = kcontract.unmet(merged, kcontract.read_config(draft))
+    got = kcontract.read_config(draft)
+    missed = kcontract.unmet(merged, got) + unknown(tree, merged, got)
     for one in missed:
         if one.request.optional:
             ui.line("optional", one.text)
@@ -85,6 +92,24 @@ def configure(job: Job, tree: Kconfig) -> None:
     write_whole(tree.mini, fragments.miniconfig(merged))
     copy_whole(draft, tree.full)
     draft.unlink()
+
+
+def unknown(tree: Kconfig, merged: fragments.Merged, got: Mapping[str, str]) -> list[kcontract.Unmet]:
+    """Return the requests to have a symbol off that no Kconfig file of the tree defines, for any architecture.
+
+    Kconfig says nothing of them (confdata.c, conf_read_simple: an unset symbol that is not found is passed over), so a
+    misspelt one would leave on what was to be off. A file search of some 0.3 s, for symbols that are not in the result.
+    """
+    off = {name: one for name, one in merged.requests.items() if one.value == "n" and name not in got}
+    if not off:
+        return []
+    from tasks.kit import kreasons
+    known = {name for root in (tree.source, *([tree.obj] if tree.generated else []))
+             for name, files in kreasons.definitions(root, off).items() if files}
+    left = [one for name, one in off.items() if name not in known]
+    everything = model(tree) if left else None  # a file that is called otherwise may define it
+    return [kcontract.Unmet(one, "") for one in left
+            if not (everything and one.symbol in everything.syms and everything.syms[one.symbol].nodes)]
 
 
 def solve(job: Job, tree: Kconfig, requests: Mapping[str, str]) -> Path:
@@ -216,7 +241,7 @@ def edit(job: Job, tree: Kconfig) -> None:
 def keep(job: Job, tree: Kconfig, wanted: Mapping[str, str]) -> list[str]:
     """Write the user's own fragment such that all fragments together give `wanted`; return its lines."""
     from tasks.kit import kdiff
-    given = {symbol: request.value for symbol, request in fragments.merge(tree.paths).requests.items()}
+    given = {symbol: request.value for symbol, request in fragments.merge(tree.paths, tree.optional).requests.items()}
     known = model(tree)
 
     def config_from(text: str) -> dict[str, str]:

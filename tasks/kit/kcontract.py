@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.kit.errors import PiggyError
-from tasks.kit.fragments import LINUX, Merged, Request, Style, same
+from tasks.kit.fragments import LINUX, PREFIX, Merged, Request, Style, same
 from tasks.kit.fs import read_regular
 
 
@@ -25,6 +25,8 @@ class Unmet(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """One line: where, what was asked for, what came."""
+        if self.request.value == "n" and not self.got:
+            return f"{self.request.where}: {PREFIX}{self.request.symbol} is to be off, and there is no such symbol"
         return f"{self.request.where}: {self.request.text} did not take: got {self.got or 'nothing'}"
 
 

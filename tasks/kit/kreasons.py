@@ -24,7 +24,7 @@ def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Pa
     asked, got = missed.request.value, missed.got
     sym = kconf.syms.get(missed.request.symbol)
     if not sym or not sym.nodes:
-        return _unknown(kconf, missed.request.symbol, root)
+        return _unknown(kconf, missed.request.symbol, root, asked == "n")
     tristate = sym.orig_type in (kc.BOOL, kc.TRISTATE)
     kind = kc.TYPE_TO_STR[sym.orig_type]
     if _shape(asked) != ("tristate" if tristate else "string" if sym.orig_type == kc.STRING else "number") \
@@ -72,13 +72,14 @@ def _shape(value: str) -> str:
     return "tristate" if value in ("y", "m", "n") else "string" if value.startswith('"') else "number"
 
 
-def _unknown(kconf: Any, name: str, root: Path) -> list[str]:
+def _unknown(kconf: Any, name: str, root: Path, off: bool) -> list[str]:
     elsewhere = definitions(root, [name])[name]
     if elsewhere:
         arch = next((name.split("/")[1] for name in kconf.kconfig_filenames if re.match(r"arch/[^/]+/Kconfig$", name)), "")
         return [f"no such symbol{f' on {arch}' if arch else ''}: it exists in {some(elsewhere)} only"]
     near = difflib.get_close_matches(name, [sym.name for sym in kconf.unique_defined_syms], n=3, cutoff=0.75)
-    return ["no such symbol in this tree" + (f"; the nearest: {', '.join(PREFIX + one for one in near)}" if near else "")]
+    return ["no such symbol in this tree" + (f"; the nearest: {', '.join(PREFIX + one for one in near)}" if near else ""),
+            *(["if only other releases have it, end its line with '# optional'"] if off else [])]
 
 
 def _promptless(sym: Any) -> list[str]:

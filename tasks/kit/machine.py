@@ -5,6 +5,7 @@ A machine is data alone; where a new one would need code, this model is what is 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -192,14 +193,23 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
                                 ("buildroot", machine.toolchain.buildroot, ".config"),
                                 ("rootfs", (machine.rootfs.devices,), ".txt")):
         for fragment in names:
-            if not (top / "configs" / kind / f"{fragment}{ending}").exists():
-                known = [path.stem for path in (top / "configs" / kind).glob(f"*{ending}")]
-                raise PiggyError(f"{origin}: configs/{kind}/{fragment}{ending} does not exist.{nearest(fragment, known)}")
+            path = f"configs/{kind}/{fragment}{ending}"
+            if not os.path.isfile(top / path):
+                known = [one.stem for one in (top / "configs" / kind).glob(f"*{ending}")]
+                raise PiggyError(f"{origin}: {path} {_lacking(top / path)}.{nearest(fragment, known)}")
     for overlay in (*machine.rootfs.overlays, *(name for display in displays for name in display.overlays)):
-        if not (top / "overlays" / overlay).is_dir():
+        if not os.path.isdir(top / "overlays" / overlay):
             known = [path.name for path in (top / "overlays").glob("*")]
-            raise PiggyError(f"{origin}: overlays/{overlay} does not exist.{nearest(overlay, known)}")
+            raise PiggyError(f"{origin}: overlays/{overlay} {_lacking(top / 'overlays' / overlay, 'folder')}."
+                             + nearest(overlay, known))
     return machine, {name: chain[name] for name in LINKS if name in chain}
+
+
+def _lacking(path: Path, kind: str = "regular file") -> str:
+    """Say why there is no file, or folder, at a path."""
+    if not os.path.lexists(path):
+        return "does not exist"
+    return f"is no {kind}" if os.path.exists(path) else "is a link to nothing"
 
 
 def _links(machine: Machine, chain: dict[str, Link], origin: str, where: str) -> dict[str, Link]:

@@ -148,29 +148,46 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         folders = [Path("overlays") / name for name in (*self.machine.rootfs.overlays, *self.display.overlays)]
         for name in extra:
             folder = Path("overlays") / name
-            if not (self.top / folder).is_dir():
+            if not os.path.isdir(self.top / folder):
                 folder = Path(name).expanduser()
-            if not (self.top / folder).is_dir():
-                known = [path.name for path in (self.top / "overlays").iterdir()]
-                raise PiggyError(f"{self.origins['overlays']}: there is no overlay '{name}'.{nearest(name, known)}",
+            if not os.path.isdir(self.top / folder):
+                known = [path.name for path in (self.top / "overlays").glob("*")]
+                what = f"'{name}' is no folder" if os.path.lexists(self.top / folder) else \
+                    f"there is no overlay '{name}'.{nearest(name, known)}"
+                raise PiggyError(f"{self.origins['overlays']}: {what}",
                                  "an overlay is a folder of overlays/, or any folder by its path")
             folders.append(folder)
         return tuple(folders)
 
     @cached_property
+    def named_fragments(self) -> dict[Path, bool]:
+        """The kernel fragments of the setting, each with whether it is optional: named as FILE?. Named twice, it is so only
+        if it is both times."""
+        found: dict[Path, bool] = {}
+        for word in filter(None, map(str.strip, self.settings.fragments.split(","))):
+            name = word.removesuffix("?")
+            path = Path("configs") / "kernel" / f"{name}.config"
+            if not os.path.isfile(self.top / path):
+                path = Path(name).expanduser()
+            if not os.path.isfile(self.top / path):
+                known = [one.stem for one in (self.top / "configs" / "kernel").glob("*.config")]
+                what = f"'{name}' is no regular file" if os.path.lexists(self.top / path) else \
+                    f"there is no fragment '{name}'.{nearest(name, known)}"
+                raise PiggyError(f"{self.origins['fragments']}: {what}",
+                                 "a fragment is a file of configs/kernel, without .config, or any file by its path; what "
+                                 "does not take of one that is named with a ? behind it is only reported")
+            found[path] = found.get(path, True) and word.endswith("?")
+        return found
+
+    @property
     def fragments(self) -> tuple[Path, ...]:
         """The kernel fragments of the setting, after those of the machine."""
-        found = []
-        for name in filter(None, map(str.strip, self.settings.fragments.split(","))):
-            path = Path("configs") / "kernel" / f"{name}.config"
-            if not (self.top / path).is_file():
-                path = Path(name).expanduser()
-            if not (self.top / path).is_file():
-                known = [one.stem for one in (self.top / "configs" / "kernel").glob("*.config")]
-                raise PiggyError(f"{self.origins['fragments']}: there is no fragment '{name}'.{nearest(name, known)}",
-                                 "a fragment is a file of configs/kernel, without .config, or any file by its path")
-            found.append(path)
-        return tuple(found)
+        return tuple(self.named_fragments)
+
+    @property
+    def optional_fragments(self) -> frozenset[Path]:
+        """Those of them of which nothing need take."""
+        return frozenset(path for path, optional in self.named_fragments.items() if optional)
 
     def source(self, name: str) -> Source:
         """Return a pin of configs/sources.toml by name."""
@@ -188,23 +205,38 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         if not own:
             return self.build / "src" / pinned
         tree = Path(own).expanduser()
-        if not (self.top / tree / "Makefile").exists():
+        if not os.path.isfile(self.top / tree / "Makefile"):
             raise PiggyError(f"{self.origins[setting]}: {setting}={own} has no Makefile",
                              "it names the top folder of a source tree")
         return Path(os.path.abspath(self.top / tree))
 
 
-def _check_path(path: Path, origin: str) -> None:
+_TREE = "have a copy or a checkout of the tree elsewhere ('git worktree add'); a link will not do, make follows it"
+_TOOLS = "name a link to it from elsewhere"
+HINTS = {"build": "'build=' can name another folder", "kernel_src": _TREE, "busybox_src": _TREE, "toolchain_prefix": _TOOLS,
+         "llvm": _TOOLS}
+
+
+def _check_path(path: Path | str, setting: str, origin: str) -> None:
     """Raise PiggyError for a folder that make can't work in.
 
     Source: the kernel's top Makefile, "source directory cannot contain spaces or colons"; the rest is special to make or to
     the shell, and the makefiles of musl and busybox quote nothing.
     """
     full = os.path.abspath(path)
-    found = re.search(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!]", full)
+    found = re.search(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!\x00-\x1f\x7f]", full)
     if found:
         raise PiggyError(f"{origin}: there is a {found[0]!r} in the path '{full}', and make can't work there",
-                         "a space, a colon and what is special to a shell will not do; 'build=' can name another folder")
+                         f"a space, a colon and what is special to a shell will not do; {HINTS[setting]}")
+    _check_utf8(full, f"{origin}: {setting} is the path '{full}'", HINTS[setting])
+
+
+def _check_utf8(path: str, what: str, hint: str) -> None:
+    """Raise PiggyError for a path that is no text, since what is recorded of files is."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise PiggyError(f"{what}, which is not UTF-8", hint) from None
 
 
 def _place(tree: Path, own: bool) -> str:
@@ -219,6 +251,7 @@ def _short(path: Path) -> str:
 
 def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str], begun: int = 0) -> Project:
     """Read everything under configs/ and all settings; begun: see Codes. Raises PiggyError for what is wrong in them."""
+    _check_utf8(os.fspath(top), f"the project lies in '{top}'", "move it to a folder whose path is")
     resolved = settings.resolve(top, environ, command_line)
     name = resolved.values.machine
     model, chain = machine.load(top, name)
@@ -227,11 +260,16 @@ def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str],
     project = Project(top, resolved.values, resolved.origins, model, chain, pins.load(top / "configs" / "sources.toml"),
                       stamps, Codes(here / "codes", stamps, begun), Lock(here / "lock", os.fspath(here)))
     # checked now, not in mid-build
-    _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.fragments
+    _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.named_fragments
     _ = project.image, project.nic
-    _check_path(top / project.build, resolved.origins["build"])
-    if resolved.values.kernel_src:
-        _check_path(project.kernel_src, resolved.origins["kernel_src"])
-    if resolved.values.busybox_src:
-        _check_path(project.busybox_src, resolved.origins["busybox_src"])
+    chosen, origins = resolved.values, resolved.origins
+    _check_path(top / project.build, "build", origins["build"])
+    if chosen.kernel_src:
+        _check_path(project.kernel_src, "kernel_src", origins["kernel_src"])
+    if chosen.busybox_src:
+        _check_path(project.busybox_src, "busybox_src", origins["busybox_src"])
+    for name, toolchain in (("toolchain_prefix", "path"), ("llvm", "llvm")):
+        value = getattr(chosen, name)
+        if "/" in value and chosen.toolchain == toolchain and not os.path.isfile(os.path.expanduser(value)):
+            _check_path(os.path.expanduser(value), name, origins[name])  # a file is a tarball, which is unpacked elsewhere
     return project
