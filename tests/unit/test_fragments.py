@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tasks.kit.errors import PiggyError
-from tasks.kit.fragments import Request, config_line, merge, miniconfig, parse, same
+from tasks.kit.fragments import Request, Style, config_line, lines, merge, miniconfig, parse, same
 
 
 @pytest.fixture
@@ -157,3 +158,57 @@ def test_the_line_for_a_value():
     assert config_line("A", "n") == "# CONFIG_A is not set"
     assert config_line("A", '"x"') == 'CONFIG_A="x"'
     assert config_line("A", "fff0") == "CONFIG_A=0xfff0"
+
+
+@pytest.mark.parametrize("line", [
+    "#xCONFIG_A is not set",  # conf looks past whatever one sign follows the #
+    "##CONFIG_A is not set", "# CONFIG_A-B is not set", "# CONFIG_\u00c4 is not set", "\x0c# CONFIG_A is not set",
+    "\ufeff# CONFIG_A is not set", "CONFIG_A=y\x0c", "CONFIG_A=y\x0b", "CONFIG_A=y\u00a0", "CONFIG_A=\uff11", "CONFIG_A=y\r\r",
+    "CONFIG_A=y\rCONFIG_B=y"])
+def test_what_only_looks_like_a_line_is_named(fragment, line):
+    path = fragment(f"CONFIG_Z=y\n{line}\n")
+    with pytest.raises(PiggyError, match=r"a\.config:2: not a configuration line") as caught:
+        parse(path)
+    assert "CONFIG_NAME=value" in caught.value.hint
+
+
+def test_blanks_and_page_breaks(fragment):
+    assert values(fragment("CONFIG_A=y \t\nCONFIG_N=12 \n\x0c\n \t\n# CONFIG_B is not set \nCONFIG_C=m")) == {
+        "A": "y", "N": "12", "B": "n", "C": "m"}
+
+
+@pytest.mark.parametrize("text", [b"# f\xfcr\n", b'CONFIG_A="f\xfcr"\n', b"CONFIG_B=y\n# f\xfcr\n", "CONFIG_A=y".encode("utf-16")])
+def test_text_in_another_encoding_names_the_line(fragment, text):
+    path = fragment(text)
+    with pytest.raises(PiggyError) as caught:
+        parse(path)
+    line = text.count(b"\n", 0, text.index(b"\xfc")) + 1 if b"\xfc" in text else 1
+    assert caught.value.message == f"{path}:{line}: not UTF-8 text"
+
+
+def test_what_is_no_regular_file_is_refused_and_a_link_to_one_is_not(tmp_path, fragment):
+    (tmp_path / "link.config").symlink_to(fragment("CONFIG_A=y\n"))
+    assert values(tmp_path / "link.config") == {"A": "y"}
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name, said in (("pipe", "it is no regular file"), ("zero", "it is no regular file"),
+                       ("dangling", "it is a link to nothing")):
+        with pytest.raises(PiggyError, match=f"{name} can't be read: {said}"):
+            parse(tmp_path / name)
+
+
+def test_a_fragment_named_as_optional(fragment):
+    hard, soft = fragment("CONFIG_A=y\nCONFIG_B=y\n", "hard"), fragment("CONFIG_A=y\nCONFIG_B=m\nCONFIG_C=y\n", "soft")
+    merged = merge([hard, soft], {soft})
+    assert {name: (one.value, one.optional) for name, one in merged.requests.items()} == {
+        "A": ("y", False), "B": ("m", True), "C": ("y", True)}
+
+
+def test_other_trees_write_it_with_another_prefix():
+    text = "# HAVE_X is not set\nUCLIBC_A=y # optional\n# words that is not set in stone\nCONFIG_686=y\n"
+    assert [(one.symbol, one.value, one.optional) for one in lines(text, Path("u"), Style(""))] == [
+        ("HAVE_X", "n", False), ("UCLIBC_A", "y", True), ("CONFIG_686", "y", False)]
+    for line in ("CONFIG_A=y", "# BR2_A is unset", "BR2_A = y"):
+        with pytest.raises(PiggyError, match="b:1: not a configuration line"):
+            list(lines(line, Path("b"), Style("", "BR2_")))

@@ -176,3 +176,43 @@ def test_a_display_that_the_machine_has_not(top: Path) -> None:
     assert error.hint == "displays: none, vga"
     assert refused(top, machine="s3c2410", display="vga").message == \
         "command line: the machine 's3c2410' has no display 'vga'."
+
+
+def test_a_path_that_make_can_not_work_in_gets_its_own_hint(top: Path, tmp_path: Path) -> None:
+    odd = tree(tmp_path / "my tree" / "linux")
+    for words, hint in (({"build": str(tmp_path / "a b")}, "'build=' can name another folder"),
+                        ({"kernel_src": str(odd)}, "a checkout of the tree elsewhere"),
+                        ({"busybox_src": str(odd)}, "a checkout of the tree elsewhere"),
+                        ({"toolchain": "path", "toolchain_prefix": f"{odd}/bin/arm-"}, "name a link to it from elsewhere"),
+                        ({"toolchain": "llvm", "llvm": f"{odd}/bin/"}, "name a link to it from elsewhere")):
+        error = refused(top, **words)
+        assert error.message.startswith("command line: there is a ' ' in the path ")
+        assert error.hint.endswith(hint) or hint in error.hint
+        assert ("build=" in error.hint) == ("build" in words)
+
+
+def test_a_project_whose_path_is_no_text(tmp_path: Path) -> None:
+    error = refused(tmp_path / "caf\udce9")
+    assert error.message == f"the project lies in '{tmp_path}/caf\\udce9', which is not UTF-8"
+
+
+def test_optional_fragments(top: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.config").write_text("CONFIG_A=y\n")
+    found = load(top, fragments=f"net?, {tmp_path}/x.config ,tty?,tty")
+    assert found.fragments == (Path("configs/kernel/net.config"), tmp_path / "x.config", Path("configs/kernel/tty.config"))
+    assert found.optional_fragments == {Path("configs/kernel/net.config")}
+    assert "there is no fragment 'nett'. Did you mean 'net'?" in refused(top, fragments="nett?").message
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "dangling"])
+def test_what_lies_in_place_of_a_fragment_or_an_overlay(top: Path, what: str) -> None:
+    place = top / "odd"
+    {"pipe": lambda: os.mkfifo(place), "folder": place.mkdir, "dangling": lambda: place.symlink_to("nowhere")}[what]()
+    assert refused(top, fragments="odd").message == "command line: 'odd' is no regular file"
+    if what != "folder":
+        assert refused(top, overlays="odd").message == "command line: 'odd' is no folder"
+    said = "is a link to nothing" if what == "dangling" else "is no regular file"
+    net = top / "configs" / "kernel" / "net.config"
+    net.unlink()
+    place.rename(net)
+    assert refused(top).message.startswith(f"configs/machines/pc.toml: configs/kernel/net.config {said}.")

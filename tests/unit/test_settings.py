@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from tasks.kit import settings
 from tasks.kit.errors import PiggyError
 from tasks.kit.settings import HELP, Resolved, Settings, resolve
+from tasks.kit.ui import printable
 
 
 @pytest.fixture
@@ -203,3 +205,86 @@ def test_local_toml_that_can_not_be_read(top: Path) -> None:
 
 def test_defaults_keep_their_own_rules() -> None:
     assert msgspec.convert(msgspec.structs.asdict(Settings()), Settings) == Settings()
+
+
+def put(path: Path, what: str) -> None:
+    """Lay something at a path that is no file."""
+    path.unlink(missing_ok=True)
+    {"pipe": lambda: os.mkfifo(path), "folder": path.mkdir, "dangling": lambda: path.symlink_to("nowhere"),
+     "device": lambda: path.symlink_to("/dev/zero"), "loop": lambda: path.symlink_to(path.name)}[what]()
+
+
+@pytest.mark.parametrize(("what", "said"), [
+    ("pipe", "can't be read: it is no regular file"), ("folder", "can't be read: it is no regular file"),
+    ("device", "can't be read: it is no regular file"), ("dangling", "is a link to nothing"), ("loop", "can't be read: ")])
+@pytest.mark.parametrize("name", ["local.toml", "configs/machines/pc.toml"])
+def test_what_lies_in_place_of_a_settings_file(top: Path, name: str, what: str, said: str) -> None:
+    put(top / name, what)
+    message = refused(top).message
+    assert message.startswith(f"{top / name} {said}")
+    assert "\n" not in message
+
+
+def test_local_toml_may_be_a_link(top: Path, tmp_path: Path) -> None:
+    (tmp_path / "dotfile").write_text("memory = 7\n")
+    (top / "local.toml").symlink_to(tmp_path / "dotfile")
+    assert got(top).values.memory == 7
+
+
+@pytest.mark.parametrize(("local", "said"), [
+    ('append = "a\\u0000b"', "'append' holds a NUL character"),
+    ('"x\\U00000000" = 1', "'x\\x00' holds a NUL character"),
+    ('[machines.pc]\nforward = "\\u0000"', "'machines.pc.forward' holds a NUL character"),
+    ("memory = " + "9" * 5000, "is not valid TOML: "),
+    ("memory = " + "9" * 4000, "takes a whole number from 0 to 16777216, not "),
+    ("x = " + "[" * 5000, "brackets are nested too deeply"),
+    ("append = " + "[" * 20 + "1" * 900 + "]" * 20, "takes text, in quotes, not [[["),
+    ('append = "\ufeff\\u001b"\nx = 1', "unknown setting 'x'"),
+])
+def test_toml_of_odd_content(top: Path, local: str, said: str) -> None:
+    error = refused(top, local=local)
+    assert said in error.message
+    assert len(error.message) < 300
+
+
+def test_a_nul_as_text_is_no_nul(top: Path) -> None:
+    assert got(top, local="append = '\\u0000'").values.append == "\\u0000"
+
+
+@pytest.mark.parametrize("name", ["build", "dl", "store", "kernel_src", "busybox_src", "src", "mirror", "fragments",
+                                  "overlays", "buildroot_src", "buildroot_fragments", "toolchain_prefix"])
+def test_nobodys_home(top: Path, name: str) -> None:
+    error = refused(top, {}, {name: "~nosuchuser/x"})
+    assert error.message == f"command line: {name}='~nosuchuser/x': there is no user 'nosuchuser'"
+    assert "./~nosuchuser" in error.hint
+    got(top, {}, {name: "./~nosuchuser/x"})
+
+
+def test_the_second_of_a_list_is_looked_at_too(top: Path) -> None:
+    assert "there is no user 'nosuchuser'" in refused(top, {}, {"fragments": "net, ~nosuchuser/x"}).message
+    got(top, {}, {"append": "~nosuchuser"})  # no path
+
+
+def test_a_home_that_is_no_text(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/tmp/\udce9")
+    assert refused(top, {}, {"dl": "~/x"}).message == \
+        "command line: dl='~/x' stands for a path that is not UTF-8: /tmp/\\udce9/x"
+
+
+@pytest.mark.parametrize(("env", "words", "said"), [
+    ({}, {"": "x"}, "command line: unknown setting ''."),
+    ({}, {"memory": ""}, "command line: setting 'memory' takes a whole number"),
+    ({}, {"memory": "9" * 5000}, "command line: setting 'memory' takes a whole number"),
+    ({}, {"jobs": "x" * 100_000}, "command line: setting 'jobs' takes a whole number"),
+    ({}, {"y" * 100_000: "1"}, "command line: unknown setting 'yyy"),
+    ({}, {"kern\udcffel": "1"}, "command line: unknown setting 'kern\\udcffel'. Did you mean 'kernel'?"),
+    ({}, {"a\x1b[2J": "1"}, "command line: unknown setting 'a\\x1b[2J'."),
+    ({"PIGGYBACK_A\x1b": "1"}, {}, "environment: unknown setting 'PIGGYBACK_A\\x1b'."),
+    ({"PIGGYBACK_APPEND": "\udcff"}, {}, "environment PIGGYBACK_APPEND: setting 'append' takes text, not '\\udcff'."),
+    ({"MACHINE": "x\x1b]0;t\x07"}, {}, "environment MACHINE: there is no machine 'x\\x1b]0;t\\x07'."),
+])
+def test_words_of_odd_forms(top: Path, env: dict[str, str], words: dict[str, str], said: str) -> None:
+    error = refused(top, env, words)
+    assert error.message.startswith(said)
+    assert len(error.message) < 300
+    assert printable(str(error)) == str(error)
