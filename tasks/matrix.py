@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ from tasks import qemu, rootfs
 from tasks.kit import matrix, nested, packages, ui
 from tasks.kit import project as projects
 from tasks.kit.errors import PiggyError, nearest
+from tasks.kit.fs import read_regular
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.matrix import Row, Sizes
 from tasks.kit.project import Project
@@ -108,21 +110,39 @@ def missing(its: Project, *tools: str) -> str:
 
 def history(its: Project) -> list[dict]:
     """What ran on a machine so far: for each task its name, result ("ok", "restored", "failed") and seconds."""
-    path = its.logs / "history.jsonl"
     try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
+        lines = read_regular(its.logs / "history.jsonl").splitlines()
+    except OSError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    return [entry for entry in map(decoded, lines) if isinstance(entry.get("task"), str)
+            and isinstance(entry.get("seconds"), int | float)]
+
+
+def decoded(text: bytes) -> dict:
+    """A JSON object as it was written, {} for what is none: another program, or a full disk, may have left anything."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def boot_figures(its: Project) -> dict[str, Any]:
+    """How the machine booted, by its record: what runs it, and the seconds until the shell answered; {} without one."""
+    try:
+        boot = decoded(read_regular(qemu.boot_record(its)))
+    except OSError:
+        return {}
+    return {name: boot[name] for name, kind in (("accel", str), ("ready", int | float)) if isinstance(boot.get(name), kind)}
 
 
 def measured(its: Project, row: Row, ran: Sequence[dict], boots: bool, error: str) -> Row:
     """Complete a row by what a run left: what ran in it, the images, and the boot's own record."""
-    made = [entry["seconds"] for entry in ran if entry["result"] == "ok" and entry["task"] != "qemu_test"
+    made = [entry["seconds"] for entry in ran if entry.get("result") == "ok" and entry["task"] != "qemu_test"
             and not entry["task"].startswith(SHARED)]
-    built = not [entry for entry in ran if entry["result"] == "failed" and entry["task"] != "qemu_test"] \
+    built = not [entry for entry in ran if entry.get("result") == "failed" and entry["task"] != "qemu_test"] \
         and (not error or bool(ran) or not boots)
-    boot = json.loads(qemu.boot_record(its).read_bytes()) if boots and not error else {}
+    boot = boot_figures(its) if boots and not error else {}
     image = its.image
     return msgspec.structs.replace(
         row, result="failed" if error else "booted" if boots else "built", error=error, kernel=qemu.release(its),

@@ -50,7 +50,7 @@ class Style:
         self.final = re.compile(rf"{name}=(.*)")  # in what Kconfig itself writes
         # confdata.c, conf_read_simple: one sign after #, whichever it is, and the name ends at the next space
         loose = rf"{prefix}({stem}\S+)" if prefix + stem else "([A-Z0-9_]{2,})"
-        self.almost_unset = re.compile(rf"\s*(?:#+\s*|#.)?{loose}\s+is\s+(?:not\s+|un)set\b",
+        self.almost_unset = re.compile(rf"\s*(?:#+\s*|#.)?{loose}\s+is\s+(?:not\s+set|unset\b)",
                                        re.IGNORECASE if prefix + stem else 0)
         self.hint = (f"a line is {prefix}{stem}NAME=value (y, m, n, a number or a \"string\"), "
                      f"'# {prefix}{stem}NAME is not set', or a comment")

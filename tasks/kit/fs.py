@@ -77,7 +77,10 @@ def read_regular(path: Path | str, most: int = 1 << 30, follow: bool = False) ->
     Raises OSError as `open_regular` does, and EFBIG for a longer file.
     """
     with open(open_regular(path, follow=follow), "rb") as stream:
-        data = stream.read(most + 1)
+        data = b""
+        step = os.fstat(stream.fileno()).st_size + 1  # not `most`, which read() would have room made for
+        while len(data) <= most and (more := stream.read(min(step, most + 1 - len(data)))):
+            data, step = data + more, 1 << 16
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is longer than {most} bytes", os.fspath(path))
     return data

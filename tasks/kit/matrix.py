@@ -10,11 +10,12 @@ from typing import Literal
 import msgspec
 
 from tasks.kit import ui
-from tasks.kit.fs import write_whole
+from tasks.kit.fs import read_regular, write_whole
 from tasks.kit.lock import Lock
 
 HEADER = ("machine", "arch", "kernel", "vmlinux", "image", "busybox", "rootfs", "shell after", "build", "result")
 _NUMBERS = range(3, 9)  # the columns that stand to the right
+LONGEST = 16 << 20  # bytes of matrix.json
 _LONGEST = 160  # characters of an error's sentence
 
 
@@ -56,8 +57,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 def read(path: Path) -> dict[str, Row]:
     """Read matrix.json; what is not there, or not ours, counts as no rows."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Row])
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_regular(path, LONGEST), type=dict[str, Row])
+    except (OSError, ValueError, RecursionError):  # msgspec's own errors, and text that is not UTF-8
         return {}
 
 
@@ -80,8 +81,9 @@ def cells(row: Row) -> tuple[str, ...]:
     if sizes:
         numbers[1] = f"{row.image} {numbers[1]}"
     result = {"booted": f"booted ({row.accel})", "built": "built, not booted", "failed": row.error}[row.result]
-    return (row.machine, row.arch or "-", row.kernel or "-", *numbers, f"{row.ready:.1f} s" if row.ready else "-",
-            ui.took(row.build) if row.build is not None else "-", result)
+    words = (row.machine, row.arch or "-", row.kernel or "-", *numbers, f"{row.ready:.1f} s" if row.ready else "-",
+             ui.took(row.build) if row.build is not None else "-", result)
+    return tuple(" ".join(ui.printable(word).split()) for word in words)  # the file may hold anything
 
 
 def markdown(rows: Iterable[Row]) -> str:

@@ -19,7 +19,7 @@ import msgspec
 from tasks.kit import kbuild, saved, thin, trace, ui
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.jobserver import Budget
-from tasks.kit.run import CommandError, Completed, child, clean_env, run
+from tasks.kit.run import CommandError, Completed, child, clean_env, run, stop_all
 from tasks.kit.saved import Saved, Unfamiliar
 from tasks.kit.stamps import MISSING
 from tasks.kit.trace import Said
@@ -168,8 +168,10 @@ class Replay(msgspec.Struct, dict=True):
                                 ready.append(user)
                         if progress is not None:
                             progress.step()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
+            except BaseException as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                if not isinstance(error, Exception):  # doit is to end: it does not wait for compilers
+                    stop_all(lambda: not all(future.done() for future in running))
                 raise
 
     def _downstream(self, stale: set[str]) -> set[str]:

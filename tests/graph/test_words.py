@@ -35,7 +35,7 @@ def latin1(path: Path) -> None:
     ("configs/machines/fake.toml", link, r"fake\.toml is a link to nothing"),
     (BASE, unreadable, r"fragment configs/kernel/fake-base\.config can't be read: Permission denied"),
     (BASE, latin1, r"configs/kernel/fake-base\.config:2: not UTF-8 text"),
-    ("configs/kernel/local/fake.config", os.mkfifo, r"fragment configs/kernel/local/fake\.config can't be read: it is no reg"),
+    ("configs/kernel/local/fake.config", os.mkfifo, r"kernel/local/fake\.config can't be read: it is no regular file"),
 ])
 def test_odd_files_in_place_of_ours(fresh: Playground, name: str, put: Callable[[Path], object], said: str) -> None:
     path = fresh.top / name
@@ -66,7 +66,8 @@ def test_a_misspelt_symbol_is_not_turned_off(built: Playground, kept: Kept) -> N
     text = built.fails("kernel_config")
     assert re.search(r"fake-base\.config:\d+: CONFIG_PRINKT is to be off, and there is no such symbol\n"
                      r"\s+no such symbol in this tree; the nearest: CONFIG_PRINTK\n.*'# optional'", text), text
-    built.edit(BASE, "# CONFIG_PRINKT is not set\n", "# CONFIG_PRINKT is not set  # optional\n# CONFIG_NE2K_PCI is not set\n")
+    built.edit(BASE, "# CONFIG_PRINKT is not set\n",
+               "# CONFIG_PRINKT is not set  # optional\n# CONFIG_NE2K_PCI is not set\n")
     assert "optional" in built.doit("kernel_config").text  # and one that is only out of sight is known
     built.append("configs/busybox/fake.config", "# CONFIG_TCC is not set\n")
     assert "CONFIG_TCC is to be off, and there is no such symbol" in built.fails("busybox_config")
@@ -121,4 +122,4 @@ def test_a_project_in_a_folder_whose_name_is_no_text(fresh: Playground, tmp_path
     shutil.copytree(fresh.top, place, ignore=shutil.ignore_patterns("dl", "__pycache__"))
     done = subprocess.run(["doit", "list"], cwd=place, env=fresh.environ(), capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (3, b"")
-    assert done.stderr.startswith(b"ERROR: the project lies in '" + os.fsencode(tmp_path) + rb"/caf\udce9', which is not UTF-8")
+    assert done.stderr.startswith(f"ERROR: the project lies in '{tmp_path}/caf\\udce9', which is not UTF-8".encode())

@@ -163,8 +163,8 @@ def test_the_line_for_a_value():
 @pytest.mark.parametrize("line", [
     "#xCONFIG_A is not set",  # conf looks past whatever one sign follows the #
     "##CONFIG_A is not set", "# CONFIG_A-B is not set", "# CONFIG_\u00c4 is not set", "\x0c# CONFIG_A is not set",
-    "\ufeff# CONFIG_A is not set", "CONFIG_A=y\x0c", "CONFIG_A=y\x0b", "CONFIG_A=y\u00a0", "CONFIG_A=\uff11", "CONFIG_A=y\r\r",
-    "CONFIG_A=y\rCONFIG_B=y"])
+    "\ufeff# CONFIG_A is not set", "CONFIG_A=y\x0c", "CONFIG_A=y\x0b", "CONFIG_A=y\u00a0", "CONFIG_A=\uff11",
+    "CONFIG_A=y\r\r", "CONFIG_A=y\rCONFIG_B=y"])
 def test_what_only_looks_like_a_line_is_named(fragment, line):
     path = fragment(f"CONFIG_Z=y\n{line}\n")
     with pytest.raises(PiggyError, match=r"a\.config:2: not a configuration line") as caught:
@@ -177,7 +177,8 @@ def test_blanks_and_page_breaks(fragment):
         "A": "y", "N": "12", "B": "n", "C": "m"}
 
 
-@pytest.mark.parametrize("text", [b"# f\xfcr\n", b'CONFIG_A="f\xfcr"\n', b"CONFIG_B=y\n# f\xfcr\n", "CONFIG_A=y".encode("utf-16")])
+@pytest.mark.parametrize("text", [b"# f\xfcr\n", b'CONFIG_A="f\xfcr"\n', b"CONFIG_B=y\n# f\xfcr\n",
+                                  "CONFIG_A=y".encode("utf-16")])
 def test_text_in_another_encoding_names_the_line(fragment, text):
     path = fragment(text)
     with pytest.raises(PiggyError) as caught:
