@@ -15,7 +15,8 @@ LINES = [b"CONFIG_A=y", b"CONFIG_B=m", b"CONFIG_C=n", b"# CONFIG_D is not set", 
          b"# CONFIG_F is not set # optional", b"CONFIG_MODULES=y", b"CONFIG_I=-3", b"CONFIG_J=34c", b'CONFIG_T=""']
 TOKENS = [b"CONFIG_", b"=", b"=y", b" is not set", b"# ", b"#", b'"', b"\\", b"\r", b"\r\n", b"\x0c", b"\x0b", b"\t", b" ",
           b"\xef\xbb\xbf", b"\xc2\xa0", b"\xe2\x80\xa8", b"\xef\xbc\x91", b"\xfc", b"\0", b"\x1b[2J", b" # optional",
-          b"y" * 5000, b"9" * 5000, b"# CONFIG_X is not set\n", b"\nCONFIG_Y=y", b"  ", b"export ", b"yes", b"-", b"BR2_", b"\n"]
+          b"y" * 5000, b"9" * 5000, b"# CONFIG_X is not set\n", b"\nCONFIG_Y=y", b"  ", b"export ", b"yes", b"-",
+          b"BR2_", b"\n"]
 SIGNS = b"\xef\xbb\xbf"
 
 

@@ -13,7 +13,8 @@ from tasks.kit.errors import PiggyError
 from tasks.kit.matrix import Row, Sizes
 
 ROWS = {"pc": {"machine": "pc", "result": "booted", "date": "2026-01-01", "arch": "i386", "image": "bzImage",
-               "kernel": "6.1", "sizes": {"vmlinux": 1, "image": 2, "busybox": 3, "rootfs": 4}, "accel": "tcg", "ready": 1.5, "build": 2.5},
+               "kernel": "6.1", "sizes": {"vmlinux": 1, "image": 2, "busybox": 3, "rootfs": 4}, "accel": "tcg",
+               "ready": 1.5, "build": 2.5},
         "mps2": {"machine": "mps2", "result": "failed", "date": "x", "error": "it | went \\ wrong"}}
 TOKENS = [b"null", b"{", b"[" * 5000, b'"\\u0000"', b'"\\u001b[2J"', b"1e999", b"-1", b"9" * 500, b'"result": "new"',
           b"\xff", b'"ready":', b"0.0", b'"a\\nb"', b'"|"', b"true"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,3 +129,32 @@ def test_only_a_regular_file_is_read(tmp_path: Path, plant: Callable[[Path], obj
 def test_a_regular_file_is_read_whole(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"0123456789")
     assert read_regular(tmp_path / "x", 10) == b"0123456789"
+
+
+def test_a_file_is_read_with_no_more_memory_than_it_has(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x" * 100_000)
+    tracemalloc.start()
+    try:
+        assert len(read_regular(tmp_path / "x")) == 100_000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_longer_than_the_limit_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x" * 11)
+    assert read_regular(tmp_path / "x", 11) == b"x" * 11
+    with pytest.raises(OSError, match="longer than 10 bytes"):
+        read_regular(tmp_path / "x", 10)
+
+
+def test_a_link_is_followed_where_the_file_is_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    (tmp_path / "link").symlink_to("x")
+    assert read_regular(tmp_path / "link", follow=True) == b"x"
+    with pytest.raises(OSError, match="Too many levels"):
+        read_regular(tmp_path / "link")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "other").symlink_to("pipe")
+    with pytest.raises(OSError, match="no regular file"):
+        read_regular(tmp_path / "other", follow=True)

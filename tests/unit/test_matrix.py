@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
+from tasks import matrix as stage
 from tasks.kit import matrix
 from tasks.kit.matrix import Row, Sizes
 
@@ -88,3 +91,26 @@ def test_what_is_no_matrix_counts_as_none(tmp_path: Path, content: bytes) -> Non
 def test_the_first_error_in_one_sentence(lines: list[str], status: int, said: str) -> None:
     assert matrix.first_error(lines, status) == said
     assert len(said) <= 160
+
+
+def test_records_of_any_shape_cost_no_row(tmp_path: Path) -> None:
+    its = SimpleNamespace(logs=tmp_path)
+    good = {"task": "vmlinux", "result": "ok", "seconds": 1.5}
+    lines = [b"null", b"3", b"[" * 100_000, b'{"task": 1, "seconds": 2}', b'{"task": "x", "seconds": "y"}', b"\xff", b"{",
+             json.dumps(good).encode(), b'{"task": "x"}']
+    (tmp_path / "history.jsonl").write_bytes(b"\n".join(lines))
+    assert stage.history(its) == [good]  # type: ignore[arg-type]
+    (tmp_path / "history.jsonl").unlink()
+    os.mkfifo(tmp_path / "history.jsonl")
+    assert stage.history(its) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [b'{"pc": {"machine": "\xff"}}', b"[" * 100_000, b"null", b'{"pc": 3}', b"{\"a\": 1"])
+def test_a_table_of_another_shape_counts_as_no_rows(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "matrix.json").write_bytes(text)
+    assert matrix.read(tmp_path / "matrix.json") == {}
+
+
+def test_a_cell_is_one_line_and_steers_no_terminal() -> None:
+    row = msgspec.structs.replace(PC, result="failed", error="a\n\x1b[2J b", kernel="6.1\r\n")
+    assert (matrix.cells(row)[2], matrix.cells(row)[-1]) == ("6.1\\r", "a \\x1b[2J b")
