@@ -51,8 +51,12 @@ def present_paths(project: Project) -> list[Path]:
 def modular(project: Project) -> bool:
     """Can the kernel have modules? What the fragments say of CONFIG_MODULES decides; where they start from a
     configuration of the kernel's own, which may have it, the answer is yes."""
-    asked = fragments.merge(present_paths(project), project.optional_fragments).requests.get("MODULES")
-    return asked.value == "y" if asked else project.machine.kernel.base not in ("allnoconfig", "tinyconfig")
+    known = vars(project)  # as its cached properties are: several stages ask, and each time costs some milliseconds
+    if "modular" not in known:
+        asked = fragments.merge(present_paths(project), project.optional_fragments).requests.get("MODULES")
+        known["modular"] = asked.value == "y" if asked else \
+            project.machine.kernel.base not in ("allnoconfig", "tinyconfig")
+    return bool(known["modular"])
 
 
 def stored(project: Project) -> bool:
