@@ -69,7 +69,8 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
                     outputs=[os.fspath(path) for path in targets], config=os.fspath(config or ""),
                     store=project.store if stored else None, place=os.fspath(project.top) if stored else "",
                     gone=[os.fspath(path) for path in gone], identify=project.codes.of)
-    todo = {"action": action, "project": project, "inputs": inputs, "args": tuple(args), "quiet": quiet, "news": news}
+    todo = {"action": action, "project": project, "inputs": inputs, "args": tuple(args), "quiet": quiet, "news": news,
+            "reads": reads}
     return {"basename": name, "doc": doc, "actions": [(perform, [], todo)],
             "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],
             "task_dep": list(after), "uptodate": [False] if always else [inputs], "verbosity": 2,
@@ -80,7 +81,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
 
 def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inputs, args: Sequence[Any],
             quiet: bool, news: Callable[[Project], Callable[[], list[str]]] | None = None,
-            names: Sequence[str] | None = None, **options: Any) -> Any:
+            names: Sequence[str] | None = None, reads: bool = False, **options: Any) -> Any:
     """Run one action: the edge at which a PiggyError, or a full disk, becomes a failed task with a clear message."""
     log = project.logs / f"{task.name.lstrip('_').replace(':', '-')}.log"
     started = time.monotonic()
@@ -89,7 +90,7 @@ def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inp
         kept = brought_back(task, project, inputs, news)
         if kept is not None:
             return kept
-        if not (task.meta or {}).get("reads"):
+        if not reads:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.unlink(missing_ok=True)
         values = action(Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)), *args, *words, **options)
