@@ -11,7 +11,7 @@ from tasks.kit.ui import printable
 # after the first colon is no port, it is a password with a sign in it that should have been escaped: that goes, too.
 _ADDRESS = re.compile(r"""(?x) ([A-Za-z][A-Za-z0-9+.-]*://)
     (?: [^\s/?\#]*@ | [^\s/?\#@\[]*:[^\s@]*@ )?
-    ( [^\s?'"]* ) ( \?[^\s'"]+ )?""")
+    ( [^\s?'"]* ) ( \?[^\s'"]*[^\s'":;,.)] )?""")
 _IN_URLLIB3 = re.compile(r"(?<=with url: )\S+")  # urllib3 repeats the path with its query in its messages
 
 
