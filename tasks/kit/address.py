@@ -15,15 +15,22 @@ _ADDRESS = re.compile(r"""(?x) ([A-Za-z][A-Za-z0-9+.-]*://)
 _IN_URLLIB3 = re.compile(r"(?<=with url: )\S+")  # urllib3 repeats the path with its query in its messages
 
 
-def shown(text: object) -> str:
-    """Return a text for the console, a log or a file: each address in it without user, password and query, and with what a
-    terminal would obey made visible.
+def hidden(text: str) -> str:
+    """Return a text with each address in it without user, password and query.
 
     A query goes as a whole, since servers hide keys and signatures under any name in it: "http://u:p@h/f?key=1" becomes
     "http://h/f?...".
     """
-    plain = _ADDRESS.sub(lambda found: found[1] + found[2] + ("?..." if found[3] else ""), str(text))
-    return printable(_IN_URLLIB3.sub("...", plain))
+    if "://" not in text and "with url" not in text:
+        return text
+    plain = _ADDRESS.sub(lambda found: found[1] + found[2] + ("?..." if found[3] else ""), text)
+    return _IN_URLLIB3.sub("...", plain)
+
+
+def shown(text: object) -> str:
+    """Return a text that is, or came, from elsewhere, for the console or a file of ours: without passwords (see `hidden`),
+    and with what a terminal would obey made visible."""
+    return printable(hidden(str(text)))
 
 
 def split(url: str) -> tuple[SplitResult, tuple[bytes, bytes] | None]:

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+from collections import defaultdict
+from types import SimpleNamespace
+
 import pytest
 
+from tasks import settings, sources
 from tasks.kit import address
+from tasks.kit.pins import Source
+from tasks.kit.settings import Settings
 
 
 @pytest.mark.parametrize(("text", "shown"), [
@@ -48,3 +54,16 @@ def test_what_is_no_address_is_said_without_its_password(url: str) -> None:
         address.split(url)
     assert "secret" not in str(caught.value)
     assert "\r" not in str(caught.value)
+
+
+def test_settings_are_shown_without_a_password(capsys: pytest.CaptureFixture[str]) -> None:
+    known = Settings(mirror="http://me:s3cret@h/debian", buildroot_site="https://s3cret@h/?key=s3cret")
+    settings.show(SimpleNamespace(project=SimpleNamespace(settings=known, origins=defaultdict(str))))  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert "s3cret" not in said
+    assert "http://h/debian" in said
+
+
+def test_a_pin_is_kept_without_a_password() -> None:
+    pin = Source("tool", "1", ("https://me:s3cret@h/tool.tar?key=s3cret",), "0" * 64)
+    assert sources._shown(pin).urls == ("https://h/tool.tar?...",)
