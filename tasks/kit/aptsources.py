@@ -131,7 +131,8 @@ def _paragraph(fields: Sequence[str], tell: Callable[[str], object]) -> str:
     for field in fields:
         name, colon, value = field.partition(":")
         key = name.lower()
-        good = bool(colon) and re.fullmatch(r"[A-Za-z0-9-]+", name) is not None
+        # Python takes more for space between words than apt does
+        good = bool(colon) and bool(re.fullmatch(r"[A-Za-z0-9-]+", name) and re.fullmatch(r"[ -~\t\n]*", value))
         allowed = _FIELDS.get(key)
         words = value.replace(",", " ").split() if key == "signed-by" else value.split()
         if good and allowed and key not in kept and words and (

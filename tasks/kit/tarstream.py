@@ -164,7 +164,7 @@ def _sum_is_right(block: bytes) -> bool:
     said = _octal(block[148:156])
     rest = block[:148] + block[156:]
     total = 256 + sum(rest)  # the check sum itself counts as eight spaces
-    return said in (total, total - 256 * sum(byte > 127 for byte in rest))
+    return said == total or said == total - 256 * sum(byte > 127 for byte in rest)
 
 
 def _octal(field: bytes) -> int | None:

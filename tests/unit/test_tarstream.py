@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tarbytes import END, extension, header, padded, record
 
 from tasks.kit import decompress, tarstream
 from tasks.kit.errors import PiggyError
@@ -20,34 +21,6 @@ from tasks.kit.tarstream import Member
 def read(path: Path) -> list[tuple[Member, bytes]]:
     with tarstream.members(path) as members:
         return [(member, data.read()) for member, data in members]
-
-
-def header(name: bytes = b"t/f", size: bytes = b"0", kind: bytes = b"0", link: bytes = b"", magic: bytes = b"ustar\x0000",
-           mtime: bytes = b"0", mode: bytes = b"644", prefix: bytes = b"", rest: bytes = b"") -> bytes:
-    """Return one block, with the right check sum."""
-    block = b"".join(field.ljust(width, b"\0")[:width] for field, width in (
-        (name, 100), (mode, 8), (b"0", 8), (b"0", 8), (size, 12), (mtime, 12), (b" " * 8, 8), (kind, 1), (link, 100),
-        (magic, 8), (rest, 80), (prefix, 155), (b"", 12)))
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
-
-
-def padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 512)
-
-
-def extension(kind: bytes, data: bytes) -> bytes:
-    return header(b"./@", b"%o" % len(data), kind) + padded(data)
-
-
-def record(word: bytes, value: bytes) -> bytes:
-    rest = b" " + word + b"=" + value + b"\n"
-    length = len(rest)
-    while length != len(str(length)) + len(rest):
-        length = len(str(length)) + len(rest)
-    return str(length).encode() + rest
-
-
-END = bytes(1024)
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
