@@ -21,9 +21,11 @@ FIELDS = [b"Types: deb", b"Types: deb deb-src", b"URIs: http://a/debian", b"Suit
           b"Enabled: no", b"Architectures: amd64", b"By-Hash: force"]
 WEAK = [b"trusted=yes", b'"trusted"=yes', b"%74rusted=yes", b"trusted+=yes", b"TRUSTED=yes", b"check-valid-until=no",
         b"check-date=no", b"allow-weak=yes", b"allow-insecure=yes", b"signed-by-=/k.gpg", b'"signed-by"=/l', b"arch+=x"]
-TOKENS = [*WEAK, *(word.replace(b"=", b": ").title() for word in WEAK), b"[", b"]", b"] [", b'"', b"'", b"%20", b"%5d", b"\\",
+TOKENS = [*WEAK, *(word.replace(b"=", b": ").title() for word in WEAK), b"[", b"]", b"] [", b'"', b"'", b"%20", b"%5d",
+          b"\\",
           b"=", b"+=", b"-=", b"\n", b"\r", b"\x0c", b"\xc2\x85", b"\n\n", b"\n \n", b"\n ", b"\t", b"#", b":",
-          b"deb ", b"deb [trusted=yes] http://b s m\n", b"Trusted: yes\n", b"Types: deb\n", b"cdrom:", b"\0", b"Suites-Add: x\n"]
+          b"deb ", b"deb [trusted=yes] http://b s m\n", b"Trusted: yes\n", b"Types: deb\n", b"cdrom:", b"\0",
+          b"Suites-Add: x\n"]
 OPTIONS = {"arch", "signed-by", "by-hash", "target"}
 NAMES = {"types", "targets", "uris", "suites", "components", "signed-by", "enabled", "architectures", "architectures-add",
          "architectures-remove", "by-hash"}
@@ -91,7 +93,7 @@ def suite(copies: dict[str, str]) -> None:
     """Make another suite of a copy: its options are the copy's. Refuse where the copy is empty."""
     if not copies.get("a.list", copies.get("a.sources")):
         raise PiggyError("nothing is left")
-    with mock.patch.object(aptsources, "codename", lambda: "bookworm"):
+    with mock.patch.object(aptsources, "codename", return_value="bookworm"):
         try:
             made = aptsources.of_suite(copies, "sid")
         except Unavailable:

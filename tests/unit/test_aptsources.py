@@ -152,7 +152,8 @@ def test_only_known_fields_pass_in_a_paragraph(field: str) -> None:
 @pytest.mark.parametrize("change", [
     "Signed-By: /l.gpg", '"Signed-By": /k.gpg', "Signed-By-Add: /k.gpg", "Signed-By : /k.gpg", "%53igned-By: /k.gpg",
     "nonsense", "Types: deb", "URIs: http://b", "Architectures: %61", "Enabled: n o\x1b", "Components: a b\x0bc\x1b",
-    " \x1b", "Trusted : yes", ": x", "Components: a\x85b", "Enabled:\x0c no", "By-Hash: maybe", "Suites-Add: a", "Architectures:"])
+    " \x1b", "Trusted : yes", ": x", "Components: a\x85b", "Enabled:\x0c no", "By-Hash: maybe", "Suites-Add: a",
+    "Architectures:"])
 def test_a_paragraph_that_can_not_be_read_with_certainty_is_not_used(change: str) -> None:
     told: list[str] = []
     made = aptsources.paragraphs(f"Types: deb\nURIs: http://a\nSuites: ./\nSigned-By: /k.gpg\n{change}\n\nTypes: deb\n"
