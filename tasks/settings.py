@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from tasks.kit import address
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import Project
 from tasks.kit.settings import HELP
@@ -22,7 +23,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 def show(job: Job) -> None:
     """Print the settings as a table: name, value, origin, meaning."""
-    values = msgspec.structs.asdict(job.project.settings)
+    values = {name: address.shown(value) if isinstance(value, str) else value
+              for name, value in msgspec.structs.asdict(job.project.settings).items()}
     width = max(len(str(value)) for value in values.values()) + 2
     for name, value in values.items():
         shown = {True: "yes", False: "no", "": "-"}.get(value, value) if isinstance(value, bool | str) else value

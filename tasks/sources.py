@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from tasks import toolchain
-from tasks.kit import archive, obtain
+from tasks.kit import address, archive, obtain
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.pins import Source
 from tasks.kit.project import Project
@@ -34,13 +34,18 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     for source in sources:
         record = project.dl / f"{source.name}.json"
         yield {**task(project, "fetch", f"get and verify {source.filename}", fetch, [source], targets=[record],
-                      settings={"pin": msgspec.json.encode(source).decode()}), "name": source.name, "clean": []}
+                      settings={"pin": msgspec.json.encode(_shown(source)).decode()}), "name": source.name, "clean": []}
     for source in sources:
         if source.name in toolchain.packed(project):
             continue  # a toolchain, which has a place of its own
         yield {**task(project, "_unpack", f"unpack {source.filename}", unpack, [source],
                       files=[project.dl / f"{source.name}.json"], targets=[archive.stamp(project.build, source.name)]),
                "name": source.name, "clean": []}  # a tree may hold the user's edits, and its stamp guards them
+
+
+def _shown(source: Source) -> Source:
+    """Return the pin as journal and `why` have it: without passwords."""
+    return msgspec.structs.replace(source, urls=tuple(address.shown(url) for url in source.urls))
 
 
 def fetch(job: Job, source: Source) -> None:

@@ -8,6 +8,7 @@ published; every setting that would weaken it is overruled.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -18,7 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.kit import aptsources, disk, download, run
+from tasks.kit import aptsources, disk, download, run, tarstream
+from tasks.kit.decompress import Damaged
 from tasks.kit.download import Unavailable
 from tasks.kit.lock import Lock
 from tasks.kit.pins import Package
@@ -81,26 +83,24 @@ def fetched(package: Package, state: Path, *, log: Path | None = None, bar: bool
 def tarball_in(deb: Path, member: str, target: Path) -> None:
     """Write the file `member` of a binary package to `target`. Raises Unavailable when the package does not hold it."""
     import subprocess
-    import tarfile
 
     wanted = member.strip("/")
     argv = ["dpkg-deb", "--fsys-tarfile", str(deb)]
     with run.child(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
+        chunks = iter(functools.partial(process.stdout.read, 1 << 18), b"")
         try:
-            with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
-                for one in tar:
-                    if one.isreg() and one.name.removeprefix("./") == wanted:
-                        data = tar.extractfile(one)
-                        assert data is not None
+            with tarstream.of_stream(deb, chunks, deb.stat().st_size) as members:
+                for one, data in members:
+                    if one.kind == "file" and one.name.removeprefix("./") == wanted:
                         download.discard(target)
-                        with download.written(target, one.size), target.open("wb") as file:
+                        with download.written(target, one.size), target.open("xb") as file:
                             shutil.copyfileobj(data, file, 1 << 20)
                             file.flush()
                             os.fsync(file.fileno())
                         return
-        except tarfile.TarError as error:
-            raise Unavailable(f"{deb.name} can't be read: {error}") from error
+        except Damaged as error:
+            raise Unavailable(f"{deb.name} can't be read: {error.message}") from error
     raise Unavailable(f"{deb.name} does not hold {wanted}")
 
 

@@ -1,21 +1,35 @@
 """The system's package sources, copied with source packages switched on and every weakening of signatures left out; and
 the same for another suite of the distribution's archive.
 
-Both formats of sources.list(5): one line a source (*.list), and deb822 paragraphs (*.sources).
+Both formats of sources.list(5): one line a source (*.list), and deb822 paragraphs (*.sources). What may pass is listed, in
+the one spelling that is copied; apt knows others (quotes, %-escapes, +=), and new options with each release. An option that
+is not listed is left out, and said. A source goes as a whole where leaving something out could make apt trust more: its
+keys are spelled in another way, or it can't be read with certainty.
 """
 
 from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
-from tasks.kit import run
+from tasks.kit import address, run, ui
 from tasks.kit.download import Unavailable
 
-# sources.list(5): each would let packages through that nobody vouches for. `target` is set by us.
-_DROPPED = ("trusted", "allow-insecure", "allow-weak", "allow-downgrade-to-insecure", "target", "targets")
+_ADDRESS = r"(?!(?i:cdrom):)[A-Za-z][A-Za-z0-9+.-]*:(?://\[[0-9A-Fa-f:.]+\])?[A-Za-z0-9._~/@:+,=&%$()-]*"
+_SUITE = r"[A-Za-z0-9._~/+:=$()-]+"
+_COMPONENT = r"[A-Za-z0-9._~/+-]+"
+_KEYS = r"/[A-Za-z0-9._~/+@:-]+|[0-9A-Fa-f]{8,40}!?"  # files, or fingerprints
+_KEY_BLOCK = r"\s*-----BEGIN PGP PUBLIC KEY BLOCK-----\n[ -~\t\n]*"
+# What may pass: a field of deb822, and the option in a line, each with what one word of its value may be.
+_FIELDS = {"types": "deb|deb-src", "uris": _ADDRESS, "suites": _SUITE, "components": _COMPONENT, "enabled": "[A-Za-z0-9]+",
+           "signed-by": _KEYS, "architectures": "[a-z0-9-]+", "architectures-add": "[a-z0-9-]+",
+           "architectures-remove": "[a-z0-9-]+", "by-hash": "yes|no|force"}
+_LINE = re.compile(rf"(deb|deb-src)[ \t]+(?:\[([^]]*)\][ \t]*)?({_ADDRESS}[ \t]+{_SUITE}(?:[ \t]+{_COMPONENT})*)")
+_OPTIONS = {"signed-by=": _KEYS, "arch=": "[a-z0-9-]+", "arch+=": "[a-z0-9-]+", "arch-=": "[a-z0-9-]+",
+            "by-hash=": "yes|no|force"}
 _ROLLING = ("stable", "testing", "unstable", "sid", "oldstable")  # what sources may say instead of a release's code name
 _TARGETS = ("Packages", "Sources")  # no translations, file lists, icons: tens of megabytes that nothing here reads
 
@@ -39,44 +53,108 @@ def private_copies(log: Path | None = None) -> dict[str, str]:
             text = path.read_text(errors="replace")
         except OSError:
             continue
-        copy = paragraphs(text) if path.suffix == ".sources" else lines(text)
+        left: list[str] = []
+        copy = paragraphs(text, left.append) if path.suffix == ".sources" else lines(text, left.append)
+        if left:
+            ui.line("apt", address.shown(f"{path}: not in our copy: {', '.join(dict.fromkeys(left))}"))
         if copy:
             copies[path.name if path != main else f"00-main{path.suffix or '.list'}"] = copy
     return copies
 
 
-def lines(text: str) -> str:
-    """Return a one-line-style file with each binary source followed by its source packages; "" when nothing is left."""
+def lines(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
+    """Return a one-line-style file with each binary source followed by its source packages; "" when nothing is left.
+
+    tell: called with each option, or line, that is left out.
+    """
     made: dict[str, None] = {}  # a set that keeps the order
-    for line in text.splitlines():
-        found = re.match(r"\s*(deb|deb-src)\s+(?:\[([^]]*)]\s*)?((?!cdrom:)[^#\s][^#]*)", line)
-        if found:
-            # an option may have spaces around its signs, as in "[ arch = amd64 ]"
-            words = re.sub(r"\s*([-+]?=)\s*", r"\1", found[2] or "").split()
-            kept = [word for word in words if re.split(r"[-+]?=", word)[0].lower() not in _DROPPED]
-            options = " ".join([*kept, f"target={','.join(_TARGETS)}"])
-            for kind in ("deb", "deb-src") if found[1] == "deb" else ("deb-src",):
-                made[f"{kind} [{options}] {found[3].strip()}\n"] = None
+    for line in text.split("\n"):  # as apt does; Python's own splitlines() would cut a comment in two at a form feed
+        source = line.partition("#")[0].strip()
+        if not re.match(r"deb(-src)?[ \t]", source) or re.match(r"\S+[ \t]+(\[[^]]*\][ \t]*)?cdrom:", source):
+            continue
+        found = _LINE.fullmatch(source)
+        kept = _options(found[2] or "", tell) if found else None
+        if not found or kept is None:
+            tell(f"the line '{source[:200]}'")
+            continue
+        options = " ".join([*kept, f"target={','.join(_TARGETS)}"])
+        for kind in ("deb", "deb-src") if found[1] == "deb" else ("deb-src",):
+            made[f"{kind} [{options}] {found[3]}\n"] = None
     return "".join(made)
 
 
-def paragraphs(text: str) -> str:
-    """Return a deb822-style file with source packages switched on in each paragraph that has binary ones."""
+def _options(text: str, tell: Callable[[str], object]) -> list[str] | None:
+    """Return those options of a line that may pass, None when the line is not to be used."""
+    # an option may have spaces around its signs, as in "[ arch = amd64 ]"
+    kept: dict[str, str] = {}
+    for word in re.sub(r"[ \t]*([-+]?=)[ \t]*", r"\1", text).split():
+        name, sign, value = re.fullmatch(r"(.*?)([-+]?=|$)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
+        allowed = _OPTIONS.get(name + sign)
+        if allowed and name + sign not in kept and all(re.fullmatch(allowed, part) for part in value.split(",")):
+            kept[name + sign] = word
+        elif _restricts(name):
+            return None
+        else:
+            tell(word)
+    return list(kept.values())
+
+
+def _restricts(name: str) -> bool:
+    """Tell whether an option or field that can't be copied says which keys are good, however that is spelled, or which
+    architectures: without it apt would take more."""
+    plain = unquote(name).replace('"', "").replace("'", "").replace("\\", "").strip().lower()
+    return plain.removesuffix("-add").removesuffix("-remove") in ("signed-by", "arch", "architectures", "enabled")
+
+
+def paragraphs(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
+    """Return a deb822-style file with source packages switched on in each paragraph that has binary ones.
+
+    tell: called with each field, or paragraph, that is left out.
+    """
     fields: list[str] = []  # each with the lines that go on with it; "" between paragraphs
-    for line in text.splitlines():
-        if line.startswith((" ", "\t")) and fields:
-            fields[-1] += "\n" + line
+    for line in text.split("\n"):
+        if line.startswith((" ", "\t")) and fields and fields[-1]:
+            fields[-1] += "\n" + line.rstrip() if line.strip() else ""
         elif not line.startswith("#"):
             fields.append(line.rstrip())
-    kept: list[str] = []
+    made = []
+    for paragraph in "\0".join(fields).split("\0\0"):
+        found = [field for field in paragraph.split("\0") if field]
+        if found:
+            made.append(_paragraph(found, tell))
+    return "\n\n".join(filter(None, made)) + "\n" if any(made) else ""
+
+
+def _paragraph(fields: Sequence[str], tell: Callable[[str], object]) -> str:
+    """Return those fields of one paragraph that may pass, "" when it is not to be used."""
+    kept: dict[str, str] = {}
     for field in fields:
-        name, _, value = field.partition(":")
-        if name.strip().lower() == "types":
-            kinds = value.split()
-            kept += [f"Types: {'deb deb-src' if 'deb' in kinds else ' '.join(kinds)}", f"Targets: {' '.join(_TARGETS)}"]
-        elif name.strip().lower() not in _DROPPED:
-            kept.append(field)
-    return "\n".join(kept).strip() + "\n" if any(kept) else ""
+        name, colon, value = field.partition(":")
+        key = name.lower()
+        # Python takes more for space between words than apt does
+        good = bool(colon) and bool(re.fullmatch(r"[A-Za-z0-9-]+", name) and re.fullmatch(r"[ -~\t\n]*", value))
+        allowed = _FIELDS.get(key)
+        words = value.replace(",", " ").split() if key == "signed-by" else value.split()
+        if good and allowed and key not in kept and words and (
+                all(re.fullmatch(allowed, word) for word in words)
+                or (key == "signed-by" and re.fullmatch(_KEY_BLOCK, value))):
+            kept[key] = field
+        elif allowed or not good or _restricts(name):
+            tell(f"the paragraph with '{_first(field)}'")
+            return ""
+        elif key != "targets":  # we set them
+            tell(f"'{_first(field)}'")
+    if not {"types", "uris", "suites"} <= set(kept):
+        if "types" in kept or "uris" in kept:
+            tell(f"the paragraph with '{_first(fields[0])}'")
+        return ""
+    kinds = kept["types"].partition(":")[2].split()
+    kept["types"] = f"Types: {'deb deb-src' if 'deb' in kinds else ' '.join(kinds)}\nTargets: {' '.join(_TARGETS)}"
+    return "\n".join(kept.values())
+
+
+def _first(field: str) -> str:
+    return field.partition("\n")[0][:80]
 
 
 def of_suite(copies: Mapping[str, str], suite: str) -> dict[str, str]:

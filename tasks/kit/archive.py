@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from tasks.kit import disk, tarstream, untar
+from tasks.kit import decompress, disk, fs, tarstream, untar
 from tasks.kit.errors import PiggyError
 from tasks.kit.lock import Lock
 
@@ -46,8 +46,8 @@ def unpack(archive: Path, sha256: str, parent: Path, name: str, *, outside_links
 def _stamped(folder: Path, sha256: str) -> bool:
     """Tell whether `folder` was unpacked from the archive with that hash; refuse one that is anything else."""
     try:
-        stamp = json.loads((folder / STAMP).read_bytes())
-    except (OSError, ValueError):
+        stamp = json.loads(fs.read_regular(folder / STAMP, 1 << 16))
+    except (OSError, ValueError, RecursionError):
         stamp = None
     if isinstance(stamp, dict) and stamp.get("sha256") == sha256:
         return True
@@ -63,7 +63,7 @@ def _unpack_aside(archive: Path, sha256: str, folder: Path, outside: Collection[
         raise PiggyError(f"{archive} does not exist", "'doit fetch' gets it")
     found = disk.sha256_of(archive)
     if found != sha256:
-        raise tarstream.damaged(archive, f"its sha256 is {found}, and should be {sha256}")
+        raise decompress.damaged(archive, f"its sha256 is {found}, and should be {sha256}")
     aside = folder.with_name(f".{folder.name}.part")
     try:
         with disk.explained(folder):
@@ -82,7 +82,7 @@ def _unpack_aside(archive: Path, sha256: str, folder: Path, outside: Collection[
 def _room_for(archive: Path) -> int:
     """Return the bytes that the unpacked archive takes on a disk, about: blocks of 4096 bytes, one an inode."""
     with tarstream.members(archive) as members:
-        return sum((member.size + 2 * 4096 - 1) // 4096 * 4096 for _, member in members)
+        return sum((member.size + 2 * 4096 - 1) // 4096 * 4096 for member, _ in members)
 
 
 def _point(link: Path, folder: Path) -> None:

@@ -2,51 +2,42 @@
 
 The bytes go to FILE.part; beside it FILE.part.from says where they came from, so that a later call, also after kill -9,
 goes on only with the same version of the file (RFC 9110, section 13.1.5, If-Range). What was pieced together wrongly in
-spite of that is found by the hash, and fetched once more from the start.
+spite of that is found by the hash, and fetched once more from the start. Both lie where others may write, too: only plain
+files of our own are gone on with.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
 import random
 import re
-import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-from tasks.kit import disk, fs
+import msgspec
+
+from tasks.kit import address, disk, fs, webclient
 from tasks.kit.errors import PiggyError
-
-if TYPE_CHECKING:
-    import requests
+from tasks.kit.webclient import TRIES, Again, Answer, Unavailable
 
 LIMIT = 1 << 30  # bytes: far above any source, far below a disk
-TRIES = 5  # in a row without progress
 MAX_TRIES = 30  # in all, on a line that breaks again and again
-CONNECT_TRIES = 2  # where nobody even answers
 PROGRESS = 1 << 20  # bytes that make a try a useful one
-CONNECT_SECONDS, READ_SECONDS = 10, 30
-STALL_SECONDS, STALL_BYTES = 30, 30_000  # slower than that is as good as dead
 LONGEST_WAIT = 30.0  # seconds between two tries
 _CHUNK = 1 << 16
-_UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
+# A strong entity tag, or a date (RFC 9110, sections 8.8.3 and 5.6.7): what is anything else is not sent back.
+_VALIDATOR = re.compile(r'"[!#-~]{0,200}"|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT', re.ASCII)
 
 
-class Unavailable(Exception):
-    """Why one origin can't give the file; the next one may."""
+class _Note(msgspec.Struct, frozen=True):
+    """What FILE.part.from says: the address without its password, and what names that version of the file ("": nothing)."""
 
-
-class _Again(Exception):
-    """A failure that another try may cure; `wait`: seconds that the server asked for; `tries`: how many at most."""
-
-    def __init__(self, why: object, wait: float = 0, tries: int = TRIES) -> None:
-        super().__init__(why)
-        self.wait, self.tries = wait, tries
+    url: str
+    validator: str
 
 
 def download(url: str, part: Path, sha256: str, *, bar: bool = False, sleep: Callable[[float], None] = time.sleep
@@ -57,22 +48,21 @@ def download(url: str, part: Path, sha256: str, *, bar: bool = False, sleep: Cal
     Raises Unavailable when this address can't give the file (`part` stays for going on, unless its hash was wrong), and
     PiggyError when it can't be written here (no space: `part` is removed).
     """
-    import requests
     from tqdm import tqdm
 
-    pieced = size_of(part) > 0
+    pieced = begun(part) > 0
     tries = total = 0
-    with requests.Session() as session, tqdm(desc=part.name.removesuffix(".part"), unit="B", unit_scale=True,
-                                             disable=not bar, leave=False) as shown:
+    with webclient.Client() as client, tqdm(desc=part.name.removesuffix(".part"), unit="B", unit_scale=True,
+                                            disable=not bar, leave=False) as shown:
         while True:
             before = size_of(part)
             try:
-                _one_try(session, url, part, shown)
-            except _Again as why:
+                _one_try(client, url, part, shown)
+            except Again as why:
                 pieced = True
                 total += 1
                 tries = 1 if size_of(part) - before >= PROGRESS else tries + 1
-                if tries >= why.tries or total >= MAX_TRIES:
+                if tries >= min(why.tries, TRIES) or total >= MAX_TRIES:
                     raise Unavailable(f"{why} ({total} tries)") from why
                 sleep(why.wait or min(LONGEST_WAIT, 2 ** (tries - 1)) * random.uniform(0.5, 1))
                 continue
@@ -87,11 +77,24 @@ def download(url: str, part: Path, sha256: str, *, bar: bool = False, sleep: Cal
 
 
 def size_of(path: Path) -> int:
-    """Return a file's size in bytes, 0 for none."""
+    """Return a file's size in bytes, 0 for none; a link has none."""
     try:
-        return path.stat().st_size
+        info = path.lstat()
     except FileNotFoundError:
         return 0
+    return info.st_size if stat.S_ISREG(info.st_mode) else 0
+
+
+def begun(part: Path) -> int:
+    """Return how many bytes of a partial file can be gone on with: those of a plain file of our own, with no second name.
+
+    Anything else (a link, a pipe, somebody else's file) is removed, and its bytes are 0. Raises PiggyError for a folder.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        info = part.lstat()
+        if not (stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and info.st_nlink == 1):
+            discard(part)
+    return size_of(part)
 
 
 def side_of(part: Path) -> Path:
@@ -100,10 +103,12 @@ def side_of(part: Path) -> Path:
 
 
 def discard(part: Path) -> None:
-    """Remove a partial file and its note."""
-    with disk.explained(part):
-        part.unlink(missing_ok=True)
-        side_of(part).unlink(missing_ok=True)
+    """Remove a partial file and its note. Raises PiggyError where a folder is in their place."""
+    for path in (part, side_of(part)):
+        if path.is_dir() and not path.is_symlink():
+            raise PiggyError(f"{path} is a folder, and a file belongs there", "move it away")
+        with disk.explained(path):
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -119,54 +124,73 @@ def written(part: Path, needed: int) -> Iterator[None]:
         raise
 
 
-def _one_try(session: requests.Session, url: str, part: Path, shown: Any) -> None:
+def _one_try(client: webclient.Client, url: str, part: Path, shown: Any) -> None:
     """Ask for the rest of the file, and add what comes to `part`; returns when all of it has come."""
-    have = size_of(part)
-    with _said_plainly(url), session.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS),
-                                         headers=_headers(url, part, have)) as response:
-        have = _start_of(response, part, have)
+    headers = _headers(url, part)
+    have = size_of(part) if "Range" in headers else 0
+    with client.ask(url, headers) as answer:
+        have = _start_of(answer, part, have)
         if have < 0:
             return
-        length = response.headers.get("Content-Length", "")
-        total = have + int(length) if length.isascii() and length.isdigit() else 0
+        length = answer.headers.get("Content-Length", "")
+        total = have + int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0
         if total > LIMIT:
             raise Unavailable(f"it says the file has {disk.human(total)}, and no source is that big")
         if total - have > disk.free(part.parent):
             discard(part)
             raise disk.no_space(part, total)
         if not have:
-            note = {"url": url, "validator": _validator(response)}
+            discard(part)
+            note = _Note(address.shown(url), _validator(answer))
             with disk.explained(part):
-                fs.write_whole(side_of(part), json.dumps(note) + "\n")
+                fs.write_whole(side_of(part), msgspec.json.encode(note) + b"\n")
         shown.total, shown.n = total or None, have
-        _receive(response, part, have, total, shown)
+        _receive(answer, part, have, total, shown)
 
 
-def _headers(url: str, part: Path, have: int) -> dict[str, str]:
-    """Return the request's headers. No Content-Encoding: the hash is that of the file as it is."""
+def _headers(url: str, part: Path) -> dict[str, str]:
+    """Return the request's headers. No Content-Encoding: the hash is that of the file as it is.
+
+    A partial file with a note that is not as we write them is nothing to go on with, and is removed with it.
+    """
     headers = {"Accept-Encoding": "identity", "User-Agent": "piggyback"}
+    have = begun(part)
     if have:
+        try:
+            note = _noted(part)
+        except (OSError, ValueError, RecursionError):  # MsgspecError and UnicodeDecodeError are ValueErrors
+            discard(part)
+            return headers
         headers["Range"] = f"bytes={have}-"
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            note = json.loads(side_of(part).read_bytes())
-            if note.get("url") == url and isinstance(note.get("validator"), str) and note["validator"]:
-                headers["If-Range"] = note["validator"]
+        if note and note.validator and note.url == address.shown(url):
+            headers["If-Range"] = note.validator
     return headers
 
 
-def _validator(response: requests.Response) -> str:
-    """Return what names this version of the file: a strong ETag, or its date (RFC 9110, section 8.8)."""
-    etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+def _noted(part: Path) -> _Note | None:
+    """Return the note beside a partial file, None for none. Raises OSError or ValueError for one that is not ours."""
+    try:
+        note = msgspec.json.decode(fs.read_regular(side_of(part), 1 << 16), type=_Note)
+    except FileNotFoundError:
+        return None
+    if note.validator and not _VALIDATOR.fullmatch(note.validator):
+        raise ValueError("its validator is none")
+    return note
 
 
-def _start_of(response: requests.Response, part: Path, have: int) -> int:
+def _validator(answer: Answer) -> str:
+    """Return what names this version of the file: a strong ETag, or its date (RFC 9110, section 8.8); "" for neither."""
+    found = (answer.headers.get(name, "") for name in ("ETag", "Last-Modified"))
+    return next((value for value in found if _VALIDATOR.fullmatch(value)), "")
+
+
+def _start_of(answer: Answer, part: Path, have: int) -> int:
     """Return the offset that the answer's body starts at, -1 when the file is complete already.
 
-    Raises _Again for what another try may cure, Unavailable for the rest.
+    Raises Again for what another try may cure, Unavailable for the rest.
     """
-    status = response.status_code
-    ranged = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
+    status = answer.status
+    ranged = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
     if status == 200:
         return 0
     if status == 206 and have and ranged and ranged[1] == str(have):
@@ -175,20 +199,18 @@ def _start_of(response: requests.Response, part: Path, have: int) -> int:
         return -1
     if status in (206, 416) and have:
         discard(part)
-        raise _Again("the server can't go on where it broke off")
-    why = f"HTTP status {status} {response.reason or ''}".rstrip()
+        raise Again("the server can't go on where it broke off")
+    why = f"HTTP status {status} {answer.reason}".rstrip()
     if status >= 500 or status in (408, 425, 429):
-        asked = response.headers.get("Retry-After", "")
-        raise _Again(why, min(float(asked), LONGEST_WAIT) if asked.isascii() and asked.isdigit() else 0)
+        asked = answer.headers.get("Retry-After", "")
+        raise Again(why, min(float(asked), LONGEST_WAIT) if asked.isascii() and asked.isdigit() else 0)
     raise Unavailable(why)
 
 
-def _receive(response: requests.Response, part: Path, have: int, total: int, shown: Any) -> None:
+def _receive(answer: Answer, part: Path, have: int, total: int, shown: Any) -> None:
     """Append the body to `part` (from its start when `have` is 0) as it comes, and bring it to the disk."""
-    read = getattr(response.raw, "read1", response.raw.read)  # read1 returns what has come: slow lines are noticed
-    since, then = time.monotonic(), have
-    with _open(part, "ab" if have else "wb") as file:
-        while chunk := read(_CHUNK, decode_content=False):
+    with _open(part, have) as file:
+        while chunk := answer.read(_CHUNK):
             have += len(chunk)
             if have > (total or LIMIT):
                 discard(part)
@@ -196,58 +218,22 @@ def _receive(response: requests.Response, part: Path, have: int, total: int, sho
             with written(part, total):
                 file.write(chunk)
             shown.update(len(chunk))
-            if time.monotonic() - since > STALL_SECONDS:
-                if have - then < STALL_BYTES:
-                    raise _Again(f"only {have - then} bytes in {STALL_SECONDS} seconds", tries=CONNECT_TRIES)
-                since, then = time.monotonic(), have
         with written(part, total):
             os.fsync(file.fileno())
     if total and have < total:
-        raise _Again(f"the line broke after {have} of {total} bytes")
+        raise Again(f"the line broke after {have} of {total} bytes")
 
 
-def _open(part: Path, mode: str) -> IO[bytes]:
+def _open(part: Path, have: int) -> IO[bytes]:
+    """Open `part` to add to its `have` bytes; for 0 it must not be there yet."""
     with disk.explained(part):
-        return open(part, mode, buffering=0)
-
-
-@contextlib.contextmanager
-def _said_plainly(url: str) -> Iterator[None]:
-    """Turn whatever requests, urllib3 and sockets raise into _Again or Unavailable."""
-    import http.client
-
-    import requests
-    import urllib3
-
-    try:
-        yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError,
-            ValueError) as error:
-        host = "/".join(url.split("/", 3)[:3])
-        for cause in _causes(error):
-            if isinstance(cause, socket.gaierror):
-                raise Unavailable(f"the host name of {host} (or of its proxy) does not resolve: no network?") from error
-            if isinstance(cause, ConnectionRefusedError):
-                raise Unavailable(f"{host} refuses the connection") from error
-            if isinstance(cause, OSError) and cause.errno in _UNREACHABLE:
-                raise Unavailable(f"{host} can't be reached: {cause.strerror}") from error
-        if isinstance(error, requests.exceptions.ConnectTimeout):
-            raise _Again(f"{host} does not answer", tries=CONNECT_TRIES) from error
-        if isinstance(error, requests.exceptions.SSLError | requests.exceptions.ProxyError | ValueError
-                      | requests.TooManyRedirects):  # ValueError: not an http(s) address, also after a redirect
-            raise Unavailable(f"{type(error).__name__}: {error}") from error
-        if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
-            raise _Again(f"{host} is silent for {READ_SECONDS} seconds") from error
-        raise _Again(f"the connection broke: {error}") from error
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it was raised from; urllib3 keeps some in `reason` and in the arguments."""
-    todo, seen = [error], set()
-    while todo:
-        one = todo.pop()
-        if id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            todo += [other for other in (one.__cause__, one.__context__, getattr(one, "reason", None), *one.args)
-                     if isinstance(other, BaseException)]
+        if have:
+            fd = fs.open_regular(part, os.O_WRONLY | os.O_APPEND)
+        else:
+            fd = fs.open_regular(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        file = open(fd, "ab" if have else "wb", buffering=0)  # noqa: SIM115
+    info = os.fstat(fd)
+    if (info.st_size, info.st_uid, info.st_nlink) == (have, os.geteuid(), 1):
+        return file
+    file.close()  # it was exchanged since begun() looked
+    raise Again(f"{part} was changed by somebody else")

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tasks.kit import fs
 from tasks.kit.fs import write_whole
 from tasks.kit.lock import Lock
 
@@ -31,9 +32,9 @@ def seal(place: Path, names: Sequence[str]) -> None:
 def intact(place: Path) -> bool:
     """Is the toolchain at `place` there and whole, and are its key files what they were when it was sealed?"""
     try:
-        text = (place / SEAL).read_text()
+        text = fs.read_regular(place / SEAL, 1 << 20).decode()
         return text == _lines(place, [line.partition("  ")[2] for line in text.splitlines()])
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -43,6 +44,10 @@ def key_files(place: Path) -> list[str]:
 
 
 def _lines(place: Path, names: Sequence[str]) -> str:
+    """Return a seal's text. Raises ValueError for a name that leads out of the folder."""
+    for name in names:
+        if not name or name.startswith("/") or ".." in name.split("/") or "\0" in name:
+            raise ValueError(f"{name!r} is no file of {place}")
     return "".join(f"{hashlib.sha256((place / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
 
 

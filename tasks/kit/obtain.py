@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from tasks.kit import apt, disk, download, records, ui
+from tasks.kit import address, apt, disk, download, records, ui
 from tasks.kit.download import Unavailable
 from tasks.kit.errors import PiggyError
 from tasks.kit.lock import Lock
@@ -57,12 +57,12 @@ def _first_that_has_it(source: Source, dl: Path, origins: Iterable[tuple[str, Ca
     mirror = ", or set 'mirror=' to an address or folder that has the file" if source.sha256 else ""
     reasons = []
     for origin, get in origins:
-        ui.line("fetch", f"{source.filename} from {origin}")
+        ui.line("fetch", address.shown(f"{source.filename} from {origin}"))
         try:
             return get()
         except Unavailable as why:
-            ui.line("", f"no: {why}")
-            reasons.append(f"{origin}: {why}")
+            ui.line("", address.shown(f"no: {why}"))
+            reasons.append(address.shown(f"{origin}: {why}"))
     raise PiggyError(f"could not get {source.filename}", "\n    ".join([
         "each origin failed:", *(f"- {reason}" for reason in reasons),
         f"check the network{mirror};", _by_hand(source, dl)]))
@@ -114,6 +114,8 @@ def _from_package(source: Source, package: Package, dl: Path, state: Path, log: 
             name = got.path.name
         else:
             name = f"{package.name}_{got.version.partition(':')[2] or got.version}{_endings(package.member)}"
+        if not records.plain(name):
+            raise Unavailable(f"'{name}' can't be the name of a file in {dl}")
         part = dl / f"{name}.part"
         if package.kind == "binary":
             apt.tarball_in(got.path, package.member, part)
@@ -143,7 +145,7 @@ def _copy(source: Path, part: Path) -> None:
     except OSError as error:
         raise Unavailable(error.strerror or str(error)) from error
     download.discard(part)
-    with reader, download.written(part, os.fstat(reader.fileno()).st_size), part.open("wb") as writer:
+    with reader, download.written(part, os.fstat(reader.fileno()).st_size), part.open("xb") as writer:
         shutil.copyfileobj(reader, writer, 1 << 20)
         writer.flush()
         os.fsync(writer.fileno())

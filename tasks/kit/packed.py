@@ -1,5 +1,8 @@
 """A folder as one file: a tar archive that is the same whoever packs it, to be a task's output and a layer of the root
-filesystem."""
+filesystem.
+
+It is read as warily as an archive from elsewhere: it may come from a store that others write to.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tasks.kit import tarstream, untar
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import replacing
 from tasks.kit.tree import DIR_MODE, LINK_MODE, Entry, Layer
@@ -40,32 +44,27 @@ def pack(folder: Path, archive: Path, epoch: int, wanted: Callable[[str], bool] 
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Lay an archive that `pack` made out in a folder again."""
-    with tarfile.open(archive) as tar:
-        for info in tar:
-            path = folder / info.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if info.isdir():
-                path.mkdir(exist_ok=True)
-            elif info.issym():
-                path.symlink_to(info.linkname)
-            else:
-                stream = tar.extractfile(info)
-                assert stream
-                path.write_bytes(stream.read())
-                path.chmod(info.mode)
+    """Lay an archive that `pack` made out in a folder, which must be empty or missing.
+
+    Raises PiggyError when it can't be read, or would lead out of the folder (see `untar`).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    untar.extract(archive, folder, strip=False)
 
 
 def layer(archive: Path) -> Layer:
-    """Return an archive that `pack` made as a layer of the root filesystem. Raises PiggyError when it can't be read."""
-    kinds = {tarfile.REGTYPE: "file", tarfile.DIRTYPE: "dir", tarfile.SYMTYPE: "link"}
+    """Return an archive that `pack` made as a layer of the root filesystem. Raises PiggyError when it can't be read, or
+    holds what `pack` does not put there."""
+    kinds = {"file": "file", "folder": "dir", "link": "link"}
     found = []
-    try:
-        with tarfile.open(archive) as tar:
-            for info in tar:
-                stream = tar.extractfile(info) if info.isreg() else None
-                found.append(Entry("/" + info.name, kinds[info.type], info.mode, target=info.linkname,
-                                   source=stream.read() if stream else b""))
-    except (OSError, tarfile.TarError, KeyError) as error:
-        raise PiggyError(f"{archive} can't be read: {error}", "remove it and run doit again") from error
+    with tarstream.members(archive) as members:
+        for member, data in members:
+            try:
+                path = untar.checked(member.name)
+                if member.kind not in kinds or member.mode & ~0o755 and member.kind != "link" or "\0" in member.target:
+                    raise untar.Hostile("is none that we packed")
+            except untar.Hostile as why:
+                raise PiggyError(f"{archive}: member {member.name[:200]!r} {why}", "remove it and run doit again") from why
+            found.append(Entry("/" + path, kinds[member.kind], member.mode, target=member.target,
+                               source=data.read() if member.kind == "file" else b""))
     return Layer(archive.name, tuple(found))

@@ -6,15 +6,18 @@ A file that has the size and times of its record was verified before, and is not
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
 
-from tasks.kit import disk, fs, ui
+from tasks.kit import address, disk, fs, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.pins import Source
 
 BY_HAND = "put there by hand"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_:-]{0,200}")  # as pins and Debian's versions allow (Debian Policy, 5.6.12)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Obtained(msgspec.Struct, frozen=True):
@@ -29,7 +32,7 @@ class Obtained(msgspec.Struct, frozen=True):
 
 class Record(msgspec.Struct, frozen=True):
     """What dl/NAME.json holds. pinned: the pin's sha256 at that time ("": none); package and
-    package_version: "" if not from apt."""
+    package_version: "" if not from apt; origin: without a password."""
 
     name: str
     file: str
@@ -44,11 +47,18 @@ class Record(msgspec.Struct, frozen=True):
     ctime_ns: int
 
 
+def plain(name: str) -> bool:
+    """Tell whether a name that was read from a file is that of a file in dl/, and of nothing elsewhere."""
+    return bool(_NAME.fullmatch(name))
+
+
 def trusted(source: Source, dl: Path) -> Obtained | None:
     """Return the recorded file when size and times are as they were when it was verified."""
     record = _recorded(source, dl)
     if not record or (source.sha256 and record.file != source.filename and os.path.lexists(dl / source.filename)):
         return None  # upstream's own file, put there by hand, goes first
+    if record.origin != address.shown(record.origin):
+        return None  # it is written anew, without the password that it holds
     try:
         now = (dl / record.file).stat()
     except OSError:
@@ -83,7 +93,7 @@ def checked(source: Source, dl: Path, writable: bool = True) -> Obtained | None:
         ours = record if record and record.file == name else None
         if not writable:
             return Obtained(source.name, path, sha256, ours.version if ours else source.version,
-                            ours.origin if ours else BY_HAND)
+                            address.shown(ours.origin) if ours else BY_HAND)
         if ours:
             return write(source, dl, name, sha256, ours.origin, ours.package, ours.package_version)
         return write(source, dl, name, sha256, BY_HAND)
@@ -93,16 +103,14 @@ def checked(source: Source, dl: Path, writable: bool = True) -> Obtained | None:
 def _recorded(source: Source, dl: Path) -> Record | None:
     """Return the record of `source`, unless it is missing, damaged, or of another pin or package."""
     try:
-        record = msgspec.json.decode((dl / f"{source.name}.json").read_bytes(), type=Record)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        record = msgspec.json.decode(fs.read_regular(dl / f"{source.name}.json", 1 << 20), type=Record)
+    except (OSError, ValueError, RecursionError):  # MsgspecError and UnicodeDecodeError are ValueErrors
         return None
     package = source.package.name if source.package else ""
     fits = record.pinned == (source.sha256 or "") and record.package in ("", package) and record.name == source.name
-    if record.file == source.filename:
-        fits = fits and record.sha256 == source.sha256
-    else:
-        fits = fits and bool(record.package) and Path(record.file).name == record.file
-    return record if fits else None
+    fits = fits and plain(record.file) and bool(_SHA256.fullmatch(record.sha256))
+    proof = record.sha256 == source.sha256 if record.file == source.filename else bool(record.package)
+    return record if fits and proof else None
 
 
 def write(source: Source, dl: Path, name: str, sha256: str, origin: str, package: str = "", version: str = ""
@@ -114,11 +122,12 @@ def write(source: Source, dl: Path, name: str, sha256: str, origin: str, package
     upstream = upstream.rpartition("-")[0] or upstream
     with disk.explained(path):
         now = (dl / name).stat()
-        record = Record(source.name, name, sha256, source.version if name == source.filename else upstream, origin,
-                        package, version, source.sha256 or "", now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        record = Record(source.name, name, sha256, source.version if name == source.filename else upstream,
+                        address.shown(origin), package, version, source.sha256 or "",
+                        now.st_size, now.st_mtime_ns, now.st_ctime_ns)
         fs.write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
     return _obtained(record, dl)
 
 
 def _obtained(record: Record, dl: Path) -> Obtained:
-    return Obtained(record.name, dl / record.file, record.sha256, record.version, record.origin)
+    return Obtained(record.name, dl / record.file, record.sha256, record.version, address.shown(record.origin))

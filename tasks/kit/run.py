@@ -21,6 +21,7 @@ from typing import IO
 
 import msgspec
 
+from tasks.kit import address
 from tasks.kit.errors import PiggyError
 
 TAIL_LINES = 15
@@ -48,7 +49,7 @@ class CommandError(PiggyError):
             f"ended with status {done.returncode}"
         full = "\n".join(["command: " + pasteable(done.argv, cwd, env)] + ([f"log: {log}"] if log else [])
                          + ["last lines:"] + ["    " + line for line in tail])
-        super().__init__(f"'{Path(done.argv[0]).name}' {how}", full)
+        super().__init__(f"'{Path(done.argv[0]).name}' {how}", address.shown(full))
         self.done = done
 
 
@@ -175,7 +176,7 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
             sink = stack.enter_context(log.open("a", encoding="utf-8", errors="replace"))
-            sink.write(f"$ {pasteable(argv, cwd, env)}\n")
+            sink.write(f"$ {address.hidden(pasteable(argv, cwd, env))}\n")
             sink.flush()
         source: IO[bytes] | int = subprocess.DEVNULL
         if stdin is not None:
@@ -190,7 +191,7 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
         for line in process.stdout:
             lines.append(line)
             if sink:
-                sink.write(line)
+                sink.write(address.hidden(line))
             if on_line:
                 on_line(line.rstrip("\n"))
         returncode = process.wait()

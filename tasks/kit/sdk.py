@@ -6,10 +6,11 @@ import gzip
 import os
 from pathlib import Path
 
-from tasks.kit import chain, disk, home, tools, untar
+from tasks.kit import chain, disk, fs, home, tools, untar
 from tasks.kit.fs import replacing
 from tasks.kit.project import EPOCH, Project
 from tasks.kit.run import run
+from tasks.kit.ui import printable
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 SCRIPT = "relocate-sdk.sh"  # Buildroot's; crosstool-NG's and Arm's toolchains find their place without
@@ -59,10 +60,10 @@ def relocate(place: Path, log: Path) -> None:
 def misplaced(folder: Path) -> str:
     """Return where a Buildroot toolchain says that it stands, when that is not where it is; "" otherwise."""
     try:
-        said = (folder / LOCATION).read_text().strip()
-    except OSError:
+        said = fs.read_regular(folder / LOCATION, 1 << 16).decode().strip()
+    except (OSError, UnicodeDecodeError):
         return ""
-    return "" if os.path.realpath(said) == os.path.realpath(folder) else said
+    return "" if "\0" in said or os.path.realpath(said) == os.path.realpath(folder) else printable(said)
 
 
 def pack(folder: Path, name: str, target: Path, log: Path) -> None:

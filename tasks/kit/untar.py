@@ -1,7 +1,6 @@
 """Writing the members of a tar archive, with hostile ones refused.
 
-Nothing here relies on tarfile's extraction filters: several Python releases let links with `..` through them. Each
-member is checked against a model of what this very archive has made so far, and written by ourselves. Two rules
+Each member is checked against a model of what this very archive has made so far, and written by ourselves. Two rules
 make that safe: no member is ever written through a link (every parent must be a folder that we made), and when all are
 there every symbolic link, followed through all others, must stay in the tree.
 """
@@ -11,26 +10,26 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from tasks.kit import tarstream
+from tasks.kit import decompress, tarstream
 from tasks.kit.errors import PiggyError
-
-if TYPE_CHECKING:
-    import tarfile
+from tasks.kit.tarstream import Data, Member
+from tasks.kit.ui import printable
 
 STAMP = ".piggyback-source"  # a file that we add to the tree, and no archive may bring along
 MAX_HOPS = 40  # as many symbolic links as the kernel follows: MAXSYMLINKS, include/linux/namei.h
 MAX_DEPTH = 100  # folders in a path: a kernel has 10, and shutil.rmtree recurses
+MAX_NAME = 4095  # bytes of a path or a link's target: PATH_MAX, include/uapi/linux/limits.h
+MAX_STEPS = 5_000_000  # to follow all links: some seconds; a kernel's take 2,000
 _COPY = 1 << 20
 _FOLDER, _FILE, _LINK = "folder", "file", "link"
 
 
-class _Hostile(Exception):
+class Hostile(Exception):
     """Why a member is refused."""
 
 
@@ -43,101 +42,99 @@ class _Tree(msgspec.Struct, frozen=True):
     times: dict[str, float] = msgspec.field(default_factory=dict)
 
 
-def extract(archive: Path, root: Path, outside_links: Collection[str] = (), bar: bool = False) -> None:
+def extract(archive: Path, root: Path, outside_links: Collection[str] = (), bar: bool = False, strip: bool = True) -> None:
     """Write all members of `archive` into the empty folder `root`, without their one top-level folder.
 
     Modes are made u+rw and go-w and set-id bits dropped, whatever the umask; times are the archive's.
-    outside_links: symbolic links (paths below `root`) that may lead out of it; bar: show progress.
+    outside_links: symbolic links (paths below `root`) that may lead out of it; bar: show progress;
+    strip: whether there is such a folder to leave out, and every member lies in it.
     Raises PiggyError naming the member that is refused, or telling where the archive is damaged; `root` is then to be
     removed. An OSError (a full disk) goes to the caller.
     """
-    import tarfile
-
     tree = _Tree(root)
     top = at = ""
     try:
         with tarstream.members(archive, bar) as members:
-            for tar, member in members:
+            for member, data in members:
                 at = member.name
-                first, _, path = _checked(at).partition("/")
-                top = top or first
-                if first != top:
-                    raise _Hostile(f"lies outside the archive's one top folder '{top}'")
+                path = checked(at)
+                if strip:
+                    first, _, path = path.partition("/")
+                    top = top or first
+                    if first != top:
+                        raise Hostile(f"lies outside the archive's one top folder '{top}'")
                 try:
-                    _place(tree, tar, member, path, top)
+                    _place(tree, member, data, path, top)
                 except FileExistsError as error:
-                    raise _Hostile("has another member's name, as this file system folds case") from error
-        if not top:
-            raise tarstream.damaged(archive, "it is empty")
+                    raise Hostile("has another member's name, as this file system folds case") from error
+        if strip and not top:
+            raise decompress.damaged(archive, "it is empty")
+        steps = iter(range(MAX_STEPS))
         for path, target in tree.links.items():
-            at = f"{top}/{path}"
-            if path not in outside_links and not _stays_inside(path, target, tree.links):
-                raise _Hostile(f"is a link out of the tree, to '{target}'")
-    except _Hostile as why:
-        raise PiggyError(f"{archive}: member {at[:200]!r} {why}",
+            at = f"{top}/{path}" if strip else path
+            if path not in outside_links and not _stays_inside(path, target, tree.links, steps):
+                raise Hostile(f"is a link out of the tree, to '{target}'")
+    except Hostile as why:
+        raise PiggyError(printable(f"{archive}: member {at[:200]!r} {why}"),
                          "the archive is refused; get it from somewhere else") from why
-    except tarfile.TarError as error:
-        raise tarstream.damaged(archive, error) from error
     for path, mtime in tree.times.items():
         os.utime(tree.root / path, (mtime, mtime))
 
 
-def _checked(name: str) -> str:
-    """Return a member's path without `.` and empty parts; refuse one that is absolute, has `..` or is absurdly deep."""
+def checked(name: str) -> str:
+    """Return a member's path without `.` and empty parts. Raises Hostile for one that is absolute, has `..`, or is absurdly
+    long or deep."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not 0 < len(parts) <= MAX_DEPTH or name.startswith("/") or ".." in parts or not _is_text(name):
-        raise _Hostile(f"has an unsafe path: {name[:200]!r}")
+        raise Hostile(f"has an unsafe path: {name[:200]!r}")
     return "/".join(parts)
 
 
 def _is_text(name: str) -> bool:
     """Tell whether a name is free of control characters and can be given to the kernel at all."""
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-    return not re.search(r"[\x00-\x1f\x7f]", name)
+    return len(os.fsencode(name)) <= MAX_NAME and not re.search(r"[\x00-\x1f\x7f]", name)
 
 
-def _time(member: tarfile.TarInfo) -> float:
-    """Return a member's time in seconds since 1970, 0 for one that no file system holds (a header may say NaN)."""
-    return member.mtime if 0 <= member.mtime < 1 << 33 else 0
+def _place(tree: _Tree, member: Member, data: Data, path: str, top: str) -> None:
+    """Write one member to `path` of the tree, and note it there; raise Hostile when it must not be.
 
-
-def _place(tree: _Tree, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, top: str) -> None:
-    """Write one member to `path` of the tree, and note it there; raise _Hostile when it must not be."""
+    top: the folder that is left out ("": none), which hard links name, too.
+    """
     there = tree.kinds.get(path)
-    if path == STAMP or (not path and not member.isdir()):
-        raise _Hostile("stands where our stamp or a folder belongs")
-    if there and not (there == _FOLDER and member.isdir()) and not (there == _FILE and member.isreg()):
-        raise _Hostile(f"comes again, in place of a {there}")
+    if path == STAMP or (not path and member.kind != "folder"):
+        raise Hostile("stands where our stamp or a folder belongs")
+    if there and not (there == _FOLDER and member.kind == "folder") and not (there == _FILE and member.kind == "file"):
+        raise Hostile(f"comes again, in place of a {there}")
     _make_folders(tree, path.rpartition("/")[0])
     place = tree.root / path
-    if member.isdir():
+    if member.kind == "folder":
         if not there:
             place.mkdir()
         place.chmod((member.mode & 0o755) | 0o700)
-        tree.kinds[path], tree.times[path] = _FOLDER, _time(member)
-    elif member.isreg():
+        tree.kinds[path], tree.times[path] = _FOLDER, member.mtime
+    elif member.kind == "file":
         if there:
             place.unlink()
-        _write(tar, member, place)
+        _write(data, member, place)
         tree.kinds[path] = _FILE
-    elif member.issym():
-        target = member.linkname
+    elif member.kind == "link":
+        target = member.target
         if not target or not _is_text(target):
-            raise _Hostile(f"is a link with an unsafe target: {target!r}")
+            raise Hostile(f"is a link with an unsafe target: {target[:200]!r}")
         os.symlink(target, place)
-        os.utime(place, (_time(member), _time(member)), follow_symlinks=False)
+        os.utime(place, (member.mtime, member.mtime), follow_symlinks=False)
         tree.kinds[path], tree.links[path] = _LINK, target
-    elif member.islnk():
-        first, _, target = _checked(member.linkname).partition("/")
-        if first != top or tree.kinds.get(target) != _FILE:
-            raise _Hostile(f"is a hard link to '{member.linkname}', which is no earlier file of the archive")
+    elif member.kind == "hard":
+        target = checked(member.target)
+        first, _, below = target.partition("/")
+        if top:
+            target = below if first == top else ""
+        if tree.kinds.get(target) != _FILE:
+            raise Hostile(f"is a hard link to '{member.target}', which is no earlier file of the archive")
         os.link(tree.root / target, place, follow_symlinks=False)
         tree.kinds[path] = _FILE
     else:
-        raise _Hostile("is a device, a pipe, or something else that no source tree needs")
+        raise Hostile("is a device, a pipe, a sparse file, or something else that no source tree needs")
 
 
 def _make_folders(tree: _Tree, path: str) -> None:
@@ -151,25 +148,24 @@ def _make_folders(tree: _Tree, path: str) -> None:
             (tree.root / step).mkdir()
             tree.kinds[step] = _FOLDER
         elif kind != _FOLDER:
-            raise _Hostile(f"lies below '{step}', which is a {kind}")
+            raise Hostile(f"lies below '{step}', which is a {kind}")
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
+def _write(data: Data, member: Member, place: Path) -> None:
     """Write a regular file. O_EXCL also catches two names that are one on a file system that folds case."""
-    data = tar.extractfile(member)
-    assert data is not None
     mode = (member.mode & 0o755) | 0o600
     fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(fd, "wb", buffering=0) as file:
         shutil.copyfileobj(data, file, _COPY)
         os.fchmod(fd, mode)
-        os.utime(fd, (_time(member), _time(member)))
+        os.utime(fd, (member.mtime, member.mtime))
 
 
-def _stays_inside(path: str, target: str, links: dict[str, str]) -> bool:
+def _stays_inside(path: str, target: str, links: dict[str, str], steps: Iterator[int]) -> bool:
     """Tell whether the link at `path` leads to a place in the tree, followed through all `links`.
 
     A missing place counts as a folder of that name. No folder on the way to `path` is a link (see `_make_folders`).
+    steps: what may be spent. Raises Hostile when that is used up.
     """
     here = path.split("/")[:-1]
     todo = target.split("/")[::-1]
@@ -178,6 +174,8 @@ def _stays_inside(path: str, target: str, links: dict[str, str]) -> bool:
         return False
     while todo:
         part = todo.pop()
+        if next(steps, None) is None or len(here) > 2 * MAX_DEPTH:
+            raise Hostile("leads through too many other links and folders")
         if part == "..":
             if not here:
                 return False

@@ -151,18 +151,15 @@ def variables(project: Project, *, closed: bool = False) -> dict[str, str]:
 
 def series_of(tarball: Path) -> tuple[int, int]:
     """The series of the kernel in a tarball, by its top Makefile. Raises PiggyError when it has none."""
-    import tarfile
-    try:
-        with tarfile.open(tarball) as tar:
-            for member in tar:
-                if member.isfile() and re.fullmatch(r"(\./)?[^/]+/Makefile", member.name):
-                    text = tar.extractfile(member).read().decode(errors="replace")  # type: ignore[union-attr]
-                    found = re.findall(r"^(?:VERSION|PATCHLEVEL)\s*=\s*(\d+)\s*$", text, re.MULTILINE)
-                    if len(found) >= 2:
-                        return int(found[0]), int(found[1])
-                    break
-    except (OSError, tarfile.TarError) as error:
-        raise PiggyError(f"the kernel tarball {tarball} can't be read: {error}") from error
+    from tasks.kit import tarstream
+    with tarstream.members(tarball) as members:
+        for member, data in members:
+            if member.kind == "file" and re.fullmatch(r"(\./)?[^/]+/Makefile", member.name):
+                text = data.read(1 << 20).decode(errors="replace")
+                found = re.findall(r"^(?:VERSION|PATCHLEVEL)\s*=\s*(\d{1,9})\s*$", text, re.MULTILINE | re.ASCII)
+                if len(found) >= 2:
+                    return int(found[0]), int(found[1])
+                break
     raise PiggyError(f"{tarball} is no tarball of a kernel: it has no top Makefile with a VERSION")
 
 

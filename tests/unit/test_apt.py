@@ -145,7 +145,7 @@ def test_lists_are_kept_while_they_are_fresh(archive: Archive, tmp_path: Path, m
     os.utime(state / "updated", (time.time() - 2 * apt.FRESH_SECONDS,) * 2)
     get(BINARY, state)
     assert log(state).count(" update\n") == 2
-    use(monkeypatch, archive.sources("X-Changed: yes\n"))
+    use(monkeypatch, archive.sources("By-Hash: no\n"))
     get(BINARY, state)
     assert log(state).count(" update\n") == 3
 

@@ -59,9 +59,11 @@ Targets: Packages
  Translations
 Enabled: no
 URIs: http://b
+Suites: ./
 
 Types: deb-src
 URIs: http://c
+Suites: ./
 """
     assert aptsources.paragraphs(text) == """Types: deb deb-src
 Targets: Packages Sources
@@ -74,16 +76,112 @@ Signed-By:
  .
  mDME
 
-
 Types: deb deb-src
 Targets: Packages Sources
 Enabled: no
 URIs: http://b
+Suites: ./
 
 Types: deb-src
 Targets: Packages Sources
 URIs: http://c
+Suites: ./
 """
+
+
+# Spellings by which apt would trust more: sources.list(5); quotes and %-escapes as ParseQuotedWord of apt reads them.
+WEAK = ["trusted=yes", '"trusted"=yes', "[%74rusted=yes", "trusted+=yes", "trusted-=no", "Trusted=yes", "TRUSTED = yes",
+        "'trusted'=yes", "trus%74ed=yes", "check-valid-until=no", "check-date=no", "date-max-future=99999999",
+        "valid-until-max=0", "valid-until-min=99999999", "allow-insecure=yes", "allow-weak=yes", "inrelease-path=x",
+        "allow-downgrade-to-insecure=yes", "pdiffs=no", "lang=en", "targets=All", "arch", "by-hash=%79es",
+        "new=yes"]
+
+
+@pytest.mark.parametrize("option", WEAK)
+def test_only_known_options_pass_in_a_line(option: str) -> None:
+    told: list[str] = []
+    made = aptsources.lines(f"deb [signed-by=/k.gpg {option.lstrip('[')}] http://a s main", told.append)
+    if option == "arch":
+        assert (made, told) == ("", [f"the line 'deb [signed-by=/k.gpg {option}] http://a s main'"])
+        return
+    assert made.splitlines()[0] == "deb [signed-by=/k.gpg target=Packages,Sources] http://a s main"
+    assert told == [option.lstrip("[").replace(" ", "")]
+
+
+@pytest.mark.parametrize("line", [
+    'deb ["signed-by"=/k.gpg] http://a s main', "deb [%73igned-by=/k.gpg] http://a s main",
+    "deb [Signed-By=/k.gpg] http://a s m",
+    "deb [signed-by+=/k.gpg] http://a s m", "deb [signed-by=/k.gpg signed-by=/l.gpg] http://a s m",
+    'deb [signed-by="/k.gpg"] http://a s m', "deb [signed-by=] http://a s m", 'deb ["arch"=amd64] http://a s m',
+    "deb [arch=%61md64] http://a s m", 'deb [signed-by="/a]b" trusted=yes] http://a s m',
+    "deb [] [trusted=yes] http://a s m", 'deb "http://a" s m', "deb http://a 's t' m", "deb http://a",
+    "deb [trusted=yes http://a s m", "deb http://a s m\x1b[2J",
+    "deb http://a s \x0cdeb [trusted=yes] http://b s m"])
+def test_a_line_that_can_not_be_read_with_certainty_is_not_used(line: str) -> None:
+    told: list[str] = []
+    assert aptsources.lines(line, told.append) == ""
+    assert told == [f"the line '{line}'"]
+
+
+def test_a_comment_ends_at_its_line() -> None:
+    assert aptsources.lines("# x\x0cdeb http://a s m\x85deb http://b s m\u2028deb http://c s m\rdeb http://d s m") == ""
+
+
+def test_what_else_is_good_in_a_line() -> None:
+    for line in ("deb [arch+=i386 arch-=amd64 by-hash=no] mirror+file:/etc/m.txt s main non-free/x", "deb copy:/a ./",
+                 "deb [signed-by=/k.gpg,0123456789ABCDEF!] http://[::1]:80/debian/%7e $(ARCH)/"):
+        told: list[str] = []
+        words = line.split("] ", 1)[-1].removeprefix("deb ")
+        assert aptsources.lines(line, told.append).splitlines()[0].endswith(f"] {words}")
+        assert told == []
+
+
+@pytest.mark.parametrize("field", ["Trusted: yes", "TRUSTED: yes", "Trusted-Add: yes", "Check-Valid-Until: no",
+                                   "Check-Date: no", "Date-Max-Future: 9999999", "Allow-Insecure: yes",
+                                   "Allow-Weak: yes", "X-Any: thing",
+                                   "Valid-Until-Min: 99999", "Allow-Downgrade-To-Insecure: yes", "InRelease-Path: x",
+                                   "Languages: en", "Snapshot: yes"])
+def test_only_known_fields_pass_in_a_paragraph(field: str) -> None:
+    told: list[str] = []
+    good = "Types: deb\nURIs: http://a\nSuites: ./\nSigned-By: /k.gpg"
+    assert aptsources.paragraphs(f"{good}\n{field}\n more\n", told.append) == good.replace(
+        "deb\n", "deb deb-src\nTargets: Packages Sources\n", 1) + "\n"
+    assert told == [f"'{field}'"]
+
+
+@pytest.mark.parametrize("change", [
+    "Signed-By: /l.gpg", '"Signed-By": /k.gpg', "Signed-By-Add: /k.gpg", "Signed-By : /k.gpg", "%53igned-By: /k.gpg",
+    "nonsense", "Types: deb", "URIs: http://b", "Architectures: %61", "Enabled: n o\x1b", "Components: a b\x0bc\x1b",
+    " \x1b", "Trusted : yes", ": x", "Components: a\x85b", "Enabled:\x0c no", "By-Hash: maybe", "Suites-Add: a",
+    "Architectures:"])
+def test_a_paragraph_that_can_not_be_read_with_certainty_is_not_used(change: str) -> None:
+    told: list[str] = []
+    made = aptsources.paragraphs(f"Types: deb\nURIs: http://a\nSuites: ./\nSigned-By: /k.gpg\n{change}\n\nTypes: deb\n"
+                                 "URIs: http://c\nSuites: ./\n", told.append)
+    if change == "Suites-Add: a":
+        assert told == ["'Suites-Add: a'"]
+        return
+    assert made == "Types: deb deb-src\nTargets: Packages Sources\nURIs: http://c\nSuites: ./\n"
+    assert len(told) == 1
+    assert told[0].startswith("the paragraph with '")
+
+
+def test_a_line_of_spaces_does_not_cut_the_keys_off() -> None:
+    text = "Types: deb\nURIs: http://a\nSuites: ./\n \t\nSigned-By: /k.gpg\r\n"
+    assert "Signed-By: /k.gpg" in aptsources.paragraphs(text)
+
+
+def test_what_is_left_out_is_said_once_and_without_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    main = tmp_path / "main.list"
+    main.write_text("deb [trusted=yes] http://u:secret@a s m\ndeb [trusted=yes] http://u:secret@b s m\n"
+                    "deb ['arch'=x\x1b] http://u:secret@c s m\n")
+    done = run.Completed(("apt-config",), 0, f"MAIN='{main}'\nPARTS='{tmp_path}/none'\n", 0)
+    monkeypatch.setattr(run, "run", lambda *args, **options: done)
+    assert "http://u:secret@a s m" in aptsources.private_copies()["00-main.list"]  # apt needs it
+    said = capsys.readouterr().out
+    assert said.strip() == (f"apt                {main}: not in our copy: trusted=yes, the line 'deb ['arch'=x\\x1b] "
+                            "http://c s m'")
 
 
 def test_nothing_stays_nothing() -> None:

@@ -105,13 +105,17 @@ def test_another_archive_gets_a_folder_of_its_own_and_the_link(tmp_path: Path) -
     assert (first / "f").read_text() == "mine"
 
 
-@pytest.mark.parametrize("stamp", [None, "", "[]", '{"sha256": "else"}'])
+@pytest.mark.parametrize("stamp", [None, "", "[]", '{"sha256": "else"}', "[" * 60_000, "pipe", "folder"])
 def test_a_folder_of_the_user_in_the_way_is_left_alone(tmp_path: Path, stamp: str | None) -> None:
     source = make(tmp_path / "tool.tar.gz", GOOD[:3])
     folder = tmp_path / f"tool-{sha256(source)[:8]}"
     folder.mkdir()
     (folder / "work").write_text("mine")
-    if stamp is not None:
+    if stamp == "pipe":
+        os.mkfifo(folder / archive.STAMP)
+    elif stamp == "folder":
+        (folder / archive.STAMP).mkdir()
+    elif stamp is not None:
         (folder / archive.STAMP).write_text(stamp)
     with pytest.raises(PiggyError, match="is in the way"):
         unpack(source, tmp_path)
@@ -181,6 +185,32 @@ def test_hostile_members_are_refused_by_name(tmp_path: Path, case: str) -> None:
     assert any(f"evil.tar.gz: member {name.rstrip('/')!r}" in str(caught.value) for name, _, _ in members)
     assert [name for name in os.listdir(tmp_path / "src") if not name.endswith(".lock")] == []
     assert sorted(os.listdir(tmp_path)) == ["evil.tar.gz", "src"]
+
+
+def test_links_that_take_long_to_follow_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(untar, "MAX_STEPS", 1000)
+    links: list[Member] = [(f"t/{n}", LINK, "./" * 50 + f"{n + 1}") for n in range(30)]
+    with pytest.raises(PiggyError, match="leads through too many other links and folders"):
+        unpack(make(tmp_path / "t.tar.gz", links), tmp_path / "src")
+    with pytest.raises(PiggyError, match="leads through too many other links and folders"):
+        unpack(make(tmp_path / "u.tar.gz", [("t/l", LINK, "a/" * 900)]), tmp_path / "src")
+
+
+@pytest.mark.parametrize("target", ["x" * 4096, "a\0b"])
+def test_a_target_that_no_link_can_have(tmp_path: Path, target: str) -> None:
+    with tarfile.open(tmp_path / "t.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("t/l")
+        info.type, info.pax_headers = LINK, {"linkpath": target}
+        tar.addfile(info)
+    with pytest.raises(PiggyError, match="is a link with an unsafe target") as caught:
+        unpack(tmp_path / "t.tar", tmp_path / "src")
+    assert len(str(caught.value)) < 700
+
+
+def test_a_refusal_has_no_control_characters(tmp_path: Path) -> None:
+    with pytest.raises(PiggyError, match="lies outside") as caught:
+        unpack(make(tmp_path / "t.tar.gz", [("\x9b2J\u202e/f", FILE, "x"), ("u/f", FILE, "x")]), tmp_path / "src")
+    assert str(caught.value).replace("\n", "").isprintable()
 
 
 def test_a_link_that_may_leave_the_tree_has_to_be_named(tmp_path: Path) -> None:

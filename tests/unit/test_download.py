@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from faultyserver import Answer, Site, file_server, send, serving
 
-from tasks.kit import disk, download
+from tasks.kit import disk, download, webclient
 from tasks.kit.download import Unavailable
 from tasks.kit.errors import PiggyError
 
@@ -296,7 +297,7 @@ def test_an_address_that_is_none_is_unavailable(part: Path, url: str) -> None:
 
 
 def test_a_silent_server_times_out(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(webclient, "READ_SECONDS", 0.1)
     with serving(lambda request: time.sleep(2)) as site:
         with pytest.raises(Unavailable, match="is silent"):
             fetch(site, part)
@@ -304,7 +305,7 @@ def test_a_silent_server_times_out(part: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_dripping_server_is_as_good_as_dead(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(webclient, "STALL_SECONDS", 0.3)
 
     def drip(request: BaseHTTPRequestHandler) -> None:
         send(request, 200, length=len(CONTENT))
@@ -317,8 +318,8 @@ def test_a_dripping_server_is_as_good_as_dead(part: Path, monkeypatch: pytest.Mo
     assert time.monotonic() - started < 3
 
 
-def test_a_full_disk_is_an_error_that_leaves_nothing(part: Path) -> None:
-    part.symlink_to("/dev/full")  # every write to it fails with ENOSPC
+def test_a_full_disk_is_an_error_that_leaves_nothing(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_open", lambda part, have: Path("/dev/full").open("ab", buffering=0))  # noqa: SIM115
     with serving(file_server(CONTENT)) as site, pytest.raises(PiggyError, match=r"no space left .*300\.0 kB needed"):
         fetch(site, part)
     assert not os.listdir(part.parent)
@@ -331,7 +332,103 @@ def test_a_disk_too_small_is_noticed_before_the_download(part: Path, monkeypatch
     assert not os.listdir(part.parent)
 
 
-def test_a_folder_in_place_of_the_part_is_an_error(part: Path) -> None:
-    part.mkdir()
-    with serving(file_server(CONTENT)) as site, pytest.raises((PiggyError, Unavailable)):
+@pytest.mark.parametrize("name", ["file.tar.xz.part", "file.tar.xz.part.from"])
+def test_a_folder_in_place_of_the_part_is_an_error(part: Path, name: str) -> None:
+    (part.parent / name).mkdir()
+    if name.endswith(".from"):
+        part.write_bytes(CONTENT[:7])
+    with serving(file_server(CONTENT)) as site, pytest.raises(PiggyError, match=f"/{name} is a folder, and a file belongs"):
         fetch(site, part)
+
+
+@pytest.mark.parametrize("kind", ["link", "broken link", "pipe", "second name", "somebody else's"])
+def test_only_a_plain_file_of_ours_is_gone_on_with(part: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    precious = part.parent / "precious"
+    precious.write_bytes(CONTENT[:7])
+    if kind == "link":
+        part.symlink_to(precious)
+    elif kind == "broken link":
+        part.symlink_to(part.parent / "new")
+    elif kind == "pipe":
+        os.mkfifo(part)
+    elif kind == "second name":
+        os.link(precious, part)
+    else:
+        part.write_bytes(CONTENT[:7])
+        other = part.stat().st_uid + 1
+        monkeypatch.setattr(download.os, "geteuid", lambda: other)
+        monkeypatch.setattr(download, "_open", lambda part, have: part.open("xb", buffering=0))
+    with serving(file_server(CONTENT)) as site:
+        fetch(site, part)
+        assert site.ranges() == [""]
+    assert part.read_bytes() == CONTENT
+    assert not part.is_symlink()
+    assert precious.read_bytes() == CONTENT[:7]
+    assert sorted(os.listdir(part.parent)) == [part.name, "precious"]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_link_that_comes_after_the_look_is_not_written_through(part: Path, kind: str,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    precious = part.parent / "precious"
+    precious.write_bytes(CONTENT[:7])
+    part.write_bytes(CONTENT[:7])
+    real = download._open
+
+    def planted(part: Path, have: int) -> object:
+        part.unlink()
+        part.symlink_to(precious) if kind == "link" else os.mkfifo(part)
+        return real(part, have)
+    monkeypatch.setattr(download, "_open", planted)
+    with serving(file_server(CONTENT)) as site, pytest.raises(PiggyError, match="can't write"):
+        fetch(site, part)
+    assert precious.read_bytes() == CONTENT[:7]
+
+
+ODD_NOTES = {"injection": json.dumps({"url": "", "validator": '"a"\r\nX-Evil: 1'}),
+             "huge": '{"url": "' + "x" * 70_000 + '"}', "weak": '{"url": "", "validator": "W/1"}',
+             "a long tag": json.dumps({"url": "", "validator": f'"{"x" * 5000}"'}),
+             "no latin-1": json.dumps({"url": "", "validator": '"\u20ac"'}), "no JSON": "{", "a list": "[]", "null": "null",
+             "a number": '{"url": 1, "validator": 2}', "deep": "[" * 60_000, "no UTF-8": "\udcff", "NUL": "\0",
+             "an escape": json.dumps({"url": "", "validator": '"\x1b[2J"'})}
+
+
+@pytest.mark.parametrize("odd", [*ODD_NOTES, "pipe", "link", "empty"])
+def test_an_odd_note_is_nothing_to_go_on_with(part: Path, odd: str) -> None:
+    part.write_bytes(CONTENT[:7])
+    side = download.side_of(part)
+    if odd == "pipe":
+        os.mkfifo(side)
+    elif odd == "link":
+        (part.parent / "precious").write_text(json.dumps({"url": "", "validator": ""}))
+        side.symlink_to("precious")
+    else:
+        side.write_bytes(os.fsencode(ODD_NOTES.get(odd, "")))
+    with serving(file_server(CONTENT)) as site:
+        fetch(site, part)
+        assert [(seen.get("Range"), seen.get("If-Range"), seen.get("X-Evil")) for _, seen in site.seen] == [(None,) * 3]
+    assert part.read_bytes() == CONTENT
+    assert os.listdir(part.parent).count(side.name) == 0
+
+
+@pytest.mark.parametrize("etag", ['"a\x1b[2J"', '"' + "x" * 3000 + '"', '"a" b', "\xe4"])
+def test_an_odd_validator_is_not_kept(part: Path, etag: str) -> None:
+    def first(request: BaseHTTPRequestHandler) -> None:
+        send(request, 200, CONTENT[:9], {"ETag": etag}, length=len(CONTENT))
+    with serving(in_turn(first, file_server(CONTENT))) as site:
+        fetch(site, part)
+        assert [seen.get("If-Range") for _, seen in site.seen] == [None, None]
+    assert part.read_bytes() == CONTENT
+
+
+def test_no_password_is_kept_beside_a_part(part: Path) -> None:
+    answer = in_turn(lambda request: send(request, 200, CONTENT[:9], {"ETag": '"v1"'}, length=len(CONTENT)),
+                     file_server(CONTENT))
+    notes: list[str] = []
+    with serving(answer) as site:
+        url = site.url.replace("//", "//me:s%40cret@") + "/f?key=s3cret"
+        download.download(url, part, SHA256, sleep=lambda _: notes.append(download.side_of(part).read_text()))
+        assert [(path, seen["Authorization"]) for path, seen in site.seen] == [
+            ("/f?key=s3cret", "Basic " + base64.b64encode(b"me:s@cret").decode())] * 2
+        assert site.seen[1][1]["If-Range"] == '"v1"'  # the note is known again
+        assert json.loads(notes[0]) == {"url": f"{site.url}/f?...", "validator": '"v1"'}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,35 @@ def test_intact_only_with_every_key_file_as_it_was(tmp_path: Path) -> None:
         assert not home.intact(place)
         (place / name).write_text(name)
         assert home.intact(place)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../outside", "", "a\0b"])
+def test_a_seal_names_only_files_of_its_folder(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "home"
+    make(place)
+    (tmp_path / "outside").write_text("outside")
+    (place / home.SEAL).write_text(f"{hashlib.sha256(b'outside').hexdigest()}  {name}\n")
+    assert not home.intact(place)
+    with pytest.raises(ValueError, match="is no file of"):
+        home.seal(place, [name])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link", "no UTF-8"])
+def test_a_seal_that_is_none(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "home"
+    make(place)
+    home.seal(place, NAMES)
+    seal = place / home.SEAL
+    seal.rename(tmp_path / "seal")
+    if kind == "pipe":
+        os.mkfifo(seal)
+    elif kind == "folder":
+        seal.mkdir()
+    elif kind == "link":
+        seal.symlink_to(tmp_path / "seal")
+    else:
+        seal.write_bytes(b"\xff")
+    assert not home.intact(place)
 
 
 def test_staged_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -184,25 +184,102 @@ def test_a_touched_file_is_hashed_once_more_and_keeps_its_origin(tmp_path: Path,
     assert get(tool(), tmp_path, offline=True) == got
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"file": "../../etc/passwd"}', "\udce9"])
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"file": "../../etc/passwd"}', "\udce9", "[" * 100_000,
+                                    '{"other": ' + "[" * 100_000, "9" * 10_000, " " * (1 << 20) + "{}", "pipe", "link"])
 def test_a_damaged_record_is_no_record(tmp_path: Path, damage: str) -> None:
     (tmp_path / "tool-1.2.tar.xz").write_bytes(CONTENT)
     get(tool(), tmp_path)
-    (tmp_path / "tool.json").write_bytes(os.fsencode(damage))
+    if damage in ("pipe", "link"):
+        (tmp_path / "tool.json").unlink()
+        os.mkfifo(tmp_path / "tool.json") if damage == "pipe" else (tmp_path / "tool.json").symlink_to("/dev/zero")
+    else:
+        (tmp_path / "tool.json").write_bytes(os.fsencode(damage))
     assert get(tool(), tmp_path, offline=True).path.read_bytes() == CONTENT
     assert record(tmp_path)["sha256"] == SHA256
 
 
-def test_a_record_can_not_lead_out_of_dl(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["../evil", "..", ".", "", "evil/../../evil", "ABSOLUTE", "evil\0", "e\x1bvil", "-evil",
+                                  "e" * 300])
+def test_a_record_can_not_lead_out_of_dl(tmp_path: Path, file: str) -> None:
     dl = tmp_path / "dl"
     install_package(dl, "1.0-1")
     outside = tmp_path / "evil"
     outside.write_bytes(b"evil")
-    now = outside.stat()
-    (dl / "tool.json").write_text(json.dumps({**record(dl), "file": "../evil", "size": now.st_size,
-                                              "mtime_ns": now.st_mtime_ns, "ctime_ns": now.st_ctime_ns}))
+    file = file.replace("ABSOLUTE", str(outside))
+    now = (dl / file).stat() if file in ("..", ".", "") else outside.stat()
+    (dl / "tool.json").write_text(json.dumps({**record(dl), "file": file, "size": now.st_size, "mtime_ns": now.st_mtime_ns,
+                                              "ctime_ns": now.st_ctime_ns}))
     with pytest.raises(PiggyError, match="is missing"):
         get(tool(package=BINARY), dl, offline=True)
+    assert outside.read_bytes() == b"evil"
+
+
+@pytest.mark.parametrize("sha256", ["", "xx/etc/passwd", "A" * 64, "0" * 63])
+def test_a_record_with_another_hash_than_sha256_is_none(tmp_path: Path, sha256: str) -> None:
+    dl = tmp_path / "dl"
+    got = install_package(dl, "1.0-1", source=only_packaged())
+    now = got.path.stat()
+    (dl / "tool.json").write_text(json.dumps({**record(dl), "sha256": sha256, "ctime_ns": now.st_ctime_ns}))
+    with pytest.raises(PiggyError, match="is missing"):
+        get(only_packaged(), dl, offline=True)
+
+
+@pytest.mark.parametrize("version", ["../../evil", "1/2", "1\n2", "1" * 300])
+def test_a_packages_version_is_no_way_out_of_dl(tmp_path: Path, version: str) -> None:
+    with pytest.raises(PiggyError, match="could not get") as caught:
+        install_package(tmp_path / "dl", version)
+    assert "can't be the name of a file in" in caught.value.hint
+    assert sorted(os.listdir(tmp_path)) == ["apt", "dl"]
+    assert os.listdir(tmp_path / "dl") == [".tool.lock"]
+
+
+def test_a_password_is_used_and_neither_shown_nor_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if request.path.startswith("/good/"):
+            file_server(CONTENT)(request)
+        else:
+            send(request, 404, headers={"X": "y"})
+    with serving(answer) as site:
+        login = site.url.replace("//", "//me:s3cret@")
+        got = get(tool(f"{site.url}/x/tool-1.2.tar.xz"), tmp_path / "dl", mirror=f"{login}/good")
+        assert got.origin == f"{site.url}/good/tool-1.2.tar.xz"
+        assert site.seen[0][1]["Authorization"].startswith("Basic ")
+        with pytest.raises(PiggyError) as caught:
+            get(tool(f"{login}/bad/tool-1.2.tar.xz?key=s3cret"), tmp_path / "dl2", mirror="http://me:s3cret@[::1")
+    said = capsys.readouterr()
+    kept = [path.read_text() for path in (tmp_path / "dl").glob("*.json")]
+    assert f"{site.url}/bad/tool-1.2.tar.xz?...: HTTP status 404" in caught.value.hint
+    for text in (said.out, said.err, str(caught.value), *kept):
+        assert "s3cret" not in text
+
+
+def test_a_password_in_an_earlier_record_is_removed(tmp_path: Path) -> None:
+    with serving(file_server(CONTENT)) as site:
+        got = get(tool(f"{site.url}/tool-1.2.tar.xz"), tmp_path)
+    old = {**record(tmp_path), "origin": got.origin.replace("//", "//me:s3cret@")}
+    (tmp_path / "tool.json").write_text(json.dumps(old))
+    assert get(tool(), tmp_path, offline=True) == got
+    assert record(tmp_path)["origin"] == got.origin
+
+
+def test_what_a_server_says_is_shown_in_plain_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(404, "\x1b]0;owned\x07")
+        request.end_headers()
+    with serving(answer) as site, pytest.raises(PiggyError) as caught:
+        get(tool(f"{site.url}/tool-1.2.tar.xz"), tmp_path)
+    assert "HTTP status 404 \\x1b]0;owned\\x07" in caught.value.hint
+    assert "\x1b" not in capsys.readouterr().out + str(caught.value)
+
+
+def test_a_mirror_that_is_a_folder_does_not_write_through_a_planted_link(tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "tool-1.2.tar.xz").write_bytes(CONTENT)
+    (tmp_path / "dl").mkdir()
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "dl" / "tool-1.2.tar.xz.part").symlink_to("../precious")
+    got = get(tool(), tmp_path / "dl", mirror=str(tmp_path / "mirror"))
+    assert (got.path.read_bytes(), (tmp_path / "precious").read_bytes()) == (CONTENT, b"precious")
 
 
 def install_package(dl: Path, version: str, content: bytes = b"the distribution's tarball", package: Package = BINARY,
@@ -356,8 +433,8 @@ def test_a_dl_that_is_read_only_can_be_used(tmp_path: Path, monkeypatch: pytest.
     assert (sorted(os.listdir(dl)), (dl / "tool.json").read_bytes()) == before
 
 
-def test_a_full_disk_ends_it_at_once(tmp_path: Path) -> None:
-    (tmp_path / "tool-1.2.tar.xz.part").symlink_to("/dev/full")
+def test_a_full_disk_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_open", lambda part, have: Path("/dev/full").open("ab", buffering=0))  # noqa: SIM115
     with serving(file_server(CONTENT)) as site, pytest.raises(PiggyError, match="no space left") as caught:
         get(tool(f"{site.url}/a/tool-1.2.tar.xz", f"{site.url}/b/tool-1.2.tar.xz"), tmp_path)
     assert len(site.seen) == 1

@@ -65,5 +65,45 @@ def test_nothing_packs_to_nothing(tmp_path: Path) -> None:
 
 def test_what_is_no_archive_is_said(tmp_path: Path) -> None:
     (tmp_path / "one.tar").write_bytes(b"no tar" * 200)
-    with pytest.raises(PiggyError, match="can't be read"):
+    for read in (packed.layer, lambda archive: packed.unpack(archive, tmp_path / "out")):
+        with pytest.raises(PiggyError, match=r"one\.tar is damaged: no tar header"):
+            read(tmp_path / "one.tar")
+        with pytest.raises(PiggyError, match=r"can't read .*two\.tar: No such file"):
+            read(tmp_path / "two.tar")
+
+
+HOSTILE = {"dotdot": [("../target", tarfile.REGTYPE, "")], "dotdot inside": [("a/../../target", tarfile.REGTYPE, "")],
+           "absolute": [("ABSOLUTE/target", tarfile.REGTYPE, "")],
+           "through a link": [("l", tarfile.SYMTYPE, ".."), ("l/target", tarfile.REGTYPE, "")],
+           "over a link": [("l", tarfile.SYMTYPE, "../target"), ("l", tarfile.REGTYPE, "")],
+           "a link out": [("lib/l", tarfile.SYMTYPE, "../../target")], "an absolute link": [("l", tarfile.SYMTYPE, "/etc")],
+           "a hard link": [("h", tarfile.LNKTYPE, "../target")], "a device": [("null", tarfile.CHRTYPE, "")]}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_nothing_is_laid_out_elsewhere(tmp_path: Path, case: str) -> None:
+    (tmp_path / "target").write_text("precious")
+    with tarfile.open(tmp_path / "one.tar", "w") as tar:
+        for name, kind, target in HOSTILE[case]:
+            info = tarfile.TarInfo(name.replace("ABSOLUTE", str(tmp_path)))
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+    with pytest.raises(PiggyError, match=r"one\.tar: member"):
+        packed.unpack(tmp_path / "one.tar", tmp_path / "out")
+    assert (tmp_path / "target").read_text() == "precious"
+    if "link" not in case or "hard" in case:  # in a root filesystem a link may lead anywhere
+        with pytest.raises(PiggyError, match=r"one\.tar: member") as caught:
+            packed.layer(tmp_path / "one.tar")
+        assert "remove it and run doit again" in caught.value.hint
+
+
+@pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1755, 0o777, 0o666])
+def test_a_mode_that_we_do_not_pack(tmp_path: Path, mode: int) -> None:
+    with tarfile.open(tmp_path / "one.tar", "w") as tar:
+        info = tarfile.TarInfo("su")
+        info.mode = mode
+        tar.addfile(info)
+    with pytest.raises(PiggyError, match="member 'su' is none that we packed"):
         packed.layer(tmp_path / "one.tar")
+    packed.unpack(tmp_path / "one.tar", tmp_path / "out")
+    assert (tmp_path / "out" / "su").stat().st_mode & 0o7022 == 0

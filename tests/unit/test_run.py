@@ -46,6 +46,18 @@ def test_the_log_holds_the_command_and_all_that_was_said(tmp_path: Path) -> None
                                f"$ {SH} -c 'printf '\"'\"'no newline'\"'\"'; exit 3'\nno newline")
 
 
+def test_passwords_in_addresses_reach_the_program_but_no_log_and_no_error(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    url = "http://me:s3cret@h/f?key=s3cret"
+    assert run(["echo", url], log=log).output == f"{url}\n"
+    with pytest.raises(CommandError) as caught:
+        run([SH, "-c", f"echo {url}; printf '\\033[2J\\n'; exit 3"], log=log, env={"SITE": url})
+    assert "s3cret" not in log.read_text() + str(caught.value)
+    assert log.read_text().startswith("$ echo 'http://h/f?...'\nhttp://h/f?...\n$ SITE='http://h/f?...' /bin/sh")
+    assert "\x1b" not in str(caught.value)
+    assert "    \\x1b[2J" in str(caught.value)
+
+
 def test_each_line_is_passed_on_as_it_comes() -> None:
     seen: list[tuple[str, float]] = []
     run([SH, "-c", "echo a; sleep 0.4; echo; printf b"], on_line=lambda line: seen.append((line, time.monotonic())))

@@ -107,3 +107,19 @@ def test_what_is_a_tarball() -> None:
     assert sdk.is_tarball("/x/sdk.tar.gz")
     assert sdk.is_tarball(Path("arm.tar.xz"))
     assert not sdk.is_tarball("/opt/x/bin/arm-linux-")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "no UTF-8", "NUL", "missing"])
+def test_a_location_that_is_none(tmp_path: Path, kind: str) -> None:
+    note = tmp_path / sdk.LOCATION
+    note.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(note)
+    elif kind == "folder":
+        note.mkdir()
+    elif kind != "missing":
+        note.write_bytes(b"\xff" if kind == "no UTF-8" else b"/a\0b")
+    assert sdk.misplaced(tmp_path) == ""
+    if kind == "missing":
+        note.write_text("/built\x1b[2J\n")
+        assert sdk.misplaced(tmp_path) == "/built\\x1b[2J"
