@@ -8,12 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tasks.kit import netattach, netcheck, netrecord, netstate
+from tasks.kit import netattach, netcheck, netplan, netrecord, netstate
 from tasks.kit.errors import PiggyError
 from tasks.kit.netattach import Cable
 from tasks.kit.netguest import Forward
+from tasks.kit.netplan import Wanted
 from tasks.kit.netrecord import Record
-from tasks.kit.netstep import Plan
+from tasks.kit.netstate import State
 from tasks.kit.settings import Settings
 
 
@@ -79,7 +80,7 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(netrecord, "place", lambda: tmp_path)
     monkeypatch.setattr(netstate, "tun_trouble", lambda: "")
     monkeypatch.setattr(netattach, "_carrier", lambda tap: "1" if tap.endswith("0") else "0")
-    plan = Plan(mode="nat", bridge="piggy0", taps=("piggy0-tap0", "piggy0-tap1"), address="192.168.135.251/24")
+    plan = netplan.nat(State(), Wanted(guests=2, run_dir=str(tmp_path)))
     netrecord.write(tmp_path, Record(boot=netrecord.boot_id(), plan=plan, begun=0, complete=True))
     return tmp_path
 
