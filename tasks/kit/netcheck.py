@@ -6,15 +6,17 @@ import contextlib
 import http.server
 import os
 import re
+import socket
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 from tasks.kit.guestcheck import Check
 from tasks.kit.netattach import PAGE_PORT, Cable
 
+_SERVED = 20.0  # seconds that the guest's web server may take
+_LONGEST = 1 << 20  # bytes of its answer
 _SECONDS = 60  # a slow guest's DHCP and the link of its card; nothing waits that long where all is well
 # The first card with an address, waited for; then the route out.
 _UP = """n=0; until ip -4 addr show scope global | grep -q inet; do n=$((n+1)); [ $n -gt 25 ] && break; sleep 1; done
@@ -71,25 +73,47 @@ def _fetched(url: str, expected: str, output: str) -> str:
 
 def _served(url: str, output: str) -> str:
     """Fetch the guest's status page from here; it must show the guest's kernel."""
-    address = re.search(r"inet (\d+\.\d+\.\d+\.\d+)/", output)
-    release = output.split()[-1]
+    address = re.search(r"inet (\d+\.\d+\.\d+\.\d+)/", output, re.ASCII)
+    release = (output.split() or [""])[-1]
     url = url or (f"http://{address[1]}/" if address else "")
-    if not url:
-        raise ValueError("the guest has no address")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the guest is not behind the host's proxy
-    until = time.monotonic() + 20
+    if not url or not release:
+        raise ValueError("the guest has no address" if release else "the guest says nothing of itself")
+    until = time.monotonic() + _SERVED
     while True:
         try:
-            with opener.open(url, timeout=15) as answer:
-                text = answer.read().decode(errors="replace")
+            text = fetched(url, min(until, time.monotonic() + 15))
             break
         except OSError as error:
-            if time.monotonic() > until:
+            if time.monotonic() > until - 0.5:
                 raise ValueError(f"{url}: {error}") from error
             time.sleep(0.5)
     if release not in text:
         raise ValueError(f"{url} does not show the guest's kernel {release}: {text[:100]!r}")
     return f"{url} fetched from the host ({len(text)} bytes)"
+
+
+def fetched(url: str, until: float) -> str:
+    """Return the body that a guest's web server answers with, by a request of HTTP/1.0 (RFC 1945).
+
+    until: when to give up (time.monotonic). Not urllib: it follows a redirect to wherever the guest likes, waits at each
+    byte anew, reads on without end, and would ask the host's proxy, which the guest is not behind.
+    Raises OSError, and ValueError for what is no answer of HTTP.
+    """
+    host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
+    with socket.create_connection((host, int(port or 80)), max(0.1, until - time.monotonic())) as peer:
+        peer.sendall(f"GET / HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+        data = b""
+        while len(data) < _LONGEST:
+            if (left := until - time.monotonic()) <= 0:
+                raise TimeoutError("no whole answer in time")
+            peer.settimeout(left)
+            if not (chunk := peer.recv(1 << 16)):
+                break
+            data += chunk
+    head, _, body = data.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1."):
+        raise ValueError(f"{url} gives no answer of HTTP: {data[:100]!r}" if data else f"{url} gives no answer")
+    return body.decode(errors="replace")
 
 
 @contextlib.contextmanager

@@ -67,6 +67,15 @@ def test_a_lost_race_is_seen() -> None:
     assert not cable.conflict()
 
 
+def test_a_guest_without_a_way_out() -> None:
+    with netattach.cables(Settings(restrict=True)) as (cable,):
+        assert cable.net.startswith("user,restrict=on,hostfwd=tcp:127.0.0.1:")
+        with netcheck.served(cable, "token") as page:
+            assert page == ("", "token")
+        names = [check.name for check in netcheck.checks(cable, ["network", "httpd"], page)]
+    assert names == ["network", "gateway", "httpd"]  # and no fetch from the host
+
+
 def test_static_addresses() -> None:
     with netattach.cables(Settings(address="10.0.2.77")) as (cable,):
         assert cable.append == "ip=10.0.2.77::10.0.2.2:255.255.255.0:::off:10.0.2.3"
