@@ -32,9 +32,9 @@ _TCG_FACTOR = 3.0  # how much more time an emulated guest gets
 _KEPT = 1 << 20  # characters of the console held in memory; the log has all
 _LONGEST = 900  # busybox edits lines of up to 1024 characters
 _NOISE = re.compile(r"\r|\x1b\[[0-9;?]*[A-Za-z]")
-# A kernel message, with CONFIG_PRINTK_TIME; of at most CONSOLE_EXT_LOG_MAX bytes (include/linux/printk.h).
-_STAMPED = re.compile(r"\[ {0,5}[0-9]{1,9}\.[0-9]{6}\](?:\[[ TC][0-9]{1,9}\])? [^\n]{0,8192}\n")
-_LINE = 8192  # characters: a longer line is looked through no more when it goes on
+# A kernel message, with CONFIG_PRINTK_TIME; of at most PRINTK_MESSAGE_MAX bytes (kernel/printk/internal.h).
+_STAMPED = re.compile(r"\[ {0,5}[0-9]{1,9}\.[0-9]{6}\](?:\[[ TC][0-9]{1,9}\])? [^\n]{0,2048}\n")
+_LINE = 4096  # characters: of a longer line that goes on, no more is looked through again
 _PROMPT = re.compile(r"(?:^|\n)[^\n]{0,60}[#$] ")
 _LEAD = re.compile(r"^[^\n]{0,60}?[#$>] ")  # a prompt before what was typed
 _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
@@ -130,7 +130,7 @@ def _answer(heard: str, token: str, command: str, question: str) -> str:
         lines = [line for line in before.splitlines(keepends=True) if _LEAD.sub("", line).strip() not in sent]
         output = "".join(lines)
     output = output.replace(question, "").partition(f"<~{token}")[0]
-    typed = (f'"<~""{token}', f'{token}~>"', f"$s{token}", f"s{token}=$?")
+    typed = ('echo "<~""', f'{token}~>"', f"$s{token}", f"s{token}=$?")
     return "".join(line for line in output.splitlines(keepends=True) if not any(part in line for part in typed))
 
 
@@ -255,7 +255,8 @@ class Guest:
         cut = max(0, len(self.console) - 16)  # what may be incomplete
         line = max(self._fresh.rfind("\n") + 1, len(self._fresh) - _LINE)
         self.console = self.console[-_KEPT:cut] + _NOISE.sub("", self.console[cut:] + chunk)
-        self._fresh = self._fresh[-_KEPT:line] + _STAMPED.sub("", _NOISE.sub("", self._fresh[line:] + chunk))
+        last = _NOISE.sub("", self._fresh[line:] + chunk)
+        self._fresh = self._fresh[-_KEPT:line] + (_STAMPED.sub("", last) if "\n" in chunk else last)
 
     def _rest(self, seconds: float = 1.0) -> None:
         """Take in what still comes after something went wrong."""

@@ -32,6 +32,7 @@ class Cable(msgspec.Struct, frozen=True):
     taken:    ports of this host, each with what it leads to.   address: the guest's, if it is known before ("": no).
     gateway:  the host as the guest sees it ("": unknown).  listen: the host's address at which it sees it so ("": none of
               this namespace's).
+    closed:   it leads nowhere, so DHCP tells the guest no gateway.
     said:     lines to tell the user.
     """
 
@@ -43,6 +44,7 @@ class Cable(msgspec.Struct, frozen=True):
     address: str = ""
     gateway: str = ""
     listen: str = ""
+    closed: bool = False
     said: tuple[str, ...] = ()
 
     def conflict(self) -> bool:
@@ -80,7 +82,7 @@ def user(settings: Settings) -> Cable:
     else:
         net = netguest.user_net(taken, restrict=settings.restrict)
     return Cable(net=net, append=append, taken=tuple(taken), gateway=netguest.USER_GATEWAY, said=tuple(_told(taken)),
-                 listen="" if settings.restrict else "127.0.0.1")
+                 listen="" if settings.restrict else "127.0.0.1", closed=settings.restrict)
 
 
 def _choose(forwards: Sequence[Forward]) -> list[tuple[Forward, int]]:

@@ -35,7 +35,9 @@ def checks(cable: Cable, overlays: Sequence[str], page: tuple[str, str] = ("", "
     """
     if not cable.net or "network" not in overlays or cable.append == "ip=off":
         return []
-    found = [Check("network", _UP, partial(_up, cable.address), _SECONDS), Check("gateway", _PING, _ping, _SECONDS)]
+    found = [Check("network", _UP, partial(_up, cable.address), _SECONDS)]
+    if not cable.closed:
+        found.append(Check("gateway", _PING, _ping, _SECONDS))
     if page[0]:
         found.append(Check("fetch", f"wget -q -T 10 -O - {page[0]}", partial(_fetched, *page), _SECONDS))
     found += [Check(f"neighbour {other}", f"ping -c 1 -W 5 {other} || ping -c 3 -W 5 {other}", _ping, _SECONDS)
@@ -110,10 +112,9 @@ def fetched(url: str, until: float) -> str:
             if not (chunk := peer.recv(1 << 16)):
                 break
             data += chunk
-    head, _, body = data.partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1."):
+    if not data.startswith(b"HTTP/1."):
         raise ValueError(f"{url} gives no answer of HTTP: {data[:100]!r}" if data else f"{url} gives no answer")
-    return body.decode(errors="replace")
+    return re.split(r"\r?\n\r?\n", data.decode(errors="replace"), maxsplit=1)[-1]  # busybox passes on a CGI's line ends
 
 
 @contextlib.contextmanager

@@ -183,9 +183,10 @@ run=exec
 if [ "${WINDOW:-}" = vnc ]; then
     folder=$(mktemp -d "${XDG_RUNTIME_DIR:-/tmp}/piggy.XXXXXX") || exit  # of mode 0700
     WINDOW=vnc=unix:$(printf '%s\\n' "$folder/vnc" | sed 's/,/,,/g')
-    printf '%s\\n' "the screen is at $folder/vnc, for a VNC viewer; only you can connect to it: vncviewer $folder/vnc" \
+    printf '%s\\n' "the screen is at $folder/vnc, for a VNC viewer; only you can connect to it: vncviewer $folder/vnc" \\
         "from elsewhere: ssh -L 5900:$folder/vnc $(uname -n), then vncviewer localhost:5900" >&2
     trap 'rm -f "$folder/vnc"; rmdir "$folder"' EXIT
+    trap exit HUP TERM
     run=
 fi
 """
