@@ -10,10 +10,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,13 @@ from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import Project
 from tasks.kit.run import foreground, run
+from tasks.kit.ui import printable
 
 if TYPE_CHECKING:
     from tasks.kit.netplan import Wanted
     from tasks.kit.netstep import Plan
 
+_NOBODY = 0xffffffff  # (uid_t) -1: no user's number, chown(2)
 _DRY = {"name": "dry_run", "long": "dry-run", "type": bool, "default": False, "help": "only show what would be done"}
 _YES = {"name": "yes", "long": "yes", "type": bool, "default": False, "help": "even if this host may be cut off by it"}
 
@@ -51,8 +54,20 @@ def wanted(project: Project, consent: bool) -> Wanted:
     settings = project.settings
     session = os.environ.get("SSH_CONNECTION", "").split()  # "CLIENT PORT SERVER PORT", sshd(8)
     return Wanted(bridge=settings.bridge, uplink=settings.uplink, address=settings.bridge_address, guests=settings.guests,
-                  owner=int(os.environ.get("SUDO_UID") or os.getuid()), mac=_mac(), run_dir=str(netrecord.place()),
+                  owner=owner(os.environ), mac=_mac(), run_dir=str(netrecord.place()),
                   consent=consent, ssh=session[2] if len(session) == 4 else "")
+
+
+def owner(environ: Mapping[str, str]) -> int:
+    """Return the number of the user whose the taps are to be: ours, or with sudo that of who typed it (sudo(8)).
+    Raises PiggyError for a number that no user can have."""
+    said = environ.get("SUDO_UID", "")
+    if os.geteuid() or not said:
+        return os.getuid()
+    if not re.fullmatch("[0-9]{1,10}", said) or int(said) >= _NOBODY:
+        raise PiggyError(f"SUDO_UID={printable(said)[:40]} in the environment is no user's number",
+                         "sudo sets it; without it the guests' taps are root's: env -u SUDO_UID doit net_up")
+    return int(said)
 
 
 def _mac() -> str:
@@ -62,16 +77,19 @@ def _mac() -> str:
 
 def plan(project: Project, consent: bool) -> Plan:
     """What net_up would do now. Raises PiggyError for what is in the way."""
-    from tasks.kit import netplan, netstate
+    from tasks.kit import netplan, netstate, nettrust
     mode = project.settings.net
     if mode not in ("nat", "bridged"):
         raise PiggyError(f"net={mode} takes nothing on the host" + (
             ": 'doit net=lab qemu_boot' makes all it needs" if mode == "lab" else ""), "net=nat or net=bridged does")
     state, want = netstate.observe(), wanted(project, consent)
     if mode == "nat":
-        return netplan.nat(state, want)
-    wireless = any(Path(f"/sys/class/net/{want.uplink}/{name}").exists() for name in ("wireless", "phy80211"))
-    return netplan.bridged(state, want, wireless)
+        found = netplan.nat(state, want)
+    else:
+        wireless = any(Path(f"/sys/class/net/{want.uplink}/{name}").exists() for name in ("wireless", "phy80211"))
+        found = netplan.bridged(state, want, wireless)
+    nettrust.check(found, want.run_dir)  # said now rather than by root: a name of this host's that we do not take
+    return found
 
 
 def net_up(job: Job, dry_run: bool = False, yes: bool = False) -> None:
@@ -94,15 +112,13 @@ def net_up(job: Job, dry_run: bool = False, yes: bool = False) -> None:
                 return
         todo = plan(project, yes)
         for warning in todo.warnings:
-            ui.line("note", warning)
+            ui.line("note", printable(warning))
         ui.line("net_up", f"{todo.mode} on {todo.bridge}, {len(todo.steps)} steps:")
         for step in todo.steps:
-            print("    " + shown(step.do, step.stdin).replace("\n", "\n    "), flush=True)
+            print("    " + printable(shown(step.do, step.stdin)).replace("\n", "\n    "), flush=True)
     if dry_run:
         return
-    file = project.build / "net" / "plan.json"
-    write_whole(file, msgspec.json.format(msgspec.json.encode(todo)))
-    _as_root(project, ["up", os.fspath(file.absolute())], "net_up")
+    _as_root(project, ["up"], "net_up", msgspec.json.format(msgspec.json.encode(todo)))
     _warn(project, todo)
     ui.line("net_up", f"up: 'doit net={todo.mode} qemu_boot' boots a guest on it, 'doit net_down' takes it away")
 
@@ -112,7 +128,7 @@ def _warn(project: Project, up: Plan) -> None:
     from tasks.kit import netreport, netstate
     for word, text in netreport.of_traps(netstate.observe(), up, project.settings):
         if word != "traps":
-            ui.line(word, text)
+            ui.line(word, printable(text))
 
 
 def _same(project: Project, up: Plan, consent: bool) -> Plan:
@@ -149,17 +165,23 @@ def net_down(job: Job, dry_run: bool = False) -> None:
         ui.line("net_down", "down; the host is as it was")
 
 
-def _as_root(project: Project, words: list[str], name: str) -> None:
-    """Run the program that does the steps, by sudo where we are not root. Raises PiggyError where that can't be."""
+def _as_root(project: Project, words: list[str], name: str, plan: bytes | None = None) -> None:
+    """Run the program that does the steps, by sudo where we are not root; it reads the plan from its standard input.
+    Raises PiggyError where that can't be; then the plan is in a file for who does it by hand."""
     argv = [sys.executable, "-B", "-m", "tasks.kit.netexec", *words]
     if os.geteuid():
-        by_hand = f"cd {shlex.quote(os.fspath(project.top))} && sudo {shlex.join(argv)}"
-        if not shutil.which("sudo"):
-            raise PiggyError(f"{name} needs root, and there is no sudo", "as root: " + by_hand.replace("&& sudo", "&&"))
-        if not sys.stdin.isatty() and run(["sudo", "-n", "true"], check=False).returncode:
-            raise PiggyError(f"{name} needs root, and sudo can't ask for a password here", by_hand)
+        without = not shutil.which("sudo")
+        if without or not sys.stdin.isatty() and run(["sudo", "-n", "true"], check=False).returncode:
+            by_hand = f"cd {shlex.quote(os.fspath(project.top))} && {'' if without else 'sudo '}{shlex.join(argv)}"
+            if plan is not None:
+                file = (project.build / "net" / "plan.json").absolute()
+                write_whole(file, plan)
+                by_hand += f" <{shlex.quote(os.fspath(file))}"
+            raise PiggyError(f"{name} needs root, and " + (
+                "there is no sudo" if without else "sudo can't ask for a password here"),
+                "as root: " * without + by_hand)
         argv = ["sudo", *argv]
-    if foreground(argv, cwd=project.top):
+    if foreground(argv, cwd=project.top, stdin=plan):
         raise PiggyError(f"{name} failed, as is said above", "'doit net_status' shows what is there")
 
 
@@ -167,4 +189,4 @@ def net_status(job: Job) -> None:
     """Print what is up and what is in its way."""
     from tasks.kit import netreport
     for word, text in netreport.lines(job.project.settings):
-        ui.line(word, text)
+        ui.line(printable(word), printable(text))

@@ -167,14 +167,15 @@ def accelerator(project: Project) -> str:
     return answer.accel
 
 
-def window(project: Project) -> str:
-    """What qemu_boot shows the screen in, for -display; tells the user."""
+def window(project: Project, folder: Path) -> str:
+    """What qemu_boot shows the screen in, for -display; tells the user. folder: for its socket."""
     from tasks.kit import screen
     if project.settings.display == NO_DISPLAY:
         return ""
     assert project.machine.qemu is not None
-    word, said = screen.window(project.machine.qemu.binary, project.settings.window, os.environ)
-    ui.line("display", said)
+    word, said = screen.window(project.machine.qemu.binary, project.settings.window, os.environ, folder)
+    for line in said.splitlines():
+        ui.line("display", line)
     return word
 
 
@@ -185,40 +186,51 @@ def boot(job: Job) -> None:
         ui.line("qemu_boot", "no terminal here, so the guest is tested instead")
         test(job)
         return
-    from tasks.kit import netattach
+    from tasks.kit import private
     inspect(project)
-    accel, shown = accelerator(project), window(project)
-    ui.line("qemu_boot", "'poweroff' in the guest or Ctrl-A X here ends it")
-    project.lock.release()  # others may build while somebody sits at the guest
-    try:
-        for _ in range(RACES):
-            with contextlib.ExitStack() as stack:
-                cables = stack.enter_context(netattach.cables(project.settings)) if networked(project) \
-                    else [netattach.UNPLUGGED]
-                _others(project, accel, cables, stack)
-                status = foreground(plan(project, accel, interactive=True, window=shown, cable=cables[0]))
-                if not status or not cables[0].conflict():
-                    break
-                ui.line("note", "somebody else has just taken a port; again, with another")
-    finally:
-        project.lock.acquire()
+    accel = accelerator(project)
+    with private.folder() as folder:
+        shown = window(project, folder)
+        ui.line("qemu_boot", "'poweroff' in the guest or Ctrl-A X here ends it")
+        project.lock.release()  # others may build while somebody sits at the guest
+        try:
+            status = _sat_at(project, accel, shown, folder)
+        finally:
+            project.lock.acquire()
     if status:
         raise PiggyError(f"QEMU ended with status {status}", "its own message stands above; the command is in "
                          f"{script(project)}")
 
 
-def _others(project: Project, accel: str, cables: Sequence[Cable], stack: contextlib.ExitStack) -> None:
-    """Say what leads to the guests, and start all but the first; their consoles are Unix sockets, and in the logs."""
+def _sat_at(project: Project, accel: str, shown: str, folder: Path) -> int:
+    """Run the guests, the first on the terminal; return its QEMU's status. Where somebody else takes a port in the same
+    moment, again. shown: for -display;  folder: for the others' consoles."""
+    from tasks.kit import netattach
+    for _ in range(RACES):
+        with contextlib.ExitStack() as stack:
+            cables = stack.enter_context(netattach.cables(project.settings)) if networked(project) \
+                else [netattach.UNPLUGGED]
+            _others(project, accel, cables, stack, folder)
+            status = foreground(plan(project, accel, interactive=True, window=shown, cable=cables[0]))
+            if not status or not cables[0].conflict():
+                break
+            ui.line("note", "somebody else has just taken a port; again, with another")
+    return status
+
+
+def _others(project: Project, accel: str, cables: Sequence[Cable], stack: contextlib.ExitStack, folder: Path) -> None:
+    """Say what leads to the guests, and start all but the first; their consoles are Unix sockets in `folder`, which only we
+    can enter, and in the logs."""
+    from tasks.kit import guest, private
     for number, cable in enumerate(cables):
         for said in cable.said:
             ui.line("network", said)
         if number:
-            console, log = project.here / f"console-{number + 1}", project.logs / f"console-{number + 1}.log"
-            words = f"{str(console.absolute()).replace(',', ',,')}"
-            options = ["-chardev", f"socket,id=console,path={words},server=on,wait=off,logfile="
-                       + str(log.absolute()).replace(",", ",,")]
-            log.parent.mkdir(parents=True, exist_ok=True)
-            console.unlink(missing_ok=True)
+            console, log = folder / f"console-{number + 1}", project.logs / f"console-{number + 1}.log"
+            guest.opened(log).close()  # QEMU would wait at a pipe, and write where a link leads
+            words = f"path={private.option(console)},server=on,wait=off,logfile={private.option(log.absolute())}"
+            options = ["-chardev", f"socket,id=console,{words}"]
+            console.unlink(missing_ok=True)  # of a turn before this one
             stack.enter_context(child(plan(project, accel, interactive=False, cable=cable, serial="chardev:console",
                                            extra=options), stdin=subprocess.DEVNULL))
             ui.line("network", f"guest {number + 1}'s console: socat -,raw,echo=0,escape=0x1d unix:{console}  (log: {log})")

@@ -11,20 +11,22 @@ import signal
 
 Fault = tuple[str, str]
 
-_PANIC = re.compile(r"Kernel panic - not syncing: ([^\n]*)\n")
+# Lines are taken to be 1,000 characters long at most, as the kernel's are: a guest that says the beginning of one again and
+# again, without its end, would otherwise keep us for hours.
+_PANIC = re.compile(r"Kernel panic - not syncing: ([^\n]{0,1000})\n")
 _OOPS = re.compile(r"(?:^|\n)(?:\[[^\]\n]*\] ?)*((?:BUG: (?:unable to handle|kernel NULL)|kernel BUG at |Unable to "
                    r"handle kernel )[^\n]*|[^\n]{3,80}: [0-9a-f]+ \[#\d+\][^\n]*)\n")
-_NO_ROOT = re.compile(r'Cannot open root device "([^"\n]*)" or [^\n]*?(?:: error (-\d+))?\n')
-_PARTITIONS = re.compile(r"(?:here are the available partitions|List of all (?:bdev|partitions))[^\n]*:\n(.*?)"
+_NO_ROOT = re.compile(r'Cannot open root device "([^"\n]{0,200})" or [^\n]{0,200}?(?:: error (-[0-9]{1,5}))?\n')
+_PARTITIONS = re.compile(r"(?:here are the available partitions|List of all (?:bdev|partitions))[^\n]{0,200}:\n(.*?)"
                          r"(?:Kernel panic|No filesystem|List of all bdev|$)", re.S)
 _DISK_LINE = re.compile(r"^(?:\[[^\]\n]*\])* *[0-9a-f]{4} +\d+ (\S+)", re.M)  # printk_all_partitions, block/genhd.c
 _TRIED = re.compile(r"No filesystem could mount root, tried:[ \n]*([^\n]*)")
 _INIT_FAILED = re.compile(
-    r"(?:Failed to execute|Requested init|Default init|Starting init:) (\S+?):? [^\n]*?\(error (-\d+)\)")
-_KILLED_INIT = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]+)")
+    r"(?:Failed to execute|Requested init|Default init|Starting init:) (\S{1,200}?):? [^\n]{0,200}?\(error (-[0-9]{1,5})\)")
+_KILLED_INIT = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{1,8})")
 _BANNER = re.compile(r"^(?:\[[^\]\n]*\] ?)*Linux version \d", re.M)
-_WAITING = re.compile(r"Waiting for root device (\S+?)\.\.\.")
-_USERLAND = re.compile(r"Run (\S+) as init process|Freeing (?:unused kernel|init memory)")
+_WAITING = re.compile(r"Waiting for root device (\S{1,200}?)\.\.\.")
+_USERLAND = re.compile(r"Run (\S{1,200}) as init process|Freeing (?:unused kernel|init memory)")
 _EARLY = "'earlyprintk=serial' (x86, EARLY_PRINTK) or 'earlycon' on the command line shows the kernel's first words"
 _MEMORY = "is there enough memory? (x86 kernels are placed at PHYSICAL_START, 16 MB by default)"
 

@@ -7,27 +7,36 @@ its echo can't be taken for the answer, and is put again when the answer does no
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 import msgspec
 
 from tasks.kit.errors import PiggyError
+from tasks.kit.fs import open_regular
+from tasks.kit.ui import printable
 
 if TYPE_CHECKING:
     import pexpect
 
 TAIL_LINES = 15
+_TAIL = 1 << 16  # characters of the console that the last lines are looked for in
+_MESSAGE = 1000  # characters: a guest's own word, which may be long, can be part of it
 _TCG_FACTOR = 3.0  # how much more time an emulated guest gets
 _KEPT = 1 << 20  # characters of the console held in memory; the log has all
 _LONGEST = 900  # busybox edits lines of up to 1024 characters
 _NOISE = re.compile(r"\r|\x1b\[[0-9;?]*[A-Za-z]")
-_STAMPED = re.compile(r"\[ *\d+\.\d{6}\](?:\[[ TC]\d+\])? [^\n]*\n")  # a kernel message, with CONFIG_PRINTK_TIME
+# A kernel message, with CONFIG_PRINTK_TIME; of at most PRINTK_MESSAGE_MAX bytes (kernel/printk/internal.h).
+_STAMPED = re.compile(r"\[ {0,5}[0-9]{1,9}\.[0-9]{6}\](?:\[[ TC][0-9]{1,9}\])? [^\n]{0,2048}\n")
+_LINE = 4096  # characters: of a longer line that goes on, no more is looked through again
 _PROMPT = re.compile(r"(?:^|\n)[^\n]{0,60}[#$] ")
+_LEAD = re.compile(r"^[^\n]{0,60}?[#$>] ")  # a prompt before what was typed
 _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
 _HALTED = re.compile(r"System halted|reboot: Power down")  # kernel/reboot.c
 
@@ -56,9 +65,23 @@ class GuestError(PiggyError):
     """A guest that did not do what it should. Its hint ends with the console's last lines and where the log is."""
 
     def __init__(self, message: str, hint: str, console: str, log: Path) -> None:
-        tail = [line[:200] for line in console.splitlines() if line.strip()][-TAIL_LINES:]
+        tail = [line[:200] for line in console[-_TAIL:].splitlines() if line.strip()][-TAIL_LINES:]
         shown = ["last lines on the console:", *("    " + line for line in tail)] if tail else ["the console is empty"]
-        super().__init__(message, "\n".join(filter(None, [hint, f"log: {log}", *shown])))
+        super().__init__(printable(message)[:_MESSAGE], printable("\n".join(filter(None, [hint, f"log: {log}", *shown]))))
+
+
+def opened(log: Path) -> IO[str]:
+    """Open a console's log, empty. Raises PiggyError where something else than a file stands at its place."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = open_regular(log, os.O_WRONLY | os.O_CREAT)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO):
+            raise
+        raise PiggyError(f"the console's log {log} is no regular file, but a link, a folder, a pipe or a device",
+                         f"move it away: mv {shlex.quote(str(log))} ELSEWHERE") from error
+    os.ftruncate(descriptor, 0)
+    return open(descriptor, "w", encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager
@@ -71,8 +94,7 @@ def session(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Guest]:
 
     from tasks.kit.run import _dying, clean_env, pasteable
 
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8", errors="replace") as sink:
+    with opened(log) as sink:
         sink.write(f"$ {pasteable(argv)}\n")
         sink.flush()
         try:
@@ -91,6 +113,25 @@ def session(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Guest]:
             yield Guest(process, log, limit, write, argv)
         finally:
             process.close(force=True)
+
+
+def _named(command: str) -> str:
+    """Return a command as it is called in a sentence."""
+    first, rest, _ = command.partition("\n")
+    return f"{first[:60]}..." if rest or len(first) > 60 else first
+
+
+def _answer(heard: str, token: str, command: str, question: str) -> str:
+    """Return what a command said, of all that was heard since it was sent. What its terminal echoes is none of it: the
+    command before, and each question that is put while it runs. A message may have torn any of these apart."""
+    before, begun, output = heard.partition(f"<~{token}~>")
+    if not begun:
+        sent = {line.strip() for line in command.splitlines()}
+        lines = [line for line in before.splitlines(keepends=True) if _LEAD.sub("", line).strip() not in sent]
+        output = "".join(lines)
+    output = output.replace(question, "").partition(f"<~{token}")[0]
+    typed = ('echo "<~""', f'{token}~>"', f"$s{token}", f"s{token}=$?")
+    return "".join(line for line in output.splitlines(keepends=True) if not any(part in line for part in typed))
 
 
 class Guest:
@@ -141,7 +182,7 @@ class Guest:
         if any(len(line) > _LONGEST for line in command.splitlines()):
             raise PiggyError(f"a line of the guest command '{command[:40]}...' is longer than {_LONGEST} characters")
         token = os.urandom(3).hex()
-        answer = re.compile(rf"<~{token} (\d*)~>")
+        answer = re.compile(rf"<~{token} ((?:1?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])?)~>")
         question = f'echo "<~""{token} $s{token}""~>"\n'
         self._send(f'echo "<~""{token}""~>"; (\n{command}\n) </dev/null; s{token}=$?; {question}')
         seconds = seconds or self.limit.command
@@ -150,16 +191,15 @@ class Guest:
         while not (found := answer.search(self._fresh)):
             now = time.monotonic()
             if now >= until:
-                self._fail(f"the guest's '{command}' did not end within {seconds:.0f} s", "")
+                self._fail(f"the guest's '{_named(command)}' did not end within {seconds:.0f} s", "")
             if now >= ask_at:
                 self._send(question)
                 wait, ask_at = wait * 1.5, now + wait
             self._read(min(until, ask_at))
-        before, begun, output = self._fresh[:found.start()].partition(f"<~{token}~>")
-        output = output.partition(f"<~{token}")[0] if begun else before  # a message may have torn either mark apart
+        output = _answer(self._fresh[:found.start()], token, command, question)
         self._fresh = self._fresh[found.end():]
         if not found[1]:
-            self._fail(f"the guest's shell refused the command '{command}'", "a syntax error?")
+            self._fail(f"the guest's shell refused the command '{_named(command)}'", "a syntax error?")
         return int(found[1]), output.strip("\n")
 
     def poweroff(self) -> None:
@@ -212,9 +252,11 @@ class Guest:
     def _take(self, chunk: str) -> None:
         self._write(chunk)
         self._heard = time.monotonic()
-        cut, line = max(0, len(self.console) - 16), self._fresh.rfind("\n") + 1  # what may be incomplete
+        cut = max(0, len(self.console) - 16)  # what may be incomplete
+        line = max(self._fresh.rfind("\n") + 1, len(self._fresh) - _LINE)
         self.console = self.console[-_KEPT:cut] + _NOISE.sub("", self.console[cut:] + chunk)
-        self._fresh = self._fresh[-_KEPT:line] + _STAMPED.sub("", _NOISE.sub("", self._fresh[line:] + chunk))
+        last = _NOISE.sub("", self._fresh[line:] + chunk)
+        self._fresh = self._fresh[-_KEPT:line] + (_STAMPED.sub("", last) if "\n" in chunk else last)
 
     def _rest(self, seconds: float = 1.0) -> None:
         """Take in what still comes after something went wrong."""

@@ -14,8 +14,10 @@ import msgspec
 
 from tasks.kit.errors import PiggyError
 from tasks.kit.guest import Guest, GuestError, Limits, session
+from tasks.kit.ui import printable
 
 _YEAR_2020, _YEAR_2100 = 1577836800, 4102444800  # seconds since 1970
+_SAID = 300  # characters of what a check says: the guest may go on and on
 _NUMBERS = 20000  # what the disk check writes: the numbers up to here, 108,894 bytes
 
 
@@ -54,8 +56,8 @@ class CheckError(PiggyError):
 
     def __init__(self, report: Report, log: Path) -> None:
         bad = [result for result in report.results if result.status]
-        super().__init__(f"the guest booted, but failed {len(bad)} of {len(report.results)} checks: "
-                         f"{'; '.join(f'{one.name} (status {one.status}): {one.said}' for one in bad)}", f"log: {log}")
+        super().__init__(printable(f"the guest booted, but failed {len(bad)} of {len(report.results)} checks: " + "; ".join(
+            f"{one.name} (status {one.status}): {one.said}" for one in bad)), f"log: {log}")
         self.report = report
         self.status = report.status
 
@@ -67,37 +69,42 @@ def boot_test(argv: Sequence[str], checks: Sequence[Check], log: Path, limit: Li
     log: a file for the whole console;  say: gets a line "=== NAME ok: ..." for each check as it is done.
     Raises GuestError when the guest does not come up, stays or goes as it should, CheckError when a check fails.
     """
-    import time
-
     with session(argv, log, limit) as guest:
-        ready = guest.ready()
-        say(f"=== shell ok: after {ready:.1f} s")
-        guest.sh("dmesg -n 1")  # panics and oopses still come through; where it fails the answers are only noisier
-        results = []
-        for check in checks:
-            results.append(_result(guest, check))
-            say(f"=== {check.name} {'ok' if not results[-1].status else 'FAILED'}: {results[-1].said}")
-        failed = any(result.status for result in results)
-        try:
-            guest.poweroff()
-            say("=== poweroff ok")
-        except GuestError:
-            if not failed:  # what failed first is what the user has to know
-                raise
-        report = Report(tuple(results), ready, time.monotonic() - guest.started)
-    if failed:
+        report = examined(guest, checks, say)
+    if report.status:
         raise CheckError(report, log)
     return report
+
+
+def examined(guest: Guest, checks: Sequence[Check], say: Callable[[str], None]) -> Report:
+    """Do what `boot_test` does with a guest that was started, and return the report, whatever it says."""
+    import time
+
+    ready = guest.ready()
+    say(f"=== shell ok: after {ready:.1f} s")
+    guest.sh("dmesg -n 1")  # panics and oopses still come through; where it fails the answers are only noisier
+    results = []
+    for check in checks:
+        results.append(_result(guest, check))
+        say(f"=== {check.name} {'ok' if not results[-1].status else 'FAILED'}: {results[-1].said}")
+    failed = any(result.status for result in results)
+    try:
+        guest.poweroff()
+        say("=== poweroff ok")
+    except GuestError:
+        if not failed:  # what failed first is what the user has to know
+            raise
+    return Report(tuple(results), ready, time.monotonic() - guest.started)
 
 
 def _result(guest: Guest, check: Check) -> Result:
     status, output = guest.sh(check.command, check.seconds)
     if status:
-        return Result(check.name, status, " ".join(output.split())[-300:] or "no output")
+        return Result(check.name, status, printable(" ".join(output.split()))[-_SAID:] or "no output")
     try:
-        return Result(check.name, 0, check.judge(output))
+        return Result(check.name, 0, printable(check.judge(output))[:_SAID])
     except ValueError as error:
-        return Result(check.name, 1, str(error))
+        return Result(check.name, 1, printable(str(error))[:_SAID])
 
 
 def standard(release: str = "", root: Sequence[str] = ("ext2",), epoch: int = _YEAR_2020,
@@ -142,7 +149,7 @@ def _mounts(root: Sequence[str], output: str) -> str:
 
 
 def _free(output: str) -> str:
-    found = re.search(r"Mem: +(\d+) +(\d+) +(\d+)", output)
+    found = re.search(r"Mem: +([0-9]{1,15}) +([0-9]{1,15}) +([0-9]{1,15})", output)
     if not found or not int(found[1]):
         raise ValueError(f"no memory in what free says: {output[:200]!r}")
     return f"{int(found[1])} kB of memory, {int(found[2])} kB used"
@@ -182,7 +189,7 @@ def _nic(output: str) -> str:
 def _clock(epoch: int, output: str) -> str:
     import datetime
 
-    times = [int(word) for word in re.findall(r"^\d+$", output, re.M)]
+    times = [int(word) for word in re.findall(r"^[0-9]{1,11}$", output, re.M)]  # up to the year 5138
     if len(times) != 2:
         raise ValueError(f"not two times in seconds: {output[:200]!r}")
     shown = datetime.datetime.fromtimestamp(times[1], datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

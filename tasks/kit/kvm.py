@@ -19,11 +19,13 @@ from pathlib import Path
 import msgspec
 
 from tasks.kit.errors import PiggyError
-from tasks.kit.fs import write_whole
+from tasks.kit.fs import read_regular, write_whole
+from tasks.kit.ui import printable
 
 DEVICE = Path("/dev/kvm")
 SECONDS = 2.5  # for all trials together; a KVM that works needs about 0.5
 _KEPT = 20  # answers in the memory file
+_LONGEST = 1 << 20  # bytes of the memory file, and of what a guest or QEMU says in a trial
 _X86 = {"i386", "i486", "i586", "i686", "x86_64"}
 
 # A boot sector, loaded at 0x7c00 (real mode). It says on the serial port how far it gets: r, p, g, t.
@@ -125,7 +127,7 @@ def usable(trials: Iterable[Trial], memory: Path) -> Answer:
         known = book.get(trial.key) or book.get(trial.key + trial.failed_key)
         if known is None:
             fresh = True
-            why = trial.run(max(0.8, deadline - time.monotonic()))
+            why = printable(trial.run(max(0.8, deadline - time.monotonic())))[:500]
             known = {"works": not why, "reason": why}
             book[trial.key + (trial.failed_key if why else "")] = known
         if not known["works"]:
@@ -142,9 +144,10 @@ def usable(trials: Iterable[Trial], memory: Path) -> Answer:
 def _read(memory: Path) -> dict[str, dict]:
     """Return the remembered answers; what is not what we wrote counts as nothing."""
     try:
-        book = json.loads(memory.read_bytes())
-        return {key: {"works": entry["works"] is True, "reason": str(entry["reason"])} for key, entry in book.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        book = json.loads(read_regular(memory, most=_LONGEST))
+        return {key: {"works": entry["works"] is True, "reason": printable(str(entry["reason"]))}
+                for key, entry in book.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
 
 
@@ -210,7 +213,7 @@ def _listen(argv: Sequence[str], enough: Callable[[bytes], bool], seconds: float
     with tempfile.TemporaryFile() as errors, child(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                                    stderr=errors, env=clean_env()) as process:
         assert process.stdout is not None
-        while not enough(said) and (left := deadline - time.monotonic()) > 0:
+        while not enough(said) and len(said) < _LONGEST and (left := deadline - time.monotonic()) > 0:
             if select.select([process.stdout], [], [], left)[0]:
                 chunk = os.read(process.stdout.fileno(), 4096)
                 if not chunk:
@@ -223,7 +226,7 @@ def _listen(argv: Sequence[str], enough: Callable[[bytes], bool], seconds: float
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.5)
         process.stdout.close()
-        errors.seek(0)
+        errors.seek(max(0, errors.seek(0, os.SEEK_END) - _LONGEST))
         message = errors.read().decode(errors="replace").strip().splitlines()
     if ended is None:
         return said, ""

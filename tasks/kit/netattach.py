@@ -32,6 +32,7 @@ class Cable(msgspec.Struct, frozen=True):
     taken:    ports of this host, each with what it leads to.   address: the guest's, if it is known before ("": no).
     gateway:  the host as the guest sees it ("": unknown).  listen: the host's address at which it sees it so ("": none of
               this namespace's).
+    closed:   it leads nowhere, so DHCP tells the guest no gateway.
     said:     lines to tell the user.
     """
 
@@ -43,6 +44,7 @@ class Cable(msgspec.Struct, frozen=True):
     address: str = ""
     gateway: str = ""
     listen: str = ""
+    closed: bool = False
     said: tuple[str, ...] = ()
 
     def conflict(self) -> bool:
@@ -76,11 +78,11 @@ def user(settings: Settings) -> Cable:
     taken = _choose(netguest.forwards(settings.forward))
     append = netguest.ip_word(settings.address, netguest.USER_NETWORK, netguest.USER_GATEWAY, [netguest.USER_DNS])
     if append and settings.address not in ("off", "none"):  # QEMU forwards to the address that its DHCP would give
-        net = netguest.user_net(taken, settings.address.partition("/")[0])
+        net = netguest.user_net(taken, settings.address.partition("/")[0], settings.restrict)
     else:
-        net = netguest.user_net(taken)
-    return Cable(net=net, append=append, taken=tuple(taken), gateway=netguest.USER_GATEWAY, listen="127.0.0.1",
-                 said=tuple(_told(taken)))
+        net = netguest.user_net(taken, restrict=settings.restrict)
+    return Cable(net=net, append=append, taken=tuple(taken), gateway=netguest.USER_GATEWAY, said=tuple(_told(taken)),
+                 listen="" if settings.restrict else "127.0.0.1", closed=settings.restrict)
 
 
 def _choose(forwards: Sequence[Forward]) -> list[tuple[Forward, int]]:
@@ -117,6 +119,7 @@ def _told(taken: Sequence[tuple[Forward, int]], whose: str = "the guest's") -> I
 
 def tapped(settings: Settings) -> Cable:
     """A tap of ours, which net_up made; or a bridge of somebody else's, by the distribution's qemu-bridge-helper."""
+    netplan.check_name(settings.bridge, 1)
     record = netrecord.read(netrecord.place())
     plan = record.plan if record and record.complete and record.boot == netrecord.boot_id() else None
     if plan is None or (plan.mode, plan.bridge) != (settings.net, settings.bridge):
@@ -177,7 +180,7 @@ def bridge_helper(bridge: str, helpers: Sequence[Path] = HELPERS, allowed: Path 
     for helper in helpers:
         with contextlib.suppress(OSError):
             mode = helper.stat()
-            rules = [line.split() for line in allowed.read_text().splitlines()]
+            rules = [line.split() for line in allowed.read_text(errors="replace").splitlines()]
             if (mode.st_mode & stat.S_ISUID and mode.st_uid == 0 or os.geteuid() == 0) \
                     and any(rule in (["allow", bridge], ["allow", "all"]) for rule in rules) \
                     and ["deny", bridge] not in rules:

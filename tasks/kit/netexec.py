@@ -1,7 +1,8 @@
 """Does the steps of a plan, and undoes them. Started as a program of its own, by sudo where need be:
 
-    python -m tasks.kit.netexec up PLAN.json | down
+    python -m tasks.kit.netexec up | down
 
+The plan comes by standard input, where nobody can exchange it, and is held against what net_up makes (see `nettrust`).
 Each step is in the record before it is done. What fails is rolled back; a hang-up (an SSH session that was cut by the very
 change) does not stop it, Ctrl-C and SIGTERM roll back.
 """
@@ -15,14 +16,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-import msgspec
-
-from tasks.kit import netrecord, netstate
+from tasks.kit import netrecord, netstate, nettrust
 from tasks.kit.errors import PiggyError
 from tasks.kit.netrecord import Record
 from tasks.kit.netstep import KILL, WRITE, Plan, Step, Words, shown
 from tasks.kit.run import CommandError, run
+from tasks.kit.ui import printable
 
 Say = Callable[[str], None]
 _PATIENCE = 5.0  # seconds that a daemon may take to end
@@ -36,6 +37,13 @@ def say(text: str) -> None:
     """Print a line; a terminal that is gone is no reason to stop halfway."""
     with contextlib.suppress(OSError):
         print(text, flush=True)
+
+
+def received(stream: BinaryIO, folder: Path) -> Plan:
+    """Read a plan from a stream. Raises PiggyError for one that net_up can't have made."""
+    plan = netrecord.decode(stream.read(netrecord.LONGEST), Plan, "the plan on standard input")
+    nettrust.check(plan, os.fspath(folder))
+    return plan
 
 
 def up(plan: Plan, folder: Path, tell: Say = say) -> None:
@@ -128,18 +136,30 @@ def do(words: Words, stdin: str, patience: float) -> None:
         except CommandError as error:
             if time.monotonic() >= until:
                 said = error.done.output.strip().splitlines()
-                raise PiggyError(f"'{shown(words)}' failed: {said[-1] if said else error.message}", error.hint) from error
+                raise PiggyError(f"'{shown(words)}' failed: {printable(said[-1]) if said else error.message}",
+                                 printable(error.hint)) from error
             time.sleep(0.2)
 
 
 def _kill(pidfile: str) -> None:
+    """End the daemon of a pidfile. A descriptor holds on to the process while it is looked at, so that no other one that
+    takes its number meanwhile gets the signal (pidfd_open(2))."""
     pid, until = netstate.pid_of(pidfile), time.monotonic() + _PATIENCE
-    while pid and pid == netstate.pid_of(pidfile):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM if time.monotonic() < until - 2 else signal.SIGKILL)
-        if time.monotonic() > until:
-            raise PiggyError(f"process {pid} does not end")
-        time.sleep(0.05)
+    if not pid:
+        return
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        while pid == netstate.pid_of(pidfile):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGTERM if time.monotonic() < until - 2 else signal.SIGKILL)
+            if time.monotonic() > until:
+                raise PiggyError(f"process {pid} does not end")
+            time.sleep(0.05)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -161,15 +181,15 @@ def main(argv: list[str]) -> int:
     folder = netrecord.place()
     os.umask(0o022)  # the record is for everybody to read, whatever root's habits are
     try:
-        if argv[:1] == ["up"] and len(argv) == 2:
-            up(msgspec.json.decode(Path(argv[1]).read_bytes(), type=Plan), folder)
+        if argv == ["up"] and not sys.stdin.isatty():
+            up(received(sys.stdin.buffer, folder), folder)
         elif argv == ["down"]:
             if not down(folder, lambda _: None):  # who asked has seen the list
                 say("  net_down           nothing is up")
         else:
             say(__doc__ or "")
             return 2
-    except (PiggyError, OSError, msgspec.DecodeError) as error:
+    except (PiggyError, OSError) as error:
         with contextlib.suppress(OSError):
             print(error, file=sys.stderr, flush=True)
         return 1

@@ -72,10 +72,15 @@ def _name(port: int) -> str:
     return next((name for name, number in _SERVICES.items() if number == port), f"port {port}")
 
 
-def user_net(taken: Sequence[tuple[Forward, int]], address: str = "") -> str:
+def user_net(taken: Sequence[tuple[Forward, int]], address: str = "", restrict: bool = False) -> str:
     """Return QEMU's words for its user network with these ports of the host forwarded, from its loopback only, to the guest
-    at `address` ("": what QEMU's DHCP gives first)."""
-    return ",".join(["user", *(f"hostfwd={one.protocol}:127.0.0.1:{port}-{address}:{one.guest}" for one, port in taken)])
+    at `address` ("": what QEMU's DHCP gives first).
+
+    restrict: the guest reaches nothing but QEMU's DHCP, and answers (QEMU's documentation, "-netdev user,restrict=").
+    Otherwise USER_GATEWAY is the host's loopback to it, with all that listens there.
+    """
+    forwarded = (f"hostfwd={one.protocol}:127.0.0.1:{port}-{address}:{one.guest}" for one, port in taken)
+    return ",".join(["user", *(["restrict=on"] if restrict else []), *forwarded])
 
 
 def mac(host: str, bridge: str, number: int) -> str:

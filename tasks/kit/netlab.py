@@ -27,6 +27,7 @@ from tasks.kit.netguest import Forward
 from tasks.kit.netinner import MESSAGE, Lab
 from tasks.kit.netplan import Wanted
 from tasks.kit.run import clean_env
+from tasks.kit.ui import printable
 
 _PATIENCE = 20.0  # seconds until the inside must have answered
 SLIRP_DNS = "10.0.2.3"  # slirp4netns(1), "DEFAULT CONFIGURATION"
@@ -179,11 +180,11 @@ def _failed(answer: str, process: subprocess.Popen) -> PiggyError:
     _end(process)
     said = (process.stderr.read() if process.stderr else "").strip().splitlines()
     message, _, hint = answer.partition("\n  hint: ")
-    what = message or (said[-1] if said else "it ended without a word")
+    what = printable(message or (said[-1] if said else "it ended without a word"))
     if "unshare" in what:
         return PiggyError(f"this host lets you make no namespaces: {what}", "sysctl kernel.unprivileged_userns_clone=1 "
                           "(Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), or net=user")
-    return PiggyError(f"the lab did not come up: {what}", hint)
+    return PiggyError(f"the lab did not come up: {what}", printable(hint))
 
 
 def _end(process: subprocess.Popen) -> None:

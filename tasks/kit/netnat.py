@@ -9,7 +9,7 @@ from tasks.kit.netstate import FORWARD, State
 from tasks.kit.netstep import KILL, Step, write
 
 TABLE = "piggyback"
-_REDIRECTS = "/proc/sys/net/ipv4/conf/all/accept_redirects"
+REDIRECTS = "/proc/sys/net/ipv4/conf/all/accept_redirects"
 
 
 def forwarding(state: State) -> list[Step]:
@@ -19,7 +19,7 @@ def forwarding(state: State) -> list[Step]:
         return []
     others = {path: value for path, value in state.sysctls.items()
               if path.startswith("/proc/sys/net/ipv4/conf/") and (path.endswith("/forwarding") and value != "0"
-                                                                  or path == _REDIRECTS and value != "1")}
+                                                                  or path == REDIRECTS and value != "1")}
     return [Step(do=write(FORWARD, "1"), undo=(write(FORWARD, state.sysctls.get(FORWARD, "0")),
                                                *(write(path, value) for path, value in sorted(others.items()))),
                  holds=("file", FORWARD, "1"))]

@@ -13,13 +13,21 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tasks.kit import netnat, netroute
+from tasks.kit import netform, netnat, netroute
 from tasks.kit.errors import PiggyError, nearest
+from tasks.kit.netform import tap
 from tasks.kit.netroute import address_words, family, movable_addresses, movable_routes, route_words
 from tasks.kit.netstate import State
 from tasks.kit.netstep import Plan, Step
+from tasks.kit.ui import printable
 
 IFNAMSIZ = 16  # include/uapi/linux/if.h, with the byte that ends it
+# RFC 6890, section 2.2.2: networks that no bridge for guests can be in.
+_RESERVED = {ipaddress.IPv4Network(network): what for network, what in {
+    "0.0.0.0/8": "hosts that do not know their address yet", "127.0.0.0/8": "each host's loopback",
+    "169.254.0.0/16": "link-local addresses, which are not routed", "224.0.0.0/4": "multicast",
+    "240.0.0.0/4": "later use and broadcast"}.items()}
+_PRIVATE = "networks of one's own are 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16, such as 192.168.135.251/24"
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,21 +49,20 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ssh: str = ""
 
 
-def tap(bridge: str, number: int) -> str:
-    """Return the name of a guest's tap, counted from 0."""
-    return f"{bridge}-tap{number}"
-
-
 def interface(text: str) -> ipaddress.IPv4Interface:
     """Read an address with its prefix. Raises PiggyError for one that no bridge for guests can have."""
+    said, text = text, printable(text)
     try:
-        found = ipaddress.IPv4Interface(text)
+        found = ipaddress.IPv4Interface(said)
     except ValueError as error:
         raise PiggyError(f"bridge_address={text} is no IPv4 address with a prefix: {error}", "such as 192.168.135.251/24") \
             from None
     if "/" not in text or not 8 <= found.network.prefixlen <= 29:
         raise PiggyError(f"bridge_address={text}: its prefix must be from /8 to /29, so that there is room for guests",
                          "such as 192.168.135.251/24")
+    for reserved, what in _RESERVED.items():
+        if found.network.overlaps(reserved):
+            raise PiggyError(f"bridge_address={text}: {reserved} is for {what}, and no host's", _PRIVATE)
     if found.ip in (found.network.network_address, found.network.broadcast_address):
         raise PiggyError(f"bridge_address={text} is the address of the network as a whole, not of a host in it")
     return found
@@ -64,8 +71,8 @@ def interface(text: str) -> ipaddress.IPv4Interface:
 def check_name(name: str, guests: int) -> None:
     """Raise PiggyError for a name that the kernel does not take for a link (dev_valid_name in net/core/dev.c)."""
     longest = tap(name, max(0, guests - 1))
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name in (".", "..") or name.startswith("-"):
-        raise PiggyError(f"bridge={name}: a link's name has letters, digits, '_', '.' and '-'")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name, re.ASCII) or name in (".", "..") or name.startswith("-"):
+        raise PiggyError(f"bridge={printable(name)}: a link's name has letters, digits, '_', '.' and '-'")
     if len(longest) >= IFNAMSIZ:
         raise PiggyError(f"bridge={name} is too long: its tap would be '{longest}', and a link's name has at most "
                          f"{IFNAMSIZ - 1} characters")
@@ -88,11 +95,8 @@ def nat(state: State, wanted: Wanted, mode: str = "nat", hosts: Mapping[str, str
             raise PiggyError(f"{address.network} is taken: {link} has {other}",
                              "choose another network: bridge_address=192.168.136.251/24")
     network = str(address.network)
-    steps = [_bridge(wanted.bridge, wanted.mac),
-             Step(do=("ip", "address", "add", str(address), "broadcast", "+", "dev", wanted.bridge),
-                  undo=(("ip", "address", "del", str(address), "dev", wanted.bridge),),
-                  holds=("address", wanted.bridge, str(address))),
-             *_taps(wanted), _up(wanted.bridge), *netnat.forwarding(state),
+    steps = [netform.bridge(wanted.bridge, wanted.mac), netform.address(wanted.bridge, str(address)),
+             *_taps(wanted), netform.up(wanted.bridge), *netnat.forwarding(state),
              *netnat.translation(state, wanted.bridge, network, wanted.uplink),
              netnat.dnsmasq(wanted.bridge, address, wanted.run_dir, hosts=hosts, servers=servers, user=user)]
     warnings = []
@@ -133,15 +137,16 @@ def bridged(state: State, wanted: Wanted, wireless: bool = False) -> Plan:
     if any(info.get("valid_life_time", netroute.FOREVER) != netroute.FOREVER for info in moved):
         warnings.append(f"an address of {wanted.uplink} is leased or announced: who renews it must do so on "
                         f"{wanted.bridge}, or it ends when its time is up (systemd-networkd, NetworkManager, dhclient)")
-    steps = [_bridge(wanted.bridge, uplink["address"], mtu=int(uplink.get("mtu", 1500))), *_taps(wanted),
-             _up(wanted.bridge),
-             *(_route_off(route) for route in reversed(movable_routes(state.routes, wanted.uplink))),
-             *(_address_off(info, wanted.uplink) for info in reversed(moved)),
-             Step(do=("ip", "link", "set", wanted.uplink, "master", wanted.bridge),
-                  undo=(("ip", "link", "set", wanted.uplink, "nomaster"),), holds=("master", wanted.uplink, wanted.bridge)),
-             *([] if "UP" in uplink.get("flags", ()) else [_up(wanted.uplink)]),
-             *(_address_on(info, wanted.bridge) for info in moved),
-             *(_route_on(route, wanted.uplink, wanted.bridge) for route in movable_routes(state.routes, wanted.uplink))]
+    ways = movable_routes(state.routes, wanted.uplink)
+    steps = [netform.bridge(wanted.bridge, str(uplink.get("address")), mtu=int(uplink.get("mtu", 1500))), *_taps(wanted),
+             netform.up(wanted.bridge),
+             *(netform.route_off(family(route), route_words(route)) for route in reversed(ways)),
+             *(netform.address_off(address_words(info, wanted.uplink, label=True), _local(info))
+               for info in reversed(moved)),
+             netform.port(wanted.uplink, wanted.bridge),
+             *([] if "UP" in uplink.get("flags", ()) else [netform.up(wanted.uplink)]),
+             *(netform.address_on(address_words(info, wanted.bridge, label=False), _local(info)) for info in moved),
+             *(netform.route_on(family(route), route_words(route, wanted.uplink, wanted.bridge)) for route in ways)]
     return Plan(mode="bridged", bridge=wanted.bridge, taps=taps(wanted), uplink=wanted.uplink, steps=tuple(steps),
                 warnings=tuple(warnings))
 
@@ -156,6 +161,14 @@ def networks(state: State) -> list[tuple[str, ipaddress.IPv4Network]]:
 def taps(wanted: Wanted) -> tuple[str, ...]:
     """Return the names of all taps."""
     return tuple(tap(wanted.bridge, number) for number in range(wanted.guests))
+
+
+def _taps(wanted: Wanted) -> list[Step]:
+    return netform.taps(wanted.bridge, wanted.guests, str(wanted.owner), wanted.mac[6:])
+
+
+def _local(info: Mapping[str, object]) -> str:
+    return f"{info['local']}/{info['prefixlen']}"
 
 
 def _branch(state: State, wanted: Wanted, addresses: Sequence[str]) -> list[str]:
@@ -195,55 +208,3 @@ def _taps_free(state: State, wanted: Wanted) -> None:
 def _no_link(state: State, name: str) -> PiggyError:
     known = [link["ifname"] for link in state.links]
     return PiggyError(f"uplink={name}: the host has no such link.{nearest(name, known)}", "there are: " + ", ".join(known))
-
-
-def _bridge(name: str, mac: str, mtu: int = 0) -> Step:
-    """STP is off, so that a port forwards at once; the address is set, so that ports that come and go do not change it."""
-    size = ("mtu", str(mtu)) if mtu else ()
-    return Step(do=("ip", "link", "add", "name", name, "address", mac, *size, "type", "bridge", "stp_state", "0",
-                    "forward_delay", "0"), undo=(("ip", "link", "del", name),), holds=("link", name, mac))
-
-
-def _taps(wanted: Wanted) -> list[Step]:
-    """A bridge whose address nobody set takes the lowest of its ports' (br_stp_recalculate_bridge_id), so a tap gets a high
-    one: on somebody else's bridge it would change the host's own address, and whoever knows that would lose it."""
-    steps = []
-    for number, name in enumerate(taps(wanted)):
-        high = f"fe:{number:02x}:{wanted.mac[6:]}"
-        steps += [Step(do=("ip", "tuntap", "add", "dev", name, "mode", "tap", "user", str(wanted.owner)),
-                       undo=(("ip", "link", "del", name),), holds=("tun", name)),
-                  Step(do=("ip", "link", "set", name, "address", high), holds=("link", name, high)),
-                  Step(do=("ip", "link", "set", name, "master", wanted.bridge),
-                       undo=(("ip", "link", "set", name, "nomaster"),), holds=("master", name, wanted.bridge)), _up(name)]
-    return steps
-
-
-def _up(name: str) -> Step:
-    return Step(do=("ip", "link", "set", name, "up"), undo=(("ip", "link", "set", name, "down"),), holds=("up", name))
-
-
-def _local(info: Mapping[str, object]) -> str:
-    return f"{info['local']}/{info['prefixlen']}"
-
-
-def _address_off(info: Mapping[str, object], device: str) -> Step:
-    return Step(do=("ip", "address", "del", _local(info), "dev", device),
-                undo=(("ip", "address", "add", *address_words(info, device, label=True)),),
-                holds=("not", "address", device, _local(info)))
-
-
-def _address_on(info: Mapping[str, object], device: str) -> Step:
-    return Step(do=("ip", "address", "add", *address_words(info, device, label=False)),
-                undo=(("ip", "address", "del", _local(info), "dev", device),), holds=("address", device, _local(info)))
-
-
-def _route_off(route: Mapping[str, object]) -> Step:
-    words = route_words(route)
-    return Step(do=("ip", family(route), "route", "del", *words), undo=(("ip", family(route), "route", "add", *words),),
-                holds=("not", "route", family(route), *words), patience=5)
-
-
-def _route_on(route: Mapping[str, object], old: str, new: str) -> Step:
-    words = route_words(route, old, new)
-    return Step(do=("ip", family(route), "route", "add", *words), undo=(("ip", family(route), "route", "del", *words),),
-                holds=("route", family(route), *words), patience=5)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from tasks.kit import netrecord, netstate, nettraps
+from tasks.kit.fs import read_regular
 from tasks.kit.netnat import TABLE
+from tasks.kit.netshape import dig
 from tasks.kit.netstate import State
 from tasks.kit.netstep import Plan
 from tasks.kit.settings import Settings
-from tasks.kit.ui import size
+from tasks.kit.ui import printable, size
 
+_LONGEST = 1 << 20  # bytes of dnsmasq's file of leases
+_WIDEST = 200  # characters of a lease's line: a guest chooses its name
 Line = tuple[str, str]
 
 
@@ -58,7 +62,7 @@ def of_bridge(state: State, bridge: str) -> Iterator[Line]:
     for port in state.ports(bridge):
         link = state.link(port)
         what = "tap" if state.kind(port) == "tun" else state.kind(port) or "card"
-        plugged = "" if what != "tap" else ", a guest is plugged in" if "LOWER_UP" in link["flags"] else ", free"
+        plugged = "" if what != "tap" else ", a guest is plugged in" if "LOWER_UP" in link.get("flags", ()) else ", free"
         yield f"  {port}", f"{what}{plugged}, {counters(link)}"
 
 
@@ -76,13 +80,14 @@ def counters(link: Mapping[str, Any]) -> str:
 def of_leases(plan: Plan) -> Iterator[Line]:
     """Yield dnsmasq's leases: "EXPIRY MAC ADDRESS NAME CLIENT-ID" a line (dnsmasq(8), --dhcp-leasefile)."""
     try:
-        found = [line.split() for line in Path(plan.leases).read_text().splitlines()] if plan.leases else []
+        text = read_regular(plan.leases, most=_LONGEST).decode(errors="replace") if plan.leases else ""
     except OSError:
-        found = []
-    for words in found:
-        if len(words) >= 4 and words[0].isdigit():
+        return
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 4 and re.fullmatch("[0-9]{1,11}", words[0]):  # up to the year 5138
             until = datetime.datetime.fromtimestamp(int(words[0]), datetime.UTC).strftime("until %H:%M UTC")
-            yield "lease", f"{words[2]}  {words[1]}  {words[3]}  {until}"
+            yield "lease", printable(f"{words[2]}  {words[1]}  {words[3]}  {until}")[:_WIDEST]
 
 
 def of_rules(state: State) -> Iterator[Line]:
@@ -90,6 +95,7 @@ def of_rules(state: State) -> Iterator[Line]:
     for entry in state.nft or ():
         rule = entry.get("rule", {})
         if rule.get("table") == TABLE:
-            counted: Mapping[str, int] = next((part["counter"] for part in rule["expr"] if "counter" in part), {})
+            counts = [next((found for part in rule["expr"] if isinstance(found := dig(part, "counter", what), int)), 0)
+                      for what in ("packets", "bytes")]
             verdict = next((name for part in rule["expr"] for name in ("masquerade", "accept", "drop") if name in part), "")
-            yield "rule", f"{rule['chain']} {verdict}: {counted.get('packets', 0)} packets, {size(counted.get('bytes', 0))}"
+            yield "rule", f"{rule['chain']} {verdict}: {counts[0]} packets, {size(counts[1])}"

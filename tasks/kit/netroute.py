@@ -8,7 +8,7 @@ from typing import Any
 from tasks.kit.netstep import Words
 
 FOREVER = 0xFFFFFFFF  # INFINITY_LIFE_TIME, include/net/addrconf.h
-_METRICS = ("mtu", "advmss", "window", "rtt", "initcwnd", "initrwnd", "quickack", "hoplimit")
+METRICS = ("mtu", "advmss", "window", "rtt", "initcwnd", "initrwnd", "quickack", "hoplimit")
 
 
 def address_words(info: Mapping[str, Any], device: str, label: bool) -> Words:
@@ -24,7 +24,7 @@ def address_words(info: Mapping[str, Any], device: str, label: bool) -> Words:
     words += ["label", info["label"]] if label and info.get("label", device) != device else []
     words += ["metric", str(info["metric"])] if "metric" in info else []
     if info.get("valid_life_time", FOREVER) != FOREVER:
-        words += ["valid_lft", str(info["valid_life_time"]), "preferred_lft", str(info["preferred_life_time"])]
+        words += ["valid_lft", str(info["valid_life_time"]), "preferred_lft", str(info.get("preferred_life_time", 0))]
     words += [flag for flag in ("nodad", "noprefixroute", "mngtmpaddr", "home") if info.get(flag)]
     return (*words, "dev", device)
 
@@ -72,7 +72,7 @@ def route_words(route: Mapping[str, Any], old: str = "", new: str = "") -> Words
     words += ["src", route["prefsrc"]] if "prefsrc" in route else []
     words += ["metric", str(route["metric"])] if "metric" in route else []
     for metrics in route.get("metrics", ()):
-        for name in _METRICS:
+        for name in METRICS:
             words += [name, str(metrics[name])] if name in metrics else []
     words += ["pref", route["pref"]] if route.get("pref", "medium") != "medium" else []
     words += ["onlink"] if "onlink" in route.get("flags", ()) else []

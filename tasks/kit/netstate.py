@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,10 +13,13 @@ from typing import Any
 
 import msgspec
 
+from tasks.kit import netshape
 from tasks.kit.errors import PiggyError
+from tasks.kit.fs import read_regular
 from tasks.kit.netroute import family, route_words
 from tasks.kit.netstep import Words
 from tasks.kit.run import clean_env, run
+from tasks.kit.ui import printable
 
 SYSCTL = Path("/proc/sys")
 FORWARD = "/proc/sys/net/ipv4/ip_forward"
@@ -66,16 +69,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return sorted(found, key=lambda route: (family(route), route.get("metric", 0)))
 
 
-def _json(argv: list[str], check: bool = True) -> Any:
+def _json(argv: list[str], kind: str, check: bool = True) -> list[dict[str, Any]]:
     done = run(argv, check=check)
-    return json.loads(done.output or "[]") if not done.returncode else None
+    return netshape.entries(done.output, kind, shlex.join(argv)) if not done.returncode else []
 
 
 def routes() -> list[dict[str, Any]]:
     """Read all routes of both families."""
     found = []
     for which in ("-4", "-6"):
-        for route in _json(["ip", which, "-details", "-json", "route", "show", "table", "all"], check=False) or ():
+        for route in _json(["ip", which, "-details", "-json", "route", "show", "table", "all"], "route", check=False):
             found.append({**route, "family": which})
     return found
 
@@ -83,18 +86,15 @@ def routes() -> list[dict[str, Any]]:
 def observe() -> State:
     """Read the state of the network namespace that we are in. Raises PiggyError where iproute2 is missing."""
     which = {tool: shutil.which(tool, path=clean_env()["PATH"]) for tool in TOOLS}
-    return State(links=_json(["ip", "-details", "-statistics", "-json", "link"]),
-                 addresses=_json(["ip", "-json", "address"]), routes=routes(), sysctls=sysctls(),
+    return State(links=_json(["ip", "-details", "-statistics", "-json", "link"], "link"),
+                 addresses=_json(["ip", "-json", "address"], "address"), routes=routes(), sysctls=sysctls(),
                  tools=tuple(tool for tool in TOOLS if which[tool]), tun=tun_trouble(),
                  nft=_ruleset() if which["nft"] else None, iptables=_iptables(bool(which["nft"])))
 
 
 def _ruleset() -> list[dict[str, Any]] | None:
     done = run(["nft", "--json", "list", "ruleset"], check=False)
-    try:
-        return json.loads(done.output)["nftables"] if not done.returncode else None
-    except (ValueError, KeyError):
-        return None
+    return netshape.ruleset(done.output) if not done.returncode else None
 
 
 def _iptables(nft: bool, names: Path = Path("/proc/net/ip_tables_names")) -> tuple[str, ...]:
@@ -169,8 +169,9 @@ def holds(probe: Words) -> bool:
     if kind == "route":
         return tuple(rest[1:]) in {route_words(route) for route in routes() if family(route) == rest[0]}
     if kind == "address":
-        found = (_json(["ip", "-json", "address", "show", "dev", rest[0]], check=False) or [{}])[0].get("addr_info", ())
-        return any(f"{info.get('local')}/{info.get('prefixlen')}" == rest[1] for info in found)
+        found = _json(["ip", "-json", "address", "show", "dev", rest[0]], "address", check=False)
+        return any(f"{info['local']}/{info['prefixlen']}" == rest[1] for entry in found
+                   for info in entry.get("addr_info", ()))
     if kind == "file":
         return _read(rest[0]) == rest[1]
     if kind == "nft":
@@ -179,7 +180,7 @@ def holds(probe: Words) -> bool:
         return run(rest, check=False).returncode == 0
     if kind == "process":
         return pid_of(rest[0]) > 0
-    link = (_json(["ip", "-details", "-json", "link", "show", "dev", rest[0]], check=False) or [{}])[0]
+    link = (_json(["ip", "-details", "-json", "link", "show", "dev", rest[0]], "link", check=False) or [{}])[0]
     if kind == "link":
         return bool(link) and link.get("address") == rest[1]
     if kind == "tun":
@@ -188,14 +189,14 @@ def holds(probe: Words) -> bool:
         return link.get("master") == rest[1]
     if kind == "up":
         return "UP" in link.get("flags", ())
-    raise PiggyError(f"the record of net_up holds a word that is not known: '{kind}'")
+    raise PiggyError(f"the record of net_up holds a word that is not known: '{printable(kind)}'")
 
 
 def pid_of(pidfile: str) -> int:
-    """Return the process that wrote a pidfile, 0 if it is gone. Numbers are used again, so it must have the file's name in
-    its command line."""
+    """Return the process that wrote a pidfile, 0 if it is gone. Numbers are used again, so it must be one that was told
+    --pid-file=PIDFILE."""
     with contextlib.suppress(OSError, ValueError):
-        pid = int(Path(pidfile).read_text())
-        if os.fsencode(pidfile) in Path(f"/proc/{pid}/cmdline").read_bytes():
+        pid = int(read_regular(pidfile, most=64))
+        if pid > 1 and os.fsencode(f"--pid-file={pidfile}") in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
             return pid
     return 0

@@ -10,6 +10,7 @@ import msgspec
 
 from tasks.kit.netnat import TABLE
 from tasks.kit.netplan import networks
+from tasks.kit.netshape import dig
 from tasks.kit.netstate import FORWARD, State
 from tasks.kit.netstep import Plan
 
@@ -73,9 +74,9 @@ def _lets_pass(state: State, chain: dict[str, Any], bridge: str) -> bool:
         if [rule.get(key) for key in ("family", "table")] != [chain[key] for key in ("family", "table")] \
                 or rule.get("chain") in ("INPUT", "FORWARD", "OUTPUT") and rule.get("chain") != chain["name"]:
             continue
-        expressions = rule.get("expr", [])
-        named = any(part.get("match", {}).get("left", {}).get("meta", {}).get("key") == "iifname"
-                    and part["match"].get("right") == bridge and part["match"].get("op") == "==" for part in expressions)
+        expressions = rule["expr"]
+        named = any(dig(part, "match", "left", "meta", "key") == "iifname" and dig(part, "match", "right") == bridge
+                    and dig(part, "match", "op") == "==" for part in expressions)
         if named and any("accept" in part for part in expressions):
             return True
     return False

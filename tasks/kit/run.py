@@ -208,15 +208,21 @@ def _bury(process: subprocess.Popen) -> None:
         stop(process)
 
 
-def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> int:
+def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None,
+               stdin: bytes | None = None) -> int:
     """Run a program that talks to the user on our terminal (an editor, a guest's console) and return its exit status.
 
+    stdin: what it reads instead of the terminal, from a file without a name.
     Ctrl-C goes to the program alone, which shares our terminal's foreground process group.
     """
     previous = signal.signal(signal.SIGINT, _leave_it)
-    process = None
+    process, source = None, None
     try:
-        process = subprocess.Popen([str(arg) for arg in argv], cwd=cwd, env=clean_env(env),
+        if stdin is not None:
+            source = tempfile.TemporaryFile()  # noqa: SIM115
+            source.write(stdin)
+            source.seek(0)
+        process = subprocess.Popen([str(arg) for arg in argv], cwd=cwd, env=clean_env(env), stdin=source,
                                    preexec_fn=_dying())  # noqa: PLW1509
         return process.wait()
     except (FileNotFoundError, PermissionError) as error:
@@ -226,6 +232,8 @@ def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str
         if process and process.poll() is None:
             process.terminate()
             process.wait()
+        if source:
+            source.close()
 
 
 def _leave_it(number: int, frame: object) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import re
-import socket
-import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.kit import private
 from tasks.kit.errors import PiggyError
 from tasks.kit.guest import Guest, GuestError, Limits, session
 from tasks.kit.run import run
@@ -29,18 +29,21 @@ _READ = "stty size </dev/tty1 && base64 </dev/vcs1"  # coded, since `sh` takes o
 _PROMPT = re.compile(r"[#$]$")
 _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
 _PATIENCE = 30  # seconds that QEMU may take to answer
-_VNC = range(5900, 6000)  # TCP ports; RFC 6143, section 7
+_VNC = 5900  # the TCP port of a VNC server; RFC 6143, section 7
 
 
-def window(binary: str, wanted: str, environ: Mapping[str, str]) -> tuple[str, str]:
+def window(binary: str, wanted: str, environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
     """Decide what shows a guest's screen to the user.
 
     binary: QEMU;  wanted: the setting `window`;  environ: tells whether there is a graphical session.
-    Returns the word for -display, and a line that tells the user. Raises PiggyError for a window that this QEMU lacks.
+    folder: for VNC's socket: who can enter it can use the guest, since there is no password (see `private.folder`).
+    Returns the word for -display, and lines that tell the user. Raises PiggyError for a window that this QEMU lacks.
     """
     if wanted == "vnc":
-        port = free_port()
-        return f"vnc=127.0.0.1:{port - _VNC.start}", f"the screen is at 127.0.0.1:{port} (VNC, this host only)"
+        place = folder / "vnc"
+        return f"vnc=unix:{private.option(place)}", (
+            f"the screen is at {place}, for a VNC viewer; only you can connect to it: vncviewer {place}\n"
+            f"from elsewhere: ssh -L {_VNC}:{place} {os.uname().nodename}, then vncviewer localhost:{_VNC}")
     if wanted == "none":
         return "none", "the screen is not shown (window=none)"
     other = "window=vnc shows it to a VNC viewer, 'doit qemu_screenshot' takes a picture"
@@ -54,16 +57,6 @@ def window(binary: str, wanted: str, environ: Mapping[str, str]) -> tuple[str, s
         raise PiggyError(f"window={wanted}, but {binary} has none here",
                          "on Debian the package qemu-system-gui has QEMU's windows; window=vnc needs none")
     return found, "the screen is in QEMU's window; this terminal is the serial console"
-
-
-def free_port() -> int:
-    """Return the first port of VNC's on which nobody listens on this host. Raises PiggyError when all are taken."""
-    for port in _VNC:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does: what is closing is free
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise PiggyError(f"no free port for VNC between {_VNC.start} and {_VNC.stop - 1}", "end one of the guests")
 
 
 @contextlib.contextmanager
@@ -106,15 +99,15 @@ def capture(boot: Callable[[Sequence[str]], Sequence[str]], target: Path, log: P
     """
     from tasks.kit.fs import replacing
 
-    with tempfile.TemporaryDirectory(prefix="piggy.") as folder:
-        address = Path(folder) / "qmp"
-        words = ["-chardev", f"socket,id=qmp,path={str(address).replace(',', ',,')},server=on,wait=off",
+    with private.folder() as folder:
+        address = folder / "qmp"
+        words = ["-chardev", f"socket,id=qmp,path={private.option(address)},server=on,wait=off",
                  "-mon", "chardev=qmp,mode=control"]
         with session(boot(words), log, limit) as guest:
             guest.ready()
             guest.sh("dmesg -n 1")  # what the kernel still has to say comes too late for the picture
             with monitor(address) as ask:
-                image = _picture(guest, ask, Path(folder) / "screen.ppm", limit.command)
+                image = _picture(guest, ask, folder / "screen.ppm", limit.command)
             guest.poweroff()
     with replacing(target) as draft:
         image.save(draft, format="PNG", optimize=True)

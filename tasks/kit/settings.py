@@ -71,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     window: Literal["auto", "gtk", "sdl", "vnc", "none"] = "auto"
     net: Literal["user", "nat", "bridged", "lab", "none"] = "user"
     nic: str = ""
+    restrict: bool = False
     forward: str = "http=80"
     address: Filled = "dhcp"
     bridge: Filled = "piggy0"
@@ -121,6 +122,7 @@ HELP = {
     "window": "what qemu_boot shows the display in (auto: a window where there is a graphical session)",
     "net": "what the guest's network card is plugged into (user: QEMU's own network, which needs no rights)",
     "nic": "the network card, a [nic.NAME] of the machine file (empty: the machine's own)",
+    "restrict": "net=user without a way out: the guest reaches neither this host (10.0.2.2) nor others; forward= works",
     "forward": "ports of the guest to be had on this host, separated by spaces: http=80 2222:22 53/udp",
     "address": "the guest's IPv4 address, such as 192.168.135.10, or dhcp",
     "bridge": "name of the bridge for net=nat, bridged and lab",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,15 +62,18 @@ def guest(shown: Checkout) -> Iterator[Any]:
 
 
 def test_shells_wait_on_four_terminals_and_vnc_shows_the_first(shown: Checkout, guest: Any) -> None:
-    guest.expect(r"the screen is at 127\.0\.0\.1:(\d+) ")
-    port = int(guest.match[1])
+    guest.expect(r"the screen is at (\S+), for a VNC viewer; only you")
+    place = Path(guest.match[1])
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
     guest.expect("piggyback: up")
     guest.expect("# ")
     guest.sendline("dmesg -n 1; echo waiting: $(grep -l 'press Enter' /dev/vcs1 /dev/vcs2 /dev/vcs3 /dev/vcs4)")
     guest.expect("waiting: /dev/vcs1 /dev/vcs2 /dev/vcs3 /dev/vcs4\r")
     guest.sendline("echo consoles: $(cat /sys/class/tty/console/active)")
     guest.expect(r"consoles: tty0 tty(S|AMA)0\r")
-    with socket.create_connection(("127.0.0.1", port), 10) as viewer:
+    with socket.socket(socket.AF_UNIX) as viewer:
+        viewer.settimeout(10)
+        viewer.connect(str(place))
         assert re.fullmatch(rb"RFB 003\.00[38]\n", viewer.recv(12))
 
 

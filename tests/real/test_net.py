@@ -156,10 +156,11 @@ def test_two_guests_of_a_lab_see_each_other_and_the_internet(net: Topology, pc: 
     with shell(pc, net.prefix("host"), "net=lab", "guests=2") as guest:
         assert way[0] in ("pasta", "slirp4netns")
         browse(guest)
-        console = pc.top / "build" / "pc" / "console-2"
+        found = re.findall(r"guest 2's console: .* unix:(\S+)", (pc.top / "boot.log").read_text())
+        assert os.stat(os.path.dirname(found[-1])).st_mode & 0o777 == 0o700
         with socket.socket(socket.AF_UNIX) as second:
             second.settimeout(60)
-            second.connect(os.path.relpath(console))
+            second.connect(found[-1])
             heard = ""
             while " 0% packet loss" not in heard:
                 second.sendall(b"ping -c 1 -W 5 192.168.135.64\n")

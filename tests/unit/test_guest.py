@@ -15,6 +15,7 @@ import pytest
 from tasks.kit import guest, guestcheck
 from tasks.kit.errors import PiggyError
 from tasks.kit.guest import GuestError, Limits
+from tasks.kit.ui import printable
 
 TOP = Path(__file__).resolve().parents[2]
 LIMITS = Limits(boot=8, silence=1.5, command=3, total=20, again=0.3)
@@ -120,6 +121,92 @@ def test_commands_give_status_and_output(fake, tmp_path: Path, mode: str) -> Non
     assert "Linux version 6.1.0" in text
     assert "reboot: Power down" in text
     assert "\r" not in text
+
+
+def test_the_echo_of_questions_that_are_put_again_is_no_answer(fake, tmp_path: Path) -> None:
+    with guest.session(fake("plain"), tmp_path / "log", LIMITS) as one:
+        one.ready()
+        assert one.sh("echo one; sleep 1.2; echo two") == (0, "one\ntwo")  # the question is put every 0.3 s
+        assert one.sh("printf half; sleep 0.8; echo way; false") == (1, "halfway")
+    text = (tmp_path / "log").read_text()
+    assert text.count("echo") > 6
+
+
+@pytest.mark.parametrize(("heard", "answer"), [
+    ('/ # echo "<~""abc123""~>"; (\n> date\n> ) </dev/null; s\n<~abc123~>\nTue\n', "Tue\n"),
+    ('<~abc123~>\nTue\necho "<~""abc123 $sabc123""~>"\n', "Tue\n"),
+    ('<~abc123~>\nTue\necho "<~""abc1random: crng init done\n23 $sabc123""~>"\n', "Tue\n"),
+    ('<~abc1random: crng init done\n23~>\n/ # date\nTue\n', "<~abc1random: crng init done\n23~>\nTue\n"),
+    ("<~abc123~>\n<~abc123~>\nTue\n", "")])
+def test_only_what_the_guest_says_is_its_answer(heard: str, answer: str) -> None:
+    assert guest._answer(heard, "abc123", "date", 'echo "<~""abc123 $sabc123""~>"\n').lstrip("\n") == answer
+
+
+def test_a_status_that_no_shell_has_is_none(fake, tmp_path: Path) -> None:
+    """256 would end doit with 0."""
+    with guest.session(fake("plain"), tmp_path / "log", LIMITS) as one:
+        one.ready()
+        for status in ("256", "9" * 5000, "-1", "1.0"):
+            def answer(text: str, status: str = status) -> None:
+                token = re.search('<~""([0-9a-f]{6})', text)
+                one._take(f"<~{token and token[1]} {status}~>")
+            one._send = answer  # type: ignore[method-assign]
+            with pytest.raises(GuestError, match="did not end within"):
+                one.sh("true", 0.2)
+
+
+def test_what_a_guest_writes_reaches_nobodys_terminal_as_it_is(fake, tmp_path: Path) -> None:
+    evil = BOOT + "\x1b]0;owned\x07\x9b2J \u202eKernel panic - not syncing: \x1b[2J\x1bcbad\x07\n"
+    error = failure(fake("silent", evil), tmp_path)
+    assert printable(str(error)) == str(error)
+    assert "\\x1b]0;owned\\x07" in error.hint
+    said: list[str] = []
+    checks = [guestcheck.Check("evil", "printf '\\033]0;x\\007\\n'"), guestcheck.Check("bad", "printf '\\033c'; exit 3")]
+    with pytest.raises(guestcheck.CheckError) as caught:
+        guestcheck.boot_test(fake("plain"), checks, tmp_path / "log", LIMITS, said.append)
+    assert said[1:3] == ["=== evil ok: \\x1b]0;x\\x07", "=== bad FAILED: \\x1bc"]
+    assert printable(str(caught.value)) == str(caught.value)
+    assert "bad (status 3): \\x1bc" in caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link", "/dev/full"])
+def test_a_log_that_is_no_file_is_refused_and_left_alone(fake, tmp_path: Path, kind: str) -> None:
+    log, precious = tmp_path / "console.log", tmp_path / "precious"
+    precious.write_text("mine")
+    if kind == "fifo":
+        os.mkfifo(log)
+    elif kind == "folder":
+        log.mkdir()
+    else:
+        log.symlink_to(precious if kind == "link" else kind)
+    with pytest.raises(PiggyError, match="console.log is no regular file") as caught, \
+            guest.session(fake("plain"), log, LIMITS):
+        pass
+    assert "move it away" in caught.value.hint
+    assert precious.read_text() == "mine"
+
+
+def test_a_log_is_begun_anew_in_the_file_that_is_there(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "console.log"
+    for text in ("longer than the next", "short"):
+        with guest.opened(log) as sink:
+            sink.write(text)
+    assert log.read_text() == "short"
+
+
+@pytest.mark.parametrize("line", ["[    1.000000] x", "Kernel panic - not syncing: ", "Failed to execute x ", "[a]",
+                                  'Cannot open root device "a" or ', "Waiting for root device ", "\x1b[", "Run x "])
+def test_a_line_without_end_costs_no_time(tmp_path: Path, line: str) -> None:
+    from tasks.kit import faults
+    one = guest.Guest(None, tmp_path, LIMITS, lambda text: None, ["qemu"])  # type: ignore[arg-type]
+    started = time.process_time()
+    for _ in range(16):
+        one._take((line * 65536)[:65536])
+    one._take("\nKernel panic - not syncing: VFS: Unable to mount root fs\nnot syncing: No working init\n")
+    faults.diagnose(one.console, "qemu")
+    faults.silence(one.console, 1, "qemu")
+    faults.restarted(one.console)
+    assert time.process_time() - started < 10  # it was hours
 
 
 def test_refused_command_is_named(fake, tmp_path: Path) -> None:

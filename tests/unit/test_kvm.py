@@ -172,6 +172,25 @@ def test_damaged_memory_is_only_forgotten(tmp_path: Path, content: bytes) -> Non
     assert json.loads(memory.read_text()) == {"host / sector": {"works": True, "reason": ""}}
 
 
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_memory_that_is_no_file_is_only_forgotten(tmp_path: Path, kind: str) -> None:
+    memory, runs = tmp_path / "kvm.json", list[str]()
+    (tmp_path / "other").write_text('{"host / sector": {"works": false, "reason": "planted"}}')
+    if kind == "fifo":
+        os.mkfifo(memory)
+    elif kind == "folder":
+        memory.mkdir()
+    else:
+        memory.symlink_to("other")
+    assert kvm.usable([trial("sector", "", runs)], memory).accel == "kvm"
+    assert "planted" in (tmp_path / "other").read_text()
+
+
+def test_what_a_trial_says_is_shown_without_escapes(tmp_path: Path) -> None:
+    answer = kvm.usable([trial("sector", "\x1b]0;x\x07 died", [])], tmp_path / "kvm.json")
+    assert answer.reason == "sector: \\x1b]0;x\\x07 died"
+
+
 def test_memory_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert kvm.usable([trial("sector", "", [])], tmp_path / "file" / "kvm.json").accel == "kvm"

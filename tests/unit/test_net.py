@@ -14,6 +14,7 @@ from tasks.kit.errors import PiggyError
 from tasks.kit.netplan import Wanted
 from tasks.kit.qemu import Boot, argv
 from tasks.kit.run import Completed
+from tasks.kit.ui import printable
 
 TOP = Path(__file__).parents[2]
 MACHINES = sorted(path.stem for path in (TOP / "configs" / "machines").glob("*.toml"))
@@ -39,6 +40,7 @@ def test_modes_that_take_nothing_on_the_host(mode: str) -> None:
 
 def test_what_the_settings_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_UID", "1234")
+    monkeypatch.setattr(net.os, "geteuid", lambda: 0)
     monkeypatch.setenv("SSH_CONNECTION", "198.51.100.7 5555 10.0.0.2 22")
     found = net.wanted(load(net="bridged", uplink="eth0", guests="2"), consent=False)
     assert (found.owner, found.ssh, found.uplink, found.guests) == (1234, "10.0.0.2", "eth0", 2)
@@ -65,9 +67,35 @@ def test_with_sudo_it_goes_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(net.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(net.shutil, "which", lambda name: "/usr/bin/sudo")
     monkeypatch.setattr(net.sys, "stdin", SimpleNamespace(isatty=lambda: True))
-    monkeypatch.setattr(net, "foreground", lambda words, cwd: called.append(words) or 0)
-    net._as_root(load(), ["down"], "net_down")
-    assert called[0][:2] == ["sudo", net.sys.executable]
+    monkeypatch.setattr(net, "foreground", lambda words, cwd, stdin: called.append((words, stdin)) or 0)
+    net._as_root(load(), ["up"], "net_up", b"{}")
+    assert called == [(["sudo", net.sys.executable, "-B", "-m", "tasks.kit.netexec", "up"], b"{}")]
+
+
+def test_by_hand_the_plan_is_handed_in_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(net.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(net.shutil, "which", lambda name: "")
+    with pytest.raises(PiggyError) as caught:
+        net._as_root(load(build=str(tmp_path)), ["up"], "net_up", b"{}")
+    assert caught.value.hint.endswith(f" -B -m tasks.kit.netexec up <{tmp_path}/net/plan.json")
+    assert (tmp_path / "net" / "plan.json").read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("number", ["abc", "-1", "4294967295", "9" * 5000, "\u0663", "\x1b[2J", " 1"])
+def test_a_user_that_cannot_be(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    monkeypatch.setattr(net.os, "geteuid", lambda: 0)
+    with pytest.raises(PiggyError, match="SUDO_UID=.* is no user's number") as caught:
+        net.owner({"SUDO_UID": number})
+    assert printable(caught.value.message) == caught.value.message
+
+
+def test_whose_the_taps_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net.os, "getuid", lambda: 7)
+    monkeypatch.setattr(net.os, "geteuid", lambda: 7)
+    assert net.owner({"SUDO_UID": "1234"}) == 7  # only root has it of sudo
+    monkeypatch.setattr(net.os, "geteuid", lambda: 0)
+    assert net.owner({"SUDO_UID": "1234"}) == 1234
+    assert net.owner({}) == 7
 
 
 def test_what_is_up_and_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tasks.kit import netattach, netcheck, netrecord, netstate
+from tasks.kit import netattach, netcheck, netplan, netrecord, netstate
 from tasks.kit.errors import PiggyError
 from tasks.kit.netattach import Cable
 from tasks.kit.netguest import Forward
+from tasks.kit.netplan import Wanted
 from tasks.kit.netrecord import Record
-from tasks.kit.netstep import Plan
+from tasks.kit.netstate import State
 from tasks.kit.settings import Settings
 
 
@@ -66,6 +71,15 @@ def test_a_lost_race_is_seen() -> None:
     assert not cable.conflict()
 
 
+def test_a_guest_without_a_way_out() -> None:
+    with netattach.cables(Settings(restrict=True)) as (cable,):
+        assert cable.net.startswith("user,restrict=on,hostfwd=tcp:127.0.0.1:")
+        with netcheck.served(cable, "token") as page:
+            assert page == ("", "token")
+        names = [check.name for check in netcheck.checks(cable, ["network", "httpd"], page)]
+    assert names == ["network", "httpd"]  # and nothing from the host
+
+
 def test_static_addresses() -> None:
     with netattach.cables(Settings(address="10.0.2.77")) as (cable,):
         assert cable.append == "ip=10.0.2.77::10.0.2.2:255.255.255.0:::off:10.0.2.3"
@@ -79,7 +93,7 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(netrecord, "place", lambda: tmp_path)
     monkeypatch.setattr(netstate, "tun_trouble", lambda: "")
     monkeypatch.setattr(netattach, "_carrier", lambda tap: "1" if tap.endswith("0") else "0")
-    plan = Plan(mode="nat", bridge="piggy0", taps=("piggy0-tap0", "piggy0-tap1"), address="192.168.135.251/24")
+    plan = netplan.nat(State(), Wanted(guests=2, run_dir=str(tmp_path)))
     netrecord.write(tmp_path, Record(boot=netrecord.boot_id(), plan=plan, begun=0, complete=True))
     return tmp_path
 
@@ -153,6 +167,53 @@ def test_what_the_guest_says_is_judged() -> None:
                   lambda: netcheck._fetched("u", "token", "404")):
         with pytest.raises(ValueError):
             wrong()
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[bytes, float], str]]:
+    """A guest's web server that answers with these bytes, one at a time with this pause (seconds)."""
+    with contextlib.ExitStack() as stack:
+        def serve(data: bytes, pause: float) -> str:
+            server = stack.enter_context(listener())
+
+            def talk() -> None:
+                peer, _ = server.accept()
+                with peer, contextlib.suppress(OSError):
+                    peer.recv(4096)
+                    for at in range(len(data)) if pause else ():
+                        peer.sendall(data[at:at + 1])
+                        time.sleep(pause)
+                    for _ in range(0 if pause else 400):
+                        peer.sendall(data)
+            threading.Thread(target=talk, daemon=True).start()
+            return f"http://127.0.0.1:{server.getsockname()[1]}/"
+        yield serve
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_a_cgi_script_may_end_its_lines_as_unix_does(answering, end: str) -> None:
+    url = answering(f"HTTP/1.0 200 OK\r\nContent-Type: text/html{end}{end}<p>6.1</p>".encode(), 0.001)
+    assert netcheck._served(url, "inet 10.0.2.15/24\n6.1") == f"{url} fetched from the host (10 bytes)"
+
+
+@pytest.mark.parametrize(("data", "pause", "said"), [
+    (b"HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", 0, "does not show the guest's kernel 6.1"),
+    (b"x" * 100_000, 0, "gives no answer of HTTP"), (b"HTTP/1.0 200 OK\r\n\r\n" + b"y" * 100_000, 0, "does not show"),
+    (b"HTTP/1.0 200 OK\r\nX: " + b"x" * 99, 0.05, "no whole answer in time|timed out"), (b"", 0, "gives no answer")])
+def test_a_guests_web_server_that_goes_on_and_on(answering, monkeypatch: pytest.MonkeyPatch, data: bytes, pause: float,
+                                                 said: str) -> None:
+    monkeypatch.setattr(netcheck, "_SERVED", 1.0)
+    monkeypatch.setattr(netcheck, "_LONGEST", 1 << 17)
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=said):
+        netcheck._served(answering(data, pause), "inet 10.0.2.15/24\n6.1")
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("output", ["", "\n", "inet 10.0.2.15/24"])
+def test_a_guest_that_says_nothing_of_itself(output: str) -> None:
+    with pytest.raises(ValueError, match="says nothing|no address|refused|timed out|does not show|gives no answer"):
+        netcheck._served("http://127.0.0.1:1/" if output.strip() else "", output)
 
 
 def test_the_page_is_served_and_the_guests_is_fetched() -> None:

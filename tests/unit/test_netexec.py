@@ -1,26 +1,42 @@
-"""Doing and undoing steps: what is recorded before, what is rolled back, what is left alone. Files stand for links."""
+"""Doing and undoing steps: what is recorded before, what is rolled back, what is left alone. Files stand for links, so
+the plans here are none that net_up could make; test_nettrust has those."""
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from tasks.kit import netexec, netrecord, netstate
+from tasks.kit import netexec, netplan, netrecord, netstate, nettrust
 from tasks.kit.errors import PiggyError
 from tasks.kit.netrecord import Record
 from tasks.kit.netstep import KILL, Plan, Step, shown, write
+from tasks.kit.ui import printable
 
 TOP = Path(__file__).parents[2]
 
 
 def step(path: Path, value: str = "1", before: str = "0") -> Step:
     return Step(do=write(str(path), value), undo=(write(str(path), before),), holds=("file", str(path), value))
+
+
+@pytest.fixture(autouse=True)
+def any_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "real_check" not in request.fixturenames:
+        monkeypatch.setattr(nettrust, "check", lambda plan, folder: None)
+
+
+@pytest.fixture
+def real_check() -> None:
+    """Plans are held against what net_up makes, as they are outside of this module."""
 
 
 @pytest.fixture
@@ -170,8 +186,9 @@ def test_patience_tries_again(tmp_path: Path) -> None:
 
 def test_a_daemon_is_ended_by_its_pidfile_and_a_stranger_is_not(tmp_path: Path) -> None:
     pidfile = tmp_path / "d.pid"
-    with subprocess.Popen([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)", str(pidfile)],
-                          stdout=subprocess.PIPE) as ours, subprocess.Popen(["sleep", "60"]) as stranger:
+    code = "import time; print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, f"--pid-file={pidfile}"], stdout=subprocess.PIPE) as ours, \
+            subprocess.Popen(["sleep", "60"]) as stranger:
         assert ours.stdout
         ours.stdout.read(1)
         pidfile.write_text(f"{stranger.pid}\n")
@@ -180,35 +197,133 @@ def test_a_daemon_is_ended_by_its_pidfile_and_a_stranger_is_not(tmp_path: Path) 
         assert stranger.poll() is None
         pidfile.write_text(f"{ours.pid}\n")
         assert netstate.pid_of(str(pidfile)) == ours.pid
-        subprocess.Popen(["true"]).wait()
-        ours.send_signal(signal.SIGTERM)
-        ours.wait()
+        reaper = threading.Thread(target=ours.wait)
+        reaper.start()
+        netexec.do((KILL, str(pidfile)), "", 0)
+        reaper.join()
+        assert ours.returncode == -signal.SIGTERM
         assert netstate.pid_of(str(pidfile)) == 0
+        assert stranger.poll() is None
         stranger.kill()
+
+
+@pytest.mark.parametrize("content", ["", "x", "-1", "0", "1", "9" * 5000, "\0", None])
+def test_a_pidfile_of_another_form_names_no_process(tmp_path: Path, content: str | None) -> None:
+    pidfile = tmp_path / "d.pid"
+    if content is None:
+        os.mkfifo(pidfile)
+    else:
+        pidfile.write_text(content)
+    assert netstate.pid_of(str(pidfile)) == 0
+    netexec.do((KILL, str(pidfile)), "", 0)
 
 
 def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[Path],
                      capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(netrecord, "place", lambda: tmp_path / "record")
-    file = tmp_path / "plan.json"
-    file.write_bytes(msgspec.json.encode(plan(files)))
-    assert netexec.main(["up", str(file)]) == 0
+    hand_in(monkeypatch, msgspec.json.encode(plan(files)))
+    assert netexec.main(["up"]) == 0
     assert values(files) == "111"
     assert netexec.main(["down"]) == 0
     assert values(files) == "000"
     assert netexec.main(["down"]) == 0
     assert "nothing is up" in capsys.readouterr().out
     assert netexec.main([]) == 2
-    file.write_text('{"mode": 1}')
-    assert netexec.main(["up", str(file)]) == 1
-    assert netexec.main(["up", str(tmp_path / "none")]) == 1
+    hand_in(monkeypatch, b'{"mode": 1}')
+    assert netexec.main(["up"]) == 1
+    assert capsys.readouterr().err.startswith("the plan on standard input can't be read: Expected `str`")
+    assert netexec.main(["up", str(tmp_path / "plan.json")]) == 2
 
 
-def test_a_record_that_is_spoilt_is_said(tmp_path: Path) -> None:
-    (tmp_path / "record.json").write_text("{}")
+def hand_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False))
+
+
+def test_a_plan_that_is_not_ours_is_not_carried_out(real_check: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                    files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(netrecord, "place", lambda: tmp_path / "record")
+    ours = netplan.nat(netstate.State(), netplan.Wanted(run_dir=str(tmp_path / "record")))
+    for bad in (plan(files), msgspec.structs.replace(ours, steps=(step(files[0]), *ours.steps))):
+        hand_in(monkeypatch, msgspec.json.encode(bad))
+        assert netexec.main(["up"]) == 1
+        assert "this" in (said := capsys.readouterr().err)
+        assert "it is not carried out" in said
+    assert values(files) == "000"
+    assert not (tmp_path / "record").exists()
+
+
+def test_a_planted_record_is_not_undone(real_check: None, tmp_path: Path, files: list[Path]) -> None:
+    folder = tmp_path / "record"
+    files[0].write_text("1\n")
+    netrecord.write(folder, Record(boot=netrecord.boot_id(), plan=plan(files), begun=1, complete=True))
+    with pytest.raises(PiggyError, match="is no plan of net_up's"):
+        netexec.down(folder, silent)
+    assert values(files) == "100"
+    assert (folder / "record.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"{}", b"", b"null", b"[" * 100_000, b"\xff\xfe", b'{"boot": "\x1b[2J"}', b"7" * 9999])
+def test_a_record_that_is_spoilt_is_said(real_check: None, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "record.json").write_bytes(content)
     with pytest.raises(PiggyError) as caught:
         netrecord.read(tmp_path)
     assert "record.json can't be read" in caught.value.message
+    assert printable(str(caught.value)) == str(caught.value)
+
+
+def good(folder: Path) -> Path:
+    """Write a record that net_up could have made."""
+    made = netplan.nat(netstate.State(), netplan.Wanted(run_dir=str(folder)))
+    netrecord.write(folder, Record(boot=netrecord.boot_id(), plan=made, begun=len(made.steps), complete=True))
+    return folder / "record.json"
+
+
+@pytest.mark.parametrize(("how", "said"), [
+    ("fifo", "record.json can't be read: it is no regular file"), ("folder", "can't be read: it is no regular file"),
+    ("link", "can't be read: Too many levels"), ("linked folder", "is no folder"),
+    ("writable", "can be written to by others (mode 0666)"), ("writable folder", "others (mode 0777)"),
+    ("writable parent", "others (mode 0777)"), ("other's", "belongs to user 4321"),
+    ("other's folder", "belongs to user 4321"),
+    ("count", "-1 of 10 steps")])
+def test_who_can_have_written_a_record(real_check: None, tmp_path: Path, how: str, said: str) -> None:
+    if "other" in how and "writ" not in how and os.geteuid():
+        pytest.skip("only root can give a file away")
+    folder = tmp_path / "run" / "1"
+    file = good(folder)
+    assert netrecord.read(folder)
+    what = folder if "folder" in how else folder.parent if "parent" in how else file
+    if how == "fifo":
+        file.unlink()
+        os.mkfifo(file)
+    elif how == "folder":
+        file.unlink()
+        file.mkdir()
+    elif "link" in how:
+        what.rename(tmp_path / "aside")
+        what.symlink_to(tmp_path / "aside")
+    elif "writable" in how:
+        what.chmod(0o666 if what == file else 0o777)
+    elif "other's" in how:
+        os.chown(what, 4321, 4321)
+    else:
+        file.write_text(file.read_text().replace('"begun": 10', '"begun": -1'))
+    with pytest.raises(PiggyError) as caught:
+        netrecord.read(folder)
+    assert said in caught.value.message
+    if "writable f" in how or "linked" in how:
+        with pytest.raises(PiggyError):
+            netrecord.write(folder, Record(boot="x", plan=plan([])))
+
+
+def test_only_files_of_ours_are_removed_with_the_record(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    file = good(folder)
+    for name in ("leases", "dnsmasq.pid"):
+        (folder / name).touch()
+    (folder / "mine.txt").write_text("precious")
+    netrecord.remove(folder)
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+    assert not file.exists()
 
 
 def test_words_as_one_would_type_them() -> None:

@@ -119,6 +119,11 @@ def test_leases_never_hold_the_bridges_own_address(address: str, first: str, las
 @pytest.mark.parametrize(("address", "why"), [
     ("192.168.135.251", "prefix"), ("192.168.135.0/24", "network as a whole"), ("192.168.135.255/24", "as a whole"),
     ("10.0.0.1/30", "prefix"), ("10.0.0.1/7", "prefix"),
+    ("127.0.0.1/8", "127.0.0.0/8 is for each host's loopback"), ("224.0.0.1/24", "224.0.0.0/4 is for multicast"),
+    ("0.0.0.0/8", "0.0.0.0/8 is for"), ("0.1.2.3/24", "0.0.0.0/8 is for hosts that do not know"),
+    ("255.255.255.255/24", "240.0.0.0/4 is for later use and broadcast"), ("250.0.0.1/24", "240.0.0.0/4 is for later use"),
+    ("169.254.1.1/24", "169.254.0.0/16 is for link-local"), ("169.0.0.1/8", "169.254.0.0/16 is for link-local"),
+    ("10.0.0.1/31", "prefix"), ("10.0.0.1/32", "prefix"),
     ("fe80::1/64", "no IPv4"), ("eth0", "no IPv4"), ("1.2.3.4/33", "no IPv4"),
 ])
 def test_addresses_that_no_bridge_can_have(address: str, why: str) -> None:

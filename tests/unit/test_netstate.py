@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.kit import netlab, netreport, netstate
+from tasks.kit import netlab, netreport, netshape, netstate
 from tasks.kit.errors import PiggyError
 from tasks.kit.netguest import Forward
 from tasks.kit.netplan import Wanted
@@ -73,6 +73,47 @@ def test_the_report_of_a_bridge(tmp_path: Path) -> None:
     assert list(netreport.of_leases(plan)) == [("lease", "10.0.0.64  52:54:00:00:00:01  piggyback  until 08:00 UTC")]
     leases.unlink()
     assert list(netreport.of_leases(plan)) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_leases_that_are_no_file_are_none(tmp_path: Path, kind: str) -> None:
+    leases = tmp_path / "leases"
+    (tmp_path / "other").write_text("1800000000 52:54:00:00:00:01 10.0.0.64 piggyback 01:52\n")
+    {"fifo": lambda: os.mkfifo(leases), "folder": leases.mkdir, "link": lambda: leases.symlink_to("other")}[kind]()
+    assert list(netreport.of_leases(Plan(mode="nat", bridge="b", taps=(), leases=str(leases)))) == []
+
+
+def test_leases_that_a_guest_chose_the_name_of(tmp_path: Path) -> None:
+    (tmp_path / "leases").write_bytes(b"\xff\n99999999999999999 a b c d\n" + b"9" * 5000 + b" a b c d\n\xc2\xb2 a b c d\n"
+                                      b"1800000000 m a \x1b[2J\x07 x\n1800000000 m a " + b"x" * 9999 + b" x\n")
+    (_, odd), (_, long) = netreport.of_leases(Plan(mode="nat", bridge="b", taps=(), leases=str(tmp_path / "leases")))
+    assert odd == "a  m  \\x1b[2J\\x07  until 08:00 UTC"
+    assert len(long) == 200
+
+
+@pytest.mark.parametrize(("text", "kind", "said"), [
+    ("Usage: ip ...", "link", "prints what is no list"), ('{"a": 1}', "link", "Expected `array`"),
+    ("[" * 99999, "route", "no list"),
+    ('[{"ifname": 7}]', "link", "Expected `str`"), ('[{"ifname": "a", "addr_info": [{"local": [], "prefixlen": 1}]}]',
+                                                    "address", "Expected `str`"),
+    ('[{"dst": "default", "metric": "x"}]', "route", "Expected `int`")])
+def test_an_ip_that_prints_something_else_is_named(text: str, kind: str, said: str) -> None:
+    with pytest.raises(PiggyError) as caught:
+        netshape.entries(text, kind, "ip -json x")
+    assert caught.value.message.startswith("'ip -json x' prints what is no list of its kind: ")
+    assert said in caught.value.message
+
+
+def test_what_ip_filters_out_is_left_out() -> None:
+    assert netshape.entries("", "link", "ip") == []
+    assert netshape.entries('[{}, {"ifname": "a", "addr_info": [{}, {"family": "inet", "local": "x", "prefixlen": 8}, '
+                            '{"family": "inet", "local": "10.0.0.1", "prefixlen": 8}]}]', "address", "ip") == [
+        {"ifname": "a", "addr_info": [{"family": "inet", "local": "10.0.0.1", "prefixlen": 8}]}]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"nftables": 7}', '{"nftables": [7]}', "[" * 99999])
+def test_rules_that_cannot_be_read_are_not_seen(text: str) -> None:
+    assert netshape.ruleset(text) is None
 
 
 def test_the_guests_of_a_lab_have_addresses_and_names_of_their_own() -> None:

@@ -143,6 +143,24 @@ def test_script_passes_arguments_on_and_heeds_its_variables(folder: Path) -> Non
     assert ran(folder, KVM="0")[words.index("-accel") + 1] == "tcg"
 
 
+def test_script_serves_vnc_by_a_socket_of_the_users_own(folder: Path) -> None:
+    ran(folder)
+    tools, place = folder.parent / "bin", folder.parent / "it's, here"
+    (tools / "qemu-system-i386").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n"
+                                            "[ -d \"$XDG_RUNTIME_DIR\" ] && ls -ld \"$XDG_RUNTIME_DIR\"/piggy.*\nexit 7\n")
+    place.mkdir()
+    done = subprocess.run(["sh", str(folder / "run-qemu.sh")], check=False, text=True, capture_output=True,
+                          env={"PATH": f"{tools}:/usr/bin:/bin", "WINDOW": "vnc", "XDG_RUNTIME_DIR": str(place)})
+    assert done.returncode == 7
+    words = done.stdout.splitlines()
+    shown = words[words.index("-display") + 1]
+    assert shown.startswith(f"vnc=unix:{place}/piggy.".replace(",", ",,"))
+    assert words[-1].startswith("drwx------")
+    address = shown.removeprefix("vnc=unix:").replace(",,", ",")
+    assert f"only you can connect to it: vncviewer {address}\nfrom elsewhere: ssh -L 5900:{address} " in done.stderr
+    assert list(place.iterdir()) == []
+
+
 def test_script_is_the_same_wherever_it_was_made() -> None:
     texts = {qemu.script(qemu.argv(PC, Boot(kernel=top / "k", rootfs=top / "r", accel=accel)), top)
              for top in (Path("/a"), Path("/b,c/d e")) for accel in ("kvm", "tcg")}

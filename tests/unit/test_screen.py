@@ -38,7 +38,7 @@ def binary(tmp_path: Path):
     (("gtk",), "auto", {}, "none"), (("gtk",), "auto", {"DISPLAY": ""}, "none"), ((), "auto", GRAPHICAL, "none"),
 ])
 def test_what_shows_the_screen(binary, offered: tuple[str, ...], wanted: str, environ: dict[str, str], word: str) -> None:
-    found, said = screen.window(binary(*offered), wanted, environ)
+    found, said = screen.window(binary(*offered), wanted, environ, Path("/nowhere"))
     assert found == word
     assert ("not shown" in said or "no windows" in said) == (word == "none")
     if wanted == "auto" and word == "none":
@@ -48,17 +48,14 @@ def test_what_shows_the_screen(binary, offered: tuple[str, ...], wanted: str, en
 
 def test_a_window_that_is_demanded_and_missing(binary) -> None:
     with pytest.raises(PiggyError, match="window=sdl, but .* has none here"):
-        screen.window(binary("gtk"), "sdl", GRAPHICAL)
+        screen.window(binary("gtk"), "sdl", GRAPHICAL, Path("/nowhere"))
 
 
-def test_vnc_takes_a_free_port_of_this_host_alone(binary) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", first := screen.free_port()))
-        taken.listen()
-        word, said = screen.window(binary(), "vnc", {})
-    number = int(word.removeprefix("vnc=127.0.0.1:"))
-    assert number > first - 5900
-    assert f"127.0.0.1:{5900 + number}" in said
+def test_vnc_is_a_socket_and_the_user_is_told_how_to_reach_it(binary) -> None:
+    word, said = screen.window(binary(), "vnc", {}, Path("/run/x,y"))
+    assert word == "vnc=unix:/run/x,,y/vnc"
+    assert "only you can connect to it: vncviewer /run/x,y/vnc\n" in said
+    assert "ssh -L 5900:/run/x,y/vnc " in said
 
 
 def drawn(rows: list[str], wide: int = 8, high: int = 16, size: tuple[int, int] | None = None) -> Any:
