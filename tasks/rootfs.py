@@ -16,7 +16,6 @@ from pathlib import Path
 
 from tasks import modules
 from tasks.kit import overlay, tree, ui
-from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import EPOCH, Project
 
@@ -44,10 +43,6 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `rootfs` and `initramfs`, for a machine that has a user space."""
     if not project.machine.userspace:
         return
-    for name in ("rootfs_size", "rootfs_free"):
-        if (value := getattr(project.settings, name)) * 1024 > tree.IMAGE_MAX:
-            raise PiggyError(f"{project.origins[name]}: {name}={value} is more than an image may have: "
-                             f"{tree.IMAGE_MAX // 1024} KiB (32 GiB)", "the number is in KiB")
     files = [project.images / "busybox", project.images / "busybox.links", table(project), MODES,
              *filter(None, [modules.archive(project)])]
     layers = {"overlays": " ".join(map(str, project.overlays))}

@@ -13,10 +13,11 @@ from tasks.kit.tree import NAME_MAX, PATH_MAX, Entry, Layer, compose, parents
 
 SAMPLE = (b"# NAME TYPE MODE UID GID\n/dev d 755 0 0\n/dev/console c 600 0 0 5 1\n/dev/tty c 620 0 5 4 0 0 1 5  # five\n"
           b"'/a b' p 644 0 0 - - - - -\n/etc/shadow f 4600 1 2\n/dev/hda b 660 0 0 3 1 1 1 4\n")
-TOKENS = [b"\n", b"'", b'"', b"\\", b"/..", b"/../../etc/passwd", b"/dev/", b" c 600 0 0 1 1\n", b"-", b"/" + b"n" * 300, b"/",
-          b" 4096", b"/dev/x c 600 0 0 1 0 0 1 4096\n" * 17, b"\x0c", b"\xe2\x80\xa8", b"\xe2\x80\xae", b"\r", b"#", b"\t",
-          "\u0661".encode(), b"9" * 5000, b"f", b"d", b"p", b"b"]
-TREE = compose([Layer("x", (Entry("/etc/shadow", "file", 0o644, source=b"s"), Entry("/bin/su", "link", 0o777, target="x")))])
+TOKENS = [b"\n", b"'", b'"', b"\\", b"/..", b"/../../etc/passwd", b"/dev/", b" c 600 0 0 1 1\n", b"-", b"/" + b"n" * 300,
+          b"/", b" 4096", b"/dev/x c 600 0 0 1 0 0 1 4096\n" * 17, b"\x0c", b"\xe2\x80\xa8", b"\xe2\x80\xae", b"\r", b"#",
+          b"\t", "\u0661".encode(), b"9" * 5000, b"f", b"d", b"p", b"b"]
+TREE = compose([Layer("x", (Entry("/etc/shadow", "file", 0o644, source=b"s"),
+                            Entry("/bin/su", "link", 0o777, target="x")))])
 
 
 def make(rng: random.Random) -> bytes:

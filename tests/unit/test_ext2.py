@@ -5,13 +5,15 @@ import re
 import shutil
 import subprocess
 import time
+import typing
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from tasks.kit import ext2, run
+from tasks.kit import ext2, run, tree
 from tasks.kit.errors import PiggyError
+from tasks.kit.settings import Settings
 from tasks.kit.tree import Entry, Layer, compose, content
 
 pytestmark = pytest.mark.skipif(any(shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None
@@ -229,6 +231,11 @@ def test_a_disk_that_is_too_small_is_said_first(tmp_path: Path, monkeypatch: pyt
         build(entries, tmp_path / "root.ext2")
     assert list(tmp_path.iterdir()) == []
     build(compose([]), tmp_path / "root.ext2", size=16 << 20)  # what stays empty takes no room
+
+
+def test_the_settings_go_up_to_what_an_image_may_have() -> None:
+    kinds = typing.get_type_hints(Settings, include_extras=True)
+    assert {kinds[name].__metadata__[0].le * 1024 for name in ("rootfs_size", "rootfs_free")} == {tree.IMAGE_MAX}
 
 
 def test_attributes_are_a_feature_only_where_there_are_some(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ OOPS = """\
     (NO_EXEC.replace("-8", "-13"), "can't execute /sbin/init: Permission denied", "mode"),
     ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00\n", "init ended with status 127", "words"),
     ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000004\n", "init was killed by SIGILL", "processor"),
-    ("[    0.6] Initramfs unpacking failed: write error\n", "the initramfs: write error (it is bigger than the guest", "=disk"),
+    ("[    0.6] Initramfs unpacking failed: write error\n", "initramfs: write error (it is bigger than", "boot=disk"),
     ("Initramfs unpacking failed: write error\nFreeing initrd memory: 4K\n" + NO_DISK, "could not unpack", "memory"),
     ("rootfs image is not initramfs (write error); looks like an initrd\n", "could not unpack", "memory"),
     ("Initramfs unpacking failed: XZ-compressed data is corrupt\n", "initramfs: XZ-compressed data is corrupt", "whole"),
