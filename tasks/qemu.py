@@ -129,7 +129,8 @@ def inspect(project: Project) -> None:
         kcontract.read_config(kernel_config.config(project)), qemu.command_line(project.machine.qemu, boot),
         project.machine.qemu, has_disk=disk, has_initrd=not disk, arch=project.machine.arch,
         memory=project.settings.memory, kernel_head=head, payload=payload, initrd_head=initrd_head, static_dev=True,
-        has_nic=networked(project) and not project.nic)
+        has_nic=networked(project) and not project.nic, unpacked=0 if disk else rootfs.unpacked(project),
+        attributes=disk and rootfs.has_attributes(project))
     fatal = [problem for problem in problems if problem.fatal]
     if fatal:
         raise PiggyError("this would not boot: " + "; ".join(problem.message for problem in fatal),

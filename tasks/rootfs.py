@@ -3,21 +3,24 @@
     busybox ---------------------+
     modules (where there are) ---+
     overlays/* in order ---------+-> one deterministic tree -> rootfs    -> images/rootfs.ext2
-    configs/rootfs/devices.txt --+                          -> initramfs -> images/initramfs.cpio.gz
+    configs/rootfs/overlays.txt -+                          -> initramfs -> images/initramfs.cpio.gz
+    configs/rootfs/devices.txt --+
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tasks import modules
-from tasks.kit import tree, ui
+from tasks.kit import overlay, tree, ui
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import EPOCH, Project
 
 UUID = "70696767-7962-4163-8b00-000000000001"  # of every root filesystem, so that images are bit-identical
+MODES = Path("configs") / "rootfs" / "overlays.txt"  # of what ships in overlays/
 SUFFIX = {"none": "", "gzip": ".gz", "bzip2": ".bz2", "lzma": ".lzma", "xz": ".xz", "lz4": ".lz4", "zstd": ".zst"}
 
 
@@ -40,40 +43,79 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `rootfs` and `initramfs`, for a machine that has a user space."""
     if not project.machine.userspace:
         return
-    files = [project.images / "busybox", project.images / "busybox.links", table(project),
+    files = [project.images / "busybox", project.images / "busybox.links", table(project), MODES,
              *filter(None, [modules.archive(project)])]
     layers = {"overlays": " ".join(map(str, project.overlays))}
     trees = {str(folder): listing(project, folder) for folder in project.overlays}
     yield task(project, "rootfs", "root filesystem as an ext2 image, made without root", build_disk,
                files=files, targets=[disk(project)], trees=trees, tools=["mke2fs", "debugfs"],
-               settings={**layers, "size": project.settings.rootfs_size, "free": project.settings.rootfs_free}, stored=True)
+               settings={**layers, "size": project.settings.rootfs_size, "free": project.settings.rootfs_free,
+                         "init": first_program(project, "init")}, stored=True)
     yield task(project, "initramfs", "the same root filesystem as a compressed cpio archive", build_archive,
                files=files, targets=[archive(project)], trees=trees, tools=["lz4", "zstd"],
-               settings={**layers, "compression": project.settings.initramfs}, stored=True)
+               settings={**layers, "compression": project.settings.initramfs, "init": first_program(project, "rdinit")},
+               stored=True)
 
 
 def listing(project: Project, folder: Path) -> Callable[[], Mapping[str, str]]:
     """Return a function that lists an overlay as {path: kind, mode, and content digest or link target}."""
     def state() -> Mapping[str, str]:
-        return {str(path): f"{kind} {mode:o} {project.stamps.digest(folder / str(path)) if kind == 'file' else target}"
-                for path, kind, mode, target in tree.snapshot(folder)}
+        return {path: f"{kind} {rest}" + (f" {project.stamps.digest(folder / path)}" if kind == "file" else "")
+                for path, (kind, rest) in overlay.snapshot(folder).items()}
     return state
 
 
-def compose(project: Project) -> tuple[tree.Entry, ...]:
-    """Lay busybox, the modules, the overlays and the device table over each other."""
+def first_program(project: Project, parameter: str) -> str:
+    """Return what init= or rdinit= on the kernel's command line names, as far as settings and machine file say; "" for
+    nothing. The last one counts (init_setup() and rdinit_setup() in init/main.c)."""
+    words = " ".join([project.machine.qemu.append if project.machine.qemu else "", project.display.append,
+                      project.settings.append]).split()
+    return next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"{parameter}=")), "")
+
+
+def compose(project: Project, say: Callable[[str], None] = lambda text: None) -> tuple[tree.Entry, ...]:
+    """Lay busybox, the modules, the overlays and the device table over each other.
+
+    say: gets a sentence for each kind of thing in an overlay that does not land as it lies there.
+    """
     from tasks.kit import devices, packed
     extra = modules.archive(project)
     layers = [tree.busybox_layer(project.images / "busybox", project.images / "busybox.links"),
-              *([packed.layer(extra)] if extra else []), *(tree.overlay_layer(folder) for folder in project.overlays)]
+              *([packed.layer(extra)] if extra else [])]
+    known = overlay.tables([(row.entry, row.where) for row in devices.read(MODES)])
+    for folder in project.overlays:
+        layer, notes = overlay.layer(folder, known.get(folder.name) if folder.parent == Path("overlays") else None)
+        layers.append(layer)
+        for note in notes:
+            say(note)
     return devices.apply(tree.compose(layers), devices.read(table(project)))
+
+
+def unpacked(project: Project) -> int:
+    """Return the bytes of memory that the initramfs takes when it is unpacked."""
+    from tasks.kit import cpio
+    return cpio.in_memory(compose(project))
+
+
+def has_attributes(project: Project) -> bool:
+    """Return whether the ext2 image has extended attributes."""
+    from tasks.kit import ext2
+    return ext2.has_attributes(disk(project))
+
+
+@functools.cache
+def say_once(text: str) -> None:
+    """Print a note, once in a run: rootfs and initramfs are made from the same overlays."""
+    ui.line("note", text)
 
 
 def build_disk(job: Job) -> None:
     """Write rootfs.ext2."""
     from tasks.kit import ext2
     settings = job.project.settings
-    stats = ext2.build(compose(job.project), disk(job.project), size=settings.rootfs_size * 1024 or None,
+    entries = compose(job.project, say_once)
+    tree.check_init(entries, first_program(job.project, "init"))
+    stats = ext2.build(entries, disk(job.project), size=settings.rootfs_size * 1024 or None,
                        free=settings.rootfs_free * 1024, uuid=UUID, epoch=EPOCH, log=job.log)
     ui.line("", f"{ui.size(os.path.getsize(disk(job.project)))}, {ui.size(stats.bytes_free)} of it free")
 
@@ -81,5 +123,11 @@ def build_disk(job: Job) -> None:
 def build_archive(job: Job) -> None:
     """Write the initramfs."""
     from tasks.kit import cpio
-    cpio.build(compose(job.project), archive(job.project), compression=job.project.settings.initramfs, epoch=EPOCH,
-               log=job.log)
+    entries = compose(job.project, say_once)
+    init = first_program(job.project, "rdinit")
+    tree.check_init(entries, init, ramfs=True)
+    if lost := [entry.path for entry in entries if entry.attributes]:
+        say_once(f"a cpio archive holds no extended attributes (file capabilities): those of {tree.few(lost)} are in "
+                 "rootfs.ext2 only")
+    cpio.build(entries, archive(job.project), compression=job.project.settings.initramfs, epoch=EPOCH,
+               init_link="" if init else "sbin/init", log=job.log)

@@ -28,7 +28,8 @@ class Problem(msgspec.Struct, frozen=True):
 
 def check(config: Mapping[str, str], append: str, qemu: Qemu, has_disk: bool, has_initrd: bool,
           root_fstype: str = "ext2", arch: str = "", *, memory: int = 0, kernel_head: bytes = b"", payload: int = 0,
-          initrd_head: bytes = b"", static_dev: bool = False, has_nic: bool = False) -> list[Problem]:
+          initrd_head: bytes = b"", static_dev: bool = False, has_nic: bool = False, unpacked: int = 0,
+          attributes: bool = False) -> list[Problem]:
     """Return what can't go well when this kernel is booted so, the fatal first.
 
     config:      the kernel's .config: symbol without CONFIG_ to value ("n" for "is not set").
@@ -38,6 +39,7 @@ def check(config: Mapping[str, str], append: str, qemu: Qemu, has_disk: bool, ha
     kernel_head: the first HEAD bytes of the kernel image;  payload: bytes of kernel image and initramfs together.
     initrd_head: the first bytes of the initramfs.
     static_dev:  the root filesystem has a /dev/console of its own;  has_nic: the boot has a network card.
+    unpacked:    bytes of memory that the initramfs takes when it is unpacked;  attributes: the root disk has extended ones.
     """
     on = ("y", "m") if has_initrd else ("y",)  # a driver that is a module can only come from an initramfs
 
@@ -51,6 +53,9 @@ def check(config: Mapping[str, str], append: str, qemu: Qemu, has_disk: bool, ha
     found += _memory(config, memory or qemu.memory, arch, kernel_head, payload)
     if has_disk:
         found += _root(config, line, root_fstype, have, has_initrd)
+        found += _attributes(config, have) if attributes else []
+    if has_initrd:
+        found += _unpacked(config, line, memory or qemu.memory, payload, unpacked)
     found += _initrd(config, initrd_head) if has_initrd else [] if static_dev else _dev(config)
     for purpose, symbols in qemu.needs.items():
         if (purpose != "disk" or has_disk) and (purpose != "nic" or has_nic):
@@ -168,6 +173,28 @@ def _initrd(config: Mapping[str, str], head: bytes) -> Iterator[Problem]:
         yield _lacks(config, "BLK_DEV_INITRD", "an initramfs")
     elif (packed := compression(head)) and config.get(f"RD_{packed}") != "y":
         yield _lacks(config, f"RD_{packed}", f"an initramfs compressed with {packed.lower()}")
+
+
+def _unpacked(config: Mapping[str, str], line: str, memory: int, payload: int, unpacked: int) -> Iterator[Problem]:
+    """While an initramfs is unpacked it is in memory twice. It goes to a tmpfs where the kernel has one and no root= is
+    given (init_rootfs() in init/do_mounts.c), which takes up to half of the memory (shmem_default_max_blocks() in
+    mm/shmem.c)."""
+    kinds = ",".join(_words(line, "rootfstype"))
+    half = config.get("TMPFS") == "y" and ("tmpfs" in kinds if kinds else not _words(line, "root"))
+    whole, limit = payload + unpacked, memory * _MB
+    if unpacked and whole >= limit or half and unpacked > limit // 2 and not _words(line, "initramfs_options"):
+        needed = max(whole, 2 * unpacked if half else 0) // _MB + 1
+        yield Problem(f"the initramfs takes {unpacked / _MB:.1f} MB of memory when it is unpacked, and the machine has "
+                      f"{memory} MB{', of which a tmpfs takes half' if half else ''}",
+                      f"give it more: memory={needed} at the least; or boot from a disk (boot=disk)")
+
+
+def _attributes(config: Mapping[str, str], have: Have) -> Iterator[Problem]:
+    for symbols, what in (("EXT2_FS_XATTR|EXT4_FS", "extended attributes"),
+                          ("EXT2_FS_SECURITY|EXT4_FS_SECURITY", "file capabilities")):
+        if not have(symbols):
+            yield _lacks(config, symbols, f"whatever uses {what} of the root filesystem", fatal=False)
+            return
 
 
 def _memory(config: Mapping[str, str], memory: int, arch: str, head: bytes, payload: int) -> Iterator[Problem]:

@@ -22,13 +22,17 @@ import msgspec
 from msgspec.structs import replace
 
 from tasks.kit.errors import PiggyError, nearest
-from tasks.kit.tree import DIR_MODE, Entry, in_order, parents
+from tasks.kit.fs import read_regular
+from tasks.kit.tree import DIR_MODE, NAME_MAX, PATH_MAX, Entry, in_order, parents
 
 FORM = "NAME TYPE MODE UID GID [MAJOR MINOR [START INC COUNT]], such as '/dev/console c 600 0 0 5 1'"
 KINDS = {"c": "char", "b": "block", "p": "fifo", "d": "dir", "f": "file"}
 MAJOR_MAX, MINOR_MAX = 0xfff, 0xfffff  # include/linux/kdev_t.h: 12 and 20 bits
 ID_MAX = 0xfffffffe  # (uid_t)-1 means "leave as it is"
 COUNT_MAX = 4096  # far above any real range; a slip of the pen must not fill the image
+ROWS_MAX = 65536  # entries that a whole table may ask for, for the same reason
+LONGEST_NAME, LONGEST_PATH = NAME_MAX - 8, PATH_MAX - 9  # a range adds digits
+TABLE_MAX = 256 << 10  # bytes of a table
 _DEC, _OCT = re.compile(r"[0-9]{1,10}"), re.compile(r"[0-7]{1,5}")
 
 
@@ -41,14 +45,8 @@ class Row(msgspec.Struct, frozen=True):
 
 def read(table: Path) -> tuple[Row, ...]:
     """Return the rows of a table in the order of its lines. A PiggyError names file, line and the right form."""
-    try:
-        lines = table.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise PiggyError(f"device table {table}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise PiggyError(f"device table {table}: byte {error.start} is no UTF-8") from error
     rows: list[Row] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_text(table).split("\n"), 1):
         where = f"{table}:{number}"
         try:
             words = shlex.split(line, comments=True)
@@ -56,7 +54,19 @@ def read(table: Path) -> tuple[Row, ...]:
             raise PiggyError(f"{where}: {str(error).lower()}", f"the form is {FORM}") from error
         if words:
             rows += (Row(entry, where) for entry in _entries(words, where))
+        if len(rows) > ROWS_MAX:
+            raise PiggyError(f"{where}: up to here the table asks for more than {ROWS_MAX} names", "leave them to devtmpfs")
     return tuple(rows)
+
+
+def _text(table: Path) -> str:
+    """Return the text of a table: a regular file, perhaps behind a link. Raises PiggyError when it can't be that."""
+    try:
+        return read_regular(os.path.realpath(table), TABLE_MAX).decode().replace("\r\n", "\n")
+    except OSError as error:
+        raise PiggyError(f"device table {table}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PiggyError(f"device table {table}: byte {error.start} is no UTF-8") from error
 
 
 def _entries(words: list[str], where: str) -> list[Entry]:
@@ -65,16 +75,19 @@ def _entries(words: list[str], where: str) -> list[Entry]:
         raise PiggyError(f"{where}: {len(words)} fields, where 5 to 10 are wanted", f"the form is {FORM}")
     path, letter = words[:2]
     if not path.startswith("/") or os.path.normpath(path) != path or path.startswith("//"):
-        raise PiggyError(f"{where}: {path!r} is no plain absolute path", "such as /dev/console, no '/' at the end")
+        raise PiggyError(f"{where}: {path[:80]!r} is no plain absolute path", "such as /dev/console, no '/' at the end")
     if not path.isprintable():
-        raise PiggyError(f"{where}: {path!r} has a control character in its name", f"the form is {FORM}")
+        raise PiggyError(f"{where}: {path[:80]!r} has a control character in its name", f"the form is {FORM}")
+    if len(path.encode()) > LONGEST_PATH or any(len(name.encode()) > LONGEST_NAME for name in path.split("/")):
+        raise PiggyError(f"{where}: {path[:40]!r}... has more than {LONGEST_PATH} bytes, or a name in it more than "
+                         f"{LONGEST_NAME}", "shorten it")
     if letter not in KINDS:
-        raise PiggyError(f"{where}: unknown type {letter!r}", "c and b are devices, p a pipe, d a folder, f a file")
+        raise PiggyError(f"{where}: unknown type {letter[:20]!r}", "c and b are devices, p a pipe, d a folder, f a file")
     kind = KINDS[letter]
     if path == "/" and kind != "dir":
         raise PiggyError(f"{where}: '/' can only be of type d")
     if not _OCT.fullmatch(words[2]) or int(words[2], 8) > 0o7777:
-        raise PiggyError(f"{where}: the mode {words[2]!r} is no octal number up to 7777", f"the form is {FORM}")
+        raise PiggyError(f"{where}: the mode {words[2][:20]!r} is no octal number up to 7777", f"the form is {FORM}")
     uid, gid = (_number(words[index], name, ID_MAX, where) for index, name in ((3, "UID"), (4, "GID")))
     entry = Entry(path, kind, int(words[2], 8), uid, gid)
     rest = [None if word == "-" else word for word in words[5:]] + [None] * (10 - len(words))
@@ -99,7 +112,7 @@ def _entries(words: list[str], where: str) -> list[Entry]:
 
 def _number(word: str, name: str, limit: int, where: str) -> int:
     if not _DEC.fullmatch(word) or int(word) > limit:
-        raise PiggyError(f"{where}: {name} {word!r} is no number from 0 to {limit}", f"the form is {FORM}")
+        raise PiggyError(f"{where}: {name} {word[:20]!r} is no number from 0 to {limit}", f"the form is {FORM}")
     return int(word)
 
 

@@ -25,6 +25,10 @@ _INIT_FAILED = re.compile(
     r"(?:Failed to execute|Requested init|Default init|Starting init:) (\S{1,200}?):? [^\n]{0,200}?\(error (-[0-9]{1,5})\)")
 _KILLED_INIT = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{1,8})")
 _BANNER = re.compile(r"^(?:\[[^\]\n]*\] ?)*Linux version \d", re.M)
+# do_populate_rootfs() and populate_initrd_image() in init/initramfs.c. Said of what comes after a whole archive it does no
+# harm: some boot loaders pad it.
+_UNPACKING = re.compile(r"(?:Initramfs unpacking failed: |rootfs image is not initramfs \()([^\n)]*)[^\n]*\n")
+_HARMLESS = re.compile(r"junk at the end|junk within|invalid magic at start|Decoding failed")
 _WAITING = re.compile(r"Waiting for root device (\S{1,200}?)\.\.\.")
 _USERLAND = re.compile(r"Run (\S{1,200}) as init process|Freeing (?:unused kernel|init memory)")
 _EARLY = "'earlyprintk=serial' (x86, EARLY_PRINTK) or 'earlycon' on the command line shows the kernel's first words"
@@ -34,6 +38,8 @@ _MEMORY = "is there enough memory? (x86 kernels are placed at PHYSICAL_START, 16
 def diagnose(console: str, name: str = "") -> Fault | None:
     """Return what killed the kernel, by what it said on the console, or None when it said nothing of the kind."""
     panic, oops = _PANIC.search(console), _OOPS.search(console)
+    if (unpacking := _UNPACKING.search(console)) and (panic or not _HARMLESS.search(unpacking[1])):
+        return _not_unpacked(unpacking[1].strip())
     if oops and (not panic or oops.start() < panic.start()):
         return f"kernel oops: {oops[1].strip()}", "the call trace is in the log"
     if not panic:
@@ -45,6 +51,15 @@ def diagnose(console: str, name: str = "") -> Fault | None:
         return fault
     hint = "more memory may cure it (memory, in MB)" if "memory" in reason.lower() else "the call trace is in the log"
     return f"kernel panic: {reason}", hint
+
+
+def _not_unpacked(reason: str) -> Fault:
+    """Say it of an initramfs. A "write error" is that of xwrite(): the file system that it is unpacked to is full."""
+    what = f"the kernel could not unpack the initramfs: {reason}"
+    if "write" in reason:
+        return f"{what} (it is bigger than the guest's memory, or than the half of it that a tmpfs may take)", \
+            "give the guest more memory (memory, in MB), make the initramfs smaller, or boot from a disk (boot=disk)"
+    return what, "is its compressor in the kernel (CONFIG_RD_*), and is the archive whole? 'doit verify' compares it"
 
 
 def _no_root(console: str, reason: str) -> Fault:

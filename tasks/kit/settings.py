@@ -55,8 +55,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     offline: bool = False
     jobs: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
     menu: Literal["menuconfig", "nconfig", "xconfig"] = "menuconfig"
-    rootfs_size: Annotated[int, msgspec.Meta(ge=0)] = 0
-    rootfs_free: Annotated[int, msgspec.Meta(ge=0)] = 512
+    rootfs_size: Annotated[int, msgspec.Meta(ge=0, le=32 << 20)] = 0  # tree.IMAGE_MAX in KiB
+    rootfs_free: Annotated[int, msgspec.Meta(ge=0, le=32 << 20)] = 512
     fragments: str = ""
     overlays: str = ""
     src: str = ""
@@ -106,8 +106,8 @@ HELP = {
     "offline": "never use the network",
     "jobs": "commands to run at once (0: one for each core)",
     "menu": "configuration editor for the *_menuconfig tasks",
-    "rootfs_size": "size of rootfs.ext2 in KiB (0: fitted to its content)",
-    "rootfs_free": "KiB left free in a fitted rootfs.ext2",
+    "rootfs_size": "size of rootfs.ext2 in KiB, up to 32 GiB (0: fitted to its content)",
+    "rootfs_free": "KiB left free in a fitted rootfs.ext2, up to 32 GiB",
     "fragments": "further kernel fragments, separated by commas",
     "overlays": "further overlay folders, separated by commas",
     "src": "folder of an external module, for the task 'module'; the root filesystem then holds it",

@@ -2,32 +2,27 @@
 
     busybox + its links --+
     overlays/base ... ----+--> compose --> devices.apply --> ext2.build, cpio.build
-
-What a file's mode in an overlay means: it lands as it is, setuid and sticky bits included, except where the checkout's
-umask may have made it. Git stores only the x bit and creates 0666 or 0777 less the umask, so exactly these two modes
-become 0644 and 0755, and a checkout with umask 077 gives the same image as one with 022. The umask is what the
-overlay's own folder lacks of 0777. A folder's setgid bit is dropped: a checkout inherits it from the folder it was made
-in. What no checkout can hold (0600 under umask 077, an owner, a setuid bit through git) belongs in the device and
-permission table.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from tasks.kit.errors import PiggyError
+from tasks.kit.ui import printable
 
 DIR_MODE, LINK_MODE = 0o755, 0o777
-NAME_MAX = 255  # include/uapi/linux/limits.h, and what an ext2 directory entry holds
-_LITTER = re.compile(r"\.gitkeep|.*~|#.*#|\.#.*|\..*\.sw[a-z]|\.nfs[0-9a-f]{8,}", re.DOTALL)
-_CONTROL = re.compile(r"[\0-\x1f\x7f]")
-_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
+NAME_MAX, PATH_MAX = 255, 4096  # include/uapi/linux/limits.h; an ext2 directory entry, too, holds names of up to 255
+INITS = ("/sbin/init", "/etc/init", "/bin/init")  # what kernel_init() tries (init/main.c), but for its last resort /bin/sh
+PIECE = 1 << 20  # bytes of a file that are read at once
+# Bytes of an ext2 image. The format has room for 4 TiB (2^32 blocks of 1 KiB: s_blocks_count in fs/ext2/ext2.h), but an
+# image is checked whole and hashed whole, which takes a minute for this much.
+IMAGE_MAX = 32 << 30
+LINKS_MAX = 40  # links on the way to a file: MAXSYMLINKS, include/linux/namei.h
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -38,6 +33,7 @@ class Entry(msgspec.Struct, frozen=True):
     mode:   the permission bits, with setuid, setgid and sticky; no file type.
     source: a file's content: a file of the host, or bytes.
     target: what a link says.
+    attributes: extended ones, of a file or folder: (name, value), sorted.
     """
 
     path: str
@@ -49,6 +45,7 @@ class Entry(msgspec.Struct, frozen=True):
     target: str = ""
     major: int = 0
     minor: int = 0
+    attributes: tuple[tuple[str, bytes], ...] = ()
 
 
 class Layer(msgspec.Struct, frozen=True):
@@ -80,72 +77,6 @@ def busybox_layer(binary: Path, links: Path) -> Layer:
             raise PiggyError(f"{links}:{number}: {path!r} is no plain absolute path", "one a line, such as /bin/ls")
         found.append(Entry(path, "link", LINK_MODE, target=os.path.relpath(home, os.path.dirname(path))))
     return Layer("busybox", tuple(found))
-
-
-def overlay_layer(folder: Path) -> Layer:
-    """Return what lies in an overlay folder; links are taken as links, never followed.
-
-    Left out are .gitkeep and what editors leave about (*~, #*#, .#*, .*.swp). For modes see above.
-    Raises PiggyError when the folder is missing or unreadable, and for sockets, pipes, devices and names that hold
-    control characters.
-    """
-    if not folder.is_dir():
-        raise PiggyError(f"overlay {folder}: no such folder")
-    found = []
-    for path, kind, mode, target in _walk(folder):
-        if kind == "other":
-            raise PiggyError(f"overlay {folder}: {path!r} is neither file, folder nor link",
-                             "device nodes and named pipes belong in the device table (configs/rootfs/devices.txt)")
-        if _CONTROL.search(path + target):
-            raise PiggyError(f"overlay {folder}: {path!r} has a control character in its name or target", "rename it")
-        found.append(Entry("/" + path, kind, mode, target=target,
-                           source=folder.absolute() / path if kind == "file" else b""))
-    return Layer(f"overlay {folder}", tuple(found))
-
-
-def snapshot(folder: Path) -> list[list[str | int]]:
-    """Return the state of an overlay folder, to be compared with an earlier one: sorted [path, kind, mode, target].
-
-    All that lands in an image is in it except the content of files; plain lists, so that it survives JSON. A missing
-    folder is []. Raises PiggyError when a folder can't be read.
-    """
-    return [list(item) for item in _walk(folder)] if folder.is_dir() else []
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, str, int, str]]:
-    """Yield (path below `folder`, kind, mode as it lands, link target), a folder before what it holds."""
-    umask = ~folder.stat().st_mode & 0o777
-    pending = [""]
-    try:
-        while pending:
-            below = pending.pop()
-            folders = []
-            with os.scandir(os.path.join(folder, below)) as entries:
-                items = sorted(entries, key=lambda item: os.fsencode(item.name))
-            for item in items:
-                path = f"{below}{item.name}"
-                state = item.stat(follow_symlinks=False).st_mode
-                kind = _KINDS.get(stat.S_IFMT(state), "other")
-                if kind != "dir" and _LITTER.fullmatch(item.name):
-                    continue
-                target = os.readlink(item.path) if kind == "link" else ""
-                yield path, kind, LINK_MODE if kind == "link" else landed_mode(state, umask), target
-                if kind == "dir":
-                    folders.append(path + "/")
-            pending += reversed(folders)
-    except OSError as error:
-        raise PiggyError(f"overlay {folder}: can't read {error.filename}: {error.strerror}") from error
-
-
-def landed_mode(state: int, umask: int) -> int:
-    """Return the mode that a file or folder with st_mode `state` gets in the image; for the rule see above."""
-    found = stat.S_IMODE(state)
-    if stat.S_ISDIR(state):
-        found &= ~stat.S_ISGID
-    executable = stat.S_ISDIR(state) or bool(found & stat.S_IXUSR)
-    if found == (0o777 if executable else 0o666) & ~umask:
-        return 0o755 if executable else 0o644
-    return found
 
 
 def compose(layers: Iterable[Layer]) -> tuple[Entry, ...]:
@@ -183,6 +114,66 @@ def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(sorted(entries, key=lambda entry: os.fsencode(entry.path).split(b"/") if entry.path != "/" else []))
 
 
+def few(names: Sequence[str], most: int = 3) -> str:
+    """Return names for a message: the first ones, and how many more there are; control characters made visible."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return printable(", ".join(names[:most])) + more
+
+
+def check_names(entries: Iterable[Entry]) -> None:
+    """Raise PiggyError for a name or path that Linux can't hold, whatever the file system."""
+    for entry in entries:
+        raw = os.fsencode(entry.path)
+        if len(raw) >= PATH_MAX or len(os.fsencode(entry.target)) >= PATH_MAX:
+            raise PiggyError(f"{few([entry.path[:80]])}: the kernel takes names and link targets of less than {PATH_MAX} "
+                             "bytes", "shorten it")
+        if len(raw.rpartition(b"/")[2]) > NAME_MAX:
+            raise PiggyError(f"{few([entry.path])}: Linux holds names of up to {NAME_MAX} bytes", "give it a shorter name")
+
+
+def find(entries: Iterable[Entry], path: str) -> Entry | None:
+    """Return the entry that a path leads to, links in it followed as the guest's kernel would; None when there is none."""
+    tree = {entry.path: entry for entry in entries}
+    here, left, links = "/", path.split("/"), 0
+    while left:
+        name = left.pop(0)
+        if name in ("", "."):
+            continue
+        step = os.path.dirname(here) if name == ".." else os.path.join(here, name)
+        entry = tree.get(step)
+        if entry is None:
+            return None
+        if entry.kind != "link":
+            here = step
+            continue
+        links += 1
+        if links > LINKS_MAX:
+            return None
+        here = "/" if entry.target.startswith("/") else here
+        left = [*entry.target.split("/"), *left]
+    return tree.get(here)
+
+
+def check_init(entries: Sequence[Entry], asked: str = "", ramfs: bool = False) -> None:
+    """Raise PiggyError for a tree without the program that the kernel starts first (kernel_init() in init/main.c).
+
+    asked: the program that init= or, for an initramfs, rdinit= on the kernel's command line names ("": none).
+    ramfs: whether the tree is an initramfs, whose /init may be there or lead to /sbin/init.
+    """
+    parameter = "rdinit" if ramfs else "init"
+    wanted = (asked,) if asked else ("/init", "/sbin/init") if ramfs else INITS
+    found = next(filter(None, (find(entries, path) for path in wanted)), None)
+    if found is None:
+        who = f"the kernel is told {parameter}={few([asked])}, and there is no such file" if asked else \
+            f"the kernel looks for {', '.join(wanted)}{'' if ramfs else ' (at last for /bin/sh)'}, and there is none"
+        raise PiggyError(f"no init in the root file system: {who}",
+                         "CONFIG_INIT=y in busybox's configuration makes /sbin/init; or lay one over it with an overlay, "
+                         f"or name another program: append='{parameter}=/bin/sh'")
+    if found.kind != "file" or not found.mode & 0o111:
+        what = f"has mode {found.mode:o}" if found.kind == "file" else f"is a {found.kind}"
+        raise PiggyError(f"{few([found.path])} {what}: the kernel can't start it as init", "make it executable: chmod +x")
+
+
 def size(entry: Entry) -> int:
     """Return the bytes of a file's content. Raises PiggyError when it can't be read."""
     if isinstance(entry.source, bytes):
@@ -191,14 +182,26 @@ def size(entry: Entry) -> int:
         with entry.source.open("rb") as stream:
             return os.fstat(stream.fileno()).st_size
     except OSError as error:
-        raise PiggyError(f"{entry.path}: can't read {entry.source}: {error.strerror}") from error
+        raise PiggyError(f"{few([entry.path])}: can't read {entry.source}: {error.strerror}") from error
+
+
+def chunks(entry: Entry, length: int) -> Iterator[bytes]:
+    """Yield a file's content in pieces of up to 1 MiB. Raises PiggyError when it can't be read or is not `length` long."""
+    if isinstance(entry.source, bytes):
+        yield entry.source
+        return
+    left = length
+    try:
+        with entry.source.open("rb") as stream:
+            while data := stream.read(PIECE):
+                left -= len(data)
+                yield data
+    except OSError as error:
+        raise PiggyError(f"{few([entry.path])}: can't read {entry.source}: {error.strerror}") from error
+    if left:
+        raise PiggyError(f"{few([entry.path])}: {entry.source} changed while it was read", "run doit again")
 
 
 def content(entry: Entry) -> bytes:
     """Return a file's content. Raises PiggyError when it can't be read."""
-    if isinstance(entry.source, bytes):
-        return entry.source
-    try:
-        return entry.source.read_bytes()
-    except OSError as error:
-        raise PiggyError(f"{entry.path}: can't read {entry.source}: {error.strerror}") from error
+    return b"".join(chunks(entry, size(entry)))

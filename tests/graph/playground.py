@@ -230,6 +230,8 @@ def lay_out(top: Path, triple: str, umask: int = 0o022) -> None:
     (configs / "kernel" / "fake-serial.config").write_text(SERIAL)
     (configs / "busybox" / "fake.config").write_text("CONFIG_STATIC=y\n# CONFIG_TC is not set\n")
     (configs / "rootfs" / "fake.txt").write_text("/dev d 755 0 0\n/dev/console c 600 0 0 5 1\n")
+    with (configs / "rootfs" / "overlays.txt").open("a") as stream:
+        stream.write("/fake/etc/inittab f 644 0 0\n/fake/etc/init.d/rcS f 755 0 0\n")
     etc = top / "overlays" / "fake" / "etc"
     (etc / "init.d").mkdir(parents=True)
     (etc / "inittab").write_text("::sysinit:/etc/init.d/rcS\n")

@@ -265,3 +265,34 @@ def test_too_long_a_command_line() -> None:
     assert found(line=LINE + "x " * 9000, arch="newarch") == []
     s390 = only(found(line=LINE + " " + "x" * 900, arch="s390", also={"COMMAND_LINE_SIZE": "896"}))
     assert "s390 cuts it off after 895" in s390.message
+
+
+def ramfs(**more) -> list[Problem]:
+    return found(**{"disk": False, "initrd": True, "line": "console=ttyS0", "memory": 32, **more})
+
+
+def test_an_initramfs_that_memory_cannot_hold() -> None:
+    assert ramfs(unpacked=20 << 20, payload=8 << 20) == []
+    problem = only(ramfs(unpacked=25 << 20, payload=8 << 20))
+    assert problem.fatal
+    assert problem.message == "the initramfs takes 25.0 MB of memory when it is unpacked, and the machine has 32 MB"
+    assert "memory=34 at the least" in problem.hint
+
+
+def test_a_tmpfs_takes_half_of_the_memory() -> None:
+    tmpfs = {"TMPFS": "y"}
+    assert ramfs(unpacked=16 << 20, payload=8 << 20, also=tmpfs) == []
+    problem = only(ramfs(unpacked=17 << 20, payload=8 << 20, also=tmpfs))
+    assert problem.message.endswith("the machine has 32 MB, of which a tmpfs takes half")
+    assert "memory=35 at the least" in problem.hint
+    for line in ("rootfstype=ramfs", "initramfs_options=size=90%"):
+        assert ramfs(unpacked=17 << 20, payload=8 << 20, also=tmpfs, line=f"console=ttyS0 {line}") == []
+    assert ramfs(unpacked=17 << 20, also=tmpfs, line="console=ttyS0 rootfstype=tmpfs") != []
+
+
+def test_attributes_that_the_kernel_does_not_read() -> None:
+    assert "CONFIG_EXT2_FS_XATTR" in only(found(attributes=True)).message
+    problem = only(found(attributes=True, also={"EXT2_FS_XATTR": "y"}))
+    assert "file capabilities of the root filesystem needs CONFIG_EXT2_FS_SECURITY" in problem.message
+    assert not problem.fatal
+    assert found(attributes=True, also={"EXT2_FS_XATTR": "y", "EXT2_FS_SECURITY": "y"}) == []

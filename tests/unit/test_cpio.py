@@ -4,10 +4,13 @@ import bz2
 import gzip
 import lzma
 import os
+import random
 import shutil
 import stat
 import subprocess
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,7 +57,7 @@ def parse(data: bytes) -> list[tuple[bytes, dict[str, int], bytes]]:
 
 def test_each_member_is_what_was_asked_for(tmp_path: Path) -> None:
     entries = sample(tmp_path)
-    data = cpio.pack(entries, EPOCH)
+    data = b"".join(cpio.pack(entries, EPOCH))
     assert len(data) % 512 == 0
     types = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "link": stat.S_IFLNK, "char": stat.S_IFCHR,
              "block": stat.S_IFBLK, "fifo": stat.S_IFIFO}
@@ -146,7 +149,7 @@ def test_init_is_added_only_where_there_is_none(tmp_path: Path) -> None:
 
 
 def test_an_init_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PiggyError, match="no /sbin/init in the tree"):
+    with pytest.raises(PiggyError, match="no init in the root file system: the kernel looks for /init, /sbin/init"):
         cpio.build(compose([]), tmp_path / "a", epoch=EPOCH)
     assert list(tmp_path.iterdir()) == []
 
@@ -163,3 +166,56 @@ def test_wrong_options_and_sources_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(PiggyError, match="less than 4096"):
         cpio.build(long, tmp_path / "a", epoch=EPOCH, init_link="")
     assert list(tmp_path.iterdir()) == []
+
+
+@NEEDS["cpio"]
+def test_a_file_that_is_called_as_the_end_of_the_archive_does_not_end_it(tmp_path: Path) -> None:
+    entries = compose([Layer("x", tuple(Entry(path, "file", 0o644, source=path.encode())
+                                        for path in ("/TRAILER!!!", "/a/TRAILER!!!", "/z")))])
+    cpio.build(entries, tmp_path / "ramfs", compression="none", epoch=EPOCH, init_link="")
+    found = {name: body for name, _, body in parse((tmp_path / "ramfs").read_bytes())}
+    assert found == {b".": b"", b"./TRAILER!!!": b"/TRAILER!!!", b"a": b"", b"a/TRAILER!!!": b"/a/TRAILER!!!", b"z": b"/z"}
+    (tmp_path / "out").mkdir()
+    subprocess.run(["cpio", "-i", "--quiet"], stdin=(tmp_path / "ramfs").open("rb"), cwd=tmp_path / "out", check=True)
+    assert (tmp_path / "out/TRAILER!!!").read_text() == "/TRAILER!!!"
+    assert (tmp_path / "out/z").read_text() == "/z"
+
+
+def test_a_large_file_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as stream:
+        stream.truncate(256 << 20)
+    entries = compose([Layer("x", (Entry("/a", "file", 0o644, source=tmp_path / "large"),))])
+    tracemalloc.start()
+    try:
+        cpio.build(entries, tmp_path / "ramfs", compression="none", epoch=EPOCH, init_link="")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "ramfs").stat().st_size > 256 << 20
+
+
+def test_what_is_too_large_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "large").open("wb") as stream:
+        stream.truncate(1 << 32)
+    entries = compose([Layer("x", (Entry("/a", "file", 0o644, source=tmp_path / "large"),))])
+    with pytest.raises(PiggyError, match="/a has 4294967296 bytes; a cpio archive holds files of up to 4294967295 "):
+        cpio.build(entries, tmp_path / "ramfs", epoch=EPOCH, init_link="")
+    os.truncate(tmp_path / "large", 1 << 20)
+    monkeypatch.setattr(cpio.disk, "free", lambda path: 1 << 20)
+    with pytest.raises(PiggyError, match="no space left on the disk for .*ramfs: 1.0 MB needed"):
+        cpio.build(entries, tmp_path / "ramfs", compression="none", epoch=EPOCH, init_link="")
+    assert [path.name for path in tmp_path.iterdir()] == ["large"]
+
+
+def test_the_bytes_do_not_depend_on_where_the_pieces_end(tmp_path: Path) -> None:
+    """Equal to what a compressor makes of the archive at once."""
+    (tmp_path / "data").write_bytes(random.Random(1).randbytes(1 << 20) * 3)
+    entries = compose([Layer("x", (Entry("/a", "file", 0o644, source=tmp_path / "data"), Entry("/b", "file", 0o644)))])
+    cpio.build(entries, tmp_path / "ramfs", epoch=EPOCH, init_link="")
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    assert (tmp_path / "ramfs").read_bytes() == packer.compress(b"".join(cpio.pack(entries, EPOCH))) + packer.flush()
+
+
+def test_memory_is_taken_by_pages() -> None:
+    assert cpio.in_memory(compose([Layer("x", tuple(
+        Entry(f"/{size}", "file", 0o644, source=bytes(size)) for size in (0, 1, 4096, 4097)))])) == 4 * 4096

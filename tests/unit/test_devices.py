@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,14 @@ def test_ranges_as_makedevs_has_them(tmp_path: Path) -> None:
     ("/dev/x c 600 0 0 1 1 0 1 1000000", "range"),
     ("/dev/x c 600 0 0 1 1048570 0 10 2", "range"),
     ("'/dev/x c 600 0 0 1 1", "no closing quotation"),
+    ("/dev/\x1b[2J d 755 0 0", "control character"),
+    ("/dev/\u202e d 755 0 0", "control character"),
+    ("/" + "n" * 248 + " d 755 0 0", "has more than"),
+    ("/" + "\u00e9" * 124 + " d 755 0 0", "has more than"),
+    ("/n" * 2048 + " d 755 0 0", "has more than"),
+    ("/x c 600 0 0 " + "9" * 5000 + " 1", "MAJOR '99999999999999999999' is no number"),
+    ("/a/./b d 755 0 0", "no plain absolute path"),
+    ("/dev/x \u0001 600 0 0 1 1", "unknown type"),
 ])
 def test_a_wrong_line_names_file_line_and_fault(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(PiggyError) as caught:
@@ -80,6 +89,30 @@ def test_a_missing_or_binary_table_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"/dev/\xff")
     with pytest.raises(PiggyError, match="UTF-8"):
         read(tmp_path / "binary")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PiggyError, match="pipe: it is no regular file"):
+        read(tmp_path / "pipe")
+    with pytest.raises(PiggyError, match="device table .*: it is no regular file"):
+        read(tmp_path)
+    (tmp_path / "long").write_bytes(b"#" * (256 << 10) + b"\n")
+    with pytest.raises(PiggyError, match="it is longer than 262144 bytes"):
+        read(tmp_path / "long")
+    (tmp_path / "link").symlink_to(SHIPPED)
+    assert read(tmp_path / "link")
+
+
+def test_a_table_that_asks_for_too_much_is_refused(tmp_path: Path) -> None:
+    line = "/x c 600 0 0 1 0 0 1 4096\n"
+    assert len(entries(tmp_path, line * 16)) == 65536
+    with pytest.raises(PiggyError, match="devices.txt:17: up to here the table asks for more than 65536 names"):
+        entries(tmp_path, line * 9000)
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    (tmp_path / "crlf").write_bytes(b"/proc d 755 0 0\r\n/sys d 755 0 0\r\n")
+    assert [row.entry.path for row in read(tmp_path / "crlf")] == ["/proc", "/sys"]
+    with pytest.raises(PiggyError, match="devices.txt:2: .*control character"):
+        entries(tmp_path, "# one\n/pr\u2028oc d 755 0 0\n")
 
 
 TREE = compose([Layer("x", (

@@ -5,13 +5,15 @@ import re
 import shutil
 import subprocess
 import time
+import typing
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from tasks.kit import ext2, run
+from tasks.kit import ext2, run, tree
 from tasks.kit.errors import PiggyError
+from tasks.kit.settings import Settings
 from tasks.kit.tree import Entry, Layer, compose, content
 
 pytestmark = pytest.mark.skipif(any(shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None
@@ -54,6 +56,10 @@ def sample(folder: Path) -> tuple[Entry, ...]:
         Entry("/dev/sda", "block", 0o660, major=8), Entry("/dev/big", "char", 0o660, major=300, minor=65535),
         *(Entry(f"/odd/{name}", "file", 0o644, source=os.fsencode(name)) for name in ODD),
         *(Entry(f"/odd/dirs/{name}/{name}", "link", 0o777, target=name) for name in ODD),
+        Entry("/bin/cap", "file", 0o755, attributes=(
+            ("security.capability", bytes([1, 0, 0, 2, 0, 32, 10, 34])), ("user.empty", b""),
+            ("user.odd name", b"\0\n\"\xff"))),
+        Entry("/cap", "dir", 0o755, attributes=(("user.bb", b"1"), ("user.z", b"x" * 700))),
         *(Entry(f"/many/{'long' * 20}{count}", "file", 0o644, 1, 2) for count in range(300)),
     ]
     return compose([Layer("sample", tuple(found))])
@@ -77,9 +83,13 @@ def read_back(image: Path, entries: tuple[Entry, ...], tmp_path: Path) -> list[E
         for key in ("atime", "ctime", "mtime"):
             assert f"{key}: 0x{EPOCH:08x}" in text
         assert "Generation: 0 " in text
+        attributes = []
+        for key in re.findall(r"(?m)^  (.+?) \(\d+\)", text.partition("Extended attributes:")[2].partition("BLOCKS:")[0]):
+            tool("debugfs", "-R", f"ea_get -f {tmp_path}/ea {words(entry.path)} {words(key)}", image)
+            attributes.append((key, (tmp_path / "ea").read_bytes()))
         node = re.search(r"Device major/minor number: (\d+):(\d+)", text)
         major, minor = (int(node[1]), int(node[2])) if node else (0, 0)
-        item = Entry(entry.path, kind, mode, uid, gid, major=major, minor=minor)
+        item = Entry(entry.path, kind, mode, uid, gid, major=major, minor=minor, attributes=tuple(sorted(attributes)))
         if kind in ("file", "link"):
             out = tmp_path / f"out{number}"
             fast = re.search(r'Fast link dest: "(.*)"', text)
@@ -140,7 +150,8 @@ def test_clean_small_and_only_what_the_ext2_driver_knows(tmp_path: Path) -> None
     stats = build(sample(tmp_path / "in"), tmp_path / "root.ext2", label="piggyroot")
     tool("e2fsck", "-fn", tmp_path / "root.ext2")
     head = dict(re.findall(r"(.+?):\s+(.+)", tool("dumpe2fs", "-h", tmp_path / "root.ext2")))
-    assert set(head["Filesystem features"].split()) <= {"filetype", "sparse_super", "large_file"}  # fs/ext2/ext2.h
+    features = {"ext_attr", "filetype", "sparse_super", "large_file"}  # fs/ext2/ext2.h
+    assert set(head["Filesystem features"].split()) <= features
     assert (head["Filesystem UUID"], head["Filesystem volume name"]) == (UUID, "piggyroot")
     assert (head["Directory Hash Seed"], head["Filesystem state"]) == (UUID, "clean")
     assert (head["Block size"], head["Inode size"], head["Reserved block count"]) == ("1024", "128", "0")
@@ -174,6 +185,64 @@ def test_a_file_with_a_triple_indirect_block_fits(tmp_path: Path) -> None:
     size = (12 + 256 + 65536 + 257) * 1024
     entries = compose([Layer("x", (Entry("/a", "file", 0o644, source=b"x" * size),))])
     assert build(entries, tmp_path / "root.ext2").bytes_free < 100 * 1024
+
+
+@pytest.mark.parametrize(("count", "length"), [
+    *((count, 20) for count in (340, 350, 1000, 1200, 3000)), *((count, 255) for count in (35, 36, 40, 800, 1100)),
+    (900, 3), (1200, 250)])
+def test_a_folder_with_indirect_blocks_fits(tmp_path: Path, count: int, length: int) -> None:
+    """A folder of more than 12 blocks, and of more than 12 + 256, has indirect blocks as a file has."""
+    entries = compose([Layer("x", tuple(
+        Entry(f"/a/{number:0{length}}", "char", 0o600, major=1) for number in range(count)))])
+    stats = build(entries, tmp_path / "root.ext2")
+    assert stats.bytes_free < 80 * 1024
+    assert names_in(tmp_path / "root.ext2") == len(entries)
+
+
+@pytest.mark.parametrize("kind", ["size", "free"])
+def test_sizes_with_more_inodes_than_a_group_holds(tmp_path: Path, kind: str) -> None:
+    stats = build(compose([]), tmp_path / "root.ext2", **{kind: 1 << 30})
+    assert stats.bytes_free >= 0.98 * (1 << 30)
+    assert stats.blocks * 1024 <= 1.02 * (1 << 30)
+
+
+def test_what_is_too_large_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "large").open("wb") as stream:
+        stream.truncate(ext2.FILE_MAX + 1)
+    large = Entry("/a", "file", 0o644, source=tmp_path / "large")
+    folders = tuple(Entry(f"/f/{number}", "dir", 0o755) for number in range(31999))
+    crowded = Entry("/a", "file", 0o644, attributes=tuple((f"user.{number}", bytes(100)) for number in range(10)))
+    monkeypatch.setattr(ext2, "run", None)
+    for found, options, message in (
+            ((large,), {}, r"/a has 17247252481 bytes; ext2 holds files of up to 17247252480 \(16 GiB"),
+            (folders, {}, r"/f has 31999 folders; Linux's ext2 holds 31998 in one \(EXT2_LINK_MAX"),
+            ((), {"free": 10**15}, r"root.ext2 would have 1000000000000000 bytes or more; an image may have 34359738368"),
+            ((), {"size": 10**18 << 10}, r"root.ext2 would have 1024000000000000000000 bytes"),
+            ((crowded,), {}, r"/a: its extended attributes take 1200 bytes; ext2 holds 988 of one file")):
+        with pytest.raises(PiggyError, match=message):
+            build(compose([Layer("x", found)]), tmp_path / "root.ext2", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["large"]
+
+
+def test_a_disk_that_is_too_small_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ext2.room, "free", lambda path: 400000)
+    entries = compose([Layer("x", (Entry("/a", "file", 0o644, source=b"x" * 500000),))])
+    with pytest.raises(PiggyError, match=r"no space left on the disk for .*root.ext2: 5\d\d.\d kB needed, 400.0 kB free"):
+        build(entries, tmp_path / "root.ext2")
+    assert list(tmp_path.iterdir()) == []
+    build(compose([]), tmp_path / "root.ext2", size=16 << 20)  # what stays empty takes no room
+
+
+def test_the_settings_go_up_to_what_an_image_may_have() -> None:
+    kinds = typing.get_type_hints(Settings, include_extras=True)
+    assert {kinds[name].__metadata__[0].le * 1024 for name in ("rootfs_size", "rootfs_free")} == {tree.IMAGE_MAX}
+
+
+def test_attributes_are_a_feature_only_where_there_are_some(tmp_path: Path) -> None:
+    for number, attributes in enumerate(((), (("user.x", b"1"),))):
+        build(compose([Layer("x", (Entry("/a", "file", 0o644, attributes=attributes),))]), tmp_path / str(number))
+        assert ext2.has_attributes(tmp_path / str(number)) == bool(number)
+        assert ("ext_attr" in tool("dumpe2fs", "-h", tmp_path / str(number))) == bool(number)
 
 
 def test_an_empty_tree_is_an_image(tmp_path: Path) -> None:

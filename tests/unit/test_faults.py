@@ -65,6 +65,11 @@ OOPS = """\
     (NO_EXEC.replace("-8", "-13"), "can't execute /sbin/init: Permission denied", "mode"),
     ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00\n", "init ended with status 127", "words"),
     ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000004\n", "init was killed by SIGILL", "processor"),
+    ("[    0.6] Initramfs unpacking failed: write error\n", "initramfs: write error (it is bigger than", "boot=disk"),
+    ("Initramfs unpacking failed: write error\nFreeing initrd memory: 4K\n" + NO_DISK, "could not unpack", "memory"),
+    ("rootfs image is not initramfs (write error); looks like an initrd\n", "could not unpack", "memory"),
+    ("Initramfs unpacking failed: XZ-compressed data is corrupt\n", "initramfs: XZ-compressed data is corrupt", "whole"),
+    ("Initramfs unpacking failed: Decoding failed\n" + NO_DISK, "initramfs: Decoding failed", "CONFIG_RD_"),
     ("Kernel panic - not syncing: System is deadlocked on memory\n", "deadlocked on memory", "more memory"),
     ("Kernel panic - not syncing: stack-protector: corrupted\n", "kernel panic: stack-protector: corrupted", "trace"),
 ])
@@ -79,6 +84,7 @@ def test_diagnosis(text: str, message: str, hint: str) -> None:
 @pytest.mark.parametrize("text", [
     "", "/ # ", "[    0.0] Linux version 6.1.192\n", "traps: sh[45] general protection fault ip:804 sp:bf error:0\n",
     "Kernel panic - not syn", "sh: can't execute 'x': Exec format error\n",
+    "Initramfs unpacking failed: Decoding failed\n", "Initramfs unpacking failed: junk within compressed archive\n",
     "WARNING: CPU: 0 PID: 1 at kernel/x.c:1 f+0x1/0x2\n",
     "watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [sh:1]\n", "Memory: 28M [1] x\n",
 ])

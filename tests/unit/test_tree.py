@@ -1,25 +1,25 @@
 from __future__ import annotations
 
-import json
 import os
-import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tasks.kit.errors import PiggyError
 from tasks.kit.tree import (
+    INITS,
     Entry,
     Layer,
     busybox_layer,
+    check_init,
+    check_names,
+    chunks,
     compose,
     content,
-    landed_mode,
-    overlay_layer,
+    few,
+    find,
     parents,
     size,
-    snapshot,
 )
 
 Names = dict[str, Entry]
@@ -29,18 +29,10 @@ def names(*layers: Layer) -> Names:
     return {entry.path: entry for entry in compose(layers)}
 
 
-def overlay(folder: Path, **files: str) -> Path:
-    """Make an overlay folder; keyword a__b is the file a/b, its value the content."""
-    folder.mkdir(mode=0o755, exist_ok=True)
-    folder.chmod(0o755)
-    for name, text in files.items():
-        path = folder / name.replace("__", "/")
-        for parent in reversed(path.relative_to(folder).parents):
-            (folder / parent).mkdir(exist_ok=True)
-            (folder / parent).chmod(0o755)
-        path.write_text(text)
-        path.chmod(0o644)
-    return folder
+def files(name: str, **content: str) -> Layer:
+    """A layer of files; keyword a__b is the file /a/b, its value the content."""
+    return Layer(name, tuple(Entry("/" + path.replace("__", "/"), "file", 0o644, source=text.encode())
+                             for path, text in content.items()))
 
 
 def busybox(folder: Path, links: str) -> Layer:
@@ -79,128 +71,33 @@ def test_missing_busybox_files_are_named(tmp_path: Path) -> None:
         busybox_layer(tmp_path / "busybox", tmp_path / "busybox.links")
 
 
-def test_a_later_layer_wins_and_folders_are_merged(tmp_path: Path) -> None:
-    one = overlay(tmp_path / "one", etc__a="1", etc__b="1")
-    two = overlay(tmp_path / "two", etc__b="2", etc__c="2")
-    found = names(overlay_layer(one), overlay_layer(two))
+def test_a_later_layer_wins_and_folders_are_merged() -> None:
+    found = names(files("one", etc__a="1", etc__b="1"), files("two", etc__b="2", etc__c="2"))
     assert {path: content(entry) for path, entry in found.items() if entry.kind == "file"} == {
         "/etc/a": b"1", "/etc/b": b"2", "/etc/c": b"2"}
 
 
 def test_a_file_takes_the_place_of_a_link_and_the_other_way_round(tmp_path: Path) -> None:
-    over = overlay(tmp_path / "over", bin__ls="mine")
-    (over / "bin/sh").symlink_to("/bin/dash")
-    found = names(busybox(tmp_path / "b", "/bin/ls\n/bin/sh\n"), overlay_layer(over))
+    found = names(busybox(tmp_path / "b", "/bin/ls\n/bin/sh\n"), files("over", bin__ls="mine"),
+                  Layer("link", (Entry("/bin/sh", "link", 0o777, target="/bin/dash"),)))
     assert (found["/bin/ls"].kind, content(found["/bin/ls"])) == ("file", b"mine")
     assert (found["/bin/sh"].kind, found["/bin/sh"].target) == ("link", "/bin/dash")
 
 
 @pytest.mark.parametrize(("first", "second"), [("etc__x", "etc"), ("etc", "etc__x")])
-def test_file_and_folder_of_one_name_are_refused_naming_both_layers(tmp_path: Path, first: str, second: str) -> None:
-    layers = [overlay_layer(overlay(tmp_path / "one", **{first: ""})),
-              overlay_layer(overlay(tmp_path / "two", **{second: ""}))]
-    with pytest.raises(PiggyError, match="/etc is a (dir|file) in overlay .*one and a (dir|file) in overlay .*two"):
-        compose(layers)
+def test_file_and_folder_of_one_name_are_refused_naming_both_layers(first: str, second: str) -> None:
+    with pytest.raises(PiggyError, match="/etc is a (dir|file) in one and a (dir|file) in two"):
+        compose([files("one", **{first: ""}), files("two", **{second: ""})])
 
 
 def test_a_folder_over_a_link_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PiggyError, match="/bin/ls is a link in busybox and a dir in overlay"):
-        compose([busybox(tmp_path / "b", "/bin/ls\n"), overlay_layer(overlay(tmp_path / "o", bin__ls__x=""))])
+    with pytest.raises(PiggyError, match="/bin/ls is a link in busybox and a dir in over"):
+        compose([busybox(tmp_path / "b", "/bin/ls\n"), files("over", bin__ls__x="")])
 
 
 def test_a_link_below_a_link_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PiggyError, match="/a is a link in busybox and a dir in busybox"):
         compose([busybox(tmp_path, "/a\n/a/b\n")])
-
-
-def test_links_are_copied_never_followed(tmp_path: Path) -> None:
-    over = overlay(tmp_path / "over", real__file="x")
-    (over / "loop").symlink_to("loop")
-    (over / "up").symlink_to("../..")
-    (over / "passwd").symlink_to("/etc/passwd")
-    (over / "dir").symlink_to("real")
-    found = names(overlay_layer(over))
-    assert {path: entry.target for path, entry in found.items() if entry.kind == "link"} == {
-        "/loop": "loop", "/up": "../..", "/passwd": "/etc/passwd", "/dir": "real"}
-    assert "/dir/file" not in found
-
-
-def test_litter_and_gitkeep_stay_behind(tmp_path: Path) -> None:
-    over = overlay(tmp_path / "over", etc__keep="", etc__swp="")
-    for name in (".gitkeep", "a~", ".a.swp", ".a.swo", ".#lock", "#auto#"):
-        (over / "etc" / name).write_text("")
-    (over / "etc/dangling~").symlink_to("nowhere")
-    (over / "empty").mkdir()
-    (over / "empty/.gitkeep").touch()
-    assert list(names(overlay_layer(over))) == ["/", "/empty", "/etc", "/etc/keep", "/etc/swp"]
-
-
-def test_pipes_and_sockets_are_refused_with_a_hint(tmp_path: Path) -> None:
-    over = overlay(tmp_path / "over", dev__x="")
-    os.mkfifo(over / "dev/pipe")
-    with pytest.raises(PiggyError, match="dev/pipe") as caught:
-        overlay_layer(over)
-    assert "device table" in caught.value.hint
-    (over / "dev/pipe").unlink()
-    here = os.getcwd()
-    os.chdir(over)
-    try:
-        with socket.socket(socket.AF_UNIX) as unix:
-            unix.bind("s")
-    finally:
-        os.chdir(here)
-    with pytest.raises(PiggyError, match="'s' is neither"):
-        overlay_layer(over)
-
-
-@pytest.mark.parametrize("name", ["a\nb", "a\tb", "\x7f"])
-def test_control_characters_in_names_are_refused(tmp_path: Path, name: str) -> None:
-    over = overlay(tmp_path / "over")
-    (over / name).touch()
-    with pytest.raises(PiggyError, match="control character"):
-        overlay_layer(over)
-
-
-def test_odd_names_survive(tmp_path: Path) -> None:
-    odd = [b"-rf", b" a b ", b'q"q', b"<12>", b"caf\xe9", "caf\u00e9".encode(), b"$(x)", b"a\\b", b"*"]
-    over = overlay(tmp_path / "over")
-    for name in odd:
-        with open(os.path.join(os.fsencode(over), name), "wb") as stream:
-            stream.write(name)
-    found = names(overlay_layer(over))
-    assert {os.fsencode(path)[1:]: content(entry) for path, entry in found.items() if path != "/"} == {
-        name: name for name in odd}
-
-
-@pytest.mark.parametrize(("found", "umask", "landed"), [
-    (0o100644, 0o022, 0o644), (0o100755, 0o022, 0o755), (0o100600, 0o077, 0o644), (0o100700, 0o077, 0o755),
-    (0o100664, 0o002, 0o644), (0o100775, 0o002, 0o755), (0o100777, 0o000, 0o755), (0o100666, 0o000, 0o644),
-    (0o100600, 0o022, 0o600), (0o100700, 0o022, 0o700), (0o104755, 0o022, 0o4755), (0o102755, 0o022, 0o2755),
-    (0o100640, 0o022, 0o640), (0o100444, 0o022, 0o444), (0o100666, 0o022, 0o666), (0o100000, 0o022, 0o000),
-    (0o100644, 0o002, 0o644), (0o100644, 0o077, 0o644),
-    (0o040755, 0o022, 0o755), (0o040700, 0o077, 0o755), (0o042775, 0o002, 0o755), (0o041777, 0o022, 0o1777),
-    (0o040700, 0o022, 0o700), (0o042700, 0o022, 0o700),
-])
-def test_modes_land_as_they_are_but_for_the_umask(found: int, umask: int, landed: int) -> None:
-    assert landed_mode(found, umask) == landed
-
-
-def test_checkouts_with_different_umasks_give_the_same_tree(tmp_path: Path) -> None:
-    trees = []
-    for umask in (0o022, 0o002, 0o077, 0o027, 0):
-        before = os.umask(umask)
-        try:
-            folder = tmp_path / f"{umask:o}"
-            (folder / "etc/init.d").mkdir(parents=True)
-            for name, mode in (("etc/passwd", 0o666), ("etc/init.d/rcS", 0o777)):  # as git makes them
-                os.close(os.open(folder / name, os.O_CREAT | os.O_WRONLY, mode))
-        finally:
-            os.umask(before)
-        trees.append([(entry.path, entry.mode) for entry in compose([overlay_layer(folder)])])
-        assert snapshot(folder) == snapshot(tmp_path / "22")
-    assert trees[0] == [("/", 0o755), ("/etc", 0o755), ("/etc/init.d", 0o755), ("/etc/init.d/rcS", 0o755),
-                        ("/etc/passwd", 0o644)]
-    assert all(tree == trees[0] for tree in trees)
 
 
 def test_order_is_by_component_and_each_folder_comes_first() -> None:
@@ -216,88 +113,82 @@ def test_the_order_of_names_in_a_layer_makes_no_difference() -> None:
     assert compose([Layer("x", entries)]) == compose([Layer("x", entries[::-1])])
 
 
-def chmod(folder: Path) -> None:
-    (folder / "etc/a").chmod(0o600)
-
-
-def add_x(folder: Path) -> None:
-    (folder / "etc/a").chmod(0o755)
-
-
-def add_setuid(folder: Path) -> None:
-    (folder / "etc/a").chmod(0o4644)
-
-
-def delete(folder: Path) -> None:
-    (folder / "etc/a").unlink()
-
-
-def add(folder: Path) -> None:
-    (folder / "etc/b").touch()
-
-
-def add_empty_folder(folder: Path) -> None:
-    (folder / "etc/new").mkdir()
-
-
-def delete_empty_folder(folder: Path) -> None:
-    (folder / "empty").rmdir()
-
-
-def retarget(folder: Path) -> None:
-    (folder / "link").unlink()
-    (folder / "link").symlink_to("etc/b")
-
-
-def link_for_file(folder: Path) -> None:
-    (folder / "etc/a").unlink()
-    (folder / "etc/a").symlink_to("b")
-
-
-def rename(folder: Path) -> None:
-    (folder / "etc/a").rename(folder / "etc/z")
-
-
-def close_folder(folder: Path) -> None:
-    (folder / "empty").chmod(0o700)
-
-
-@pytest.mark.parametrize("change", [
-    chmod, add_x, add_setuid, delete, add, add_empty_folder, delete_empty_folder, retarget, link_for_file, rename,
-    close_folder])
-def test_a_snapshot_sees_each_change_that_lands(tmp_path: Path, change: Callable[[Path], None]) -> None:
-    over = overlay(tmp_path / "over", etc__a="1")
-    (over / "link").symlink_to("etc/a")
-    (over / "empty").mkdir(mode=0o755)
-    (over / "empty").chmod(0o755)
-    before = snapshot(over)
-    assert before == snapshot(over)
-    assert json.loads(json.dumps(before)) == before
-    change(over)
-    assert snapshot(over) != before
-
-
-def test_a_snapshot_is_blind_to_what_does_not_land(tmp_path: Path) -> None:
-    over = overlay(tmp_path / "over", etc__a="1")
-    before = snapshot(over)
-    (over / "etc/.a.swp").touch()
-    (over / "etc/a~").touch()
-    os.utime(over / "etc/a", (0, 0))
-    assert snapshot(over) == before
-    assert snapshot(tmp_path / "none") == []
-
-
-def test_a_snapshot_survives_json_with_any_name(tmp_path: Path) -> None:
-    over = overlay(tmp_path / "over")
-    with open(os.path.join(os.fsencode(over), b"\xff\xfe"), "wb"):
-        pass
-    assert json.loads(json.dumps(snapshot(over))) == snapshot(over)
-
-
-def test_a_missing_overlay_or_source_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PiggyError, match="overlay .*none: no such folder"):
-        overlay_layer(tmp_path / "none")
+def test_a_missing_source_is_named(tmp_path: Path) -> None:
     gone = Entry("/etc/x", "file", 0o644, source=tmp_path / "gone")
     for reader in (content, size):
         with pytest.raises(PiggyError, match="/etc/x: can't read .*gone"):
             reader(gone)
+
+
+def test_a_source_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"123")
+    entry = Entry("/x", "file", 0o644, source=tmp_path / "x")
+    assert list(chunks(entry, 3)) == [b"123"]
+    for length in (2, 4):
+        with pytest.raises(PiggyError, match="/x: .* changed while it was read"):
+            list(chunks(entry, length))
+
+
+def test_names_in_messages_are_few_and_printable() -> None:
+    assert few(["a", "b"]) == "a, b"
+    assert few(["a\x1b[2J", "b\udcff", "c", "d", "e"]) == r"a\x1b[2J, b\udcff, c and 2 more"
+
+
+@pytest.mark.parametrize("entry", [
+    Entry("/" + "a" * 256, "file", 0o644), Entry("/d/" + "\u00e9" * 128, "dir", 0o755),
+    Entry("/dir" * 1024, "dir", 0o755), Entry("/a", "link", 0o777, target="x" * 4096)])
+def test_what_linux_cannot_name(entry: Entry) -> None:
+    with pytest.raises(PiggyError, match="less than 4096 bytes|up to 255 bytes"):
+        check_names([entry])
+
+
+LINKED = compose([Layer("x", (
+    Entry("/usr/lib/boot/init", "file", 0o755), Entry("/usr/sbin/init", "link", 0o777, target="../lib/boot/init"),
+    Entry("/sbin", "link", 0o777, target="usr/sbin"), Entry("/abs", "link", 0o777, target="/sbin/../sbin/./init"),
+    Entry("/a", "link", 0o777, target="b"), Entry("/b", "link", 0o777, target="a"),
+    Entry("/out", "link", 0o777, target="x"),
+    Entry("/up", "link", 0o777, target="../../usr")))])
+
+
+@pytest.mark.parametrize(("path", "to"), [
+    ("/usr/lib/boot/init", "/usr/lib/boot/init"), ("/sbin/init", "/usr/lib/boot/init"), ("/abs", "/usr/lib/boot/init"),
+    ("/a", None), ("/out", None), ("/up/sbin", "/usr/sbin"), ("/", "/"), ("/none/..", None)])
+def test_a_path_is_followed_as_the_guest_does(path: str, to: str | None) -> None:
+    found = find(LINKED, path)
+    assert (found and found.path) == to
+
+
+def with_init(path: str, **fields: object) -> tuple[Entry, ...]:
+    return compose([Layer("x", (Entry(path, **{"kind": "file", "mode": 0o755, **fields}),  # type: ignore[arg-type]
+                                Entry("/bin/sh", "file", 0o755)))])
+
+
+def test_an_init_is_where_the_kernel_looks_for_it() -> None:
+    for path in INITS:
+        check_init(with_init(path))
+    check_init(LINKED)
+    check_init(with_init("/my/own"), "/my/own")
+    check_init(with_init("/init"), ramfs=True)
+    check_init(with_init("/sbin/init"), ramfs=True)
+    check_init(with_init("/x"), "/bin/sh")
+
+
+@pytest.mark.parametrize(("tree", "asked", "ramfs", "message"), [
+    (with_init("/x"), "", False,
+     "the kernel looks for /sbin/init, /etc/init, /bin/init (at last for /bin/sh), and there is none"),
+    (with_init("/etc/init"), "", True, "the kernel looks for /init, /sbin/init, and there is none"),
+    (with_init("/sbin/init"), "/my/own", False, "the kernel is told init=/my/own, and there is no such file"),
+    (with_init("/sbin/init"), "/my/own", True, "the kernel is told rdinit=/my/own, and there is no such file")])
+def test_a_tree_without_init_is_refused(tree: tuple[Entry, ...], asked: str, ramfs: bool, message: str) -> None:
+    with pytest.raises(PiggyError) as caught:
+        check_init(tree, asked, ramfs)
+    assert caught.value.message == f"no init in the root file system: {message}"
+    assert "CONFIG_INIT=y" in caught.value.hint
+    assert ("append='rdinit=/bin/sh'" if ramfs else "append='init=/bin/sh'") in caught.value.hint
+
+
+def test_an_init_that_cannot_be_started_is_refused() -> None:
+    with pytest.raises(PiggyError, match="/sbin/init has mode 644: the kernel can't start it as init"):
+        check_init(with_init("/sbin/init", mode=0o644))
+    with pytest.raises(PiggyError, match="/sbin/init is a dir"):
+        check_init(with_init("/sbin/init", kind="dir"))
