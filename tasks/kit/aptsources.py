@@ -6,13 +6,13 @@ Both formats of sources.list(5): one line a source (*.list), and deb822 paragrap
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.kit import run
 from tasks.kit.download import Unavailable
+from tasks.kit.pins import codename
 
 # sources.list(5): each would let packages through that nobody vouches for. `target` is set by us.
 _DROPPED = ("trusted", "allow-insecure", "allow-weak", "allow-downgrade-to-insecure", "target", "targets")
@@ -97,14 +97,6 @@ def of_suite(copies: Mapping[str, str], suite: str) -> dict[str, str]:
             return made
     own = f"its own release {release}" if release else "its own release"
     raise Unavailable(f"this system's package sources name no archive of {own}, which '{suite}' would be another suite of")
-
-
-def codename() -> str:
-    """Return the code name of this system's release, "" if it tells none. Source: os-release(5)."""
-    try:
-        return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    except OSError:
-        return ""
 
 
 def _moved(name: str, copy: str, own: str, suite: str) -> str:
