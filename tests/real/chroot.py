@@ -101,7 +101,7 @@ class Chroot:
 
     def run(self, script: str, log: Path, timeout: float = 3600) -> tuple[int, str]:
         """Run a line of bash in HOME, with no terminal; return its exit status and output. `log`: for the latter."""
-        inside = ["bash", "-c", f"cd {HOME} && {script}"]
+        inside = ["bash", "-c", f"cd {HOME}\n{script}"]
         with log.open("w") as stream:
             stream.write(f"$ {script}\n")
             stream.flush()
