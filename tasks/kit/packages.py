@@ -129,7 +129,8 @@ def commands(table: Table, manager: str, missing: list[Need]) -> list[list[str]]
     packages = list(dict.fromkeys(need.packages[manager] for need in missing))
     for need in missing:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+._-]*", need.packages[manager]) or need.packages[manager].endswith("-"):
-            raise PiggyError(f"'{need.packages[manager]}' is no name of a package ({need.name}: {need.why})",
+            raise PiggyError(f"{need.packages[manager]!r} is no name of a package "
+                             f"({ui.printable(f'{need.name}: {need.why}')})",
                              "it comes from configs/packages.toml, with the machine's triple or 'llvm=' filled in")
     root = [] if os.geteuid() == 0 else ["sudo"]
     lines = [[*how.update], [*how.install, *packages]]

@@ -92,8 +92,9 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not self.urls and (not self.package or self.package.identical):
             raise ValueError("`urls` and `sha256` may be missing only where a `package`, not `identical`, stands for them")
         for url in self.urls:
-            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc or not _base(url):
-                raise ValueError(f"'{url}' is not the http or https address of a file")
+            whole = url.isprintable() and " " not in url  # urlsplit() passes over newlines and tabs
+            if not whole or urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc or not _base(url):
+                raise ValueError(f"{url!r} is not the http or https address of a file")
 
     @property
     def filename(self) -> str:

@@ -93,7 +93,7 @@ def test_what_would_be_no_name_to_a_manager_is_refused(name: str) -> None:
     need = packages.Need("clang-", "the kernel's compiler", "", {"apt": name}, True)
     with pytest.raises(PiggyError) as caught:
         packages.commands(TABLE, "apt", [need])
-    assert caught.value.message == f"'{name}' is no name of a package (clang-: the kernel's compiler)"
+    assert caught.value.message == f"{name!r} is no name of a package (clang-: the kernel's compiler)"
 
 
 def test_apt_takes_no_name_for_a_pattern() -> None:

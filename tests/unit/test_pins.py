@@ -84,6 +84,8 @@ package = { name = "other", kind = "source" }
     ("tool-1.2.tar.gz", "", ["'https://files.example/'"]),
     ("tool-1.2.tar.gz", "a%2F..%2F..", ["http or https"]),
     ("tool-1.2.tar.gz", ".bashrc", ["http or https"]),
+    ("https://", "ht\\ntps://", [r"'ht\ntps://files.example/tool-1.2.tar.gz' is not the http or https address"]),
+    ("files.example", "files.\\u001b[2Jexample", [r"'https://files.\x1b[2Jexample/tool-1.2.tar.gz' is not"]),
     ('"source"', '"sources"', ["'package.kind'", "sources"]),
     ('"source"', '"binary"', ["member"]),
     ('name = "tool",', 'name = "-oX=y",', ["'package.name'"]),
