@@ -1,4 +1,4 @@
-"""Tables of sources and of packages: what stands in them goes into addresses, file names and the words of package managers."""
+"""Tables of sources and of packages: what they say goes into addresses, names of files and words of package managers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ outside_links = ["etc/x"]
 version = "7.3"
 package = { name = "other", kind = "source", suite = "sid" }
 """ % (b"0a" * 32)
-TOKENS = [b"..", b"/", b"%2F", b"%00", b"-o", b"=", b"^", b"*", b" ", b"\\n", b"\\u0000", b"\\u001b[2J", b"{triple}", b"{llvm}",
+TOKENS = [b"..", b"/", b"%2F", b"%00", b"-o", b"=", b"^", b"*", b" ", b"\\n", b"\\u0000", b"\\u001b[2J", b"{triple}", b"-",
           b"name = 'x'\n", b"[", b"]", b"{", b"}", b'"', b"releases = {}", b"9" * 5000, b"file:///etc/passwd", b"#", b","]
 
 
@@ -53,8 +53,8 @@ def make_packages(rng: random.Random) -> tuple[bytes, str, str]:
     """The shipped table with some changes, and the words that are filled in."""
     table = (TOP / "configs" / "packages.toml").read_bytes().partition(b'\nflex = ')[0]
     triple = rng.choice(["x86_64-linux-gnu", "m68k", "a b", "-", "^a", "x*", ""])
-    return mutated(rng, table + b'\n"{llvm_folder}clang{llvm}" = { why = "it", apt = "clang{llvm}" }\n', TOKENS, rounds=3), \
-        triple, rng.choice(["1", "-19", "-", "-x-", "-1=2", "/opt/llvm/"])
+    table += b'\n"{llvm_folder}clang{llvm}" = { why = "it", apt = "clang{llvm}" }\n'
+    return mutated(rng, table, TOKENS, rounds=3), triple, rng.choice(["1", "-19", "-", "-x-", "-1=2", "/opt/llvm/"])
 
 
 def check_packages(data: tuple[bytes, str, str], folder: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tasks.kit import pins
 
 NEEDS = ("debootstrap", "unshare", "chroot", "apt-get")
-HOME = "/root/piggyback"
+HOME = "/srv/piggyback"
 _KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _CA = "/etc/host-certificates.pem"
 _ENTER = """\
@@ -58,8 +58,9 @@ class Chroot:
     def __init__(self, root: Path, release: str) -> None:
         self.root, self.release = root, release
         keys = ["--keyring", str(_KEYS)] if _KEYS.exists() else []
-        subprocess.run(["debootstrap", "--variant=minbase", *keys, release, root, archives()[""]],
-                       check=True, stdin=subprocess.DEVNULL, stdout=sys.stdout, stderr=subprocess.STDOUT, timeout=1800)
+        with (root.parent / "debootstrap.log").open("w") as log:
+            subprocess.run(["debootstrap", "--variant=minbase", *keys, release, root, archives()[""]], check=True,
+                           stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, timeout=1800)
         self.write("/etc/apt/sources.list", "".join(f"deb {address} {release}{kind} main\n"
                                                     for kind, address in archives().items()))
         settings = subprocess.run(["apt-config", "dump"], check=True, capture_output=True, text=True).stdout
@@ -67,8 +68,8 @@ class Chroot:
             f"{line}\n" for line in settings.splitlines() if re.match(r"Acquire::(https?|ftp|Check-\w|Force)", line)))
         for name in ("resolv.conf", "hosts"):
             self.write(f"/etc/{name}", Path("/etc", name).read_text())
-        self.env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root",
-                    "USER": "root", "LANG": "C.UTF-8", **self._network()}
+        self.env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "USER": "root",
+                    "HOME": str(Path("~root").expanduser()), "LANG": "C.UTF-8", **self._network()}
 
     def _network(self) -> dict[str, str]:
         """How this machine reaches the package registries: its proxies, certificates, and pip's settings, but for those

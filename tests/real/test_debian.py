@@ -22,7 +22,7 @@ TOP = Path(__file__).resolve().parents[2]
 RELEASES = ("bookworm", "trixie")
 VERSIONS = ("python3 --version", "i686-linux-gnu-gcc --version", "make --version", "qemu-system-i386 --version",
             "mke2fs -V")
-pytestmark = [pytest.mark.real, pytest.mark.long, pytest.mark.xdist_group("debian")]
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 
 def first_command() -> str:
