@@ -6,17 +6,22 @@
 
 from __future__ import annotations
 
+import collections
 import shlex
 import shutil
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tasks.kit import brtraps, packages, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.packages import Need
 from tasks.kit.project import Project
-from tasks.kit.run import foreground, run
+from tasks.kit.run import foreground, pasteable, run
 
+LAST = 8  # lines of a manager's output that are shown when it fails
 ROOM = 4 << 30  # bytes: kernel tree 1.5 GB, its archive 0.15 GB, objects of a small kernel 0.2 GB, and some air
 
 
@@ -34,7 +39,8 @@ def needed(project: Project, table: packages.Table) -> list[Need]:
 
 
 def setup(job: Job) -> None:
-    """Install what is missing with the host's package manager, showing the command first; do nothing if nothing is."""
+    """Install what is missing with the host's package manager, showing the command first; do nothing if nothing is.
+    What the manager says goes to the task's log."""
     project = job.project
     table = packages.load(project.top)
     missing = [need for need in needed(project, table) if not need.found]
@@ -47,21 +53,47 @@ def setup(job: Job) -> None:
         raise PiggyError(f"missing on this host: {names}; and it has none of {', '.join(table.managers)}",
                          "install them by hand; 'doit doctor' says what each is for")
     ui.line("setup", f"missing: {names}")
+    untried = packages.untried(table, manager)
+    if untried:
+        ui.line("", untried)
     commands = packages.commands(table, manager, missing)
     if commands[0][0] == "sudo" and not shutil.which("sudo"):
         raise PiggyError("packages are missing, you are not root, and there is no sudo",
                          "as root: " + " && ".join(shlex.join(words[1:]) for words in commands))
+    started = time.monotonic()
     for words in commands:
-        print("  $ " + shlex.join(words), flush=True)
-        status = foreground(words, env={"DEBIAN_FRONTEND": "noninteractive"})
-        if status:
-            raise PiggyError(f"'{shlex.join(words)}' ended with status {status}",
-                             "see its own message above; is the network up, and do you have the right to install?")
+        ui.write("  $ " + shlex.join(words), sys.stdout)
+        install(words, job.log)
     still = [need.name for need in needed(project, table) if not need.found]
     if still:
         raise PiggyError(f"still missing after the installation: {', '.join(still)}",
                          "is configs/packages.toml right for this distribution? It names "
-                         + ", ".join(need.packages[manager] for need in missing))
+                         + ", ".join(need.packages[manager] for need in missing) + f"\nlog: {job.log}")
+    ui.line("setup", f"installed ({ui.took(time.monotonic() - started)}); its output: {job.log}")
+
+
+def install(words: Sequence[str], log: Path) -> None:
+    """Run one command of a package manager, with its output in `log` and its last line shown while it runs.
+
+    Raises PiggyError with its last lines when it fails. It has the terminal, so that sudo can ask for a password.
+    """
+    env = {"DEBIAN_FRONTEND": "noninteractive"}
+    last = collections.deque[str](maxlen=LAST)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    label = " ".join(words[words[0] == "sudo":][:2])
+    with log.open("a", encoding="utf-8", errors="replace") as sink, ui.status(label) as show:
+        sink.write(f"$ {pasteable(words, None, env)}\n")
+
+        def heard(text: str) -> None:
+            sink.write(text + "\n")
+            sink.flush()
+            last.append(ui.printable(text))
+            show(last[-1])
+        status = foreground(words, env=env, on_line=heard)
+    if status:
+        raise PiggyError(f"'{shlex.join(words)}' ended with status {status}", "\n".join([
+            "is the network up, and do you have the right to install? Its last lines:", *(f"    {text}" for text in last),
+            f"log: {log}"]))
 
 
 def doctor(job: Job) -> None:

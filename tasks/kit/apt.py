@@ -34,6 +34,9 @@ _SETTINGS = {"APT::Get::AllowUnauthenticated": "false", "Acquire::AllowInsecureR
              "Acquire::AllowWeakRepositories": "false", "Acquire::AllowDowngradeToInsecureRepositories": "false",
              "Acquire::Languages": "none", "Acquire::Retries": "2", "Acquire::http::Timeout": "20",
              "Acquire::https::Timeout": "20",
+             # apt takes the name of a package that is not there for a regular expression, and "linux-source-6.1" is part
+             # of "linux-source-6.12"; with this it does so only for names that begin with ^ (apt-get(8), apt-patterns(7))
+             "APT::Cmd::Pattern-Only": "true",
              "Acquire::AllowReleaseInfoChange::Suite": "true"}  # "stable" becomes "oldstable" one day: no harm in that
 _NO_ROOM = re.compile(r"No space left on device|enough free space|Disk quota exceeded")
 
@@ -49,29 +52,30 @@ class Fetched(msgspec.Struct, frozen=True):
 def fetched(package: Package, state: Path, *, log: Path | None = None, bar: bool = False) -> Iterator[Fetched]:
     """Get a package through apt, and give it for the body of a `with`; its file is removed afterwards.
 
-    state: a folder for apt's lists and caches, kept from call to call; one process at a time uses it. A package of a suite
-    that is not the system's own has a folder below it to itself, with that suite's lists alone.
+    state: a folder for apt's lists and caches, kept from call to call; one process at a time uses it. Packages of suites
+    that are not the system's own have a folder below it to themselves, with those suites' lists alone.
     log: a file for apt's full output; bar: show progress on standard error.
     Raises Unavailable when apt can't give the package or can't vouch for it, PiggyError when `state` can't be written.
     """
     if not shutil.which("apt-get"):
         raise Unavailable("this host has no apt, so upstream or a mirror is the only way")
-    state = state.absolute() / "suites" / package.suite if package.suite else state.absolute()
+    suites = (package.suite or "").split()
+    state = state.absolute() / "suites" / "+".join(suites) if suites else state.absolute()
     with disk.explained(state):
         state.mkdir(parents=True, exist_ok=True)
     with Lock(state / "lock", os.fspath(state)).held():
         with disk.explained(state):
-            options, fingerprint = _configure(state, package.suite or "", log)
+            options, fingerprint = _configure(state, suites, log)
         updated = ""
         if not _is_fresh(state, fingerprint):
-            updated = _update(options, state, fingerprint, log)
+            updated = _update(options, state, fingerprint, suites, log)
         folder = state / "files" / package.name
         try:
             found = _get(package, options, folder, log, bar)
         except Unavailable as why:
             if updated:
                 raise Unavailable(f"{why}{updated}") from why
-            updated = _update(options, state, fingerprint, log)  # old versions leave the archive, new ones come
+            updated = _update(options, state, fingerprint, suites, log)  # old versions leave the archive, new ones come
             try:
                 found = _get(package, options, folder, log, bar)
             except Unavailable as still:
@@ -104,16 +108,17 @@ def tarball_in(deb: Path, member: str, target: Path) -> None:
     raise Unavailable(f"{deb.name} does not hold {wanted}")
 
 
-def _configure(state: Path, suite: str, log: Path | None) -> tuple[list[str], str]:
+def _configure(state: Path, suites: Sequence[str], log: Path | None) -> tuple[list[str], str]:
     """Lay out `state`, and return apt's options and a fingerprint of the package sources in it: the system's own, or those
-    of one other suite."""
+    of other suites."""
     for folder in ("lists/partial", "cache/archives/partial"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     (state / "status").write_text("")  # what is installed here is of no interest
     (state / "apt.conf").write_text(_NO_HOOKS)
     texts = aptsources.private_copies(log)
-    if suite:
-        texts = aptsources.of_suite(texts, suite)
+    if suites:
+        texts = {f"{number}-{name}": text for number, suite in enumerate(suites)
+                 for name, text in aptsources.of_suite(texts, suite).items()}
     sources = state / "sources.list.d"
     shutil.rmtree(sources, ignore_errors=True)
     sources.mkdir()
@@ -124,7 +129,7 @@ def _configure(state: Path, suite: str, log: Path | None) -> tuple[list[str], st
               "Dir::Cache": state / "cache", "Dir::Cache::archives": state / "cache" / "archives"}
     if os.geteuid() == 0:  # apt would become the user _apt, who may not enter our folders
         places["APT::Sandbox::User"] = "root"
-    if suite:  # the user's preferences among the system's suites, and the release that they default to, are not for this
+    if suites:  # the user's preferences among the system's suites, and the release that they default to, are not for this
         places.update({"Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
                        "APT::Default-Release": ""})
     options = ["-c", str(state / "apt.conf")]
@@ -141,16 +146,17 @@ def _is_fresh(state: Path, fingerprint: str) -> bool:
         return False
 
 
-def _update(options: Sequence[str], state: Path, fingerprint: str, log: Path | None) -> str:
-    """Bring the lists up to date. Returns what to add to a later complaint, which is never empty."""
+def _update(options: Sequence[str], state: Path, fingerprint: str, suites: Sequence[str], log: Path | None) -> str:
+    """Bring the lists up to date. Returns what to add to a later complaint, which is never empty. Of several suites, it is
+    enough that the server has one: a system without the security archive's address has no X-security, for example."""
     if disk.free(state) < LISTS_ROOM:  # on a full disk apt 2.6 does not fail, but hangs
         raise disk.no_space(state / "lists", LISTS_ROOM)
     done = run.run(["timeout", str(UPDATE_SECONDS), "apt-get", *options, "update"], log=log, check=False)
     if done.returncode == 0:
         (state / "updated").write_text(fingerprint)
     complaint = _complaint(done, ("E: ", "W: Failed", "Err:", "W: "))
-    if "does not have a Release file" in complaint and state.parent.name == "suites":
-        raise Unavailable(f"there is no suite '{state.name}' at this server, or no longer: old releases move to "
+    if suites and all(f" {suite} Release' does not have a Release file" in done.output for suite in suites):
+        raise Unavailable(f"there is no suite '{' '.join(suites)}' at this server, or no longer: old releases move to "
                           f"another one ({complaint})")
     return f"; 'apt-get update' said: {complaint}" if complaint else " (just updated)"
 
@@ -164,9 +170,12 @@ def _get(package: Package, options: Sequence[str], folder: Path, log: Path | Non
     # --print-uris leaves out what is complete already, so it is asked in a folder that never has a package's file
     planned = run.run(["apt-get", *options, *verb, "--print-uris"], cwd=folder.parent, log=log, check=False)
     sizes = {found[1]: int(found[2]) for found in re.finditer(r"^'[^']*' (\S+) (\d+) ", planned.output, re.MULTILINE)}
+    # Debian Policy, 5.6.12 and deb(5): NAME_VERSION_ARCHITECTURE.deb; dpkg-source(1): NAME_VERSION.orig.tar.COMPRESSION
     wanted = [name for name in sizes if re.search(r"\.deb$" if binary else r"\.orig\.tar\.\w+$", name)]
     if planned.returncode or len(wanted) != 1:
         raise Unavailable(_complaint(planned) or f"apt has no {'package' if binary else 'orig tarball'} of that name")
+    if not wanted[0].startswith(f"{package.name}_"):
+        raise Unavailable(f"apt has no package {package.name}, and would bring {wanted[0]} for it")
     there = sum(left.stat().st_size for left in folder.iterdir() if left.name in sizes)
     if sum(sizes.values()) - there > disk.free(folder):
         raise disk.no_space(folder / wanted[0], sum(sizes.values()))

@@ -9,7 +9,6 @@ keys are spelled in another way, or it can't be read with certainty.
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from urllib.parse import unquote
 
 from tasks.kit import address, run, ui
 from tasks.kit.download import Unavailable
+from tasks.kit.pins import codename
 
 _ADDRESS = r"(?!(?i:cdrom):)[A-Za-z][A-Za-z0-9+.-]*:(?://\[[0-9A-Fa-f:.]+\])?[A-Za-z0-9._~/@:+,=&%$()-]*"
 _SUITE = r"[A-Za-z0-9._~/+:=$()-]+"
@@ -175,14 +175,6 @@ def of_suite(copies: Mapping[str, str], suite: str) -> dict[str, str]:
             return made
     own = f"its own release {release}" if release else "its own release"
     raise Unavailable(f"this system's package sources name no archive of {own}, which '{suite}' would be another suite of")
-
-
-def codename() -> str:
-    """Return the code name of this system's release, "" if it tells none. Source: os-release(5)."""
-    try:
-        return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    except OSError:
-        return ""
 
 
 def _moved(name: str, copy: str, own: str, suite: str) -> str:

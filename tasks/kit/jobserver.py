@@ -22,7 +22,7 @@ import threading
 from collections.abc import Iterator
 
 WAIT = 0.2  # seconds; after that, whoever waits for a token looks whether some were lost
-_AUTH = re.compile(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>\S+)|(?P<fds>\d+,\d+))")
+_AUTH = re.compile(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>(?:\\.|[^\s\\])+)|(?P<fds>\d+,\d+))")
 
 
 class Budget:
@@ -132,6 +132,8 @@ def _of_parent(makeflags: str) -> tuple[int, int, str] | None:
     if not found:
         return None
     path, fds = found[-1]["path"], found[-1]["fds"]
+    if path:  # make 4.4 has it in $TMPDIR; what it quotes: quote_for_env() in its src/main.c
+        path = re.sub(r"\\(.)", r"\1", path.replace("$$", "$"))
     reader, writer = (path, path) if path else (f"/proc/self/fd/{end}" for end in fds.split(","))
     try:
         if not stat.S_ISFIFO(os.stat(reader).st_mode) or not stat.S_ISFIFO(os.stat(writer).st_mode):

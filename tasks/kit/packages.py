@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
+import platform
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tasks.kit import toml
+from tasks.kit import toml, ui
+from tasks.kit.errors import PiggyError
 from tasks.kit.machine import Machine
 from tasks.kit.run import clean_env
 
@@ -18,11 +21,13 @@ Name = str | dict[str, str]
 
 
 class Manager(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A package manager: its program, and the words that refresh its lists and install packages."""
+    """A package manager: its program, the words that refresh its lists and install packages, and the releases on which
+    its names of packages were tried ("debian 12": ID and VERSION_ID of os-release(5))."""
 
     program: str
     install: tuple[str, ...]
     update: tuple[str, ...] = ()
+    tried: tuple[str, ...] = ()
 
 
 class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,10 +105,33 @@ def manager_of_host(table: Table) -> str:
     return next((name for name, manager in table.managers.items() if shutil.which(manager.program)), "")
 
 
+def untried(table: Table, manager: str) -> str:
+    """Say that the manager's names of packages were never tried on this host's release, "" where they were."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    tried = table.managers[manager].tried
+    if f"{release.get('ID', '')} {release.get('VERSION_ID', '')}" in tried:
+        return ""
+    here = ui.printable(release.get("PRETTY_NAME", "")) or "this system"
+    known = " and ".join(tried)
+    return f"on {here} these package names were never tried" + (f" (they were on {known})" if tried else "")
+
+
 def commands(table: Table, manager: str, missing: list[Need]) -> list[list[str]]:
-    """Return the commands that install what is missing, with sudo in front when we are not root."""
+    """Return the commands that install what is missing, with sudo in front when we are not root.
+
+    Raises PiggyError for what a manager would take for something else than a package's name: to apt-get `x-` is to remove
+    x, `x=1` a version and `x*` a pattern (apt-get(8), install), and the others have signs of that kind, too.
+    """
     how = table.managers[manager]
     packages = list(dict.fromkeys(need.packages[manager] for need in missing))
+    for need in missing:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+._-]*", need.packages[manager]) or need.packages[manager].endswith("-"):
+            raise PiggyError(f"{need.packages[manager]!r} is no name of a package "
+                             f"({ui.printable(f'{need.name}: {need.why}')})",
+                             "it comes from configs/packages.toml, with the machine's triple or 'llvm=' filled in")
     root = [] if os.geteuid() == 0 else ["sudo"]
     lines = [[*how.update], [*how.install, *packages]]
     return [[*root, how.program, *words] for words in lines if words]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -15,12 +16,21 @@ import msgspec
 from tasks.kit import toml
 from tasks.kit.errors import PiggyError
 
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Word = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9.+~_-]*$")]
-Suite = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]*$")]
-_IN_WORDS = {"^[0-9a-f]{64}$": "64 hexadecimal digits (0-9, a-f)",
-             "^[A-Za-z0-9][A-Za-z0-9.+~_-]*$": "letters, digits and .+~_- only",
-             "^[a-z0-9][a-z0-9.-]*$": "lower case letters, digits, dots and hyphens only"}
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
+Word = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9.+~_-]*\\Z")]
+Suites = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9.-]*( [a-z0-9][a-z0-9.-]*)*\\Z")]
+_IN_WORDS = {"^[0-9a-f]{64}\\Z": "64 hexadecimal digits (0-9, a-f)",
+             "^[A-Za-z0-9][A-Za-z0-9.+~_-]*\\Z": "letters, digits and .+~_- only",
+             "^[a-z0-9][a-z0-9.-]*( [a-z0-9][a-z0-9.-]*)*\\Z":
+             "names of suites with a space between them: lower case letters, digits, dots and hyphens"}
+
+
+class Elsewhere(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What stands in the place of a package's keys on one release of the distribution. None: the same as elsewhere."""
+
+    name: Word | None = None
+    member: str | None = None
+    suite: Suites | None = None
 
 
 class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,18 +40,32 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind:      "binary": `member` is the tarball in it; "source": its orig tarball.
     member:    path of the tarball inside a binary package.
     identical: the tarball is upstream's, bit by bit, and must have the source's sha256.
-    suite:     the suite of the distribution's archive that has it (None: those that the system's package sources name).
+    suite:     the suites of the distribution's archive that have it, with a space between them (None: those that the
+               system's package sources name).
+    releases:  what is otherwise on a release, by the release's code name.
     """
 
     name: Word
     kind: Literal["binary", "source"]
     member: str = ""
     identical: bool = False
-    suite: Suite | None = None
+    suite: Suites | None = None
+    releases: dict[str, Elsewhere] = {}
 
     def __post_init__(self) -> None:
         if (self.kind == "binary") != bool(self.member):
             raise ValueError("`member` goes with kind = \"binary\", and only with it")
+        if any(there.member is not None and not (self.member and there.member) for there in self.releases.values()):
+            raise ValueError("`member` of `releases` takes the place of the package's own, and may not be empty")
+
+    def on(self, release: str) -> Package:
+        """Return the package as the release of that code name has it ("": unknown): with what `releases` says of it, and
+        without a suite where that is the release itself, whose own package sources know it and its updates."""
+        there = msgspec.structs.asdict(self.releases.get(release, Elsewhere()))
+        known = {key: value for key, value in there.items() if value is not None}
+        here = msgspec.structs.replace(self, releases={}, **known)
+        own = release in (here.suite or "").split()
+        return msgspec.structs.replace(here, suite=None) if own else here
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,8 +92,9 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not self.urls and (not self.package or self.package.identical):
             raise ValueError("`urls` and `sha256` may be missing only where a `package`, not `identical`, stands for them")
         for url in self.urls:
-            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc or not _base(url):
-                raise ValueError(f"'{url}' is not the http or https address of a file")
+            whole = url.isprintable() and " " not in url  # urlsplit() passes over newlines and tabs
+            if not whole or urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc or not _base(url):
+                raise ValueError(f"{url!r} is not the http or https address of a file")
 
     @property
     def filename(self) -> str:
@@ -80,13 +105,24 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return PurePosixPath(self.package.member).name or self.package.name
 
 
-def load(path: Path) -> dict[str, Source]:
-    """Return the sources of a TOML file, by name.
+def codename() -> str:
+    """Return the code name of this system's release, "" if it tells none. Source: os-release(5)."""
+    try:
+        return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    except OSError:
+        return ""
+
+
+def load(path: Path, release: str | None = None) -> dict[str, Source]:
+    """Return the sources of a TOML file, by name, with each package as it is on one release of the distribution.
+
+    release: the release's code name (None: this system's).
 
     Raises PiggyError, naming file, table and key, for a file that can't be read, an unknown or missing key, a wrong
     type, a malformed hash, and two sources that would lie under one name in dl/.
     """
-    sources = {name: _source(path, name, table) for name, table in toml.read(path).items()}
+    release = codename() if release is None else release
+    sources = {name: _source(path, name, table, release) for name, table in toml.read(path).items()}
     owners: dict[str, str] = {}
     for source in sources.values():
         other = owners.setdefault(source.filename, source.name)
@@ -96,8 +132,8 @@ def load(path: Path) -> dict[str, Source]:
     return sources
 
 
-def _source(path: Path, name: str, table: object) -> Source:
-    """Return the source of one table of `path`."""
+def _source(path: Path, name: str, table: object, release: str) -> Source:
+    """Return the source of one table of `path`, its package as it is on `release`."""
     where = f"{path}: [\"{name}\"]"
     if not isinstance(table, dict):
         raise PiggyError(f"{where} must be a table of a source, not {type(table).__name__}")
@@ -106,9 +142,10 @@ def _source(path: Path, name: str, table: object) -> Source:
     if "name" in table:  # the table's own name is the source's; Source holds it for whoever has but the one
         raise PiggyError(f"{where}: unknown key 'name'", "the table's heading is the name")
     try:
-        return toml.convert({**table, "name": name}, Source, where)
+        source = toml.convert({**table, "name": name}, Source, where)
     except PiggyError as error:
         raise PiggyError(_plain(error.message), error.hint) from error
+    return msgspec.structs.replace(source, package=source.package.on(release)) if source.package else source
 
 
 def _plain(message: str) -> str:

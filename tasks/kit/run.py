@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -209,21 +210,26 @@ def _bury(process: subprocess.Popen) -> None:
 
 
 def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None,
-               stdin: bytes | None = None) -> int:
+               stdin: bytes | None = None, on_line: Callable[[str], None] | None = None) -> int:
     """Run a program that talks to the user on our terminal (an editor, a guest's console) and return its exit status.
 
-    stdin: what it reads instead of the terminal, from a file without a name.
+    stdin:   what it reads instead of the terminal, from a file without a name.
+    on_line: given each line of output instead of the terminal; standard input is then empty. The program has the terminal
+             still, where sudo asks for a password (sudo(8), -S).
     Ctrl-C goes to the program alone, which shares our terminal's foreground process group.
     """
     previous = signal.signal(signal.SIGINT, _leave_it)
     process, source = None, None
+    pipe, same = (subprocess.PIPE, subprocess.STDOUT) if on_line else (None, None)
     try:
-        if stdin is not None:
+        if stdin is not None or on_line:
             source = tempfile.TemporaryFile()  # noqa: SIM115
-            source.write(stdin)
+            source.write(stdin or b"")
             source.seek(0)
-        process = subprocess.Popen([str(arg) for arg in argv], cwd=cwd, env=clean_env(env), stdin=source,
-                                   preexec_fn=_dying())  # noqa: PLW1509
+        process = subprocess.Popen([str(arg) for arg in argv], cwd=cwd, env=clean_env(env), stdin=source, stdout=pipe,
+                                   stderr=same, preexec_fn=_dying())  # noqa: PLW1509
+        for line in _lines(process) if on_line else ():
+            on_line(line)  # type: ignore[misc]
         return process.wait()
     except (FileNotFoundError, PermissionError) as error:
         raise _not_started(argv, error) from error
@@ -234,6 +240,25 @@ def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str
             process.wait()
         if source:
             source.close()
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Yield what a program says, until it has ended: what it leaves behind, such as a service that it started, may keep the
+    pipe open for ever."""
+    assert process.stdout is not None
+    fd, rest = process.stdout.fileno(), b""
+    while True:
+        ended = process.poll() is not None
+        if select.select([fd], [], [], 0 if ended else 0.1)[0]:
+            data = os.read(fd, 1 << 16)
+            if not data:
+                break
+            *lines, rest = (rest + data).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+        elif ended:
+            break
+    if rest:
+        yield rest.decode(errors="replace")
 
 
 def _leave_it(number: int, frame: object) -> None:

@@ -248,17 +248,21 @@ def test_a_tarball_has_to_be_a_file_of_the_package(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_package_of_another_suite(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An archive with two suites, signed; the system's own sources name one of them, in which the package is not."""
+def pooled(archive: Archive) -> str:
+    """Move the archive's package into a pool of several suites; return its entry in their lists."""
     archive.build("2.0")
     deb = next(archive.folder.glob("*.deb"))
     pool = archive.folder / "pool"
     pool.mkdir()
     deb.rename(pool / deb.name)
-    control = (archive.folder / "Packages").read_text().replace("Filename: ./", "Filename: pool/")
+    return (archive.folder / "Packages").read_text().replace("Filename: ./", "Filename: pool/")
+
+
+def publish(archive: Archive, **suites: str) -> None:
+    """Publish and sign suites, each with its list of binary packages."""
     asked = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
     architecture = asked.stdout.strip()
-    for suite, text in (("mine", ""), ("other", control)):
+    for suite, text in suites.items():
         index = archive.folder / "dists" / suite / "main" / f"binary-{architecture}" / "Packages"
         index.parent.mkdir(parents=True)
         index.write_text(text)
@@ -268,6 +272,12 @@ def test_a_package_of_another_suite(archive: Archive, tmp_path: Path, monkeypatc
             f"Date: {time.strftime('%a, %d %b %Y %H:%M:%S UTC', time.gmtime())}\n"
             f"SHA256:\n {sha(index)} {index.stat().st_size} {index.relative_to(home)}\n")
         archive.gpg("--clearsign", "-o", str(home / "InRelease"), str(home / "Release"))
+
+
+def test_a_package_of_another_suite(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive with two suites, signed; the system's own sources name one of them, in which the package is not."""
+    control = pooled(archive)
+    publish(archive, mine="", other=control)
     system = f"Types: deb\nURIs: copy:{archive.folder}\nSuites: mine\nComponents: main\nSigned-By: {archive.key}\n"
     use(monkeypatch, system)
     monkeypatch.setattr(aptsources, "codename", lambda: "mine")
@@ -289,3 +299,34 @@ def test_a_package_of_another_suite(archive: Archive, tmp_path: Path, monkeypatc
     use(monkeypatch, system.replace(str(archive.key), "/dev/null"))
     with pytest.raises(Unavailable, match="not signed|NO_PUBKEY|couldn't be verified"):
         get(elsewhere, tmp_path / "new state")
+
+
+def test_of_several_suites_the_newest_is_taken_and_one_is_enough(archive: Archive, tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare system names no archive of security fixes; then the suite of that name is not at the server."""
+    control = pooled(archive)
+    publish(archive, mine="", older=control.replace("Version: 2.0", "Version: 1.0"), newer=control)
+    use(monkeypatch, archive.sources("Components: main\n").replace("./", "mine"))
+    monkeypatch.setattr(aptsources, "codename", lambda: "mine")
+    state = tmp_path / "state"
+    for suite in ("older newer", "newer newer-security"):
+        assert get(Package(BINARY.name, "binary", BINARY.member, suite=suite), state)[1] == "2.0"
+    folders = sorted(path.name for path in (state / "suites").iterdir())
+    assert folders == ["newer+newer-security", "older+newer"]
+    with pytest.raises(Unavailable, match="there is no suite 'gone gone-security' at this server, or no longer"):
+        get(Package(BINARY.name, "binary", BINARY.member, suite="gone gone-security"), state)
+    with pytest.raises(Unavailable, match="Unable to locate package nonesuch; 'apt-get update' said: .*gone Release"):
+        get(Package("nonesuch", "binary", BINARY.member, suite="newer gone"), state)
+
+
+@pytest.mark.parametrize("name", ["tool-sour.e", "tool-source.?", "tool.source", "tool-sourc+", "tool-source+", "tool-s-"])
+def test_a_name_is_no_pattern(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """apt takes an unknown linux-source-6.1 for a regular expression, which linux-source-6.12 matches."""
+    archive.build("2.0")
+    with pytest.raises(Unavailable, match="Unable to locate package"):
+        get(Package(name, "binary", BINARY.member), tmp_path / "state")
+    monkeypatch.delitem(apt._SETTINGS, "APT::Cmd::Pattern-Only")  # as if apt did not know it
+    with pytest.raises(Unavailable, match=r"Unable to locate|apt has no package .* would bring tool-source_2\.0_all\.deb"):
+        get(Package(name, "binary", BINARY.member), tmp_path / "state")
+    with pytest.raises(Unavailable, match="Unable to find a source package"):
+        get(Package("to.l", "source"), tmp_path / "state")

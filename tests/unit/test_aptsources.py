@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.kit import aptsources, run
+from tasks.kit import aptsources, pins, run
 from tasks.kit.download import Unavailable
 
 
@@ -281,7 +281,7 @@ def test_a_system_without_sources_of_its_own_release(bookworm: None, text: str) 
 def test_a_system_that_tells_no_code_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> dict[str, str]:
         raise OSError("no os-release")
-    monkeypatch.setattr(aptsources.platform, "freedesktop_os_release", missing)
+    monkeypatch.setattr(pins.platform, "freedesktop_os_release", missing)
     assert aptsources.codename() == ""
     with pytest.raises(Unavailable, match="of its own release, which"):
         aptsources.of_suite({}, "sid")

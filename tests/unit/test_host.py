@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from tasks.kit.packages import Need
 TOP = Path(__file__).parents[2]
 TABLE = """\
 [managers]
-apt = { program = "apt-get", update = ["update"], install = ["install", "-y"] }
+apt = { program = "apt-get", tried = ["debian 12", "debian 13"], update = ["update"], install = ["install", "-y"] }
 dnf = { program = "dnf", install = ["install", "-y"] }
 [tools]
 make = { why = "everything" }
@@ -25,6 +26,7 @@ make = { why = "everything" }
 # An apt-get that writes down how it was called, and then does what it should: the things are there.
 APT = """\
 #!/bin/sh
+echo "Get:1 something"; echo "E: a \\033[31mfault" >&2; cat
 echo "$(basename $0) $* [$DEBIAN_FRONTEND]" >> HERE/calls
 [ "$1" = install ] || exit ${APT_STATUS:-0}
 [ -e HERE/broken ] && exit 100
@@ -44,7 +46,7 @@ class Host:
         self.bin.mkdir()
         (top / "configs").mkdir()
         (top / "configs" / "packages.toml").write_text(TABLE.replace("HERE", str(top)))
-        for name in ("basename", "chmod", "mkdir", "sh"):
+        for name in ("basename", "cat", "chmod", "mkdir", "sh"):
             (self.bin / name).symlink_to(f"/bin/{name}" if Path(f"/bin/{name}").exists() else f"/usr/bin/{name}")
 
     def program(self, name: str, text: str = '#!/bin/sh\necho "$0 1.0"\n') -> None:
@@ -55,7 +57,8 @@ class Host:
         machine = SimpleNamespace(triple="x86_64-linux-gnu", qemu=None, arch="x86_64")
         settings = SimpleNamespace(net="user", toolchain="distro", llvm="1")
         return SimpleNamespace(project=SimpleNamespace(top=self.top, machine=machine, build=self.top / "build" / "deep",
-                                                       dl=self.top / "dl", settings=settings))
+                                                       dl=self.top / "dl", settings=settings),
+                               log=self.top / "logs" / "setup.log")
 
     def calls(self) -> list[str]:
         path = self.top / "calls"
@@ -69,15 +72,27 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     env = {"PATH": str(made.bin)}
     monkeypatch.setattr(packages, "clean_env", lambda: env)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    release(monkeypatch, ID="debian", VERSION_ID="12", PRETTY_NAME="Debian GNU/Linux 12 (bookworm)")
     return made
+
+
+def release(monkeypatch: pytest.MonkeyPatch, **said: str) -> None:
+    """Let the system's /etc/os-release say this."""
+    monkeypatch.setattr(packages.platform, "freedesktop_os_release", lambda: said)
 
 
 def test_setup_installs_what_is_missing_and_then_nothing_more(bare: Host, capfd: pytest.CaptureFixture[str]) -> None:
     bare.program("apt-get", APT)
     host.setup(bare.job())
-    said = capfd.readouterr().out.splitlines()
-    assert said == ["  setup              missing: make, libc headers, x86_64-linux-gnu-gcc",
-                    "  $ apt-get update", "  $ apt-get install -y make libc6-dev gcc-x86-64-linux-gnu"]
+    said, errors = capfd.readouterr()
+    assert errors == ""
+    lines = said.splitlines()
+    assert lines[:-1] == ["  setup              missing: make, libc headers, x86_64-linux-gnu-gcc",
+                          "  $ apt-get update", "  $ apt-get install -y make libc6-dev gcc-x86-64-linux-gnu"]
+    assert re.fullmatch(rf"  setup              installed \(.* s\); its output: {bare.top}/logs/setup.log", lines[-1])
+    log = "DEBIAN_FRONTEND=noninteractive apt-get {}\nGet:1 something\nE: a \033[31mfault\n"
+    assert (bare.top / "logs/setup.log").read_text() == "".join(
+        f"$ {log.format(words)}" for words in ("update", "install -y make libc6-dev gcc-x86-64-linux-gnu"))
     assert bare.calls() == ["apt-get update [noninteractive]",
                             "apt-get install -y make libc6-dev gcc-x86-64-linux-gnu [noninteractive]"]
     host.setup(bare.job())
@@ -114,6 +129,26 @@ def test_another_manager(bare: Host) -> None:
     assert bare.calls() == ["dnf install -y make glibc-devel gcc-x86_64-linux-gnu [noninteractive]"]
 
 
+@pytest.mark.parametrize(("manager", "said", "told"), [
+    ("apt-get", {"ID": "debian", "VERSION_ID": "13"}, ""),
+    ("apt-get", {"ID": "ubuntu", "VERSION_ID": "24.04", "PRETTY_NAME": "Ubuntu 24.04\033"},
+     "on Ubuntu 24.04\\x1b these package names were never tried (they were on debian 12 and debian 13)"),
+    ("apt-get", {"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux forky/sid"},
+     "on Debian GNU/Linux forky/sid these package names were never tried (they were on debian 12 and debian 13)"),
+    ("dnf", {"ID": "fedora", "VERSION_ID": "42", "PRETTY_NAME": "Fedora Linux 42"},
+     "on Fedora Linux 42 these package names were never tried"),
+    ("dnf", {}, "on this system these package names were never tried")])
+def test_names_that_were_never_tried_are_said_to_be_so(bare: Host, capfd: pytest.CaptureFixture[str],
+                                                       monkeypatch: pytest.MonkeyPatch, manager: str,
+                                                       said: dict[str, str], told: str) -> None:
+    release(monkeypatch, **said)
+    bare.program(manager, APT)
+    host.setup(bare.job())
+    lines = capfd.readouterr().out.splitlines()
+    assert ("never tried" in lines[1]) == bool(told)
+    assert not told or lines[1].strip() == told
+
+
 def test_no_manager_at_all(bare: Host) -> None:
     with pytest.raises(PiggyError, match="missing on this host: make, libc headers, .* none of apt, dnf"):
         host.setup(bare.job())
@@ -122,8 +157,10 @@ def test_no_manager_at_all(bare: Host) -> None:
 def test_a_manager_that_fails(bare: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     bare.program("apt-get", APT)
     (bare.top / "broken").touch()
-    with pytest.raises(PiggyError, match="'apt-get install .*' ended with status 100"):
+    with pytest.raises(PiggyError, match="'apt-get install .*' ended with status 100") as caught:
         host.setup(bare.job())
+    assert caught.value.hint.splitlines()[1:] == [
+        "    Get:1 something", "    E: a \\x1b[31mfault", f"log: {bare.top}/logs/setup.log"]
 
 
 def test_a_manager_that_says_yes_and_does_nothing(bare: Host) -> None:

@@ -174,7 +174,9 @@ def test_an_error_and_a_signal_return_all_tokens(place: Place) -> None:
 
 
 def test_a_budget_under_a_make_is_that_makes(place: Place) -> None:
-    """Two of us and a command under `make -j3`: three at once, and all three are used."""
+    """Two of us and a command under `make -j3`: three at once, and all three are used. From 4.4 on make has a named pipe
+    in $TMPDIR."""
+    (place.top / "with a space").mkdir()
     (place.top / "us.py").write_text(
         f"import os, sys; sys.path.insert(0, {str(TOP)!r})\nfrom pathlib import Path\n"
         "from tasks.kit.jobserver import Budget\nfrom tasks.kit.run import run\n"
@@ -184,8 +186,8 @@ def test_a_budget_under_a_make_is_that_makes(place: Place) -> None:
         "with budget.token(): run(['sh', 'count'])\n")
     (place.top / "outer").write_text(f"all: one two 1 2 3 4 5 6\none two:\n\t@+{sys.executable} us.py\n"
                                      "1 2 3 4 5 6:\n\t@sh count\n")
-    done = subprocess.run(["make", "-f", "outer", "-j3"], cwd=place.top, env=clean_env(), text=True, capture_output=True,
-                          check=True, timeout=60)
+    done = subprocess.run(["make", "-f", "outer", "-j3"], cwd=place.top, text=True, capture_output=True, check=True,
+                          timeout=60, env=clean_env({"TMPDIR": str(place.top / "with a space")}))
     assert place.most() == 3
     assert not re.search("warning|jobserver|INTERNAL", done.stdout + done.stderr), done
 
@@ -201,14 +203,16 @@ def test_what_make_did_not_hand_on_is_not_used(tmp_path: Path) -> None:
                 assert flags.rpartition(" ")[2] not in budget.environment()["MAKEFLAGS"] or not flags
 
 
-def test_a_named_pipe(tmp_path: Path) -> None:
-    """As make 4.4 has it."""
-    fifo = tmp_path / "fifo"
+@pytest.mark.parametrize(("folder", "quoted"), [("plain", "plain"), ("with space, $ and \\", r"with\ space,\ $$\ and\ \\")])
+def test_a_named_pipe(tmp_path: Path, folder: str, quoted: str) -> None:
+    """As make 4.4 has it, in the folder of $TMPDIR."""
+    fifo = tmp_path / folder / "fifo"
+    fifo.parent.mkdir()
     os.mkfifo(fifo)
     end = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
     os.write(end, b"+")
-    budget = Budget(8, f" -j2 --jobserver-auth=fifo:{fifo}")
-    assert budget.environment() == {"MAKEFLAGS": f" -j8 --jobserver-auth=fifo:{fifo}"}
+    budget = Budget(8, f" -j2 --jobserver-auth=fifo:{tmp_path}/{quoted}/fifo")
+    assert budget.environment() == {"MAKEFLAGS": f" -j8 --jobserver-auth=fifo:{tmp_path}/{quoted}/fifo"}
     taken = threading.Semaphore(0)
     go = threading.Event()
 

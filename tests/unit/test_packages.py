@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,27 @@ def test_the_commands(path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, fro
         [*front, "apt-get", "update"],
         [*front, "apt-get", "install", "-y", "make", "libc6-dev", "gcc-x86-64-linux-gnu", "qemu-system-x86"]]
     assert packages.commands(TABLE, "dnf", missing[:1]) == [[*front, "dnf", "install", "make"]]
+
+
+@pytest.mark.parametrize("name", ["clang-", "gcc-arm=1", "-oDebug::x=1", "linux*", "", "a/sid", "~nx", "x^", "a b", "x\n"])
+def test_what_would_be_no_name_to_a_manager_is_refused(name: str) -> None:
+    """`apt-get install -y clang-` removes clang."""
+    need = packages.Need("clang-", "the kernel's compiler", "", {"apt": name}, True)
+    with pytest.raises(PiggyError) as caught:
+        packages.commands(TABLE, "apt", [need])
+    assert caught.value.message == f"{name!r} is no name of a package (clang-: the kernel's compiler)"
+
+
+def test_apt_takes_no_name_for_a_pattern() -> None:
+    """The words of the shipped table, tried on the real apt: "make.*" would be hundreds of packages."""
+    if not shutil.which("apt-get"):
+        pytest.skip("apt is not installed")
+    for name, known in (("linux-source-6.", False), ("ma.e", False), ("apt", True)):
+        words = [word for word in packages.load(TOP).managers["apt"].install if word != "-q"]
+        done = subprocess.run(["apt-get", *words, "--simulate", name], text=True, capture_output=True, check=False,
+                              env={**os.environ, "LC_ALL": "C"})
+        assert (done.returncode == 0) == known, done.stdout + done.stderr
+        assert known or f"Unable to locate package {name}" in done.stderr
 
 
 def test_the_shipped_table_is_sane() -> None:

@@ -15,10 +15,10 @@ PACKAGE = 'package = { name = "tool", kind = "source", identical = true }\n'
 GOOD = f'\n["tool"]\nversion = "1.2"\n{URLS}{SHA256}{PACKAGE}'
 
 
-def load(folder: Path, text: str) -> dict[str, pins.Source]:
+def load(folder: Path, text: str, release: str | None = "") -> dict[str, pins.Source]:
     path = folder / "sources.toml"
     path.write_text(text)
-    return pins.load(path)
+    return pins.load(path, release)
 
 
 def test_the_projects_own_pins() -> None:
@@ -66,6 +66,7 @@ package = { name = "other", kind = "source" }
     ("0a0a", "0A0A", ["'sha256'", "64 hexadecimal digits"]),
     ('version = "1.2"', "version = 1.2", ["'version'", "`str`", "`float`"]),
     ('version = "1.2"', 'version = "../1"', ["'version'", "letters, digits"]),
+    ('version = "1.2"', 'version = "1.2\\n"', ["'version'", "letters, digits"]),
     ('version = "1.2"\n', "", ["`version`"]),
     ('["https://files.example/tool-1.2.tar.gz"]', "[]", ["`urls` and `sha256` go together"]),
     (URLS, "", ["`urls` and `sha256` go together"]),
@@ -74,11 +75,17 @@ package = { name = "other", kind = "source" }
     (URLS + SHA256 + PACKAGE, "", ["only where a `package`"]),
     ("identical = true", 'suite = "../sid"', ["'package.suite'", "lower case letters"]),
     ("identical = true", 'suite = ""', ["'package.suite'", "lower case letters"]),
+    ("identical = true", 'suite = "sid  trixie"', ["'package.suite'", "lower case letters"]),
+    ("identical = true", 'releases = { sid = { siute = "x" } }', ["'package.releases.sid.siute'", "Did you mean 'suite'?"]),
+    ("identical = true", 'releases = { sid = { name = "a*" } }', ["'package.releases.sid.name'", "letters, digits"]),
+    ("identical = true", 'releases = { sid = { member = "x" } }', ["package", "`member` of `releases`"]),
     ('["https://files.example/tool-1.2.tar.gz"]', '"https://files.example/tool-1.2.tar.gz"', ["'urls'", "`array`"]),
     ("https://files", "ftp://files", ["'ftp://files.example/tool-1.2.tar.gz'", "http or https"]),
     ("tool-1.2.tar.gz", "", ["'https://files.example/'"]),
     ("tool-1.2.tar.gz", "a%2F..%2F..", ["http or https"]),
     ("tool-1.2.tar.gz", ".bashrc", ["http or https"]),
+    ("https://", "ht\\ntps://", [r"'ht\ntps://files.example/tool-1.2.tar.gz' is not the http or https address"]),
+    ("files.example", "files.\\u001b[2Jexample", [r"'https://files.\x1b[2Jexample/tool-1.2.tar.gz' is not"]),
     ('"source"', '"sources"', ["'package.kind'", "sources"]),
     ('"source"', '"binary"', ["member"]),
     ('name = "tool",', 'name = "-oX=y",', ["'package.name'"]),
@@ -95,6 +102,33 @@ def test_a_mistake_names_file_table_and_key(tmp_path: Path, old: str, new: str, 
         assert word in str(caught.value)
     if "TOML" not in told[0]:
         assert "tool" in str(caught.value)
+
+
+@pytest.mark.parametrize(("release", "expected"), [
+    ("bookworm", ("tool", "a", None)), ("trixie", ("tool", "a", "bookworm bookworm-security")),
+    ("bullseye", ("tool-1", "b", "bullseye-backports")), ("", ("tool", "a", "bookworm bookworm-security"))])
+def test_a_package_is_the_one_of_the_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str,
+                                             expected: tuple[str, str, str | None]) -> None:
+    package = ('package = { name = "tool", kind = "binary", member = "a", suite = "bookworm bookworm-security", '
+               'releases = { bullseye = { name = "tool-1", member = "b", suite = "bullseye-backports" } } }\n')
+    text = GOOD.replace(PACKAGE, package)
+    found = load(tmp_path, text, release)["tool"].package
+    assert found == Package(expected[0], "binary", expected[1], suite=expected[2])
+    monkeypatch.setattr(pins, "codename", lambda: release)
+    assert load(tmp_path, text, None)["tool"].package == found
+
+
+@pytest.mark.parametrize("release", ["bookworm", "trixie"])
+def test_the_projects_own_pins_are_the_same_on_each_release(release: str) -> None:
+    """Debian 12 has Linux 6.1, busybox 1.35 and musl 1.2.3 of its own, Debian 13 has Linux 6.12."""
+    known = {name: source.package for name, source in pins.load(PROJECT / "configs" / "sources.toml", release).items()}
+    old, new = ("linux-6.1", "busybox", "musl"), ("linux-6.12",)
+    for name in (*old, *new):
+        package = known[name]
+        assert package
+        own = (name in old) == (release == "bookworm")
+        assert own == (package.suite is None)
+        assert own or {"bookworm": "trixie", "trixie": "bookworm"}[release] in (package.suite or "") or name in new
 
 
 def test_no_file_is_an_error(tmp_path: Path) -> None:

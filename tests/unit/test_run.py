@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -239,6 +240,18 @@ def test_a_log_on_a_full_disk_stops_the_program(tmp_path: Path) -> None:
     assert caught.value.errno == 28
     if (tmp_path / "pid").exists():
         assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_foregrounds_output_goes_to_a_function_and_nobody_waits_for_what_was_left_behind() -> None:
+    """A package's script may start a service, which keeps the pipe open."""
+    said: list[str] = []
+    started = time.monotonic()
+    script = "cat; echo one; (sleep 60; echo late) & echo two >&2; printf '\\377 rest'; echo $! >&2; exit 3"
+    assert foreground([SH, "-c", script], on_line=said.append) == 3
+    assert time.monotonic() - started < 20
+    assert said[:2] == ["one", "two"]
+    assert re.fullmatch("\ufffd rest\\d+", said[2])
+    os.kill(int(said[2].rpartition("t")[2]), signal.SIGTERM)
 
 
 def test_foreground_returns_the_status_and_leaves_ctrl_c_to_the_program() -> None:
