@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -86,13 +87,13 @@ def tampered(rng: random.Random, tree: Any) -> bytes:
         for key in front:
             parent = parent[key]
         if kind == 1 and isinstance(parent, list):
-            parent.insert(last, rng.choice(ODD))
+            parent.insert(last, copy.deepcopy(rng.choice(ODD)))
         elif kind == 2:
             del parent[last]
         elif kind == 3 and isinstance(parent, list):
-            parent.append(parent[last])
+            parent.append(copy.deepcopy(parent[last]))
         else:
-            parent[last] = rng.choice(ODD)
+            parent[last] = copy.deepcopy(rng.choice(ODD))
     data = json.dumps(tree, indent=rng.choice([None, 1])).encode()
     return mutated(rng, data, TOKENS, 3) if kind == 7 else data
 
