@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.kit import machine, pins, settings
+from tasks.kit import machine, pins, settings, storeform
 from tasks.kit.codes import Codes
 from tasks.kit.errors import PiggyError, nearest
 from tasks.kit.jobserver import Budget
@@ -229,6 +229,8 @@ def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str],
     # checked now, not in mid-build
     _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.fragments
     _ = project.image, project.nic
+    if project.store.limit:
+        storeform.check(project.store.folder)
     _check_path(top / project.build, resolved.origins["build"])
     if resolved.values.kernel_src:
         _check_path(project.kernel_src, resolved.origins["kernel_src"])
