@@ -16,6 +16,10 @@ sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie h
 if sys.dont_write_bytecode:  # as in many containers; to compile ourselves anew costs each start a third of its time
     sys.pycache_prefix, sys.dont_write_bytecode = str(TOP / "build" / "pycache"), False
 
+from tasks.kit import bytecode  # noqa: E402
+
+bytecode.install(__spec__)  # before anything else is loaded
+
 from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules, net  # noqa: E402, I001
 from tasks import plan, qemu, rootfs, settings, sources, store, toolchain, verify, why  # noqa: E402
 from tasks.kit import journal, project, reporter, runner  # noqa: E402

@@ -48,16 +48,17 @@ def copy_whole(source: Path, path: Path) -> None:
         shutil.copymode(source, draft)
 
 
-def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o666, follow: bool = False) -> int:
     """Open a file of our own and return its descriptor; never waits, never follows a link, never truncates.
 
-    path:  only its last part may not be a link; folders on the way may be (the user may have put them there).
-    flags: as of os.open; O_TRUNC has no place here.
-    mode:  of a file that O_CREAT makes.
+    path:   only its last part may not be a link; folders on the way may be (the user may have put them there).
+    flags:  as of os.open; O_TRUNC has no place here.
+    mode:   of a file that O_CREAT makes.
+    follow: it is the user's own (settings, a fragment): a link to a regular file will do.
     Raises OSError: ELOOP for a link (open(2), O_NOFOLLOW), EISDIR for a folder, EINVAL for a pipe, socket or device.
     """
     assert not flags & os.O_TRUNC
-    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode)
+    fd = os.open(path, flags | (0 if follow else os.O_NOFOLLOW) | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, mode)
     try:
         kind = os.fstat(fd).st_mode
         if not stat.S_ISREG(kind):
@@ -69,13 +70,17 @@ def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o666) 
     return fd
 
 
-def read_regular(path: Path | str, most: int = 1 << 30) -> bytes:
+def read_regular(path: Path | str, most: int = 1 << 30, follow: bool = False) -> bytes:
     """Return the content of a file of our own.
 
-    most: bytes; a longer file is none of ours. Raises OSError as `open_regular` does, and EFBIG for a longer file.
+    most: bytes; a longer file is none of ours. follow: see `open_regular`.
+    Raises OSError as `open_regular` does, and EFBIG for a longer file.
     """
-    with open(open_regular(path), "rb") as stream:
-        data = stream.read(most + 1)
+    with open(open_regular(path, follow=follow), "rb") as stream:
+        data = b""
+        step = os.fstat(stream.fileno()).st_size + 1  # not `most`, which read() would have room made for
+        while len(data) <= most and (more := stream.read(min(step, most + 1 - len(data)))):
+            data, step = data + more, 1 << 16
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is longer than {most} bytes", os.fspath(path))
     return data

@@ -99,7 +99,7 @@ class Stamps:
         entry = self._known.get(path) if self._known else None
         try:
             return os.stat(path).st_mtime_ns if entry is None else entry[0]
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return -1
 
     def save(self) -> None:

@@ -101,10 +101,9 @@ class Room(msgspec.Struct):
     def _content(self, path: Path) -> bytes | None:
         try:
             with owned.reading(self.folder, path) as stream:
-                data = stream.read(LONGEST + 1)
+                return stream.read() if os.fstat(stream.fileno()).st_size <= LONGEST else None
         except OSError:
             return None
-        return data if len(data) <= LONGEST else None
 
     def size(self) -> int:
         """Return how many bytes the store takes."""
