@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks import kernel, kernel_config, toolchain
-from tasks.kit import kbuild, kcontract, ledger, manifest, ui
+from tasks.kit import kbuild, kcontract, ledger, manifest, owned, ui
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
@@ -73,7 +73,7 @@ def build(job: Job) -> dict[str, object]:
         return {}
     manifest.purge(obj)
     for path, digest in job.previous.get("record", {}).get("outputs", {}).items():
-        if path.endswith(".ko") and project.stamps.digest(path) != digest:
+        if path.endswith(".ko") and owned.below(path, os.fspath(project.build)) and project.stamps.digest(path) != digest:
             Path(path).unlink(missing_ok=True)
     kernel.restore(job, "Module.symvers", project.images / "Module.symvers")
     with ledger.kept(obj, project.kernel_src, project.stamps):

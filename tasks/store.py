@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from tasks.kit import ui
+from tasks.kit import storeform, ui
 from tasks.kit.errors import PiggyError
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.project import Project
@@ -28,6 +28,10 @@ def store(job: Job, names: Sequence[str] = ()) -> None:
     kept = job.project.store
     if names not in ((), ("clear",)):
         raise PiggyError(f"'store' does not know '{' '.join(names)}'", "'doit store' shows, 'doit store clear' throws out")
+    why = storeform.opened(kept.folder)
+    if why:
+        raise PiggyError(f"the store {kept.folder} is not used: {why}",
+                         f"'chmod -R go-w {kept.folder}', if all that is in it is yours; or name another with 'store='")
     if names:
         kept.clear()
     found: dict[str, list[tuple[float, float]]] = {}
@@ -35,6 +39,7 @@ def store(job: Job, names: Sequence[str] = ()) -> None:
         found.setdefault(result.task, []).append((used, result.time))
     for name, times in found.items():
         last, oldest = (ui.ago(time.time() - when) for when in (times[0][0], min(made for _, made in times)))
-        ui.line(name, f"{len(times)} result{'s' * (len(times) != 1)}, the last used {last}, the oldest made {oldest}")
+        ui.line(ui.printable(name), f"{len(times)} result{'s' * (len(times) != 1)}, the last used {last}, "
+                f"the oldest made {oldest}")
     limit = f"of {ui.size(kept.limit)}" if kept.limit else "(off: store_size=0)"
     ui.line("store", f"{kept.folder}: {ui.size(kept.size())} {limit}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tasks.kit.fs import write_whole
+from tasks.kit.fs import read_regular, write_whole
 from tasks.kit.identity import TOP, code_id, files_of
 from tasks.kit.stamps import RACY_NS, Stamps
 
@@ -65,8 +65,8 @@ class Codes:
     def _load(self) -> _Known:
         state = self._state()
         try:
-            known = msgspec.msgpack.decode(self.store.read_bytes(), type=_Known)
-        except (OSError, msgspec.DecodeError):
+            known = msgspec.msgpack.decode(read_regular(self.store), type=_Known)
+        except (OSError, ValueError, msgspec.DecodeError):  # ValueError: text that is no UTF-8
             return _Known(state, {})
         return known if state and known.state == state else _Known(state, {})
 

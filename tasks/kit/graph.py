@@ -68,7 +68,7 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
                     files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
                     outputs=[os.fspath(path) for path in targets], config=os.fspath(config or ""),
                     store=project.store if stored else None, place=os.fspath(project.top) if stored else "",
-                    gone=[os.fspath(path) for path in gone], identify=project.codes.of)
+                    gone=[os.fspath(path) for path in gone], within=os.fspath(project.build), identify=project.codes.of)
     todo = {"action": action, "project": project, "inputs": inputs, "args": tuple(args), "quiet": quiet, "news": news,
             "reads": reads}
     return {"basename": name, "doc": doc, "actions": [(perform, [], todo)],

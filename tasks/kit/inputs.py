@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.kit import owned
 from tasks.kit.errors import PiggyError
 from tasks.kit.identity import code_id
 from tasks.kit.journal import UNFINISHED
@@ -48,16 +49,18 @@ class Inputs:
     store:    where what the task made is kept, and looked for before it runs; None: nowhere.
     place:    the folder that relative paths start from: results may hold it.
     gone:     files that must go before anything is brought back.
+    within:   the folder below which all that is made lies; nothing else is removed.
     identify: gives an action's identity.
     """
 
     def __init__(self, stamps: Stamps, action: Callable[..., Any], *, settings: Mapping[str, str],
                  files: Sequence[str], trees: Mapping[str, Callable[[], Mapping[str, str]]], tools: Sequence[str],
                  outputs: Sequence[str], config: str = "", store: Store | None = None, place: str = "",
-                 gone: Sequence[str] = (), identify: Callable[[Callable[..., Any]], str] = code_id) -> None:
+                 gone: Sequence[str] = (), within: str = "",
+                 identify: Callable[[Callable[..., Any]], str] = code_id) -> None:
         self.stamps, self.action, self.identify, self.settings = stamps, action, identify, settings
         self.files, self.trees, self.tools, self.outputs, self.config = files, trees, tools, outputs, config
-        self.store, self.place, self.gone = store, place, gone
+        self.store, self.place, self.gone, self.within = store, place, gone, within
         self.reasons: list[str] = []
         self.previous: dict[str, Any] = {}
         self.now: Record = {}
@@ -168,9 +171,9 @@ class Inputs:
         here = {os.path.dirname(path) for path in self.outputs}  # which may hold targets under another setting
         for path in {*made, *(path for path in self.previous.get("record", {}).get("outputs", {})
                               if os.path.dirname(path) not in here)}:
-            if self.stamps.digest(path) != made.get(path):
+            if self.stamps.digest(path) != made.get(path) and owned.below(path, self.within):
                 Path(path).unlink(missing_ok=True)
-        return [path for path in made if os.path.exists(path)]
+        return [path for path in made if owned.below(path, self.within) and os.path.exists(path)]
 
     def _settled(self, path: str, started: int) -> str:
         """The digest of an input learned of only now; one touched since the start may not be what the action read."""

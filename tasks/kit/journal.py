@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,11 +21,14 @@ from doit.dependency import Dependency, FileChangedChecker, SqliteDB
 from doit.task import Task
 
 from tasks.kit.errors import PiggyError
+from tasks.kit.fs import open_regular
 
 PATIENCE = 5.0  # seconds; another run writes for some milliseconds at most
 HELD = "other runs of doit hold it for moments only: end what has it open, or was stopped meanwhile, and run doit again"
 UNFINISHED = "unfinished"
 SQLITE_MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, section 1.3
+BESIDE = ("-journal", "-wal", "-shm")  # what SQLite may keep beside a database: https://www.sqlite.org/tempfiles.html
+_THINGS = {("table", "doit"), ("index", "sqlite_autoindex_doit_1")}  # what doit makes: a table with a primary key
 
 
 class Codec:
@@ -38,11 +42,31 @@ class Codec:
             return json.dumps(data)
 
     def decode(self, text: str) -> dict[str, Any]:
-        """Return the record that a text holds. Raises ValueError for one that holds none."""
+        """Return the record that a text holds; an empty one, by which the task was never done, for what we do not write."""
         try:
-            return msgspec.json.decode(text, type=dict[str, Any])
-        except msgspec.DecodeError:
-            return json.loads(text)
+            try:
+                record = msgspec.json.decode(text, type=dict[str, Any])
+            except msgspec.DecodeError:  # names that are no UTF-8, as json.dumps writes them
+                record = json.loads(text)
+            return record if _well_formed(record) else {}
+        except (ValueError, TypeError, RecursionError):
+            return {}
+
+
+def _well_formed(record: Any) -> bool:
+    """Has a record the shape that others count on? These are doit (deps, values), Inputs (its own record, nothing but text)
+    and actions (the number of commands). Raises TypeError for one that has not, too."""
+    if not isinstance(record, dict):
+        return False
+    values, deps = record.get("_values_:") or {}, record.get("deps:") or []
+    if not isinstance(values, dict) or not isinstance(deps, list):
+        return False
+    inputs, commands = values.get("record", {}), values.get("commands", 0)
+    if not isinstance(inputs, dict) or not all(isinstance(part, dict) for part in inputs.values()):
+        return False
+    for texts in (deps, *(part.values() for part in inputs.values())):
+        "".join(texts)  # the fastest way to see that there is nothing else
+    return isinstance(commands, int) and 0 <= commands < 1 << 31
 
 
 class Present(FileChangedChecker):
@@ -59,32 +83,55 @@ class Present(FileChangedChecker):
 
 
 def prepare(path: Path) -> None:
-    """Make the journal's folder; a journal that can't be read is moved aside, since all that it costs is time."""
+    """Make the journal's folder; a journal that can't be read is moved aside, since all that it costs is time. Raises
+    PiggyError for a folder in its place, and OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    beside = [path.with_name(path.name + suffix) for suffix in BESIDE]
+    for one in beside:
+        if not _regular(one):
+            one.unlink()
+    if _regular(path):
+        try:
+            with open(open_regular(path), "rb") as stream:
+                start = stream.read(len(SQLITE_MAGIC))
+        except FileNotFoundError:
+            return
+        if not start or start == SQLITE_MAGIC and _sound(path):
+            return
+    aside = path.with_suffix(".damaged")
+    _regular(aside)
+    path.replace(aside)
+    for one in beside:
+        one.unlink(missing_ok=True)  # or it would be rolled back into the new one
+
+
+def _regular(path: Path) -> bool:
+    """False for a link, a pipe, a device; true for a file, and for none. Raises PiggyError for a folder."""
     try:
-        with path.open("rb") as stream:
-            start = stream.read(len(SQLITE_MAGIC))
+        mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        return
-    if start and (start != SQLITE_MAGIC or not _sound(path)):
-        path.replace(path.with_suffix(".damaged"))
-        path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # or it would be rolled back into the new one
+        return True
+    if stat.S_ISDIR(mode):
+        raise PiggyError(f"{path} is a folder, and a file of the journal belongs there", "move it away, and run doit again")
+    return stat.S_ISREG(mode)
 
 
 def _sound(path: Path) -> bool:
-    """Can every record in it be read? Raises PiggyError where another program keeps it from being read."""
+    """Can every record in it be read, and is there nothing else? Raises PiggyError where another program keeps it from
+    being read."""
     import sqlite3  # as doit does itself
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as database:
-            if database.execute("select name from sqlite_master").fetchone() is None:
+            things = {*database.execute("select type, name from sqlite_master")}
+            if not things:
                 return True  # doit makes the table
-            return all(isinstance(_skimmed(data), dict)
+            return things == _THINGS and all(isinstance(_skimmed(data), dict)
                        for _, data in database.execute("select task_id, task_data from doit"))
     except sqlite3.Error as error:
         if locked(error):
             raise PiggyError(f"{path} is held by another program", HELD) from error
         return False
-    except (ValueError, TypeError):  # of msgspec, json, and the decoding of text
+    except (ValueError, TypeError, RecursionError):  # of msgspec, json, and the decoding of text
         return False
 
 
@@ -143,7 +190,7 @@ def append_history(path: Path, task: str, result: str, seconds: float, reasons: 
         entry["notes"] = list(notes)[:20]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        fd = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(fd, (json.dumps(entry) + "\n").encode())
         finally:

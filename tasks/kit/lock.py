@@ -7,13 +7,16 @@ compiler that it started is gone, so nobody else writes into the same folder mea
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.kit.errors import PiggyError
+from tasks.kit.fs import open_regular
 
 
 class Lock:
@@ -39,10 +42,9 @@ class Lock:
         while self._fd < 0:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+                fd = open_regular(self.path, os.O_RDWR | os.O_CREAT)
             except OSError as error:
-                raise PiggyError(f"{self.path} can't be opened: {error.strerror}",
-                                 "is the folder writable, and the disk not full?") from error
+                raise _not_opened(self.path, error) from error
             try:
                 self._wait(fd, wait)
                 if _is_at(fd, self.path):
@@ -55,8 +57,8 @@ class Lock:
                 if self._fd != fd:
                     os.close(fd)
         with contextlib.suppress(OSError):  # a full disk: whoever waits will not learn our number
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            if re.fullmatch(rb"\d{0,20}\n?", os.pread(self._fd, 64, 0)):  # else it is no note of ours, and stays
+                os.ftruncate(self._fd, os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0))
 
     def _wait(self, fd: int, wait: bool) -> None:
         try:
@@ -64,7 +66,8 @@ class Lock:
         except BlockingIOError:
             if not wait:
                 raise
-            owner = os.pread(fd, 64, 0).decode(errors="replace").strip() or "unknown"
+            found = re.match(rb"\d{1,20}\n", os.pread(fd, 64, 0))
+            owner = found[0].decode().strip() if found else "unknown"
             print(f"  WAIT    {self.what} is in use by another run (pid {owner}); Ctrl-C gives up", file=sys.stderr,
                   flush=True)
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -86,9 +89,17 @@ class Lock:
             self.release()
 
 
+def _not_opened(path: Path, error: OSError) -> PiggyError:
+    if error.errno == errno.ELOOP:  # open(2), O_NOFOLLOW
+        return PiggyError(f"{path} can't be locked: it is a link", "remove it: Piggyback makes the file itself")
+    if error.errno in (errno.EINVAL, errno.ENXIO, errno.EISDIR):  # a pipe or a device, a socket, a folder
+        return PiggyError(f"{path} can't be locked: it is no file", "move it away: Piggyback makes the file itself")
+    return PiggyError(f"{path} can't be opened: {error.strerror}", "is the folder writable, and the disk not full?")
+
+
 def _is_at(fd: int, path: Path) -> bool:
     """Is the open file still the one at `path`? While we waited, its folder may have been removed and made anew."""
     try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
         return False

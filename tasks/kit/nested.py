@@ -42,7 +42,8 @@ def run(top: Path, command: list[str]) -> int:
 @contextlib.contextmanager
 def _sink(log: Path, command: list[str]) -> Iterator[Callable[[str], None]]:
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8", errors="replace") as stream:
+    log.unlink(missing_ok=True)
+    with log.open("x", encoding="utf-8", errors="replace") as stream:
         def write(text: str) -> None:
             stream.write(text)
             stream.flush()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.kit import machine, pins, settings
+from tasks.kit import machine, pins, settings, storeform
 from tasks.kit.codes import Codes
 from tasks.kit.errors import PiggyError, nearest
 from tasks.kit.jobserver import Budget
@@ -262,6 +262,8 @@ def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str],
     # checked now, not in mid-build
     _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.named_fragments
     _ = project.image, project.nic
+    if project.store.limit:
+        storeform.check(project.store.folder)
     chosen, origins = resolved.values, resolved.origins
     _check_path(top / project.build, "build", origins["build"])
     if chosen.kernel_src:

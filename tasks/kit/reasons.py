@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from tasks.kit import ui
+from tasks.kit.fs import open_regular
 from tasks.kit.inputs import RESTORED, Inputs
 
 ARROW = " <- "
@@ -102,7 +104,7 @@ def last_run(history: Path) -> dict[str, list[str]]:
 def entries(history: Path) -> list[dict[str, Any]]:
     """The history's last lines (see journal.append_history), oldest first; what was cut off is left out."""
     try:
-        with history.open("rb") as stream:
+        with open(open_regular(history), "rb") as stream:
             stream.seek(max(0, stream.seek(0, 2) - _LAST_RUNS))
             lines = stream.read().splitlines()
     except OSError:
@@ -111,17 +113,27 @@ def entries(history: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             entry = json.loads(line)
-            found += [entry] if isinstance(entry["task"], str) and isinstance(entry["why"], list) else []
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError):
             continue
+        found += [entry] if _well_formed(entry) else []
     return found
+
+
+def _well_formed(entry: Any) -> bool:
+    """Is it a line of the history as we write it, or wrote it once, with less in it?"""
+    if not isinstance(entry, dict):
+        return False
+    numbers, lists = (entry.get("seconds", 0), entry.get("run", 0)), (entry.get("why"), entry.get("notes", []))
+    return (isinstance(entry.get("task"), str) and isinstance(entry.get("result", ""), str)
+            and all(isinstance(number, int | float) and 0 <= number < 1e11 for number in numbers)
+            and all(isinstance(lines, list) and all(isinstance(line, str) for line in lines) for lines in lists))
 
 
 def durations(history: Path, recent: int) -> dict[str, list[float]]:
     """For each task how many seconds its last successes took, newest last, at most `recent` of them."""
     found: dict[str, list[float]] = {}
     for entry in entries(history):
-        if entry.get("result") == "ok" and isinstance(entry.get("seconds"), int | float):
+        if entry.get("result") == "ok" and "seconds" in entry:
             found.setdefault(entry["task"], []).append(entry["seconds"])
     return {task: seconds[-recent:] for task, seconds in found.items()}
 
@@ -146,4 +158,4 @@ def plain(reasons: Sequence[str], shorten: Callable[[str], str], most: int = 3) 
                                     word[0] in ("output ", "tool ", "setting ") else "", reason.partition(": ")[2]))
                      for reason in reasons]
     more = f" and {len(said) - most} more" if len(said) > most else ""
-    return ", ".join(said[:most]) + more
+    return ui.printable(", ".join(said[:most])) + more

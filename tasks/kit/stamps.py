@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.kit.fs import write_whole
+from tasks.kit.fs import read_regular, write_whole
 
 MISSING = ""
 RACY_NS = 50_000_000  # several ticks of the coarse clock that file systems stamp with (CONFIG_HZ=100: 10 ms)
@@ -73,7 +73,7 @@ class Stamps:
         entry = self._known.get(path)
         try:
             info = os.stat(path)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL in a name that the journal holds
             if entry is not None:
                 del self._known[path]
             return MISSING
@@ -99,7 +99,7 @@ class Stamps:
         entry = self._known.get(path) if self._known else None
         try:
             return os.stat(path).st_mtime_ns if entry is None else entry[0]
-        except FileNotFoundError:
+        except (OSError, ValueError):
             return -1
 
     def save(self) -> None:
@@ -114,7 +114,7 @@ class Stamps:
 
     def _load(self) -> dict[str, _Entry]:
         try:
-            return msgspec.msgpack.decode(self.store.read_bytes(), type=dict[str, _Entry])
+            return msgspec.msgpack.decode(read_regular(self.store), type=dict[str, _Entry])
         except (OSError, ValueError, msgspec.DecodeError):  # ValueError: text that is no UTF-8
             return {}
 

@@ -14,13 +14,16 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from tasks.kit import ui
+from tasks.kit import owned, storeform, ui
+from tasks.kit.errors import PiggyError
 from tasks.kit.fs import replacing, write_whole
 from tasks.kit.stamps import content_digest
-from tasks.kit.storeroom import LIST, Output, Result, Room, blocks, short_hash
+from tasks.kit.storeform import LIST
+from tasks.kit.storeroom import Output, Result, Room, blocks, short_hash
 
 FORMAT = 1  # of what is kept; part of every key, so that another one is never looked at
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -44,14 +47,18 @@ class Store(Room):
     limit: int
     _used: int = -1  # bytes; -1 until something is put
     _refused: bool = False
+    _usable: bool | None = None  # None until it is looked at
 
     def find(self, key: str, digests: Callable[[Sequence[str]], Mapping[str, str]]) -> tuple[Result, list[str]] | None:
         """Return the result that was made from what `key` stands for and from the discovered inputs as they are now, with
         the names of these; None if there is none. digests: gives the digests of inputs by name."""
+        if not self._can_be_used():
+            return None
         known: dict[str, str] = {}
         for folder in self._lists(key):
             names = self.names(folder)
             if names is None:
+                self.discard(folder / LIST)
                 continue
             known.update(digests([name for name in names if name not in known]))
             place = folder / _state([known[name] for name in names])
@@ -59,8 +66,9 @@ class Store(Room):
             if result:
                 for path in (place, folder):
                     with contextlib.suppress(OSError):  # read-only: it can't be thrown out either
-                        os.utime(path)
+                        os.utime(path, follow_symlinks=False)
                 return result, names
+            self.discard(place)
         return None
 
     def bring_back(self, result: Result, targets: Sequence[Path]) -> bool:
@@ -70,8 +78,9 @@ class Store(Room):
             with contextlib.ExitStack() as stack:
                 for output, path in zip(result.outputs, targets, strict=True):
                     draft = stack.enter_context(replacing(path))
-                    _copy(self.blob(output.digest), draft, output.digest)
-                    draft.chmod(output.mode)
+                    with owned.reading(self.folder, self.blob(output.digest)) as blob:
+                        _copy(blob, draft, output.digest)
+                    draft.chmod(output.mode & 0o755 | 0o400)
             return True
         except _Damaged:
             for output in result.outputs:  # all of them: who knows what else the disk did
@@ -82,15 +91,18 @@ class Store(Room):
 
     def put(self, key: str, found: Mapping[str, str], result: Result, targets: Sequence[Path]) -> None:
         """Keep a result. found: the discovered inputs with their digests. Whatever goes wrong costs the result alone."""
-        if self._refused or sum(blocks(output.size) for output in result.outputs) > self.limit:
+        if self._refused or sum(blocks(output.size) for output in result.outputs) > self.limit or not self._can_be_used():
             return
         names = sorted(found)
         listed = "\0".join(names).encode(errors="surrogateescape")
         folder = self.folder / "results" / key / short_hash(listed)
         try:
+            storeform.tag(self.folder)
+            with owned.folder(self.folder, ("results", key, folder.name), make=True):
+                pass
             grown = sum([self._keep(path, output) for output, path in zip(result.outputs, targets, strict=True)])
             data = msgspec.msgpack.encode(result)
-            if not (folder / LIST).exists():
+            if self.names(folder) is None:
                 write_whole(folder / LIST, listed)
                 grown += blocks(len(listed))
             write_whole(folder / _state([found[name] for name in names]), hashlib.sha256(data).digest() + data)
@@ -101,6 +113,19 @@ class Store(Room):
             self._refused = True  # for this run: the next result would fare no better
             ui.line("store", f"{self.folder} takes nothing now: {error.strerror or error}")
 
+    def _can_be_used(self) -> bool:
+        """Look at the store, once, and say what keeps it from being used."""
+        if self._usable is None:
+            try:
+                why = storeform.opened(self.folder)
+                said = why and f"{self.folder} is not used: {why}"
+            except PiggyError as error:
+                said = error.message
+            if said:
+                ui.line("store", said)
+            self._usable = not said
+        return self._usable
+
     def _make_room(self, grown: int) -> None:
         self._used = self.size() if self._used < 0 else self._used + grown
         if self._used > self.limit:
@@ -110,32 +135,33 @@ class Store(Room):
     def _keep(self, path: Path, output: Output) -> int:
         """Have an output's content in the store; return by how many bytes that grew."""
         blob = self.blob(output.digest)
-        with contextlib.suppress(FileNotFoundError):
-            if blob.stat().st_size == output.size:
-                os.utime(blob)
+        with contextlib.suppress(OSError), owned.reading(self.folder, blob) as there:
+            if os.fstat(there.fileno()).st_size == output.size:
+                os.utime(there.fileno())
                 return 0
-        with replacing(blob) as draft:
-            _copy(path, draft, output.digest)
+        with owned.folder(self.folder, ("blobs", output.digest[:2]), make=True), replacing(blob) as draft:
+            with path.open("rb") as content:
+                _copy(content, draft, output.digest)
             draft.chmod(0o444)
         return blocks(output.size)
 
     def _lists(self, key: str) -> list[Path]:
         """The folders of a key, those used last first."""
         try:
-            with os.scandir(self.folder / "results" / key) as entries:
-                found = sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)
+            with owned.folder(self.folder, ("results", key)) as fd, os.scandir(fd) as entries:
+                found = sorted((-entry.stat(follow_symlinks=False).st_mtime, entry.name) for entry in entries)
         except OSError:
             return []
-        return [Path(entry.path) for entry in found[:LISTS]]
+        return [self.folder / "results" / key / name for _, name in found[:LISTS]]
 
 
 def _state(digests: Sequence[str]) -> str:
     return short_hash("\0".join(digests).encode())
 
 
-def _copy(source: Path, draft: Path, digest: str) -> None:
+def _copy(read: BinaryIO, draft: Path, digest: str) -> None:
     """Copy a file, sharing its blocks where the file system can; what was written must have the digest. Raises _Damaged."""
-    with source.open("rb") as read, draft.open("wb") as write:
+    with draft.open("wb") as write:
         try:
             while os.copy_file_range(read.fileno(), write.fileno(), 1 << 30):
                 pass

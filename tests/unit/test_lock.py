@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -139,7 +140,7 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PiggyError, match=rf"{tmp_path}/file/lock can't be opened: (Not a directory|File exists)"):
         Lock(tmp_path / "file" / "lock", "x").acquire()
-    with pytest.raises(PiggyError, match="can't be opened: Is a directory"):
+    with pytest.raises(PiggyError, match="can't be locked: it is no file"):
         Lock(tmp_path, "x").acquire()
 
 
@@ -159,3 +160,43 @@ def test_a_full_disk_hinders_no_lock(path: Path) -> None:
     assert not free(path)
     other.end()
     assert other.process.returncode == 0
+
+
+@pytest.mark.parametrize(("kind", "said"), [("link", "it is a link"), ("dead link", "it is a link"),
+                                            *((kind, "it is no file") for kind in ("pipe", "socket", "folder"))])
+def test_something_else_in_its_place_is_named_and_left_alone(path: Path, tmp_path: Path, kind: str, said: str) -> None:
+    theirs = tmp_path / "theirs"
+    if kind != "dead link":
+        theirs.write_text("precious")
+    path.parent.mkdir()
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    else:
+        {"pipe": lambda: os.mkfifo(path), "folder": path.mkdir}.get(kind, lambda: path.symlink_to(theirs))()
+    with pytest.raises(PiggyError) as caught:
+        Lock(path, "x").acquire()
+    assert caught.value.message == f"{path} can't be locked: {said}"
+    assert "Piggyback makes the file itself" in caught.value.hint
+    assert theirs.exists() is (kind != "dead link")
+    assert not theirs.exists() or theirs.read_text() == "precious"
+
+
+@pytest.mark.parametrize("text", ["precious", "1234 and more\n", "5\n6\n", "7" * 30, "x" * 5000])
+def test_a_file_that_holds_no_number_is_locked_and_stays_as_it_is(path: Path, text: str) -> None:
+    """It may be another name of a file of the user's (a hard link)."""
+    path.parent.mkdir()
+    path.write_text(text)
+    with Lock(path, "x").held():
+        assert not free(path)
+    assert path.read_text() == text
+    other = Other(path, "print(1)")
+    assert other.said() == "got it"
+    other.end()
+
+
+def test_a_longer_number_goes(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("12345678901\n")
+    with Lock(path, "x").held():
+        assert path.read_text() == f"{os.getpid()}\n"

@@ -71,6 +71,22 @@ def test_the_last_run_that_did_anything(tmp_path: Path) -> None:
     assert reasons.last_run(tmp_path / "none") == {}
 
 
+@pytest.mark.parametrize("line", [
+    "null", "1", '"x"', "[]", "\0", "\x1b[2J", "[" * 100_000, '{"task": ' * 100_000, '{"why": []}',
+    *(json.dumps({"task": "x", "why": ["y"], "result": "ok", "seconds": 1, "run": 9} | wrong) for wrong in (
+        {"why": "text"}, {"why": [1, 2]}, {"why": [None]}, {"why": {"a": "b"}}, {"seconds": "x"}, {"seconds": [1]},
+        {"seconds": -1}, {"seconds": float("nan")}, {"seconds": float("inf")}, {"seconds": 10**400}, {"run": "x"},
+        {"run": {}}, {"notes": 5}, {"notes": [5]}, {"result": 5}, {"task": ["x"]}))], ids=lambda line: line[:60])
+def test_a_line_of_another_shape_is_passed_over(tmp_path: Path, line: str) -> None:
+    right = {"task": "vmlinux", "run": 1, "why": ["files: file a changed"], "result": "ok", "seconds": 2}
+    history = tmp_path / "history.jsonl"
+    history.write_bytes(f"{json.dumps(right)}\n{line}\n".encode())
+    assert reasons.entries(history) == [right]
+    assert reasons.last_run(history) == {"vmlinux": ["files: file a changed"]}
+    assert reasons.durations(history, 5) == {"vmlinux": [2]}
+    assert reasons.brought_back(history) == []
+
+
 def test_what_came_from_the_store(tmp_path: Path) -> None:
     """In the last run that made anything, and in no other."""
     lines = [{"task": "Image", "run": 1, "why": ["x"], "result": "restored"},
@@ -100,6 +116,7 @@ def test_reasons_are_parted_into_causes_and_ones_own(graph: Graph) -> None:
     (["settings: setting size 1 -> 2"], "setting size 1 -> 2"),
     (["outputs: output /t/x is gone"], "output x is gone"),
     (["tools: tool xz changed"], "tool xz changed"),
+    (["discovered: /t/a\x1b[2J\udce9\0 is new"], "a\\x1b[2J\\udce9\\x00 is new"),
     ([f"discovered: /t/{name}.c changed" for name in "abcde"], "a.c changed, b.c changed, c.c changed and 2 more"),
 ])
 def test_reasons_in_one_line(found: list[str], said: str) -> None:

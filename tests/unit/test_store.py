@@ -19,9 +19,11 @@ from tasks.kit import storeroom
 from tasks.kit.inputs import RESTORED, Inputs
 from tasks.kit.stamps import Stamps
 from tasks.kit.store import Store, bytes_of
-from tasks.kit.storeroom import LIST, Output, Result, short_hash
+from tasks.kit.storeform import LIST
+from tasks.kit.storeroom import Output, Result, short_hash
 
 DAY = 86400
+KEY = short_hash(b"key")
 
 
 def action_one(job: object) -> int:
@@ -70,7 +72,8 @@ class World:
         words: dict[str, Any] = {"store": self.store, **more}
         return Inputs(self.stamps, self.action, settings=self.settings, files=[self.path("in")],
                       trees={"overlay": self.listing}, tools=["gcc"], outputs=[self.path(name) for name in self.outputs],
-                      config=self.path(".config"), place=self.place, gone=[self.path(name) for name in self.gone], **words)
+                      config=self.path(".config"), place=self.place, within=str(self.top),
+                      gone=[self.path(name) for name in self.gone], **words)
 
     def content(self) -> str:
         """What the action makes: all that it reads."""
@@ -350,6 +353,9 @@ def test_a_result_that_is_not_whole(world: World) -> None:
     for bad in spoilt:
         place.write_bytes(bad)
         assert world.store.read(place) is None
+        assert place.read_bytes() == bad  # to look at it removes nothing
+        world.values = {}
+        assert world.inputs().bring_back(world.name) is None
         assert not place.exists()
     place.write_bytes(data)
     assert world.store.read(place) is not None
@@ -423,7 +429,7 @@ def put(store: Store, top: Path, number: int, size: int, used: float | None = No
     output = Output(storeroom.short_hash(path.read_bytes()), size, 0o644)
     found = {"src.c": f"{number:032}"}
     before = {place for _, place, _ in store.results()}
-    store.put("key", found, Result("vmlinux", 0.0, {}, [output]), [path])
+    store.put(KEY, found, Result("vmlinux", 0.0, {}, [output]), [path])
     place, = {place for _, place, _ in store.results()} - before or {top}
     if used is not None and place != top:
         os.utime(place, (used, used))
@@ -435,7 +441,7 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     now = time.time()
     places = [put(store, tmp_path, number, 100_000, now - DAY + number) for number in range(9)]
     assert [place.exists() for place in places] == [True] * 9
-    assert store.find("key", lambda names: dict.fromkeys(names, f"{0:032}"))  # the oldest is used again
+    assert store.find(KEY, lambda names: dict.fromkeys(names, f"{0:032}"))  # the oldest is used again
     last = put(store, tmp_path, 9, 200_000)
     assert last.exists()
     kept = [place.exists() for place in places]
@@ -452,7 +458,7 @@ def test_the_limit_holds_over_many(tmp_path: Path) -> None:
     for number in range(60):
         put(store, tmp_path, number, 50_000 + number * 1000)
         assert store.size() <= (1 << 20) + 4096
-        assert store.find("key", lambda names, number=number: dict.fromkeys(names, f"{number:032}"))
+        assert store.find(KEY, lambda names, number=number: dict.fromkeys(names, f"{number:032}"))
     again = Store(tmp_path / "store", 1 << 18)  # another run, with a smaller limit
     put(again, tmp_path, 100, 1000)
     assert again.size() <= 1 << 18
@@ -471,7 +477,7 @@ def test_a_blob_that_another_result_has_stays(tmp_path: Path) -> None:
     path.write_bytes(b"same" * 1000)
     output = Output(storeroom.short_hash(path.read_bytes()), 4000, 0o644)
     for number in range(3):
-        store.put("key", {"src.c": f"{number:032}"}, Result("Image", float(number), {}, [output]), [path])
+        store.put(KEY, {"src.c": f"{number:032}"}, Result("Image", float(number), {}, [output]), [path])
     assert len(list((tmp_path / "store" / "blobs").rglob("*/*"))) == 1
     oldest = min(place for _, place, _ in store.results())
     os.utime(oldest, (1, 1))
@@ -486,14 +492,15 @@ def test_what_a_killed_run_left_goes_when_it_is_old(tmp_path: Path) -> None:
     store = Store(tmp_path / "store", 1 << 30)
     place = put(store, tmp_path, 1, 1000)
     blobs = tmp_path / "store" / "blobs"
-    litter = [blobs / "00" / "1234", blobs / "00" / ".5678.x.part" / "5678",
-              tmp_path / "store" / "results" / "key" / "x" / ".state.y.part" / "state"]
+    rest, state = "5" * 30, "a" * 32
+    litter = [blobs / "00" / rest, blobs / "00" / f".{rest}.abcd_123.part" / rest,
+              tmp_path / "store" / "results" / KEY / ("b" * 32) / f".{state}.abcd_123.part" / state]
     for path in litter:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"orphan")
     store.trim(1 << 30)
     assert all(path.exists() for path in litter)  # a run that is at work just now may have written them
-    folders = {parent for path in litter for parent in path.parents if parent.name.endswith(("part", "x", "00"))}
+    folders = {parent for path in litter for parent in path.parents if parent.name.endswith(("part", "b" * 32, "00"))}
     for old in [*litter, *folders]:
         os.utime(old, (1, 1))
     store.trim(1 << 30)
@@ -534,7 +541,7 @@ def test_a_store_that_is_no_folder(world: World, capsys: pytest.CaptureFixture[s
     world.store.folder.write_text("a file")
     assert world.run() == "made"
     assert world.right()
-    assert "takes nothing now: Not a directory" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"  store              the store {world.store.folder} is no folder\n"
     assert world.store.size() == 0
     assert world.store.results() == []
 
@@ -597,13 +604,13 @@ def work(top: Path, seed: int) -> None:
     for _ in range(120):
         number = dice.randrange(25)
         size = 20_000 + number * 1000
-        found = store.find("key", lambda names, number=number: dict.fromkeys(names, f"{number:032}"))
+        found = store.find(KEY, lambda names, number=number: dict.fromkeys(names, f"{number:032}"))
         if found and store.bring_back(found[0], [top / "back"]):
             assert (top / "back").read_bytes() == random.Random(number).randbytes(size)
         else:
             (top / "output").write_bytes(random.Random(number).randbytes(size))
             output = Output(short_hash((top / "output").read_bytes()), size, 0o644)
-            store.put("key", {"src.c": f"{number:032}"}, Result("x", 0.0, {}, [output]), [top / "output"])
+            store.put(KEY, {"src.c": f"{number:032}"}, Result("x", 0.0, {}, [output]), [top / "output"])
 
 
 def test_several_at_once(tmp_path: Path) -> None:
