@@ -31,7 +31,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.kit.errors import PiggyError
-from tasks.kit.tree import LINK_MODE, Entry, Layer, few
+from tasks.kit.tree import DIR_MODE, LINK_MODE, Entry, Layer, few, parents
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 CAPABILITY = "security.capability"
@@ -221,7 +221,6 @@ def tables(rows: Sequence[tuple[Entry, str]]) -> dict[str, dict[str, Entry]]:
     A row's first name is the overlay's. The folders on the way to a name are 0755 and root's where they have no row.
     Raises PiggyError for a row that is neither of a file nor of a folder.
     """
-    from tasks.kit.tree import DIR_MODE, parents
     found: dict[str, dict[str, Entry]] = {}
     for entry, where in rows:
         overlay, slash, path = entry.path[1:].partition("/")

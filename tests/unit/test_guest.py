@@ -257,6 +257,7 @@ def test_machine_that_can_only_halt_is_done_then(fake, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "boot", "message", "hint"), [
     ("exit0", BOOT + "[ 1.0] Kernel panic - not syncing: Fatal\n", "kernel panic: Fatal", "call trace"),
     ("silent", BOOT + "Kernel panic - not syncing: Fatal\n", "kernel panic: Fatal", "Fatal"),
+    ("shell", BOOT + "Initramfs unpacking failed: write error\n", "not unpack the initramfs: write error", "boot=disk"),
     ("exit1", "qemu-system-i386: -foo: invalid option\n", "ended with status 1: -foo: invalid option", "machine file"),
     ("exit1", "qemu-system-i386: Failed to get \"write\" lock\nIs another process using the image?\n", "lock", "another"),
     ("crash", "", "killed by SIGSEGV", "empty"),
