@@ -50,17 +50,24 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         yield task(project, "modules", "the kernel's modules, with modules.dep, as they go into the root filesystem", build,
                    files=[*kernel.module_facts(project), kernel_config.config(project), toolchain.record(project)],
                    targets=[project.images / "modules.tar", symvers], tools=TOOLS, place=project.kernel_obj,
-                   settings=kernel.common_settings(project), trees={"": lambda: kernel.version_files(project)},
+                   settings=kernel.common_settings(project),
+                   trees={"": lambda: {**kernel.version_files(project), **signed_with(project)}},
                    stored=kernel_config.stored(project))
     if kernel_config.modular(project) and project.settings.src:
         yield task(project, "module", f"the module in {project.settings.src}, against the current kernel", build_outside,
                    files=[project.images / "modules.tar", symvers, toolchain.record(project)],
                    targets=[project.images / "module.tar"], tools=TOOLS, config=kernel_config.config(project),
-                   trees={"module": lambda: sources_of(project)}, place=project.kernel_obj,
+                   trees={"module": lambda: sources_of(project), "": lambda: signed_with(project)}, place=project.kernel_obj,
                    settings={"src": source(project), **kernel.common_settings(project)})
     else:
         yield task(project, "module", "an external module against the current kernel: module src=DIR", explain, always=True,
                    quiet=True)
+
+
+def signed_with(project: Project) -> dict[str, str]:
+    """What symbols name that may go into modules, and the key that make has made for vmlinux and for them together."""
+    found = kernel.files_named(project)
+    return {**found.states(modules=True), **{path: project.stamps.digest(path) for path in found.made}}
 
 
 def build(job: Job) -> dict[str, object]:
@@ -76,7 +83,7 @@ def build(job: Job) -> dict[str, object]:
         if path.endswith(".ko") and project.stamps.digest(path) != digest:
             Path(path).unlink(missing_ok=True)
     kernel.restore(job, "Module.symvers", project.images / "Module.symvers")
-    with ledger.kept(obj, project.kernel_src, project.stamps):
+    with ledger.kept(obj, project.kernel_src, project.stamps, kernel.files_named(project).digests()):
         # vmlinux, too: make reads the exported symbols from vmlinux.o, should that have been removed meanwhile
         count = kbuild.make(project.kernel_src, obj, ["vmlinux", "modules"], jobs=project.jobs, log=job.log,
                             variables=kernel_config.variables(project), env=kbuild.pins(EPOCH), label="modules",
