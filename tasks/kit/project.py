@@ -234,4 +234,7 @@ def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str],
         _check_path(project.kernel_src, resolved.origins["kernel_src"])
     if resolved.values.busybox_src:
         _check_path(project.busybox_src, resolved.origins["busybox_src"])
+    if resolved.values.src:
+        from tasks.kit import modsource
+        modsource.check_name(Path(os.path.abspath(resolved.values.src)), f"{resolved.origins['src']}: src={resolved.values.src}")
     return project

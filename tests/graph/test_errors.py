@@ -30,6 +30,7 @@ BASE = "configs/kernel/fake-base.config"
     ([], {}, "jobs = \n", r"local.toml.*not valid TOML.*line 1"),
     ([], {}, "[machines.fakke]\njobs = 2\n", r"local.toml.*'fakke'.*'fake'"),
     (["kernel=6.3"], {}, "", r"command line.*no kernel '(linux-)?6.3'.*6.1, 6.2"),
+    (["src=/x/my module"], {}, "", r"command line.*my module.*rename the folder"),
     (["kernel_src=/nowhere"], {}, "", r"command line.*/nowhere"),
     (["kernel_src=configs"], {}, "", r"command line.*configs.*Makefile"),
     (["overlays=faek"], {}, "", r"command line.*no overlay 'faek'.*'fake'"),
