@@ -55,7 +55,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         yield task(project, "module", f"the module in {project.settings.src}, against the current kernel", build_outside,
                    files=[project.images / "modules.tar", symvers, toolchain.record(project)],
                    targets=[project.images / "module.tar"], tools=TOOLS, config=kernel_config.config(project),
-                   trees={"module": lambda: sources_of(project), "": lambda: signed_with(project)}, place=project.kernel_obj,
+                   trees={"module": lambda: sources_of(project), "": lambda: signed_with(project)},
+                   place=project.kernel_obj,
                    settings={"src": source(project), **kernel.common_settings(project)})
     else:
         yield task(project, "module", "an external module against the current kernel: module src=DIR", explain, always=True,

@@ -43,8 +43,8 @@ def kept(obj: Path, source: Path, stamps: Stamps, roots: Mapping[str, str] | Non
     """Run make on an object folder in the body of a `with`: before it, objects that make would wrongly take for good are
     removed; after it, what the objects were made from is written down.
 
-    obj: the object folder, of which manifest.purge was done; source: the tree; stamps: digests of files; roots: the state of
-    what symbols name (see named.Named.digests; None: as it was).
+    obj: the object folder, of which manifest.purge was done; source: the tree; stamps: digests of files; roots: the state
+    of what symbols name (see named.Named.digests; None: as it was).
     """
     _wind_forward(obj)
     ledger = _read(obj)

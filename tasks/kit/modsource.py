@@ -32,7 +32,8 @@ def check_name(folder: Path, origin: str) -> None:
     Source: the kernel's top Makefile, "module directory path cannot contain"; the rest is special to make or to a shell.
     """
     if found := _SPECIAL.search(folder.name):
-        raise PiggyError(f"{origin}: there is a {found[0]!r} in the name '{folder.name}', and make can't build a module there",
+        raise PiggyError(f"{origin}: there is a {found[0]!r} in the name '{folder.name}', "
+                         "and make can't build a module there",
                          "rename the folder, or name it by a link that has no such character: doit src=LINK")
 
 
@@ -106,7 +107,8 @@ def _named(path: Path, top: Path) -> set[str]:
     except OSError:
         return set()
     words = _UP.findall(re.sub(r"#.*", "", text)) if _MAKEFILE.fullmatch(path.name) else _INCLUDED.findall(text)
-    names = {os.path.normpath(os.path.join(base, word)) for word in words for base in (os.path.relpath(path.parent, top), ".")}
+    bases = os.path.relpath(path.parent, top), "."
+    names = {os.path.normpath(os.path.join(base, word)) for word in words for base in bases}
     return {name for name in names if name.startswith("..") and _is_there(top / name)}
 
 

@@ -26,8 +26,8 @@ CACHE = "piggyback.named"
 # Sources: usr/Makefile, drivers/base/firmware_loader/builtin/Makefile, certs/Makefile, lib/Makefile, net/wireless/Makefile,
 # drivers/firmware/efi/libstub/Makefile (EFI_SBAT_FILE), scripts/gen_autoksyms.sh.
 _KNOWN = {"INITRAMFS_SOURCE": "", "EXTRA_FIRMWARE": "EXTRA_FIRMWARE_DIR", "SYSTEM_TRUSTED_KEYS": "",
-          "SYSTEM_REVOCATION_KEYS": "", "SYSTEM_BLACKLIST_HASH_LIST": "", "BOOT_CONFIG_EMBED_FILE": "", "MODULE_SIG_KEY": "",
-          "EFI_SBAT_FILE": "", "CFG80211_EXTRA_REGDB_KEYDIR": "", "UNUSED_KSYMS_WHITELIST": ""}
+          "SYSTEM_REVOCATION_KEYS": "", "SYSTEM_BLACKLIST_HASH_LIST": "", "BOOT_CONFIG_EMBED_FILE": "",
+          "MODULE_SIG_KEY": "", "EFI_SBAT_FILE": "", "CFG80211_EXTRA_REGDB_KEYDIR": "", "UNUSED_KSYMS_WHITELIST": ""}
 # What these name goes into vmlinux and into no module.
 _NOT_IN_MODULES = {"INITRAMFS_SOURCE", "EXTRA_FIRMWARE", "EXTRA_FIRMWARE_DIR", "SYSTEM_TRUSTED_KEYS",
                    "SYSTEM_REVOCATION_KEYS", "SYSTEM_BLACKLIST_HASH_LIST", "BOOT_CONFIG_EMBED_FILE", "EFI_SBAT_FILE"}

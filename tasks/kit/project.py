@@ -236,5 +236,6 @@ def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str],
         _check_path(project.busybox_src, resolved.origins["busybox_src"])
     if resolved.values.src:
         from tasks.kit import modsource
-        modsource.check_name(Path(os.path.abspath(resolved.values.src)), f"{resolved.origins['src']}: src={resolved.values.src}")
+        own = resolved.values.src
+        modsource.check_name(Path(os.path.abspath(own)), f"{resolved.origins['src']}: src={own}")
     return project

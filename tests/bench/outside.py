@@ -15,7 +15,8 @@ from edits import BLIND, code, kind
 from world import FRAGMENT, World
 
 REQUESTS = {
-    "INITRAMFS_SOURCE": 'CONFIG_INITRAMFS_SOURCE="{here}/root {here}/list"', "EXTRA_FIRMWARE": 'CONFIG_EXTRA_FIRMWARE="a.bin sub/b.bin"',
+    "INITRAMFS_SOURCE": 'CONFIG_INITRAMFS_SOURCE="{here}/root {here}/list"',
+    "EXTRA_FIRMWARE": 'CONFIG_EXTRA_FIRMWARE="a.bin sub/b.bin"',
     "EXTRA_FIRMWARE_DIR": 'CONFIG_EXTRA_FIRMWARE_DIR="{here}/fw"', "BANNER_FILE": 'CONFIG_BANNER_FILE="{here}/banner"',
     "BLK_DEV_INITRD": "CONFIG_BLK_DEV_INITRD=y", "FW_LOADER": "CONFIG_FW_LOADER=y",
     "BOOT_CONFIG": "CONFIG_BOOT_CONFIG=y", "BOOT_CONFIG_EMBED": "CONFIG_BOOT_CONFIG_EMBED=y",
@@ -82,7 +83,8 @@ def initramfs_folder(world: World, rng: random.Random) -> str:
     ways: dict[str, Callable[[], object]] = {
         "content": lambda: changed(rng, path, content(rng)),
         "add": lambda: changed(rng, root / "bin" / f"file{rng.randrange(6)}", content(rng)),
-        "delete": lambda: path.unlink(missing_ok=True), "mode": lambda: path.exists() and path.chmod(rng.choice([0o600, 0o755, 0o644])),
+        "delete": lambda: path.unlink(missing_ok=True),
+        "mode": lambda: path.exists() and path.chmod(rng.choice([0o600, 0o755, 0o644])),
         "folder's mode": lambda: (root / "bin").chmod(rng.choice([0o700, 0o755])), "link": link, "folder": folder,
         "rename": lambda: path.exists() and path.rename(path.with_name(f"file{rng.randrange(6)}")),
         "touch": lambda: path.exists() and path.touch()}
@@ -126,4 +128,5 @@ def gone(world: World, rng: random.Random) -> str:
     assert result.status != 0, "a build without a file that a symbol names ended well"
     assert f"there is no {path}" in result.text, result.text
     (here / "away").rename(path)
-    return f"{path.name}, back" + (f", {changed(rng, path, content(rng))}" if path.name != "list" and rng.random() < 0.5 else "")
+    also = path.name != "list" and rng.random() < 0.5
+    return f"{path.name}, back" + (f", {changed(rng, path, content(rng))}" if also else "")

@@ -407,7 +407,8 @@ def test_what_is_part_of_a_module() -> None:
 
 @pytest.mark.parametrize(("arch", "left", "said"), [
     ("i386", ".config", ".config"), ("i386", "include/config/auto.conf", "include/config"),
-    ("i386", "arch/x86/include/generated/asm/x.h", "arch/x86/include/generated"), ("i386", "arch/i386/include/generated/x", ""),
+    ("i386", "arch/x86/include/generated/asm/x.h", "arch/x86/include/generated"),
+    ("i386", "arch/i386/include/generated/x", ""),
     ("arm", "arch/arm/include/generated/x", "arch/arm/include/generated"), ("arm", "arch/x86/include/generated/x", ""),
     ("arm", "include/generated/autoconf.h", "")])
 def test_what_a_build_in_place_leaves_behind(tmp_path: Path, arch: str, left: str, said: str) -> None:

@@ -44,7 +44,8 @@ BESIDE = ["../common/common.h", "../common/part.c", "../common/part.h"]
 
 
 @pytest.mark.parametrize(("line", "found"), [
-    ("ccflags-y := -I$(src)/../common", ALL), ("ccflags-y := -I$(src)/../common/", ALL), ("ccflags-y := -I$(M)/../common -DX", ALL),
+    ("ccflags-y := -I$(src)/../common", ALL), ("ccflags-y := -I$(src)/../common/", ALL),
+    ("ccflags-y := -I$(M)/../common -DX", ALL),
     ("ccflags-y := -I../common", ALL), ("COMMON = ../common\nccflags-y := -I$(src)/$(COMMON)", ALL),
     ("ccflags-y := -I$(src)/sub/../../common/deep", ["../common/deep/deep.h"]),
     ("mod-y := a.o ../common/part.o", BESIDE), ("ccflags-y := -I$(src)/../../project/common", ALL),
@@ -75,7 +76,8 @@ def test_links_are_followed_and_nothing_is_a_link_in_the_copy(top: Path, tmp_pat
     (top / "file.h").symlink_to("../common/part.h")
     (top / "dangling.h").symlink_to("nowhere")
     found = modsource.files(top)
-    assert sorted(found) == ["Kbuild", "file.h", "mod.c", "mod.h", "sub/common.h", "sub/deep/deep.h", "sub/part.c", "sub/part.h"]
+    assert sorted(found) == ["Kbuild", "file.h", "mod.c", "mod.h", "sub/common.h", "sub/deep/deep.h", "sub/part.c",
+                             "sub/part.h"]
     work = modsource.copy(found, "mod", tmp_path / "copy")
     assert not any(path.is_symlink() for path in (tmp_path / "copy").rglob("*"))
     (work / "sub" / "part.c").write_text("changed")
