@@ -133,7 +133,7 @@ def refuse_missing(project: Project) -> None:
     if not missing:
         return
     asked = fragments.merge(kernel_config.tree(project).all_paths).requests
-    lines = [f"CONFIG_{one.symbol} names {one.word}, and there is no {one.path}" for one in missing]
+    lines = [one.text for one in missing]
     first = missing[0].symbol
     where = asked[first].where if first in asked else "the kernel's own default"
     raise PiggyError("\n    ".join(lines), f"CONFIG_{first} comes from {where}; put the file there, or name another one")

@@ -222,7 +222,7 @@ def _read(obj: Path) -> _Ledger:
         return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_Ledger)
     except FileNotFoundError:
         return _Ledger(whole=not obj.exists() or not any(obj.glob("*/*.o")))
-    except (OSError, ValueError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         return _Ledger(whole=False)
 
 

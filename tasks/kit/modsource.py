@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks.kit.errors import PiggyError
+from tasks.kit.ui import printable
 
 MADE = re.compile(r".*\.(o|ko|mod|mod\.c|a|symvers|order|cmd|d|tmp)|\..*|modules\.\w+|Module\.symvers")  # by an earlier M=
 MOST = 5000  # files above the module's folder: a header of a project, not a home folder
@@ -32,8 +33,8 @@ def check_name(folder: Path, origin: str) -> None:
     Source: the kernel's top Makefile, "module directory path cannot contain"; the rest is special to make or to a shell.
     """
     if found := _SPECIAL.search(folder.name):
-        raise PiggyError(f"{origin}: there is a {found[0]!r} in the name '{folder.name}', "
-                         "and make can't build a module there",
+        raise PiggyError(printable(f"{origin}: there is a {found[0]!r} in the name '{folder.name}', "
+                                   "and make can't build a module there"),
                          "rename the folder, or name it by a link that has no such character: doit src=LINK")
 
 
@@ -54,7 +55,8 @@ def files(top: Path) -> dict[str, Path]:
                     found[key], above = new, above + 1
                     waiting.append(new)
                 if above > MOST:
-                    raise PiggyError(f"{path} names {os.path.normpath(top / name)}, which has more than {MOST} files in it",
+                    raise PiggyError(printable(f"{path} names {os.path.normpath(top / name)}, which has more than {MOST} "
+                                               "files in it"),
                                      "a module is built in a copy of its folder and of what it names above that; have it "
                                      "name the folder that it needs, such as ../common, and not all that is above it")
     return dict(sorted(found.items()))
@@ -109,9 +111,9 @@ def _named(path: Path, top: Path) -> set[str]:
     words = _UP.findall(re.sub(r"#.*", "", text)) if _MAKEFILE.fullmatch(path.name) else _INCLUDED.findall(text)
     bases = os.path.relpath(path.parent, top), "."
     names = {os.path.normpath(os.path.join(base, word)) for word in words for base in bases}
-    return {name for name in names if name.startswith("..") and _is_there(top / name)}
+    return {name for name in names if name.startswith("..") and _is_there(os.path.join(top, name))}
 
 
-def _is_there(path: Path) -> bool:
-    """Is a file there, or for an object a source that it may be made from?"""
-    return path.exists() or path.suffix == ".o" and any(path.with_suffix(suffix).is_file() for suffix in (".c", ".S"))
+def _is_there(path: str) -> bool:
+    """Is a file there, or for an object a source that it may be made from? False for a name that is too long."""
+    return os.path.exists(path) or path.endswith(".o") and any(os.path.isfile(path[:-1] + suffix) for suffix in "cS")

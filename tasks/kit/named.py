@@ -20,6 +20,7 @@ import msgspec
 from tasks.kit.fs import write_whole
 from tasks.kit.run import clean_env
 from tasks.kit.stamps import MISSING, Stamps
+from tasks.kit.ui import printable
 
 CACHE = "piggyback.named"
 # Symbols whose files must be there, each with the symbol whose folder its names are in (relative to the tree), if any.
@@ -46,6 +47,11 @@ class Missing(msgspec.Struct, frozen=True):
     symbol: str
     word: str
     path: str
+
+    @property
+    def text(self) -> str:
+        """One line that says so."""
+        return printable(f"CONFIG_{self.symbol} names {self.word}, and there is no {self.path}")
 
 
 class Named(msgspec.Struct):
@@ -220,7 +226,7 @@ def _used(symbol: str, tree: Path, obj: Path) -> bool:
     """Do the makefiles or scripts of the tree use a symbol? The answers are kept in the object folder; see `forget`."""
     try:
         known = msgspec.msgpack.decode((obj / CACHE).read_bytes(), type=dict[str, bool])
-    except (OSError, ValueError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         known = {}
     if symbol not in known:
         known[symbol] = symbol in _mentioned(tree, {symbol})

@@ -52,7 +52,7 @@ def read(obj: Path) -> Trace:
     """Return what is known of an object folder; nothing where it can't be read."""
     try:
         return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=Trace)
-    except (OSError, ValueError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         return Trace()
 
 
