@@ -103,7 +103,8 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
     if not records:  # Kbuild saves no command of it (MIPS's vmlinuz), so all in its folder counts
         records = set(kbuild.records(obj / folder))
         unsaid = {str(path) for path in (project.kernel_src.resolve() / folder).iterdir() if path.is_file()}
-    return Depfiles(obj, project.kernel_src, records).inputs(unsaid=unsaid)
+    unsaid.update(path for _, path in trace.prerequisites(obj, name))
+    return kernel.without_named(project, Depfiles(obj, project.kernel_src, records).inputs(unsaid=unsaid))
 
 
 def drop_others(project: Project, link: Link) -> None:

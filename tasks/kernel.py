@@ -2,7 +2,7 @@
 
     images/config -+
     toolchain -----+-> vmlinux -> images/{vmlinux,System.map}
-    sources -------+   (and what Kbuild's depfiles say it was really made from)
+    sources -------+   (and what Kbuild's depfiles say it was really made from, and what symbols name: firmware, keys, ...)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks import kernel_config, toolchain
-from tasks.kit import kbuild, kconfig, kcontract, ledger, manifest, shortway, steering, trace
+from tasks.kit import fragments, kbuild, kconfig, kcontract, ledger, manifest, named, shortway, steering, trace
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
@@ -30,7 +30,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     yield task(project, "vmlinux", "the kernel proper, an ELF file, and its System.map", build,
                files=[kernel_config.config(project), toolchain.record(project), *kernel_config.source_files(project)],
                targets=[project.images / "vmlinux", project.images / "System.map", *module_facts(project)], tools=TOOLS,
-               settings=common_settings(project), trees={"": lambda: version_files(project)}, place=project.kernel_obj,
+               settings=common_settings(project), place=project.kernel_obj,
+               trees={"": lambda: {**version_files(project), **files_named(project).states()}},
                stored=kernel_config.stored(project), gone=[project.kernel_obj / shortway.PRESENT])
 
 
@@ -52,6 +53,7 @@ def build(job: Job) -> dict[str, object]:
     project = job.project
     obj = project.kernel_obj
     put_config(job)
+    refuse_missing(project)
     images = {name: project.images / name for name in ("vmlinux", "System.map")}
     facts = module_facts(project)
     kept = {**images, **{image.name: image for image in facts if (obj / image.name).exists()}}
@@ -63,7 +65,7 @@ def build(job: Job) -> dict[str, object]:
     for image in facts:
         write_whole(image, (obj / image.name).read_bytes() if (obj / image.name).exists() else b"")
     return {"commands": max(count, int(job.previous.get("commands", 0))), "unsure": unsure(project),
-            "discovered": found or discovered(project)}
+            "made": files_named(project).made, "discovered": found or discovered(project)}
 
 
 def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
@@ -77,7 +79,10 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
     for image in facts:
         restore(job, image.name, image)
     usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))
-    with ledger.kept(obj, project.kernel_src, project.stamps), trace.listening(obj, "vmlinux", project.stamps) as more:
+    named.forget(obj)
+    roots = files_named(project).digests()
+    with ledger.kept(obj, project.kernel_src, project.stamps, roots), \
+            trace.listening(obj, "vmlinux", project.stamps) as more:
         count = kbuild.make(project.kernel_src, obj, ["vmlinux", trace.GOAL], jobs=project.jobs, log=job.log,
                             env={**kbuild.pins(EPOCH), **more}, variables=kernel_config.variables(project),
                             label="vmlinux", expected=usual)
@@ -111,6 +116,29 @@ def unsure(project: Project) -> bool:
     return steering.unrecorded(kcontract.read_config(kernel_config.config(project)))
 
 
+def files_named(project: Project) -> named.Named:
+    """Return what the symbols of the configuration in force name, and the keys that are made for it."""
+    return named.find(kernel_config.config(project), project.kernel_src, project.kernel_obj, project.stamps)
+
+
+def without_named(project: Project, found: Iterable[str]) -> list[str]:
+    """Leave out of what was discovered what `files_named` has, for that is declared."""
+    states = files_named(project).states()
+    return [path for path in found if path not in states]
+
+
+def refuse_missing(project: Project) -> None:
+    """Raise PiggyError for a file that a symbol names and that is not there."""
+    missing = files_named(project).missing
+    if not missing:
+        return
+    asked = fragments.merge(kernel_config.tree(project).all_paths).requests
+    lines = [one.text for one in missing]
+    first = missing[0].symbol
+    where = asked[first].where if first in asked else "the kernel's own default"
+    raise PiggyError("\n    ".join(lines), f"CONFIG_{first} comes from {where}; put the file there, or name another one")
+
+
 def version_files(project: Project) -> dict[str, str]:
     """The files that give the kernel a name of its own, each with its digest. With CONFIG_LOCALVERSION_AUTO git gives it
     one, and only make can tell whether that is another one now."""
@@ -130,7 +158,8 @@ def discovered(project: Project) -> list[str]:
     known = Depfiles(project.kernel_obj, project.kernel_src)
     modules = set(known.of_modules())
     records = [path for path in known.records if path not in modules and in_vmlinux(path, known.records)]
-    return known.inputs(records)
+    unsaid = {path for _, path in trace.prerequisites(project.kernel_obj, "vmlinux")}
+    return without_named(project, known.inputs(records, unsaid=unsaid))
 
 
 def in_vmlinux(record: str, records: Collection[str]) -> bool:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks import kernel, kernel_config, toolchain
-from tasks.kit import kbuild, kcontract, ledger, manifest, owned, ui
+from tasks.kit import kbuild, kcontract, ledger, manifest, modsource, owned, ui
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.errors import PiggyError
 from tasks.kit.fs import copy_whole, write_whole
@@ -28,7 +27,6 @@ from tasks.kit.project import EPOCH, Project
 
 TOOLS = [*kernel.TOOLS, "depmod"]
 HOST_LINKS = re.compile(r"lib/modules/[^/]+/(build|source)")  # lead to folders of this host
-MADE = re.compile(r".*\.(o|ko|mod|mod\.c|a|symvers|order|cmd|d|tmp)|\..*|modules\.\w+|Module\.symvers")  # by an earlier M=
 
 
 def archive(project: Project) -> Path | None:
@@ -50,17 +48,25 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         yield task(project, "modules", "the kernel's modules, with modules.dep, as they go into the root filesystem", build,
                    files=[*kernel.module_facts(project), kernel_config.config(project), toolchain.record(project)],
                    targets=[project.images / "modules.tar", symvers], tools=TOOLS, place=project.kernel_obj,
-                   settings=kernel.common_settings(project), trees={"": lambda: kernel.version_files(project)},
+                   settings=kernel.common_settings(project),
+                   trees={"": lambda: {**kernel.version_files(project), **signed_with(project)}},
                    stored=kernel_config.stored(project))
     if kernel_config.modular(project) and project.settings.src:
         yield task(project, "module", f"the module in {project.settings.src}, against the current kernel", build_outside,
                    files=[project.images / "modules.tar", symvers, toolchain.record(project)],
                    targets=[project.images / "module.tar"], tools=TOOLS, config=kernel_config.config(project),
-                   trees={"module": lambda: sources_of(project)}, place=project.kernel_obj,
+                   trees={"module": lambda: sources_of(project), "": lambda: signed_with(project)},
+                   place=project.kernel_obj,
                    settings={"src": source(project), **kernel.common_settings(project)})
     else:
         yield task(project, "module", "an external module against the current kernel: module src=DIR", explain, always=True,
                    quiet=True)
+
+
+def signed_with(project: Project) -> dict[str, str]:
+    """What symbols name that may go into modules, and the key that make has made for vmlinux and for them together."""
+    found = kernel.files_named(project)
+    return {**found.states(modules=True), **{path: project.stamps.digest(path) for path in found.made}}
 
 
 def build(job: Job) -> dict[str, object]:
@@ -76,7 +82,7 @@ def build(job: Job) -> dict[str, object]:
         if path.endswith(".ko") and owned.below(path, os.fspath(project.build)) and project.stamps.digest(path) != digest:
             Path(path).unlink(missing_ok=True)
     kernel.restore(job, "Module.symvers", project.images / "Module.symvers")
-    with ledger.kept(obj, project.kernel_src, project.stamps):
+    with ledger.kept(obj, project.kernel_src, project.stamps, kernel.files_named(project).digests()):
         # vmlinux, too: make reads the exported symbols from vmlinux.o, should that have been removed meanwhile
         count = kbuild.make(project.kernel_src, obj, ["vmlinux", "modules"], jobs=project.jobs, log=job.log,
                             variables=kernel_config.variables(project), env=kbuild.pins(EPOCH), label="modules",
@@ -115,27 +121,21 @@ def explain(job: Job) -> None:
 
 
 def sources_of(project: Project) -> Mapping[str, str]:
-    """The files of the module from outside, each with its digest. Raises PiggyError when it is no module's folder."""
+    """The files of the module from outside, each with its digest; see kit/modsource.py. Raises PiggyError when it is no
+    module's folder."""
     top = source(project)
     if not any((top / name).is_file() for name in ("Kbuild", "Makefile")):
         raise PiggyError(f"{project.origins['src']}: src={project.settings.src} has neither Kbuild nor Makefile",
                          "it names the folder of an external module; its Kbuild file says obj-m := NAME.o")
-    files = {}
-    for where, folders, names in os.walk(top):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = os.path.join(where, name)
-            if not MADE.fullmatch(name) and os.path.isfile(path):
-                files[os.path.relpath(path, top)] = project.stamps.digest(path)
-    return files
+    return {name: project.stamps.digest(path) for name, path in modsource.files(top.resolve()).items()}
 
 
 def build_outside(job: Job) -> dict[str, object]:
     """Build the module in a copy of its folder (nothing is written into the user's), and install it beside the others."""
     from tasks.kit import packed
     project, obj = job.project, job.project.kernel_obj
-    work = project.here / "module" / source(project).name
-    _copy(source(project), work, sources_of(project))
+    sources_of(project)
+    work = modsource.copy(modsource.files(source(project).resolve()), source(project).name, project.here / "module")
     kernel.put_config(job)
     if project.stamps.digest(obj / "Module.symvers") != project.stamps.digest(project.images / "Module.symvers"):
         copy_whole(project.images / "Module.symvers", obj / "Module.symvers")
@@ -157,20 +157,12 @@ def build_outside(job: Job) -> dict[str, object]:
     return {"made": [str(project.images / module.name) for module in built], "discovered": _inputs(project, work)}
 
 
-def _copy(top: Path, work: Path, files: Mapping[str, str]) -> None:
-    """Lay a fresh copy of the module's files out, so that nothing of an earlier build can be taken for good."""
-    shutil.rmtree(work, ignore_errors=True)
-    for name in files:
-        (work / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(top / name, work / name)
-
-
 def _inputs(project: Project, work: Path) -> list[str]:
     """What a module was made from besides its own files: the kernel's headers, those that were made in the object folder,
     and the symbols that they ask for (fixdep lists these instead of autoconf.h), as CONFIG_NAME."""
-    obj, own = project.kernel_obj.absolute(), os.path.realpath(work)
+    obj, own = project.kernel_obj.absolute(), os.path.realpath(project.here / "module")
     found = set(kbuild.makefiles(obj, project.kernel_src, []))
-    for record in kbuild.records(work):
+    for record in kbuild.records(project.here / "module"):
         for name in kbuild.dependencies(record):
             path = next((os.path.normpath(base / name) for base in (obj, work) if (base / name).is_file()), "")
             if path and not os.path.realpath(path).startswith(own + "/"):

@@ -53,7 +53,7 @@ class Depfiles:
         self.obj, self.top, self.tree = obj, os.path.abspath(obj), os.path.realpath(source)
         try:
             store = msgspec.msgpack.decode((obj / CACHE).read_bytes(), type=_Store)
-        except (OSError, ValueError, msgspec.DecodeError):
+        except (OSError, ValueError, RecursionError, msgspec.DecodeError):
             store = _Store()
         self.names = store.names
         self._numbers: dict[str, int] = {}
@@ -139,7 +139,7 @@ class Depfiles:
         raw = self._cached.get(record)
         try:
             return None if raw is None else _DECODER.decode(raw)
-        except msgspec.DecodeError:
+        except (RecursionError, msgspec.DecodeError):
             return None
 
     def _number(self, name: str) -> int:

@@ -239,6 +239,23 @@ def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]
     return sorted(os.path.normpath(path) for path in found if os.path.isfile(path))
 
 
+def left_behind(source: Path, arch: str) -> str:
+    """Return what a build in place has left in a tree so that its makefile refuses O=, relative to the tree; "" for none.
+
+    arch: ARCH, of which the makefile makes the name of a folder of arch/. Source: outputmakefile in the kernel's top
+    Makefile, prepare3 in busybox's; the names are read there.
+    """
+    try:
+        text = (source / "Makefile").read_text(errors="replace")
+    except OSError:
+        text = ""
+    check = re.search(r"-f \$\(srctree\)/\.config\b(?:[^\n]*\n){0,6}?[^\n]*not clean", text)
+    names = re.findall(r"-[def] \$\(srctree\)/([^\s;\]]+)", check[0] if check else "") or [".config"]
+    folders = dict(re.findall(r"ifeq \(\$\(ARCH\),\s*(\w+)\)\s+SRCARCH\s*:=\s*(\w+)", text))
+    names = [name.replace("$(SRCARCH)", folders.get(arch, arch)) for name in names]
+    return next((name for name in names if "$" not in name and (source / name).exists()), "")
+
+
 def kconfig_files(obj: Path, source: Path) -> list[str]:
     """Return the Kconfig files that the configuration was made from, as `make syncconfig` recorded them.
 

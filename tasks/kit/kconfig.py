@@ -179,9 +179,9 @@ def put(draft: Path, live: Path) -> bool:
 
 def fresh(tree: Kconfig) -> None:
     """Empty the object folder if it is another tree's or other tools', and refuse a tree that was configured in place."""
-    if (tree.source / ".config").exists():
-        raise PiggyError(f"{tree.source} was configured in place, and such a tree can't be built with O=",
-                         f"run 'make -C {tree.source} mrproper' yourself (it removes that .config and all objects), or "
+    if left := kbuild.left_behind(tree.source, tree.variables.get("ARCH", "")):
+        raise PiggyError(f"{tree.source} was configured in place ({left} is there), and such a tree can't be built with O=",
+                         f"run 'make -C {tree.source} mrproper' yourself (it removes {left} and all objects), or "
                          "name a clean checkout, for example one made by 'git worktree add'")
     owner, real = tree.obj / "piggyback.tree", f"{os.path.realpath(tree.source)}\n{tree.tools}"
     if tree.obj.exists() and (not owner.exists() or owner.read_text() != real):

@@ -11,12 +11,12 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from tasks.kit import manifest
+from tasks.kit import manifest, trace
 from tasks.kit.depfiles import Depfiles
 from tasks.kit.fs import write_whole
 from tasks.kit.stamps import Stamps
@@ -28,45 +28,50 @@ UNSURE = "?"  # changed while make ran: no telling which content an object has
 
 class _Ledger(msgspec.Struct):
     """digests: of every source that an object was made from. whole: the last make ended well, so that none is missing.
-    folders: which headers there were, where one is looked for. since: when the last make began (ns since 1970)."""
+    folders: which headers there were, where one is looked for. since: when the last make began (ns since 1970). named: the
+    state of what symbols name (see named.Named.digests)."""
 
     digests: dict[str, str] = {}
     whole: bool = True
     folders: dict[str, str] = {}
     since: int = 0
+    named: dict[str, str] = {}
 
 
 @contextlib.contextmanager
-def kept(obj: Path, source: Path, stamps: Stamps) -> Iterator[None]:
+def kept(obj: Path, source: Path, stamps: Stamps, roots: Mapping[str, str] | None = None) -> Iterator[None]:
     """Run make on an object folder in the body of a `with`: before it, objects that make would wrongly take for good are
     removed; after it, what the objects were made from is written down.
 
-    obj: the object folder, of which manifest.purge was done; source: the tree; stamps: digests of files.
+    obj: the object folder, of which manifest.purge was done; source: the tree; stamps: digests of files; roots: the state
+    of what symbols name (see named.Named.digests; None: as it was).
     """
     _wind_forward(obj)
     ledger = _read(obj)
+    roots = ledger.named if roots is None else roots
+    _remove_renamed(obj, ledger, roots)
     changed = {path for path, digest in ledger.digests.items() if stamps.digest(path) != digest}
     if changed or not ledger.whole:
-        _remove_hidden(Depfiles(obj, source), ledger, changed)
+        _remove_hidden(Depfiles(obj, source), ledger, changed, trace.prerequisites(obj))
     if others := [folder for folder, digest in ledger.folders.items() if stamps.digest(folder) != digest]:
         _remove_shadowed(Depfiles(obj, source), ledger, others)
     digests = {path: stamps.digest(path) for path in ledger.digests if os.path.exists(path)}
     folders = {folder: stamps.digest(folder) for folder in ledger.folders}
     started = time.time_ns()
-    _write(obj, _Ledger(digests, False, folders, started))
+    _write(obj, _Ledger(digests, False, folders, started, dict(roots)))
     try:
         yield
     finally:
         _touch(obj)
         manifest.keep(obj)
     depfiles = Depfiles(obj, source)
-    for path in depfiles.with_folders(depfiles.files()):
+    for path in depfiles.with_folders({*depfiles.files(), *(path for _, path in trace.prerequisites(obj))}):
         part = folders if path.endswith("/") else digests
         if _touched(path, started):
             part[path] = UNSURE
         elif path not in part:
             part[path] = stamps.digest(path)
-    _write(obj, _Ledger(digests, True, folders, started))
+    _write(obj, _Ledger(digests, True, folders, started, dict(roots)))
 
 
 def trusted(obj: Path) -> bool:
@@ -88,7 +93,7 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
             return
         _remove_hidden(depfiles, ledger, changed)
         digests = {**digests, **{path: stamps.digest(path) for path in changed}}
-        _write(obj, _Ledger(digests, False, ledger.folders, ledger.since))
+        _write(obj, _Ledger(digests, False, ledger.folders, ledger.since, ledger.named))
     started = time.time_ns()
     try:
         yield True
@@ -97,18 +102,37 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
     fresh = {path: UNSURE if _touched(path, started) else digests.get(path) or stamps.digest(path)
              for path in depfiles.given(made)}
     if changed or any(digests.get(path) != digest for path, digest in fresh.items()):
-        _write(obj, _Ledger({**digests, **fresh}, True, ledger.folders, ledger.since))
+        _write(obj, _Ledger({**digests, **fresh}, True, ledger.folders, ledger.since, ledger.named))
 
 
-def _remove_hidden(depfiles: Depfiles, ledger: _Ledger, changed: set[str]) -> None:
+def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> None:
+    """Remove the targets that were made from what symbols name, where that has another state now: make sees neither a new
+    mode nor an old time."""
+    from tasks.kit import named
+    if changed := {root for root in {*roots, *ledger.named} if roots.get(root) != ledger.named.get(root)}:
+        for target in named.targets(obj, changed, trace.prerequisites(obj)):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(obj / target)
+
+
+def _remove_hidden(depfiles: Depfiles, ledger: _Ledger, changed: set[str],
+                   edges: Iterable[tuple[str, str]] = ()) -> None:
     """Remove the targets that were made from other content than their sources have now, and that make can't tell.
 
-    A source that the ledger does not know, after a make that did not end well, is suspect when it was changed in any way
-    (its ctime) after the target was made.
+    edges: targets, relative to the object folder, with a file of which make said that they are made from it. A source that
+    the ledger does not know, after a make that did not end well, is suspect when it was changed in any way (its ctime)
+    after the target was made.
     """
-    strangers = set() if ledger.whole else {path for path in depfiles.files() if path not in ledger.digests}
+    edges = list(edges)
+    known = {*depfiles.files(), *(path for _, path in edges)}
+    strangers = set() if ledger.whole else {path for path in known if path not in ledger.digests}
+    named: dict[str, list[str]] = {}
     for record, names in depfiles.naming(changed | strangers).items():
-        target = os.path.join(os.path.dirname(record), os.path.basename(record)[1:-len(".cmd")])
+        named[os.path.join(os.path.dirname(record), os.path.basename(record)[1:-len(".cmd")])] = list(names)
+    for target, path in edges:
+        if path in changed or path in strangers:
+            named.setdefault(os.path.join(depfiles.obj, target), []).append(path)
+    for target, names in named.items():
         with contextlib.suppress(FileNotFoundError):
             made = os.stat(target).st_mtime_ns
             if any(_hidden(name, made, name in changed) for name in names):
@@ -198,7 +222,7 @@ def _read(obj: Path) -> _Ledger:
         return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_Ledger)
     except FileNotFoundError:
         return _Ledger(whole=not obj.exists() or not any(obj.glob("*/*.o")))
-    except (OSError, ValueError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         return _Ledger(whole=False)
 
 

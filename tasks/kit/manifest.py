@@ -110,7 +110,7 @@ def spoilt(obj: Path, names: Iterable[str]) -> str:
 def _read(obj: Path) -> _States:
     try:
         return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_States)
-    except (OSError, ValueError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         return {}
 
 

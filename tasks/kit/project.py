@@ -274,4 +274,7 @@ def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str],
         value = getattr(chosen, name)
         if "/" in value and chosen.toolchain == toolchain and not os.path.isfile(os.path.expanduser(value)):
             _check_path(os.path.expanduser(value), name, origins[name])  # a file is a tarball, which is unpacked elsewhere
+    if chosen.src:
+        from tasks.kit import modsource
+        modsource.check_name(Path(os.path.abspath(os.path.expanduser(chosen.src))), f"{origins['src']}: src={chosen.src}")
     return project

@@ -25,7 +25,8 @@ _KCONFIG = ("Makefile", "scripts/Makefile*", "scripts/Kbuild.include", "scripts/
 
 # What a kernel with one of these is made from besides: git's state, keys made at random, files from outside of the tree.
 _UNRECORDED = ("LOCALVERSION_AUTO", "MODULE_SIG", "SYSTEM_TRUSTED_KEYS", "SYSTEM_BLACKLIST_HASH_LIST", "EXTRA_FIRMWARE",
-               "INITRAMFS_SOURCE", "BOOT_CONFIG_EMBED_FILE", "IKHEADERS", "DEBUG_INFO_BTF")
+               "INITRAMFS_SOURCE", "BOOT_CONFIG_EMBED_FILE", "IKHEADERS", "DEBUG_INFO_BTF", "RANDSTRUCT",
+               "GCC_PLUGIN_RANDSTRUCT", "IMA_APPRAISE_MODSIG")
 
 
 def unrecorded(values: Mapping[str, str]) -> bool:

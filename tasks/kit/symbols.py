@@ -76,6 +76,6 @@ def _times(obj: Path) -> dict[str, int]:
 
 
 def _read(obj: Path) -> _Symbols:
-    with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
+    with contextlib.suppress(OSError, ValueError, RecursionError, msgspec.DecodeError):
         return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_Symbols)
     return _Symbols()

@@ -52,8 +52,17 @@ def read(obj: Path) -> Trace:
     """Return what is known of an object folder; nothing where it can't be read."""
     try:
         return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=Trace)
-    except (OSError, ValueError, msgspec.DecodeError):
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         return Trace()
+
+
+def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:
+    """Return pairs of a target and a file outside of the object folder that make takes it to be made from.
+
+    goal: as in Trace.goals; "" for all of them.
+    """
+    return {(target, name) for known, said in read(obj).goals.items() if goal in ("", known)
+            for target, names in said.edges.items() for name in names if name.startswith("/")}
 
 
 def write(obj: Path, trace: Trace) -> None:

@@ -23,7 +23,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import trees  # noqa: F401  (it and the next register their kinds)
+import outside  # noqa: F401  (it and the next two register their kinds)
+import trees  # noqa: F401
 import upsets  # noqa: F401
 import world as worlds
 from edits import BLIND, KINDS, Skip

@@ -85,7 +85,7 @@ class Oracle:
         tree, self.snap = self.world.snapshot()
         configs = self.world.top / "configs"
         machine = configs / "machines" / f"{self.world.machine}.toml"
-        return _key(tree, digest_of(configs / "kernel", machine), *self._common())
+        return _key(tree, digest_of(configs / "kernel", machine), self.world.outside_state(), *self._common())
 
     def _kernel(self, clean: bool) -> Images | None:
         key = self._kernel_key()
@@ -281,7 +281,8 @@ def inputs(world: World, snap: Mapping[str, str], images: Mapping[str, str]) -> 
     boot = [source.get("boot", ""), *kernel]
     parts = {
         "toolchain": [uapi, *common], "kernel_config": [str(steer), asked, uapi, *common],
-        "vmlinux": [source.get("vmlinux", ""), uapi, *kernel], "Image": [images.get("vmlinux", ""), *boot],
+        "vmlinux": [source.get("vmlinux", ""), uapi, world.outside_state(), *kernel],
+        "Image": [images.get("vmlinux", ""), *boot],
         "piggy.gz": [images.get("Image", ""), *boot], "piggy.o": [images.get("piggy.gz", ""), *boot],
         "compressed_vmlinux": [images.get("piggy.o", ""), images.get("System.map", ""), *boot],
         "bzImage": [images.get("compressed_vmlinux", ""), *boot],

@@ -12,6 +12,7 @@ import os
 import random
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,17 @@ class World:
     def top(self) -> Path:
         """The project's folder."""
         return self.play.top
+
+    @property
+    def outside(self) -> Path:
+        """Where the files are that symbols name; there is no such folder until a kind of edit makes it."""
+        return self.base / "outside"
+
+    def outside_state(self) -> str:
+        """Their contents, and what a built-in initramfs has of them: modes, owners, times in seconds, links."""
+        info = [(str(path), path.lstat()) for path in sorted(self.outside.rglob("*"))]
+        return digest_of(self.outside) + str([(name, one.st_uid, one.st_gid, int(one.st_mtime)) for name, one in info
+                                              if stat.S_ISREG(one.st_mode)])
 
     @property
     def settings(self) -> list[str]:

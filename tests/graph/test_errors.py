@@ -30,6 +30,7 @@ BASE = "configs/kernel/fake-base.config"
     ([], {}, "jobs = \n", r"local.toml.*not valid TOML.*line 1"),
     ([], {}, "[machines.fakke]\njobs = 2\n", r"local.toml.*'fakke'.*'fake'"),
     (["kernel=6.3"], {}, "", r"command line.*no kernel '(linux-)?6.3'.*6.1, 6.2"),
+    (["src=/x/my module"], {}, "", r"command line.*my module.*rename the folder"),
     (["kernel_src=/nowhere"], {}, "", r"command line.*/nowhere"),
     (["kernel_src=configs"], {}, "", r"command line.*configs.*Makefile"),
     (["overlays=faek"], {}, "", r"command line.*no overlay 'faek'.*'fake'"),
@@ -125,13 +126,22 @@ def test_missing_tool(fresh: Playground, tmp_path: Path) -> None:
 
 
 def test_tree_configured_in_place(fresh: Playground, tmp_path: Path) -> None:
+    """Whatever Kbuild itself would refuse it for."""
     fresh.doit("_unpack:linux-6.1")
     tree = tmp_path / "linux"
     subprocess.run(["cp", "-a", fresh.linux.resolve(), tree], check=True)
-    (tree / ".config").write_text("")
-    text = fresh.fails(f"kernel_src={tree}", "vmlinux")
-    assert "configured in place" in text
-    assert "mrproper" in text
+    (tree / "arch/arm/include/generated").mkdir(parents=True)  # of another architecture: that will do
+    fresh.doit(f"kernel_src={tree}", "kernel_config")
+    for left in ("arch/x86/include/generated", "include/config", ".config"):
+        if left == ".config":
+            (tree / left).write_text("")
+        else:
+            (tree / left).mkdir(parents=True)
+        text = fresh.fails(f"kernel_src={tree}", "vmlinux")
+        assert f"configured in place ({left} is there)" in text
+        assert "mrproper" in text
+        assert "***" not in text
+        (tree / left).unlink() if left == ".config" else (tree / left).rmdir()
 
 
 @pytest.mark.parametrize("archive", ["linux-6.1.0.tar.gz", "musl-1.0.0.tar.gz"])

@@ -152,3 +152,21 @@ def test_a_second_checkout_elsewhere_gives_the_same_images(pc: Checkout, tmp_pat
     names = sorted(path.name for path in (other if tasks else pc).images.iterdir() if path.name != "run-qemu.sh")
     assert {"busybox", "rootfs.ext2", "initramfs.cpio.gz", "config"} <= set(names)
     assert [name for name in names if (pc.images / name).read_bytes() != (other.images / name).read_bytes()] == []
+
+
+def test_a_root_filesystem_that_is_built_in_is_an_input(pc: Checkout, tmp_path: Path) -> None:
+    """Its folder is in no record of Kbuild's that would tell of a new file, or of a mode."""
+    own = pc.top / "configs" / "kernel" / "local" / "pc.config"
+    own.parent.mkdir(exist_ok=True)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "first").write_text("what is in the first file\n")
+    own.write_text(f'CONFIG_INITRAMFS_SOURCE="{root}"\nCONFIG_INITRAMFS_COMPRESSION_NONE=y\n')
+    pc.doit("Image")
+    (root / "first").chmod(0o600)
+    (root / "second").write_text("what is in the second file\n")
+    assert pc.ran("Image") == ["vmlinux", "Image"]
+    assert b"what is in the second file" in (pc.images / "Image").read_bytes()
+    assert "  GEN     usr/" not in pc.make(pc.obj, "vmlinux")
+    own.unlink()
+    pc.doit()

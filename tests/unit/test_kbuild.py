@@ -403,3 +403,36 @@ def test_what_is_part_of_a_module() -> None:
     assert kbuild.of_module("cmd_a.o := gcc -DMODULE -c a.c", "/x/.a.o.cmd")
     assert kbuild.of_module("cmd_a.ko := ld", "/x/.a.ko.cmd")
     assert not kbuild.of_module("cmd_a.o := gcc -DKBUILD_MODNAME=a -c a.c", "/x/.a.o.cmd")
+
+
+@pytest.mark.parametrize(("arch", "left", "said"), [
+    ("i386", ".config", ".config"), ("i386", "include/config/auto.conf", "include/config"),
+    ("i386", "arch/x86/include/generated/asm/x.h", "arch/x86/include/generated"),
+    ("i386", "arch/i386/include/generated/x", ""),
+    ("arm", "arch/arm/include/generated/x", "arch/arm/include/generated"), ("arm", "arch/x86/include/generated/x", ""),
+    ("arm", "include/generated/autoconf.h", "")])
+def test_what_a_build_in_place_leaves_behind(tmp_path: Path, arch: str, left: str, said: str) -> None:
+    put(tmp_path / "Makefile", """\
+SRCARCH \t:= $(ARCH)
+# Additional ARCH settings for x86
+ifeq ($(ARCH),i386)
+        SRCARCH := x86
+endif
+outputmakefile:
+\t@if [ -f $(srctree)/.config -o \\
+\t\t -d $(srctree)/include/config -o \\
+\t\t -d $(srctree)/arch/$(SRCARCH)/include/generated ]; then \\
+\t\techo >&2 "***"; \\
+\t\techo >&2 "*** The source tree is not clean, please run 'make mrproper'"; \\
+""")
+    assert kbuild.left_behind(tmp_path, arch) == ""
+    put(tmp_path / left)
+    assert kbuild.left_behind(tmp_path, arch) == said
+
+
+def test_a_makefile_that_asks_for_nothing(tmp_path: Path) -> None:
+    put(tmp_path / "Makefile", "all:\n")
+    put(tmp_path / "include/config/x")
+    assert kbuild.left_behind(tmp_path, "arm") == ""
+    put(tmp_path / ".config")
+    assert kbuild.left_behind(tmp_path, "arm") == ".config"

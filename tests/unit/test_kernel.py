@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from tasks import kernel
+from tasks import kernel, modules
 from tasks.kit.project import Project
 from tasks.kit.stamps import Stamps
 
@@ -34,3 +34,21 @@ def test_git_may_name_the_kernel_anew_at_any_time(tmp_path: Path) -> None:
     assert kernel.version_files(project) == named
     (tmp_path / "config").write_text("\nCONFIG_LOCALVERSION_AUTO=y\n")
     assert kernel.version_files(project) != kernel.version_files(project)
+
+
+def test_what_modules_are_signed_with(tmp_path: Path) -> None:
+    """The key that make made for vmlinux and for them; not what goes into vmlinux alone."""
+    key = tmp_path / "obj" / "certs" / "signing_key.pem"
+    for path in (key, tmp_path / "src" / "scripts" / "x", tmp_path / "root"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1")
+    project = cast(Project, SimpleNamespace(images=tmp_path, kernel_src=tmp_path / "src", kernel_obj=tmp_path / "obj",
+                                            stamps=Stamps(tmp_path / "stamps")))
+    (tmp_path / "config").write_text(f'CONFIG_INITRAMFS_SOURCE="{tmp_path}/root"\n'
+                                     'CONFIG_MODULE_SIG_KEY="certs/signing_key.pem"\n')
+    before = modules.signed_with(project)
+    assert list(before) == [str(key)]
+    key.write_text("2")
+    assert list(modules.signed_with(project)) == [str(key)]
+    assert modules.signed_with(project) != before
+    assert kernel.files_named(project).states().keys() == {str(tmp_path / "root")}

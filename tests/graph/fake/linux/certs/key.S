@@ -1,0 +1,2 @@
+	.section .rodata
+	.incbin "certs/signing_key.pem"

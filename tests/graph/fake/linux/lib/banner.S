@@ -1,0 +1,2 @@
+	.section .rodata
+	.incbin "lib/banner.txt"

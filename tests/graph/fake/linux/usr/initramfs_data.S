@@ -1,0 +1,2 @@
+	.section .rodata
+	.incbin "usr/initramfs_data.cpio"
