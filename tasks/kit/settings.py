@@ -270,6 +270,11 @@ def _choices(kind: Any) -> tuple[str, ...]:
     return tuple(choice for choice in getattr(kind, "__args__", ()) if isinstance(choice, str))
 
 
+def in_words(name: str) -> str:
+    """Return what a setting takes on the command line, for people: "yes or no", "one of musl, uclibc", ..."""
+    return _kind_in_words(next(field.type for field in msgspec.structs.fields(Settings) if field.name == name), True)
+
+
 def _kind_in_words(kind: Any, from_text: bool) -> str:
     if choices := _choices(kind):
         return "one of " + ", ".join(choices)
