@@ -28,7 +28,8 @@ def action(job: Job, *args: Any) -> Any:
 @pytest.fixture
 def project(tmp_path: Path) -> Any:
     stamps = Stamps(tmp_path / "stamps")
-    return SimpleNamespace(stamps=stamps, codes=Codes(tmp_path / "codes", stamps), logs=tmp_path / "new" / "logs")
+    return SimpleNamespace(build=tmp_path, stamps=stamps, codes=Codes(tmp_path / "codes", stamps),
+                           logs=tmp_path / "new" / "logs")
 
 
 def perform(project: Any, what: Any, name: str = "task", **named: Any) -> Any:

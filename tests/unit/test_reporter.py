@@ -32,7 +32,7 @@ console.install()
 runner.install()
 HERE = Path("here")
 STAMPS = Stamps(HERE / "stamps")
-PROJECT = SimpleNamespace(here=HERE, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), logs=HERE / "logs",
+PROJECT = SimpleNamespace(here=HERE, build=HERE, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), logs=HERE / "logs",
                           lock=Lock(HERE / "lock", "here"))
 
 def write(job, name):
@@ -343,7 +343,7 @@ def test_a_folder_in_place_of_the_lock(mini: Mini) -> None:
     (mini.top / "here" / "lock").mkdir(parents=True)
     status, _, err = mini.run()
     assert status == 3
-    assert err.startswith("ERROR: here/lock can't be opened: Is a directory")
+    assert err.startswith("ERROR: here/lock can't be locked: it is no file")
     assert "Traceback" not in err
 
 

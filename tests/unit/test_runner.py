@@ -47,7 +47,7 @@ from tasks.kit.stamps import Stamps
 
 HERE = Path("here")
 STAMPS = Stamps(HERE / "stamps")
-PROJECT = SimpleNamespace(here=HERE, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), logs=HERE / "logs",
+PROJECT = SimpleNamespace(here=HERE, build=HERE, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), logs=HERE / "logs",
                           lock=Lock(HERE / "lock", "here"))
 
 def write(job, *needs, how=""):
