@@ -10,12 +10,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tasks import toolchain
 from tasks.kit import archive, fragments, kbuild, kconfig, kcontract, steering, ui
+from tasks.kit.errors import PiggyError
 from tasks.kit.fs import write_whole
 from tasks.kit.graph import Job, TaskDict, task
 from tasks.kit.kconfig import Kconfig
@@ -120,7 +122,9 @@ def configure(job: Job) -> dict[str, list[str]]:
 
 def news(project: Project) -> Callable[[], list[str]]:
     """Remember the configuration in force; return a function that says what is otherwise in the next one."""
-    before = kcontract.read_config(config(project)) if config(project).exists() else {}
+    before: Mapping[str, str] = {}
+    with contextlib.suppress(PiggyError):  # there is none, or it was cut short; it is about to be made again
+        before = kcontract.read_config(config(project))
     return lambda: changes(project, before)
 
 

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from tasks import kernel, modules
+from tasks import kernel, kernel_config, modules
 from tasks.kit.project import Project
 from tasks.kit.stamps import Stamps
 
@@ -52,3 +52,11 @@ def test_what_modules_are_signed_with(tmp_path: Path) -> None:
     assert list(modules.signed_with(project)) == [str(key)]
     assert modules.signed_with(project) != before
     assert kernel.files_named(project).states().keys() == {str(tmp_path / "root")}
+
+
+def test_a_configuration_that_was_cut_short_is_no_obstacle_to_the_next(tmp_path: Path) -> None:
+    project = cast(Project, SimpleNamespace(images=tmp_path))
+    for text in (None, "CONFIG_SMP=y\nCONFIG_", "\0"):
+        if text is not None:
+            (tmp_path / "config").write_text(text)
+        assert callable(kernel_config.news(project))
