@@ -13,7 +13,6 @@ import hashlib
 import inspect
 import os
 import re
-import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ _BOOKKEEPING = {"__module__", "__doc__", "__qualname__", "__firstlineno__", "__s
                 "__dataclass_params__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
                 "__dict__", "__weakref__"}
 _PLAIN = (str, int, bytes, type(None), float, complex, range)
-_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, of Python 3.13 and later
+_HAS_DOCSTRING = getattr(inspect, "CO_HAS_DOCSTRING", 0)  # of Python 3.14 and later
 
 
 class _File(str):
@@ -201,7 +200,7 @@ def _code_digest(code: types.CodeType) -> str:
 
 
 def _documented(code: types.CodeType) -> bool:
-    """Is the first constant a doc string? Before 3.13 it is that, or None for none, in each function that can have one."""
-    if sys.version_info >= (3, 13):
+    """Is the first constant a doc string? Before 3.14 it is that, or None for none, in each function that can have one."""
+    if _HAS_DOCSTRING:
         return bool(code.co_flags & _HAS_DOCSTRING)
     return bool(code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<"))  # no class body, no lambda

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import crash
+import pytest
 import world
 from campaign import Campaign, Step
 from edits import KINDS
+
+needs_git = pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
 
 
 def begun(base: Path, triple: str, own: bool = False) -> Campaign:
@@ -32,6 +36,7 @@ def steps(campaign: Campaign, *kinds: str) -> list[Step]:
     return [step for step in made if step]
 
 
+@needs_git
 def test_a_short_campaign_finds_nothing(tmp_path: Path, triple: str) -> None:
     campaign = begun(tmp_path, triple, own=True)
     made = steps(campaign, "code", "overlay", "kill -9", "git switch", "spoilt object", "initramfs folder", "nothing")
@@ -42,6 +47,7 @@ def test_a_short_campaign_finds_nothing(tmp_path: Path, triple: str) -> None:
     assert "| all                      |     7 |      0 |        0 |" in campaign.table()
 
 
+@needs_git
 def test_a_graph_that_is_broken_is_found_out(tmp_path: Path, triple: str) -> None:
     """One that builds a link each time, then one that takes everything for good that was ever built."""
     campaign = begun(tmp_path, triple)
@@ -62,6 +68,7 @@ def test_every_kind_is_named_and_told_apart() -> None:
     assert all(callable(kind) for kind in KINDS.values())
 
 
+@needs_git
 def test_crashes(tmp_path: Path, triple: str) -> None:
     crashes = crash.Crashes(world.fake(tmp_path / "fake", triple, own=False), tmp_path)
     assert [crashes.crash(fault, True, random.Random(f"test/{fault}")) for fault in ("all", "eio")] == ["", ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tasks.kit.netguest import Forward
 from tasks.kit.netplan import Wanted
 from tasks.kit.netstate import State
 from tasks.kit.netstep import Plan
+from tasks.kit.run import clean_env
 
 
 def test_default_routes_the_preferred_first() -> None:
@@ -39,6 +41,7 @@ def test_what_is_wrong_with_tun(tmp_path: Path) -> None:
     assert netstate.tun_trouble(tmp_path) != ""
 
 
+@pytest.mark.skipif(not shutil.which("ip", path=clean_env()["PATH"]), reason="ip is not installed")
 def test_the_state_of_this_host_can_be_read() -> None:
     state = netstate.observe()
     assert state.link("lo")["link_type"] == "loopback"
