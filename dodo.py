@@ -16,9 +16,12 @@ sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie h
 if sys.dont_write_bytecode:  # as in many containers; to compile ourselves anew costs each start a third of its time
     sys.pycache_prefix, sys.dont_write_bytecode = str(TOP / "build" / "pycache"), False
 
-from tasks.kit import bytecode, console  # noqa: E402
+from tasks.kit import bytecode  # noqa: E402
 
 bytecode.install(__spec__)  # before anything else is loaded
+
+from tasks.kit import console  # noqa: E402
+
 console.install()  # before anything can be said
 
 from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules, net  # noqa: E402, I001
