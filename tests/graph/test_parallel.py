@@ -212,6 +212,7 @@ def test_kill_9_of_every_worker_in_turn(fresh: Playground, kept: Kept) -> None:
     goes_on(fresh, kept, "-n", "2")
 
 
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_after_a_touch_of_everything_one_run_reads_and_the_next_does_not(built: Playground) -> None:
     """The digests that one run takes are there for the next, which then opens none of the sources."""
     time.sleep(0.2)  # a file that is touched just now may change once more without a new time, and is read again

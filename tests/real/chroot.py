@@ -102,7 +102,8 @@ class Chroot:
 
     def run(self, script: str, log: Path, timeout: float = 3600) -> tuple[int, str]:
         """Run a line of bash in HOME, with no terminal; return its exit status and output. `log`: for the latter."""
-        inside = ["bash", "-c", f"cd {HOME}\n{script}"]
+        # bash is the first process of its namespace: it stays, and so buries whoever's parent died
+        inside = ["bash", "-c", f"cd {HOME}\n{script}\nexit $?"]
         with log.open("w") as stream:
             stream.write(f"$ {script}\n")
             stream.flush()

@@ -65,7 +65,7 @@ def test_the_first_command_builds_and_boots(debian: Chroot, tmp_path: Path) -> N
 def test_the_unit_and_graph_tests_pass(debian: Chroot, tmp_path: Path) -> None:
     if not (debian.root / HOME.lstrip("/") / ".venv").exists():
         pytest.skip("the first command did not come as far")
-    more = "git gnupg iproute2"  # without them tests are skipped
+    more = "git gnupg iproute2 nftables strace"  # without them tests are skipped
     tests = (f"apt-get install -q -y --no-install-recommends {more} && .venv/bin/pip install -q -e '.[test]' && "
              ".venv/bin/pytest -q -n 2 tests/unit tests/graph")
     status, said = debian.run(tests, tmp_path / "tests.log", timeout=5400)

@@ -131,7 +131,7 @@ def test_a_make_that_is_killed_costs_nothing_in_the_end(place: Place) -> None:
     it goes on with what it has, and whoever comes next has all of them."""
     budget = Budget(4)
     with at_once(lambda: place.make(budget, "slow", "slow2", "1", check=False)) as said:
-        wait_for(lambda: place.running() >= 2)
+        wait_for(lambda: place.started() >= 2 and place.running() >= 2)  # each leaves its mark before it is counted
         os.kill(makes(place.top)[0], signal.SIGKILL)
     assert said == [""]
     assert place.clear() >= 2

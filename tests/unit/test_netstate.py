@@ -41,7 +41,8 @@ def test_what_is_wrong_with_tun(tmp_path: Path) -> None:
     assert netstate.tun_trouble(tmp_path) != ""
 
 
-@pytest.mark.skipif(not shutil.which("ip", path=clean_env()["PATH"]), reason="ip is not installed")
+@pytest.mark.skipif(not all(shutil.which(name, path=clean_env()["PATH"]) for name in ("ip", "nft")),
+                    reason="ip or nft is not installed")
 def test_the_state_of_this_host_can_be_read() -> None:
     state = netstate.observe()
     assert state.link("lo")["link_type"] == "loopback"
