@@ -66,7 +66,7 @@ class Codes:
         state = self._state()
         try:
             known = msgspec.msgpack.decode(read_regular(self.store), type=_Known)
-        except (OSError, ValueError, msgspec.DecodeError):  # ValueError: text that is no UTF-8
+        except (OSError, ValueError, RecursionError, msgspec.DecodeError):  # ValueError: text that is no UTF-8
             return _Known(state, {})
         return known if state and known.state == state else _Known(state, {})
 

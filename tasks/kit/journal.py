@@ -123,6 +123,8 @@ def _sound(path: Path) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as database:
             things = {*database.execute("select type, name from sqlite_master")}
+            if database.execute("pragma integrity_check").fetchall() != [("ok",)]:
+                return False  # it can be read, perhaps, but not written to
             if not things:
                 return True  # doit makes the table
             return things == _THINGS and all(isinstance(_skimmed(data), dict)

@@ -185,6 +185,10 @@ def fresh(tree: Kconfig) -> None:
                          "name a clean checkout, for example one made by 'git worktree add'")
     owner, real = tree.obj / "piggyback.tree", f"{os.path.realpath(tree.source)}\n{tree.tools}"
     if tree.obj.exists() and (not owner.exists() or owner.read_text() != real):
+        names = os.listdir(tree.obj)
+        if names and not any(name.startswith(("piggyback.", ".piggyback.")) for name in names):
+            raise PiggyError(f"the folder {tree.obj} is not empty, and it is no object folder of Piggyback's; it is left "
+                             "alone", "move it away, or name another folder with 'build='")
         import shutil
         shutil.rmtree(tree.obj)
     if not owner.exists():

@@ -115,7 +115,7 @@ class Stamps:
     def _load(self) -> dict[str, _Entry]:
         try:
             return msgspec.msgpack.decode(read_regular(self.store), type=dict[str, _Entry])
-        except (OSError, ValueError, msgspec.DecodeError):  # ValueError: text that is no UTF-8
+        except (OSError, ValueError, RecursionError, msgspec.DecodeError):  # ValueError: text that is no UTF-8
             return {}
 
 

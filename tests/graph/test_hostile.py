@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -123,3 +124,17 @@ def test_byte_code_that_a_full_disk_cut_off(fresh: Playground) -> None:
     fresh.doit("list", PYTHONDONTWRITEBYTECODE="1")  # removes them
     fresh.doit("list", PYTHONDONTWRITEBYTECODE="1")
     assert {path: path.stat().st_size for path in files()} == whole
+
+
+def test_a_folder_of_the_users_where_the_kernel_would_be_built(built: Playground) -> None:
+    """As with build=~ and a folder of that name in it; a folder of ours without its mark is made anew."""
+    (built.obj / "piggyback.tree").unlink()
+    built.append("configs/kernel/fake-base.config", "CONFIG_EXTRA=y\n")
+    assert "kernel_config" in built.doit("kernel_config").ran
+    shutil.rmtree(built.obj)
+    built.obj.mkdir()
+    (built.obj / "thesis.tex").write_text("precious")
+    built.append("configs/kernel/fake-base.config", "# more\n")
+    text = built.fails("kernel_config")
+    assert f"the folder {built.obj.relative_to(built.top)} is not empty, and it is no object folder of Piggyback's" in text
+    assert (built.obj / "thesis.tex").read_text() == "precious"

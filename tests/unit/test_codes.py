@@ -125,7 +125,8 @@ def test_what_was_touched_while_it_was_loaded_is_not_looked_up_and_not_kept(pack
     assert not package.process()[2]
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\x81\xa5state\x01"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x81\xa5state\x01", b"\x81\xa5state\xa1\xff",
+                                     b"\x81\xa1x" + b"\x91" * 100_000], ids=range(5))
 def test_a_damaged_file(package: Package, content: bytes) -> None:
     said = package.process()[0]
     (package.top / "codes").write_bytes(content)

@@ -169,6 +169,28 @@ def test_a_link_counts_as_what_it_leads_to(tmp_path: Path, known: Stamps) -> Non
     assert known.digest(link) == known.digest(tmp_path / "two")
 
 
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 5000, "/dev/null/x"], ids=repr)
+def test_a_name_that_no_file_can_have_is_missing(path: str, known: Stamps) -> None:
+    """The journal may hold it."""
+    assert known.digest(path) == MISSING
+    assert known.when(path) == -1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_something_else_in_place_of_the_store(tmp_path: Path, known: Stamps, kind: str) -> None:
+    (tmp_path / "a").write_text("x")
+    theirs = tmp_path / "theirs"
+    theirs.write_text("precious")
+    settle()
+    known.store.parent.mkdir()
+    make = {"pipe": os.mkfifo, "link": lambda path: path.symlink_to(theirs), "folder": os.mkdir}[kind]
+    make(known.store)
+    digest = known.digest(tmp_path / "a")
+    known.save()
+    assert theirs.read_text() == "precious"
+    assert Stamps(known.store).digest(tmp_path / "a") == digest
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xc1", msgspec.msgpack.encode([1, 2]),
                                      msgspec.msgpack.encode({"a": [1, 2]}), b"\x81\xa1\xff\x95\x01\x01\x01\x01\xa1x"])
 def test_a_damaged_store_costs_time_and_nothing_else(tmp_path: Path, content: bytes, known: Stamps) -> None:
