@@ -16,18 +16,20 @@ sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie h
 if sys.dont_write_bytecode:  # as in many containers; to compile ourselves anew costs each start a third of its time
     sys.pycache_prefix, sys.dont_write_bytecode = str(TOP / "build" / "pycache"), False
 
-from tasks.kit import bytecode  # noqa: E402
+from tasks.system import bytecode  # noqa: E402
 
 bytecode.install(__spec__)  # before anything else is loaded
 
-from tasks.kit import console  # noqa: E402
+from tasks.system import stdio  # noqa: E402
 
-console.install()  # before anything can be said
+stdio.install()  # before anything can be said
 
-from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, matrix, modules, net  # noqa: E402, I001
-from tasks import plan, qemu, rootfs, settings, sources, store, toolchain, verify, why  # noqa: E402
-from tasks.kit import journal, project, reporter, runner  # noqa: E402
-from tasks.kit.errors import in_a_sentence  # noqa: E402
+from tasks import busybox, display, dtbs, host, image, kernel, kernel_config  # noqa: E402, I001
+from tasks import modules, net, qemu, rootfs, sources, toolchain  # noqa: E402
+from tasks.config import project  # noqa: E402
+from tasks.graph import journal, reporter, runner  # noqa: E402
+from tasks.reports import matrix, plan, settings, store, verify, why  # noqa: E402
+from tasks.system.errors import in_a_sentence  # noqa: E402
 
 STAGES = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox, rootfs,
           qemu, display, net, verify, matrix, store)

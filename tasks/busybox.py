@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import toolchain
-from tasks.kit import archive, kbuild, kconfig, ledger, manifest
-from tasks.kit.depfiles import Depfiles
-from tasks.kit.fs import copy_whole
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.kconfig import Kconfig
-from tasks.kit.project import EPOCH, Project
+from tasks.config.project import EPOCH, Project
+from tasks.fetch import unpack
+from tasks.graph.task import Job, TaskDict, task
+from tasks.kbuild import configure as kconfig
+from tasks.kbuild import ledger, make, manifest
+from tasks.kbuild.configure import Kconfig
+from tasks.kbuild.depfiles import Depfiles
+from tasks.system.files import copy_whole
 
 TOOLS = ["make", "gcc", "sed", "awk"]
 
@@ -48,7 +50,7 @@ def own_fragment(project: Project) -> Path:
 
 def source_files(project: Project) -> list[Path]:
     """What stands for the busybox tree as a whole: its archive's stamp; a tree of the user's own has none."""
-    return [] if project.settings.busybox_src else [archive.stamp(project.build, "busybox")]
+    return [] if project.settings.busybox_src else [unpack.stamp(project.build, "busybox")]
 
 
 def tree(project: Project) -> Kconfig:
@@ -81,7 +83,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def configure(job: Job) -> dict[str, list[str]]:
-    """Configure by contract (see kit/kconfig.py)."""
+    """Configure by contract (see kbuild/configure.py)."""
     project = job.project
     kconfig.configure(job, tree(project))
     return {"discovered": sorted(str(path) for path in project.busybox_src.resolve().rglob("Config.*"))}
@@ -108,8 +110,8 @@ def build(job: Job) -> dict[str, object]:
     with ledger.kept(folder, box.source, project.stamps):
         count = 0
         for goal in ("busybox", "busybox.links"):  # with O= each goal is a make of its own, and two at once collide
-            count += kbuild.make(box.source, folder, [goal], jobs=project.jobs, log=job.log, label="busybox",
-                                 expected=int(job.previous.get("commands", 0)), env=kbuild.pins(EPOCH),
+            count += make.make(box.source, folder, [goal], jobs=project.jobs, log=job.log, label="busybox",
+                                 expected=int(job.previous.get("commands", 0)), env=make.pins(EPOCH),
                                  variables={**box.variables, "EXTRA_CFLAGS": project.machine.cflags,
                                             "LDFLAGS": " ".join(flags), "KCONFIG_NOTIMESTAMP": "1"})
     for name in ("busybox", "busybox.links"):

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import qemu
-from tasks.kit import ui
-from tasks.kit.errors import PiggyError
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.machine import NO_DISPLAY
-from tasks.kit.project import Project
+from tasks.config.machine import NO_DISPLAY
+from tasks.config.project import Project
+from tasks.graph.task import Job, TaskDict, task
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
 
 
 def picture(project: Project) -> Path:
@@ -36,13 +36,13 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 def elsewhere(job: Job) -> None:
     """Without display=, take the machine's only one: the same task in a doit of its own, which builds what it needs."""
-    from tasks.kit import nested
+    from tasks.graph import nested
     project = job.project
     names = list(project.machine.display)
     if len(names) > 1:
         raise PiggyError(f"the machine '{project.settings.machine}' has several displays, and none is selected",
                          " or ".join(f"display={name}" for name in names))
-    ui.line("qemu_screenshot", f"display={names[0]}, the machine's only one; to build without it again, leave it out")
+    terminal.line("qemu_screenshot", f"display={names[0]}, the machine's only one; to build without it again, leave it out")
     command = nested.argv(nested.words(project, {"machine": project.settings.machine, "display": names[0]}), job.name)
     project.lock.release()  # the child takes it
     status = nested.run(project.top, command)
@@ -53,12 +53,12 @@ def elsewhere(job: Job) -> None:
 
 def screenshot(job: Job) -> None:
     """Boot without a window, wait until a prompt is on the screen, and write the screen to images/screenshot.png."""
-    from tasks.kit import guest, screen
+    from tasks.guest import console, screen
     project = job.project
     target = picture(project)
     target.unlink(missing_ok=True)
     qemu.inspect(project)
     accel = qemu.accelerator(project)
     width, height = screen.capture(lambda extra: qemu.plan(project, accel, interactive=False, window="none", extra=extra),
-                                   target, project.logs / "console.log", guest.limits(accel))
-    ui.line("qemu_screenshot", f"{target}  ({width} x {height} pixels, {os.path.getsize(target):,} B)")
+                                   target, project.logs / "console.log", console.limits(accel))
+    terminal.line("qemu_screenshot", f"{target}  ({width} x {height} pixels, {os.path.getsize(target):,} B)")

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel, kernel_config, toolchain
-from tasks.kit import kbuild, ledger, manifest
-from tasks.kit.depfiles import Depfiles
-from tasks.kit.errors import PiggyError, nearest
-from tasks.kit.fs import copy_whole
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.project import EPOCH, Project
+from tasks.config.project import EPOCH, Project
+from tasks.graph.task import Job, TaskDict, task
+from tasks.kbuild import ledger, make, manifest
+from tasks.kbuild.depfiles import Depfiles
+from tasks.system.errors import PiggyError, nearest
+from tasks.system.files import copy_whole
 
 
 def blob(project: Project, name: str) -> Path:
@@ -50,12 +50,12 @@ def build(job: Job) -> dict[str, list[str]]:
     for name, file in files.items():
         kernel.restore(job, file, blob(project, name))
     with ledger.kept(obj, project.kernel_src, project.stamps):
-        kbuild.make(project.kernel_src, obj, [file.partition("/boot/dts/")[2] for file in files.values()],
-                    jobs=project.jobs, variables=kernel_config.variables(project), env=kbuild.pins(EPOCH), log=job.log)
+        make.make(project.kernel_src, obj, [file.partition("/boot/dts/")[2] for file in files.values()],
+                    jobs=project.jobs, variables=kernel_config.variables(project), env=make.pins(EPOCH), log=job.log)
     records: set[str] = set()
     for name, file in files.items():
         copy_whole(obj / file, blob(project, name))
-        records |= kbuild.closure(obj, file, [])
+        records |= make.closure(obj, file, [])
     return {"discovered": Depfiles(obj, project.kernel_src).inputs(records)}
 
 

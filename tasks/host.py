@@ -14,12 +14,14 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tasks.kit import brtraps, packages, ui
-from tasks.kit.errors import PiggyError
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.packages import Need
-from tasks.kit.project import Project
-from tasks.kit.run import foreground, pasteable, run
+from tasks.buildroot import traps as brtraps
+from tasks.config import packages
+from tasks.config.packages import Need
+from tasks.config.project import Project
+from tasks.graph.task import Job, TaskDict, task
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+from tasks.system.process import foreground, pasteable, run
 
 LAST = 8  # lines of a manager's output that are shown when it fails
 ROOM = 4 << 30  # bytes: kernel tree 1.5 GB, its archive 0.15 GB, objects of a small kernel 0.2 GB, and some air
@@ -45,31 +47,31 @@ def setup(job: Job) -> None:
     table = packages.load(project.top)
     missing = [need for need in needed(project, table) if not need.found]
     if not missing:
-        ui.line("setup", "nothing is missing")
+        terminal.line("setup", "nothing is missing")
         return
     names = ", ".join(need.name for need in missing)
     manager = packages.manager_of_host(table)
     if not manager:
         raise PiggyError(f"missing on this host: {names}; and it has none of {', '.join(table.managers)}",
                          "install them by hand; 'doit doctor' says what each is for")
-    ui.line("setup", f"missing: {names}")
+    terminal.line("setup", f"missing: {names}")
     untried = packages.untried(table, manager)
     if untried:
-        ui.line("", untried)
+        terminal.line("", untried)
     commands = packages.commands(table, manager, missing)
     if commands[0][0] == "sudo" and not shutil.which("sudo"):
         raise PiggyError("packages are missing, you are not root, and there is no sudo",
                          "as root: " + " && ".join(shlex.join(words[1:]) for words in commands))
     started = time.monotonic()
     for words in commands:
-        ui.write("  $ " + shlex.join(words), sys.stdout)
+        terminal.write("  $ " + shlex.join(words), sys.stdout)
         install(words, job.log)
     still = [need.name for need in needed(project, table) if not need.found]
     if still:
         raise PiggyError(f"still missing after the installation: {', '.join(still)}",
                          "is configs/packages.toml right for this distribution? It names "
                          + ", ".join(need.packages[manager] for need in missing) + f"\nlog: {job.log}")
-    ui.line("setup", f"installed ({ui.took(time.monotonic() - started)}); its output: {job.log}")
+    terminal.line("setup", f"installed ({terminal.took(time.monotonic() - started)}); its output: {job.log}")
 
 
 def install(words: Sequence[str], log: Path) -> None:
@@ -81,13 +83,13 @@ def install(words: Sequence[str], log: Path) -> None:
     last = collections.deque[str](maxlen=LAST)
     log.parent.mkdir(parents=True, exist_ok=True)
     label = " ".join(words[words[0] == "sudo":][:2])
-    with log.open("a", encoding="utf-8", errors="replace") as sink, ui.status(label) as show:
+    with log.open("a", encoding="utf-8", errors="replace") as sink, terminal.status(label) as show:
         sink.write(f"$ {pasteable(words, None, env)}\n")
 
         def heard(text: str) -> None:
             sink.write(text + "\n")
             sink.flush()
-            last.append(ui.printable(text))
+            last.append(terminal.printable(text))
             show(last[-1])
         status = foreground(words, env=env, on_line=heard)
     if status:
@@ -98,26 +100,26 @@ def install(words: Sequence[str], log: Path) -> None:
 
 def doctor(job: Job) -> None:
     """Print a line for each tool, the free space, and KVM's answer. Raises PiggyError if something is missing."""
-    from tasks.kit import kvm
+    from tasks.guest import kvm
     project = job.project
     table = packages.load(project.top)
     manager = packages.manager_of_host(table) or "apt"
     all_needs = needed(project, table)
     for need in all_needs:
         state = version(need) if need.found else f"MISSING: package {need.packages[manager]} ({need.why})"
-        ui.line(need.name, state)
+        terminal.line(need.name, state)
     for label, folder in (("build", project.build), ("dl", project.dl)):
         existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(existing).free
         little = "" if free > ROOM else f"  TOO LITTLE: a first build needs {ROOM >> 30} GB"
-        ui.line(f"disk for {label}/", f"{free / (1 << 30):.1f} GB free{little}")
+        terminal.line(f"disk for {label}/", f"{free / (1 << 30):.1f} GB free{little}")
     traps = brtraps.traps(project) if project.settings.toolchain == "buildroot" else []
     for word, state, _ in traps:
-        ui.line(word, state)
+        terminal.line(word, state)
     qemu = project.machine.qemu
     if qemu and shutil.which(qemu.binary):
         answer = kvm.choose("auto", project.machine.arch, qemu.binary, project.build / "host" / "kvm.json")
-        ui.line("KVM", f"{'works' if answer.accel == 'kvm' else 'not used'}: {answer.reason}")
+        terminal.line("KVM", f"{'works' if answer.accel == 'kvm' else 'not used'}: {answer.reason}")
     missing = [need.name for need in all_needs if not need.found]
     if missing:
         raise PiggyError(f"missing on this host: {', '.join(missing)}", "'doit setup' installs what is missing")

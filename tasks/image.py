@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel, kernel_config, rootfs, toolchain
-from tasks.kit import kbuild, ledger, manifest, shortway, trace
-from tasks.kit.depfiles import Depfiles
-from tasks.kit.errors import PiggyError
-from tasks.kit.fs import copy_whole
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.machine import LINKS, Link
-from tasks.kit.project import EPOCH, Project
+from tasks.config.machine import LINKS, Link
+from tasks.config.project import EPOCH, Project
+from tasks.graph.task import Job, TaskDict, task
+from tasks.kbuild import ledger, make, manifest, trace
+from tasks.kbuild.depfiles import Depfiles
+from tasks.shortway import attempt
+from tasks.system.errors import PiggyError
+from tasks.system.files import copy_whole
 
 COMPRESSORS = ["gzip", "bzip2", "lzma", "xz", "lzop", "lz4", "zstd"]
 
@@ -54,7 +55,7 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     kernel.put_config(job)
     file, inputs = file_of(obj, name), before(project, link)
     kept = {file: project.images / name, **{file_of(obj, image): path for image, path in inputs.items()}}
-    found = None if link.takes else shortway.taken(job, name, file, kept, inputs.values())
+    found = None if link.takes else attempt.taken(job, name, file, kept, inputs.values())
     if found is None:
         by_make(job, name, link)
         file = file_of(obj, name)
@@ -68,7 +69,7 @@ def by_make(job: Job, name: str, link: Link) -> None:
     """Have make bring one link up to date."""
     project = job.project
     obj = project.kernel_obj
-    kbuild.repair(obj)  # this and the next remove what is doubtful, perhaps vmlinux, for which the boot folder has no rule
+    make.repair(obj)  # this and the next remove what is doubtful, perhaps vmlinux, for which the boot folder has no rule
     kernel.catch_up(job, manifest.purge(obj))
     drop_others(project, link)
     for earlier in dict.fromkeys(["vmlinux", link.after]):  # a link of the chain may ask vmlinux for its symbols, too
@@ -83,10 +84,10 @@ def by_make(job: Job, name: str, link: Link) -> None:
             (obj / hidden).unlink(missing_ok=True)
     said = resolved(obj, name).absolute()
     with ledger.kept(obj, project.kernel_src, project.stamps), trace.listening(obj, name, project.stamps) as more:
-        kbuild.make(project.kernel_src, obj, ["piggyback-link"], jobs=project.jobs, log=job.log,
+        make.make(project.kernel_src, obj, ["piggyback-link"], jobs=project.jobs, log=job.log,
                     variables={**kernel_config.variables(project),
                                **{variable: str(path.absolute()) for variable, path in others.items()}},
-                    env={**kbuild.pins(EPOCH), **more, "MAKEFILES": f"{kbuild.LINK_RULES} {more['MAKEFILES']}",
+                    env={**make.pins(EPOCH), **more, "MAKEFILES": f"{make.LINK_RULES} {more['MAKEFILES']}",
                          "PIGGYBACK_DIR": link.dir, "PIGGYBACK_FILE": os.path.normpath(f"{link.dir}/{link.file}"),
                          "PIGGYBACK_VARS": link.vars, "PIGGYBACK_SAY": str(said)})
 
@@ -98,10 +99,10 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
     """
     obj = project.kernel_obj
     ends = [file_of(obj, other) for other in project.chain if other != name]
-    records = kbuild.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
+    records = make.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
     unsaid: set[str] = set()
     if not records:  # Kbuild saves no command of it (MIPS's vmlinuz), so all in its folder counts
-        records = set(kbuild.records(obj / folder))
+        records = set(make.records(obj / folder))
         unsaid = {str(path) for path in (project.kernel_src.resolve() / folder).iterdir() if path.is_file()}
     unsaid.update(path for _, path in trace.prerequisites(obj, name))
     return kernel.without_named(project, Depfiles(obj, project.kernel_src, records).inputs(unsaid=unsaid))

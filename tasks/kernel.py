@@ -13,12 +13,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks import kernel_config, toolchain
-from tasks.kit import fragments, kbuild, kconfig, kcontract, ledger, manifest, named, shortway, steering, trace
-from tasks.kit.depfiles import Depfiles
-from tasks.kit.errors import PiggyError
-from tasks.kit.fs import copy_whole, write_whole
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.project import EPOCH, Project
+from tasks.config.project import EPOCH, Project
+from tasks.graph.task import Job, TaskDict, task
+from tasks.kbuild import configure, ledger, make, manifest, named_files, trace, unrecorded
+from tasks.kbuild.depfiles import Depfiles
+from tasks.kconfig import dotconfig, fragments
+from tasks.shortway import attempt
+from tasks.system.errors import PiggyError
+from tasks.system.files import copy_whole, write_whole
 
 TOOLS = [*kernel_config.TOOLS, "ld", "bc", "perl", "sed", "awk"]
 BOOT = re.compile(r"/arch/\w+/boot/(?!startup/)")  # what the links are made from, not vmlinux; startup/ is in both (7.3)
@@ -32,7 +34,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                targets=[project.images / "vmlinux", project.images / "System.map", *module_facts(project)], tools=TOOLS,
                settings=common_settings(project), place=project.kernel_obj,
                trees={"": lambda: {**version_files(project), **files_named(project).states()}},
-               stored=kernel_config.stored(project), gone=[project.kernel_obj / shortway.PRESENT])
+               stored=kernel_config.stored(project), gone=[project.kernel_obj / attempt.PRESENT])
 
 
 def module_facts(project: Project) -> list[Path]:
@@ -43,7 +45,7 @@ def module_facts(project: Project) -> list[Path]:
 
 def common_settings(project: Project) -> dict[str, str]:
     """What decides the output of every call to the kernel's Makefile, besides files."""
-    return {"pins": kernel_config.flat(kbuild.pins(EPOCH)),
+    return {"pins": kernel_config.flat(make.pins(EPOCH)),
             "arch": project.machine.arch, "tree": project.kernel_place,
             "variables": kernel_config.flat(project.machine.kernel.variables)}
 
@@ -57,7 +59,7 @@ def build(job: Job) -> dict[str, object]:
     images = {name: project.images / name for name in ("vmlinux", "System.map")}
     facts = module_facts(project)
     kept = {**images, **{image.name: image for image in facts if (obj / image.name).exists()}}
-    count, found = 0, shortway.taken(job, "vmlinux", "vmlinux", kept)
+    count, found = 0, attempt.taken(job, "vmlinux", "vmlinux", kept)
     if found is None:
         count = by_make(job, images, facts)
     for name, image in images.items():
@@ -79,14 +81,14 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
     for image in facts:
         restore(job, image.name, image)
     usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))
-    named.forget(obj)
+    named_files.forget(obj)
     roots = files_named(project).digests()
     with ledger.kept(obj, project.kernel_src, project.stamps, roots), \
             trace.listening(obj, "vmlinux", project.stamps) as more:
-        count = kbuild.make(project.kernel_src, obj, ["vmlinux", trace.GOAL], jobs=project.jobs, log=job.log,
-                            env={**kbuild.pins(EPOCH), **more}, variables=kernel_config.variables(project),
+        count = make.make(project.kernel_src, obj, ["vmlinux", trace.GOAL], jobs=project.jobs, log=job.log,
+                            env={**make.pins(EPOCH), **more}, variables=kernel_config.variables(project),
                             label="vmlinux", expected=usual)
-    (obj / shortway.PRESENT).touch()
+    (obj / attempt.PRESENT).touch()
     return count
 
 
@@ -98,13 +100,13 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
     project = job.project
     obj, kept = project.kernel_obj, project.images / "vmlinux"
     lost = [name for name in lost if not BOOT.search(f"/{name}") and name not in ("vmlinux", "System.map")]
-    if (obj / shortway.PRESENT).exists() and not lost:
+    if (obj / attempt.PRESENT).exists() and not lost:
         return
     with job.log.open("a", encoding="utf-8") as log:
         log.write(f"# vmlinux first: {min(lost, default='the object folder')} is not as vmlinux was made with it\n")
     by_make(job, {name: project.images / name for name in ("vmlinux", "System.map")}, [])
     if project.stamps.digest(obj / "vmlinux") != project.stamps.digest(kept):
-        (obj / shortway.PRESENT).unlink()
+        (obj / attempt.PRESENT).unlink()
         project.store.drop(project.stamps.digest(kept))
         kept.unlink(missing_ok=True)
         raise PiggyError("the vmlinux that was kept is not what make makes from the same files; it was thrown out",
@@ -113,12 +115,12 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
 
 def unsure(project: Project) -> bool:
     """Is the kernel made from something that is no input of its tasks? Then it is not kept in the store."""
-    return steering.unrecorded(kcontract.read_config(kernel_config.config(project)))
+    return unrecorded.unrecorded(dotconfig.read_config(kernel_config.config(project)))
 
 
-def files_named(project: Project) -> named.Named:
+def files_named(project: Project) -> named_files.Named:
     """Return what the symbols of the configuration in force name, and the keys that are made for it."""
-    return named.find(kernel_config.config(project), project.kernel_src, project.kernel_obj, project.stamps)
+    return named_files.find(kernel_config.config(project), project.kernel_src, project.kernel_obj, project.stamps)
 
 
 def without_named(project: Project, found: Iterable[str]) -> list[str]:
@@ -142,11 +144,11 @@ def refuse_missing(project: Project) -> None:
 def version_files(project: Project) -> dict[str, str]:
     """The files that give the kernel a name of its own, each with its digest. With CONFIG_LOCALVERSION_AUTO git gives it
     one, and only make can tell whether that is another one now."""
-    found = steering.version_files(project.kernel_src, project.kernel_obj)
+    found = unrecorded.version_files(project.kernel_src, project.kernel_obj)
     states = {str(path): project.stamps.digest(path) for path in found}
     try:
         text = kernel_config.config(project).read_bytes()
-        asks_git = b"LOCALVERSION_AUTO=y" in text and kcontract.parse_config(
+        asks_git = b"LOCALVERSION_AUTO=y" in text and dotconfig.parse_config(
             text.decode(errors="surrogateescape")).get("LOCALVERSION_AUTO") == "y"
     except FileNotFoundError:
         asks_git = False
@@ -174,14 +176,14 @@ def in_vmlinux(record: str, records: Collection[str]) -> bool:
 def put_config(job: Job) -> None:
     """Have the configuration in force in the object folder, and nothing of another tree, whatever happened meanwhile."""
     tree = kernel_config.tree(job.project)
-    kconfig.fresh(tree)
-    if kconfig.put(tree.full, tree.obj / ".config"):
-        kconfig.make(job, tree, "syncconfig")
+    configure.fresh(tree)
+    if configure.put(tree.full, tree.obj / ".config"):
+        configure.make(job, tree, "syncconfig")
 
 
 def first_guess(config: Path) -> int:
     """Estimate how many commands a first build takes, from the number of symbols that are set."""
-    return int(COMMANDS_PER_SYMBOL * sum(value == "y" for value in kcontract.read_config(config).values()))
+    return int(COMMANDS_PER_SYMBOL * sum(value == "y" for value in dotconfig.read_config(config).values()))
 
 
 def restore(job: Job, file: str, image: Path) -> bool:

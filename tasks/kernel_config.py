@@ -16,12 +16,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tasks import toolchain
-from tasks.kit import archive, fragments, kbuild, kconfig, kcontract, steering, ui
-from tasks.kit.errors import PiggyError
-from tasks.kit.fs import write_whole
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.kconfig import Kconfig
-from tasks.kit.project import Project
+from tasks.config.project import Project
+from tasks.fetch import unpack
+from tasks.graph.task import Job, TaskDict, task
+from tasks.kbuild import configure as kconfig
+from tasks.kbuild import make, unrecorded
+from tasks.kbuild.configure import Kconfig
+from tasks.kconfig import dotconfig, fragments
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+from tasks.system.files import write_whole
 
 TOOLS = ["make", "gcc", "flex", "bison"]
 
@@ -69,7 +73,7 @@ def stored(project: Project) -> bool:
 
 def source_files(project: Project) -> list[Path]:
     """What stands for the kernel tree as a whole: its archive's stamp; a tree of the user's own has none."""
-    return [] if project.settings.kernel_src else [archive.stamp(project.build, project.kernel_pin.name)]
+    return [] if project.settings.kernel_src else [unpack.stamp(project.build, project.kernel_pin.name)]
 
 
 def variables(project: Project) -> dict[str, str]:
@@ -109,36 +113,36 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def configure(job: Job) -> dict[str, list[str]]:
-    """Configure by contract (see kit/kconfig.py), then let Kconfig write its records: auto.conf, and which Kconfig files
+    """Configure by contract (see kbuild/configure.py), then let Kconfig write its records: auto.conf, and which Kconfig files
     it read."""
     project = job.project
     kernel = tree(project)
     told = news(project)
     kconfig.configure(job, kernel)
     kconfig.make(job, kernel, "syncconfig")
-    files = kbuild.kconfig_files(project.kernel_obj, project.kernel_src)
-    return {"discovered": [*files, *steering.kconfig(project.kernel_src, files, kernel.base)], "notes": told()}
+    files = make.kconfig_files(project.kernel_obj, project.kernel_src)
+    return {"discovered": [*files, *unrecorded.kconfig(project.kernel_src, files, kernel.base)], "notes": told()}
 
 
 def news(project: Project) -> Callable[[], list[str]]:
     """Remember the configuration in force; return a function that says what is otherwise in the next one."""
     before: Mapping[str, str] = {}
     with contextlib.suppress(PiggyError):  # there is none, or it was cut short; it is about to be made again
-        before = kcontract.read_config(config(project))
+        before = dotconfig.read_config(config(project))
     return lambda: changes(project, before)
 
 
 def changes(project: Project, before: Mapping[str, str]) -> list[str]:
     """What is otherwise in the configuration in force than it was `before`, each symbol with the request behind it."""
-    after = kcontract.read_config(config(project))
+    after = dotconfig.read_config(config(project))
     asked = tree(project).asked().requests
     found = [f"CONFIG_{symbol} {before.get(symbol, 'n')} -> {after.get(symbol, 'n')}"
              + (f" ({asked[symbol].where})" if symbol in asked else "")
-             for symbol in kcontract.differences(before, after)] if before else []
+             for symbol in dotconfig.differences(before, after)] if before else []
     for note in found[:10]:
-        ui.line("changed", note)
+        terminal.line("changed", note)
     if len(found) > 10:
-        ui.line("changed", f"and {len(found) - 10} more")
+        terminal.line("changed", f"and {len(found) - 10} more")
     return sorted(found, key=lambda note: "(" not in note)
 
 
@@ -157,4 +161,4 @@ def savedefconfig(job: Job) -> None:
     kconfig.put(config(project), project.kernel_obj / ".config")
     kconfig.make(job, kernel, "savedefconfig")
     (project.kernel_obj / "defconfig").replace(project.images / "defconfig")
-    ui.line("savedefconfig", f"{fragment} ({len(fragment.read_text().splitlines())} lines), {project.images / 'defconfig'}")
+    terminal.line("savedefconfig", f"{fragment} ({len(fragment.read_text().splitlines())} lines), {project.images / 'defconfig'}")

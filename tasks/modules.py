@@ -18,12 +18,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks import kernel, kernel_config, toolchain
-from tasks.kit import kbuild, kcontract, ledger, manifest, modsource, owned, ui
-from tasks.kit.depfiles import Depfiles
-from tasks.kit.errors import PiggyError
-from tasks.kit.fs import copy_whole, write_whole
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.project import EPOCH, Project
+from tasks.config.project import EPOCH, Project
+from tasks.graph.task import Job, TaskDict, task
+from tasks.kbuild import ledger, make, manifest, module_source
+from tasks.kbuild.depfiles import Depfiles
+from tasks.kconfig import dotconfig
+from tasks.system import owned, terminal
+from tasks.system.errors import PiggyError
+from tasks.system.files import copy_whole, write_whole
 
 TOOLS = [*kernel.TOOLS, "depmod"]
 HOST_LINKS = re.compile(r"lib/modules/[^/]+/(build|source)")  # lead to folders of this host
@@ -73,7 +75,7 @@ def build(job: Job) -> dict[str, object]:
     """Let Kbuild build and install the modules; pack them. A .ko that is not as it was left is made anew."""
     project, obj = job.project, job.project.kernel_obj
     kernel.put_config(job)
-    if kcontract.read_config(kernel_config.config(project)).get("MODULES") != "y":
+    if dotconfig.read_config(kernel_config.config(project)).get("MODULES") != "y":
         _install(job, None, project.images / "modules.tar")
         write_whole(project.images / "Module.symvers", b"")
         return {}
@@ -84,14 +86,14 @@ def build(job: Job) -> dict[str, object]:
     kernel.restore(job, "Module.symvers", project.images / "Module.symvers")
     with ledger.kept(obj, project.kernel_src, project.stamps, kernel.files_named(project).digests()):
         # vmlinux, too: make reads the exported symbols from vmlinux.o, should that have been removed meanwhile
-        count = kbuild.make(project.kernel_src, obj, ["vmlinux", "modules"], jobs=project.jobs, log=job.log,
-                            variables=kernel_config.variables(project), env=kbuild.pins(EPOCH), label="modules",
+        count = make.make(project.kernel_src, obj, ["vmlinux", "modules"], jobs=project.jobs, log=job.log,
+                            variables=kernel_config.variables(project), env=make.pins(EPOCH), label="modules",
                             expected=int(job.previous.get("commands", 0)))
     order = (obj / "modules.order").read_text().split()
     made = [str(obj / re.sub(r"\.o$", ".ko", name)) for name in order]
     _install(job, obj, project.images / "modules.tar")
     copy_whole(obj / "Module.symvers", project.images / "Module.symvers")
-    ui.line("modules", f"{len(made)} of them" if made else "the configuration has none")
+    terminal.line("modules", f"{len(made)} of them" if made else "the configuration has none")
     known = Depfiles(obj, project.kernel_src)
     records = known.of_modules()
     return {"commands": max(count, int(job.previous.get("commands", 0))), "made": made, "unsure": kernel.unsure(project),
@@ -100,14 +102,14 @@ def build(job: Job) -> dict[str, object]:
 
 def _install(job: Job, obj: Path | None, target: Path) -> None:
     """Have Kbuild install what was built in `obj` (None: nothing), and pack it."""
-    from tasks.kit import packed
+    from tasks.filesystem import tar
     project = job.project
     with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.here) as stage:
         if obj is not None:
-            kbuild.make(project.kernel_src, obj, ["modules_install"], jobs=project.jobs, log=job.log,
-                        env=kbuild.pins(EPOCH), variables={**kernel_config.variables(project), "INSTALL_MOD_STRIP": "1",
+            make.make(project.kernel_src, obj, ["modules_install"], jobs=project.jobs, log=job.log,
+                        env=make.pins(EPOCH), variables={**kernel_config.variables(project), "INSTALL_MOD_STRIP": "1",
                                                            "INSTALL_MOD_PATH": os.path.abspath(stage)})
-        packed.pack(Path(stage), target, EPOCH, wanted=lambda path: not HOST_LINKS.fullmatch(path))
+        tar.pack(Path(stage), target, EPOCH, wanted=lambda path: not HOST_LINKS.fullmatch(path))
 
 
 def explain(job: Job) -> None:
@@ -121,39 +123,39 @@ def explain(job: Job) -> None:
 
 
 def sources_of(project: Project) -> Mapping[str, str]:
-    """The files of the module from outside, each with its digest; see kit/modsource.py. Raises PiggyError when it is no
+    """The files of the module from outside, each with its digest; see kbuild/module_source.py. Raises PiggyError when it is no
     module's folder."""
     top = source(project)
     if not any((top / name).is_file() for name in ("Kbuild", "Makefile")):
         raise PiggyError(f"{project.origins['src']}: src={project.settings.src} has neither Kbuild nor Makefile",
                          "it names the folder of an external module; its Kbuild file says obj-m := NAME.o")
-    return {name: project.stamps.digest(path) for name, path in modsource.files(top.resolve()).items()}
+    return {name: project.stamps.digest(path) for name, path in module_source.files(top.resolve()).items()}
 
 
 def build_outside(job: Job) -> dict[str, object]:
     """Build the module in a copy of its folder (nothing is written into the user's), and install it beside the others."""
-    from tasks.kit import packed
+    from tasks.filesystem import tar
     project, obj = job.project, job.project.kernel_obj
     sources_of(project)
-    work = modsource.copy(modsource.files(source(project).resolve()), source(project).name, project.here / "module")
+    work = module_source.copy(module_source.files(source(project).resolve()), source(project).name, project.here / "module")
     kernel.put_config(job)
     if project.stamps.digest(obj / "Module.symvers") != project.stamps.digest(project.images / "Module.symvers"):
         copy_whole(project.images / "Module.symvers", obj / "Module.symvers")
     variables = {**kernel_config.variables(project), "M": str(work.absolute())}
-    kbuild.make(project.kernel_src, obj, ["modules"], jobs=project.jobs, log=job.log, env=kbuild.pins(EPOCH),
+    make.make(project.kernel_src, obj, ["modules"], jobs=project.jobs, log=job.log, env=make.pins(EPOCH),
                 variables=variables)
     built = sorted(work.rglob("*.ko"))
     if not built:
         raise PiggyError(f"{project.settings.src} gave no module", "its Kbuild file or Makefile says obj-m := NAME.o")
     for module in built:
         copy_whole(module, project.images / module.name)
-        ui.line("module", str(project.images / module.name))
+        terminal.line("module", str(project.images / module.name))
     with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.here) as stage:
-        packed.unpack(project.images / "modules.tar", Path(stage))
-        kbuild.make(project.kernel_src, obj, ["modules_install"], jobs=project.jobs, log=job.log, env=kbuild.pins(EPOCH),
+        tar.unpack(project.images / "modules.tar", Path(stage))
+        make.make(project.kernel_src, obj, ["modules_install"], jobs=project.jobs, log=job.log, env=make.pins(EPOCH),
                     variables={**variables, "INSTALL_MOD_PATH": os.path.abspath(stage), "INSTALL_MOD_STRIP": "1",
                                "INSTALL_MOD_DIR": "extra"})
-        packed.pack(Path(stage), project.images / "module.tar", EPOCH, wanted=lambda path: not HOST_LINKS.fullmatch(path))
+        tar.pack(Path(stage), project.images / "module.tar", EPOCH, wanted=lambda path: not HOST_LINKS.fullmatch(path))
     return {"made": [str(project.images / module.name) for module in built], "discovered": _inputs(project, work)}
 
 
@@ -161,12 +163,12 @@ def _inputs(project: Project, work: Path) -> list[str]:
     """What a module was made from besides its own files: the kernel's headers, those that were made in the object folder,
     and the symbols that they ask for (fixdep lists these instead of autoconf.h), as CONFIG_NAME."""
     obj, own = project.kernel_obj.absolute(), os.path.realpath(project.here / "module")
-    found = set(kbuild.makefiles(obj, project.kernel_src, []))
-    for record in kbuild.records(project.here / "module"):
-        for name in kbuild.dependencies(record):
+    found = set(make.makefiles(obj, project.kernel_src, []))
+    for record in make.records(project.here / "module"):
+        for name in make.dependencies(record):
             path = next((os.path.normpath(base / name) for base in (obj, work) if (base / name).is_file()), "")
             if path and not os.path.realpath(path).startswith(own + "/"):
                 found.add(path)
-        found.update(f"CONFIG_{symbol}" for symbol in kbuild.symbols(record))
+        found.update(f"CONFIG_{symbol}" for symbol in make.symbols(record))
     generated = {str(obj / "include" / "generated" / name) for name in ("autoconf.h", "compile.h", "utsversion.h")}
     return sorted(found - generated)

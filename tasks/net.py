@@ -18,17 +18,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.kit import ui
-from tasks.kit.errors import PiggyError
-from tasks.kit.fs import write_whole
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.project import Project
-from tasks.kit.run import foreground, run
-from tasks.kit.ui import printable
+from tasks.config.project import Project
+from tasks.graph.task import Job, TaskDict, task
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+from tasks.system.files import write_whole
+from tasks.system.process import foreground, run
+from tasks.system.terminal import printable
 
 if TYPE_CHECKING:
-    from tasks.kit.netplan import Wanted
-    from tasks.kit.netstep import Plan
+    from tasks.network.plan import Wanted
+    from tasks.network.steps import Plan
 
 _NOBODY = 0xffffffff  # (uid_t) -1: no user's number, chown(2)
 _DRY = {"name": "dry_run", "long": "dry-run", "type": bool, "default": False, "help": "only show what would be done"}
@@ -49,8 +49,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 def wanted(project: Project, consent: bool) -> Wanted:
     """What the settings ask for, and who asks: with sudo the taps are still to be the user's."""
-    from tasks.kit import netrecord
-    from tasks.kit.netplan import Wanted
+    from tasks.network import record as netrecord
+    from tasks.network.plan import Wanted
     settings = project.settings
     session = os.environ.get("SSH_CONNECTION", "").split()  # "CLIENT PORT SERVER PORT", sshd(8)
     return Wanted(bridge=settings.bridge, uplink=settings.uplink, address=settings.bridge_address, guests=settings.guests,
@@ -77,7 +77,9 @@ def _mac() -> str:
 
 def plan(project: Project, consent: bool) -> Plan:
     """What net_up would do now. Raises PiggyError for what is in the way."""
-    from tasks.kit import netplan, netstate, nettrust
+    from tasks.network import plan as netplan
+    from tasks.network import state as netstate
+    from tasks.network import trust
     mode = project.settings.net
     if mode not in ("nat", "bridged"):
         raise PiggyError(f"net={mode} takes nothing on the host" + (
@@ -88,7 +90,7 @@ def plan(project: Project, consent: bool) -> Plan:
     else:
         wireless = any(Path(f"/sys/class/net/{want.uplink}/{name}").exists() for name in ("wireless", "phy80211"))
         found = netplan.bridged(state, want, wireless)
-    nettrust.check(found, want.run_dir)  # said now rather than by root: a name of this host's that we do not take
+    trust.check(found, want.run_dir)  # said now rather than by root: a name of this host's that we do not take
     return found
 
 
@@ -96,44 +98,45 @@ def net_up(job: Job, dry_run: bool = False, yes: bool = False) -> None:
     """Show the plan, then do it."""
     import msgspec
 
-    from tasks.kit import netrecord
-    from tasks.kit.netstep import shown
+    from tasks.network import record as netrecord
+    from tasks.network.steps import shown
     project = job.project
     record = netrecord.read(netrecord.place())
     fresh = record and record.boot == netrecord.boot_id()
     if record and record.complete and fresh:
         todo = _same(project, record.plan, yes)
-        ui.line("net_up", f"{todo.mode} on {todo.bridge} is up; what no longer holds of it is done again")
+        terminal.line("net_up", f"{todo.mode} on {todo.bridge} is up; what no longer holds of it is done again")
     else:
         if record and fresh:
-            ui.line("net_up", "an earlier one was interrupted: what it did is undone first")
+            terminal.line("net_up", "an earlier one was interrupted: what it did is undone first")
             net_down(job, dry_run)
             if dry_run:
                 return
         todo = plan(project, yes)
         for warning in todo.warnings:
-            ui.line("note", printable(warning))
-        ui.line("net_up", f"{todo.mode} on {todo.bridge}, {len(todo.steps)} steps:")
+            terminal.line("note", printable(warning))
+        terminal.line("net_up", f"{todo.mode} on {todo.bridge}, {len(todo.steps)} steps:")
         for step in todo.steps:
             print("    " + printable(shown(step.do, step.stdin)).replace("\n", "\n    "), flush=True)
     if dry_run:
         return
     _as_root(project, ["up"], "net_up", msgspec.json.format(msgspec.json.encode(todo)))
     _warn(project, todo)
-    ui.line("net_up", f"up: 'doit net={todo.mode} qemu_boot' boots a guest on it, 'doit net_down' takes it away")
+    terminal.line("net_up", f"up: 'doit net={todo.mode} qemu_boot' boots a guest on it, 'doit net_down' takes it away")
 
 
 def _warn(project: Project, up: Plan) -> None:
     """Say what is still in the guests' way."""
-    from tasks.kit import netreport, netstate
-    for word, text in netreport.of_traps(netstate.observe(), up, project.settings):
+    from tasks.network import report
+    from tasks.network import state as netstate
+    for word, text in report.of_traps(netstate.observe(), up, project.settings):
         if word != "traps":
-            ui.line(word, printable(text))
+            terminal.line(word, printable(text))
 
 
 def _same(project: Project, up: Plan, consent: bool) -> Plan:
     """What is up, if it is what is asked for. Raises PiggyError if it is not."""
-    from tasks.kit import netplan
+    from tasks.network import plan as netplan
     want = wanted(project, consent)
     address = str(netplan.interface(want.address)) if project.settings.net == "nat" else ""
     asked = (project.settings.net, want.bridge, netplan.taps(want), address, want.uplink)
@@ -146,29 +149,30 @@ def _same(project: Project, up: Plan, consent: bool) -> Plan:
 
 def net_down(job: Job, dry_run: bool = False) -> None:
     """Undo what the record says; without one there is nothing to do."""
-    from tasks.kit import netrecord, netstate
-    from tasks.kit.netstep import shown
+    from tasks.network import record as netrecord
+    from tasks.network import state as netstate
+    from tasks.network.steps import shown
     folder = netrecord.place()
     record = netrecord.read(folder)
     if record is None:
-        ui.line("net_down", "nothing is up")
+        terminal.line("net_down", "nothing is up")
         return
     steps = [step for step in reversed(record.plan.steps[:record.begun]) if netstate.holds(step.holds)] \
         if record.boot == netrecord.boot_id() else []
     if not steps:
         rebooted = record.boot != netrecord.boot_id()
-        ui.line("net_down", "all is undone already" + (" by a reboot" if rebooted else ""))
+        terminal.line("net_down", "all is undone already" + (" by a reboot" if rebooted else ""))
     for words in (words for step in steps for words in step.undo):
         print("    " + shown(words), flush=True)
     if not dry_run:
         _as_root(job.project, ["down"], "net_down")
-        ui.line("net_down", "down; the host is as it was")
+        terminal.line("net_down", "down; the host is as it was")
 
 
 def _as_root(project: Project, words: list[str], name: str, plan: bytes | None = None) -> None:
     """Run the program that does the steps, by sudo where we are not root; it reads the plan from its standard input.
     Raises PiggyError where that can't be; then the plan is in a file for who does it by hand."""
-    argv = [sys.executable, "-B", "-m", "tasks.kit.netexec", *words]
+    argv = [sys.executable, "-B", "-m", "tasks.network.apply", *words]
     if os.geteuid():
         without = not shutil.which("sudo")
         if without or not sys.stdin.isatty() and run(["sudo", "-n", "true"], check=False).returncode:
@@ -187,6 +191,6 @@ def _as_root(project: Project, words: list[str], name: str, plan: bytes | None =
 
 def net_status(job: Job) -> None:
     """Print what is up and what is in its way."""
-    from tasks.kit import netreport
-    for word, text in netreport.lines(job.project.settings):
-        ui.line(printable(word), printable(text))
+    from tasks.network import report
+    for word, text in report.lines(job.project.settings):
+        terminal.line(printable(word), printable(text))

@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks import dtbs, kernel_config, rootfs
-from tasks.kit import kcontract, qemu, ui
-from tasks.kit.errors import PiggyError
-from tasks.kit.fs import write_whole
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.machine import NO_DISPLAY
-from tasks.kit.project import EPOCH, Project
-from tasks.kit.run import child, foreground
+from tasks.config.machine import NO_DISPLAY
+from tasks.config.project import EPOCH, Project
+from tasks.graph.task import Job, TaskDict, task
+from tasks.guest import qemu
+from tasks.kconfig import dotconfig
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+from tasks.system.files import write_whole
+from tasks.system.process import child, foreground
 
 if TYPE_CHECKING:
-    from tasks.kit import guest, guestcheck
-    from tasks.kit.netattach import Cable
+    from tasks.guest import checks
+    from tasks.guest import console as guest
+    from tasks.network.cable import Cable
 
 RACES = 5  # how often a boot is tried when somebody else takes a forwarded port in the same moment
 
@@ -115,18 +118,18 @@ def plan(project: Project, accel: str, interactive: bool, trial: bool = False, w
 def inspect(project: Project) -> None:
     """Hold configuration, command line and machine against each other. Raises PiggyError for a pair that can't boot;
     says what would merely be missed."""
-    from tasks.kit import bootcheck
+    from tasks.guest import preflight
     assert project.machine.qemu is not None
     disk = from_disk(project)
     boot = qemu.Boot(kernel=kernel_image(project), rootfs=rootfs.disk(project) if disk else None,
                      initrd=None if disk else rootfs.archive(project), console=project.display.console,
                      append=f"{project.display.append} {project.settings.append}")
     with kernel_image(project).open("rb") as stream:
-        head = stream.read(bootcheck.HEAD)
+        head = stream.read(preflight.HEAD)
     initrd_head = b"" if disk else rootfs.archive(project).read_bytes()[:16]
     payload = os.path.getsize(kernel_image(project)) + (0 if disk else os.path.getsize(rootfs.archive(project)))
-    problems = bootcheck.check(
-        kcontract.read_config(kernel_config.config(project)), qemu.command_line(project.machine.qemu, boot),
+    problems = preflight.check(
+        dotconfig.read_config(kernel_config.config(project)), qemu.command_line(project.machine.qemu, boot),
         project.machine.qemu, has_disk=disk, has_initrd=not disk, arch=project.machine.arch,
         memory=project.settings.memory, kernel_head=head, payload=payload, initrd_head=initrd_head, static_dev=True,
         has_nic=networked(project) and not project.nic, unpacked=0 if disk else rootfs.unpacked(project),
@@ -137,17 +140,17 @@ def inspect(project: Project) -> None:
                          "\n  ".join(dict.fromkeys(problem.hint for problem in fatal)))
     check_network(project)
     for problem in problems:
-        ui.line("note", f"{problem.message} ({problem.hint})")
+        terminal.line("note", f"{problem.message} ({problem.hint})")
 
 
 def check_network(project: Project) -> None:
     """Raise PiggyError for a kernel that has no driver for the network card, or no IPv4, before anything is booted."""
-    from tasks.kit import netguest
+    from tasks.network import card as netguest
     assert project.machine.qemu is not None
     if not networked(project) or project.settings.address in ("off", "none"):
         return
     card = project.nic.args if project.nic else project.machine.qemu.nic
-    missing = netguest.unmet(kcontract.read_config(kernel_config.config(project)), card, (),
+    missing = netguest.unmet(dotconfig.read_config(kernel_config.config(project)), card, (),
                              dhcp=project.settings.address == "dhcp", modules=not from_disk(project))
     if missing:
         raise PiggyError("the guest would have no network: " + "; ".join(
@@ -157,26 +160,26 @@ def check_network(project: Project) -> None:
 
 
 def accelerator(project: Project) -> str:
-    """Choose between KVM and TCG (see kit/kvm.py), and say which when KVM was wanted in vain."""
-    from tasks.kit import kvm
+    """Choose between KVM and TCG (see guest/kvm.py), and say which when KVM was wanted in vain."""
+    from tasks.guest import kvm
     machine = project.machine.qemu
     assert machine is not None
     answer = kvm.choose(project.settings.accel, project.machine.arch, machine.binary, project.build / "host" / "kvm.json",
                         kernel_image(project).absolute(), plan(project, "kvm", interactive=False, trial=True))
     if answer.accel == "tcg" and not answer.remembered and project.settings.accel == "auto":
-        ui.line("note", f"KVM is not used: {answer.reason}")
+        terminal.line("note", f"KVM is not used: {answer.reason}")
     return answer.accel
 
 
 def window(project: Project, folder: Path) -> str:
     """What qemu_boot shows the screen in, for -display; tells the user. folder: for its socket."""
-    from tasks.kit import screen
+    from tasks.guest import screen
     if project.settings.display == NO_DISPLAY:
         return ""
     assert project.machine.qemu is not None
     word, said = screen.window(project.machine.qemu.binary, project.settings.window, os.environ, folder)
     for line in said.splitlines():
-        ui.line("display", line)
+        terminal.line("display", line)
     return word
 
 
@@ -184,15 +187,15 @@ def boot(job: Job) -> None:
     """Give the guest's shell on the terminal; without a terminal, do what qemu_test does."""
     project = job.project
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        ui.line("qemu_boot", "no terminal here, so the guest is tested instead")
+        terminal.line("qemu_boot", "no terminal here, so the guest is tested instead")
         test(job)
         return
-    from tasks.kit import private
+    from tasks.guest import sockets
     inspect(project)
     accel = accelerator(project)
-    with private.folder() as folder:
+    with sockets.folder() as folder:
         shown = window(project, folder)
-        ui.line("qemu_boot", "'poweroff' in the guest or Ctrl-A X here ends it")
+        terminal.line("qemu_boot", "'poweroff' in the guest or Ctrl-A X here ends it")
         project.lock.release()  # others may build while somebody sits at the guest
         try:
             status = _sat_at(project, accel, shown, folder)
@@ -206,7 +209,7 @@ def boot(job: Job) -> None:
 def _sat_at(project: Project, accel: str, shown: str, folder: Path) -> int:
     """Run the guests, the first on the terminal; return its QEMU's status. Where somebody else takes a port in the same
     moment, again. shown: for -display;  folder: for the others' consoles."""
-    from tasks.kit import netattach
+    from tasks.network import cable as netattach
     for _ in range(RACES):
         with contextlib.ExitStack() as stack:
             cables = stack.enter_context(netattach.cables(project.settings)) if networked(project) \
@@ -215,31 +218,33 @@ def _sat_at(project: Project, accel: str, shown: str, folder: Path) -> int:
             status = foreground(plan(project, accel, interactive=True, window=shown, cable=cables[0]))
             if not status or not cables[0].conflict():
                 break
-            ui.line("note", "somebody else has just taken a port; again, with another")
+            terminal.line("note", "somebody else has just taken a port; again, with another")
     return status
 
 
 def _others(project: Project, accel: str, cables: Sequence[Cable], stack: contextlib.ExitStack, folder: Path) -> None:
     """Say what leads to the guests, and start all but the first; their consoles are Unix sockets in `folder`, which only we
     can enter, and in the logs."""
-    from tasks.kit import guest, private
+    from tasks.guest import console as guest
+    from tasks.guest import sockets
     for number, cable in enumerate(cables):
         for said in cable.said:
-            ui.line("network", said)
+            terminal.line("network", said)
         if number:
             console, log = folder / f"console-{number + 1}", project.logs / f"console-{number + 1}.log"
             guest.opened(log).close()  # QEMU would wait at a pipe, and write where a link leads
-            words = f"path={private.option(console)},server=on,wait=off,logfile={private.option(log.absolute())}"
+            words = f"path={sockets.option(console)},server=on,wait=off,logfile={sockets.option(log.absolute())}"
             options = ["-chardev", f"socket,id=console,{words}"]
             console.unlink(missing_ok=True)  # of a turn before this one
             stack.enter_context(child(plan(project, accel, interactive=False, cable=cable, serial="chardev:console",
                                            extra=options), stdin=subprocess.DEVNULL))
-            ui.line("network", f"guest {number + 1}'s console: socat -,raw,echo=0,escape=0x1d unix:{console}  (log: {log})")
+            terminal.line("network", f"guest {number + 1}'s console: socat -,raw,echo=0,escape=0x1d unix:{console}  (log: {log})")
 
 
 def test(job: Job) -> None:
     """Boot without a terminal, check the guest from inside, power it off."""
-    from tasks.kit import guest, guestcheck
+    from tasks.guest import checks
+    from tasks.guest import console as guest
     project = job.project
     machine = project.machine.qemu
     assert machine is not None
@@ -248,40 +253,42 @@ def test(job: Job) -> None:
     accel = accelerator(project)
     limit = guest.limits(accel)
     limit = guest.Limits(limit.boot, limit.silence, limit.command, min(limit.total, project.settings.timeout), limit.again)
-    standard = guestcheck.standard(release=release(project), root=("ext2",) if from_disk(project) else ("rootfs", "tmpfs"),
+    standard = checks.standard(release=release(project), root=("ext2",) if from_disk(project) else ("rootfs", "tmpfs"),
                                    epoch=EPOCH if machine.rtc else 0, nic=networked(project))
     report = tested(project, accel, standard, limit)
     write_whole(boot_record(project), json.dumps({
         "accel": accel, "ready": round(report.ready, 2), "total": round(report.total, 2),
         "checks": {result.name: result.said for result in report.results}}, indent=1) + "\n")
-    ui.line("qemu_test", f"passed: shell after {report.ready:.1f} s, off after {report.total:.1f} s ({accel})")
+    terminal.line("qemu_test", f"passed: shell after {report.ready:.1f} s, off after {report.total:.1f} s ({accel})")
 
 
-def tested(project: Project, accel: str, standard: Sequence[guestcheck.Check], limit: guest.Limits) -> guestcheck.Report:
+def tested(project: Project, accel: str, standard: Sequence[checks.Check], limit: guest.Limits) -> checks.Report:
     """Boot with a network, and run the standard checks and those of the network; again where QEMU lost a race for a port.
     In a lab the other guests run meanwhile, and are reached from the first."""
-    from tasks.kit import guest, guestcheck, netattach, netcheck
+    from tasks.guest import checks, network_checks
+    from tasks.guest import console as guest
+    from tasks.network import cable as netattach
     log, overlays = project.logs / "console.log", [folder.name for folder in project.overlays]
     if not networked(project):
-        return guestcheck.boot_test(plan(project, accel, interactive=False), standard, log, limit)
+        return checks.boot_test(plan(project, accel, interactive=False), standard, log, limit)
     for left in reversed(range(RACES)):
         token = f"piggyback {os.urandom(8).hex()}"
         with contextlib.ExitStack() as stack:
             first, *others = stack.enter_context(netattach.cables(project.settings, token))
             for said in first.said:
-                ui.line("network", said)
-            page = stack.enter_context(netcheck.served(first, token))
+                terminal.line("network", said)
+            page = stack.enter_context(network_checks.served(first, token))
             for number, cable in enumerate(others):
                 stack.enter_context(guest.session(plan(project, accel, interactive=False, cable=cable),
                                                   project.logs / f"console-{number + 2}.log", limit)).ready()
             try:
-                return guestcheck.boot_test(
+                return checks.boot_test(
                     plan(project, accel, interactive=False, cable=first),
-                    (*standard, *netcheck.checks(first, overlays, page, [cable.address for cable in others])), log, limit)
+                    (*standard, *network_checks.checks(first, overlays, page, [cable.address for cable in others])), log, limit)
             except guest.GuestError:
                 if not left or not first.conflict():
                     raise
-                ui.line("note", "somebody else has just taken a port; again, with another")
+                terminal.line("note", "somebody else has just taken a port; again, with another")
     raise AssertionError("the last turn returns or raises")
 
 

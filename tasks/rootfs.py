@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tasks import modules
-from tasks.kit import overlay, tree, ui
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.project import EPOCH, Project
+from tasks.config.project import EPOCH, Project
+from tasks.filesystem import overlay, tree
+from tasks.graph.task import Job, TaskDict, task
+from tasks.system import terminal
 
 UUID = "70696767-7962-4163-8b00-000000000001"  # of every root filesystem, so that images are bit-identical
 MODES = Path("configs") / "rootfs" / "overlays.txt"  # of what ships in overlays/
@@ -78,10 +79,10 @@ def compose(project: Project, say: Callable[[str], None] = lambda text: None) ->
 
     say: gets a sentence for each kind of thing in an overlay that does not land as it lies there.
     """
-    from tasks.kit import devices, packed
+    from tasks.filesystem import devices, tar
     extra = modules.archive(project)
     layers = [tree.busybox_layer(project.images / "busybox", project.images / "busybox.links"),
-              *([packed.layer(extra)] if extra else [])]
+              *([tar.layer(extra)] if extra else [])]
     known = overlay.tables([(row.entry, row.where) for row in devices.read(MODES)])
     for folder in project.overlays:
         layer, notes = overlay.layer(folder, known.get(folder.name) if folder.parent == Path("overlays") else None)
@@ -93,36 +94,36 @@ def compose(project: Project, say: Callable[[str], None] = lambda text: None) ->
 
 def unpacked(project: Project) -> int:
     """Return the bytes of memory that the initramfs takes when it is unpacked."""
-    from tasks.kit import cpio
+    from tasks.filesystem import cpio
     return cpio.in_memory(compose(project))
 
 
 def has_attributes(project: Project) -> bool:
     """Return whether the ext2 image has extended attributes."""
-    from tasks.kit import ext2
+    from tasks.filesystem import ext2
     return ext2.has_attributes(disk(project))
 
 
 @functools.cache
 def say_once(text: str) -> None:
     """Print a note, once in a run: rootfs and initramfs are made from the same overlays."""
-    ui.line("note", text)
+    terminal.line("note", text)
 
 
 def build_disk(job: Job) -> None:
     """Write rootfs.ext2."""
-    from tasks.kit import ext2
+    from tasks.filesystem import ext2
     settings = job.project.settings
     entries = compose(job.project, say_once)
     tree.check_init(entries, first_program(job.project, "init"))
     stats = ext2.build(entries, disk(job.project), size=settings.rootfs_size * 1024 or None,
                        free=settings.rootfs_free * 1024, uuid=UUID, epoch=EPOCH, log=job.log)
-    ui.line("", f"{ui.size(os.path.getsize(disk(job.project)))}, {ui.size(stats.bytes_free)} of it free")
+    terminal.line("", f"{terminal.size(os.path.getsize(disk(job.project)))}, {terminal.size(stats.bytes_free)} of it free")
 
 
 def build_archive(job: Job) -> None:
     """Write the initramfs."""
-    from tasks.kit import cpio
+    from tasks.filesystem import cpio
     entries = compose(job.project, say_once)
     init = first_program(job.project, "rdinit")
     tree.check_init(entries, init, ramfs=True)

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 import msgspec
 
 from tasks import toolchain
-from tasks.kit import address, archive, obtain
-from tasks.kit.graph import Job, TaskDict, task
-from tasks.kit.pins import Source
-from tasks.kit.project import Project
+from tasks.config.pins import Source
+from tasks.config.project import Project
+from tasks.fetch import obtain
+from tasks.fetch import unpack as archive
+from tasks.graph.task import Job, TaskDict, task
+from tasks.system import address
 
 
 def needed(project: Project) -> list[Source]:

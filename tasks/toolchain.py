@@ -13,10 +13,10 @@ import importlib
 from collections.abc import Iterator
 from types import ModuleType
 
-from tasks.kit.chain import Toolchain, Userspace, read, read_user, record, records, user_record
-from tasks.kit.graph import TaskDict, task
-from tasks.kit.pins import Source
-from tasks.kit.project import Project
+from tasks.config.pins import Source
+from tasks.config.project import Project
+from tasks.graph.task import TaskDict, task
+from tasks.toolchains.record import Toolchain, Userspace, read, read_user, record, records, user_record
 
 __all__ = ["Toolchain", "Userspace", "read", "read_user", "record", "records", "user_record"]
 
@@ -45,6 +45,6 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the task `toolchain`, and those that the provider has besides."""
     chosen = provider(project)
     if project.settings.toolchain == "buildroot":
-        from tasks import buildroot
-        yield from buildroot.tasks(project)
+        from tasks.buildroot import stage
+        yield from stage.tasks(project)
     yield task(project, "toolchain", chosen.doc(project), chosen.build, targets=records(project), **chosen.needs(project))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,3 +38,14 @@ class Together(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     return Together(config, log)
+
+
+@pytest.fixture(scope="session")
+def triple() -> str:
+    """The host's own triple, for which it must have TRIPLE-gcc."""
+    if not shutil.which("gcc"):
+        pytest.skip("there is no gcc")
+    name = subprocess.run(["gcc", "-dumpmachine"], capture_output=True, text=True, check=True).stdout.strip()
+    if not name.startswith("x86_64") or not shutil.which(f"{name}-gcc"):
+        pytest.skip(f"the fake kernel is for x86_64, and wants a {name}-gcc")
+    return name

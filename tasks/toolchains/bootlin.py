@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 
-from tasks.kit import chain, home, obtain, sdk, toml, tools
-from tasks.kit.errors import PiggyError
-from tasks.kit.graph import Job
-from tasks.kit.pins import Sha256, Source
-from tasks.kit.project import Project
-from tasks.toolchains import path
+from tasks.config import toml
+from tasks.config.pins import Sha256, Source
+from tasks.config.project import Project
+from tasks.fetch import obtain
+from tasks.graph.task import Job
+from tasks.system.errors import PiggyError
+from tasks.toolchains import compiler, path, record, sdk
+from tasks.toolchains import folder as home
 
 DATA = "configs/bootlin.toml"
 
@@ -76,4 +78,4 @@ def build(job: Job) -> dict[str, list[str]]:
     got = obtain.obtain(pin(project), dl=project.dl, mirror="", offline=True, apt_state=project.build / "host" / "apt",
                         log=job.log)
     folder = sdk.install(project, got.path, got.sha256, job.log)
-    return chain.finish(job, path.found(project, tools.prefix_in(folder), home.key_files(folder)))
+    return record.finish(job, path.found(project, compiler.prefix_in(folder), home.key_files(folder)))

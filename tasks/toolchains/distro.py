@@ -14,13 +14,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.kit import archive, chain, home, kbuild, tools, uclibc, ui
-from tasks.kit.chain import Found
-from tasks.kit.errors import PiggyError
-from tasks.kit.graph import Job
-from tasks.kit.pins import Source
-from tasks.kit.project import Project
-from tasks.kit.run import run
+from tasks.config.pins import Source
+from tasks.config.project import Project
+from tasks.fetch import unpack
+from tasks.graph.task import Job
+from tasks.kbuild import make
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+from tasks.system.process import run
+from tasks.toolchains import compiler, record, uclibc
+from tasks.toolchains import folder as home
+from tasks.toolchains.record import Found
 
 KEY_FILES = ("bin/musl-gcc", "lib/libc.a", "lib/crt1.o", "lib/musl-gcc.specs", "include/linux/version.h")
 
@@ -52,12 +56,12 @@ def sources(project: Project) -> list[Source]:
 def needs(project: Project) -> dict[str, Any]:
     """What the task depends on, as words for `task`."""
     machine, own = project.machine, project.settings.kernel_src
-    programs = tools.programs(f"{machine.triple}-")
+    programs = compiler.programs(f"{machine.triple}-")
     if not machine.userspace:
         return {"tools": programs, "settings": {"triple": machine.triple}}
     fragment = [uclibc.FRAGMENT] if libc(project) == "uclibc" else []
-    kernel = [] if own else [archive.stamp(project.build, project.kernel_pin.name)]
-    return {"files": [archive.stamp(project.build, libc(project)), *fragment, *kernel],
+    kernel = [] if own else [unpack.stamp(project.build, project.kernel_pin.name)]
+    return {"files": [unpack.stamp(project.build, libc(project)), *fragment, *kernel],
             "trees": {"uapi": lambda: uapi_state(project)} if own else {}, "tools": ["make", *programs],
             "settings": {"triple": machine.triple, "cflags": machine.cflags, "arch": machine.arch, "libc": libc(project),
                          "uclibc": "; ".join(machine.toolchain.uclibc) if libc(project) == "uclibc" else "",
@@ -67,12 +71,12 @@ def needs(project: Project) -> dict[str, Any]:
 def build(job: Job) -> dict[str, list[str]]:
     """Find the compiler, make the libc and the headers if no toolchain of the same ID exists yet, and probe the result."""
     triple = job.project.machine.triple
-    version, parts = tools.compiler(f"{triple}-", hint(triple))
-    ident = chain.ident(version, *map(job.project.stamps.digest, parts))
+    version, parts = compiler.compiler(f"{triple}-", hint(triple))
+    ident = record.ident(version, *map(job.project.stamps.digest, parts))
     if not job.project.machine.userspace:
-        return chain.finish(job, Found(ident, f"{triple}-", version, parts))
+        return record.finish(job, Found(ident, f"{triple}-", version, parts))
     user, cc, more, made = userspace(job, version, parts)
-    return chain.finish(job, Found(ident, f"{triple}-", version, [*parts, *more], cc=cc, user=user, made=made))
+    return record.finish(job, Found(ident, f"{triple}-", version, [*parts, *more], cc=cc, user=user, made=made))
 
 
 def hint(triple: str) -> str:
@@ -92,8 +96,8 @@ def userspace(job: Job, version: str, parts: Sequence[str]) -> tuple[str, str, l
         recipe = [*project.machine.toolchain.uclibc, project.machine.cflags, uclibc.FRAGMENT.read_text(), uclibc.SPECS] \
             if other else configure_words(project)
         stamps = [project.stamps.digest(path) for path in parts]
-        source = archive.stamp(project.build, libc(project)).read_text()
-        ident = chain.ident(version, *stamps, source, digest_of(headers), *recipe, os.path.abspath(base))
+        source = unpack.stamp(project.build, libc(project)).read_text()
+        ident = record.ident(version, *stamps, source, digest_of(headers), *recipe, os.path.abspath(base))
         place = (base / ident).absolute()
         with home.locked(place):
             if not home.intact(place):
@@ -132,7 +136,7 @@ def install_headers(job: Job, include: Path) -> None:
     """Export the kernel's user-space headers (`make headers_install`) into the folder `include`."""
     project = job.project
     with tempfile.TemporaryDirectory(prefix=".hdr.", dir=include.parent) as scratch:
-        kbuild.make(project.kernel_src, Path(scratch), ["headers_install"], jobs=project.jobs, log=job.log, env={},
+        make.make(project.kernel_src, Path(scratch), ["headers_install"], jobs=project.jobs, log=job.log, env={},
                     variables={"ARCH": project.machine.arch, "INSTALL_HDR_PATH": str(include.parent.absolute())})
     for litter in include.rglob(".*"):
         litter.unlink()
@@ -155,7 +159,7 @@ def build_musl(job: Job, place: Path, recipe: Sequence[str], headers: Path) -> N
     project = job.project
     source = project.build.absolute() / "src" / "musl"
     with home.staged(place, KEY_FILES) as (work, made):
-        with project.jobs.token(), ui.bar("musl", 1310, "files") as progress:
+        with project.jobs.token(), terminal.bar("musl", 1310, "files") as progress:
             def seen(line: str) -> None:
                 if " -c " in line:
                     progress.step()

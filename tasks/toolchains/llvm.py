@@ -13,14 +13,13 @@ import re
 import shutil
 from typing import Any
 
-from tasks.kit import chain, tools
-from tasks.kit.chain import Found
-from tasks.kit.errors import PiggyError
-from tasks.kit.graph import Job
-from tasks.kit.pins import Source
-from tasks.kit.project import Project
-from tasks.kit.run import clean_env, run
-from tasks.toolchains import distro
+from tasks.config.pins import Source
+from tasks.config.project import Project
+from tasks.graph.task import Job
+from tasks.system.errors import PiggyError
+from tasks.system.process import clean_env, run
+from tasks.toolchains import compiler, distro, record
+from tasks.toolchains.record import Found
 
 # What LLVM=1 stands for in the kernel's top Makefile.
 PROGRAMS = ("clang", "ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdump", "llvm-readelf", "llvm-strip")
@@ -67,7 +66,7 @@ def build(job: Job) -> dict[str, list[str]]:
     """Find LLVM's programs, and user space's compiler and libc."""
     project = job.project
     llvm, machine = project.settings.llvm, project.machine
-    if llvm != "1" and chain.kernel_version(project.kernel_src) < SUFFIX_SINCE:
+    if llvm != "1" and record.kernel_version(project.kernel_src) < SUFFIX_SINCE:
         raise PiggyError(f"this kernel's Makefile takes LLVM=1 alone, not LLVM={llvm}",
                          "that came with 5.18; have clang and its tools on PATH without a suffix")
     parts = []
@@ -78,12 +77,12 @@ def build(job: Job) -> dict[str, list[str]]:
                              "'doit toolchain=llvm setup' installs it; 'llvm=-14' takes the programs with that suffix")
         parts.append(os.path.realpath(found))
     version = run([parts[0], "--version"]).output.partition("\n")[0]
-    ident = chain.ident(version, *map(project.stamps.digest, parts))
+    ident = record.ident(version, *map(project.stamps.digest, parts))
     variables = {"LLVM": llvm, "LLVM_IAS": "1"}  # before 5.15 the assembler had to be asked for
     prefix = f"{machine.triple}-"
     if not machine.userspace:
-        return chain.finish(job, Found(ident, prefix, version, parts, variables=variables))
-    gcc_version, gcc_parts = tools.compiler(prefix, "user space is compiled with it; " + distro.hint(machine.triple))
+        return record.finish(job, Found(ident, prefix, version, parts, variables=variables))
+    gcc_version, gcc_parts = compiler.compiler(prefix, "user space is compiled with it; " + distro.hint(machine.triple))
     user, cc, more, made = distro.userspace(job, gcc_version, gcc_parts)
-    return chain.finish(job, Found(ident, prefix, version, [*parts, *gcc_parts, *more], cc=cc, user=user, made=made,
+    return record.finish(job, Found(ident, prefix, version, [*parts, *gcc_parts, *more], cc=cc, user=user, made=made,
                                    variables=variables))

@@ -13,12 +13,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tasks.kit import archive, chain, home, sdk, tools, ui
-from tasks.kit.chain import Found
-from tasks.kit.errors import PiggyError
-from tasks.kit.graph import Job
-from tasks.kit.pins import Source
-from tasks.kit.project import Project
+from tasks.config.pins import Source
+from tasks.config.project import Project
+from tasks.fetch import unpack
+from tasks.graph.task import Job
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+from tasks.toolchains import compiler, record, sdk
+from tasks.toolchains import folder as home
+from tasks.toolchains.record import Found
 
 HINT = "'toolchain_prefix=' takes a prefix such as /opt/x/bin/arm-linux-, a toolchain's folder, or its tarball"
 
@@ -46,7 +49,7 @@ def needs(project: Project) -> dict[str, Any]:
     """What the task depends on, as words for `task`."""
     named = project.settings.toolchain_prefix
     return {"files": [*([Path(named).expanduser()] if sdk.is_tarball(named) else []), *kernel_files(project)],
-            "tools": tools.programs(named) if named.endswith("-") else [],
+            "tools": compiler.programs(named) if named.endswith("-") else [],
             "settings": {"prefix": named, "arch": project.machine.arch, "build": os.path.abspath(project.build)}}
 
 
@@ -56,7 +59,7 @@ def kernel_files(project: Project) -> list[Path]:
         return []
     if project.settings.kernel_src:
         return [project.kernel_src / "Makefile"]
-    return [archive.stamp(project.build, project.kernel_pin.name)]
+    return [unpack.stamp(project.build, project.kernel_pin.name)]
 
 
 def build(job: Job) -> dict[str, list[str]]:
@@ -67,24 +70,24 @@ def build(job: Job) -> dict[str, list[str]]:
     made: list[str] = []
     if sdk.is_tarball(named):
         folder = sdk.install(project, path, project.stamps.digest(path), job.log)
-        prefix, made = tools.prefix_in(folder), home.key_files(folder)
+        prefix, made = compiler.prefix_in(folder), home.key_files(folder)
     elif path.is_dir() and not named.endswith("-"):
-        prefix = tools.prefix_in(path.absolute())
+        prefix = compiler.prefix_in(path.absolute())
     else:
         prefix = str(path.absolute()) if "/" in named else named
         prefix = prefix.removesuffix("gcc") if prefix.endswith("-gcc") else prefix
     if "/" in prefix and sdk.misplaced(Path(prefix).parents[1]):
-        ui.line("note", f"{Path(prefix).parents[1]} is set up for {sdk.misplaced(Path(prefix).parents[1])}; its "
+        terminal.line("note", f"{Path(prefix).parents[1]} is set up for {sdk.misplaced(Path(prefix).parents[1])}; its "
                         f"{sdk.SCRIPT} would change that")
-    return chain.finish(job, found(project, prefix, made))
+    return record.finish(job, found(project, prefix, made))
 
 
 def found(project: Project, prefix: str, made: list[str]) -> Found:
     """Describe the toolchain with that prefix; its ID is the content of its tools and of its libc."""
-    version, parts = tools.compiler(prefix, HINT)
-    ident = chain.ident(version, *map(project.stamps.digest, parts))
+    version, parts = compiler.compiler(prefix, HINT)
+    ident = record.ident(version, *map(project.stamps.digest, parts))
     if not project.machine.userspace:
         return Found(ident, prefix, version, parts, made=made)
-    libc = tools.libc_parts(f"{prefix}gcc")
-    user = chain.ident(ident, *map(project.stamps.digest, libc))
+    libc = compiler.libc_parts(f"{prefix}gcc")
+    user = record.ident(ident, *map(project.stamps.digest, libc))
     return Found(ident, prefix, version, [*parts, *libc], cc=f"{prefix}gcc", user=user, made=made)

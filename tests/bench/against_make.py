@@ -28,9 +28,10 @@ sys.path.insert(0, str(TOP))
 os.chdir(TOP)
 
 from tasks import image, kernel_config  # noqa: E402
-from tasks.kit import kbuild, project  # noqa: E402
-from tasks.kit.project import Project  # noqa: E402
-from tasks.kit.run import clean_env  # noqa: E402
+from tasks.config import project  # noqa: E402
+from tasks.config.project import Project  # noqa: E402
+from tasks.kbuild import make as kbuild  # noqa: E402
+from tasks.system.process import clean_env  # noqa: E402
 
 DOIT = str(Path(sys.executable).with_name("doit"))
 SOURCE, HEADER, SYMBOL = "kernel/panic.c", "include/linux/reboot.h", "PRINTK_TIME"

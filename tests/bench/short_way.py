@@ -25,9 +25,10 @@ sys.path.insert(0, str(TOP))
 os.chdir(TOP)
 
 from tasks import image, kernel_config  # noqa: E402
-from tasks.kit import kbuild, project  # noqa: E402
-from tasks.kit.depfiles import Depfiles  # noqa: E402
-from tasks.kit.run import clean_env  # noqa: E402
+from tasks.config import project  # noqa: E402
+from tasks.kbuild import make as kbuild  # noqa: E402
+from tasks.kbuild.depfiles import Depfiles  # noqa: E402
+from tasks.system.process import clean_env  # noqa: E402
 
 MOST_USERS = 25  # a header that more objects include costs minutes a step
 WORK = re.compile(r"^  (?:CC|AS|LD|AR|OBJCOPY|NM|BUILD|MKPIGGY|HOSTCC|MODPOST|LDS|[VZ]OFFSET|GZIP|LZMA|XZ\w*)\s.*",

@@ -38,8 +38,8 @@ if __name__ == "__main__":
     sys.path[:0] = [str(HERE), str(HERE.parents[1])]
     sys.modules["fuzz"] = sys.modules["__main__"]  # the targets import this module by its name
 
-from tasks.kit.errors import PiggyError  # noqa: E402
-from tasks.kit.ui import printable  # noqa: E402
+from tasks.system.errors import PiggyError  # noqa: E402
+from tasks.system.terminal import printable  # noqa: E402
 
 SECONDS = 2.0  # of CPU for one case
 MEMORY = 64 << 20  # bytes that Python may have allocated at once in one case

@@ -9,9 +9,9 @@ from unittest import mock
 
 from fuzz import Target, mutated
 
-from tasks.kit import aptsources
-from tasks.kit.download import Unavailable
-from tasks.kit.errors import PiggyError
+from tasks.fetch import apt_sources
+from tasks.fetch.download import Unavailable
+from tasks.system.errors import PiggyError
 
 LINES = [b"deb http://a/debian bookworm main contrib", b"deb-src [signed-by=/k.gpg] http://a/debian bookworm main",
          b"deb [ arch = amd64,i386 trusted=yes ] http://a ./", b"# deb http://a s m", b"deb cdrom:[Debian]/ s m", b"",
@@ -59,7 +59,7 @@ def make_paragraphs(rng: random.Random) -> bytes:
 def check_lines(data: bytes, folder: Path) -> None:
     """Each line of the copy has one group of known options, in plain words that apt can read in one way only."""
     text = data.decode(errors="replace")
-    made = aptsources.lines(text)
+    made = apt_sources.lines(text)
     for line in made.removesuffix("\n").split("\n") if made else []:
         found = re.fullmatch(r"(deb|deb-src) \[([^\[\]\"'%\\#]*)] ([^\s\"'\\#]+)((?:[ \t]+[^\s\[\]\"'%\\#]+)+)", line)
         assert found, line
@@ -77,7 +77,7 @@ def check_lines(data: bytes, folder: Path) -> None:
 
 def check_paragraphs(data: bytes, folder: Path) -> None:
     """Each field of the copy is a known one, and stands once in its paragraph."""
-    made = aptsources.paragraphs(data.decode(errors="replace"))
+    made = apt_sources.paragraphs(data.decode(errors="replace"))
     for paragraph in made.removesuffix("\n").split("\n\n") if made else []:
         lines = paragraph.split("\n")
         assert all(line.isprintable() or "\t" in line for line in lines), paragraph
@@ -93,9 +93,9 @@ def suite(copies: dict[str, str]) -> None:
     """Make another suite of a copy: its options are the copy's. Refuse where the copy is empty."""
     if not copies.get("a.list", copies.get("a.sources")):
         raise PiggyError("nothing is left")
-    with mock.patch.object(aptsources, "codename", return_value="bookworm"):
+    with mock.patch.object(apt_sources, "codename", return_value="bookworm"):
         try:
-            made = aptsources.of_suite(copies, "sid")
+            made = apt_sources.of_suite(copies, "sid")
         except Unavailable:
             return
     for text in made.values():

@@ -17,9 +17,10 @@ from unittest import mock
 from fuzz import NUMBERS, Target, mutated
 from tarbytes import BLOCK, END, extension, header, padded, record, summed
 
-from tasks.kit import apt, packed, tarstream, untar
-from tasks.kit.download import Unavailable
-from tasks.kit.errors import PiggyError
+from tasks.fetch import apt, tarstream, untar
+from tasks.fetch.download import Unavailable
+from tasks.filesystem import tar as packed
+from tasks.system.errors import PiggyError
 
 NAMES = [b"t", b"t/", b"t/a", b"t/a/b", b"t/a/b/c", b"t/l", b"t/l/x", b"t/m", b"t/m/../n", b"./t/a", b"t//a",
          b"../target", b"/etc/passwd", b"t/../../target", b"u/f", b".", b"..", b"t/\x1b[2J", b"t/\xff\xfe", b"t/a\nb",

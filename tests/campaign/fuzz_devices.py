@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fuzz import Target, mutated
 
-from tasks.kit import devices, overlay
-from tasks.kit.errors import PiggyError
-from tasks.kit.tree import NAME_MAX, PATH_MAX, Entry, Layer, compose, parents
+from tasks.filesystem import devices, overlay
+from tasks.filesystem.tree import NAME_MAX, PATH_MAX, Entry, Layer, compose, parents
+from tasks.system.errors import PiggyError
 
 SAMPLE = (b"# NAME TYPE MODE UID GID\n/dev d 755 0 0\n/dev/console c 600 0 0 5 1\n/dev/tty c 620 0 5 4 0 0 1 5  # five\n"
           b"'/a b' p 644 0 0 - - - - -\n/etc/shadow f 4600 1 2\n/dev/hda b 660 0 0 3 1 1 1 4\n")

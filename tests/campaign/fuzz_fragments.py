@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fuzz import Target, mutated
 
-from tasks.kit import brconfig, fragments, kcontract
+from tasks.buildroot import config as brconfig
+from tasks.kconfig import dotconfig, fragments
 
 LINES = [b"CONFIG_A=y", b"CONFIG_B=m", b"CONFIG_C=n", b"# CONFIG_D is not set", b"CONFIG_N=12", b"CONFIG_H=0xC0fe",
          b'CONFIG_S="a \\"b\\" # c \\\\"', b"# a comment", b"", b"CONFIG_A=y # why", b"CONFIG_E=y  # optional: new",
@@ -60,7 +61,7 @@ def parse(data: bytes, folder: Path) -> None:
     for name, value in read.items():
         assert fragments.same(requests[name], value), (name, requests[name], value)
     mini = fragments.miniconfig(fragments.merge([path], {path}))
-    again = kcontract.parse_config(mini)
+    again = dotconfig.parse_config(mini)
     assert set(again) == set(requests)
     assert all(fragments.same(value, again[name]) for name, value in requests.items())
     assert set(conf(mini.encode())) == set(requests)
@@ -75,7 +76,7 @@ def config(rng: random.Random) -> bytes:
 def read_config(data: bytes, folder: Path) -> None:
     """Read it as a result of Kconfig: no symbol that stands in it is missed."""
     (folder / ".config").write_bytes(data)
-    found = kcontract.read_config(folder / ".config")
+    found = dotconfig.read_config(folder / ".config")
     names = re.findall(rb"^CONFIG_(\w+)=", data, re.MULTILINE | re.ASCII)
     assert {name.decode() for name in names} <= set(found)
     assert len(found) <= data.count(b"\n") + 1

@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 import pexpect
 from fuzz import Failure, Target, mutated
 
-from tasks.kit import guestcheck, netcheck
-from tasks.kit.errors import PiggyError
-from tasks.kit.guest import Guest, GuestError, Limits
-from tasks.kit.netattach import Cable
-from tasks.kit.ui import printable
+from tasks.guest import checks, network_checks
+from tasks.guest.console import Guest, GuestError, Limits
+from tasks.network.cable import Cable
+from tasks.system.errors import PiggyError
+from tasks.system.terminal import printable
 
 TOKEN = "TOKEN1"  # where a question's token belongs; as long as one
 BOOT = b"""[    0.000000] Linux version 6.1.0 (me@here) #1\n[    0.100000] ata1: SATA max\n
 [    0.200000] Run /sbin/init as init process\nPlease press Enter to activate this console. \n/ # """
 DISK = hashlib.md5("".join(f"{n}\n" for n in range(1, 20001)).encode(), usedforsecurity=False).hexdigest().encode()
-CHECKS = (*guestcheck.standard(release="6.1.0", nic=True),
-          *netcheck.checks(Cable(address="10.0.2.15"), ["network"], ("http://10.0.2.2:1/", "the page")))
+CHECKS = (*checks.standard(release="6.1.0", nic=True),
+          *network_checks.checks(Cable(address="10.0.2.15"), ["network"], ("http://10.0.2.2:1/", "the page")))
 ANSWERS = [b"", b"Linux (none) 6.1.0 #1 i686 GNU/Linux",
            b"/dev/sda / ext2 rw 0 0\nproc /proc proc rw 0 0\nsys /sys sysfs rw 0 0",
            b"Mem:   28772 1580 26000 0 4 5", DISK + b"  -\nfrom disk", b"1700000000\n1700000001",
@@ -101,7 +101,7 @@ def check(case: Case, folder: Path) -> None:
     guest = Guest(process, folder / "log", LIMITS, heard.append, ["qemu-system-i386"])
     said: list[str] = []
     try:
-        report = guestcheck.examined(guest, CHECKS, said.append)
+        report = checks.examined(guest, CHECKS, said.append)
     except GuestError as error:
         if len(str(error)) > 8000:
             raise Failure(f"a report of {len(str(error))} characters") from error
@@ -112,7 +112,7 @@ def check(case: Case, folder: Path) -> None:
     assert not process.left or report.status
     if report.status:
         assert 0 < report.status < 256
-        raise guestcheck.CheckError(report, folder / "log")
+        raise checks.CheckError(report, folder / "log")
     assert heard
 
 
@@ -134,7 +134,7 @@ def check_page(data: bytes, folder: Path) -> None:
         theirs.shutdown(socket.SHUT_WR)
         try:
             with mock.patch("socket.create_connection", return_value=ours):
-                netcheck.fetched("http://127.0.0.1:1/", time.monotonic() + 1)
+                network_checks.fetched("http://127.0.0.1:1/", time.monotonic() + 1)
         except ValueError as error:
             raise PiggyError(printable(str(error))) from error
 

@@ -18,10 +18,10 @@ from unittest import mock
 import urllib3
 from fuzz import NUMBERS, Failure, Target, mutated
 
-from tasks.kit import download, records
-from tasks.kit.download import Unavailable
-from tasks.kit.errors import PiggyError
-from tasks.kit.pins import Package, Source
+from tasks.config.pins import Package, Source
+from tasks.fetch import download, records
+from tasks.fetch.download import Unavailable
+from tasks.system.errors import PiggyError
 
 CONTENT = random.Random(1).randbytes(3000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from fuzz import Target
 
-from tasks.kit import cpio, ext2
-from tasks.kit.tree import Entry, Layer, compose
+from tasks.filesystem import cpio, ext2
+from tasks.filesystem.tree import Entry, Layer, compose
 
 UUID = "5049c67b-5ad5-4d1e-8f0e-4d2f6c7a1b00"
 EPOCH = 1700000000

@@ -18,11 +18,13 @@ import msgspec
 from doit.dependency import SqliteDB
 from fuzz import NUMBERS, Target, mutated
 
-from tasks.kit import codes, journal, reasons, ui
-from tasks.kit.codes import Codes
-from tasks.kit.errors import PiggyError
-from tasks.kit.inputs import Inputs
-from tasks.kit.stamps import Stamps
+from tasks.cache import code_index
+from tasks.cache.code_index import Codes
+from tasks.cache.digests import Stamps
+from tasks.graph import explain, journal
+from tasks.graph.inputs import Inputs
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
 
 DIGEST = "0123456789abcdef" * 2
 RECORD: dict[str, Any] = {
@@ -66,7 +68,7 @@ def _used(record: dict[str, Any]) -> None:
                     outputs=["image"])
     task = SimpleNamespace(value_savers=[], values={})
     assert inputs(task, values) is False
-    ui.printable(repr(inputs) + reasons.plain(inputs.reasons, str)).encode()
+    terminal.printable(repr(inputs) + explain.plain(inputs.reasons, str)).encode()
     int(values.get("commands", 0))
     sorted(set(record.get("deps:") or ()) - {"a.c"})
 
@@ -128,13 +130,13 @@ def check_history(data: bytes, folder: Path) -> None:
     """Read it as `why` and `plan` do."""
     path = folder / "history.jsonl"
     path.write_bytes(data)
-    graph = reasons.Graph([])
-    for seconds in reasons.durations(path, 5).values():
-        ui.took(sum(seconds) / len(seconds))
-    ran = reasons.last_run(path)
+    graph = explain.Graph([])
+    for seconds in explain.durations(path, 5).values():
+        terminal.took(sum(seconds) / len(seconds))
+    ran = explain.last_run(path)
     for name in ran:
-        ui.printable(name + reasons.plain(reasons.own(graph, name, ran)[1], str)).encode()
-    assert all(isinstance(name, str) for name in reasons.brought_back(path))
+        terminal.printable(name + explain.plain(explain.own(graph, name, ran)[1], str)).encode()
+    assert all(isinstance(name, str) for name in explain.brought_back(path))
     if not ran:
         raise PiggyError("nothing was ever run")
 
@@ -168,10 +170,10 @@ def check_caches(data: tuple[bool, bytes], folder: Path) -> None:
         ids = Codes(path, Stamps(folder / "stamps"), begun=1)
         assert ids._load().state != "x"  # another state is never looked at
         try:
-            read = msgspec.msgpack.decode(data[1], type=codes._Known).state == "x"
+            read = msgspec.msgpack.decode(data[1], type=code_index._Known).state == "x"
         except (msgspec.MsgspecError, ValueError, RecursionError):
             read = False
-        assert ids.of(check_history) == codes.code_id(check_history)
+        assert ids.of(check_history) == code_index.code_id(check_history)
     if not read:
         raise PiggyError("nothing is known")
 

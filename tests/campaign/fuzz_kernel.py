@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fuzz import Target, mutated
 
-from tasks.kit import depfiles, kbuild, ledger, manifest, modsource, named, saved, symbols, trace
-from tasks.kit.errors import PiggyError
-from tasks.kit.stamps import Stamps
+from tasks.cache.digests import Stamps
+from tasks.kbuild import depfiles, ledger, make, manifest, module_source, named_files, saved, symbol_times, trace
+from tasks.system.errors import PiggyError
 
 CONFIG = (b'CONFIG_SMP=y\nCONFIG_INITRAMFS_SOURCE="HERE/root HERE/list"\nCONFIG_EXTRA_FIRMWARE="a.bin sub/b.bin"\n'
           b'CONFIG_EXTRA_FIRMWARE_DIR="HERE/fw"\nCONFIG_NEW_FILE="list"\nCONFIG_MODULE_SIG_KEY="certs/signing_key.pem"\n')
@@ -48,11 +48,11 @@ def check_config(data: tuple[bytes, bytes], folder: Path) -> None:
     (folder / "list").write_bytes(data[1].replace(b"HERE", here))
     (folder / "config").write_bytes(data[0].replace(b"HERE", here))
     stamps = Stamps(folder / "stamps")
-    found = named.find(folder / "config", folder / "tree", folder / "obj", stamps)
-    assert named.find(folder / "config", folder / "tree", folder / "obj", stamps) == found
+    found = named_files.find(folder / "config", folder / "tree", folder / "obj", stamps)
+    assert named_files.find(folder / "config", folder / "tree", folder / "obj", stamps) == found
     assert found.digests().keys() == found.roots.keys()
     assert not any(path.is_symlink() or path.name == "pwned" for path in folder.rglob("*"))
-    named.targets(folder / "obj", found.roots, [("a", "/x/a.bin")])
+    named_files.targets(folder / "obj", found.roots, [("a", "/x/a.bin")])
     if found.missing:
         raise PiggyError("\n".join(one.text for one in found.missing))
 
@@ -69,12 +69,12 @@ def check_makefile(data: bytes, folder: Path) -> None:
         (folder / "project" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "project" / name).write_text('#include "../common/x.h"\n')
     (top / "Kbuild").write_bytes(data)
-    most, modsource.MOST = modsource.MOST, 50
+    most, module_source.MOST = module_source.MOST, 50
     try:
-        found = {name: path for name, path in modsource.files(top).items() if folder in path.parents}
+        found = {name: path for name, path in module_source.files(top).items() if folder in path.parents}
     finally:
-        modsource.MOST = most
-    work = modsource.copy(found, "mod", folder / "copy")
+        module_source.MOST = most
+    work = module_source.copy(found, "mod", folder / "copy")
     assert {"Kbuild", "main.c"} <= found.keys()
     copies = [(work / name).resolve() for name in found]
     assert all(folder / "copy" in path.parents and path.is_file() for path in copies)
@@ -92,10 +92,10 @@ def check_record(data: bytes, folder: Path) -> None:
     """Read it in each of the ways; what can be run again is one command and its record."""
     record = folder / ".x.o.cmd"
     record.write_bytes(data)
-    for read in (kbuild.dependencies, kbuild.symbols, kbuild.command):
+    for read in (make.dependencies, make.symbols, make.command):
         read(str(record))
-    kbuild.closure(folder, "x.o", [])
-    kbuild.mentioned(str(record), "/t")
+    make.closure(folder, "x.o", [])
+    make.mentioned(str(record), "/t")
     command = saved.read(str(record))
     assert "\n" not in command.command
     assert command.script().startswith("set -e\n")
@@ -109,12 +109,12 @@ def make_state(rng: random.Random) -> bytes:
 
 def check_state(data: bytes, folder: Path) -> None:
     """Anything that can't be read is a folder of which nothing is known; make goes on, and it is whole again."""
-    for name in (ledger.FILE, trace.FILE, named.CACHE, manifest.FILE, depfiles.CACHE, symbols.FILE):
+    for name in (ledger.FILE, trace.FILE, named_files.CACHE, manifest.FILE, depfiles.CACHE, symbol_times.FILE):
         (folder / name).write_bytes(data)
     (folder / "tree").mkdir()
     trace.prerequisites(folder)
     manifest.purge(folder)
-    symbols.settle(folder)
+    symbol_times.settle(folder)
     depfiles.Depfiles(folder, folder / "tree")
     known = ledger.trusted(folder)
     with ledger.kept(folder, folder / "tree", Stamps(folder / "stamps")):

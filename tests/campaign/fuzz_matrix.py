@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fuzz import NUMBERS, Target, mutated
 
-from tasks.kit import matrix
-from tasks.kit.errors import PiggyError
-from tasks.kit.matrix import Row, Sizes
+from tasks.reports import table as matrix
+from tasks.reports.table import Row, Sizes
+from tasks.system.errors import PiggyError
 
 ROWS = {"pc": {"machine": "pc", "result": "booted", "date": "2026-01-01", "arch": "i386", "image": "bzImage",
                "kernel": "6.1", "sizes": {"vmlinux": 1, "image": 2, "busybox": 3, "rootfs": 4}, "accel": "tcg",

@@ -14,13 +14,16 @@ from typing import Any
 import msgspec
 from fuzz import Target, mutated
 
-from tasks.kit import kvm, netexec, netplan, netrecord, netreport, netshape, nettraps, nettrust
-from tasks.kit.errors import PiggyError
-from tasks.kit.netplan import Wanted
-from tasks.kit.netrecord import Record
-from tasks.kit.netstate import FORWARD, State
-from tasks.kit.netstep import Plan
-from tasks.kit.ui import printable
+from tasks.guest import kvm
+from tasks.network import apply, ip_json, report, traps, trust
+from tasks.network import plan as netplan
+from tasks.network import record as netrecord
+from tasks.network.plan import Wanted
+from tasks.network.record import Record
+from tasks.network.state import FORWARD, State
+from tasks.network.steps import Plan
+from tasks.system.errors import PiggyError
+from tasks.system.terminal import printable
 
 RUN = "/RUN"  # where the folder of the record belongs
 LINKS = [{"ifname": "lo", "link_type": "loopback", "flags": ["UP"], "mtu": 65536},
@@ -128,7 +131,7 @@ def harmless(found: Plan, folder: Path) -> None:
 
 def check_plan(data: bytes, folder: Path) -> None:
     """Hand it to the program that root runs, as far as it reads it."""
-    harmless(netexec.received(io.BytesIO(data.replace(RUN.encode(), str(folder).encode())), folder), folder)
+    harmless(apply.received(io.BytesIO(data.replace(RUN.encode(), str(folder).encode())), folder), folder)
 
 
 def check_record(data: bytes, folder: Path) -> None:
@@ -151,17 +154,17 @@ def make_ip(rng: random.Random) -> tuple[bytes, bytes, bytes]:
 
 def check_ip(data: tuple[bytes, bytes, bytes], folder: Path) -> None:
     """Read all three, plan with them, look for traps, and report."""
-    links, addresses, routes = (netshape.entries(text.decode(errors="replace"), kind, "ip") for text, kind in
+    links, addresses, routes = (ip_json.entries(text.decode(errors="replace"), kind, "ip") for text, kind in
                                 zip(data, ("link", "address", "route"), strict=True))
     host = State(links=links, addresses=addresses, routes=[{**route, "family": "-4"} for route in routes])
     for bridge in ("br9", "piggy0"):
-        list(netreport.of_bridge(host, bridge))
-        nettraps.traps(host, None, bridge, "10.0.0.1/24")
+        list(report.of_bridge(host, bridge))
+        traps.traps(host, None, bridge, "10.0.0.1/24")
     wanted = Wanted(run_dir=RUN, uplink="eth0", consent=True)
     for made in (netplan.nat(host, wanted), netplan.bridged(host, wanted)):
-        nettrust.check(made, RUN)
+        trust.check(made, RUN)
         harmless(made, Path(RUN))
-        nettraps.traps(host, made, made.bridge, made.address)
+        traps.traps(host, made, made.bridge, made.address)
 
 
 def make_nft(rng: random.Random) -> bytes:
@@ -171,12 +174,12 @@ def make_nft(rng: random.Random) -> bytes:
 
 def check_nft(data: bytes, folder: Path) -> None:
     """Read it, look for traps, and report."""
-    found = netshape.ruleset(data.decode(errors="replace"))
+    found = ip_json.ruleset(data.decode(errors="replace"))
     if found is None:
         raise PiggyError("that is no list of rules")
     host = State(links=LINKS, nft=found)
-    nettraps.traps(host, None, "br9", "10.0.0.1/24")
-    list(netreport.of_rules(host))
+    traps.traps(host, None, "br9", "10.0.0.1/24")
+    list(report.of_rules(host))
 
 
 def make_leases(rng: random.Random) -> bytes:
@@ -187,7 +190,7 @@ def make_leases(rng: random.Random) -> bytes:
 def check_leases(data: bytes, folder: Path) -> None:
     """Report them."""
     (folder / "leases").write_bytes(data)
-    lines = list(netreport.of_leases(Plan(mode="nat", bridge="b", taps=(), leases=str(folder / "leases"))))
+    lines = list(report.of_leases(Plan(mode="nat", bridge="b", taps=(), leases=str(folder / "leases"))))
     assert all(printable(text) == text and len(text) < 300 and re.match("lease$", word) for word, text in lines)
     if len(lines) != 2:
         raise PiggyError("there is not what there was")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzz import Target, mutated
 
-from tasks.kit import packages, pins
+from tasks.config import packages, pins
 
 TOP = Path(__file__).resolve().parents[2]
 RELEASES = ("bookworm", "trixie", "sid", "")

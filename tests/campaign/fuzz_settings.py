@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from fuzz import Target, mutated
 
-from tasks.kit import machine, settings, toml
-from tasks.kit.errors import PiggyError
-from tasks.kit.settings import Settings
+from tasks.config import machine, settings, toml
+from tasks.config.settings import Settings
+from tasks.system.errors import PiggyError
 
 TOP = Path(__file__).parents[2]
 SAMPLE = b'memory = 64\nfragments = "a,b"\n[machines.pc]\ntimeout = 5\n[[list]]\nx = 1979-05-27T07:32:00Z\n'

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 from fuzz import NUMBERS, Target, mutated
 
-from tasks.kit import storeform
-from tasks.kit.errors import PiggyError
-from tasks.kit.store import Store
-from tasks.kit.storeform import LIST
-from tasks.kit.storeroom import short_hash
+from tasks.cache import store_tag
+from tasks.cache.store import Store
+from tasks.cache.store_files import short_hash
+from tasks.cache.store_tag import LIST
+from tasks.system.errors import PiggyError
 
 KEY = short_hash(b"key")
 CONTENT = b"what the task made"
@@ -67,7 +67,7 @@ def check(data: tuple[bytes, bytes, bytes], folder: Path) -> None:
     """Look a task's result up and bring it back; then show, and make room."""
     result, listed, content = data
     top = folder / "store"
-    storeform.tag(top)
+    store_tag.tag(top)
     states = [f"{name} now" for name in NAMES.decode().split("\0")]
     place = top / "results" / KEY / short_hash(NAMES) / short_hash("\0".join(states).encode())
     blob = top / "blobs" / DIGEST[:2] / DIGEST[2:]

@@ -10,7 +10,7 @@ import fuzz
 import pytest
 from fuzz import Target
 
-from tasks.kit.errors import PiggyError
+from tasks.system.errors import PiggyError
 
 
 @pytest.mark.parametrize("target", fuzz.targets(), ids=lambda target: target.name)

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 
 import playground
 import pytest
 from playground import Kept, Playground
-
-
-@pytest.fixture(scope="session")
-def triple() -> str:
-    """The host's own triple, for which it must have TRIPLE-gcc."""
-    if not shutil.which("gcc"):
-        pytest.skip("there is no gcc")
-    name = subprocess.run(["gcc", "-dumpmachine"], capture_output=True, text=True, check=True).stdout.strip()
-    if not name.startswith("x86_64") or not shutil.which(f"{name}-gcc"):
-        pytest.skip(f"the fake kernel is for x86_64, and wants a {name}-gcc")
-    return name
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playground import Kept, Playground
 
-from tasks.kit import stamps
+from tasks.cache import digests
 
 
 def test_settings_that_no_image_depends_on(built: Playground) -> None:
@@ -67,8 +67,8 @@ def test_nothing_is_hashed_twice(built: Playground, monkeypatch: pytest.MonkeyPa
     time.sleep(0.1)  # a file touched just now is hashed again, for it may change within the tick of the clock
     assert built.doit().ran == []
     monkeypatch.chdir(built.top)
-    monkeypatch.setattr(stamps, "_hash", lambda path: pytest.fail(f"{path} was hashed again"))
-    known = stamps.Stamps(Path("build/fake/stamps"))
+    monkeypatch.setattr(digests, "_hash", lambda path: pytest.fail(f"{path} was hashed again"))
+    known = digests.Stamps(Path("build/fake/stamps"))
     for path in (built.linux.resolve() / "kernel/panic.c", built.linux.resolve() / "include/linux/kernel.h",
                  "build/fake/images/vmlinux", "build/fake/images/busybox", shutil.which("gzip")):
         assert known.digest(path or "")

@@ -15,9 +15,9 @@ import pytest
 from playground import Playground
 from test_kill import working_in
 
-from tasks.kit import kbuild
-from tasks.kit.project import EPOCH
-from tasks.kit.run import clean_env
+from tasks.config.project import EPOCH
+from tasks.kbuild import make as kbuild
+from tasks.system.process import clean_env
 
 LOADER = "arch/x86/boot/compressed"
 FILES = {"vmlinux": "vmlinux", "System.map": "System.map", "Image": f"{LOADER}/vmlinux.bin",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playground import Kept, Playground
 
-from tasks.kit import manifest
+from tasks.kbuild import manifest
 
 BOOT = "arch/x86/boot"
 LINKS = [f"{BOOT}/compressed/{name}" for name in ("vmlinux.bin", "vmlinux.bin.gz", "piggy.o", "vmlinux")]

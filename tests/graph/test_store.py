@@ -20,8 +20,8 @@ import pytest
 from playground import EVERYTHING, Kept, Playground
 from test_kill import working_in
 
-from tasks.kit.store import Store
-from tasks.kit.storeroom import Output
+from tasks.cache.store import Store
+from tasks.cache.store_files import Output
 
 LINKS = ["Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"]
 KERNEL = ["vmlinux", *LINKS]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tasks.kit import pins
+from tasks.config import pins
 
 NEEDS = ("debootstrap", "unshare", "chroot", "apt-get")
 HOME = "/srv/piggyback"

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.kit import kbuild, project
-from tasks.kit.run import clean_env
+from tasks.config import project
+from tasks.kbuild import make as kbuild
+from tasks.system.process import clean_env
 
 TOP = Path(__file__).resolve().parents[2]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.kit import pins, project
+from tasks.config import pins, project
 from tests.real.conftest import TOP, Checkout, edited, lay_out
 
 pytestmark = [pytest.mark.real, pytest.mark.long]

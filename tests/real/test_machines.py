@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tasks import image
-from tasks.kit import project
-from tasks.kit.project import Project
+from tasks.config import project
+from tasks.config.project import Project
 from tests.real.conftest import TOP, Checkout, lay_out
 
 pytestmark = [pytest.mark.real, pytest.mark.long]

@@ -22,10 +22,10 @@ from typing import Any
 
 import msgspec
 import pytest
-
-from tasks.kit.run import clean_env
-from tests.real.conftest import Checkout
 from tests.real.topology import PAGE, TOP, Topology
+
+from tasks.system.process import clean_env
+from tests.real.conftest import Checkout
 
 pytestmark = pytest.mark.real
 NEEDED = ("ip", "nft", "dnsmasq", "nsenter", "unshare")
@@ -174,7 +174,7 @@ def test_nothing_of_a_lab_outlives_its_command(number: int) -> None:
     if missing := _missing(*NEEDED):
         pytest.skip(f"not installed: {', '.join(missing)}")
     mark = f"piggylab{os.getpid()}"
-    code = ("import subprocess, time; from tasks.kit import netlab; from tasks.kit.netplan import Wanted\n"
+    code = ("import subprocess, time; from tasks.kit import netlab; from tasks.network.plan import Wanted\n"
             f"with netlab.lab(Wanted(bridge='{mark[-9:]}')) as lab:\n"
             "    subprocess.Popen([*lab.prefix, 'sleep', '99'])\n"
             "    print('up', lab.prefix[-2], flush=True); time.sleep(99)")
@@ -217,7 +217,7 @@ def test_a_lab_for_somebody_without_any_right() -> None:
     if missing := _missing(*NEEDED, "setpriv"):
         pytest.skip(f"not installed: {', '.join(missing)}")
     code = ("import subprocess, sys; sys.path.insert(0, '.')\n"
-            "from tasks.kit import netlab; from tasks.kit.netplan import Wanted\n"
+            "from tasks.kit import netlab; from tasks.network.plan import Wanted\n"
             "with netlab.lab(Wanted(guests=2)) as lab:\n"
             "    subprocess.Popen([*lab.prefix, 'sleep', '99'])\n"
             "    print(subprocess.run([*lab.prefix, 'ip', '-br', 'link'], capture_output=True, text=True).stdout)")
@@ -272,15 +272,15 @@ def test_without_root_and_sudo_it_says_what_to_type(net: Topology, pc: Checkout)
     said = done.stdout + done.stderr
     assert "net_up needs root" in said
     assert "as root: cd " in said
-    assert "tasks.kit.netexec up " in said
+    assert "tasks.network.apply up " in said
     net.unchanged(before)
 
 
 STEPS = """
 import os, sys
-from tasks.kit import netexec, netplan, netrecord, netstate
-from tasks.kit.errors import PiggyError
-from tasks.kit.netplan import Wanted
+from tasks.network import apply as netexec; from tasks.network import plan as netplan; from tasks.network import record as netrecord; from tasks.network import state as netstate
+from tasks.system.errors import PiggyError
+from tasks.network.plan import Wanted
 mode, how, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
 folder = netrecord.place()
 wanted = Wanted(run_dir=str(folder), uplink="eth0" if mode == "bridged" else "", consent=True, guests=2)
@@ -312,10 +312,10 @@ def test_a_fault_at_each_step(net: Topology, mode: str, how: str) -> None:
     for number in range(int(net.run("host", *python, "-c", STEPS, mode, "count", "0"))):
         net.run("host", *python, "-c", STEPS, mode, how, str(number), status=3 if how == "fail" else -9)
         if how != "fail":
-            net.run("host", *python, "-m", "tasks.kit.netexec", "down")
+            net.run("host", *python, "-m", "tasks.network.apply", "down")
         print(f"after step {number}")
         net.unchanged(before)
-        assert "nothing is up" in net.run("host", *python, "-m", "tasks.kit.netexec", "down")
+        assert "nothing is up" in net.run("host", *python, "-m", "tasks.network.apply", "down")
 
 
 def test_an_interrupted_net_up_can_be_started_again(net: Topology, pc: Checkout) -> None:
@@ -374,7 +374,7 @@ def test_iptables_where_nft_is_missing(net: Topology) -> None:
     assert "-A POSTROUTING -s 192.168.135.0/24 ! -d 192.168.135.0/24 ! -o piggy0" in rules
     order = [line for line in rules.splitlines() if line.startswith("-A FORWARD")]
     assert [line.split()[-1] for line in order] == ["ACCEPT", "ACCEPT", "DROP"]
-    net.run("host", *python, "-m", "tasks.kit.netexec", "down")
+    net.run("host", *python, "-m", "tasks.network.apply", "down")
     net.unchanged({**before, "nft": net.snapshot()["nft"]})  # iptables-nft leaves its tables, empty
     assert "piggyback" not in net.run("host", "iptables-save")
 
@@ -383,7 +383,7 @@ def test_a_kernel_without_the_cards_driver_is_told_before_it_boots(pc: Checkout)
     config = pc.images / "config"
     before = config.read_text()
     code = ("import sys; sys.path.insert(0, '.')\n"
-            "from pathlib import Path; from tasks import qemu; from tasks.kit import project\n"
+            "from pathlib import Path; from tasks import qemu; from tasks.config import project\n"
             "qemu.check_network(project.load(Path.cwd(), {}, {}))")
     try:
         config.write_text(before.replace("CONFIG_NE2K_PCI=y", "# CONFIG_NE2K_PCI is not set"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.kit.run import clean_env
+from tasks.system.process import clean_env
 from tests.real.conftest import Checkout, edited, lay_out, odd
 
 pytestmark = pytest.mark.real

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.kit.run import clean_env
+from tasks.system.process import clean_env
 from tests.real.conftest import Checkout, lay_out
 
 CHECKS = ("shell", "uname", "mount", "free", "disk", "clock", "nic", "poweroff")

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tasks.kit.stamps import Stamps
+from tasks.cache.digests import Stamps
 from tasks.toolchains import distro
 
 

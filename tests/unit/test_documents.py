@@ -18,8 +18,8 @@ import msgspec
 import pytest
 from doit.doit_cmd import DoitMain
 
-from tasks import settings as settings_stage
-from tasks.kit.settings import Settings
+from tasks.config.settings import Settings
+from tasks.reports import settings as settings_stage
 
 TOP = Path(__file__).parents[2]
 DOCUMENTS = [TOP / "README.md", *sorted(TOP.glob("docs/*.md"))]
@@ -29,7 +29,7 @@ NAMES = [str(path.relative_to(TOP)) for path in DOCUMENTS]
 # is gone: then their paths, and the map in docs/develop.md, are held against the tree.
 BEFORE_THE_MOVE = {"docs/develop.md", "docs/doit.md"}
 # What the documents name and other branches bring. EMPTY THIS, too, when it has come.
-COMING = {"tests/real/test_debian.py", "tests/bench/outside.py", "configs/rootfs/overlays.txt", "restrict"}
+COMING = {"tests/real/test_debian.py", "tests/campaign/outside.py", "configs/rootfs/overlays.txt", "restrict"}
 
 WIDTH, README_LINES = 124, 150
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")  # TASK, NAME, DIR, MACHINE

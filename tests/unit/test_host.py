@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tasks import host
-from tasks.kit import kvm, packages
-from tasks.kit.errors import PiggyError
-from tasks.kit.packages import Need
+from tasks.config import packages
+from tasks.config.packages import Need
+from tasks.guest import kvm
+from tasks.system.errors import PiggyError
 
 TOP = Path(__file__).parents[2]
 TABLE = """\

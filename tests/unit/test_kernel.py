@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 
 from tasks import kernel, kernel_config, modules
-from tasks.kit.project import Project
-from tasks.kit.stamps import Stamps
+from tasks.cache.digests import Stamps
+from tasks.config.project import Project
 
 RECORDS = ("/o/kernel/.panic.o.cmd", "/o/arch/arm/boot/.zImage.cmd", "/o/arch/arm/boot/compressed/.head.o.cmd",
            "/o/arch/arm/boot/dts/.versatile-pb.dtb.cmd", "/o/arch/mips/boot/dts/mti/.malta.dtb.cmd",

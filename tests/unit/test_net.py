@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from tasks import kernel_config, net, qemu
-from tasks.kit import machine, netguest, netrecord, netstate, project
-from tasks.kit.errors import PiggyError
-from tasks.kit.netplan import Wanted
-from tasks.kit.qemu import Boot, argv
-from tasks.kit.run import Completed
-from tasks.kit.ui import printable
+from tasks.config import machine, project
+from tasks.guest.qemu import Boot, argv
+from tasks.network import card as netguest
+from tasks.network import record, state
+from tasks.network.plan import Wanted
+from tasks.system.errors import PiggyError
+from tasks.system.process import Completed
+from tasks.system.terminal import printable
 
 TOP = Path(__file__).parents[2]
 MACHINES = sorted(path.stem for path in (TOP / "configs" / "machines").glob("*.toml"))
@@ -44,7 +46,7 @@ def test_what_the_settings_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_CONNECTION", "198.51.100.7 5555 10.0.0.2 22")
     found = net.wanted(load(net="bridged", uplink="eth0", guests="2"), consent=False)
     assert (found.owner, found.ssh, found.uplink, found.guests) == (1234, "10.0.0.2", "eth0", 2)
-    assert found.run_dir == str(netrecord.place())
+    assert found.run_dir == str(record.place())
     monkeypatch.delenv("SSH_CONNECTION")
     assert net.wanted(load(), consent=True).ssh == ""
 
@@ -59,7 +61,7 @@ def test_without_root_the_command_is_said(monkeypatch: pytest.MonkeyPatch, sudo:
     with pytest.raises(PiggyError) as caught:
         net._as_root(load(), ["down"], "net_down")
     assert message in caught.value.message
-    assert "-B -m tasks.kit.netexec down" in caught.value.hint
+    assert "-B -m tasks.network.apply down" in caught.value.hint
 
 
 def test_with_sudo_it_goes_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +71,7 @@ def test_with_sudo_it_goes_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(net.sys, "stdin", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr(net, "foreground", lambda words, cwd, stdin: called.append((words, stdin)) or 0)
     net._as_root(load(), ["up"], "net_up", b"{}")
-    assert called == [(["sudo", net.sys.executable, "-B", "-m", "tasks.kit.netexec", "up"], b"{}")]
+    assert called == [(["sudo", net.sys.executable, "-B", "-m", "tasks.network.apply", "up"], b"{}")]
 
 
 def test_by_hand_the_plan_is_handed_in_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_by_hand_the_plan_is_handed_in_too(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(net.shutil, "which", lambda name: "")
     with pytest.raises(PiggyError) as caught:
         net._as_root(load(build=str(tmp_path)), ["up"], "net_up", b"{}")
-    assert caught.value.hint.endswith(f" -B -m tasks.kit.netexec up <{tmp_path}/net/plan.json")
+    assert caught.value.hint.endswith(f" -B -m tasks.network.apply up <{tmp_path}/net/plan.json")
     assert (tmp_path / "net" / "plan.json").read_bytes() == b"{}"
 
 
@@ -99,8 +101,8 @@ def test_whose_the_taps_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_up_and_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.kit import netplan
-    plan = netplan.nat(netstate.State(), Wanted())
+    from tasks.network import plan as netplan
+    plan = netplan.nat(state.State(), Wanted())
     assert net._same(load(net="nat"), plan, consent=False) is plan
     with pytest.raises(PiggyError) as caught:
         net._same(load(net="nat", guests="2", bridge_address="10.9.8.1/24"), plan, consent=False)
@@ -136,22 +138,23 @@ def test_another_card_takes_the_place_of_the_machines_own() -> None:
 
 
 def test_a_lost_race_for_a_port_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.kit import guest, guestcheck, netattach
+    from tasks.guest import checks, console
+    from tasks.network import cable
     lost = [True, True, False]
-    report = guestcheck.Report((), 1.0, 2.0)
+    report = checks.Report((), 1.0, 2.0)
 
-    def boot_test(*args: Any) -> guestcheck.Report:
+    def boot_test(*args: Any) -> checks.Report:
         if lost[0]:
-            raise guest.GuestError("QEMU ended with status 1", "", "Could not set up host forwarding rule", Path("log"))
+            raise console.GuestError("QEMU ended with status 1", "", "Could not set up host forwarding rule", Path("log"))
         return report
-    monkeypatch.setattr(netattach.Cable, "conflict", lambda self: lost.pop(0))
-    monkeypatch.setattr(guestcheck, "boot_test", boot_test)
-    assert qemu.tested(load(boot="initramfs", forward=""), "tcg", (), guest.Limits()) is report
+    monkeypatch.setattr(cable.Cable, "conflict", lambda self: lost.pop(0))
+    monkeypatch.setattr(checks, "boot_test", boot_test)
+    assert qemu.tested(load(boot="initramfs", forward=""), "tcg", (), console.Limits()) is report
     assert lost == [False]
     lost[:] = [True]  # it failed, and not for lack of a port
-    monkeypatch.setattr(netattach.Cable, "conflict", lambda self: False)
-    with pytest.raises(guest.GuestError):
-        qemu.tested(load(boot="initramfs", forward=""), "tcg", (), guest.Limits())
+    monkeypatch.setattr(cable.Cable, "conflict", lambda self: False)
+    with pytest.raises(console.GuestError):
+        qemu.tested(load(boot="initramfs", forward=""), "tcg", (), console.Limits())
 
 
 def test_no_card_no_words() -> None:
@@ -171,7 +174,7 @@ def test_the_address_and_the_end_of_the_cable_go_to_qemu() -> None:
 
 
 def test_packages_that_only_a_mode_takes() -> None:
-    from tasks.kit import packages
+    from tasks.config import packages
     table, model = packages.load(TOP), load().machine
     plain = {need.name for need in packages.needs(table, model, "user")}
     assert {need.name for need in packages.needs(table, model, "nat")} - plain == {"ip", "nft", "dnsmasq"}

@@ -1,0 +1,175 @@
+"""What was made earlier, kept by the hash of all that it was made from, so that going back brings it back.
+
+What is known before a task runs (settings, code, tools, declared files and folders) is hashed to a key. What it discovered
+while it ran (the sources and headers that the compiler read) is kept under that key as a list of names, and the result
+under the hash of the digests that these had. To look a result up is to digest the listed files as they are now, and to see
+whether there is a file of that name. (ccache's direct mode works like that.) cache/store_files.py has the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from tasks.cache import store_tag
+from tasks.cache.digests import content_digest
+from tasks.cache.store_files import Output, Result, Room, blocks, short_hash
+from tasks.cache.store_tag import LIST
+from tasks.system import owned, terminal
+from tasks.system.errors import PiggyError
+from tasks.system.files import replacing, write_whole
+
+FORMAT = 1  # of what is kept; part of every key, so that another one is never looked at
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+LISTS = 64  # lists of names under one key that are tried, those used last first
+ROOM = 0.9  # of the limit is what is left when something has to go, so that not every new result has to make room
+
+
+class _Damaged(Exception):
+    """A file is not what its digest says."""
+
+
+def bytes_of(size: str) -> int:
+    """Return how many bytes a size such as 500M or 1.5G is."""
+    unit = size[-1:] if size[-1:] in UNITS else ""
+    return int(float(size.removesuffix(unit)) * UNITS[unit])
+
+
+class Store(Room):
+    """A store in `folder` for at most `limit` bytes; 0 keeps nothing and gives nothing."""
+
+    limit: int
+    _used: int = -1  # bytes; -1 until something is put
+    _refused: bool = False
+    _usable: bool | None = None  # None until it is looked at
+
+    def find(self, key: str, digests: Callable[[Sequence[str]], Mapping[str, str]]) -> tuple[Result, list[str]] | None:
+        """Return the result that was made from what `key` stands for and from the discovered inputs as they are now, with
+        the names of these; None if there is none. digests: gives the digests of inputs by name."""
+        if not self._can_be_used():
+            return None
+        known: dict[str, str] = {}
+        for folder in self._lists(key):
+            names = self.names(folder)
+            if names is None:
+                self.discard(folder / LIST)
+                continue
+            known.update(digests([name for name in names if name not in known]))
+            place = folder / _state([known[name] for name in names])
+            result = self.read(place)
+            if result:
+                for path in (place, folder):
+                    with contextlib.suppress(OSError):  # read-only: it can't be thrown out either
+                        os.utime(path, follow_symlinks=False)
+                return result, names
+            self.discard(place)
+        return None
+
+    def bring_back(self, result: Result, targets: Sequence[Path]) -> bool:
+        """Write the targets as they were. Returns whether they are there; False, with nothing written, when the store has
+        lost or damaged one of them."""
+        try:
+            with contextlib.ExitStack() as stack:
+                for output, path in zip(result.outputs, targets, strict=True):
+                    draft = stack.enter_context(replacing(path))
+                    with owned.reading(self.folder, self.blob(output.digest)) as blob:
+                        _copy(blob, draft, output.digest)
+                    draft.chmod(output.mode & 0o755 | 0o400)
+            return True
+        except _Damaged:
+            for output in result.outputs:  # all of them: who knows what else the disk did
+                self.drop(output.digest)
+        except (OSError, ValueError):
+            pass  # a full disk, say: the task runs, and meets it in its own way
+        return False
+
+    def put(self, key: str, found: Mapping[str, str], result: Result, targets: Sequence[Path]) -> None:
+        """Keep a result. found: the discovered inputs with their digests. Whatever goes wrong costs the result alone."""
+        if self._refused or sum(blocks(output.size) for output in result.outputs) > self.limit or not self._can_be_used():
+            return
+        names = sorted(found)
+        listed = "\0".join(names).encode(errors="surrogateescape")
+        folder = self.folder / "results" / key / short_hash(listed)
+        try:
+            store_tag.tag(self.folder)
+            with owned.folder(self.folder, ("results", key, folder.name), make=True):
+                pass
+            grown = sum([self._keep(path, output) for output, path in zip(result.outputs, targets, strict=True)])
+            data = msgspec.msgpack.encode(result)
+            if self.names(folder) is None:
+                write_whole(folder / LIST, listed)
+                grown += blocks(len(listed))
+            write_whole(folder / _state([found[name] for name in names]), hashlib.sha256(data).digest() + data)
+            self._make_room(grown + blocks(len(data)))
+        except (FileNotFoundError, _Damaged, ValueError, TypeError):
+            pass  # changed or thrown out meanwhile, or nothing that can be written down
+        except OSError as error:
+            self._refused = True  # for this run: the next result would fare no better
+            terminal.line("store", f"{self.folder} takes nothing now: {error.strerror or error}")
+
+    def _can_be_used(self) -> bool:
+        """Look at the store, once, and say what keeps it from being used."""
+        if self._usable is None:
+            try:
+                why = store_tag.opened(self.folder)
+                said = why and f"{self.folder} is not used: {why}"
+            except PiggyError as error:
+                said = error.message
+            if said:
+                terminal.line("store", said)
+            self._usable = not said
+        return self._usable
+
+    def _make_room(self, grown: int) -> None:
+        self._used = self.size() if self._used < 0 else self._used + grown
+        if self._used > self.limit:
+            self.trim(int(self.limit * ROOM))
+            self._used = -1
+
+    def _keep(self, path: Path, output: Output) -> int:
+        """Have an output's content in the store; return by how many bytes that grew."""
+        blob = self.blob(output.digest)
+        with contextlib.suppress(OSError), owned.reading(self.folder, blob) as there:
+            if os.fstat(there.fileno()).st_size == output.size:
+                os.utime(there.fileno())
+                return 0
+        with owned.folder(self.folder, ("blobs", output.digest[:2]), make=True), replacing(blob) as draft:
+            with path.open("rb") as content:
+                _copy(content, draft, output.digest)
+            draft.chmod(0o444)
+        return blocks(output.size)
+
+    def _lists(self, key: str) -> list[Path]:
+        """The folders of a key, those used last first."""
+        try:
+            with owned.folder(self.folder, ("results", key)) as fd, os.scandir(fd) as entries:
+                found = sorted((-entry.stat(follow_symlinks=False).st_mtime, entry.name) for entry in entries)
+        except OSError:
+            return []
+        return [self.folder / "results" / key / name for _, name in found[:LISTS]]
+
+
+def _state(digests: Sequence[str]) -> str:
+    return short_hash("\0".join(digests).encode())
+
+
+def _copy(read: BinaryIO, draft: Path, digest: str) -> None:
+    """Copy a file, sharing its blocks where the file system can; what was written must have the digest. Raises _Damaged."""
+    with draft.open("wb") as write:
+        try:
+            while os.copy_file_range(read.fileno(), write.fileno(), 1 << 30):
+                pass
+        except OSError:  # not between these file systems
+            read.seek(0)
+            write.seek(0)
+            write.truncate()
+            shutil.copyfileobj(read, write, 1 << 20)
+    if content_digest(draft) != digest:
+        raise _Damaged

@@ -1,0 +1,224 @@
+"""The machine model: what one file of configs/machines says, as frozen data.
+
+A machine is data alone; where a new one would need code, this model is what is to be mended.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tasks.config import toml
+from tasks.guest.qemu import Qemu
+from tasks.system.errors import PiggyError, nearest
+
+NO_DISPLAY = "none"
+# What kernel people call each link of an image chain, in the order in which they stand in `doit list`.
+LINKS = {
+    "Image": "the raw binary of the kernel proper",
+    "Image.gz": "the compressed Image that a boot loader unpacks",
+    "piggy.gz": "the compressed Image, whatever the compressor",
+    "piggy.o": "the object that carries the compressed Image (.incbin)",
+    "compressed_vmlinux": "the bootstrap loader with piggy on its back",
+    "zImage": "the bootable, self-extracting image",
+    "bzImage": "the bootable, self-extracting image (x86: with its real-mode setup code)",
+    "vmlinuz": "the bootable, self-extracting ELF file (MIPS)",
+    "xipImage": "the kernel that runs in place, from flash (execute in place)",
+    "uImage": "the bootable image in U-Boot's wrapping",
+    "bootpImage": "zImage and initramfs in one, for boot loaders that know of one file only",
+}
+
+
+class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One link of the chain from vmlinux to a bootable image.
+
+    dir:      the folder whose Makefile makes it, below the object folder.
+    file:     its name from there, as that Makefile has it; may hold make variables of it, such as $(suffix-y), which Kbuild
+              expands.
+    after:    the link that it is made from.
+    vars:     what the architecture's Makefile hands to that one, in its own variables: $(bootvars-y) on MIPS.
+    optional: only machines that name it in [kernel] links have it: it wants settings of theirs, such as a load address.
+    takes:    what else it is made from: make variables, and the image ("initramfs", "rootfs") whose path each is given.
+    hidden:   objects of Kbuild's that are made from those images without make's knowing it (.incbin).
+    symbols:  it is linked with addresses of vmlinux's symbols (x86's voffset.h, ARM's _kernel_bss_size), which the link
+              before need not show.
+    tools:    programs that it takes besides those of every link.
+    """
+
+    dir: str
+    file: str
+    after: str
+    vars: str = ""
+    optional: bool = False
+    takes: dict[str, Literal["initramfs", "rootfs"]] = {}
+    hidden: tuple[str, ...] = ()
+    symbols: bool = False
+    tools: tuple[str, ...] = ()
+
+
+class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The [kernel] table.
+
+    base:      the configuration target to start from; fragments: by name, in order.
+    chain:     of configs/chains.toml; links: those of its optional links that this machine has; image: the one booted.
+    boots:     the links that can be booted in its place (image=NAME), each with the fragments that this takes.
+    dtbs:      device trees by name, as their .dts is called; the first is the one booted with.
+    variables: make variables of every call, such as LOADADDR.
+    """
+
+    base: str = "allnoconfig"
+    fragments: tuple[str, ...] = ()
+    chain: str
+    links: tuple[str, ...] = ()
+    image: str
+    boots: dict[str, tuple[str, ...]] = {}
+    dtbs: tuple[str, ...] = ()
+    variables: dict[str, str] = {}
+
+
+class Busybox(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The [busybox] table: the configuration it starts from, and the fragments over that."""
+
+    base: Literal["defconfig", "allnoconfig"] = "defconfig"
+    fragments: tuple[str, ...] = ()
+
+
+class Rootfs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The [rootfs] table: overlays in order, and the device and permission table of configs/rootfs."""
+
+    overlays: tuple[str, ...] = ("base",)
+    devices: str = "devices"
+
+
+class Display(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table [display.NAME], in force with display=NAME: what a screen and a keyboard add to the machine.
+
+    fragments, overlays: of the kernel and of the root filesystem; they come after the machine's own.
+    console: the terminal on it, for console= ("tty0": whichever is in front). It stands before the serial one, for the
+             last is what /dev/console leads to (Documentation/admin-guide/serial-console.rst).
+    args:    QEMU's words for the hardware; none where the board has it anyway.
+    append:  for the kernel's command line.
+    """
+
+    fragments: tuple[str, ...] = ()
+    overlays: tuple[str, ...] = ()
+    console: str = ""
+    args: tuple[str, ...] = ()
+    append: str = ""
+
+
+class Nic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table [nic.NAME], in force with nic=NAME: another network card than the machine's own.
+
+    args:       QEMU's words for it, as in [qemu] nic.
+    fragments:  of the kernel, at the end of the machine's own;  instead_of: those of the machine's own that are left out.
+    """
+
+    args: tuple[str, ...]
+    fragments: tuple[str, ...] = ()
+    instead_of: tuple[str, ...] = ()
+
+
+class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The [toolchain] table: what the providers call this machine's processor.
+
+    buildroot: fragments of configs/buildroot; bootlin: Bootlin's name of the architecture (configs/bootlin.toml);
+    llvm: whether Linux can be built with LLVM=1 for it (Documentation/kbuild/llvm.rst);
+    uclibc: uClibc-ng's name of the architecture, and what its configuration needs besides.
+    """
+
+    buildroot: tuple[str, ...] = ()
+    bootlin: str = ""
+    llvm: bool = False
+    uclibc: tuple[str, ...] = ()
+
+
+class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One machine. `arch` is the kernel's ARCH=, `triple` the prefix of the distribution's cross compiler, `cflags` what
+    user space is compiled with on top of it. `userspace` is false for a machine that has only a kernel: its processor is
+    none that the distribution's compiler and musl make programs for."""
+
+    description: str
+    arch: str
+    triple: str
+    cflags: str = ""
+    userspace: bool = True
+    kernel: Kernel
+    toolchain: Chain = Chain()
+    busybox: Busybox = Busybox()
+    rootfs: Rootfs = Rootfs()
+    qemu: Qemu | None = None
+    display: dict[str, Display] = {}
+    nic: dict[str, Nic] = {}
+    settings: dict[str, str | int | bool] = {}
+
+
+def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
+    """Read configs/machines/NAME.toml and its chain. Raises PiggyError naming file and key."""
+    origin = f"configs/machines/{name}.toml"
+    machine = toml.convert(toml.read(top / origin), Machine, origin)
+    chains = toml.convert(toml.read(top / "configs" / "chains.toml"), dict[str, dict[str, Link]], "configs/chains.toml")
+    if machine.kernel.chain not in chains:
+        raise PiggyError(f"{origin}: there is no chain '{machine.kernel.chain}' in configs/chains.toml."
+                         + nearest(machine.kernel.chain, chains))
+    where = f"configs/chains.toml [{machine.kernel.chain}]"
+    chain = _links(machine, chains[machine.kernel.chain], origin, where)
+    order = list(LINKS)
+    for link_name, link in chain.items():
+        if link_name not in LINKS:
+            raise PiggyError(f"{where}: unknown link '{link_name}'.{nearest(link_name, LINKS)}")
+        if link.after not in ("vmlinux", *chain):
+            raise PiggyError(f"{where}: '{link_name}' comes after '{link.after}', which is not in the chain."
+                             + nearest(link.after, ("vmlinux", *chain)))
+        if link.after in LINKS and order.index(link.after) >= order.index(link_name):
+            raise PiggyError(f"{where}: '{link_name}' comes after '{link.after}', a later link",
+                             "in order: " + ", ".join(order))
+    if not machine.userspace and machine.qemu is not None:
+        raise PiggyError(f"{origin}: a machine with 'userspace = false' has nothing to boot into, so it can't have [qemu]")
+    for key, image in [("image", machine.kernel.image), *(("boots", image) for image in machine.kernel.boots)]:
+        if image not in ("vmlinux", *chain):
+            raise PiggyError(f"{origin}: 'kernel.{key}' is '{image}', which its chain does not have."
+                             + nearest(image, ("vmlinux", *chain)))
+    if NO_DISPLAY in machine.display:
+        raise PiggyError(f"{origin}: no display can be called '{NO_DISPLAY}'", f"display={NO_DISPLAY} is to have none")
+    displays = machine.display.values()
+    for kind, names, ending in (("kernel", machine.kernel.fragments, ".config"),
+                                *(("kernel", display.fragments, ".config") for display in displays),
+                                *(("kernel", names, ".config") for names in machine.kernel.boots.values()),
+                                *(("kernel", nic.fragments, ".config") for nic in machine.nic.values()),
+                                ("busybox", machine.busybox.fragments, ".config"),
+                                ("buildroot", machine.toolchain.buildroot, ".config"),
+                                ("rootfs", (machine.rootfs.devices,), ".txt")):
+        for fragment in names:
+            path = f"configs/{kind}/{fragment}{ending}"
+            if not os.path.isfile(top / path):
+                known = [one.stem for one in (top / "configs" / kind).glob(f"*{ending}")]
+                raise PiggyError(f"{origin}: {path} {_lacking(top / path)}.{nearest(fragment, known)}")
+    for overlay in (*machine.rootfs.overlays, *(name for display in displays for name in display.overlays)):
+        if not os.path.isdir(top / "overlays" / overlay):
+            known = [path.name for path in (top / "overlays").glob("*")]
+            raise PiggyError(f"{origin}: overlays/{overlay} {_lacking(top / 'overlays' / overlay, 'folder')}."
+                             + nearest(overlay, known))
+    return machine, {name: chain[name] for name in LINKS if name in chain}
+
+
+def _lacking(path: Path, kind: str = "regular file") -> str:
+    """Say why there is no file, or folder, at a path."""
+    if not os.path.lexists(path):
+        return "does not exist"
+    return f"is no {kind}" if os.path.exists(path) else "is a link to nothing"
+
+
+def _links(machine: Machine, chain: dict[str, Link], origin: str, where: str) -> dict[str, Link]:
+    """The links of a chain that the machine has. Raises PiggyError for one it asks for in vain."""
+    optional = [name for name, link in chain.items() if link.optional]
+    for name in machine.kernel.links:
+        if name not in optional:
+            raise PiggyError(f"{origin}: 'kernel.links' names '{name}', which is no optional link of {where}."
+                             + nearest(name, optional))
+        if chain[name].takes and not machine.userspace:
+            raise PiggyError(f"{origin}: '{name}' takes the initramfs, which a machine with 'userspace = false' lacks")
+    return {name: link for name, link in chain.items() if not link.optional or name in machine.kernel.links}

@@ -1,0 +1,192 @@
+"""Writing the members of a tar archive, with hostile ones refused.
+
+Each member is checked against a model of what this very archive has made so far, and written by ourselves. Two rules
+make that safe: no member is ever written through a link (every parent must be a folder that we made), and when all are
+there every symbolic link, followed through all others, must stay in the tree.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import msgspec
+
+from tasks.fetch import decompress, tarstream
+from tasks.fetch.tarstream import Data, Member
+from tasks.system.errors import PiggyError
+from tasks.system.terminal import printable
+
+STAMP = ".piggyback-source"  # a file that we add to the tree, and no archive may bring along
+MAX_HOPS = 40  # as many symbolic links as the kernel follows: MAXSYMLINKS, include/linux/namei.h
+MAX_DEPTH = 100  # folders in a path: a kernel has 10, and shutil.rmtree recurses
+MAX_NAME = 4095  # bytes of a path or a link's target: PATH_MAX, include/uapi/linux/limits.h
+MAX_STEPS = 5_000_000  # to follow all links: some seconds; a kernel's take 2,000
+_COPY = 1 << 20
+_FOLDER, _FILE, _LINK = "folder", "file", "link"
+
+
+class Hostile(Exception):
+    """Why a member is refused."""
+
+
+class _Tree(msgspec.Struct, frozen=True):
+    """What an archive has made so far, by path under `root`: kinds, targets of the symbolic links, folders' times."""
+
+    root: Path
+    kinds: dict[str, str] = msgspec.field(default_factory=lambda: {"": _FOLDER})
+    links: dict[str, str] = msgspec.field(default_factory=dict)
+    times: dict[str, float] = msgspec.field(default_factory=dict)
+
+
+def extract(archive: Path, root: Path, outside_links: Collection[str] = (), bar: bool = False, strip: bool = True) -> None:
+    """Write all members of `archive` into the empty folder `root`, without their one top-level folder.
+
+    Modes are made u+rw and go-w and set-id bits dropped, whatever the umask; times are the archive's.
+    outside_links: symbolic links (paths below `root`) that may lead out of it; bar: show progress;
+    strip: whether there is such a folder to leave out, and every member lies in it.
+    Raises PiggyError naming the member that is refused, or telling where the archive is damaged; `root` is then to be
+    removed. An OSError (a full disk) goes to the caller.
+    """
+    tree = _Tree(root)
+    top = at = ""
+    try:
+        with tarstream.members(archive, bar) as members:
+            for member, data in members:
+                at = member.name
+                path = checked(at)
+                if strip:
+                    first, _, path = path.partition("/")
+                    top = top or first
+                    if first != top:
+                        raise Hostile(f"lies outside the archive's one top folder '{top}'")
+                try:
+                    _place(tree, member, data, path, top)
+                except FileExistsError as error:
+                    raise Hostile("has another member's name, as this file system folds case") from error
+        if strip and not top:
+            raise decompress.damaged(archive, "it is empty")
+        steps = iter(range(MAX_STEPS))
+        for path, target in tree.links.items():
+            at = f"{top}/{path}" if strip else path
+            if path not in outside_links and not _stays_inside(path, target, tree.links, steps):
+                raise Hostile(f"is a link out of the tree, to '{target}'")
+    except Hostile as why:
+        raise PiggyError(printable(f"{archive}: member {at[:200]!r} {why}"),
+                         "the archive is refused; get it from somewhere else") from why
+    for path, mtime in tree.times.items():
+        os.utime(tree.root / path, (mtime, mtime))
+
+
+def checked(name: str) -> str:
+    """Return a member's path without `.` and empty parts. Raises Hostile for one that is absolute, has `..`, or is absurdly
+    long or deep."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if not 0 < len(parts) <= MAX_DEPTH or name.startswith("/") or ".." in parts or not _is_text(name):
+        raise Hostile(f"has an unsafe path: {name[:200]!r}")
+    return "/".join(parts)
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a name is free of control characters and can be given to the kernel at all."""
+    return len(os.fsencode(name)) <= MAX_NAME and not re.search(r"[\x00-\x1f\x7f]", name)
+
+
+def _place(tree: _Tree, member: Member, data: Data, path: str, top: str) -> None:
+    """Write one member to `path` of the tree, and note it there; raise Hostile when it must not be.
+
+    top: the folder that is left out ("": none), which hard links name, too.
+    """
+    there = tree.kinds.get(path)
+    if path == STAMP or (not path and member.kind != "folder"):
+        raise Hostile("stands where our stamp or a folder belongs")
+    if there and not (there == _FOLDER and member.kind == "folder") and not (there == _FILE and member.kind == "file"):
+        raise Hostile(f"comes again, in place of a {there}")
+    _make_folders(tree, path.rpartition("/")[0])
+    place = tree.root / path
+    if member.kind == "folder":
+        if not there:
+            place.mkdir()
+        place.chmod((member.mode & 0o755) | 0o700)
+        tree.kinds[path], tree.times[path] = _FOLDER, member.mtime
+    elif member.kind == "file":
+        if there:
+            place.unlink()
+        _write(data, member, place)
+        tree.kinds[path] = _FILE
+    elif member.kind == "link":
+        target = member.target
+        if not target or not _is_text(target):
+            raise Hostile(f"is a link with an unsafe target: {target[:200]!r}")
+        os.symlink(target, place)
+        os.utime(place, (member.mtime, member.mtime), follow_symlinks=False)
+        tree.kinds[path], tree.links[path] = _LINK, target
+    elif member.kind == "hard":
+        target = checked(member.target)
+        first, _, below = target.partition("/")
+        if top:
+            target = below if first == top else ""
+        if tree.kinds.get(target) != _FILE:
+            raise Hostile(f"is a hard link to '{member.target}', which is no earlier file of the archive")
+        os.link(tree.root / target, place, follow_symlinks=False)
+        tree.kinds[path] = _FILE
+    else:
+        raise Hostile("is a device, a pipe, a sparse file, or something else that no source tree needs")
+
+
+def _make_folders(tree: _Tree, path: str) -> None:
+    """Make the folder `path` and its parents; refuse a path that goes through a link or a file."""
+    if tree.kinds.get(path) == _FOLDER:
+        return
+    parts = path.split("/")
+    for step in ("/".join(parts[:count]) for count in range(1, len(parts) + 1)):
+        kind = tree.kinds.get(step)
+        if kind is None:
+            (tree.root / step).mkdir()
+            tree.kinds[step] = _FOLDER
+        elif kind != _FOLDER:
+            raise Hostile(f"lies below '{step}', which is a {kind}")
+
+
+def _write(data: Data, member: Member, place: Path) -> None:
+    """Write a regular file. O_EXCL also catches two names that are one on a file system that folds case."""
+    mode = (member.mode & 0o755) | 0o600
+    fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        shutil.copyfileobj(data, file, _COPY)
+        os.fchmod(fd, mode)
+        os.utime(fd, (member.mtime, member.mtime))
+
+
+def _stays_inside(path: str, target: str, links: dict[str, str], steps: Iterator[int]) -> bool:
+    """Tell whether the link at `path` leads to a place in the tree, followed through all `links`.
+
+    A missing place counts as a folder of that name. No folder on the way to `path` is a link (see `_make_folders`).
+    steps: what may be spent. Raises Hostile when that is used up.
+    """
+    here = path.split("/")[:-1]
+    todo = target.split("/")[::-1]
+    hops = 0
+    if target.startswith("/"):
+        return False
+    while todo:
+        part = todo.pop()
+        if next(steps, None) is None or len(here) > 2 * MAX_DEPTH:
+            raise Hostile("leads through too many other links and folders")
+        if part == "..":
+            if not here:
+                return False
+            here.pop()
+        elif part not in ("", "."):
+            here.append(part)
+            onward = links.get("/".join(here))
+            if onward is not None:
+                hops += 1
+                if hops > MAX_HOPS or onward.startswith("/"):
+                    return False
+                here.pop()
+                todo.extend(onward.split("/")[::-1])
+    return True

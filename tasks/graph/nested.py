@@ -1,0 +1,63 @@
+"""This doit once more, as a child, with other settings: how one run builds several machines.
+
+The child has the user's whole environment, and the `name=value` words of our own command line where nothing else is said.
+It takes the locks that it needs itself, so whoever starts one must not hold that of the child's machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from tasks.config.project import Project
+from tasks.system.process import child, pasteable
+
+
+def words(project: Project, other: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of the command line as text, those of `other` (name to value) in their place or added; one that
+    is "" in `other` is left out."""
+    given = {name: _text(getattr(project.settings, name)) for name, origin in project.origins.items()
+             if origin == "command line"}
+    return {name: value for name, value in {**given, **other}.items() if value or name not in other}
+
+
+def _text(value: str | int | bool) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def argv(settings: Mapping[str, str], *tasks: str) -> list[str]:
+    """Return the command: doit by the same Python, with settings (name to value) and tasks (none: the default ones)."""
+    return [sys.executable, "-m", "doit", *(f"{name}={value}" for name, value in settings.items()), *tasks]
+
+
+def run(top: Path, command: list[str]) -> int:
+    """Run it on our own terminal, without input, and return its exit status."""
+    with child(command, cwd=top, stdin=subprocess.DEVNULL) as process:
+        return process.wait()
+
+
+@contextlib.contextmanager
+def _sink(log: Path, command: list[str]) -> Iterator[Callable[[str], None]]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    with log.open("x", encoding="utf-8", errors="replace") as stream:
+        def write(text: str) -> None:
+            stream.write(text)
+            stream.flush()
+        write(f"$ {pasteable(command)}\n")
+        yield write
+
+
+def logged(top: Path, command: list[str], log: Path, on_line: Callable[[str], None]) -> int:
+    """Run it with all that it says going to the file `log`, and each line to `on_line`; return its exit status."""
+    with _sink(log, command) as write, child(command, cwd=top, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                             stderr=subprocess.STDOUT, text=True, encoding="utf-8",
+                                             errors="replace") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            write(line)
+            on_line(line.rstrip("\n"))
+        return process.wait()

@@ -1,0 +1,148 @@
+"""Checks that packets flow: in the guest, and from the host. They join those of `guestcheck`."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from tasks.guest.checks import Check
+from tasks.network.cable import PAGE_PORT, Cable
+
+_SERVED = 20.0  # seconds that the guest's web server may take
+_LONGEST = 1 << 20  # bytes of its answer
+_SECONDS = 60  # a slow guest's DHCP and the link of its card; nothing waits that long where all is well
+# The first card with an address, waited for; then the route out.
+_UP = """n=0; until ip -4 addr show scope global | grep -q inet; do n=$((n+1)); [ $n -gt 25 ] && break; sleep 1; done
+ip -4 addr show scope global; ip route"""
+_PING = """gw=$(ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p' | head -n 1)
+[ -n "$gw" ] || { echo "there is no default route"; exit 1; }
+ping -c 1 -W 5 "$gw" || ping -c 2 -W 5 "$gw\""""
+
+
+def checks(cable: Cable, overlays: Sequence[str], page: tuple[str, str] = ("", ""),
+           others: Sequence[str] = ()) -> list[Check]:
+    """Return the checks for a guest on this cable.
+
+    overlays: names of those that the root filesystem has; without "network" nobody set the card up.
+    page:     URL as the guest sees it, and what it holds.  others: addresses of guests that it must reach.
+    """
+    if not cable.net or "network" not in overlays or cable.append == "ip=off":
+        return []
+    found = [Check("network", _UP, partial(_up, cable.address), _SECONDS)]
+    if not cable.closed:
+        found.append(Check("gateway", _PING, _ping, _SECONDS))
+    if page[0]:
+        found.append(Check("fetch", f"wget -q -T 10 -O - {page[0]}", partial(_fetched, *page), _SECONDS))
+    found += [Check(f"neighbour {other}", f"ping -c 1 -W 5 {other} || ping -c 3 -W 5 {other}", _ping, _SECONDS)
+              for other in others]
+    port = next((port for one, port in cable.taken if one.guest == 80), 0)
+    direct = not cable.taken and cable.listen and cable.listen != "127.0.0.1"
+    if "httpd" in overlays and (port or direct):
+        url = f"http://127.0.0.1:{port}/" if port else ""
+        found.append(Check("httpd", "ip -4 addr show scope global; uname -r", partial(_served, url), _SECONDS))
+    return found
+
+
+def _up(expected: str, output: str) -> str:
+    found = re.search(r"^\s*inet (\d+\.\d+\.\d+\.\d+/\d+).* (\S+)\s*$", output, re.M)
+    if not found:
+        raise ValueError(f"no address within 25 s: {' '.join(output.split())[-200:] or 'ip says nothing'}")
+    if expected and found[1].partition("/")[0] != expected:
+        raise ValueError(f"its address is {found[1]}, and DHCP was to give {expected}")
+    gateway = re.search(r"^default via (\S+)", output, re.M)
+    return f"{found[2]} has {found[1]}, {'gateway ' + gateway[1] if gateway else 'no gateway'}"
+
+
+def _ping(output: str) -> str:
+    found = re.search(r"bytes from (\S+): .*time=([\d.]+) ms", output)
+    if not found:
+        raise ValueError(" ".join(output.split())[-200:] or "no answer")
+    return f"{found[1].rstrip(':')} answers after {found[2]} ms"
+
+
+def _fetched(url: str, expected: str, output: str) -> str:
+    if expected not in output:
+        raise ValueError(f"{url} gave {output[:100]!r}")
+    return f"{url} fetched ({len(expected)} bytes)"
+
+
+def _served(url: str, output: str) -> str:
+    """Fetch the guest's status page from here; it must show the guest's kernel."""
+    address = re.search(r"inet (\d+\.\d+\.\d+\.\d+)/", output, re.ASCII)
+    release = (output.split() or [""])[-1]
+    url = url or (f"http://{address[1]}/" if address else "")
+    if not url or not release:
+        raise ValueError("the guest has no address" if release else "the guest says nothing of itself")
+    until = time.monotonic() + _SERVED
+    while True:
+        try:
+            text = fetched(url, min(until, time.monotonic() + 15))
+            break
+        except OSError as error:
+            if time.monotonic() > until - 0.5:
+                raise ValueError(f"{url}: {error}") from error
+            time.sleep(0.5)
+    if release not in text:
+        raise ValueError(f"{url} does not show the guest's kernel {release}: {text[:100]!r}")
+    return f"{url} fetched from the host ({len(text)} bytes)"
+
+
+def fetched(url: str, until: float) -> str:
+    """Return the body that a guest's web server answers with, by a request of HTTP/1.0 (RFC 1945).
+
+    until: when to give up (time.monotonic). Not urllib: it follows a redirect to wherever the guest likes, waits at each
+    byte anew, reads on without end, and would ask the host's proxy, which the guest is not behind.
+    Raises OSError, and ValueError for what is no answer of HTTP.
+    """
+    host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
+    with socket.create_connection((host, int(port or 80)), max(0.1, until - time.monotonic())) as peer:
+        peer.sendall(f"GET / HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+        data = b""
+        while len(data) < _LONGEST:
+            if (left := until - time.monotonic()) <= 0:
+                raise TimeoutError("no whole answer in time")
+            peer.settimeout(left)
+            if not (chunk := peer.recv(1 << 16)):
+                break
+            data += chunk
+    if not data.startswith(b"HTTP/1."):
+        raise ValueError(f"{url} gives no answer of HTTP: {data[:100]!r}" if data else f"{url} gives no answer")
+    return re.split(r"\r?\n\r?\n", data.decode(errors="replace"), maxsplit=1)[-1]  # busybox passes on a CGI's line ends
+
+
+@contextlib.contextmanager
+def served(cable: Cable, token: str = "") -> Iterator[tuple[str, str]]:
+    """Serve a page on the host for the guest to fetch, for the body of a `with`; give its URL as the guest sees it, and its
+    content. Where this host has no address that the guest sees, the URL is ""."""
+    token = token or f"piggyback {os.urandom(8).hex()}"
+    if cable.prefix:  # a lab: its gateway serves the page
+        yield f"http://{cable.gateway}:{PAGE_PORT}/", token
+        return
+    if not cable.listen:
+        yield "", token
+        return
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(token)))
+            self.end_headers()
+            self.wfile.write(token.encode())
+
+        def log_message(self, *words: object) -> None:
+            pass
+    with http.server.ThreadingHTTPServer((cable.listen, 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://{cable.gateway}:{server.server_address[1]}/", token
+        finally:
+            server.shutdown()
+            thread.join()

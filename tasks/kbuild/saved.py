@@ -1,0 +1,112 @@
+"""A saved command of Kbuild as something that can be run again: what the shell gets, and what is written down after it.
+
+Kbuild leaves beside a target X the file .X.cmd. With `if_changed` it holds the command alone; with `if_changed_dep` fixdep
+writes it, after the command, from the compiler's depfile, with the command and the dependencies. Source:
+scripts/Kbuild.include (cmd_and_savecmd, cmd_and_fixdep), scripts/basic/fixdep.c; the same from 5.10 to 6.12.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+
+import msgspec
+
+from tasks.system.errors import PiggyError
+
+FIXDEP = "scripts/basic/fixdep"
+_RECORD = re.compile(
+    r"((?:saved)?cmd_(?P<t>\S+) :=) (?P<text>[^\n]+)\n"
+    r"(?P<lists>\n(?:source_(?P=t) := (?P<source>[^\n]*)\n\n)?deps_(?P=t) := \\\n(?:[^\n]* \\\n)*\n"
+    r"(?P=t): \$\(deps_(?P=t)\)\n\n\$\(deps_(?P=t)\):\n)?"
+    r"(?P<tail>\s*|\n*(?P=t): \$\(wildcard [^()$\s]+\)\n)")  # the last is what gen_objtooldep of scripts/Makefile.lib adds
+_WORD = re.compile(r"[\w./+@%~,:-]*[\w]")
+
+
+class Unfamiliar(PiggyError):
+    """Something that only make can judge; the message says what."""
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """One record. target: as Kbuild spells it; key: `cmd_X :=` or `savedcmd_X :=`; text: the command as it stands there;
+    command: what the shell gets; lists: fixdep wrote it; source: the first file compiled, as the lists name it; tail: what
+    stands after the lists."""
+
+    target: str
+    key: str
+    text: str
+    command: str
+    lists: bool = False
+    source: str = ""
+    tail: str = ""
+
+    @property
+    def record(self) -> str:
+        """The .cmd file, relative to the object folder."""
+        return self._beside("cmd")
+
+    @property
+    def depfile(self) -> str:
+        """Where the compiler writes its dependencies: $(depfile) of scripts/Kbuild.include."""
+        return self._beside("d").replace(",", "_")
+
+    @property
+    def compiles(self) -> bool:
+        """Is an object made from a source of C or assembler?"""
+        return self.target.endswith(".o") and self.source.endswith((".c", ".S"))
+
+    def words(self) -> set[str]:
+        """The words of the command that may be names of files in the object folder, normalised."""
+        return {os.path.normpath(word) for word in _WORD.findall(self.command)}
+
+    def script(self, check: str = "") -> str:
+        """What to give to `sh -c` in the object folder: the command, then the record, in Kbuild's order.
+
+        check: a command to run between them, on the target.
+        """
+        lines = ["set -e", self.command]
+        if self.lists:
+            lines += [f"{FIXDEP} {self.depfile} {self.target} {shlex.quote(self.text)} > {self.record}",
+                      f"rm -f {self.depfile}"]
+        else:
+            lines.append(f"printf '%s\\n' {shlex.quote(f'{self.key} {self.text}')} > {self.record}")
+        if self.tail:
+            lines.append(f"printf '%s' {shlex.quote(self.tail)} >> {self.record}")
+        if check:
+            lines.append(f"{check} {self.target}")
+        return "\n".join(lines)
+
+    def _beside(self, suffix: str) -> str:
+        folder, name = os.path.split(self.target)
+        return os.path.join(folder, f".{name}.{suffix}")
+
+
+def read(record: str) -> Saved:
+    """Read a .cmd file. Raises Unfamiliar for one that is missing or has anything in it that is not understood."""
+    try:
+        with open(record, encoding="utf-8") as stream:
+            text = stream.read()
+    except (OSError, UnicodeDecodeError):
+        raise Unfamiliar(f"{record} can't be read") from None
+    found = _RECORD.fullmatch(text)
+    if not found:
+        raise Unfamiliar(f"{record} holds something else than a command and its dependencies")
+    target = found["t"]
+    if re.search(r"[\s'\"$\\*?;&|<>(){}#:]", target):
+        raise Unfamiliar(f"the target {target} has a character in it that is special")
+    return Saved(target, found[1], found["text"], unescaped(found["text"], record), found["lists"] is not None,
+                 found["source"] or "", found["tail"])
+
+
+def unescaped(text: str, record: str = "") -> str:
+    """Return a saved command as make would hand it to the shell: `$$` is `$`, `$(pound)` is `#`.
+
+    Raises Unfamiliar when make would have to expand anything else.
+    """
+    def plain(found: re.Match[str]) -> str:
+        if found[1] not in ("$", "(pound)"):
+            raise Unfamiliar(f"the command in {record} has to be expanded by make")
+        return "$" if found[1] == "$" else "#"
+
+    return re.sub(r"\$(\$|\(pound\)|)", plain, text)

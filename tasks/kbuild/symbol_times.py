@@ -1,0 +1,81 @@
+"""The files below include/config/ by which make learns that a symbol changed: one for each, empty, touched by Kconfig.
+
+Objects depend on those of the symbols that their sources name. A symbol that is changed, configured and changed back has a
+file newer than all these objects, which are still good; where nothing was built meanwhile, the old times are put back.
+Source: conf_touch_deps in scripts/kconfig/confdata.c.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from tasks.kconfig import dotconfig
+from tasks.system.errors import PiggyError
+from tasks.system.files import write_whole
+
+FILE = "piggyback.symbols"
+_TOP = "include/config"
+_OTHERS = re.compile(r"(auto|tristate)\.conf(\.cmd)?|kernel\.release|\..*")  # what else lies there
+
+
+class _Symbols(msgspec.Struct):
+    """values: of the symbols that are set, by name without CONFIG_; times: of their files (ns since 1970), by path."""
+
+    values: dict[str, str] = {}
+    times: dict[str, int] = {}
+
+
+def keep(obj: Path) -> None:
+    """Write down which values the objects of a folder were made with, and the times by which make knows."""
+    values = _values(obj)
+    if values:
+        write_whole(obj / FILE, msgspec.msgpack.encode(_Symbols(values, _times(obj))))
+
+
+def settle(obj: Path) -> None:
+    """Put the files of those symbols back that have the values that the objects were made with, after Kconfig ran; no
+    object may have been made since `keep`."""
+    kept, values = _read(obj), _values(obj)
+    if not kept.values or not values:
+        return
+    changed = {symbol for symbol in {*kept.values, *values} if kept.values.get(symbol) != values.get(symbol)}
+    stale = {path for symbol in changed for path in _paths(symbol)}
+    for path, when in _times(obj).items():
+        if path not in stale and kept.times.get(path) != when:
+            if path in kept.times:
+                os.utime(obj / _TOP / path, ns=(kept.times[path], kept.times[path]))
+            else:
+                os.remove(obj / _TOP / path)
+
+
+def _paths(symbol: str) -> tuple[str, str]:
+    """The file of a symbol, as kernels from 5.14 on name it, and as earlier ones and busybox do."""
+    return symbol, symbol.lower().replace("_", "/") + ".h"
+
+
+def _values(obj: Path) -> dict[str, str]:
+    """What auto.conf says; nothing if there is none, or it is damaged."""
+    with contextlib.suppress(PiggyError):
+        return dotconfig.read_config(obj / _TOP / "auto.conf")
+    return {}
+
+
+def _times(obj: Path) -> dict[str, int]:
+    found = {}
+    for folder, _, names in os.walk(obj / _TOP):
+        for name in names:
+            if not _OTHERS.fullmatch(name):
+                path = os.path.join(folder, name)
+                found[os.path.relpath(path, obj / _TOP)] = os.stat(path).st_mtime_ns
+    return found
+
+
+def _read(obj: Path) -> _Symbols:
+    with contextlib.suppress(OSError, ValueError, RecursionError, msgspec.DecodeError):
+        return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_Symbols)
+    return _Symbols()

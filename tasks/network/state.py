@@ -1,0 +1,202 @@
+"""The state of the host's network, read and never changed: from `ip -json`, `nft -json` and /proc/sys."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tasks.network import ip_json
+from tasks.network.routes import family, route_words
+from tasks.network.steps import Words
+from tasks.system.errors import PiggyError
+from tasks.system.files import read_regular
+from tasks.system.process import clean_env, run
+from tasks.system.terminal import printable
+
+SYSCTL = Path("/proc/sys")
+FORWARD = "/proc/sys/net/ipv4/ip_forward"
+_CONF = "/proc/sys/net/ipv4/conf"
+TUN = Path("/dev/net/tun")
+TOOLS = ("nft", "iptables", "dnsmasq", "pasta", "slirp4netns")
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What there was when one looked.
+
+    links, addresses: `ip -details -json link` and `ip -json address`.  routes: both families, each with its "family".
+    sysctls: by path.  nft: the objects of `nft -json list ruleset`, None where one may not see them.
+    iptables: `iptables -S`, where its rules are not among those of nft.
+    tools: programs that are there.  tun: "" or what is wrong with /dev/net/tun.
+    """
+
+    links: list[dict[str, Any]] = []
+    addresses: list[dict[str, Any]] = []
+    routes: list[dict[str, Any]] = []
+    sysctls: dict[str, str] = {}
+    nft: list[dict[str, Any]] | None = None
+    iptables: tuple[str, ...] = ()
+    tools: tuple[str, ...] = TOOLS
+    tun: str = ""
+
+    def link(self, name: str) -> Mapping[str, Any]:
+        """Return a link by name, {} if there is none."""
+        return next((link for link in self.links if link["ifname"] == name), {})
+
+    def address(self, name: str) -> Mapping[str, Any]:
+        """Return a link's entry of `ip -json address`, {} if there is none."""
+        return next((link for link in self.addresses if link.get("ifname") == name), {})
+
+    def kind(self, name: str) -> str:
+        """Return what kind of virtual link it is ("bridge", "tun", ...), "" for none or a card."""
+        return str(self.link(name).get("linkinfo", {}).get("info_kind", ""))
+
+    def ports(self, bridge: str) -> list[str]:
+        """Return the links that are ports of a bridge."""
+        return [link["ifname"] for link in self.links if link.get("master") == bridge]
+
+    def defaults(self) -> list[Mapping[str, Any]]:
+        """Return the default routes of the main tables, the preferred first."""
+        found = [route for route in self.routes if route.get("dst") == "default" and route.get("table", "main") == "main"
+                 and route.get("type", "unicast") == "unicast"]
+        return sorted(found, key=lambda route: (family(route), route.get("metric", 0)))
+
+
+def _json(argv: list[str], kind: str, check: bool = True) -> list[dict[str, Any]]:
+    done = run(argv, check=check)
+    return ip_json.entries(done.output, kind, shlex.join(argv)) if not done.returncode else []
+
+
+def routes() -> list[dict[str, Any]]:
+    """Read all routes of both families."""
+    found = []
+    for which in ("-4", "-6"):
+        for route in _json(["ip", which, "-details", "-json", "route", "show", "table", "all"], "route", check=False):
+            found.append({**route, "family": which})
+    return found
+
+
+def observe() -> State:
+    """Read the state of the network namespace that we are in. Raises PiggyError where iproute2 is missing."""
+    which = {tool: shutil.which(tool, path=clean_env()["PATH"]) for tool in TOOLS}
+    return State(links=_json(["ip", "-details", "-statistics", "-json", "link"], "link"),
+                 addresses=_json(["ip", "-json", "address"], "address"), routes=routes(), sysctls=sysctls(),
+                 tools=tuple(tool for tool in TOOLS if which[tool]), tun=tun_trouble(),
+                 nft=_ruleset() if which["nft"] else None, iptables=_iptables(bool(which["nft"])))
+
+
+def _ruleset() -> list[dict[str, Any]] | None:
+    done = run(["nft", "--json", "list", "ruleset"], check=False)
+    return ip_json.ruleset(done.output) if not done.returncode else None
+
+
+def _iptables(nft: bool, names: Path = Path("/proc/net/ip_tables_names")) -> tuple[str, ...]:
+    """nft shows what iptables-nft made, and not what iptables-legacy did; the kernel lists the latter's tables."""
+    legacy = bool(_read(str(names)))
+    program = shutil.which("iptables-legacy" if legacy else "iptables", path=clean_env()["PATH"])
+    if not program or (nft and not legacy):
+        return ()
+    done = run([program, "-w", "-S"], check=False)
+    return tuple(done.output.splitlines()) if not done.returncode else ()
+
+
+def sysctls() -> dict[str, str]:
+    """Read the switches that concern us. To set ip_forward sets the switch of each link and two more
+    (inet_forward_change in net/ipv4/devinet.c), so all those are read."""
+    paths = [FORWARD, f"{_CONF}/all/accept_redirects", *(f"/proc/sys/net/bridge/bridge-nf-call-{x}" for x in
+                                                        ("iptables", "ip6tables"))]
+    with contextlib.suppress(OSError):
+        paths += [f"{_CONF}/{name}/forwarding" for name in sorted(os.listdir(_CONF)) if name != "all"]
+    return {path: value for path in paths if (value := _read(path)) is not None}
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def tun_trouble(device: Path = TUN) -> str:
+    """Return what is wrong with /dev/net/tun for us, "" if nothing."""
+    try:
+        os.close(os.open(device, os.O_RDWR))
+    except FileNotFoundError:
+        return f"{device} is missing"
+    except PermissionError:
+        return f"{device} can't be opened by you"
+    except OSError as error:
+        return f"{device}: {error.strerror}"
+    return ""
+
+
+def nameservers(files: Iterable[Path] = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))) -> list[str]:
+    """Return the host's DNS servers that can be asked from elsewhere: not those on its loopback. systemd-resolved keeps
+    the servers behind its own in the second file."""
+    for file in files:
+        words = [line.split() for line in (_read(str(file)) or "").splitlines()]
+        found = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
+        if good := [one for one in found if not _is_loopback(one)]:
+            return good
+    return []
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text.partition("%")[0]).is_loopback
+    except ValueError:
+        return True
+
+
+def holds(probe: Words) -> bool:
+    """Return whether the effect of a step holds now. The words:
+
+    link NAME MAC | tun NAME | master PORT BRIDGE | up NAME | address DEVICE ADDRESS/PREFIX | route FAMILY WORDS... |
+    file PATH VALUE | nft FAMILY TABLE | iptables WORDS... | process PIDFILE | not PROBE... | (nothing: never known)
+    """
+    if not probe:
+        return False
+    kind, *rest = probe
+    if kind == "not":
+        return not holds(tuple(rest))
+    if kind == "route":
+        return tuple(rest[1:]) in {route_words(route) for route in routes() if family(route) == rest[0]}
+    if kind == "address":
+        found = _json(["ip", "-json", "address", "show", "dev", rest[0]], "address", check=False)
+        return any(f"{info['local']}/{info['prefixlen']}" == rest[1] for entry in found
+                   for info in entry.get("addr_info", ()))
+    if kind == "file":
+        return _read(rest[0]) == rest[1]
+    if kind == "nft":
+        return run(["nft", "list", "table", *rest], check=False).returncode == 0
+    if kind == "iptables":
+        return run(rest, check=False).returncode == 0
+    if kind == "process":
+        return pid_of(rest[0]) > 0
+    link = (_json(["ip", "-details", "-json", "link", "show", "dev", rest[0]], "link", check=False) or [{}])[0]
+    if kind == "link":
+        return bool(link) and link.get("address") == rest[1]
+    if kind == "tun":
+        return link.get("linkinfo", {}).get("info_kind") == "tun"
+    if kind == "master":
+        return link.get("master") == rest[1]
+    if kind == "up":
+        return "UP" in link.get("flags", ())
+    raise PiggyError(f"the record of net_up holds a word that is not known: '{printable(kind)}'")
+
+
+def pid_of(pidfile: str) -> int:
+    """Return the process that wrote a pidfile, 0 if it is gone. Numbers are used again, so it must be one that was told
+    --pid-file=PIDFILE."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(read_regular(pidfile, most=64))
+        if pid > 1 and os.fsencode(f"--pid-file={pidfile}") in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return pid
+    return 0

@@ -1,0 +1,152 @@
+"""Answers about the graph itself: why something is stale, or why it ran.
+
+    every task's inputs + the journal + logs/history.jsonl -> why [TASK]
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from tasks import busybox, kernel_config
+from tasks.config.project import Project
+from tasks.graph import explain
+from tasks.graph.explain import ARROW, Graph
+from tasks.graph.task import Job, TaskDict, task
+from tasks.kbuild import make
+from tasks.kbuild.depfiles import Depfiles
+from tasks.kconfig import dotconfig, fragments
+from tasks.system.errors import PiggyError, nearest
+
+MOST = 8  # lines of an answer
+
+
+def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
+    """Yield `why`, which looks at all other tasks."""
+    yield task(project, "why", "say why TASK (default: all) would run now, or why it ran last: why [TASK]", why,
+               [[dict(one) for one in others]],  # copies: doit empties its own
+               always=True, quiet=True, names=True, reads=True)
+
+
+def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None:
+    """Print a line for each cause: the tasks from the one asked for back to what changed."""
+    from doit.globals import Globals
+    project, graph = job.project, Graph(others)
+    wanted = named(project, graph, names)
+    stale = explain.stale(graph, Globals.dep_manager.get_values)
+    lines = [line for name in wanted for line in would(project, graph, name, stale)]
+    if lines:
+        _show("would run now:", lines)
+        return
+    print(f"  {', '.join(wanted)}: up to date")
+    ran = explain.last_run(project.logs / "history.jsonl")
+    lines = [line for name in wanted for line in did(project, graph, name, ran)]
+    if lines:
+        _show("the last run did:", lines)
+        kept = explain.brought_back(project.logs / "history.jsonl")
+        if kept:
+            print(f"from the store, as made earlier from the same: {', '.join(name.lstrip('_') for name in kept)}")
+
+
+def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:
+    """The tasks that were asked for, or those that a plain `doit` does. Raises PiggyError for a name that is none."""
+    for name in names:
+        if name not in graph.nodes:
+            known = [one for one in graph.nodes if not one.startswith("_")]
+            raise PiggyError(f"there is no task '{name}'.{nearest(name, known)}", "'doit list' shows them")
+    return list(names) or project.goals
+
+
+def would(project: Project, graph: Graph, name: str, stale: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line for each stale task that `name` is made from (itself included)."""
+    ways = graph.paths(name, stale, graph.producers)
+    if len(ways) > MOST and all(stale[way[-1]] == ["never: not built yet"] for way in ways):
+        return [f"{name}{ARROW}nothing is built yet"]
+    return [_line(project, way, stale[way[-1]]) for way in ways]
+
+
+def did(project: Project, graph: Graph, name: str, ran: Mapping[str, Sequence[str]]) -> list[str]:
+    """A line for each first cause why `name` ran in the run of which `ran` has the tasks and their reasons."""
+    if name not in ran:
+        return []
+    parted = {one: explain.own(graph, one, ran) for one in ran if one in graph.nodes}
+    roots = [one for one, (_, rest) in parted.items() if rest]
+    ways = graph.paths(name, roots, lambda one: parted[one][0] if one in parted else ())
+    return [_line(project, way, parted[way[-1]][1]) for way in ways]
+
+
+def _show(head: str, lines: Sequence[str]) -> None:
+    unique = list(dict.fromkeys(lines))
+    shown = [line for line in unique if not any(other != line and other.endswith(ARROW + line) for other in unique)]
+    print("\n".join([head, *(f"  {line}" for line in shown[:MOST])]))
+    if len(shown) > MOST:
+        print(f"  and {len(shown) - MOST} more; name a task: doit why TASK")
+
+
+def _line(project: Project, way: Sequence[str], found: Sequence[str]) -> str:
+    """One line: the tasks, how many objects are concerned, and what changed."""
+    name = way[-1]
+    asked = with_symbols(project, name, found)
+    words = list(way)
+    if name == "kernel_config" and "vmlinux" in way:
+        symbols = re.findall(r"^note: CONFIG_(\w+) ", "\n".join(asked), re.MULTILINE)
+        count = objects(project, "vmlinux", symbols=symbols)
+        words.insert(way.index("vmlinux") + 1, f"{count} object{'s' * (count != 1)}")
+    else:
+        count = objects(project, name, files_of(found))
+        words += [f"{count} object{'s' * (count != 1)}"] if count else []
+    return ARROW.join([*words, explain.plain(asked, lambda text: short(project, text))])
+
+
+def files_of(found: Sequence[str]) -> set[str]:
+    """The source files among the reasons."""
+    texts = [text.partition(": ")[2] for text in found if text.startswith("discovered: ")]
+    return {text.rsplit(" ", 1)[0].removesuffix(" is") for text in texts}
+
+
+def reason(project: Project, name: str, found: Sequence[str]) -> str:
+    """A task's reasons in one line; of a configuration, the symbols."""
+    return explain.plain(with_symbols(project, name, found), lambda text: short(project, text))
+
+
+def with_symbols(project: Project, name: str, found: Sequence[str]) -> list[str]:
+    """A task's reasons, of the configuration with the symbols that are asked for otherwise."""
+    if name != "kernel_config" or any(text.startswith("note: ") for text in found):
+        return list(found)
+    return [*found, *(f"note: {note}" for note in asked_otherwise(project))]
+
+
+def short(project: Project, text: str) -> str:
+    """Name files of the source trees from their top, as kernel people do."""
+    for tree in (project.kernel_src, project.busybox_src):
+        text = text.replace(os.path.realpath(tree) + "/", "").replace(f"{tree}/", "")
+    return text.replace(os.getcwd() + "/", "")
+
+
+def objects(project: Project, name: str, files: Collection[str] = (), symbols: Collection[str] = ()) -> int:
+    """How many compiled objects Kbuild's records say were made from one of these files, or ask for one of these symbols
+    (without CONFIG_)."""
+    box = name == "busybox"
+    if not (files or symbols) or not (box or name in ("vmlinux", "modules", *project.chain)):
+        return 0
+    obj, tree = (busybox.obj(project), project.busybox_src) if box else (project.kernel_obj, project.kernel_src)
+    known, wanted = Depfiles(obj, tree), set(symbols)
+    concerned = set(known.naming(files))
+    if wanted:
+        concerned |= {record for record in known.records if wanted & make.symbols(record)}
+    return sum(record.endswith(".o.cmd") for record in concerned)
+
+
+def asked_otherwise(project: Project) -> list[str]:
+    """The symbols that the fragments ask for otherwise than at the last success, each with its place."""
+    try:
+        now = fragments.merge(kernel_config.present_paths(project), project.optional_fragments).requests
+        before = dotconfig.read_config(project.images / "miniconfig")
+    except PiggyError:
+        return []
+    notes = [f"CONFIG_{symbol} {before.get(symbol, 'not asked for')} -> {request.value} ({request.where})"
+             for symbol, request in now.items() if before.get(symbol) != request.value]
+    return notes + [f"CONFIG_{symbol} {value} -> not asked for" for symbol, value in before.items() if symbol not in now]
+
+

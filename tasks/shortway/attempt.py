@@ -1,0 +1,217 @@
+"""The short way: after an edit of sources that are compiled in, Kbuild's saved commands are run without make.
+
+Make takes two seconds to find out, in each of its folders, that next to nothing is to be done. What it would find is known
+when nothing but the content of C, assembler or header files changed since it last ran. In any other case, or when anything
+looks unfamiliar, make decides. The result is what make would have made, and make finds nothing to do afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tasks.cache.digests import Stamps
+from tasks.graph.inputs import RESTORED
+from tasks.graph.journal import UNFINISHED
+from tasks.graph.task import Job
+from tasks.kbuild import ledger, make, manifest
+from tasks.kbuild import trace as traces
+from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.saved import Unfamiliar
+from tasks.kbuild.trace import Trace
+from tasks.kconfig import dotconfig
+from tasks.shortway.refresh import refresh
+from tasks.shortway.replay import Replay
+from tasks.system.errors import PiggyError
+from tasks.system.process import CommandError
+
+PRESENT = "piggyback.present"  # in the object folder: it has the state that vmlinux was made in last, and not a later one
+SUFFIXES = (".c", ".h", ".S")
+# Configurations in which an object is more than its saved command makes, or in which nobody tried this.
+_LEFT_TO_MAKE = {"LTO", "LTO_CLANG", "RUST", "DEBUG_INFO_BTF", "DEBUG_INFO_SPLIT", "GCC_PLUGINS"}
+# The steps of rule_cc_o_c and rule_as_o_S in scripts/Makefile.build (7.3: Makefile.lib) that follow the compiler and are in
+# no record, each with the symbols under which it does something to the object.
+_STEPS: dict[str, set[str]] = {
+    "cc_o_c": set(), "as_o_S": set(), "checksrc": set(), "checkdoc": set(), "gen_objtooldep": set(),
+    "warn_shared_object": set(), "check_local_export": set(), "gen_ksymdeps": {"TRIM_UNUSED_KSYMS"},
+    "objtool": {"OBJTOOL", "STACK_VALIDATION"}, "record_mcount": {"FTRACE_MCOUNT_RECORD"},
+    "gen_symversions_c": {"MODVERSIONS"}, "gen_symversions_S": {"MODVERSIONS"},
+    "modversions_c": {"MODVERSIONS"}, "modversions_S": {"MODVERSIONS"}, "save_c_flags": {"LTO_CLANG_THIN_DIST"}}
+_CHECK = "check_local_export"
+
+
+def taken(job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path] = ()) -> list[str] | None:
+    """Bring a target of Kbuild up to date the short way, if that is possible, and return what it was discovered to be made
+    from; None if make has to decide. The log says which, and why. Raises CommandError for a source with errors in it.
+
+    goal: the name under which make's word on it is kept; target: its name relative to the object folder; kept: by Kbuild's
+    name, the files that must still be as we left them; before: the declared inputs that may have changed.
+    """
+    try:
+        replay = _replayed(job, goal, target, kept, before)
+    except Unfamiliar as reason:
+        _log(job, f"make decides: {reason.message}")
+        return None
+    _log(job, f"the short way: {len(replay.made)} targets, {len(replay.changed)} of them changed")
+    previous = job.previous["record"]["discovered"]
+    return replay.known.with_folders({*previous, *replay.known.given([replay.recorded[name] for name in replay.made])})
+
+
+def _log(job: Job, text: str) -> None:
+    with job.log.open("a", encoding="utf-8") as log:
+        log.write(f"# {text}\n")
+
+
+def _replayed(job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path]) -> Replay:
+    """Go the short way. Raises Unfamiliar when make has to decide, CommandError for a source with errors in it."""
+    project = job.project
+    obj, tree = project.kernel_obj, project.kernel_src
+    _ordinary(job, obj, kept, before)
+    sources = _edited(job.reasons)
+    trace = traces.read(obj)
+    said = trace.goals.get(goal)
+    if said is None or target not in said.edges or not said.env:
+        raise Unfamiliar("make has not told yet what it is made from")
+    checks = _checks(obj, tree)
+    few = not sources and UNFINISHED not in job.previous
+    known = Depfiles(obj, tree, [traces.record_of(obj, name) for name in said.edges] if few else None, save=False)
+    replay = Replay(obj, target, said, known, project.jobs, job.log, checks, job.name, project.stamps.when)
+    _same(obj, trace, replay, project.stamps)
+    _compiled_in(replay, sources)
+    renewed: list[str] = []
+    with ledger.renewed(obj, project.stamps, known, renewed) as possible:
+        if not possible:
+            raise Unfamiliar("a source changed that was not said to have changed")
+        marker = obj / make.RUNNING
+        marker.touch()
+        started = time.time_ns()
+        failure, later = None, []
+        try:
+            replay.run()
+        except CommandError as error:
+            failure = error
+        renewed += [replay.recorded[name] for name in replay.made]
+        known.refresh(renewed)
+        if not failure:
+            _nothing_new(obj, replay, known)
+            later = [] if target in replay.changed else _refreshed(obj, tree, trace, goal, replay)
+        for name in [*replay.made, *later]:
+            traces.learn(obj, trace, name, project.stamps)
+        manifest.update(obj, [*replay.made, *later], started)
+        traces.write(obj, trace)
+        marker.unlink()
+    if known.whole:
+        known.save()
+    if failure:  # the folder is in order: what could not be compiled is missing
+        raise failure
+    return replay
+
+
+def _refreshed(obj: Path, tree: Path, trace: Trace, goal: str, replay: Replay) -> list[str]:
+    """The goal has the bytes that it had: have make, too, see that nothing that is made from it is stale."""
+    edges: dict[str, set[str]] = {}
+    for name, said in trace.goals.items():
+        if name != goal:
+            for target, names in said.edges.items():
+                edges.setdefault(target, set()).update(names)
+    return refresh(obj, tree, edges, {name: when for name, when in replay.made.items() if name not in replay.changed})
+
+
+def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Path]) -> None:
+    """Raise Unfamiliar unless the folder is as the last run left it, and the reasons for this run are of the right kind."""
+    digest = job.project.stamps.digest
+    if (obj / make.RUNNING).exists() or not ledger.trusted(obj):
+        raise Unfamiliar("the last run did not end well")
+    if job.previous.get(RESTORED) or not (obj / PRESENT).exists():
+        raise Unfamiliar("the last result came from the store, and the folder has another state")
+    known = {f"files: file {path} changed" for path in before}
+    odd = [reason for reason in job.reasons
+           if reason not in known and not reason.startswith(f"{UNFINISHED}: ") and not _EDIT.fullmatch(reason)]
+    if odd or not job.reasons:
+        raise Unfamiliar(odd[0].partition(": ")[2] if odd else "there is no reason to run")
+    for name, image in kept.items():
+        if not name or digest(obj / name) != digest(image):
+            raise Unfamiliar(f"{name or image} is not as it was left")
+    config, auto = obj / ".config", obj / "include" / "config" / "auto.conf"
+    try:
+        if config.stat().st_mtime_ns > auto.stat().st_mtime_ns:
+            raise Unfamiliar("Kconfig has to look at the configuration")
+    except FileNotFoundError as error:
+        raise Unfamiliar(f"{error.filename} is missing") from None
+    if left := _symbols(obj) & _LEFT_TO_MAKE:
+        raise Unfamiliar(f"CONFIG_{min(left)} is set")
+
+
+_EDIT = re.compile(r"discovered: (.+) changed")
+
+
+def _edited(reasons: Iterable[str]) -> set[str]:
+    """The sources that were edited. Raises Unfamiliar for one that is neither C, nor assembler, nor a header."""
+    sources = {found[1] for reason in reasons if (found := _EDIT.fullmatch(reason))}
+    for source in sources:
+        if not source.endswith(SUFFIXES) or source.endswith(".lds.S"):
+            raise Unfamiliar(f"{source} changed")
+    return sources
+
+
+def _symbols(obj: Path) -> set[str]:
+    """The CONFIG symbols that are y. Raises Unfamiliar where they can't be read."""
+    try:
+        values = dotconfig.read_config(obj / "include" / "config" / "auto.conf")
+    except PiggyError as error:
+        raise Unfamiliar(error.message) from error
+    return {symbol for symbol, value in values.items() if value == "y"}
+
+
+def _checks(obj: Path, tree: Path) -> dict[str, str]:
+    """Return the script that Kbuild has look at each object, by the suffix of the source. Raises Unfamiliar when its rules
+    do anything else to an object after the compiler."""
+    files = [tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")]  # as of 7.3 in the latter
+    text = "\n".join(path.read_text(errors="replace") for path in files if path.exists())
+    symbols = _symbols(obj)
+    checks = {}
+    for suffix, rule in ((".c", "cc_o_c"), (".S", "as_o_S")):
+        body = re.search(rf"^define rule_{rule}\n(.*?)^endef", text, re.MULTILINE | re.DOTALL)
+        steps = re.findall(r"\$\(call (?:cmd|cmd_and_fixdep),(\w+)\)", body[1]) if body else []
+        if body is None or len(steps) != len(body[1].strip().splitlines()):
+            raise Unfamiliar(f"the rule {rule} of this kernel is a new one")
+        for step in steps:
+            if step not in _STEPS or _STEPS[step] & symbols:
+                raise Unfamiliar(f"the rule {rule} has the step {step}")
+        if _CHECK in steps:
+            checks[suffix] = os.path.join(os.path.realpath(tree), "scripts", "check-local-export")
+    return checks
+
+
+def _same(obj: Path, trace: Trace, replay: Replay, stamps: Stamps) -> None:
+    """Raise Unfamiliar if somebody else made one of the targets meanwhile, in another way, or spoilt one."""
+    for target in replay.said.edges:
+        if traces.meddled(obj, trace, target, stamps):
+            raise Unfamiliar(f"{target} was made by somebody else")
+    if name := manifest.spoilt(obj, set(replay.inputs).union(*replay.inputs.values())):
+        raise Unfamiliar(f"{name} is not as it was left")
+
+
+def _compiled_in(replay: Replay, sources: set[str]) -> None:
+    """Raise Unfamiliar unless every edited source is what some target was compiled from, by its record, and no file that
+    make writes without a record is made from it."""
+    records = set(replay.recorded.values())
+    naming = replay.known.naming(sources, commands=False)
+    named = {name for record, names in naming.items() if record in records for name in names}
+    if sources - named:
+        raise Unfamiliar(f"{min(sources - named)} is not what anything here was compiled from")
+    for target, names in replay.inputs.items():
+        if target not in replay.recorded and names & sources:
+            raise Unfamiliar(f"{target}, which make writes without a record, is made from an edited file")
+
+
+def _nothing_new(obj: Path, replay: Replay, after: Depfiles) -> None:
+    """Raise Unfamiliar if something was compiled for the first time from a file that the build makes, unless that is a
+    target that is known here, and older."""
+    for target in replay.made:
+        for name in set(after.made(replay.recorded[target])) - replay.inputs[target]:
+            if name not in replay.inputs or os.stat(obj / name).st_mtime_ns > os.stat(obj / target).st_mtime_ns:
+                raise Unfamiliar(f"{target} is now compiled from {name}")

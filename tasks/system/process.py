@@ -1,0 +1,265 @@
+"""The one door to other programs: a clean environment, a full log, children that die with us, errors one can paste.
+
+Children inherit what was made inheritable and nothing else (PEP 446): the locks, which so outlive a doit that is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from tasks.system import address
+from tasks.system.errors import PiggyError
+
+TAIL_LINES = 15
+_JOBSERVER = re.compile(r"^ +(?=-j)| --jobserver-\w+=\S+")
+PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+_KEPT = ("HOME", "USER", "LOGNAME", "TERM", "TMPDIR", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR",
+         "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "DEBIAN_FRONTEND")
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """A finished program: its argument vector, exit status, combined stdout+stderr, and seconds taken."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    output: str
+    seconds: float
+
+
+class CommandError(PiggyError):
+    """A program that ended with a status other than 0."""
+
+    def __init__(self, done: Completed, cwd: Path | None, env: Mapping[str, str], log: Path | None) -> None:
+        tail = done.output.rstrip().splitlines()[-TAIL_LINES:]
+        how = f"was killed by {_signal_name(-done.returncode)}" if done.returncode < 0 else \
+            f"ended with status {done.returncode}"
+        full = "\n".join(["command: " + pasteable(done.argv, cwd, env)] + ([f"log: {log}"] if log else [])
+                         + ["last lines:"] + ["    " + line for line in tail])
+        super().__init__(f"'{Path(done.argv[0]).name}' {how}", address.shown(full))
+        self.done = done
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a build step: the C locale, UTC, a PATH with the sbin folders, and nothing of the
+    user's that could change an output (no MAKEFLAGS, CFLAGS, KBUILD_*, ...), plus `extra`."""
+    env = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    path = [part for part in os.environ.get("PATH", os.defpath).split(":") if part.startswith("/")]
+    path += [part for part in ("/usr/local/sbin", "/usr/sbin", "/sbin") if part not in path]
+    env.update({"PATH": ":".join(path), "LC_ALL": "C", "TZ": "UTC"})
+    env.update(extra or {})
+    return env
+
+
+def pasteable(argv: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Return a shell line that does by hand what `run` did, with the given extra variables. The jobserver is left out of
+    MAKEFLAGS: by hand, make has one of its own for the same number of jobs."""
+    words = [f"{name}={shlex.quote(_JOBSERVER.sub('', value))}" for name, value in sorted((env or {}).items())]
+    line = " ".join([*words, shlex.join(str(arg) for arg in argv)])
+    return f"cd {shlex.quote(str(cwd))} && {line}" if cwd else line
+
+
+@functools.cache
+def _dying() -> Callable[[], None]:
+    """For a child to call: ask the kernel for SIGTERM when doit dies, even by kill -9, so that make can clean up."""
+    import ctypes  # only here: it is slow to load
+    return functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
+    """Start a program in a process group of its own; whatever ends the body (Ctrl-C, SIGTERM, an error) ends the group.
+
+    The function run in the child before exec makes one system call and takes no lock, so it can't dead-lock.
+    """
+    try:
+        process = subprocess.Popen([str(arg) for arg in argv], start_new_session=True,
+                                   close_fds=False, preexec_fn=_dying(),  # noqa: PLW1509
+                                   **popen)  # type: ignore[call-overload]
+    except (FileNotFoundError, PermissionError) as error:
+        raise _not_started(argv, error) from error
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            stop(process)
+
+
+def _not_started(argv: Sequence[str], error: OSError) -> PiggyError:
+    """Say why a program did not start; the fault may lie with its working folder, too."""
+    if error.filename not in (None, str(argv[0]), os.fsencode(str(argv[0]))):
+        return PiggyError(f"'{argv[0]}' can't run in {error.filename}: {error.strerror}")
+    if isinstance(error, PermissionError):
+        return PiggyError(f"'{argv[0]}' can't be executed: {error.strerror}",
+                          "is it a program, and not on a disk mounted noexec?")
+    return PiggyError(f"'{argv[0]}' is not installed",
+                      "'doit setup' installs what is missing; 'doit doctor' shows what that is")
+
+
+def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
+    """End a process group started by `child`: SIGTERM, then SIGKILL to what is left of it when its leader has ended, or
+    after `patience` seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+
+
+def stop_all(busy: Callable[[], bool], patience: float = 5.0) -> None:
+    """End every program that `child` started in any thread, and what is started still, until `busy` says no: SIGTERM once
+    to each group, SIGKILL to what is left of it when its leader has ended, or after `patience` seconds. A thread that is
+    busy by itself is given a second."""
+    told, until = dict[int, float](), time.monotonic() + 1
+    while busy() and time.monotonic() < until:
+        for pid, ended in _leaders():
+            now = time.monotonic()
+            if now - told.get(pid, now) < 2 * patience:  # not for ever, should one be stuck in the kernel
+                until = now + 1
+            number = signal.SIGKILL if pid in told and (ended or now - told[pid] > patience) else signal.SIGTERM
+            if number == signal.SIGKILL or pid not in told:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, number)
+                told.setdefault(pid, now)
+        time.sleep(0.02)
+
+
+def _leaders() -> Iterator[tuple[int, bool]]:
+    """Yield those of our children that lead a process group, each with whether it has ended.
+
+    Source: proc(5), /proc/PID/stat; the name of the program, in brackets, may hold anything.
+    """
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path("/proc", name, "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if int(fields[1]) == os.getpid() and fields[2] == name:
+                    yield int(name), fields[0] == "Z"
+
+
+def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, log: Path | None = None,
+        on_line: Callable[[str], None] | None = None, stdin: str | None = None, check: bool = True) -> Completed:
+    """Run a program to its end and return what it said.
+
+    argv:    the program and its arguments; never a shell line.
+    env:     variables on top of `clean_env`.
+    log:     a file that the command and its full output are appended to.
+    on_line: called with each output line as it comes (for progress).
+    stdin:   text for its standard input (default: none at all).
+    check:   raise CommandError on a status other than 0.
+    Raises PiggyError when the program is missing, CommandError when it fails.
+    """
+    started = time.monotonic()
+    lines: list[str] = []
+    with contextlib.ExitStack() as stack:
+        sink: IO[str] | None = None
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            sink = stack.enter_context(log.open("a", encoding="utf-8", errors="replace"))
+            sink.write(f"$ {address.hidden(pasteable(argv, cwd, env))}\n")
+            sink.flush()
+        source: IO[bytes] | int = subprocess.DEVNULL
+        if stdin is not None:
+            source = stack.enter_context(tempfile.TemporaryFile())
+            source.write(stdin.encode())
+            source.seek(0)
+        process = stack.enter_context(child(
+            argv, cwd=cwd, env=clean_env(env), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, encoding="utf-8", errors="replace"))
+        assert process.stdout is not None
+        threading.Thread(target=_bury, args=[process], daemon=True).start()
+        for line in process.stdout:
+            lines.append(line)
+            if sink:
+                sink.write(address.hidden(line))
+            if on_line:
+                on_line(line.rstrip("\n"))
+        returncode = process.wait()
+    done = Completed(tuple(str(arg) for arg in argv), returncode, "".join(lines), time.monotonic() - started)
+    if check and returncode:
+        raise CommandError(done, cwd, env or {}, log)
+    return done
+
+
+def _bury(process: subprocess.Popen) -> None:
+    """When a program was killed, end what it had started, too: a make that is gone leaves others of its kind at work, and
+    we would wait for them."""
+    if process.wait() < 0:
+        stop(process)
+
+
+def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None,
+               stdin: bytes | None = None, on_line: Callable[[str], None] | None = None) -> int:
+    """Run a program that talks to the user on our terminal (an editor, a guest's console) and return its exit status.
+
+    stdin:   what it reads instead of the terminal, from a file without a name.
+    on_line: given each line of output instead of the terminal; standard input is then empty. The program has the terminal
+             still, where sudo asks for a password (sudo(8), -S).
+    Ctrl-C goes to the program alone, which shares our terminal's foreground process group.
+    """
+    previous = signal.signal(signal.SIGINT, _leave_it)
+    process, source = None, None
+    pipe, same = (subprocess.PIPE, subprocess.STDOUT) if on_line else (None, None)
+    try:
+        if stdin is not None or on_line:
+            source = tempfile.TemporaryFile()  # noqa: SIM115
+            source.write(stdin or b"")
+            source.seek(0)
+        process = subprocess.Popen([str(arg) for arg in argv], cwd=cwd, env=clean_env(env), stdin=source, stdout=pipe,
+                                   stderr=same, preexec_fn=_dying())  # noqa: PLW1509
+        for line in _lines(process) if on_line else ():
+            on_line(line)  # type: ignore[misc]
+        return process.wait()
+    except (FileNotFoundError, PermissionError) as error:
+        raise _not_started(argv, error) from error
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if process and process.poll() is None:
+            process.terminate()
+            process.wait()
+        if source:
+            source.close()
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Yield what a program says, until it has ended: what it leaves behind, such as a service that it started, may keep the
+    pipe open for ever."""
+    assert process.stdout is not None
+    fd, rest = process.stdout.fileno(), b""
+    while True:
+        ended = process.poll() is not None
+        if select.select([fd], [], [], 0 if ended else 0.1)[0]:
+            data = os.read(fd, 1 << 16)
+            if not data:
+                break
+            *lines, rest = (rest + data).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+        elif ended:
+            break
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+def _leave_it(number: int, frame: object) -> None:
+    """A handler that does nothing. Unlike SIG_IGN it is not inherited, so it can be set before the program starts."""
