@@ -1,4 +1,5 @@
-"""Piggyback: a tiny Linux from source, as a graph of tasks that mirrors the kernel's own chain. `doit list` shows them."""
+"""Piggyback: a tiny Linux from source, as a graph of tasks that mirrors the kernel's own chain.
+`doit list` shows them."""
 
 import gc
 import os
@@ -13,7 +14,9 @@ BEGUN = time.time_ns()
 gc.disable()  # nothing that is loaded goes away again; the reporter turns it on when a task is run
 TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
-if sys.dont_write_bytecode:  # as in many containers; to compile ourselves anew costs each start a third of its time
+if (
+    sys.dont_write_bytecode
+):  # as in many containers; to compile ourselves anew costs each start a third of its time
     sys.pycache_prefix, sys.dont_write_bytecode = str(TOP / "build" / "pycache"), False
 
 from tasks.system import bytecode  # noqa: E402
@@ -31,14 +34,31 @@ from tasks.graph import journal, reporter, runner  # noqa: E402
 from tasks.reports import matrix, plan, settings, store, verify, why  # noqa: E402
 from tasks.system.errors import in_a_sentence  # noqa: E402
 
-STAGES = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox, rootfs,
-          qemu, display, net, verify, matrix, store)
+STAGES = (
+    host,
+    settings,
+    sources,
+    toolchain,
+    kernel_config,
+    kernel,
+    image,
+    dtbs,
+    modules,
+    busybox,
+    rootfs,
+    qemu,
+    display,
+    net,
+    verify,
+    matrix,
+    store,
+)
 
 with in_a_sentence(InvalidDodoFile):
     os.chdir(TOP)
     PROJECT = project.load(TOP, os.environ, doit_cmd._CMDLINE_VARS or {}, BEGUN)
     toolchain.check(PROJECT)
-    journal.prepare(PROJECT.here / "journal.sqlite")
+    journal.prepare(PROJECT.layout.journal)
 
 runner.install()
 DOIT_CONFIG = {
@@ -46,7 +66,7 @@ DOIT_CONFIG = {
     "backend": "sqlite3",
     "codec_cls": journal.Codec,
     "check_file_uptodate": journal.Present,
-    "dep_file": str(PROJECT.here / "journal.sqlite"),
+    "dep_file": str(PROJECT.layout.journal),
     "reporter": reporter.reporter_for(PROJECT),
     "default_tasks": PROJECT.goals,
     "sort": "definition",

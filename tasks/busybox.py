@@ -1,12 +1,13 @@
 """Busybox: one static program for all of user space.
 
-    configs/busybox/*.config -+
-    toolchain ----------------+-> busybox_config -> images/{busybox.miniconfig,busybox.config}
-    _unpack:busybox ----------+
-                                  busybox_config -> busybox -> images/{busybox,busybox.links}
-                                  (and the sources that Kbuild's depfiles say it was really made from)
+configs/busybox/*.config -+
+toolchain ----------------+-> busybox_config -> images/{busybox.miniconfig,busybox.config}
+_unpack:busybox ----------+
+                              busybox_config -> busybox -> images/{busybox,busybox.links}
+                              (and the sources that Kbuild's depfiles say it was really made from)
 
-    busybox_menuconfig  edits the configuration in force; what differs is kept in configs/busybox/local/MACHINE.config
+busybox_menuconfig  edits the configuration in force; what differs is kept in
+configs/busybox/local/MACHINE.config
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import toolchain
 from tasks.config.project import EPOCH, Project
 from tasks.fetch import unpack
 from tasks.graph.task import Job, TaskDict, task
@@ -24,69 +24,107 @@ from tasks.kbuild import ledger, make, manifest
 from tasks.kbuild.configure import Kconfig
 from tasks.kbuild.depfiles import Depfiles
 from tasks.system.files import copy_whole
+from tasks.toolchains import record
 
 TOOLS = ["make", "gcc", "sed", "awk"]
 
 
-def config(project: Project) -> Path:
-    """The full busybox configuration in force."""
-    return project.images / "busybox.config"
-
-
-def obj(project: Project) -> Path:
-    """Busybox's O= folder."""
-    return project.here / "busybox"
-
-
 def fragment_paths(project: Project) -> tuple[Path, ...]:
     """The fragments that the machine names, in order."""
-    return tuple(Path("configs") / "busybox" / f"{name}.config" for name in project.machine.busybox.fragments)
-
-
-def own_fragment(project: Project) -> Path:
-    """The user's own fragment, made by busybox_menuconfig; git-ignored."""
-    return Path("configs") / "busybox" / "local" / f"{project.settings.machine}.config"
+    return tuple(
+        Path("configs") / "busybox" / f"{name}.config" for name in project.machine.busybox.fragments
+    )
 
 
 def source_files(project: Project) -> list[Path]:
-    """What stands for the busybox tree as a whole: its archive's stamp; a tree of the user's own has none."""
-    return [] if project.settings.busybox_src else [unpack.stamp(project.build, "busybox")]
+    """What stands for the busybox tree as a whole: its archive's stamp; a tree of the user's own
+    has none."""
+    return [] if project.settings.busybox_src else [unpack.stamp(project.layout.build, "busybox")]
 
 
 def tree(project: Project) -> Kconfig:
     """Busybox as a tree to configure."""
-    tool = toolchain.read_user(project)
-    return Kconfig("busybox", project.busybox_src, obj(project), project.machine.busybox.base, fragment_paths(project),
-                   own_fragment(project), {"CROSS_COMPILE": tool.prefix, "CC": tool.cc, "ARCH": project.machine.arch},
-                   config(project), project.images / "busybox.miniconfig", top="Config.in", generated=True,
-                   takes_miniconfig=False, tools=tool.id)
+    tool = record.read_user(project)
+    return Kconfig(
+        "busybox",
+        project.layout.busybox_src,
+        project.layout.busybox_obj,
+        project.machine.busybox.base,
+        fragment_paths(project),
+        project.layout.busybox_fragment,
+        {"CROSS_COMPILE": tool.prefix, "CC": tool.cc, "ARCH": project.machine.arch},
+        project.layout.busybox_config,
+        project.layout.busybox_miniconfig,
+        top="Config.in",
+        generated=True,
+        takes_miniconfig=False,
+        tools=tool.id,
+    )
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield `busybox_config`, `busybox_menuconfig` and `busybox`, for a machine that has a user space."""
+    """Yield `busybox_config`, `busybox_menuconfig` and `busybox`, for a machine that has a user
+    space."""
     if not project.machine.userspace:
         return
-    paths = [*fragment_paths(project), *filter(os.path.lexists, [own_fragment(project)])]
-    tree_settings = {"arch": project.machine.arch, "cflags": project.machine.cflags,
-                     "tree": project.busybox_place}
-    yield task(project, "busybox_config", "busybox configuration from fragments, each symbol checked", configure,
-               files=[*paths, *source_files(project), toolchain.user_record(project)],
-               targets=[config(project), project.images / "busybox.miniconfig"], tools=TOOLS,
-               settings={"fragments": " ".join(map(str, paths)), "base": project.machine.busybox.base, **tree_settings},
-               place=obj(project), stored=True)
-    yield task(project, "busybox_menuconfig", "edit the busybox configuration; what you choose is kept as a fragment",
-               menuconfig, files=[config(project)], always=True, quiet=True)
-    yield task(project, "busybox", "busybox, static and stripped, with the list of its links", build,
-               files=[config(project), toolchain.user_record(project), *source_files(project)],
-               targets=[project.images / "busybox", project.images / "busybox.links"], tools=TOOLS, settings=tree_settings,
-               place=obj(project), stored=True)
+    paths = [*fragment_paths(project), *filter(os.path.lexists, [project.layout.busybox_fragment])]
+    tree_settings = {
+        "arch": project.machine.arch,
+        "cflags": project.machine.cflags,
+        "tree": project.layout.busybox_place,
+    }
+    yield task(
+        project,
+        "busybox_config",
+        "busybox configuration from fragments, each symbol checked",
+        configure,
+        files=[*paths, *source_files(project), project.layout.userspace_record],
+        targets=[project.layout.busybox_config, project.layout.busybox_miniconfig],
+        tools=TOOLS,
+        settings={
+            "fragments": " ".join(map(str, paths)),
+            "base": project.machine.busybox.base,
+            **tree_settings,
+        },
+        place=project.layout.busybox_obj,
+        stored=True,
+    )
+    yield task(
+        project,
+        "busybox_menuconfig",
+        "edit the busybox configuration; what you choose is kept as a fragment",
+        menuconfig,
+        files=[project.layout.busybox_config],
+        always=True,
+        quiet=True,
+    )
+    yield task(
+        project,
+        "busybox",
+        "busybox, static and stripped, with the list of its links",
+        build,
+        files=[
+            project.layout.busybox_config,
+            project.layout.userspace_record,
+            *source_files(project),
+        ],
+        targets=[project.layout.images / "busybox", project.layout.images / "busybox.links"],
+        tools=TOOLS,
+        settings=tree_settings,
+        place=project.layout.busybox_obj,
+        stored=True,
+    )
 
 
 def configure(job: Job) -> dict[str, list[str]]:
     """Configure by contract (see kbuild/configure.py)."""
     project = job.project
     kconfig.configure(job, tree(project))
-    return {"discovered": sorted(str(path) for path in project.busybox_src.resolve().rglob("Config.*"))}
+    return {
+        "discovered": sorted(
+            str(path) for path in project.layout.busybox_src.resolve().rglob("Config.*")
+        )
+    }
 
 
 def menuconfig(job: Job) -> None:
@@ -97,25 +135,44 @@ def menuconfig(job: Job) -> None:
 def build(job: Job) -> dict[str, object]:
     """Build busybox out of tree, and learn from Kbuild's records what went into it."""
     project = job.project
-    folder = obj(project)
+    folder = project.layout.busybox_obj
     box = tree(project)
     kconfig.fresh(box)
-    kconfig.put(config(project), folder / ".config")
+    kconfig.put(project.layout.busybox_config, folder / ".config")
     manifest.purge(folder)
     spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
     for name in ("busybox", "busybox.links"):  # what is not as we kept it, make would take for good
-        if spoilt or project.stamps.digest(folder / name) != project.stamps.digest(project.images / name):
+        if spoilt or project.stamps.digest(folder / name) != project.stamps.digest(
+            project.layout.images / name
+        ):
             (folder / name).unlink(missing_ok=True)
     flags = ["-static", *project.machine.cflags.split()]
     with ledger.kept(folder, box.source, project.stamps):
         count = 0
-        for goal in ("busybox", "busybox.links"):  # with O= each goal is a make of its own, and two at once collide
-            count += make.make(box.source, folder, [goal], jobs=project.jobs, log=job.log, label="busybox",
-                                 expected=int(job.previous.get("commands", 0)), env=make.pins(EPOCH),
-                                 variables={**box.variables, "EXTRA_CFLAGS": project.machine.cflags,
-                                            "LDFLAGS": " ".join(flags), "KCONFIG_NOTIMESTAMP": "1"})
+        for goal in (
+            "busybox",
+            "busybox.links",
+        ):  # with O= each goal is a make of its own, and two at once collide
+            count += make.make(
+                box.source,
+                folder,
+                [goal],
+                jobs=project.jobs,
+                log=job.log,
+                label="busybox",
+                expected=int(job.previous.get("commands", 0)),
+                env=make.pins(EPOCH),
+                variables={
+                    **box.variables,
+                    "EXTRA_CFLAGS": project.machine.cflags,
+                    "LDFLAGS": " ".join(flags),
+                    "KCONFIG_NOTIMESTAMP": "1",
+                },
+            )
     for name in ("busybox", "busybox.links"):
-        copy_whole(folder / name, project.images / name)
+        copy_whole(folder / name, project.layout.images / name)
     known = Depfiles(folder, box.source)
-    return {"commands": max(count, int(job.previous.get("commands", 0))),
-            "discovered": known.inputs()}
+    return {
+        "commands": max(count, int(job.previous.get("commands", 0))),
+        "discovered": known.inputs(),
+    }

@@ -1,8 +1,8 @@
 """The device trees of machines that are described by one.
 
-    images/config -+
-    toolchain -----+-> dtbs -> images/NAME.dtb
-    sources -------+   (and the .dtsi files and headers that Kbuild's records name)
+images/config -+
+toolchain -----+-> dtbs -> images/NAME.dtb
+sources -------+   (and the .dtsi files and headers that Kbuild's records name)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import kernel, kernel_config, toolchain
+from tasks import kernel, kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
 from tasks.kbuild import ledger, make, manifest
@@ -21,7 +21,7 @@ from tasks.system.files import copy_whole
 
 def blob(project: Project, name: str) -> Path:
     """A compiled device tree."""
-    return project.images / f"{name}.dtb"
+    return project.layout.images / f"{name}.dtb"
 
 
 def booted(project: Project) -> Path | None:
@@ -33,41 +33,64 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the task `dtbs` for a machine that has device trees."""
     names = project.machine.kernel.dtbs
     if names:
-        yield task(project, "dtbs", f"device trees: {', '.join(names)}", build,
-                   files=[kernel_config.config(project), toolchain.record(project), *kernel_config.source_files(project)],
-                   targets=[blob(project, name) for name in names], tools=kernel.TOOLS,
-                   settings=kernel.common_settings(project), place=project.kernel_obj,
-                   stored=kernel_config.stored(project))
+        yield task(
+            project,
+            "dtbs",
+            f"device trees: {', '.join(names)}",
+            build,
+            files=[
+                project.layout.config,
+                project.layout.toolchain_record,
+                *kernel_config.source_files(project),
+            ],
+            targets=[blob(project, name) for name in names],
+            tools=kernel.TOOLS,
+            settings=kernel.common_settings(project),
+            place=project.layout.kernel_obj,
+            stored=kernel_config.stored(project),
+        )
 
 
 def build(job: Job) -> dict[str, list[str]]:
     """Let Kbuild compile the device trees, and learn from its records what they were made from."""
     project = job.project
-    obj = project.kernel_obj
+    obj = project.layout.kernel_obj
     kernel.put_config(job)
     manifest.purge(obj)
     files = {name: source(project, name) for name in project.machine.kernel.dtbs}
     for name, file in files.items():
         kernel.restore(job, file, blob(project, name))
-    with ledger.kept(obj, project.kernel_src, project.stamps):
-        make.make(project.kernel_src, obj, [file.partition("/boot/dts/")[2] for file in files.values()],
-                    jobs=project.jobs, variables=kernel_config.variables(project), env=make.pins(EPOCH), log=job.log)
+    with ledger.kept(obj, project.layout.kernel_src, project.stamps):
+        make.make(
+            project.layout.kernel_src,
+            obj,
+            [file.partition("/boot/dts/")[2] for file in files.values()],
+            jobs=project.jobs,
+            variables=kernel_config.variables(project),
+            env=make.pins(EPOCH),
+            log=job.log,
+        )
     records: set[str] = set()
     for name, file in files.items():
         copy_whole(obj / file, blob(project, name))
         records |= make.closure(obj, file, [])
-    return {"discovered": Depfiles(obj, project.kernel_src).inputs(records)}
+    return {"discovered": Depfiles(obj, project.layout.kernel_src).inputs(records)}
 
 
 def source(project: Project, name: str) -> str:
-    """Find a device tree in the kernel's, and return Kbuild's name of its .dtb. Since 6.5 those of ARM lie in a folder for
-    each vendor. Raises PiggyError when there is none, or more than one, of that name."""
-    folder = project.kernel_src / "arch" / project.machine.arch / "boot" / "dts"
-    found = sorted(path.relative_to(project.kernel_src) for path in folder.rglob(f"{name}.dts"))
+    """Find a device tree in the kernel's, and return Kbuild's name of its .dtb. Since 6.5 those of
+    ARM lie in a folder for each vendor. Raises PiggyError when there is none, or more than one, of
+    that name."""
+    folder = project.layout.kernel_src / "arch" / project.machine.arch / "boot" / "dts"
+    found = sorted(
+        path.relative_to(project.layout.kernel_src) for path in folder.rglob(f"{name}.dts")
+    )
     if not found:
         known = [path.stem for path in folder.rglob("*.dts")]
-        raise PiggyError(f"{folder} has no device tree '{name}'.{nearest(name, known)}",
-                         f"configs/machines/{project.settings.machine}.toml names it in [kernel] dtbs")
+        raise PiggyError(
+            f"{folder} has no device tree '{name}'.{nearest(name, known)}",
+            f"configs/machines/{project.settings.machine}.toml names it in [kernel] dtbs",
+        )
     if len(found) > 1:
         raise PiggyError(f"there are several device trees '{name}': {', '.join(map(str, found))}")
     return str(found[0].with_suffix(".dtb"))

@@ -1,7 +1,7 @@
 """The host: what it must have installed, and whether it has.
 
-    configs/packages.toml + the machine -> setup   installs what is missing, if anything is
-                                        -> doctor  reports each tool, disk, Buildroot's traps, and whether KVM works
+configs/packages.toml + the machine -> setup   installs what is missing, if anything is
+                                    -> doctor  reports each tool, disk, Buildroot's traps, and whether KVM works
 """
 
 from __future__ import annotations
@@ -24,14 +24,29 @@ from tasks.system.errors import PiggyError
 from tasks.system.process import foreground, pasteable, run
 
 LAST = 8  # lines of a manager's output that are shown when it fails
-ROOM = 4 << 30  # bytes: kernel tree 1.5 GB, its archive 0.15 GB, objects of a small kernel 0.2 GB, and some air
+ROOM = (
+    4 << 30
+)  # bytes: kernel tree 1.5 GB, its archive 0.15 GB, objects of a small kernel 0.2 GB, and some air
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `setup` and `doctor`."""
-    yield task(project, "setup", "install the host packages that are missing (with sudo when not root)", setup, always=True,
-               quiet=True)
-    yield task(project, "doctor", "report every tool, disk space, and whether KVM works", doctor, always=True, quiet=True)
+    yield task(
+        project,
+        "setup",
+        "install the host packages that are missing (with sudo when not root)",
+        setup,
+        always=True,
+        quiet=True,
+    )
+    yield task(
+        project,
+        "doctor",
+        "report every tool, disk space, and whether KVM works",
+        doctor,
+        always=True,
+        quiet=True,
+    )
 
 
 def needed(project: Project, table: packages.Table) -> list[Need]:
@@ -41,8 +56,8 @@ def needed(project: Project, table: packages.Table) -> list[Need]:
 
 
 def setup(job: Job) -> None:
-    """Install what is missing with the host's package manager, showing the command first; do nothing if nothing is.
-    What the manager says goes to the task's log."""
+    """Install what is missing with the host's package manager, showing the command first; do
+    nothing if nothing is. What the manager says goes to the task's log."""
     project = job.project
     table = packages.load(project.top)
     missing = [need for need in needed(project, table) if not need.found]
@@ -52,37 +67,48 @@ def setup(job: Job) -> None:
     names = ", ".join(need.name for need in missing)
     manager = packages.manager_of_host(table)
     if not manager:
-        raise PiggyError(f"missing on this host: {names}; and it has none of {', '.join(table.managers)}",
-                         "install them by hand; 'doit doctor' says what each is for")
+        raise PiggyError(
+            f"missing on this host: {names}; and it has none of {', '.join(table.managers)}",
+            "install them by hand; 'doit doctor' says what each is for",
+        )
     terminal.line("setup", f"missing: {names}")
     untried = packages.untried(table, manager)
     if untried:
         terminal.line("", untried)
     commands = packages.commands(table, manager, missing)
     if commands[0][0] == "sudo" and not shutil.which("sudo"):
-        raise PiggyError("packages are missing, you are not root, and there is no sudo",
-                         "as root: " + " && ".join(shlex.join(words[1:]) for words in commands))
+        raise PiggyError(
+            "packages are missing, you are not root, and there is no sudo",
+            "as root: " + " && ".join(shlex.join(words[1:]) for words in commands),
+        )
     started = time.monotonic()
     for words in commands:
         terminal.write("  $ " + shlex.join(words), sys.stdout)
         install(words, job.log)
     still = [need.name for need in needed(project, table) if not need.found]
     if still:
-        raise PiggyError(f"still missing after the installation: {', '.join(still)}",
-                         "is configs/packages.toml right for this distribution? It names "
-                         + ", ".join(need.packages[manager] for need in missing) + f"\nlog: {job.log}")
-    terminal.line("setup", f"installed ({terminal.took(time.monotonic() - started)}); its output: {job.log}")
+        raise PiggyError(
+            f"still missing after the installation: {', '.join(still)}",
+            "is configs/packages.toml right for this distribution? It names "
+            + ", ".join(need.packages[manager] for need in missing)
+            + f"\nlog: {job.log}",
+        )
+    terminal.line(
+        "setup", f"installed ({terminal.took(time.monotonic() - started)}); its output: {job.log}"
+    )
 
 
 def install(words: Sequence[str], log: Path) -> None:
-    """Run one command of a package manager, with its output in `log` and its last line shown while it runs.
+    """Run one command of a package manager, with its output in `log` and its last line shown while
+    it runs.
 
-    Raises PiggyError with its last lines when it fails. It has the terminal, so that sudo can ask for a password.
+    Raises PiggyError with its last lines when it fails. It has the terminal, so that sudo can ask
+    for a password.
     """
     env = {"DEBIAN_FRONTEND": "noninteractive"}
     last = collections.deque[str](maxlen=LAST)
     log.parent.mkdir(parents=True, exist_ok=True)
-    label = " ".join(words[words[0] == "sudo":][:2])
+    label = " ".join(words[words[0] == "sudo" :][:2])
     with log.open("a", encoding="utf-8", errors="replace") as sink, terminal.status(label) as show:
         sink.write(f"$ {pasteable(words, None, env)}\n")
 
@@ -91,25 +117,41 @@ def install(words: Sequence[str], log: Path) -> None:
             sink.flush()
             last.append(terminal.printable(text))
             show(last[-1])
+
         status = foreground(words, env=env, on_line=heard)
     if status:
-        raise PiggyError(f"'{shlex.join(words)}' ended with status {status}", "\n".join([
-            "is the network up, and do you have the right to install? Its last lines:", *(f"    {text}" for text in last),
-            f"log: {log}"]))
+        raise PiggyError(
+            f"'{shlex.join(words)}' ended with status {status}",
+            "\n".join(
+                [
+                    "is the network up, and do you have the right to install? Its last lines:",
+                    *(f"    {text}" for text in last),
+                    f"log: {log}",
+                ]
+            ),
+        )
 
 
 def doctor(job: Job) -> None:
-    """Print a line for each tool, the free space, and KVM's answer. Raises PiggyError if something is missing."""
+    """Print a line for each tool, the free space, and KVM's answer. Raises PiggyError if something
+    is missing."""
     from tasks.guest import kvm
+
     project = job.project
     table = packages.load(project.top)
     manager = packages.manager_of_host(table) or "apt"
     all_needs = needed(project, table)
     for need in all_needs:
-        state = version(need) if need.found else f"MISSING: package {need.packages[manager]} ({need.why})"
+        state = (
+            version(need)
+            if need.found
+            else f"MISSING: package {need.packages[manager]} ({need.why})"
+        )
         terminal.line(need.name, state)
-    for label, folder in (("build", project.build), ("dl", project.dl)):
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    for label, folder in (("build", project.layout.build), ("dl", project.layout.dl)):
+        existing = next(
+            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+        )
         free = shutil.disk_usage(existing).free
         little = "" if free > ROOM else f"  TOO LITTLE: a first build needs {ROOM >> 30} GB"
         terminal.line(f"disk for {label}/", f"{free / (1 << 30):.1f} GB free{little}")
@@ -118,11 +160,15 @@ def doctor(job: Job) -> None:
         terminal.line(word, state)
     qemu = project.machine.qemu
     if qemu and shutil.which(qemu.binary):
-        answer = kvm.choose("auto", project.machine.arch, qemu.binary, project.build / "host" / "kvm.json")
+        answer = kvm.choose(
+            "auto", project.machine.arch, qemu.binary, project.layout.build / "host" / "kvm.json"
+        )
         terminal.line("KVM", f"{'works' if answer.accel == 'kvm' else 'not used'}: {answer.reason}")
     missing = [need.name for need in all_needs if not need.found]
     if missing:
-        raise PiggyError(f"missing on this host: {', '.join(missing)}", "'doit setup' installs what is missing")
+        raise PiggyError(
+            f"missing on this host: {', '.join(missing)}", "'doit setup' installs what is missing"
+        )
     bad = [state for _, state, fatal in traps if fatal]
     if bad:
         raise PiggyError(f"Buildroot can't work here: {bad[0]}", "; ".join(bad[1:]))

@@ -1,10 +1,11 @@
-"""From vmlinux to what a boot loader takes, link by link, as the machine's chain of configs/chains.toml has them.
+"""From vmlinux to what a boot loader takes, link by link, as the machine's chain of
+configs/chains.toml has them.
 
     x86:  vmlinux -> Image -> piggy.gz -> piggy.o -> compressed_vmlinux -> bzImage
     ARM:  vmlinux -> Image -> piggy.gz -> piggy.o -> compressed_vmlinux -> zImage
 
-Each link is made by the rule of the kernel's own boot Makefile, so any compressor and any kernel version will do. The
-result is kept under the task's name in images/.
+Each link is made by the rule of the kernel's own boot Makefile, so any compressor and any kernel
+version will do. The result is kept under the task's name in images/.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import kernel, kernel_config, rootfs, toolchain
+from tasks import kernel, kernel_config
 from tasks.config.machine import LINKS, Link
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
@@ -29,53 +30,85 @@ COMPRESSORS = ["gzip", "bzip2", "lzma", "xz", "lzop", "lz4", "zstd"]
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield a task for each link of the machine's chain."""
     for name, link in project.chain.items():
-        yield task(project, name, LINKS[name], build, [name, link],
-                   files=[*before(project, link).values(), kernel_config.config(project), toolchain.record(project),
-                          *taken(project, link).values()],
-                   targets=[project.images / name], tools=[*kernel.TOOLS, *COMPRESSORS, *link.tools],
-                   settings={"dir": link.dir, "file": link.file, "vars": link.vars, **kernel.common_settings(project)},
-                   place=project.kernel_obj, stored=kernel_config.stored(project))
+        yield task(
+            project,
+            name,
+            LINKS[name],
+            build,
+            [name, link],
+            files=[
+                *before(project, link).values(),
+                project.layout.config,
+                project.layout.toolchain_record,
+                *taken(project, link).values(),
+            ],
+            targets=[project.layout.images / name],
+            tools=[*kernel.TOOLS, *COMPRESSORS, *link.tools],
+            settings={
+                "dir": link.dir,
+                "file": link.file,
+                "vars": link.vars,
+                **kernel.common_settings(project),
+            },
+            place=project.layout.kernel_obj,
+            stored=kernel_config.stored(project),
+        )
 
 
 def before(project: Project, link: Link) -> dict[str, Path]:
     """The images of the kernel proper and its chain that a link is made from: name to path."""
-    return {name: project.images / name for name in [link.after, *(["System.map"] if link.symbols else [])]}
+    return {
+        name: project.layout.images / name
+        for name in [link.after, *(["System.map"] if link.symbols else [])]
+    }
 
 
 def taken(project: Project, link: Link) -> dict[str, Path]:
     """The images that a link is made from besides the link before: make variable to path."""
-    images = {"initramfs": rootfs.archive(project), "rootfs": rootfs.disk(project)}
+    images = {"initramfs": project.layout.initramfs, "rootfs": project.layout.rootfs}
     return {variable: images[image] for variable, image in link.takes.items()}
 
 
 def build(job: Job, name: str, link: Link) -> dict[str, object]:
     """Ask Kbuild for one link, and keep what it made as images/NAME."""
     project = job.project
-    obj = project.kernel_obj
+    obj = project.layout.kernel_obj
     kernel.put_config(job)
     file, inputs = file_of(obj, name), before(project, link)
-    kept = {file: project.images / name, **{file_of(obj, image): path for image, path in inputs.items()}}
+    kept = {
+        file: project.layout.images / name,
+        **{file_of(obj, image): path for image, path in inputs.items()},
+    }
     found = None if link.takes else attempt.taken(job, name, file, kept, inputs.values())
     if found is None:
         by_make(job, name, link)
         file = file_of(obj, name)
     if not (obj / file).is_file():
-        raise PiggyError(f"Kbuild made no {file} for the link '{name}'", f"see configs/chains.toml; log: {job.log}")
-    copy_whole(obj / file, project.images / name)
+        raise PiggyError(
+            f"Kbuild made no {file} for the link '{name}'",
+            f"see configs/chains.toml; log: {job.log}",
+        )
+    copy_whole(obj / file, project.layout.images / name)
     return {"discovered": found or discovered(project, name, link.dir, file)}
 
 
 def by_make(job: Job, name: str, link: Link) -> None:
     """Have make bring one link up to date."""
     project = job.project
-    obj = project.kernel_obj
-    make.repair(obj)  # this and the next remove what is doubtful, perhaps vmlinux, for which the boot folder has no rule
+    obj = project.layout.kernel_obj
+    make.repair(
+        obj
+        # this and the next remove what is doubtful, perhaps vmlinux, for which the boot folder has no
+        # rule
+    )
     kernel.catch_up(job, manifest.purge(obj))
     drop_others(project, link)
-    for earlier in dict.fromkeys(["vmlinux", link.after]):  # a link of the chain may ask vmlinux for its symbols, too
+    for earlier in dict.fromkeys(
+        ["vmlinux", link.after]
+    ):  # a link of the chain may ask vmlinux for its symbols, too
         hand_over(project, earlier)
     if file_of(obj, name):
-        kernel.restore(job, file_of(obj, name), project.images / name)
+        kernel.restore(job, file_of(obj, name), project.layout.images / name)
         if any(reason.startswith("tools:") for reason in job.reasons):
             (obj / file_of(obj, name)).unlink(missing_ok=True)  # make knows nothing of another gzip
     others = taken(project, link)
@@ -83,50 +116,77 @@ def by_make(job: Job, name: str, link: Link) -> None:
         for hidden in link.hidden:
             (obj / hidden).unlink(missing_ok=True)
     said = resolved(obj, name).absolute()
-    with ledger.kept(obj, project.kernel_src, project.stamps), trace.listening(obj, name, project.stamps) as more:
-        make.make(project.kernel_src, obj, ["piggyback-link"], jobs=project.jobs, log=job.log,
-                    variables={**kernel_config.variables(project),
-                               **{variable: str(path.absolute()) for variable, path in others.items()}},
-                    env={**make.pins(EPOCH), **more, "MAKEFILES": f"{make.LINK_RULES} {more['MAKEFILES']}",
-                         "PIGGYBACK_DIR": link.dir, "PIGGYBACK_FILE": os.path.normpath(f"{link.dir}/{link.file}"),
-                         "PIGGYBACK_VARS": link.vars, "PIGGYBACK_SAY": str(said)})
+    with (
+        ledger.kept(obj, project.layout.kernel_src, project.stamps),
+        trace.listening(obj, name, project.stamps) as more,
+    ):
+        make.make(
+            project.layout.kernel_src,
+            obj,
+            ["piggyback-link"],
+            jobs=project.jobs,
+            log=job.log,
+            variables={
+                **kernel_config.variables(project),
+                **{variable: str(path.absolute()) for variable, path in others.items()},
+            },
+            env={
+                **make.pins(EPOCH),
+                **more,
+                "MAKEFILES": f"{make.LINK_RULES} {more['MAKEFILES']}",
+                "PIGGYBACK_DIR": link.dir,
+                "PIGGYBACK_FILE": os.path.normpath(f"{link.dir}/{link.file}"),
+                "PIGGYBACK_VARS": link.vars,
+                "PIGGYBACK_SAY": str(said),
+            },
+        )
 
 
 def discovered(project: Project, name: str, folder: str, file: str) -> list[str]:
-    """The files that a link was made from beside the link before, as Kbuild's records have them, and the makefiles.
+    """The files that a link was made from beside the link before, as Kbuild's records have them,
+    and the makefiles.
 
     folder: whose Makefile makes it; file: Kbuild's name of it.
     """
-    obj = project.kernel_obj
+    obj = project.layout.kernel_obj
     ends = [file_of(obj, other) for other in project.chain if other != name]
     records = make.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
     unsaid: set[str] = set()
     if not records:  # Kbuild saves no command of it (MIPS's vmlinuz), so all in its folder counts
         records = set(make.records(obj / folder))
-        unsaid = {str(path) for path in (project.kernel_src.resolve() / folder).iterdir() if path.is_file()}
+        unsaid = {
+            str(path)
+            for path in (project.layout.kernel_src.resolve() / folder).iterdir()
+            if path.is_file()
+        }
     unsaid.update(path for _, path in trace.prerequisites(obj, name))
-    return kernel.without_named(project, Depfiles(obj, project.kernel_src, records).inputs(unsaid=unsaid))
+    return kernel.without_named(
+        project, Depfiles(obj, project.layout.kernel_src, records).inputs(unsaid=unsaid)
+    )
 
 
 def drop_others(project: Project, link: Link) -> None:
-    """Remove what Kbuild has of the earlier links, where that is not what we keep, so that make makes it again: if ours
-    came from the store it may be of another state, and newer than all that it is made from."""
+    """Remove what Kbuild has of the earlier links, where that is not what we keep, so that make
+    makes it again: if ours came from the store it may be of another state, and newer than all that
+    it is made from."""
     name, digest = link.after, project.stamps.digest
     while name in project.chain:
-        file = file_of(project.kernel_obj, name)
-        if file and digest(project.kernel_obj / file) != digest(project.images / name):
-            (project.kernel_obj / file).unlink(missing_ok=True)
+        file = file_of(project.layout.kernel_obj, name)
+        if file and digest(project.layout.kernel_obj / file) != digest(
+            project.layout.images / name
+        ):
+            (project.layout.kernel_obj / file).unlink(missing_ok=True)
         name = project.chain[name].after
 
 
 def hand_over(project: Project, link: str) -> None:
     """Give Kbuild the kept output of the link before, should its own copy be another one.
 
-    The copy gets the oldest time there is: make must never take it for newer than the objects, or it would not link again
-    when they change.
+    The copy gets the oldest time there is: make must never take it for newer than the objects, or
+    it would not link again when they change.
     """
-    image, file = project.images / link, file_of(project.kernel_obj, link)
-    mine = project.kernel_obj / file
+    image, file = project.layout.images / link, file_of(project.layout.kernel_obj, link)
+    mine = project.layout.kernel_obj / file
     if file and project.stamps.digest(mine) != project.stamps.digest(image):
         copy_whole(image, mine)
         os.utime(mine, (0, 0))

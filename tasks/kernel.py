@@ -1,8 +1,8 @@
 """The kernel proper.
 
-    images/config -+
-    toolchain -----+-> vmlinux -> images/{vmlinux,System.map}
-    sources -------+   (and what Kbuild's depfiles say it was really made from, and what symbols name: firmware, keys, ...)
+images/config -+
+toolchain -----+-> vmlinux -> images/{vmlinux,System.map}
+sources -------+   (and what Kbuild's depfiles say it was really made from, and what symbols name: firmware, keys, ...)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tasks import kernel_config, toolchain
+from tasks import kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
 from tasks.kbuild import configure, ledger, make, manifest, named_files, trace, unrecorded
@@ -23,40 +23,66 @@ from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
 
 TOOLS = [*kernel_config.TOOLS, "ld", "bc", "perl", "sed", "awk"]
-BOOT = re.compile(r"/arch/\w+/boot/(?!startup/)")  # what the links are made from, not vmlinux; startup/ is in both (7.3)
-COMMANDS_PER_SYMBOL = 2.6  # measured on small configurations of 6.1; only for the first progress bar
+BOOT = re.compile(
+    r"/arch/\w+/boot/(?!startup/)"
+)  # what the links are made from, not vmlinux; startup/ is in both (7.3)
+COMMANDS_PER_SYMBOL = (
+    2.6  # measured on small configurations of 6.1; only for the first progress bar
+)
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the task `vmlinux`."""
-    yield task(project, "vmlinux", "the kernel proper, an ELF file, and its System.map", build,
-               files=[kernel_config.config(project), toolchain.record(project), *kernel_config.source_files(project)],
-               targets=[project.images / "vmlinux", project.images / "System.map", *module_facts(project)], tools=TOOLS,
-               settings=common_settings(project), place=project.kernel_obj,
-               trees={"": lambda: {**version_files(project), **files_named(project).states()}},
-               stored=kernel_config.stored(project), gone=[project.kernel_obj / attempt.PRESENT])
+    yield task(
+        project,
+        "vmlinux",
+        "the kernel proper, an ELF file, and its System.map",
+        build,
+        files=[
+            project.layout.config,
+            project.layout.toolchain_record,
+            *kernel_config.source_files(project),
+        ],
+        targets=[
+            project.layout.images / "vmlinux",
+            project.layout.images / "System.map",
+            *module_facts(project),
+        ],
+        tools=TOOLS,
+        settings=common_settings(project),
+        place=project.layout.kernel_obj,
+        trees={"": lambda: {**version_files(project), **files_named(project).states()}},
+        stored=kernel_config.stored(project),
+        gone=[project.layout.kernel_obj / attempt.PRESENT],
+    )
 
 
 def module_facts(project: Project) -> list[Path]:
-    """What vmlinux offers to modules: exported symbols, and the parameters and names of what is built in."""
+    """What vmlinux offers to modules: exported symbols, and the parameters and names of what is
+    built in."""
     names = ("vmlinux.symvers", "modules.builtin", "modules.builtin.modinfo")
-    return [project.images / name for name in names] if kernel_config.modular(project) else []
+    return (
+        [project.layout.images / name for name in names] if kernel_config.modular(project) else []
+    )
 
 
 def common_settings(project: Project) -> dict[str, str]:
     """What decides the output of every call to the kernel's Makefile, besides files."""
-    return {"pins": kernel_config.flat(make.pins(EPOCH)),
-            "arch": project.machine.arch, "tree": project.kernel_place,
-            "variables": kernel_config.flat(project.machine.kernel.variables)}
+    return {
+        "pins": kernel_config.flat(make.pins(EPOCH)),
+        "arch": project.machine.arch,
+        "tree": project.layout.kernel_place,
+        "variables": kernel_config.flat(project.machine.kernel.variables),
+    }
 
 
 def build(job: Job) -> dict[str, object]:
     """Let Kbuild bring vmlinux up to date, and learn from its records what went into it."""
     project = job.project
-    obj = project.kernel_obj
+    obj = project.layout.kernel_obj
     put_config(job)
     refuse_missing(project)
-    images = {name: project.images / name for name in ("vmlinux", "System.map")}
+    images = {name: project.layout.images / name for name in ("vmlinux", "System.map")}
     facts = module_facts(project)
     kept = {**images, **{image.name: image for image in facts if (obj / image.name).exists()}}
     count, found = 0, attempt.taken(job, "vmlinux", "vmlinux", kept)
@@ -66,61 +92,93 @@ def build(job: Job) -> dict[str, object]:
         copy_whole(obj / name, image)
     for image in facts:
         write_whole(image, (obj / image.name).read_bytes() if (obj / image.name).exists() else b"")
-    return {"commands": max(count, int(job.previous.get("commands", 0))), "unsure": unsure(project),
-            "made": files_named(project).made, "discovered": found or discovered(project)}
+    return {
+        "commands": max(count, int(job.previous.get("commands", 0))),
+        "unsure": unsure(project),
+        "made": files_named(project).made,
+        "discovered": found or discovered(project),
+    }
 
 
 def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
     """Have make bring vmlinux up to date, and return how many commands that took."""
     project = job.project
-    obj = project.kernel_obj
+    obj = project.layout.kernel_obj
     manifest.purge(obj)
     if not all(restore(job, name, image) for name, image in images.items()):
-        for name in ("vmlinux", "vmlinux.unstripped"):  # one command makes System.map and the last of these (7.3)
+        for name in (
+            "vmlinux",
+            "vmlinux.unstripped",
+        ):  # one command makes System.map and the last of these (7.3)
             (obj / name).unlink(missing_ok=True)
     for image in facts:
         restore(job, image.name, image)
-    usual = int(job.previous.get("commands", 0)) or first_guess(kernel_config.config(project))
+    usual = int(job.previous.get("commands", 0)) or first_guess(project.layout.config)
     named_files.forget(obj)
     roots = files_named(project).digests()
-    with ledger.kept(obj, project.kernel_src, project.stamps, roots), \
-            trace.listening(obj, "vmlinux", project.stamps) as more:
-        count = make.make(project.kernel_src, obj, ["vmlinux", trace.GOAL], jobs=project.jobs, log=job.log,
-                            env={**make.pins(EPOCH), **more}, variables=kernel_config.variables(project),
-                            label="vmlinux", expected=usual)
+    with (
+        ledger.kept(obj, project.layout.kernel_src, project.stamps, roots),
+        trace.listening(obj, "vmlinux", project.stamps) as more,
+    ):
+        count = make.make(
+            project.layout.kernel_src,
+            obj,
+            ["vmlinux", trace.GOAL],
+            jobs=project.jobs,
+            log=job.log,
+            env={**make.pins(EPOCH), **more},
+            variables=kernel_config.variables(project),
+            label="vmlinux",
+            expected=usual,
+        )
     (obj / attempt.PRESENT).touch()
     return count
 
 
 def catch_up(job: Job, lost: Iterable[str]) -> None:
-    """Before make makes a link: have it bring the object folder to the state of images/vmlinux, if vmlinux came from the
-    store and the folder is at another state, is gone, or has `lost` something (names relative to it) that make has a rule
-    for only when it makes vmlinux: the headers and programs that it makes on the way are used by the links, too. Raises
-    PiggyError when make has another vmlinux."""
+    """Before make makes a link: have it bring the object folder to the state of images/vmlinux, if
+    vmlinux came from the store and the folder is at another state, is gone, or has `lost` something
+    (names relative to it) that make has a rule for only when it makes vmlinux: the headers and
+    programs that it makes on the way are used by the links, too. Raises PiggyError when make has
+    another vmlinux."""
     project = job.project
-    obj, kept = project.kernel_obj, project.images / "vmlinux"
-    lost = [name for name in lost if not BOOT.search(f"/{name}") and name not in ("vmlinux", "System.map")]
+    obj, kept = project.layout.kernel_obj, project.layout.images / "vmlinux"
+    lost = [
+        name
+        for name in lost
+        if not BOOT.search(f"/{name}") and name not in ("vmlinux", "System.map")
+    ]
     if (obj / attempt.PRESENT).exists() and not lost:
         return
     with job.log.open("a", encoding="utf-8") as log:
-        log.write(f"# vmlinux first: {min(lost, default='the object folder')} is not as vmlinux was made with it\n")
-    by_make(job, {name: project.images / name for name in ("vmlinux", "System.map")}, [])
+        log.write(
+            f"# vmlinux first: {min(lost, default='the object folder')} is not as vmlinux was made"
+            " with it\n"
+        )
+    by_make(job, {name: project.layout.images / name for name in ("vmlinux", "System.map")}, [])
     if project.stamps.digest(obj / "vmlinux") != project.stamps.digest(kept):
         (obj / attempt.PRESENT).unlink()
         project.store.drop(project.stamps.digest(kept))
         kept.unlink(missing_ok=True)
-        raise PiggyError("the vmlinux that was kept is not what make makes from the same files; it was thrown out",
-                         "run doit again, and please report it, with the edits before it")
+        raise PiggyError(
+            "the vmlinux that was kept is not what make makes from the same files; it was"
+            " thrown out",
+            "run doit again, and please report it, with the edits before it",
+        )
 
 
 def unsure(project: Project) -> bool:
-    """Is the kernel made from something that is no input of its tasks? Then it is not kept in the store."""
-    return unrecorded.unrecorded(dotconfig.read_config(kernel_config.config(project)))
+    """Is the kernel made from something that is no input of its tasks? Then it is not kept in the
+    store."""
+    return unrecorded.unrecorded(dotconfig.read_config(project.layout.config))
 
 
 def files_named(project: Project) -> named_files.Named:
-    """Return what the symbols of the configuration in force name, and the keys that are made for it."""
-    return named_files.find(kernel_config.config(project), project.kernel_src, project.kernel_obj, project.stamps)
+    """Return what the symbols of the configuration in force name, and the keys that are made for
+    it."""
+    return named_files.find(
+        project.layout.config, project.layout.kernel_src, project.layout.kernel_obj, project.stamps
+    )
 
 
 def without_named(project: Project, found: Iterable[str]) -> list[str]:
@@ -138,35 +196,52 @@ def refuse_missing(project: Project) -> None:
     lines = [one.text for one in missing]
     first = missing[0].symbol
     where = asked[first].where if first in asked else "the kernel's own default"
-    raise PiggyError("\n    ".join(lines), f"CONFIG_{first} comes from {where}; put the file there, or name another one")
+    raise PiggyError(
+        "\n    ".join(lines),
+        f"CONFIG_{first} comes from {where}; put the file there, or name another one",
+    )
 
 
 def version_files(project: Project) -> dict[str, str]:
-    """The files that give the kernel a name of its own, each with its digest. With CONFIG_LOCALVERSION_AUTO git gives it
-    one, and only make can tell whether that is another one now."""
-    found = unrecorded.version_files(project.kernel_src, project.kernel_obj)
+    """The files that give the kernel a name of its own, each with its digest. With
+    CONFIG_LOCALVERSION_AUTO git gives it one, and only make can tell whether that is another one
+    now."""
+    found = unrecorded.version_files(project.layout.kernel_src, project.layout.kernel_obj)
     states = {str(path): project.stamps.digest(path) for path in found}
     try:
-        text = kernel_config.config(project).read_bytes()
-        asks_git = b"LOCALVERSION_AUTO=y" in text and dotconfig.parse_config(
-            text.decode(errors="surrogateescape")).get("LOCALVERSION_AUTO") == "y"
+        text = project.layout.config.read_bytes()
+        asks_git = (
+            b"LOCALVERSION_AUTO=y" in text
+            and dotconfig.parse_config(text.decode(errors="surrogateescape")).get(
+                "LOCALVERSION_AUTO"
+            )
+            == "y"
+        )
     except FileNotFoundError:
         asks_git = False
-    return {**states, "git's name of the kernel (CONFIG_LOCALVERSION_AUTO)": str(time.time_ns())} if asks_git else states
+    return (
+        {**states, "git's name of the kernel (CONFIG_LOCALVERSION_AUTO)": str(time.time_ns())}
+        if asks_git
+        else states
+    )
 
 
 def discovered(project: Project) -> list[str]:
-    """The files that vmlinux was made from, as Kbuild's records have them, and the makefiles and scripts."""
-    known = Depfiles(project.kernel_obj, project.kernel_src)
+    """The files that vmlinux was made from, as Kbuild's records have them, and the makefiles and
+    scripts."""
+    known = Depfiles(project.layout.kernel_obj, project.layout.kernel_src)
     modules = set(known.of_modules())
-    records = [path for path in known.records if path not in modules and in_vmlinux(path, known.records)]
-    unsaid = {path for _, path in trace.prerequisites(project.kernel_obj, "vmlinux")}
+    records = [
+        path for path in known.records if path not in modules and in_vmlinux(path, known.records)
+    ]
+    unsaid = {path for _, path in trace.prerequisites(project.layout.kernel_obj, "vmlinux")}
     return without_named(project, known.inputs(records, unsaid=unsaid))
 
 
 def in_vmlinux(record: str, records: Collection[str]) -> bool:
-    """Is the target of a .cmd file part of vmlinux, as far as its folder tells? Below boot/ only a device tree is that is
-    linked in: beside X.dtb there is an object made from it (cmd_dt_S_dtb in scripts/Makefile.lib)."""
+    """Is the target of a .cmd file part of vmlinux, as far as its folder tells? Below boot/ only a
+    device tree is that is linked in: beside X.dtb there is an object made from it (cmd_dt_S_dtb in
+    scripts/Makefile.lib)."""
     if not BOOT.search(record):
         return True
     tree = re.fullmatch(r"(.+\.dtb)(\.S|\.o)?\.cmd", record)
@@ -174,7 +249,8 @@ def in_vmlinux(record: str, records: Collection[str]) -> bool:
 
 
 def put_config(job: Job) -> None:
-    """Have the configuration in force in the object folder, and nothing of another tree, whatever happened meanwhile."""
+    """Have the configuration in force in the object folder, and nothing of another tree, whatever
+    happened meanwhile."""
     tree = kernel_config.tree(job.project)
     configure.fresh(tree)
     if configure.put(tree.full, tree.obj / ".config"):
@@ -183,14 +259,16 @@ def put_config(job: Job) -> None:
 
 def first_guess(config: Path) -> int:
     """Estimate how many commands a first build takes, from the number of symbols that are set."""
-    return int(COMMANDS_PER_SYMBOL * sum(value == "y" for value in dotconfig.read_config(config).values()))
+    return int(
+        COMMANDS_PER_SYMBOL * sum(value == "y" for value in dotconfig.read_config(config).values())
+    )
 
 
 def restore(job: Job, file: str, image: Path) -> bool:
-    """Where Kbuild's own copy of an output is not the one that we kept (truncated, or replaced by hand), or the kept one
-    was spoilt itself, remove it, so that make builds it again instead of taking it for good by its time. Returns whether
-    it stays."""
-    mine, digest = job.project.kernel_obj / file, job.project.stamps.digest
+    """Where Kbuild's own copy of an output is not the one that we kept (truncated, or replaced by
+    hand), or the kept one was spoilt itself, remove it, so that make builds it again instead of
+    taking it for good by its time. Returns whether it stays."""
+    mine, digest = job.project.layout.kernel_obj / file, job.project.stamps.digest
     spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
     same = not spoilt and image.exists() and digest(mine) == digest(image)
     if not same:

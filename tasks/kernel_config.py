@@ -1,11 +1,11 @@
 """The kernel's configuration: fragments in, a checked .config out.
 
-    configs/kernel/*.config (in the machine's order) -+
-    configs/kernel/local/MACHINE.config (menuconfig) -+-> kernel_config -> images/{miniconfig,config}
-    toolchain, the tree's Kconfig files --------------+                 -> kernel/VERSION/.config
+configs/kernel/*.config (in the machine's order) -+
+configs/kernel/local/MACHINE.config (menuconfig) -+-> kernel_config -> images/{miniconfig,config}
+toolchain, the tree's Kconfig files --------------+                 -> kernel/VERSION/.config
 
-    menuconfig     edits the configuration in force; what differs is kept in configs/kernel/local/MACHINE.config
-    savedefconfig  writes the smallest fragment that gives the configuration in force
+menuconfig     edits the configuration in force; what differs is kept in configs/kernel/local/MACHINE.config
+savedefconfig  writes the smallest fragment that gives the configuration in force
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tasks import toolchain
 from tasks.config.project import Project
 from tasks.fetch import unpack
 from tasks.graph.task import Job, TaskDict, task
@@ -26,61 +25,74 @@ from tasks.kconfig import dotconfig, fragments
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import write_whole
+from tasks.toolchains import record
 
 TOOLS = ["make", "gcc", "flex", "bison"]
 
 
-def config(project: Project) -> Path:
-    """The full configuration in force; everything in the kernel depends on it."""
-    return project.images / "config"
-
-
 def fragment_paths(project: Project) -> tuple[Path, ...]:
-    """The fragments in order: those of the machine, of the image booted, of its network card, of its display, then of the
-    setting."""
+    """The fragments in order: those of the machine, of the image booted, of its network card, of
+    its display, then of the setting."""
     kernel, card = project.machine.kernel, project.nic
     own = [name for name in kernel.fragments if not card or name not in card.instead_of]
-    names = (*own, *kernel.boots.get(project.image, ()), *(card.fragments if card else ()), *project.display.fragments)
+    names = (
+        *own,
+        *kernel.boots.get(project.image, ()),
+        *(card.fragments if card else ()),
+        *project.display.fragments,
+    )
     return (*(Path("configs") / "kernel" / f"{name}.config" for name in names), *project.fragments)
-
-
-def own_fragment(project: Project) -> Path:
-    """The user's own fragment, made by menuconfig; git-ignored."""
-    return Path("configs") / "kernel" / "local" / f"{project.settings.machine}.config"
 
 
 def present_paths(project: Project) -> list[Path]:
     """All fragments in order: those of `fragment_paths`, and the user's own if there is one."""
-    return [*fragment_paths(project), *filter(os.path.lexists, [own_fragment(project)])]
+    return [*fragment_paths(project), *filter(os.path.lexists, [project.layout.kernel_fragment])]
 
 
 def modular(project: Project) -> bool:
-    """Can the kernel have modules? What the fragments say of CONFIG_MODULES decides; where they start from a
-    configuration of the kernel's own, which may have it, the answer is yes."""
-    known = vars(project)  # as its cached properties are: several stages ask, and each time costs some milliseconds
+    """Can the kernel have modules? What the fragments say of CONFIG_MODULES decides; where they
+    start from a configuration of the kernel's own, which may have it, the answer is yes."""
+    known = vars(
+        project
+    )  # as its cached properties are: several stages ask, and each time costs some milliseconds
     if "modular" not in known:
-        asked = fragments.merge(present_paths(project), project.optional_fragments).requests.get("MODULES")
-        known["modular"] = asked.value == "y" if asked else \
-            project.machine.kernel.base not in ("allnoconfig", "tinyconfig")
+        asked = fragments.merge(present_paths(project), project.optional_fragments).requests.get(
+            "MODULES"
+        )
+        known["modular"] = (
+            asked.value == "y"
+            if asked
+            else project.machine.kernel.base not in ("allnoconfig", "tinyconfig")
+        )
     return bool(known["modular"])
 
 
 def stored(project: Project) -> bool:
-    """Is what is made of the kernel kept in the store? Not with a module from outside: that is compiled against what make
-    leaves in the object folder, which must then have the present state."""
+    """Is what is made of the kernel kept in the store? Not with a module from outside: that is
+    compiled against what make leaves in the object folder, which must then have the present
+    state."""
     return not project.settings.src
 
 
 def source_files(project: Project) -> list[Path]:
-    """What stands for the kernel tree as a whole: its archive's stamp; a tree of the user's own has none."""
-    return [] if project.settings.kernel_src else [unpack.stamp(project.build, project.kernel_pin.name)]
+    """What stands for the kernel tree as a whole: its archive's stamp; a tree of the user's own has
+    none."""
+    return (
+        []
+        if project.settings.kernel_src
+        else [unpack.stamp(project.layout.build, project.kernel_pin.name)]
+    )
 
 
 def variables(project: Project) -> dict[str, str]:
     """The make variables of every call into the kernel's Makefile."""
-    tool = toolchain.read(project)
-    return {"ARCH": project.machine.arch, "CROSS_COMPILE": tool.prefix, **tool.variables,
-            **project.machine.kernel.variables}
+    tool = record.read(project)
+    return {
+        "ARCH": project.machine.arch,
+        "CROSS_COMPILE": tool.prefix,
+        **tool.variables,
+        **project.machine.kernel.variables,
+    }
 
 
 def flat(variables: Mapping[str, str]) -> str:
@@ -90,55 +102,103 @@ def flat(variables: Mapping[str, str]) -> str:
 
 def tree(project: Project) -> Kconfig:
     """The kernel as a tree to configure."""
-    return Kconfig("the kernel", project.kernel_src, project.kernel_obj, project.machine.kernel.base,
-                   fragment_paths(project), own_fragment(project), variables(project), config(project),
-                   project.images / "miniconfig", tools=toolchain.read(project).id, optional=project.optional_fragments)
+    return Kconfig(
+        "the kernel",
+        project.layout.kernel_src,
+        project.layout.kernel_obj,
+        project.machine.kernel.base,
+        fragment_paths(project),
+        project.layout.kernel_fragment,
+        variables(project),
+        project.layout.config,
+        project.layout.miniconfig,
+        tools=record.read(project).id,
+        optional=project.optional_fragments,
+    )
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `kernel_config`, `menuconfig` and `savedefconfig`."""
     paths, optional = present_paths(project), project.optional_fragments
-    yield task(project, "kernel_config", "kernel configuration from fragments, each symbol checked", configure,
-               files=[*paths, *source_files(project), toolchain.record(project)],
-               targets=[config(project), project.images / "miniconfig"], tools=TOOLS,
-               settings={"fragments": " ".join(f"{path}{'?' * (path in optional)}" for path in paths),
-                         "base": project.machine.kernel.base,
-                         "arch": project.machine.arch, "tree": project.kernel_place,
-                         "variables": flat(project.machine.kernel.variables)}, place=project.kernel_obj,
-               stored=stored(project), news=news)
-    yield task(project, "menuconfig", "edit the kernel configuration; what you choose is kept as a fragment", menuconfig,
-               files=[config(project)], always=True, quiet=True)
-    yield task(project, "savedefconfig", "write the smallest fragment that gives the kernel configuration", savedefconfig,
-               files=[config(project)], always=True, quiet=True)
+    yield task(
+        project,
+        "kernel_config",
+        "kernel configuration from fragments, each symbol checked",
+        configure,
+        files=[*paths, *source_files(project), project.layout.toolchain_record],
+        targets=[project.layout.config, project.layout.miniconfig],
+        tools=TOOLS,
+        settings={
+            "fragments": " ".join(f"{path}{'?' * (path in optional)}" for path in paths),
+            "base": project.machine.kernel.base,
+            "arch": project.machine.arch,
+            "tree": project.layout.kernel_place,
+            "variables": flat(project.machine.kernel.variables),
+        },
+        place=project.layout.kernel_obj,
+        stored=stored(project),
+        news=news,
+    )
+    yield task(
+        project,
+        "menuconfig",
+        "edit the kernel configuration; what you choose is kept as a fragment",
+        menuconfig,
+        files=[project.layout.config],
+        always=True,
+        quiet=True,
+    )
+    yield task(
+        project,
+        "savedefconfig",
+        "write the smallest fragment that gives the kernel configuration",
+        savedefconfig,
+        files=[project.layout.config],
+        always=True,
+        quiet=True,
+    )
 
 
 def configure(job: Job) -> dict[str, list[str]]:
-    """Configure by contract (see kbuild/configure.py), then let Kconfig write its records: auto.conf, and which Kconfig files
-    it read."""
+    """Configure by contract (see kbuild/configure.py), then let Kconfig write its records:
+    auto.conf, and which Kconfig files it read."""
     project = job.project
     kernel = tree(project)
     told = news(project)
     kconfig.configure(job, kernel)
     kconfig.make(job, kernel, "syncconfig")
-    files = make.kconfig_files(project.kernel_obj, project.kernel_src)
-    return {"discovered": [*files, *unrecorded.kconfig(project.kernel_src, files, kernel.base)], "notes": told()}
+    files = make.kconfig_files(project.layout.kernel_obj, project.layout.kernel_src)
+    return {
+        "discovered": [*files, *unrecorded.kconfig(project.layout.kernel_src, files, kernel.base)],
+        "notes": told(),
+    }
 
 
 def news(project: Project) -> Callable[[], list[str]]:
-    """Remember the configuration in force; return a function that says what is otherwise in the next one."""
+    """Remember the configuration in force; return a function that says what is otherwise in the
+    next one."""
     before: Mapping[str, str] = {}
-    with contextlib.suppress(PiggyError):  # there is none, or it was cut short; it is about to be made again
-        before = dotconfig.read_config(config(project))
+    with contextlib.suppress(
+        PiggyError
+    ):  # there is none, or it was cut short; it is about to be made again
+        before = dotconfig.read_config(project.layout.config)
     return lambda: changes(project, before)
 
 
 def changes(project: Project, before: Mapping[str, str]) -> list[str]:
-    """What is otherwise in the configuration in force than it was `before`, each symbol with the request behind it."""
-    after = dotconfig.read_config(config(project))
+    """What is otherwise in the configuration in force than it was `before`, each symbol with the
+    request behind it."""
+    after = dotconfig.read_config(project.layout.config)
     asked = tree(project).asked().requests
-    found = [f"CONFIG_{symbol} {before.get(symbol, 'n')} -> {after.get(symbol, 'n')}"
-             + (f" ({asked[symbol].where})" if symbol in asked else "")
-             for symbol in dotconfig.differences(before, after)] if before else []
+    found = (
+        [
+            f"CONFIG_{symbol} {before.get(symbol, 'n')} -> {after.get(symbol, 'n')}"
+            + (f" ({asked[symbol].where})" if symbol in asked else "")
+            for symbol in dotconfig.differences(before, after)
+        ]
+        if before
+        else []
+    )
     for note in found[:10]:
         terminal.line("changed", note)
     if len(found) > 10:
@@ -152,13 +212,17 @@ def menuconfig(job: Job) -> None:
 
 
 def savedefconfig(job: Job) -> None:
-    """Write images/fragment.config, the smallest equal fragment, and images/defconfig, the kernel's own kind of file,
-    which names only what differs from Kconfig's defaults."""
+    """Write images/fragment.config, the smallest equal fragment, and images/defconfig, the kernel's
+    own kind of file, which names only what differs from Kconfig's defaults."""
     project = job.project
     kernel = tree(project)
-    fragment = project.images / "fragment.config"
+    fragment = project.layout.images / "fragment.config"
     write_whole(fragment, kconfig.smallest(job, kernel))
-    kconfig.put(config(project), project.kernel_obj / ".config")
+    kconfig.put(project.layout.config, project.layout.kernel_obj / ".config")
     kconfig.make(job, kernel, "savedefconfig")
-    (project.kernel_obj / "defconfig").replace(project.images / "defconfig")
-    terminal.line("savedefconfig", f"{fragment} ({len(fragment.read_text().splitlines())} lines), {project.images / 'defconfig'}")
+    (project.layout.kernel_obj / "defconfig").replace(project.layout.images / "defconfig")
+    terminal.line(
+        "savedefconfig",
+        f"{fragment} ({len(fragment.read_text().splitlines())} lines),"
+        f" {project.layout.images / 'defconfig'}",
+    )

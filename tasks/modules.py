@@ -5,8 +5,9 @@
     (sources that Kbuild's records name) ----------------------------------------+               Module.symvers}
     src=DIR + images/Module.symvers + the headers and symbols it was compiled with -> module -> images/module.tar, *.ko
 
-What `modules` depends on is what the kernel offers to modules, not the kernel itself: an edit that changes no exported
-symbol and no header of theirs ends before it. With src=, the root filesystem holds that module in /lib/modules/*/extra.
+What `modules` depends on is what the kernel offers to modules, not the kernel itself: an edit that
+changes no exported symbol and no header of theirs ends before it. With src=, the root filesystem
+holds that module in /lib/modules/*/extra.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tasks import kernel, kernel_config, toolchain
+from tasks import kernel, kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
 from tasks.kbuild import ledger, make, manifest, module_source
@@ -35,7 +36,7 @@ def archive(project: Project) -> Path | None:
     """What the root filesystem has of modules; None where the kernel takes none."""
     if not kernel_config.modular(project):
         return None
-    return project.images / ("module.tar" if project.settings.src else "modules.tar")
+    return project.layout.images / ("module.tar" if project.settings.src else "modules.tar")
 
 
 def source(project: Project) -> Path:
@@ -45,70 +46,129 @@ def source(project: Project) -> Path:
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `modules`, where the kernel takes modules, and `module`."""
-    symvers = project.images / "Module.symvers"
+    symvers = project.layout.images / "Module.symvers"
     if kernel_config.modular(project):
-        yield task(project, "modules", "the kernel's modules, with modules.dep, as they go into the root filesystem", build,
-                   files=[*kernel.module_facts(project), kernel_config.config(project), toolchain.record(project)],
-                   targets=[project.images / "modules.tar", symvers], tools=TOOLS, place=project.kernel_obj,
-                   settings=kernel.common_settings(project),
-                   trees={"": lambda: {**kernel.version_files(project), **signed_with(project)}},
-                   stored=kernel_config.stored(project))
+        yield task(
+            project,
+            "modules",
+            "the kernel's modules, with modules.dep, as they go into the root filesystem",
+            build,
+            files=[
+                *kernel.module_facts(project),
+                project.layout.config,
+                project.layout.toolchain_record,
+            ],
+            targets=[project.layout.images / "modules.tar", symvers],
+            tools=TOOLS,
+            place=project.layout.kernel_obj,
+            settings=kernel.common_settings(project),
+            trees={"": lambda: {**kernel.version_files(project), **signed_with(project)}},
+            stored=kernel_config.stored(project),
+        )
     if kernel_config.modular(project) and project.settings.src:
-        yield task(project, "module", f"the module in {project.settings.src}, against the current kernel", build_outside,
-                   files=[project.images / "modules.tar", symvers, toolchain.record(project)],
-                   targets=[project.images / "module.tar"], tools=TOOLS, config=kernel_config.config(project),
-                   trees={"module": lambda: sources_of(project), "": lambda: signed_with(project)},
-                   place=project.kernel_obj,
-                   settings={"src": source(project), **kernel.common_settings(project)})
+        yield task(
+            project,
+            "module",
+            f"the module in {project.settings.src}, against the current kernel",
+            build_outside,
+            files=[project.layout.images / "modules.tar", symvers, project.layout.toolchain_record],
+            targets=[project.layout.images / "module.tar"],
+            tools=TOOLS,
+            config=project.layout.config,
+            trees={"module": lambda: sources_of(project), "": lambda: signed_with(project)},
+            place=project.layout.kernel_obj,
+            settings={"src": source(project), **kernel.common_settings(project)},
+        )
     else:
-        yield task(project, "module", "an external module against the current kernel: module src=DIR", explain, always=True,
-                   quiet=True)
+        yield task(
+            project,
+            "module",
+            "an external module against the current kernel: module src=DIR",
+            explain,
+            always=True,
+            quiet=True,
+        )
 
 
 def signed_with(project: Project) -> dict[str, str]:
-    """What symbols name that may go into modules, and the key that make has made for vmlinux and for them together."""
+    """What symbols name that may go into modules, and the key that make has made for vmlinux and
+    for them together."""
     found = kernel.files_named(project)
-    return {**found.states(modules=True), **{path: project.stamps.digest(path) for path in found.made}}
+    return {
+        **found.states(modules=True),
+        **{path: project.stamps.digest(path) for path in found.made},
+    }
 
 
 def build(job: Job) -> dict[str, object]:
-    """Let Kbuild build and install the modules; pack them. A .ko that is not as it was left is made anew."""
-    project, obj = job.project, job.project.kernel_obj
+    """Let Kbuild build and install the modules; pack them. A .ko that is not as it was left is made
+    anew."""
+    project, obj = job.project, job.project.layout.kernel_obj
     kernel.put_config(job)
-    if dotconfig.read_config(kernel_config.config(project)).get("MODULES") != "y":
-        _install(job, None, project.images / "modules.tar")
-        write_whole(project.images / "Module.symvers", b"")
+    if dotconfig.read_config(project.layout.config).get("MODULES") != "y":
+        _install(job, None, project.layout.images / "modules.tar")
+        write_whole(project.layout.images / "Module.symvers", b"")
         return {}
     manifest.purge(obj)
     for path, digest in job.previous.get("record", {}).get("outputs", {}).items():
-        if path.endswith(".ko") and owned.below(path, os.fspath(project.build)) and project.stamps.digest(path) != digest:
+        if (
+            path.endswith(".ko")
+            and owned.below(path, os.fspath(project.layout.build))
+            and project.stamps.digest(path) != digest
+        ):
             Path(path).unlink(missing_ok=True)
-    kernel.restore(job, "Module.symvers", project.images / "Module.symvers")
-    with ledger.kept(obj, project.kernel_src, project.stamps, kernel.files_named(project).digests()):
-        # vmlinux, too: make reads the exported symbols from vmlinux.o, should that have been removed meanwhile
-        count = make.make(project.kernel_src, obj, ["vmlinux", "modules"], jobs=project.jobs, log=job.log,
-                            variables=kernel_config.variables(project), env=make.pins(EPOCH), label="modules",
-                            expected=int(job.previous.get("commands", 0)))
+    kernel.restore(job, "Module.symvers", project.layout.images / "Module.symvers")
+    with ledger.kept(
+        obj, project.layout.kernel_src, project.stamps, kernel.files_named(project).digests()
+    ):
+        # vmlinux, too: make reads the exported symbols from vmlinux.o, should that have been
+        # removed meanwhile
+        count = make.make(
+            project.layout.kernel_src,
+            obj,
+            ["vmlinux", "modules"],
+            jobs=project.jobs,
+            log=job.log,
+            variables=kernel_config.variables(project),
+            env=make.pins(EPOCH),
+            label="modules",
+            expected=int(job.previous.get("commands", 0)),
+        )
     order = (obj / "modules.order").read_text().split()
     made = [str(obj / re.sub(r"\.o$", ".ko", name)) for name in order]
-    _install(job, obj, project.images / "modules.tar")
-    copy_whole(obj / "Module.symvers", project.images / "Module.symvers")
+    _install(job, obj, project.layout.images / "modules.tar")
+    copy_whole(obj / "Module.symvers", project.layout.images / "Module.symvers")
     terminal.line("modules", f"{len(made)} of them" if made else "the configuration has none")
-    known = Depfiles(obj, project.kernel_src)
+    known = Depfiles(obj, project.layout.kernel_src)
     records = known.of_modules()
-    return {"commands": max(count, int(job.previous.get("commands", 0))), "made": made, "unsure": kernel.unsure(project),
-            "discovered": known.inputs(records)}
+    return {
+        "commands": max(count, int(job.previous.get("commands", 0))),
+        "made": made,
+        "unsure": kernel.unsure(project),
+        "discovered": known.inputs(records),
+    }
 
 
 def _install(job: Job, obj: Path | None, target: Path) -> None:
     """Have Kbuild install what was built in `obj` (None: nothing), and pack it."""
     from tasks.filesystem import tar
+
     project = job.project
-    with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.here) as stage:
+    with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.layout.here) as stage:
         if obj is not None:
-            make.make(project.kernel_src, obj, ["modules_install"], jobs=project.jobs, log=job.log,
-                        env=make.pins(EPOCH), variables={**kernel_config.variables(project), "INSTALL_MOD_STRIP": "1",
-                                                           "INSTALL_MOD_PATH": os.path.abspath(stage)})
+            make.make(
+                project.layout.kernel_src,
+                obj,
+                ["modules_install"],
+                jobs=project.jobs,
+                log=job.log,
+                env=make.pins(EPOCH),
+                variables={
+                    **kernel_config.variables(project),
+                    "INSTALL_MOD_STRIP": "1",
+                    "INSTALL_MOD_PATH": os.path.abspath(stage),
+                },
+            )
         tar.pack(Path(stage), target, EPOCH, wanted=lambda path: not HOST_LINKS.fullmatch(path))
 
 
@@ -116,59 +176,116 @@ def explain(job: Job) -> None:
     """`doit module` where there is nothing to build: say what is missing."""
     project = job.project
     if not project.settings.src:
-        raise PiggyError("'module' builds a module of your own, and needs to know where it is",
-                         "doit module src=DIR; DIR holds its Kbuild file or Makefile with obj-m")
-    raise PiggyError("this kernel takes no modules", "add CONFIG_MODULES=y to a fragment, for instance "
-                     f"{kernel_config.own_fragment(project)}, or name one: fragments=modules")
+        raise PiggyError(
+            "'module' builds a module of your own, and needs to know where it is",
+            "doit module src=DIR; DIR holds its Kbuild file or Makefile with obj-m",
+        )
+    raise PiggyError(
+        "this kernel takes no modules",
+        "add CONFIG_MODULES=y to a fragment, for instance "
+        f"{project.layout.kernel_fragment}, or name one: fragments=modules",
+    )
 
 
 def sources_of(project: Project) -> Mapping[str, str]:
-    """The files of the module from outside, each with its digest; see kbuild/module_source.py. Raises PiggyError when it is no
-    module's folder."""
+    """The files of the module from outside, each with its digest; see kbuild/module_source.py.
+    Raises PiggyError when it is no module's folder."""
     top = source(project)
     if not any((top / name).is_file() for name in ("Kbuild", "Makefile")):
-        raise PiggyError(f"{project.origins['src']}: src={project.settings.src} has neither Kbuild nor Makefile",
-                         "it names the folder of an external module; its Kbuild file says obj-m := NAME.o")
-    return {name: project.stamps.digest(path) for name, path in module_source.files(top.resolve()).items()}
+        raise PiggyError(
+            f"{project.origins['src']}: src={project.settings.src} has neither Kbuild nor Makefile",
+            "it names the folder of an external module; its Kbuild file says obj-m := NAME.o",
+        )
+    return {
+        name: project.stamps.digest(path)
+        for name, path in module_source.files(top.resolve()).items()
+    }
 
 
 def build_outside(job: Job) -> dict[str, object]:
-    """Build the module in a copy of its folder (nothing is written into the user's), and install it beside the others."""
+    """Build the module in a copy of its folder (nothing is written into the user's), and install it
+    beside the others."""
     from tasks.filesystem import tar
-    project, obj = job.project, job.project.kernel_obj
+
+    project, obj = job.project, job.project.layout.kernel_obj
     sources_of(project)
-    work = module_source.copy(module_source.files(source(project).resolve()), source(project).name, project.here / "module")
+    work = module_source.copy(
+        module_source.files(source(project).resolve()),
+        source(project).name,
+        project.layout.here / "module",
+    )
     kernel.put_config(job)
-    if project.stamps.digest(obj / "Module.symvers") != project.stamps.digest(project.images / "Module.symvers"):
-        copy_whole(project.images / "Module.symvers", obj / "Module.symvers")
+    if project.stamps.digest(obj / "Module.symvers") != project.stamps.digest(
+        project.layout.images / "Module.symvers"
+    ):
+        copy_whole(project.layout.images / "Module.symvers", obj / "Module.symvers")
     variables = {**kernel_config.variables(project), "M": str(work.absolute())}
-    make.make(project.kernel_src, obj, ["modules"], jobs=project.jobs, log=job.log, env=make.pins(EPOCH),
-                variables=variables)
+    make.make(
+        project.layout.kernel_src,
+        obj,
+        ["modules"],
+        jobs=project.jobs,
+        log=job.log,
+        env=make.pins(EPOCH),
+        variables=variables,
+    )
     built = sorted(work.rglob("*.ko"))
     if not built:
-        raise PiggyError(f"{project.settings.src} gave no module", "its Kbuild file or Makefile says obj-m := NAME.o")
+        raise PiggyError(
+            f"{project.settings.src} gave no module",
+            "its Kbuild file or Makefile says obj-m := NAME.o",
+        )
     for module in built:
-        copy_whole(module, project.images / module.name)
-        terminal.line("module", str(project.images / module.name))
-    with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.here) as stage:
-        tar.unpack(project.images / "modules.tar", Path(stage))
-        make.make(project.kernel_src, obj, ["modules_install"], jobs=project.jobs, log=job.log, env=make.pins(EPOCH),
-                    variables={**variables, "INSTALL_MOD_PATH": os.path.abspath(stage), "INSTALL_MOD_STRIP": "1",
-                               "INSTALL_MOD_DIR": "extra"})
-        tar.pack(Path(stage), project.images / "module.tar", EPOCH, wanted=lambda path: not HOST_LINKS.fullmatch(path))
-    return {"made": [str(project.images / module.name) for module in built], "discovered": _inputs(project, work)}
+        copy_whole(module, project.layout.images / module.name)
+        terminal.line("module", str(project.layout.images / module.name))
+    with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.layout.here) as stage:
+        tar.unpack(project.layout.images / "modules.tar", Path(stage))
+        make.make(
+            project.layout.kernel_src,
+            obj,
+            ["modules_install"],
+            jobs=project.jobs,
+            log=job.log,
+            env=make.pins(EPOCH),
+            variables={
+                **variables,
+                "INSTALL_MOD_PATH": os.path.abspath(stage),
+                "INSTALL_MOD_STRIP": "1",
+                "INSTALL_MOD_DIR": "extra",
+            },
+        )
+        tar.pack(
+            Path(stage),
+            project.layout.images / "module.tar",
+            EPOCH,
+            wanted=lambda path: not HOST_LINKS.fullmatch(path),
+        )
+    return {
+        "made": [str(project.layout.images / module.name) for module in built],
+        "discovered": _inputs(project, work),
+    }
 
 
 def _inputs(project: Project, work: Path) -> list[str]:
-    """What a module was made from besides its own files: the kernel's headers, those that were made in the object folder,
-    and the symbols that they ask for (fixdep lists these instead of autoconf.h), as CONFIG_NAME."""
-    obj, own = project.kernel_obj.absolute(), os.path.realpath(project.here / "module")
-    found = set(make.makefiles(obj, project.kernel_src, []))
-    for record in make.records(project.here / "module"):
+    """What a module was made from besides its own files: the kernel's headers, those that were made
+    in the object folder, and the symbols that they ask for (fixdep lists these instead of
+    autoconf.h), as CONFIG_NAME."""
+    obj, own = (
+        project.layout.kernel_obj.absolute(),
+        os.path.realpath(project.layout.here / "module"),
+    )
+    found = set(make.makefiles(obj, project.layout.kernel_src, []))
+    for record in make.records(project.layout.here / "module"):
         for name in make.dependencies(record):
-            path = next((os.path.normpath(base / name) for base in (obj, work) if (base / name).is_file()), "")
+            path = next(
+                (os.path.normpath(base / name) for base in (obj, work) if (base / name).is_file()),
+                "",
+            )
             if path and not os.path.realpath(path).startswith(own + "/"):
                 found.add(path)
         found.update(f"CONFIG_{symbol}" for symbol in make.symbols(record))
-    generated = {str(obj / "include" / "generated" / name) for name in ("autoconf.h", "compile.h", "utsversion.h")}
+    generated = {
+        str(obj / "include" / "generated" / name)
+        for name in ("autoconf.h", "compile.h", "utsversion.h")
+    }
     return sorted(found - generated)

@@ -1,10 +1,10 @@
 """The host's side of the network: a bridge with taps for the guests, made and taken away again.
 
-    net=nat       bridge, address, ip_forward, NAT, dnsmasq --+
-    net=bridged   uplink= becomes a port of the bridge -------+-> net_up -> /run/piggyback -> net_down
-                                                                              net_status    bridge, ports, leases, traps
+net=nat       bridge, address, ip_forward, NAT, dnsmasq --+
+net=bridged   uplink= becomes a port of the bridge -------+-> net_up -> /run/piggyback -> net_down
+                                                                          net_status    bridge, ports, leases, traps
 
-    net=user (QEMU's own) and net=lab (namespaces) change nothing here, so they need none of this.
+net=user (QEMU's own) and net=lab (namespaces) change nothing here, so they need none of this.
 """
 
 from __future__ import annotations
@@ -30,43 +30,86 @@ if TYPE_CHECKING:
     from tasks.network.plan import Wanted
     from tasks.network.steps import Plan
 
-_NOBODY = 0xffffffff  # (uid_t) -1: no user's number, chown(2)
-_DRY = {"name": "dry_run", "long": "dry-run", "type": bool, "default": False, "help": "only show what would be done"}
-_YES = {"name": "yes", "long": "yes", "type": bool, "default": False, "help": "even if this host may be cut off by it"}
+_NOBODY = 0xFFFFFFFF  # (uid_t) -1: no user's number, chown(2)
+_DRY = {
+    "name": "dry_run",
+    "long": "dry-run",
+    "type": bool,
+    "default": False,
+    "help": "only show what would be done",
+}
+_YES = {
+    "name": "yes",
+    "long": "yes",
+    "type": bool,
+    "default": False,
+    "help": "even if this host may be cut off by it",
+}
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `net_up`, `net_down` and `net_status`, for machines that QEMU has."""
     if project.machine.qemu is None:
         return
-    yield task(project, "net_up", "make the host's bridge for net=nat or net=bridged; --dry-run only shows it", net_up,
-               always=True, quiet=True, params=[_DRY, _YES])
-    yield task(project, "net_down", "undo exactly what net_up did; --dry-run only shows it", net_down, always=True,
-               quiet=True, params=[_DRY])
-    yield task(project, "net_status", "bridge, ports, leases, counters, and the usual traps with their remedies",
-               net_status, always=True, quiet=True)
+    yield task(
+        project,
+        "net_up",
+        "make the host's bridge for net=nat or net=bridged; --dry-run only shows it",
+        net_up,
+        always=True,
+        quiet=True,
+        params=[_DRY, _YES],
+    )
+    yield task(
+        project,
+        "net_down",
+        "undo exactly what net_up did; --dry-run only shows it",
+        net_down,
+        always=True,
+        quiet=True,
+        params=[_DRY],
+    )
+    yield task(
+        project,
+        "net_status",
+        "bridge, ports, leases, counters, and the usual traps with their remedies",
+        net_status,
+        always=True,
+        quiet=True,
+    )
 
 
 def wanted(project: Project, consent: bool) -> Wanted:
     """What the settings ask for, and who asks: with sudo the taps are still to be the user's."""
     from tasks.network import record as netrecord
     from tasks.network.plan import Wanted
+
     settings = project.settings
     session = os.environ.get("SSH_CONNECTION", "").split()  # "CLIENT PORT SERVER PORT", sshd(8)
-    return Wanted(bridge=settings.bridge, uplink=settings.uplink, address=settings.bridge_address, guests=settings.guests,
-                  owner=owner(os.environ), mac=_mac(), run_dir=str(netrecord.place()),
-                  consent=consent, ssh=session[2] if len(session) == 4 else "")
+    return Wanted(
+        bridge=settings.bridge,
+        uplink=settings.uplink,
+        address=settings.bridge_address,
+        guests=settings.guests,
+        owner=owner(os.environ),
+        mac=_mac(),
+        run_dir=str(netrecord.place()),
+        consent=consent,
+        ssh=session[2] if len(session) == 4 else "",
+    )
 
 
 def owner(environ: Mapping[str, str]) -> int:
-    """Return the number of the user whose the taps are to be: ours, or with sudo that of who typed it (sudo(8)).
-    Raises PiggyError for a number that no user can have."""
+    """Return the number of the user whose the taps are to be: ours, or with sudo that of who typed
+    it (sudo(8)). Raises PiggyError for a number that no user can have."""
     said = environ.get("SUDO_UID", "")
     if os.geteuid() or not said:
         return os.getuid()
     if not re.fullmatch("[0-9]{1,10}", said) or int(said) >= _NOBODY:
-        raise PiggyError(f"SUDO_UID={printable(said)[:40]} in the environment is no user's number",
-                         "sudo sets it; without it the guests' taps are root's: env -u SUDO_UID doit net_up")
+        raise PiggyError(
+            f"SUDO_UID={printable(said)[:40]} in the environment is no user's number",
+            "sudo sets it; without it the guests' taps are root's: env -u SUDO_UID doit net_up",
+        )
     return int(said)
 
 
@@ -80,17 +123,26 @@ def plan(project: Project, consent: bool) -> Plan:
     from tasks.network import plan as netplan
     from tasks.network import state as netstate
     from tasks.network import trust
+
     mode = project.settings.net
     if mode not in ("nat", "bridged"):
-        raise PiggyError(f"net={mode} takes nothing on the host" + (
-            ": 'doit net=lab qemu_boot' makes all it needs" if mode == "lab" else ""), "net=nat or net=bridged does")
+        raise PiggyError(
+            f"net={mode} takes nothing on the host"
+            + (": 'doit net=lab qemu_boot' makes all it needs" if mode == "lab" else ""),
+            "net=nat or net=bridged does",
+        )
     state, want = netstate.observe(), wanted(project, consent)
     if mode == "nat":
         found = netplan.nat(state, want)
     else:
-        wireless = any(Path(f"/sys/class/net/{want.uplink}/{name}").exists() for name in ("wireless", "phy80211"))
+        wireless = any(
+            Path(f"/sys/class/net/{want.uplink}/{name}").exists()
+            for name in ("wireless", "phy80211")
+        )
         found = netplan.bridged(state, want, wireless)
-    trust.check(found, want.run_dir)  # said now rather than by root: a name of this host's that we do not take
+    trust.check(
+        found, want.run_dir
+    )  # said now rather than by root: a name of this host's that we do not take
     return found
 
 
@@ -100,12 +152,16 @@ def net_up(job: Job, dry_run: bool = False, yes: bool = False) -> None:
 
     from tasks.network import record as netrecord
     from tasks.network.steps import shown
+
     project = job.project
     record = netrecord.read(netrecord.place())
     fresh = record and record.boot == netrecord.boot_id()
     if record and record.complete and fresh:
         todo = _same(project, record.plan, yes)
-        terminal.line("net_up", f"{todo.mode} on {todo.bridge} is up; what no longer holds of it is done again")
+        terminal.line(
+            "net_up",
+            f"{todo.mode} on {todo.bridge} is up; what no longer holds of it is done again",
+        )
     else:
         if record and fresh:
             terminal.line("net_up", "an earlier one was interrupted: what it did is undone first")
@@ -117,18 +173,24 @@ def net_up(job: Job, dry_run: bool = False, yes: bool = False) -> None:
             terminal.line("note", printable(warning))
         terminal.line("net_up", f"{todo.mode} on {todo.bridge}, {len(todo.steps)} steps:")
         for step in todo.steps:
-            print("    " + printable(shown(step.do, step.stdin)).replace("\n", "\n    "), flush=True)
+            print(
+                "    " + printable(shown(step.do, step.stdin)).replace("\n", "\n    "), flush=True
+            )
     if dry_run:
         return
     _as_root(project, ["up"], "net_up", msgspec.json.format(msgspec.json.encode(todo)))
     _warn(project, todo)
-    terminal.line("net_up", f"up: 'doit net={todo.mode} qemu_boot' boots a guest on it, 'doit net_down' takes it away")
+    terminal.line(
+        "net_up",
+        f"up: 'doit net={todo.mode} qemu_boot' boots a guest on it, 'doit net_down' takes it away",
+    )
 
 
 def _warn(project: Project, up: Plan) -> None:
     """Say what is still in the guests' way."""
     from tasks.network import report
     from tasks.network import state as netstate
+
     for word, text in report.of_traps(netstate.observe(), up, project.settings):
         if word != "traps":
             terminal.line(word, printable(text))
@@ -137,13 +199,17 @@ def _warn(project: Project, up: Plan) -> None:
 def _same(project: Project, up: Plan, consent: bool) -> Plan:
     """What is up, if it is what is asked for. Raises PiggyError if it is not."""
     from tasks.network import plan as netplan
+
     want = wanted(project, consent)
     address = str(netplan.interface(want.address)) if project.settings.net == "nat" else ""
     asked = (project.settings.net, want.bridge, netplan.taps(want), address, want.uplink)
     names = ("net", "bridge", "guests", "bridge_address", "uplink")
     differ = [name for name, one, other in zip(names, up.asked, asked, strict=True) if one != other]
     if differ:
-        raise PiggyError(f"net={up.mode} is up on {up.bridge}, with another {' and '.join(differ)}", "doit net_down first")
+        raise PiggyError(
+            f"net={up.mode} is up on {up.bridge}, with another {' and '.join(differ)}",
+            "doit net_down first",
+        )
     return up
 
 
@@ -152,13 +218,17 @@ def net_down(job: Job, dry_run: bool = False) -> None:
     from tasks.network import record as netrecord
     from tasks.network import state as netstate
     from tasks.network.steps import shown
+
     folder = netrecord.place()
     record = netrecord.read(folder)
     if record is None:
         terminal.line("net_down", "nothing is up")
         return
-    steps = [step for step in reversed(record.plan.steps[:record.begun]) if netstate.holds(step.holds)] \
-        if record.boot == netrecord.boot_id() else []
+    steps = (
+        [step for step in reversed(record.plan.steps[: record.begun]) if netstate.holds(step.holds)]
+        if record.boot == netrecord.boot_id()
+        else []
+    )
     if not steps:
         rebooted = record.boot != netrecord.boot_id()
         terminal.line("net_down", "all is undone already" + (" by a reboot" if rebooted else ""))
@@ -170,27 +240,40 @@ def net_down(job: Job, dry_run: bool = False) -> None:
 
 
 def _as_root(project: Project, words: list[str], name: str, plan: bytes | None = None) -> None:
-    """Run the program that does the steps, by sudo where we are not root; it reads the plan from its standard input.
-    Raises PiggyError where that can't be; then the plan is in a file for who does it by hand."""
+    """Run the program that does the steps, by sudo where we are not root; it reads the plan from
+    its standard input. Raises PiggyError where that can't be; then the plan is in a file for who
+    does it by hand."""
     argv = [sys.executable, "-B", "-m", "tasks.network.apply", *words]
     if os.geteuid():
         without = not shutil.which("sudo")
-        if without or not sys.stdin.isatty() and run(["sudo", "-n", "true"], check=False).returncode:
-            by_hand = f"cd {shlex.quote(os.fspath(project.top))} && {'' if without else 'sudo '}{shlex.join(argv)}"
+        if (
+            without
+            or not sys.stdin.isatty()
+            and run(["sudo", "-n", "true"], check=False).returncode
+        ):
+            by_hand = (
+                f"cd {shlex.quote(os.fspath(project.top))} &&"
+                f" {'' if without else 'sudo '}{shlex.join(argv)}"
+            )
             if plan is not None:
-                file = (project.build / "net" / "plan.json").absolute()
+                file = (project.layout.build / "net" / "plan.json").absolute()
                 write_whole(file, plan)
                 by_hand += f" <{shlex.quote(os.fspath(file))}"
-            raise PiggyError(f"{name} needs root, and " + (
-                "there is no sudo" if without else "sudo can't ask for a password here"),
-                "as root: " * without + by_hand)
+            raise PiggyError(
+                f"{name} needs root, and "
+                + ("there is no sudo" if without else "sudo can't ask for a password here"),
+                "as root: " * without + by_hand,
+            )
         argv = ["sudo", *argv]
     if foreground(argv, cwd=project.top, stdin=plan):
-        raise PiggyError(f"{name} failed, as is said above", "'doit net_status' shows what is there")
+        raise PiggyError(
+            f"{name} failed, as is said above", "'doit net_status' shows what is there"
+        )
 
 
 def net_status(job: Job) -> None:
     """Print what is up and what is in its way."""
     from tasks.network import report
+
     for word, text in report.lines(job.project.settings):
         terminal.line(printable(word), printable(text))

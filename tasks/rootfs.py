@@ -1,10 +1,10 @@
 """The root filesystem, made without root, as a disk image and as an initramfs.
 
-    busybox ---------------------+
-    modules (where there are) ---+
-    overlays/* in order ---------+-> one deterministic tree -> rootfs    -> images/rootfs.ext2
-    configs/rootfs/overlays.txt -+                          -> initramfs -> images/initramfs.cpio.gz
-    configs/rootfs/devices.txt --+
+busybox ---------------------+
+modules (where there are) ---+
+overlays/* in order ---------+-> one deterministic tree -> rootfs    -> images/rootfs.ext2
+configs/rootfs/overlays.txt -+                          -> initramfs -> images/initramfs.cpio.gz
+configs/rootfs/devices.txt --+
 """
 
 from __future__ import annotations
@@ -20,88 +20,139 @@ from tasks.filesystem import overlay, tree
 from tasks.graph.task import Job, TaskDict, task
 from tasks.system import terminal
 
-UUID = "70696767-7962-4163-8b00-000000000001"  # of every root filesystem, so that images are bit-identical
+# of every root filesystem, so that images are bit-identical
+UUID = "70696767-7962-4163-8b00-000000000001"
 MODES = Path("configs") / "rootfs" / "overlays.txt"  # of what ships in overlays/
-SUFFIX = {"none": "", "gzip": ".gz", "bzip2": ".bz2", "lzma": ".lzma", "xz": ".xz", "lz4": ".lz4", "zstd": ".zst"}
-
-
-def disk(project: Project) -> Path:
-    """The ext2 image."""
-    return project.images / "rootfs.ext2"
-
-
-def archive(project: Project) -> Path:
-    """The initramfs."""
-    return project.images / f"initramfs.cpio{SUFFIX[project.settings.initramfs]}"
-
-
-def table(project: Project) -> Path:
-    """The device and permission table."""
-    return Path("configs") / "rootfs" / f"{project.machine.rootfs.devices}.txt"
+SUFFIX = {
+    "none": "",
+    "gzip": ".gz",
+    "bzip2": ".bz2",
+    "lzma": ".lzma",
+    "xz": ".xz",
+    "lz4": ".lz4",
+    "zstd": ".zst",
+}
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `rootfs` and `initramfs`, for a machine that has a user space."""
     if not project.machine.userspace:
         return
-    files = [project.images / "busybox", project.images / "busybox.links", table(project), MODES,
-             *filter(None, [modules.archive(project)])]
+    files = [
+        project.layout.images / "busybox",
+        project.layout.images / "busybox.links",
+        project.layout.device_table,
+        MODES,
+        *filter(None, [modules.archive(project)]),
+    ]
     layers = {"overlays": " ".join(map(str, project.overlays))}
     trees = {str(folder): listing(project, folder) for folder in project.overlays}
-    yield task(project, "rootfs", "root filesystem as an ext2 image, made without root", build_disk,
-               files=files, targets=[disk(project)], trees=trees, tools=["mke2fs", "debugfs"],
-               settings={**layers, "size": project.settings.rootfs_size, "free": project.settings.rootfs_free,
-                         "init": first_program(project, "init")}, stored=True)
-    yield task(project, "initramfs", "the same root filesystem as a compressed cpio archive", build_archive,
-               files=files, targets=[archive(project)], trees=trees, tools=["lz4", "zstd"],
-               settings={**layers, "compression": project.settings.initramfs, "init": first_program(project, "rdinit")},
-               stored=True)
+    yield task(
+        project,
+        "rootfs",
+        "root filesystem as an ext2 image, made without root",
+        build_disk,
+        files=files,
+        targets=[project.layout.rootfs],
+        trees=trees,
+        tools=["mke2fs", "debugfs"],
+        settings={
+            **layers,
+            "size": project.settings.rootfs_size,
+            "free": project.settings.rootfs_free,
+            "init": first_program(project, "init"),
+        },
+        stored=True,
+    )
+    yield task(
+        project,
+        "initramfs",
+        "the same root filesystem as a compressed cpio archive",
+        build_archive,
+        files=files,
+        targets=[project.layout.initramfs],
+        trees=trees,
+        tools=["lz4", "zstd"],
+        settings={
+            **layers,
+            "compression": project.settings.initramfs,
+            "init": first_program(project, "rdinit"),
+        },
+        stored=True,
+    )
 
 
 def listing(project: Project, folder: Path) -> Callable[[], Mapping[str, str]]:
-    """Return a function that lists an overlay as {path: kind, mode, and content digest or link target}."""
+    """Return a function that lists an overlay as {path: kind, mode, and content digest or link
+    target}."""
+
     def state() -> Mapping[str, str]:
-        return {path: f"{kind} {rest}" + (f" {project.stamps.digest(folder / path)}" if kind == "file" else "")
-                for path, (kind, rest) in overlay.snapshot(folder).items()}
+        return {
+            path: (
+                f"{kind} {rest}"
+                + (f" {project.stamps.digest(folder / path)}" if kind == "file" else "")
+            )
+            for path, (kind, rest) in overlay.snapshot(folder).items()
+        }
+
     return state
 
 
 def first_program(project: Project, parameter: str) -> str:
-    """Return what init= or rdinit= on the kernel's command line names, as far as settings and machine file say; "" for
-    nothing. The last one counts (init_setup() and rdinit_setup() in init/main.c)."""
-    words = " ".join([project.machine.qemu.append if project.machine.qemu else "", project.display.append,
-                      project.settings.append]).split()
-    return next((word.partition("=")[2] for word in reversed(words) if word.startswith(f"{parameter}=")), "")
+    """Return what init= or rdinit= on the kernel's command line names, as far as settings and
+    machine file say; "" for nothing. The last one counts (init_setup() and rdinit_setup() in
+    init/main.c)."""
+    words = " ".join(
+        [
+            project.machine.qemu.append if project.machine.qemu else "",
+            project.display.append,
+            project.settings.append,
+        ]
+    ).split()
+    return next(
+        (word.partition("=")[2] for word in reversed(words) if word.startswith(f"{parameter}=")), ""
+    )
 
 
-def compose(project: Project, say: Callable[[str], None] = lambda text: None) -> tuple[tree.Entry, ...]:
+def compose(
+    project: Project, say: Callable[[str], None] = lambda text: None
+) -> tuple[tree.Entry, ...]:
     """Lay busybox, the modules, the overlays and the device table over each other.
 
     say: gets a sentence for each kind of thing in an overlay that does not land as it lies there.
     """
     from tasks.filesystem import devices, tar
+
     extra = modules.archive(project)
-    layers = [tree.busybox_layer(project.images / "busybox", project.images / "busybox.links"),
-              *([tar.layer(extra)] if extra else [])]
+    layers = [
+        tree.busybox_layer(
+            project.layout.images / "busybox", project.layout.images / "busybox.links"
+        ),
+        *([tar.layer(extra)] if extra else []),
+    ]
     known = overlay.tables([(row.entry, row.where) for row in devices.read(MODES)])
     for folder in project.overlays:
-        layer, notes = overlay.layer(folder, known.get(folder.name) if folder.parent == Path("overlays") else None)
+        layer, notes = overlay.layer(
+            folder, known.get(folder.name) if folder.parent == Path("overlays") else None
+        )
         layers.append(layer)
         for note in notes:
             say(note)
-    return devices.apply(tree.compose(layers), devices.read(table(project)))
+    return devices.apply(tree.compose(layers), devices.read(project.layout.device_table))
 
 
 def unpacked(project: Project) -> int:
     """Return the bytes of memory that the initramfs takes when it is unpacked."""
     from tasks.filesystem import cpio
+
     return cpio.in_memory(compose(project))
 
 
 def has_attributes(project: Project) -> bool:
     """Return whether the ext2 image has extended attributes."""
     from tasks.filesystem import ext2
-    return ext2.has_attributes(disk(project))
+
+    return ext2.has_attributes(project.layout.rootfs)
 
 
 @functools.cache
@@ -113,22 +164,43 @@ def say_once(text: str) -> None:
 def build_disk(job: Job) -> None:
     """Write rootfs.ext2."""
     from tasks.filesystem import ext2
+
     settings = job.project.settings
     entries = compose(job.project, say_once)
     tree.check_init(entries, first_program(job.project, "init"))
-    stats = ext2.build(entries, disk(job.project), size=settings.rootfs_size * 1024 or None,
-                       free=settings.rootfs_free * 1024, uuid=UUID, epoch=EPOCH, log=job.log)
-    terminal.line("", f"{terminal.size(os.path.getsize(disk(job.project)))}, {terminal.size(stats.bytes_free)} of it free")
+    stats = ext2.build(
+        entries,
+        job.project.layout.rootfs,
+        size=settings.rootfs_size * 1024 or None,
+        free=settings.rootfs_free * 1024,
+        uuid=UUID,
+        epoch=EPOCH,
+        log=job.log,
+    )
+    terminal.line(
+        "",
+        f"{terminal.size(os.path.getsize(job.project.layout.rootfs))}, {terminal.size(stats.bytes_free)} of"
+        " it free",
+    )
 
 
 def build_archive(job: Job) -> None:
     """Write the initramfs."""
     from tasks.filesystem import cpio
+
     entries = compose(job.project, say_once)
     init = first_program(job.project, "rdinit")
     tree.check_init(entries, init, ramfs=True)
     if lost := [entry.path for entry in entries if entry.attributes]:
-        say_once(f"a cpio archive holds no extended attributes (file capabilities): those of {tree.few(lost)} are in "
-                 "rootfs.ext2 only")
-    cpio.build(entries, archive(job.project), compression=job.project.settings.initramfs, epoch=EPOCH,
-               init_link="" if init else "sbin/init", log=job.log)
+        say_once(
+            "a cpio archive holds no extended attributes (file capabilities): those of"
+            f" {tree.few(lost)} are in rootfs.ext2 only"
+        )
+    cpio.build(
+        entries,
+        job.project.layout.initramfs,
+        compression=job.project.settings.initramfs,
+        epoch=EPOCH,
+        init_link="" if init else "sbin/init",
+        log=job.log,
+    )

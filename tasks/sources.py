@@ -1,7 +1,7 @@
 """Sources: fetched, verified, unpacked; after that nothing needs the network.
 
-    configs/sources.toml -> fetch:NAME -> dl/NAME.json -> _unpack:NAME -> build/src/NAME/.piggyback-source
-                            (dl/, mirror, upstream, apt)
+configs/sources.toml -> fetch:NAME -> dl/NAME.json -> _unpack:NAME -> build/src/NAME/.piggyback-source
+                        (dl/, mirror, upstream, apt)
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from tasks.system import address
 
 
 def needed(project: Project) -> list[Source]:
-    """Return the pins that the selected machine and settings need; trees of the user's own need none."""
+    """Return the pins that the selected machine and settings need; trees of the user's own need
+    none."""
     found = toolchain.sources(project)
     if not project.settings.kernel_src:
         found.append(project.kernel_pin)
@@ -32,17 +33,42 @@ def needed(project: Project) -> list[Source]:
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `fetch` with a subtask for each source, and the tasks that unpack."""
     sources = needed(project)
-    yield {"basename": "fetch", "name": None, "doc": "get and verify every source; afterwards no task needs the network"}
+    yield {
+        "basename": "fetch",
+        "name": None,
+        "doc": "get and verify every source; afterwards no task needs the network",
+    }
     for source in sources:
-        record = project.dl / f"{source.name}.json"
-        yield {**task(project, "fetch", f"get and verify {source.filename}", fetch, [source], targets=[record],
-                      settings={"pin": msgspec.json.encode(_shown(source)).decode()}), "name": source.name, "clean": []}
+        record = project.layout.dl / f"{source.name}.json"
+        yield {
+            **task(
+                project,
+                "fetch",
+                f"get and verify {source.filename}",
+                fetch,
+                [source],
+                targets=[record],
+                settings={"pin": msgspec.json.encode(_shown(source)).decode()},
+            ),
+            "name": source.name,
+            "clean": [],
+        }
     for source in sources:
         if source.name in toolchain.packed(project):
             continue  # a toolchain, which has a place of its own
-        yield {**task(project, "_unpack", f"unpack {source.filename}", unpack, [source],
-                      files=[project.dl / f"{source.name}.json"], targets=[archive.stamp(project.build, source.name)]),
-               "name": source.name, "clean": []}  # a tree may hold the user's edits, and its stamp guards them
+        yield {
+            **task(
+                project,
+                "_unpack",
+                f"unpack {source.filename}",
+                unpack,
+                [source],
+                files=[project.layout.dl / f"{source.name}.json"],
+                targets=[archive.stamp(project.layout.build, source.name)],
+            ),
+            "name": source.name,
+            "clean": [],
+        }  # a tree may hold the user's edits, and its stamp guards them
 
 
 def _shown(source: Source) -> Source:
@@ -51,15 +77,34 @@ def _shown(source: Source) -> Source:
 
 
 def fetch(job: Job, source: Source) -> None:
-    """Bring one source into dl/, in the order dl/, mirror, upstream, distribution, and leave its record there."""
+    """Bring one source into dl/, in the order dl/, mirror, upstream, distribution, and leave its
+    record there."""
     settings = job.project.settings
-    obtain.obtain(source, dl=job.project.dl, mirror=settings.mirror, offline=settings.offline,
-                  apt_state=job.project.build / "host" / "apt", log=job.log)
+    obtain.obtain(
+        source,
+        dl=job.project.layout.dl,
+        mirror=settings.mirror,
+        offline=settings.offline,
+        apt_state=job.project.layout.build / "host" / "apt",
+        log=job.log,
+    )
 
 
 def unpack(job: Job, source: Source) -> None:
-    """Unpack one verified archive into build/src, unless that was done already: a tree may hold the user's edits."""
-    got = obtain.obtain(source, dl=job.project.dl, mirror="", offline=True,
-                        apt_state=job.project.build / "host" / "apt", log=job.log)
-    archive.unpack(got.path, got.sha256, job.project.build / "src", source.name,
-                   outside_links=source.outside_links)
+    """Unpack one verified archive into build/src, unless that was done already: a tree may hold the
+    user's edits."""
+    got = obtain.obtain(
+        source,
+        dl=job.project.layout.dl,
+        mirror="",
+        offline=True,
+        apt_state=job.project.layout.build / "host" / "apt",
+        log=job.log,
+    )
+    archive.unpack(
+        got.path,
+        got.sha256,
+        job.project.layout.build / "src",
+        source.name,
+        outside_links=source.outside_links,
+    )

@@ -18,17 +18,21 @@ if str(TOP) not in sys.path:
     sys.path.insert(0, str(TOP))
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; some tests are about Ctrl-C
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # started in the background; some tests are about Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: two of them build kernels, and much of the rest is waiting."""
+    """One more than there are processors: two of them build kernels, and much of the rest is
+    waiting."""
     return len(os.sched_getaffinity(0)) + 1
 
 
 class Together(LoadScopeScheduling):
-    """Gives each process one test after the other, but all that use one really built machine to the same process."""
+    """Gives each process one test after the other, but all that use one really built machine to the
+    same process."""
 
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith("tests/real/"):
@@ -45,7 +49,9 @@ def triple() -> str:
     """The host's own triple, for which it must have TRIPLE-gcc."""
     if not shutil.which("gcc"):
         pytest.skip("there is no gcc")
-    name = subprocess.run(["gcc", "-dumpmachine"], capture_output=True, text=True, check=True).stdout.strip()
+    name = subprocess.run(
+        ["gcc", "-dumpmachine"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     if not name.startswith("x86_64") or not shutil.which(f"{name}-gcc"):
         pytest.skip(f"the fake kernel is for x86_64, and wants a {name}-gcc")
     return name

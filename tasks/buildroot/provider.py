@@ -1,10 +1,12 @@
-"""A toolchain that Buildroot builds from source: gcc, binutils and uClibc-ng (or musl), and nothing else.
+"""A toolchain that Buildroot builds from source: gcc, binutils and uClibc-ng (or musl), and nothing
+else.
 
     images/buildroot.config, here/buildroot.json, dl/* -> toolchain -> build/toolchains/ID/host
 
-ID is a hash of the configuration, of the recipes and patches, of the override file and its trees, and of the headers'
-tarball: the same inputs are never built twice, and a change that Buildroot could not apply to what is there starts afresh
-beside it. A build that was killed goes on at Buildroot's own stamps.
+ID is a hash of the configuration, of the recipes and patches, of the override file and its trees,
+and of the headers' tarball: the same inputs are never built twice, and a change that Buildroot
+could not apply to what is there starts afresh beside it. A build that was killed goes on at
+Buildroot's own stamps.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ NAME = "buildroot"
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError for a machine without a configuration for Buildroot, and for files that are not there."""
+    """Raise PiggyError for a machine without a configuration for Buildroot, and for files that are
+    not there."""
     fragment_paths(project)
     for name in ("buildroot_override", "buildroot_headers"):
         named = getattr(project.settings, name)
@@ -48,8 +51,10 @@ def fragment_paths(project: Project) -> list[Path]:
     """The fragments in order, without the generated one for the headers and the user's own."""
     folder = Path("configs") / "buildroot"
     if not project.machine.toolchain.buildroot:
-        raise PiggyError(f"no Buildroot configuration for the machine '{project.settings.machine}'",
-                         "[toolchain] buildroot = [\"FRAGMENT\"] in its file names fragments of configs/buildroot")
+        raise PiggyError(
+            f"no Buildroot configuration for the machine '{project.settings.machine}'",
+            '[toolchain] buildroot = ["FRAGMENT"] in its file names fragments of configs/buildroot',
+        )
     libc = "musl" if project.settings.libc == "musl" else "uclibc"
     own = ["ccache"] if project.settings.buildroot_ccache else []
     names = ["toolchain", libc, *project.machine.toolchain.buildroot, *own]
@@ -57,7 +62,9 @@ def fragment_paths(project: Project) -> list[Path]:
     extra = [Path(name).expanduser() for name in given if name]
     for one in extra:
         if not (project.top / one).is_file():
-            raise PiggyError(f"{project.origins['buildroot_fragments']}: there is no Buildroot fragment {one}")
+            raise PiggyError(
+                f"{project.origins['buildroot_fragments']}: there is no Buildroot fragment {one}"
+            )
     return [*(folder / f"{name}.config" for name in names), *extra]
 
 
@@ -72,40 +79,49 @@ def libc(project: Project) -> str:
 
 
 def sources(project: Project) -> list[Source]:
-    """The pin of Buildroot itself; its packages' sources are its own affair (fetch:buildroot-sources)."""
+    """The pin of Buildroot itself; its packages' sources are its own affair
+    (fetch:buildroot-sources)."""
     return [] if project.settings.buildroot_src else [project.source(NAME)]
 
 
 def needs(project: Project) -> dict[str, Any]:
     """What the task depends on, as words for `task`."""
-    config = project.images / "buildroot.config"
-    return {"files": [config, facts_file(project), project.here / "buildroot.fetched", *path.kernel_files(project)],
-            "trees": {"override": lambda: override_states(project)}, "tools": ["make", "gcc", "g++"],
-            "settings": {"arch": project.machine.arch, "build": os.path.abspath(project.build)}}
-
-
-def facts_file(project: Project) -> Path:
-    """What the configured tree said of itself."""
-    return project.here / "buildroot.json"
+    config = project.layout.images / "buildroot.config"
+    return {
+        "files": [
+            config,
+            project.layout.buildroot_facts,
+            project.layout.here / "buildroot.fetched",
+            *path.kernel_files(project),
+        ],
+        "trees": {"override": lambda: override_states(project)},
+        "tools": ["make", "gcc", "g++"],
+        "settings": {"arch": project.machine.arch, "build": os.path.abspath(project.layout.build)},
+    }
 
 
 def read_facts(project: Project) -> Facts:
     """Read that."""
-    return msgspec.json.decode(facts_file(project).read_bytes(), type=Facts)
+    return msgspec.json.decode(project.layout.buildroot_facts.read_bytes(), type=Facts)
 
 
 def override_states(project: Project) -> dict[str, str]:
-    """The folders of the override file, each with its state: Buildroot itself does not notice a change in them."""
-    if not facts_file(project).exists():
+    """The folders of the override file, each with its state: Buildroot itself does not notice a
+    change in them."""
+    if not project.layout.buildroot_facts.exists():
         return {}
-    return {place: brtree.folder_state(Path(place)) for place in sorted(set(read_facts(project).overrides.values()))}
+    return {
+        place: brtree.folder_state(Path(place))
+        for place in sorted(set(read_facts(project).overrides.values()))
+    }
 
 
 def source_files(project: Project) -> list[Path]:
-    """What stands for the tree: its archive's stamp, or the tarball or Makefile that the user named."""
+    """What stands for the tree: its archive's stamp, or the tarball or Makefile that the user
+    named."""
     own = project.settings.buildroot_src
     if not own:
-        return [unpack.stamp(project.build, NAME)]
+        return [unpack.stamp(project.layout.build, NAME)]
     place = Path(own).expanduser()
     return [place if sdk.is_tarball(own) else place / "Makefile"]
 
@@ -116,52 +132,75 @@ def source_place(project: Project) -> str:
 
 
 def source(project: Project) -> Path:
-    """The tree: the pinned release, a tarball of the user's (unpacked), or a tree of the user's, which is never written to.
+    """The tree: the pinned release, a tarball of the user's (unpacked), or a tree of the user's,
+    which is never written to.
 
     Raises PiggyError for a path that Buildroot can't work in: its makefiles quote nothing.
     """
     own = project.settings.buildroot_src
-    place = Path(own).expanduser().absolute() if own else (project.build / "src" / NAME).absolute()
+    place = (
+        Path(own).expanduser().absolute()
+        if own
+        else (project.layout.build / "src" / NAME).absolute()
+    )
     if own and sdk.is_tarball(own):
         from tasks.system import disk
-        place = unpack.unpack(place, disk.sha256_of(place), (project.build / "src").absolute(), "buildroot-own").absolute()
+
+        place = unpack.unpack(
+            place, disk.sha256_of(place), (project.layout.build / "src").absolute(), "buildroot-own"
+        ).absolute()
     if not (place / "package" / "Makefile.in").is_file():
-        raise PiggyError(f"{project.origins['buildroot_src']}: {own or place} is no Buildroot tree",
-                         "'buildroot_src=' names a release's tarball or the top folder of a tree")
-    for where in (place, project.dl.absolute(), project.build.absolute()):
+        raise PiggyError(
+            f"{project.origins['buildroot_src']}: {own or place} is no Buildroot tree",
+            "'buildroot_src=' names a release's tarball or the top folder of a tree",
+        )
+    for where in (place, project.layout.dl.absolute(), project.layout.build.absolute()):
         if re.search(r"[\s:@]", str(where)):
-            raise PiggyError(f"Buildroot can't work in '{where}': there is a space, a colon or an @ in it",
-                             "move it, or choose another with 'buildroot_src=', 'dl=' or 'build='")
+            raise PiggyError(
+                f"Buildroot can't work in '{where}': there is a space, a colon or an @ in it",
+                "move it, or choose another with 'buildroot_src=', 'dl=' or 'build='",
+            )
     if (place / ".config").exists():
-        raise PiggyError(f"{place} was configured in place, and such a tree can't be built with O=",
-                         f"move {place}/.config away")
+        raise PiggyError(
+            f"{place} was configured in place, and such a tree can't be built with O=",
+            f"move {place}/.config away",
+        )
     return place
 
 
 def variables(project: Project, *, closed: bool = False) -> dict[str, str]:
-    """The make variables by which Buildroot finds what is ours. closed: it must not ask any site."""
+    """The make variables by which Buildroot finds what is ours. closed: it must not ask any
+    site."""
     settings = project.settings
-    words = {"BR2_DL_DIR": str(project.dl.absolute()), "BR2_JLEVEL": str(project.jobs)}
+    words = {"BR2_DL_DIR": str(project.layout.dl.absolute()), "BR2_JLEVEL": str(project.jobs)}
     site = settings.buildroot_site or settings.mirror
     if settings.buildroot_override:
-        words["BR2_PACKAGE_OVERRIDE_FILE"] = str(Path(settings.buildroot_override).expanduser().absolute())
+        words["BR2_PACKAGE_OVERRIDE_FILE"] = str(
+            Path(settings.buildroot_override).expanduser().absolute()
+        )
     if closed:
         return {**words, "BR2_PRIMARY_SITE": brtree.NOWHERE, "BR2_PRIMARY_SITE_ONLY": "y"}
     if site:
-        words["BR2_PRIMARY_SITE"] = site if "://" in site else f"file://{Path(site).expanduser().absolute()}"
+        words["BR2_PRIMARY_SITE"] = (
+            site if "://" in site else f"file://{Path(site).expanduser().absolute()}"
+        )
     if settings.buildroot_site_only:
         words["BR2_PRIMARY_SITE_ONLY"] = "y"
     return words
 
 
 def series_of(tarball: Path) -> tuple[int, int]:
-    """The series of the kernel in a tarball, by its top Makefile. Raises PiggyError when it has none."""
+    """The series of the kernel in a tarball, by its top Makefile. Raises PiggyError when it has
+    none."""
     from tasks.fetch import tarstream
+
     with tarstream.members(tarball) as members:
         for member, data in members:
             if member.kind == "file" and re.fullmatch(r"(\./)?[^/]+/Makefile", member.name):
                 text = data.read(1 << 20).decode(errors="replace")
-                found = re.findall(r"^(?:VERSION|PATCHLEVEL)\s*=\s*(\d{1,9})\s*$", text, re.MULTILINE | re.ASCII)
+                found = re.findall(
+                    r"^(?:VERSION|PATCHLEVEL)\s*=\s*(\d{1,9})\s*$", text, re.MULTILINE | re.ASCII
+                )
                 if len(found) >= 2:
                     return int(found[0]), int(found[1])
                 break
@@ -169,26 +208,41 @@ def series_of(tarball: Path) -> tuple[int, int]:
 
 
 def placed(project: Project, tarball: Path | None) -> Path | None:
-    """Have the headers' tarball in dl/linux, where Buildroot looks first, so that no site is asked; return its path."""
+    """Have the headers' tarball in dl/linux, where Buildroot looks first, so that no site is asked;
+    return its path."""
     if not tarball:
         return None
-    target = project.dl.absolute() / "linux" / tarball.name
-    if not target.exists() or target.stat().st_size != tarball.stat().st_size or \
-            project.stamps.digest(target) != project.stamps.digest(tarball):
+    target = project.layout.dl.absolute() / "linux" / tarball.name
+    if (
+        not target.exists()
+        or target.stat().st_size != tarball.stat().st_size
+        or project.stamps.digest(target) != project.stamps.digest(tarball)
+    ):
         from tasks.system.files import copy_whole
+
         copy_whole(tarball, target)
     return target
 
 
 def identity(project: Project, facts: Facts) -> str:
-    """The ID: of all that decides what comes out, wherever it lies, and of the place where it will stand."""
-    values = brconfig.read((project.images / "buildroot.config").read_text())
-    parts = [facts.version, brconfig.identity(values), facts.recipes, os.path.abspath(project.build / "toolchains")]
+    """The ID: of all that decides what comes out, wherever it lies, and of the place where it will
+    stand."""
+    values = brconfig.read((project.layout.images / "buildroot.config").read_text())
+    parts = [
+        facts.version,
+        brconfig.identity(values),
+        facts.recipes,
+        os.path.abspath(project.layout.build / "toolchains"),
+    ]
     if project.settings.buildroot_override:
         parts.append(Path(project.settings.buildroot_override).expanduser().read_text())
-    trees = {place: brtree.folder_digest(Path(place)) for place in set(facts.overrides.values())}  # gcc's serves three
+    trees = {
+        place: brtree.folder_digest(Path(place)) for place in set(facts.overrides.values())
+    }  # gcc's serves three
     parts += [f"{name} {trees[place]}" for name, place in sorted(facts.overrides.items())]
-    for symbol, value in sorted(values.items()):  # files and folders that the configuration names: patches, uClibc's, ...
+    for symbol, value in sorted(
+        values.items()
+    ):  # files and folders that the configuration names: patches, uClibc's, ...
         named = Path(value.strip('"'))
         location = value.strip('"').removeprefix("file://")
         if symbol == "BR2_KERNEL_HEADERS_CUSTOM_TARBALL_LOCATION" and Path(location).is_file():
@@ -204,41 +258,56 @@ def build(job: Job) -> dict[str, list[str]]:
     facts = read_facts(project)
     for package, folder in facts.overrides.items():
         if not Path(folder).is_dir():
-            raise PiggyError(f"the override file names {folder} for {package}, and there is no such folder")
+            raise PiggyError(
+                f"the override file names {folder} for {package}, and there is no such folder"
+            )
     ident = identity(project, facts)
-    place = (project.build / "toolchains" / ident).absolute()
+    place = (project.layout.build / "toolchains" / ident).absolute()
     place.parent.mkdir(parents=True, exist_ok=True)
     with home.locked(place):
         if not home.intact(place):
             if (place / home.SEAL).exists():
-                home.clear(place)  # it was whole, and was spoilt since; what it was made from is gone
+                home.clear(
+                    place
+                )  # it was whole, and was spoilt since; what it was made from is gone
             make(job, facts, place)
     prefix = compiler.prefix_in(place / "host")
     found = path.found(project, prefix, home.key_files(place))
-    return record.finish(job, record.Found(ident, prefix, found.version, found.parts, cc=found.cc, user=ident,
-                                         made=found.made))
+    return record.finish(
+        job,
+        record.Found(
+            ident, prefix, found.version, found.parts, cc=found.cc, user=ident, made=found.made
+        ),
+    )
 
 
 def make(job: Job, facts: Facts, place: Path) -> None:
-    """Let Buildroot build at `place`, from where it was cut off if it was; then keep host/, seal it, and drop what it was
-    made from."""
+    """Let Buildroot build at `place`, from where it was cut off if it was; then keep host/, seal
+    it, and drop what it was made from."""
     project = job.project
     tree, log = source(project), place / progress.LOG
     words = variables(project, closed=True)
     place.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(project.images / "buildroot.config", place / ".config")
+    shutil.copyfile(project.layout.images / "buildroot.config", place / ".config")
     timeline = Timeline(log)
     timeline.read()
     half = timeline.half_made()
     if timeline.ended:
-        terminal.line("resume", f"{len(timeline.done())} of {len(facts.packages)} packages are made already"
-                          + (f"; cleaned first: {', '.join(half)}" if half else ""))
+        terminal.line(
+            "resume",
+            f"{len(timeline.done())} of {len(facts.packages)} packages are made already"
+            + (f"; cleaned first: {', '.join(half)}" if half else ""),
+        )
     if half:
-        brtree.make(tree, place, [f"{package}-dirclean" for package in half], log=job.log, variables=words)
+        brtree.make(
+            tree, place, [f"{package}-dirclean" for package in half], log=job.log, variables=words
+        )
         for package in half:
             timeline.open.pop(package, None)
     with progress.shown("buildroot", timeline, facts.packages) as heard:
-        brtree.make(tree, place, ["all"], log=job.log, variables=words, on_line=heard, jobs=project.jobs)
+        brtree.make(
+            tree, place, ["all"], log=job.log, variables=words, on_line=heard, jobs=project.jobs
+        )
     brtree.make(tree, place, ["prepare-sdk"], log=job.log, variables=words)
     prefix = compiler.prefix_in(place / "host")
     parts = compiler.compiler(prefix, "")[1]
@@ -247,4 +316,9 @@ def make(job: Job, facts: Facts, place: Path) -> None:
     for left in (place / "build").iterdir():
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
-    home.seal(place, sorted({os.path.relpath(part, place) for part in parts if Path(part).is_relative_to(place)}))
+    home.seal(
+        place,
+        sorted(
+            {os.path.relpath(part, place) for part in parts if Path(part).is_relative_to(place)}
+        ),
+    )

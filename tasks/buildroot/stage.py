@@ -1,12 +1,13 @@
-"""Buildroot, for the toolchain alone: its configuration, its sources, and the toolchain as an SDK tarball.
+"""Buildroot, for the toolchain alone: its configuration, its sources, and the toolchain as an SDK
+tarball.
 
-    configs/buildroot/*.config (toolchain, libc, processor) -+
-    kernel headers that match or precede the kernel ---------+-> buildroot_config -> images/buildroot.config
-    fragments and override file of the user's ---------------+        |              buildroot.json (what it says of itself)
-    _unpack:buildroot, or buildroot_src= --------------------+        v
-                                            fetch:buildroot-sources -> dl/PACKAGE/FILE (make source)
-                                                                      v
-                                                                  toolchain -> build/toolchains/ID/host -> toolchain_export
+configs/buildroot/*.config (toolchain, libc, processor) -+
+kernel headers that match or precede the kernel ---------+-> buildroot_config -> images/buildroot.config
+fragments and override file of the user's ---------------+        |              buildroot.json (what it says of itself)
+_unpack:buildroot, or buildroot_src= --------------------+        v
+                                        fetch:buildroot-sources -> dl/PACKAGE/FILE (make source)
+                                                                  v
+                                                              toolchain -> build/toolchains/ID/host -> toolchain_export
 """
 
 from __future__ import annotations
@@ -34,81 +35,135 @@ from tasks.toolchains import sdk
 TOOLS = ["make", "gcc", "g++"]
 
 
-def config(project: Project) -> Path:
-    """Buildroot's configuration in force."""
-    return project.images / "buildroot.config"
-
-
-def own_fragment(project: Project) -> Path:
-    """The user's own fragment, made by buildroot_menuconfig; git-ignored."""
-    return Path("configs") / "buildroot" / "local" / f"{project.settings.machine}.config"
-
-
-def out(project: Project) -> Path:
-    """The O= folder in which Buildroot is configured and asked; toolchains are built in folders of their own."""
-    return project.here / "buildroot"
-
-
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the tasks of the provider `buildroot`, which go before the task `toolchain`."""
     settings = project.settings
-    paths = [*provider.fragment_paths(project), *filter(os.path.lexists, [own_fragment(project)])]
-    given = [Path(name).expanduser() for name in (settings.buildroot_override, settings.buildroot_headers) if name]
-    kernel = project.kernel_src / "Makefile" if settings.kernel_src else \
-        unpack.stamp(project.build, project.kernel_pin.name)
-    facts = provider.facts_file(project)
-    yield task(project, "buildroot_config", "Buildroot's configuration from fragments, each symbol checked", configure,
-               files=[*paths, *given, kernel, *provider.source_files(project)], targets=[config(project), facts],
-               tools=TOOLS, settings={"fragments": " ".join(map(str, paths)), "tree": provider.source_place(project)})
-    record = project.here / "buildroot.fetched"
-    yield {**task(project, "fetch", "have Buildroot get and verify the sources of its packages (make source)", fetch,
-                  files=[config(project), facts], targets=[record],
-                  settings={"dl": os.path.abspath(project.dl)}), "name": "buildroot-sources", "clean": []}
-    yield task(project, "buildroot_menuconfig", "edit Buildroot's configuration; what you choose is kept as a fragment",
-               menuconfig, files=[config(project)], always=True, quiet=True)
-    yield task(project, "buildroot_savedefconfig", "write the smallest defconfig that gives Buildroot's configuration",
-               savedefconfig, files=[config(project)], always=True, quiet=True)
-    yield task(project, "toolchain_export", "pack Buildroot's toolchain as a relocatable SDK tarball", export,
-               files=chain.records(project), always=True, quiet=True)
+    paths = [
+        *provider.fragment_paths(project),
+        *filter(os.path.lexists, [project.layout.buildroot_fragment]),
+    ]
+    given = [
+        Path(name).expanduser()
+        for name in (settings.buildroot_override, settings.buildroot_headers)
+        if name
+    ]
+    kernel = (
+        project.layout.kernel_src / "Makefile"
+        if settings.kernel_src
+        else unpack.stamp(project.layout.build, project.kernel_pin.name)
+    )
+    facts = project.layout.buildroot_facts
+    yield task(
+        project,
+        "buildroot_config",
+        "Buildroot's configuration from fragments, each symbol checked",
+        configure,
+        files=[*paths, *given, kernel, *provider.source_files(project)],
+        targets=[project.layout.buildroot_config, facts],
+        tools=TOOLS,
+        settings={"fragments": " ".join(map(str, paths)), "tree": provider.source_place(project)},
+    )
+    record = project.layout.here / "buildroot.fetched"
+    yield {
+        **task(
+            project,
+            "fetch",
+            "have Buildroot get and verify the sources of its packages (make source)",
+            fetch,
+            files=[project.layout.buildroot_config, facts],
+            targets=[record],
+            settings={"dl": os.path.abspath(project.layout.dl)},
+        ),
+        "name": "buildroot-sources",
+        "clean": [],
+    }
+    yield task(
+        project,
+        "buildroot_menuconfig",
+        "edit Buildroot's configuration; what you choose is kept as a fragment",
+        menuconfig,
+        files=[project.layout.buildroot_config],
+        always=True,
+        quiet=True,
+    )
+    yield task(
+        project,
+        "buildroot_savedefconfig",
+        "write the smallest defconfig that gives Buildroot's configuration",
+        savedefconfig,
+        files=[project.layout.buildroot_config],
+        always=True,
+        quiet=True,
+    )
+    yield task(
+        project,
+        "toolchain_export",
+        "pack Buildroot's toolchain as a relocatable SDK tarball",
+        export,
+        files=chain.records(project),
+        always=True,
+        quiet=True,
+    )
 
 
 def configure(job: Job) -> dict[str, list[str]]:
-    """Configure by contract, and ask the tree what it will build of what. Raises PiggyError for a request that does not
-    take, with the Kconfig entry that says why."""
+    """Configure by contract, and ask the tree what it will build of what. Raises PiggyError for a
+    request that does not take, with the Kconfig entry that says why."""
     project = job.project
     source = provider.source(project)
     asked = requests(project, source, own=True)
     values = solve(job, source, asked)
-    facts = tree.ask(source, out(project), job.log, provider.variables(project))
+    facts = tree.ask(source, project.layout.buildroot_obj, job.log, provider.variables(project))
     missed = brconfig.unmet(asked, values)
     for one in missed:
         if one.optional:
-            terminal.line("optional", f"{one.where}: {one.line}: not in Buildroot {facts.version}, or overridden")
+            terminal.line(
+                "optional",
+                f"{one.where}: {one.line}: not in Buildroot {facts.version}, or overridden",
+            )
     fatal = [one for one in missed if not one.optional]
     if fatal:
-        raise PiggyError(f"{len(fatal)} of {len(asked)} symbols requested of Buildroot {facts.version} did not take",
-                         "\n" + brconfig.explain(fatal, values, source, facts.version))
-    copy_whole(out(project) / ".config", config(project))
+        raise PiggyError(
+            f"{len(fatal)} of {len(asked)} symbols requested of Buildroot {facts.version} did not"
+            " take",
+            "\n" + brconfig.explain(fatal, values, source, facts.version),
+        )
+    copy_whole(project.layout.buildroot_obj / ".config", project.layout.buildroot_config)
     recipes = tree.recipe_files(source, facts)
     facts = msgspec.structs.replace(facts, recipes=tree.tree_digest(source, recipes))
-    write_whole(provider.facts_file(project), msgspec.json.format(msgspec.json.encode(facts)))
+    write_whole(project.layout.buildroot_facts, msgspec.json.format(msgspec.json.encode(facts)))
     return {"discovered": [str(path) for path in recipes]}
 
 
 def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig.Ask]:
-    """What the fragments ask for, with the headers that go with the kernel unless a fragment names others.
+    """What the fragments ask for, with the headers that go with the kernel unless a fragment names
+    others.
 
     own: with the user's own fragment.
     """
-    paths = [*provider.fragment_paths(project), *filter(os.path.lexists, [own_fragment(project)] if own else [])]
+    paths = [
+        *provider.fragment_paths(project),
+        *filter(os.path.lexists, [project.layout.buildroot_fragment] if own else []),
+    ]
     parts = [brconfig.parse(fragments.read(path), str(path)) for path in paths]
-    named = any(one.symbol.startswith("BR2_KERNEL_HEADERS_") and one.value != "n" for part in parts for one in part)
+    named = any(
+        one.symbol.startswith("BR2_KERNEL_HEADERS_") and one.value != "n"
+        for part in parts
+        for one in part
+    )
     headers = project.settings.buildroot_headers
     tarball = Path(headers).expanduser().absolute() if headers else None
     if not named:
         series = provider.series_of(tarball) if tarball else None
-        parts.insert(0, brconfig.headers(source, chain.kernel_version(project.kernel_src),
-                                         provider.placed(project, tarball), series))
+        parts.insert(
+            0,
+            brconfig.headers(
+                source,
+                chain.kernel_version(project.layout.kernel_src),
+                provider.placed(project, tarball),
+                series,
+            ),
+        )
     kept, dropped = brconfig.without_legacy(brconfig.merge(parts), source)
     for one in dropped:
         terminal.line("optional", f"{one.where}: {one.line}: this release has it no more")
@@ -116,23 +171,31 @@ def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig
 
 
 def solve(job: Job, source: Path, asked: dict[str, brconfig.Ask]) -> dict[str, str]:
-    """Let Buildroot complete the requests to a configuration, in our O= folder; return its symbols."""
-    folder = out(job.project)
+    """Let Buildroot complete the requests to a configuration, in our O= folder; return its
+    symbols."""
+    folder = job.project.layout.buildroot_obj
     folder.mkdir(parents=True, exist_ok=True)
     request = folder / "piggyback_defconfig"
     write_whole(request, "".join(f"{one.line}\n" for one in asked.values()))
     (folder / ".config").unlink(missing_ok=True)
-    tree.make(source, folder, ["defconfig"], log=job.log, variables={"BR2_DEFCONFIG": str(request.absolute())})
+    tree.make(
+        source,
+        folder,
+        ["defconfig"],
+        log=job.log,
+        variables={"BR2_DEFCONFIG": str(request.absolute())},
+    )
     return brconfig.read((folder / ".config").read_text())
 
 
 def fetch(job: Job) -> dict[str, list[str]]:
-    """Have all sources in dl/. With `offline`, or when all are there, no site is asked; Buildroot checks its hashes.
+    """Have all sources in dl/. With `offline`, or when all are there, no site is asked; Buildroot
+    checks its hashes.
 
     Raises PiggyError that names a file that is missing, and where to put it.
     """
     project = job.project
-    facts, dl = provider.read_facts(project), project.dl.absolute()
+    facts, dl = provider.read_facts(project), project.layout.dl.absolute()
     there = [dl / one.path for one in facts.downloads]
     before = tree.missing(facts, dl)
     closed = project.settings.offline or not before
@@ -140,11 +203,16 @@ def fetch(job: Job) -> dict[str, list[str]]:
         raise missing(before, dl)
     if before:
         terminal.line("fetch", f"{len(before)} files for Buildroot, the first is {before[0].path}")
-    for stamp in out(project).glob("build/*/.stamp_downloaded"):
+    for stamp in project.layout.buildroot_obj.glob("build/*/.stamp_downloaded"):
         stamp.unlink()  # by which Buildroot would take for there what is no longer in dl/
     try:
-        tree.make(provider.source(project), out(project), ["source"], log=job.log,
-                    variables=provider.variables(project, closed=closed))
+        tree.make(
+            provider.source(project),
+            project.layout.buildroot_obj,
+            ["source"],
+            log=job.log,
+            variables=provider.variables(project, closed=closed),
+        )
     except CommandError as error:
         after = tree.missing(facts, dl)
         if after:
@@ -153,8 +221,10 @@ def fetch(job: Job) -> dict[str, list[str]]:
     lost = tree.missing(facts, dl)
     if lost:  # a hash was wrong: Buildroot removes such a file
         raise missing(lost, dl, job.log)
-    write_whole(project.here / "buildroot.fetched",
-                "".join(f"{disk.sha256_of(path)}  {path.relative_to(dl)}\n" for path in sorted(set(there))))
+    write_whole(
+        project.layout.here / "buildroot.fetched",
+        "".join(f"{disk.sha256_of(path)}  {path.relative_to(dl)}\n" for path in sorted(set(there))),
+    )
     return {"made": sorted({str(path) for path in there})}
 
 
@@ -162,31 +232,44 @@ def missing(files: list[tree.Download], dl: Path, log: Path | None = None) -> Pi
     """One line for the first file that is missing, and the others in the hint."""
     first = files[0]
     others = "".join(f"\n  also {dl / one.path} ({one.package})" for one in files[1:])
-    return PiggyError(f"{Path(first.path).name} is missing, and Buildroot's package {first.package} needs it: "
-                      f"put it at {dl / first.path}", "'doit offline=no fetch' gets it where there is a network; "
-                      "'buildroot_site=' names another place, 'buildroot_override=' takes a source tree instead"
-                      + others + (f"\n  log: {log}" if log else ""))
+    return PiggyError(
+        f"{Path(first.path).name} is missing, and Buildroot's package {first.package} needs it: "
+        f"put it at {dl / first.path}",
+        "'doit offline=no fetch' gets it where there is a network; "
+        "'buildroot_site=' names another place, 'buildroot_override=' takes a source tree instead"
+        + others
+        + (f"\n  log: {log}" if log else ""),
+    )
 
 
 def menuconfig(job: Job) -> None:
-    """Edit the configuration in force; what differs from the fragments is kept, if it can be proved to give the same."""
+    """Edit the configuration in force; what differs from the fragments is kept, if it can be proved
+    to give the same."""
     project = job.project
-    source, folder = provider.source(project), out(project)
-    copy_whole(config(project), folder / ".config")
+    source, folder = provider.source(project), project.layout.buildroot_obj
+    copy_whole(project.layout.buildroot_config, folder / ".config")
     project.lock.release()  # others may build while somebody sits in the editor
     try:
-        status = foreground(tree.argv(source, folder, [project.settings.menu], {}), env=tree.environment())
+        status = foreground(
+            tree.argv(source, folder, [project.settings.menu], {}), env=tree.environment()
+        )
     finally:
         project.lock.acquire()
     if status:
-        raise PiggyError(f"'make {project.settings.menu}' ended with status {status}", "it needs the headers of ncurses")
+        raise PiggyError(
+            f"'make {project.settings.menu}' ended with status {status}",
+            "it needs the headers of ncurses",
+        )
     keep(job, source)
 
 
 def keep(job: Job, source: Path) -> None:
     """Write the user's own fragment such that all fragments together give what the editor saved."""
     project = job.project
-    folder, edited = out(project), config(project).with_name("buildroot.config.edited")
+    folder, edited = (
+        project.layout.buildroot_obj,
+        project.layout.buildroot_config.with_name("buildroot.config.edited"),
+    )
     copy_whole(folder / ".config", edited)  # whatever happens now, what was chosen is not lost
     wanted = brconfig.read(edited.read_text())
     small = set(brconfig.read(small_defconfig(job, source)))
@@ -196,10 +279,18 @@ def keep(job: Job, source: Path) -> None:
     asked = requests(project, source, own=False)
     asked = brconfig.merge([list(asked.values()), brconfig.parse("\n".join(lines), "menuconfig")])
     if brconfig.identity(solve(job, source, asked)) != brconfig.identity(wanted):
-        raise PiggyError("the fragments and what was chosen do not give what the editor saved", f"it is kept in {edited}")
-    own = own_fragment(project)
+        raise PiggyError(
+            "the fragments and what was chosen do not give what the editor saved",
+            f"it is kept in {edited}",
+        )
+    own = project.layout.buildroot_fragment
     if lines:
-        write_whole(own, "# Chosen in the editor; later than every other fragment, so it wins.\n" + "\n".join(lines) + "\n")
+        write_whole(
+            own,
+            "# Chosen in the editor; later than every other fragment, so it wins.\n"
+            + "\n".join(lines)
+            + "\n",
+        )
         terminal.line("kept", f"{len(lines)} lines in {own}")
     else:
         own.unlink(missing_ok=True)
@@ -209,28 +300,37 @@ def keep(job: Job, source: Path) -> None:
 
 def small_defconfig(job: Job, source: Path) -> str:
     """Buildroot's own minimal defconfig of what is configured now."""
-    target = out(job.project).absolute() / "small_defconfig"
-    tree.make(source, out(job.project), ["savedefconfig"], log=job.log, variables={"BR2_DEFCONFIG": str(target)})
+    target = job.project.layout.buildroot_obj.absolute() / "small_defconfig"
+    tree.make(
+        source,
+        job.project.layout.buildroot_obj,
+        ["savedefconfig"],
+        log=job.log,
+        variables={"BR2_DEFCONFIG": str(target)},
+    )
     return target.read_text()
 
 
 def savedefconfig(job: Job) -> None:
     """Write images/buildroot_defconfig."""
     project = job.project
-    copy_whole(config(project), out(project) / ".config")
+    copy_whole(project.layout.buildroot_config, project.layout.buildroot_obj / ".config")
     text = small_defconfig(job, provider.source(project))
-    write_whole(project.images / "buildroot_defconfig", text)
-    terminal.line("savedefconfig", f"{project.images / 'buildroot_defconfig'} ({len(text.splitlines())} lines)")
+    write_whole(project.layout.images / "buildroot_defconfig", text)
+    terminal.line(
+        "savedefconfig",
+        f"{project.layout.images / 'buildroot_defconfig'} ({len(text.splitlines())} lines)",
+    )
 
 
 def export(job: Job) -> None:
-    """Pack host/ of the toolchain in force, which was prepared to be moved; another machine names the tarball:
-    toolchain=path toolchain_prefix=FILE."""
+    """Pack host/ of the toolchain in force, which was prepared to be moved; another machine names
+    the tarball: toolchain=path toolchain_prefix=FILE."""
     project = job.project
     tool, facts = chain.read(project), provider.read_facts(project)
     host = Path(tool.prefix).parents[1]
     version = re.sub(r"[^0-9A-Za-z.-]", "_", facts.version)
-    target = project.images / f"{facts.target}_sdk-{version}-{host.parent.name}.tar.gz"
+    target = project.layout.images / f"{facts.target}_sdk-{version}-{host.parent.name}.tar.gz"
     target.parent.mkdir(parents=True, exist_ok=True)
     sdk.pack(host, target.name.removesuffix(".tar.gz"), target, job.log)
     terminal.line("toolchain_export", f"{target} ({terminal.size(target.stat().st_size)})")

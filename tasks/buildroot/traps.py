@@ -14,29 +14,61 @@ ROOM = 8 << 30  # bytes: a toolchain's build folder takes 6.1 GB, its sources 0.
 
 
 def traps(project: Project) -> list[tuple[str, str, bool]]:
-    """What Buildroot stumbles over, as (word, state, whether it is fatal). What of the environment would break a build
-    never reaches it (see system/process.py), and is told all the same.
+    """What Buildroot stumbles over, as (word, state, whether it is fatal). What of the environment
+    would break a build never reaches it (see system/process.py), and is told all the same.
 
-    Sources: support/dependencies/dependencies.sh, and Buildroot's Makefile (the checks on PATH, PERL_MM_OPT and umask).
+    Sources: support/dependencies/dependencies.sh, and Buildroot's Makefile (the checks on PATH,
+    PERL_MM_OPT and umask).
     """
     env, found = os.environ, []
     if os.geteuid() == 0:
-        found.append(("root", "you are root: configure scripts are told FORCE_UNSAFE_CONFIGURE=1", False))
+        found.append(
+            ("root", "you are root: configure scripts are told FORCE_UNSAFE_CONFIGURE=1", False)
+        )
     parts = env.get("PATH", "").split(":")
     if any(not part.startswith("/") for part in parts):
-        found.append(("PATH", "it has '.', an empty or a relative entry: left out for Buildroot", False))
-    found += [(name, "set: left out for Buildroot", False)
-              for name in ("LD_LIBRARY_PATH", "PERL_MM_OPT", "GREP_OPTIONS") if env.get(name)]
-    base = next(path for path in ((project.build / "toolchains").absolute(), *project.build.absolute().parents)
-                if path.exists())
-    for folder in (project.build.absolute(), project.dl.absolute()):
+        found.append(
+            ("PATH", "it has '.', an empty or a relative entry: left out for Buildroot", False)
+        )
+    found += [
+        (name, "set: left out for Buildroot", False)
+        for name in ("LD_LIBRARY_PATH", "PERL_MM_OPT", "GREP_OPTIONS")
+        if env.get(name)
+    ]
+    base = next(
+        path
+        for path in (
+            (project.layout.build / "toolchains").absolute(),
+            *project.layout.build.absolute().parents,
+        )
+        if path.exists()
+    )
+    for folder in (project.layout.build.absolute(), project.layout.dl.absolute()):
         if re.search(r"[\s:@]", str(folder)):
-            found.append(("path", f"'{folder}' has a space, a colon or an @ in it, and Buildroot quotes nothing", True))
+            found.append(
+                (
+                    "path",
+                    f"'{folder}' has a space, a colon or an @ in it, and Buildroot quotes nothing",
+                    True,
+                )
+            )
     if not case_sensitive(base):
-        found.append(("file system", f"{base} takes aB and Ab for the same name, and Linux's headers have both", True))
+        found.append(
+            (
+                "file system",
+                f"{base} takes aB and Ab for the same name, and Linux's headers have both",
+                True,
+            )
+        )
     free = shutil.disk_usage(base).free
     if free < ROOM:
-        found.append(("disk", f"{free / (1 << 30):.1f} GB free at {base}: to build one wants {ROOM >> 30} GB", True))
+        found.append(
+            (
+                "disk",
+                f"{free / (1 << 30):.1f} GB free at {base}: to build one wants {ROOM >> 30} GB",
+                True,
+            )
+        )
     return found
 
 

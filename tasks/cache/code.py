@@ -1,7 +1,9 @@
-"""The code of an action is one of its inputs: a digest that changes when what the action does changes, and only then.
+"""The code of an action is one of its inputs: a digest that changes when what the action does
+changes, and only then.
 
-The digest covers the bytecode and constants of a function, and of every function, class and constant of this project that
-it reaches. Comments, doc strings and line numbers are not part of it; the version of Python's bytecode is.
+The digest covers the bytecode and constants of a function, and of every function, class and
+constant of this project that it reaches. Comments, doc strings and line numbers are not part of it;
+the version of Python's bytecode is.
 """
 
 from __future__ import annotations
@@ -22,15 +24,28 @@ import msgspec
 
 PACKAGE = "tasks."
 TOP = Path(__file__).parents[2]
-_BOOKKEEPING = {"__module__", "__doc__", "__qualname__", "__firstlineno__", "__static_attributes__", "__match_args__",
-                "__dataclass_params__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
-                "__dict__", "__weakref__"}
+_BOOKKEEPING = {
+    "__module__",
+    "__doc__",
+    "__qualname__",
+    "__firstlineno__",
+    "__static_attributes__",
+    "__match_args__",
+    "__dataclass_params__",
+    "__annotations__",
+    "__annotate__",
+    "__annotate_func__",
+    "__annotations_cache__",
+    "__dict__",
+    "__weakref__",
+}
 _PLAIN = (str, int, bytes, type(None), float, complex, range)
 _HAS_DOCSTRING = getattr(inspect, "CO_HAS_DOCSTRING", 0)  # of Python 3.14 and later
 
 
 class _File(str):
-    """A file of ours: one that the code names, or that of a module that is imported only when needed."""
+    """A file of ours: one that the code names, or that of a module that is imported only when
+    needed."""
 
 
 Node = types.FunctionType | type | _File  # what has content of its own
@@ -38,17 +53,20 @@ Node = types.FunctionType | type | _File  # what has content of its own
 
 @functools.cache
 def code_id(function: Callable[..., Any]) -> str:
-    """Return the digest (16 hex digits) of what `function` does, with all that it calls in this project."""
+    """Return the digest (16 hex digits) of what `function` does, with all that it calls in this
+    project."""
     return hashlib.sha256("\n".join(sorted(_reached(function).values())).encode()).hexdigest()[:16]
 
 
 def files_of(function: Callable[..., Any]) -> list[str]:
-    """Return the files of this project whose content is a part of that digest, besides the modules that are loaded."""
+    """Return the files of this project whose content is a part of that digest, besides the modules
+    that are loaded."""
     return sorted(node for node in _reached(function) if isinstance(node, _File))
 
 
 def _reached(function: Callable[..., Any]) -> dict[Any, str]:
-    """All that a function reaches in this project, itself included, each with what is to be said of it."""
+    """All that a function reaches in this project, itself included, each with what is to be said of
+    it."""
     waiting: list[Any] = [function]
     said: dict[Any, str] = {}
     while waiting:
@@ -63,17 +81,31 @@ def _reached(function: Callable[..., Any]) -> dict[Any, str]:
 def _node(node: Node) -> tuple[str, tuple[Node, ...]]:
     """Say what one function, class or file is, without what it reaches; and list that."""
     if isinstance(node, _File):
-        content = hashlib.sha256(Path(node).read_bytes()).hexdigest() if Path(node).is_file() else ""
-        return f"{node[len(str(TOP)):]}:{content}", ()
+        content = (
+            hashlib.sha256(Path(node).read_bytes()).hexdigest() if Path(node).is_file() else ""
+        )
+        return f"{node[len(str(TOP)) :]}:{content}", ()
     things: list[tuple[str, Any]]
     if isinstance(node, types.FunctionType):
         own = _code_digest(node.__code__)
-        things = [("defaults", node.__defaults__), ("keywords", node.__kwdefaults__), ("cells", _closed_over(node))]
+        things = [
+            ("defaults", node.__defaults__),
+            ("keywords", node.__kwdefaults__),
+            ("cells", _closed_over(node)),
+        ]
         things += _named(node)
     else:
         own = ""
-        if issubclass(node, msgspec.Struct):  # whose annotations decide how data is converted; elsewhere they do nothing
-            own = _text((vars(node).get("__annotations__"), node.__struct_fields__, node.__struct_defaults__))
+        if issubclass(
+            node, msgspec.Struct
+        ):  # whose annotations decide how data is converted; elsewhere they do nothing
+            own = _text(
+                (
+                    vars(node).get("__annotations__"),
+                    node.__struct_fields__,
+                    node.__struct_defaults__,
+                )
+            )
         things = [(key, member) for key, member in vars(node).items() if key not in _BOOKKEEPING]
         things += [(f"base {number}", base) for number, base in enumerate(node.__bases__)]
     texts = [own]
@@ -86,15 +118,21 @@ def _node(node: Node) -> tuple[str, tuple[Node, ...]]:
 
 
 def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """The global things that a function names, directly or through a module of ours, in a fixed order."""
+    """The global things that a function names, directly or through a module of ours, in a fixed
+    order."""
     names = sorted({*_names(function.__code__)})
     space = function.__globals__
     for name in names:
-        if f"{name}.".startswith(PACKAGE):  # an import inside the function: not loaded now, so its file stands for it
+        if f"{name}.".startswith(
+            PACKAGE
+        ):  # an import inside the function: not loaded now, so its file stands for it
             place = f"{TOP}/{name.replace('.', '/')}"
-            for path in (f"{place}.py", *(f"{place}/{other}.py" for other in names)):  # `from PACKAGE import MODULE`
+            for path in (
+                f"{place}.py",
+                *(f"{place}/{other}.py" for other in names),
+            ):  # `from PACKAGE import MODULE`
                 if os.path.isfile(path):
-                    yield path[len(str(TOP)):], _File(path)
+                    yield path[len(str(TOP)) :], _File(path)
         elif name in space:
             thing = space[name]
             if not isinstance(thing, types.ModuleType):
@@ -125,8 +163,13 @@ def _nodes(thing: Any) -> Iterator[Node]:
 
 
 def _unwrapped(thing: Any) -> Any:
-    """The function inside a property, a cached or static method, or a decorator that left `__wrapped__`."""
-    if isinstance(thing, functools.partial) or isinstance(thing, types.FunctionType) and not hasattr(thing, "__wrapped__"):
+    """The function inside a property, a cached or static method, or a decorator that left
+    `__wrapped__`."""
+    if (
+        isinstance(thing, functools.partial)
+        or isinstance(thing, types.FunctionType)
+        and not hasattr(thing, "__wrapped__")
+    ):
         return thing
     for attribute in ("fget", "func", "__func__", "__wrapped__"):
         if isinstance(inner := getattr(thing, attribute, None), types.FunctionType):
@@ -142,7 +185,8 @@ def _closed_over(function: types.FunctionType) -> tuple[Any, ...]:
 
 
 def _items(thing: Any) -> tuple[Any, ...]:
-    """What a container or a record (dataclass, msgspec struct, partial call) holds, in an order that is always the same."""
+    """What a container or a record (dataclass, msgspec struct, partial call) holds, in an order
+    that is always the same."""
     if isinstance(thing, tuple | list):
         return tuple(thing)
     if isinstance(thing, dict | types.MappingProxyType):
@@ -161,7 +205,8 @@ def _items(thing: Any) -> tuple[Any, ...]:
 
 
 def _text(thing: Any) -> str:
-    """A description that is the same in every process: no addresses, no order that follows the hash seed."""
+    """A description that is the same in every process: no addresses, no order that follows the hash
+    seed."""
     if isinstance(thing, enum.Enum):  # before numbers, since some are both
         return f"{type(thing).__qualname__}.{thing.name}"
     if isinstance(thing, _PLAIN):
@@ -171,14 +216,21 @@ def _text(thing: Any) -> str:
     if isinstance(thing, Path):
         return repr(_place(thing))
     thing = _unwrapped(thing)
-    if isinstance(name := getattr(thing, "__qualname__", None), str):  # a function, a class: by name
+    if isinstance(
+        name := getattr(thing, "__qualname__", None), str
+    ):  # a function, a class: by name
         return f"{getattr(thing, '__module__', '')}.{name}"
     return f"{type(thing).__qualname__}({','.join(map(_text, _items(thing)))})"
 
 
 def _place(path: Path) -> str:
-    """The name of a path; of one of ours, within the project. (The content of a file of ours counts, too.)"""
-    return f"/{path.relative_to(TOP)}" if path.is_absolute() and path.is_relative_to(TOP) else str(path)
+    """The name of a path; of one of ours, within the project. (The content of a file of ours
+    counts, too.)"""
+    return (
+        f"/{path.relative_to(TOP)}"
+        if path.is_absolute() and path.is_relative_to(TOP)
+        else str(path)
+    )
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -189,18 +241,34 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def _code_digest(code: types.CodeType) -> str:
-    """The digest of one code object: bytecode, names and constants, but neither the doc string nor where it stands."""
+    """The digest of one code object: bytecode, names and constants, but neither the doc string nor
+    where it stands."""
     digest = hashlib.sha256(code.co_code)
-    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_argcount,
-                        code.co_posonlyargcount, code.co_kwonlyargcount, code.co_exceptiontable)).encode())
-    for constant in code.co_consts[1 if _documented(code) else 0:]:
+    digest.update(
+        repr(
+            (
+                code.co_names,
+                code.co_varnames,
+                code.co_freevars,
+                code.co_cellvars,
+                code.co_argcount,
+                code.co_posonlyargcount,
+                code.co_kwonlyargcount,
+                code.co_exceptiontable,
+            )
+        ).encode()
+    )
+    for constant in code.co_consts[1 if _documented(code) else 0 :]:
         said = _code_digest(constant) if isinstance(constant, types.CodeType) else _text(constant)
         digest.update(said.encode(errors="surrogatepass") + b"\0")
     return digest.hexdigest()[:16]
 
 
 def _documented(code: types.CodeType) -> bool:
-    """Is the first constant a doc string? Before 3.14 it is that, or None for none, in each function that can have one."""
+    """Is the first constant a doc string? Before 3.14 it is that, or None for none, in each
+    function that can have one."""
     if _HAS_DOCSTRING:
         return bool(code.co_flags & _HAS_DOCSTRING)
-    return bool(code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<"))  # no class body, no lambda
+    return bool(
+        code.co_flags & inspect.CO_OPTIMIZED and not code.co_name.startswith("<")
+    )  # no class body, no lambda

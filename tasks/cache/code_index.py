@@ -1,7 +1,8 @@
-"""The identities of actions, kept from run to run: it takes a millisecond or more to work one out, and none to look it up.
+"""The identities of actions, kept from run to run: it takes a millisecond or more to work one out,
+and none to look it up.
 
-An identity holds as long as no module of this package was touched, none came or went, Python is the same, and so are the
-other files that the action names.
+An identity holds as long as no module of this package was touched, none came or went, Python is the
+same, and so are the other files that the action names.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from tasks.system.files import read_regular, write_whole
 
 
 class _Known(msgspec.Struct):
-    """What is written down. state: of all that identities may depend on; ids: by action, its identity and its files."""
+    """What is written down. state: of all that identities may depend on; ids: by action, its
+    identity and its files."""
 
     state: str
     ids: dict[str, tuple[str, dict[str, str]]]
@@ -29,8 +31,9 @@ class _Known(msgspec.Struct):
 class Codes:
     """Identities of actions, in the file `store`.
 
-    stamps: digests of files. begun: when this process began to load modules (ns since 1970). What was touched since then
-    need not be what was loaded, so nothing is looked up or kept then; 0: never.
+    stamps: digests of files. begun: when this process began to load modules (ns since 1970). What
+    was touched since then need not be what was loaded, so nothing is looked up or kept then; 0:
+    never.
     """
 
     def __init__(self, store: Path, stamps: Stamps, begun: int = 0) -> None:
@@ -54,7 +57,8 @@ class Codes:
         return ident
 
     def save(self) -> None:
-        """Write them down, if there are new ones; a failure to do so costs time at the next run and nothing else."""
+        """Write them down, if there are new ones; a failure to do so costs time at the next run and
+        nothing else."""
         if self._dirty and self._known and self._known.state:
             try:
                 write_whole(self.store, msgspec.msgpack.encode(self._known))
@@ -66,12 +70,18 @@ class Codes:
         state = self._state()
         try:
             known = msgspec.msgpack.decode(read_regular(self.store), type=_Known)
-        except (OSError, ValueError, RecursionError, msgspec.DecodeError):  # ValueError: text that is no UTF-8
+        except (
+            OSError,
+            ValueError,
+            RecursionError,
+            msgspec.DecodeError,
+        ):  # ValueError: text that is no UTF-8
             return _Known(state, {})
         return known if state and known.state == state else _Known(state, {})
 
     def _state(self) -> str:
-        """All that identities depend on but the files that they name; "" where that is not known for sure."""
+        """All that identities depend on but the files that they name; "" where that is not known
+        for sure."""
         said = [sys.version, msgspec.__version__]
         for path in sorted(_modules(os.path.join(TOP, "tasks"))):
             try:
@@ -79,7 +89,7 @@ class Codes:
                     return ""
             except OSError:
                 return ""
-            said.append(f"{path[len(str(TOP)):]} {self.stamps.digest(path)}")
+            said.append(f"{path[len(str(TOP)) :]} {self.stamps.digest(path)}")
         return "\n".join(said)
 
 

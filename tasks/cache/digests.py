@@ -1,11 +1,12 @@
 """Content digests of files, computed again only when the file was touched.
 
-Of a folder named with a "/" at its end counts which headers and makefiles there are: a new one may be found before the one
-that was read until now.
+Of a folder named with a "/" at its end counts which headers and makefiles there are: a new one may
+be found before the one that was read until now.
 
-A digest is kept under (mtime, ctime, size, inode). The ctime is what makes it safe: no tool can set it, so a file put back
-with its old mtime and size is still seen. A file whose ctime lies within a clock tick of the moment at which it was read
-may change again without a new ctime; such an entry is not kept (git's "racy" rule, Documentation/technical/racy-git.txt).
+A digest is kept under (mtime, ctime, size, inode). The ctime is what makes it safe: no tool can set
+it, so a file put back with its old mtime and size is still seen. A file whose ctime lies within a
+clock tick of the moment at which it was read may change again without a new ctime; such an entry is
+not kept (git's "racy" rule, Documentation/technical/racy-git.txt).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import msgspec
 from tasks.system.files import read_regular, write_whole
 
 MISSING = ""
-RACY_NS = 50_000_000  # several ticks of the coarse clock that file systems stamp with (CONFIG_HZ=100: 10 ms)
+# several ticks of the coarse clock that file systems stamp with (CONFIG_HZ=100: 10 ms)
+RACY_NS = 50_000_000
 _Entry = tuple[int, int, int, int, str]
 
 
@@ -36,16 +38,18 @@ class Stamps:
         self._seen: dict[str, str] | None = None
 
     def look_once(self, once: bool) -> None:
-        """Take what was found of a file for granted from now on (until the first task runs: most sources belong to several
-        tasks), or look at it each time again. What somebody else edits meanwhile is found at the next run at the latest,
-        since a record holds what was found."""
+        """Take what was found of a file for granted from now on (until the first task runs: most
+        sources belong to several tasks), or look at it each time again. What somebody else edits
+        meanwhile is found at the next run at the latest, since a record holds what was found."""
         self._seen = {} if once else None
 
     def digest(self, path: str | Path) -> str:
-        """Return the digest of a file's content, of a link's chain end, or MISSING when there is no such file.
+        """Return the digest of a file's content, of a link's chain end, or MISSING when there is no
+        such file.
 
-        Of a folder whose name ends with "/" it is that of the names of headers and makefiles in it, and of folders. Of any
-        other folder, a pipe or a device it counts only that it is there; none of them is read.
+        Of a folder whose name ends with "/" it is that of the names of headers and makefiles in it,
+        and of folders. Of any other folder, a pipe or a device it counts only that it is there;
+        none of them is read.
         """
         path = os.fspath(path)
         if self._seen is None:
@@ -56,7 +60,8 @@ class Stamps:
         return value
 
     def program(self, name: str, path: str) -> str:
-        """Return where a program is found on `path` (written as PATH is), and the start of its digest; or MISSING."""
+        """Return where a program is found on `path` (written as PATH is), and the start of its
+        digest; or MISSING."""
         key = f"{name}\0{path}"
         value = None if self._seen is None else self._seen.get(key)
         if value is None:
@@ -67,7 +72,9 @@ class Stamps:
         return value
 
     def _digest(self, path: str) -> str:
-        now = time.time_ns()  # taken first: a change after it gives a new ctime, or one that is too near to be kept
+        now = (
+            time.time_ns()
+        )  # taken first: a change after it gives a new ctime, or one that is too near to be kept
         if self._known is None:
             self._known = self._load()
         entry = self._known.get(path)
@@ -94,8 +101,8 @@ class Stamps:
         return value
 
     def when(self, path: str) -> int:
-        """Return when a file was changed (mtime, ns) as of the last look at its content, or as of now if there was none; -1
-        if it is missing."""
+        """Return when a file was changed (mtime, ns) as of the last look at its content, or as of
+        now if there was none; -1 if it is missing."""
         entry = self._known.get(path) if self._known else None
         try:
             return os.stat(path).st_mtime_ns if entry is None else entry[0]
@@ -103,11 +110,16 @@ class Stamps:
             return -1
 
     def save(self) -> None:
-        """Write the digests back if there are new ones; a failure to do so costs time at the next run and nothing else."""
+        """Write the digests back if there are new ones; a failure to do so costs time at the next
+        run and nothing else."""
         if self._dirty and self._known is not None:
             try:
-                write_whole(self.store, msgspec.msgpack.encode({path: entry for path, entry in self._known.items()
-                                                                if _is_text(path)}))
+                write_whole(
+                    self.store,
+                    msgspec.msgpack.encode(
+                        {path: entry for path, entry in self._known.items() if _is_text(path)}
+                    ),
+                )
             except OSError:
                 return
             self._dirty = False
@@ -115,12 +127,18 @@ class Stamps:
     def _load(self) -> dict[str, _Entry]:
         try:
             return msgspec.msgpack.decode(read_regular(self.store), type=dict[str, _Entry])
-        except (OSError, ValueError, RecursionError, msgspec.DecodeError):  # ValueError: text that is no UTF-8
+        except (
+            OSError,
+            ValueError,
+            RecursionError,
+            msgspec.DecodeError,
+        ):  # ValueError: text that is no UTF-8
             return {}
 
 
 def _is_text(path: str) -> bool:
-    """False for a path that is no UTF-8, which can't be written; such a file is read again at each run."""
+    """False for a path that is no UTF-8, which can't be written; such a file is read again at each
+    run."""
     try:
         return path.isascii() or bool(path.encode())
     except UnicodeEncodeError:
@@ -128,22 +146,32 @@ def _is_text(path: str) -> bool:
 
 
 def _names(folder: str) -> list[str]:
-    """The headers and makefiles of a folder by name, in order; of a folder of include/, the folders in it, too."""
+    """The headers and makefiles of a folder by name, in order; of a folder of include/, the folders
+    in it, too."""
     inside = "/include/" in folder
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.name.endswith((".h", ".dtsi"))
-                      or entry.name in ("Makefile", "Kbuild") or inside and entry.is_dir())
+        return sorted(
+            entry.name
+            for entry in entries
+            if entry.name.endswith((".h", ".dtsi"))
+            or entry.name in ("Makefile", "Kbuild")
+            or inside
+            and entry.is_dir()
+        )
 
 
 def _listed(folder: str) -> str:
     try:
-        return hashlib.sha256("\0".join(_names(folder)).encode(errors="surrogateescape")).hexdigest()[:32]
+        return hashlib.sha256(
+            "\0".join(_names(folder)).encode(errors="surrogateescape")
+        ).hexdigest()[:32]
     except OSError:
         return MISSING
 
 
 def content_digest(path: Path) -> str:
-    """Return the digest of a file's content as it is now, nothing remembered; MISSING when it can't be read."""
+    """Return the digest of a file's content as it is now, nothing remembered; MISSING when it can't
+    be read."""
     return _hash(os.fspath(path))
 
 

@@ -1,9 +1,11 @@
-"""What was made earlier, kept by the hash of all that it was made from, so that going back brings it back.
+"""What was made earlier, kept by the hash of all that it was made from, so that going back brings
+it back.
 
-What is known before a task runs (settings, code, tools, declared files and folders) is hashed to a key. What it discovered
-while it ran (the sources and headers that the compiler read) is kept under that key as a list of names, and the result
-under the hash of the digests that these had. To look a result up is to digest the listed files as they are now, and to see
-whether there is a file of that name. (ccache's direct mode works like that.) cache/store_files.py has the files.
+What is known before a task runs (settings, code, tools, declared files and folders) is hashed to a
+key. What it discovered while it ran (the sources and headers that the compiler read) is kept under
+that key as a list of names, and the result under the hash of the digests that these had. To look a
+result up is to digest the listed files as they are now, and to see whether there is a file of that
+name. (ccache's direct mode works like that.) cache/store_files.py has the files.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from tasks.system.files import replacing, write_whole
 FORMAT = 1  # of what is kept; part of every key, so that another one is never looked at
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 LISTS = 64  # lists of names under one key that are tried, those used last first
-ROOM = 0.9  # of the limit is what is left when something has to go, so that not every new result has to make room
+# of the limit is what is left when something has to go, so that not every new result has to make
+# room
+ROOM = 0.9
 
 
 class _Damaged(Exception):
@@ -50,9 +54,12 @@ class Store(Room):
     _refused: bool = False
     _usable: bool | None = None  # None until it is looked at
 
-    def find(self, key: str, digests: Callable[[Sequence[str]], Mapping[str, str]]) -> tuple[Result, list[str]] | None:
-        """Return the result that was made from what `key` stands for and from the discovered inputs as they are now, with
-        the names of these; None if there is none. digests: gives the digests of inputs by name."""
+    def find(
+        self, key: str, digests: Callable[[Sequence[str]], Mapping[str, str]]
+    ) -> tuple[Result, list[str]] | None:
+        """Return the result that was made from what `key` stands for and from the discovered inputs
+        as they are now, with the names of these; None if there is none. digests: gives the digests
+        of inputs by name."""
         if not self._can_be_used():
             return None
         known: dict[str, str] = {}
@@ -73,8 +80,8 @@ class Store(Room):
         return None
 
     def bring_back(self, result: Result, targets: Sequence[Path]) -> bool:
-        """Write the targets as they were. Returns whether they are there; False, with nothing written, when the store has
-        lost or damaged one of them."""
+        """Write the targets as they were. Returns whether they are there; False, with nothing
+        written, when the store has lost or damaged one of them."""
         try:
             with contextlib.ExitStack() as stack:
                 for output, path in zip(result.outputs, targets, strict=True):
@@ -90,9 +97,16 @@ class Store(Room):
             pass  # a full disk, say: the task runs, and meets it in its own way
         return False
 
-    def put(self, key: str, found: Mapping[str, str], result: Result, targets: Sequence[Path]) -> None:
-        """Keep a result. found: the discovered inputs with their digests. Whatever goes wrong costs the result alone."""
-        if self._refused or sum(blocks(output.size) for output in result.outputs) > self.limit or not self._can_be_used():
+    def put(
+        self, key: str, found: Mapping[str, str], result: Result, targets: Sequence[Path]
+    ) -> None:
+        """Keep a result. found: the discovered inputs with their digests. Whatever goes wrong costs
+        the result alone."""
+        if (
+            self._refused
+            or sum(blocks(output.size) for output in result.outputs) > self.limit
+            or not self._can_be_used()
+        ):
             return
         names = sorted(found)
         listed = "\0".join(names).encode(errors="surrogateescape")
@@ -101,12 +115,20 @@ class Store(Room):
             store_tag.tag(self.folder)
             with owned.folder(self.folder, ("results", key, folder.name), make=True):
                 pass
-            grown = sum([self._keep(path, output) for output, path in zip(result.outputs, targets, strict=True)])
+            grown = sum(
+                [
+                    self._keep(path, output)
+                    for output, path in zip(result.outputs, targets, strict=True)
+                ]
+            )
             data = msgspec.msgpack.encode(result)
             if self.names(folder) is None:
                 write_whole(folder / LIST, listed)
                 grown += blocks(len(listed))
-            write_whole(folder / _state([found[name] for name in names]), hashlib.sha256(data).digest() + data)
+            write_whole(
+                folder / _state([found[name] for name in names]),
+                hashlib.sha256(data).digest() + data,
+            )
             self._make_room(grown + blocks(len(data)))
         except (FileNotFoundError, _Damaged, ValueError, TypeError):
             pass  # changed or thrown out meanwhile, or nothing that can be written down
@@ -140,7 +162,10 @@ class Store(Room):
             if os.fstat(there.fileno()).st_size == output.size:
                 os.utime(there.fileno())
                 return 0
-        with owned.folder(self.folder, ("blobs", output.digest[:2]), make=True), replacing(blob) as draft:
+        with (
+            owned.folder(self.folder, ("blobs", output.digest[:2]), make=True),
+            replacing(blob) as draft,
+        ):
             with path.open("rb") as content:
                 _copy(content, draft, output.digest)
             draft.chmod(0o444)
@@ -150,7 +175,9 @@ class Store(Room):
         """The folders of a key, those used last first."""
         try:
             with owned.folder(self.folder, ("results", key)) as fd, os.scandir(fd) as entries:
-                found = sorted((-entry.stat(follow_symlinks=False).st_mtime, entry.name) for entry in entries)
+                found = sorted(
+                    (-entry.stat(follow_symlinks=False).st_mtime, entry.name) for entry in entries
+                )
         except OSError:
             return []
         return [self.folder / "results" / key / name for _, name in found[:LISTS]]
@@ -161,7 +188,8 @@ def _state(digests: Sequence[str]) -> str:
 
 
 def _copy(read: BinaryIO, draft: Path, digest: str) -> None:
-    """Copy a file, sharing its blocks where the file system can; what was written must have the digest. Raises _Damaged."""
+    """Copy a file, sharing its blocks where the file system can; what was written must have the
+    digest. Raises _Damaged."""
     with draft.open("wb") as write:
         try:
             while os.copy_file_range(read.fileno(), write.fileno(), 1 << 30):

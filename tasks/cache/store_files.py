@@ -1,17 +1,18 @@
-"""The files of a store (see cache/store.py): where they lie, how they are read, and which of them go when it is full.
+"""The files of a store (see cache/store.py): where they lie, how they are read, and which of them
+go when it is full.
 
     store/CACHEDIR.TAG              says that the folder is a store, and of which format
     store/blobs/AB/...              contents, each named by its digest
     store/results/KEY/NAMES/list    names of inputs
     store/results/KEY/NAMES/STATE   a result; its time is when it was used last
 
-Nothing in the store is believed: each file in it is checked against a digest when it is read, and one that fails is
-dropped. So nothing is flushed to disk, and whoever dies in the middle of writing costs that result. Everything appears
-whole; a result is written after its blobs.
+Nothing in the store is believed: each file in it is checked against a digest when it is read, and
+one that fails is dropped. So nothing is flushed to disk, and whoever dies in the middle of writing
+costs that result. Everything appears whole; a result is written after its blobs.
 
-A digest does not say who wrote a file. So what others can write to is not read (see system/owned.py). And the folder is named
-by the user, who may err: one that is not empty and has no tag is left alone, and in a store only files are touched whose
-names are of the form above.
+A digest does not say who wrote a file. So what others can write to is not read (see
+system/owned.py). And the folder is named by the user, who may err: one that is not empty and has no
+tag is left alone, and in a store only files are touched whose names are of the form above.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from tasks.cache.store_tag import FILES, FOLDERS, HASH, LIST, PARTS
 from tasks.system import owned
 from tasks.system.files import open_regular
 
-GRACE = 600.0  # seconds for which something that nothing refers to may be another run's, at work just now
+# seconds for which something that nothing refers to may be another run's, at work just now
+GRACE = 600.0
 BLOCK = 4096  # bytes; what a file takes on the disk is a multiple of it
 LONGEST = 1 << 26  # bytes of a list or a result that are read; the kernel's have some 100,000
 
@@ -47,8 +49,8 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a task made: when (seconds since 1970), the values that it returned, its targets in their order, and the digests
-    of what else it made, which is not kept."""
+    """What a task made: when (seconds since 1970), the values that it returned, its targets in
+    their order, and the digests of what else it made, which is not kept."""
 
     task: str
     time: Annotated[float, msgspec.Meta(ge=0, le=1e11)]
@@ -63,7 +65,8 @@ class Room(msgspec.Struct):
     folder: Path
 
     def blob(self, digest: str) -> Path:
-        """Where the content of this digest lies, or would. Raises ValueError for what is no digest."""
+        """Where the content of this digest lies, or would. Raises ValueError for what is no
+        digest."""
         if not re.fullmatch(HASH, digest):
             raise ValueError(f"{digest!r} is no digest")
         return self.folder / "blobs" / digest[:2] / digest[2:]
@@ -74,7 +77,8 @@ class Room(msgspec.Struct):
             self.discard(self.blob(digest))
 
     def discard(self, path: Path) -> None:
-        """Remove a file of the store; whatever else lies at its place stays, and what has another name."""
+        """Remove a file of the store; whatever else lies at its place stays, and what has another
+        name."""
         if FILES.fullmatch(os.path.relpath(path, self.folder)):
             with contextlib.suppress(OSError):
                 owned.remove(self.folder, path)
@@ -94,7 +98,12 @@ class Room(msgspec.Struct):
         try:
             result = msgspec.msgpack.decode(data[32:], type=Result)
             msgspec.json.encode(result.values)  # they go into the journal
-        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):  # ValueError: text that is no UTF-8
+        except (
+            msgspec.MsgspecError,
+            ValueError,
+            TypeError,
+            RecursionError,
+        ):  # ValueError: text that is no UTF-8
             return None
         return result
 
@@ -110,7 +119,8 @@ class Room(msgspec.Struct):
         return sum(blocks(info.st_size) for _, info in self._files())
 
     def results(self) -> list[tuple[float, Path, Result]]:
-        """Return every result with the time of its last use (seconds since 1970) and its place, the last used first."""
+        """Return every result with the time of its last use (seconds since 1970) and its place, the
+        last used first."""
         found = []
         for path, info in self._files():
             if path.parts[-4] == "results" and path.name != LIST and (result := self.read(path)):
@@ -125,10 +135,11 @@ class Room(msgspec.Struct):
             self._prune(time.time() + GRACE)
 
     def trim(self, limit: int) -> None:
-        """Throw out what was not used for longest until `limit` bytes are enough; and what a run left that was killed.
+        """Throw out what was not used for longest until `limit` bytes are enough; and what a run
+        left that was killed.
 
-        Another run that is about to refer to a blob which goes now has a result that can't be brought back; no more than
-        that.
+        Another run that is about to refer to a blob which goes now has a result that can't be
+        brought back; no more than that.
         """
         with self._alone(wait=False) as alone:
             if not alone:
@@ -156,8 +167,8 @@ class Room(msgspec.Struct):
 
     @contextlib.contextmanager
     def _alone(self, wait: bool = True) -> Iterator[bool]:
-        """Keep other runs from throwing things out meanwhile; yields whether that worked. Raises FileNotFoundError without
-        the store."""
+        """Keep other runs from throwing things out meanwhile; yields whether that worked. Raises
+        FileNotFoundError without the store."""
         os.stat(self.folder)
         with contextlib.ExitStack() as stack:
             try:
@@ -170,8 +181,9 @@ class Room(msgspec.Struct):
             yield alone
 
     def _walk(self) -> Iterator[tuple[str, list[str], int]]:
-        """Each folder of the store that only we can write to (relative to it), with the names of files of our form in it
-        and its descriptor; those above before those in them. No links are followed."""
+        """Each folder of the store that only we can write to (relative to it), with the names of
+        files of our form in it and its descriptor; those above before those in them. No links are
+        followed."""
         for part in PARTS:
             with contextlib.suppress(OSError):  # it is not there
                 for where, folders, names, fd in os.fwalk(self.folder / part):
@@ -192,14 +204,21 @@ class Room(msgspec.Struct):
                         yield self.folder / short / name, info
 
     def _prune(self, since: float) -> None:
-        """Remove the folders with nothing in them that were not touched since then (seconds since 1970)."""
-        for short in reversed([short for short, _, fd in self._walk() if os.fstat(fd).st_mtime < since]):
-            with contextlib.suppress(OSError), owned.folder(self.folder, Path(short).parts[:-1]) as fd:
+        """Remove the folders with nothing in them that were not touched since then (seconds since
+        1970)."""
+        for short in reversed(
+            [short for short, _, fd in self._walk() if os.fstat(fd).st_mtime < since]
+        ):
+            with (
+                contextlib.suppress(OSError),
+                owned.folder(self.folder, Path(short).parts[:-1]) as fd,
+            ):
                 os.rmdir(Path(short).name, dir_fd=fd)
 
 
 def short_hash(data: bytes) -> str:
-    """Return the digest by which something is named: as long as those of files (cache/digests.py)."""
+    """Return the digest by which something is named: as long as those of files
+    (cache/digests.py)."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 

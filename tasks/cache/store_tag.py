@@ -1,7 +1,7 @@
 """What makes a folder a store: its tag, and names of its own form (see cache/store_files.py).
 
-The user names the folder, and may err: one that is not empty and has no tag is left alone, and in a store nothing is
-touched that has another name.
+The user names the folder, and may err: one that is not empty and has no tag is left alone, and in a
+store nothing is touched that has another name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _SAYS = f"""{_SIGNATURE}{LAYOUT}.
 HASH = "[0-9a-f]{32}"
 _ASIDE = r"\.(list|[0-9a-f]{30}|[0-9a-f]{32})\.[a-z0-9_]{8}\.part"  # as fs.replacing names it
 FOLDERS = re.compile(f"results(/{HASH}(/{HASH}(/{_ASIDE})?)?)?|blobs(/[0-9a-f]{{2}}(/{_ASIDE})?)?")
-FILES = re.compile(f"results/{HASH}/{HASH}/({_ASIDE}/)?(list|{HASH})|blobs/[0-9a-f]{{2}}/({_ASIDE}/)?[0-9a-f]{{30}}")
+FILES = re.compile(
+    f"results/{HASH}/{HASH}/({_ASIDE}/)?(list|{HASH})|blobs/[0-9a-f]{{2}}/({_ASIDE}/)?[0-9a-f]{{30}}"
+)
 PARTS = ("results", "blobs")
 _TAG_ASIDE = re.compile(rf"\.{re.escape(TAG)}\.[a-z0-9_]{{8}}\.part")
 
@@ -42,22 +44,30 @@ def check(folder: Path) -> None:
     except (FileNotFoundError, PermissionError):
         return
     except NotADirectoryError:
-        raise PiggyError(f"the store {folder} is no folder",
-                         "move the file away, or name a folder with 'store='") from None
+        raise PiggyError(
+            f"the store {folder} is no folder", "move the file away, or name a folder with 'store='"
+        ) from None
     found = re.match(re.escape(_SIGNATURE) + r"(\d{1,9})\.", said or "")
     if not found:
-        raise PiggyError(f"the folder {folder} is not empty, and it is no store of Piggyback's; it is left alone",
-                         "'store=' must name a folder that is empty or not there yet, or a store")
+        raise PiggyError(
+            f"the folder {folder} is not empty, and it is no store of Piggyback's; it is left"
+            " alone",
+            "'store=' must name a folder that is empty or not there yet, or a store",
+        )
     if int(found[1]) != LAYOUT:
-        raise PiggyError(f"the store {folder} has format {found[1]}, and this Piggyback knows {LAYOUT}",
-                         "name another folder with 'store=', or delete this one")
+        raise PiggyError(
+            f"the store {folder} has format {found[1]}, and this Piggyback knows {LAYOUT}",
+            "name another folder with 'store=', or delete this one",
+        )
 
 
 def opened(folder: Path) -> str:
-    """Return "" if the store can be used, else why nothing may be taken from it: others can write to it.
+    """Return "" if the store can be used, else why nothing may be taken from it: others can write
+    to it.
 
-    A store from before there were tags gets one. Its folders may have been made with a umask of 002, where each user
-    has a group of one's own; they are closed to the group. Raises PiggyError as `check` does.
+    A store from before there were tags gets one. Its folders may have been made with a umask of
+    002, where each user has a group of one's own; they are closed to the group. Raises PiggyError
+    as `check` does.
     """
     check(folder)
     try:
@@ -76,7 +86,8 @@ def opened(folder: Path) -> str:
 
 
 def tag(folder: Path) -> None:
-    """Make the folder with its tag, where they are missing. Raises OSError: EPERM for a folder that others can write to."""
+    """Make the folder with its tag, where they are missing. Raises OSError: EPERM for a folder that
+    others can write to."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     with owned.folder(folder):
         if not os.path.lexists(folder / TAG):
@@ -104,7 +115,9 @@ def _before_tags(folder: Path) -> bool:
         return False
     for part in top - {"lock"}:
         place = folder / part
-        if place.is_symlink() or not all(FOLDERS.fullmatch(f"{part}/{name}") for name in os.listdir(place)):
+        if place.is_symlink() or not all(
+            FOLDERS.fullmatch(f"{part}/{name}") for name in os.listdir(place)
+        ):
             return False
     return True
 
@@ -119,6 +132,10 @@ def _close_to_the_group(folder: Path) -> None:
             places.append(Path(where))
     for place in places:
         info = place.lstat()
-        if stat.S_ISDIR(info.st_mode) and (info.st_uid, info.st_gid) == mine and not info.st_mode & stat.S_IWOTH \
-                and info.st_mode & stat.S_IWGRP:
+        if (
+            stat.S_ISDIR(info.st_mode)
+            and (info.st_uid, info.st_gid) == mine
+            and not info.st_mode & stat.S_IWOTH
+            and info.st_mode & stat.S_IWGRP
+        ):
             place.chmod(stat.S_IMODE(info.st_mode) & 0o755)

@@ -16,7 +16,8 @@ from tasks.guest.qemu import Qemu
 from tasks.system.errors import PiggyError, nearest
 
 NO_DISPLAY = "none"
-# What kernel people call each link of an image chain, in the order in which they stand in `doit list`.
+# What kernel people call each link of an image chain, in the order in which they stand in `doit
+# list`.
 LINKS = {
     "Image": "the raw binary of the kernel proper",
     "Image.gz": "the compressed Image that a boot loader unpacks",
@@ -36,15 +37,19 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """One link of the chain from vmlinux to a bootable image.
 
     dir:      the folder whose Makefile makes it, below the object folder.
-    file:     its name from there, as that Makefile has it; may hold make variables of it, such as $(suffix-y), which Kbuild
-              expands.
+    file:     its name from there, as that Makefile has it; may hold make variables of it, such as
+              $(suffix-y), which Kbuild expands.
     after:    the link that it is made from.
-    vars:     what the architecture's Makefile hands to that one, in its own variables: $(bootvars-y) on MIPS.
-    optional: only machines that name it in [kernel] links have it: it wants settings of theirs, such as a load address.
-    takes:    what else it is made from: make variables, and the image ("initramfs", "rootfs") whose path each is given.
-    hidden:   objects of Kbuild's that are made from those images without make's knowing it (.incbin).
-    symbols:  it is linked with addresses of vmlinux's symbols (x86's voffset.h, ARM's _kernel_bss_size), which the link
-              before need not show.
+    vars:     what the architecture's Makefile hands to that one, in its own variables:
+        $(bootvars-y) on MIPS.
+    optional: only machines that name it in [kernel] links have it: it wants settings of theirs,
+        such as a load address.
+    takes:    what else it is made from: make variables, and the image ("initramfs", "rootfs") whose
+        path each is given.
+    hidden:   objects of Kbuild's that are made from those images without make's knowing it
+        (.incbin).
+    symbols:  it is linked with addresses of vmlinux's symbols (x86's voffset.h, ARM's
+              _kernel_bss_size), which the link before need not show.
     tools:    programs that it takes besides those of every link.
     """
 
@@ -63,8 +68,10 @@ class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The [kernel] table.
 
     base:      the configuration target to start from; fragments: by name, in order.
-    chain:     of configs/chains.toml; links: those of its optional links that this machine has; image: the one booted.
-    boots:     the links that can be booted in its place (image=NAME), each with the fragments that this takes.
+    chain:     of configs/chains.toml; links: those of its optional links that this machine has;
+        image: the one booted.
+    boots:     the links that can be booted in its place (image=NAME), each with the fragments that
+        this takes.
     dtbs:      device trees by name, as their .dts is called; the first is the one booted with.
     variables: make variables of every call, such as LOADADDR.
     """
@@ -87,18 +94,22 @@ class Busybox(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Rootfs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The [rootfs] table: overlays in order, and the device and permission table of configs/rootfs."""
+    """The [rootfs] table: overlays in order, and the device and permission table of
+    configs/rootfs."""
 
     overlays: tuple[str, ...] = ("base",)
     devices: str = "devices"
 
 
 class Display(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table [display.NAME], in force with display=NAME: what a screen and a keyboard add to the machine.
+    """A table [display.NAME], in force with display=NAME: what a screen and a keyboard add to the
+    machine.
 
-    fragments, overlays: of the kernel and of the root filesystem; they come after the machine's own.
-    console: the terminal on it, for console= ("tty0": whichever is in front). It stands before the serial one, for the
-             last is what /dev/console leads to (Documentation/admin-guide/serial-console.rst).
+    fragments, overlays: of the kernel and of the root filesystem; they come after the machine's
+        own.
+    console: the terminal on it, for console= ("tty0": whichever is in front). It stands before the
+             serial one, for the last is what /dev/console leads to
+             (Documentation/admin-guide/serial-console.rst).
     args:    QEMU's words for the hardware; none where the board has it anyway.
     append:  for the kernel's command line.
     """
@@ -114,7 +125,8 @@ class Nic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """A table [nic.NAME], in force with nic=NAME: another network card than the machine's own.
 
     args:       QEMU's words for it, as in [qemu] nic.
-    fragments:  of the kernel, at the end of the machine's own;  instead_of: those of the machine's own that are left out.
+    fragments:  of the kernel, at the end of the machine's own;  instead_of: those of the machine's
+        own that are left out.
     """
 
     args: tuple[str, ...]
@@ -125,7 +137,8 @@ class Nic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The [toolchain] table: what the providers call this machine's processor.
 
-    buildroot: fragments of configs/buildroot; bootlin: Bootlin's name of the architecture (configs/bootlin.toml);
+    buildroot: fragments of configs/buildroot; bootlin: Bootlin's name of the architecture
+        (configs/bootlin.toml);
     llvm: whether Linux can be built with LLVM=1 for it (Documentation/kbuild/llvm.rst);
     uclibc: uClibc-ng's name of the architecture, and what its configuration needs besides.
     """
@@ -137,9 +150,10 @@ class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One machine. `arch` is the kernel's ARCH=, `triple` the prefix of the distribution's cross compiler, `cflags` what
-    user space is compiled with on top of it. `userspace` is false for a machine that has only a kernel: its processor is
-    none that the distribution's compiler and musl make programs for."""
+    """One machine. `arch` is the kernel's ARCH=, `triple` the prefix of the distribution's cross
+    compiler, `cflags` what user space is compiled with on top of it. `userspace` is false for a
+    machine that has only a kernel: its processor is none that the distribution's compiler and musl
+    make programs for."""
 
     description: str
     arch: str
@@ -160,10 +174,16 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
     """Read configs/machines/NAME.toml and its chain. Raises PiggyError naming file and key."""
     origin = f"configs/machines/{name}.toml"
     machine = toml.convert(toml.read(top / origin), Machine, origin)
-    chains = toml.convert(toml.read(top / "configs" / "chains.toml"), dict[str, dict[str, Link]], "configs/chains.toml")
+    chains = toml.convert(
+        toml.read(top / "configs" / "chains.toml"),
+        dict[str, dict[str, Link]],
+        "configs/chains.toml",
+    )
     if machine.kernel.chain not in chains:
-        raise PiggyError(f"{origin}: there is no chain '{machine.kernel.chain}' in configs/chains.toml."
-                         + nearest(machine.kernel.chain, chains))
+        raise PiggyError(
+            f"{origin}: there is no chain '{machine.kernel.chain}' in configs/chains.toml."
+            + nearest(machine.kernel.chain, chains)
+        )
     where = f"configs/chains.toml [{machine.kernel.chain}]"
     chain = _links(machine, chains[machine.kernel.chain], origin, where)
     order = list(LINKS)
@@ -171,37 +191,61 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
         if link_name not in LINKS:
             raise PiggyError(f"{where}: unknown link '{link_name}'.{nearest(link_name, LINKS)}")
         if link.after not in ("vmlinux", *chain):
-            raise PiggyError(f"{where}: '{link_name}' comes after '{link.after}', which is not in the chain."
-                             + nearest(link.after, ("vmlinux", *chain)))
+            raise PiggyError(
+                f"{where}: '{link_name}' comes after '{link.after}', which is not in the chain."
+                + nearest(link.after, ("vmlinux", *chain))
+            )
         if link.after in LINKS and order.index(link.after) >= order.index(link_name):
-            raise PiggyError(f"{where}: '{link_name}' comes after '{link.after}', a later link",
-                             "in order: " + ", ".join(order))
+            raise PiggyError(
+                f"{where}: '{link_name}' comes after '{link.after}', a later link",
+                "in order: " + ", ".join(order),
+            )
     if not machine.userspace and machine.qemu is not None:
-        raise PiggyError(f"{origin}: a machine with 'userspace = false' has nothing to boot into, so it can't have [qemu]")
-    for key, image in [("image", machine.kernel.image), *(("boots", image) for image in machine.kernel.boots)]:
+        raise PiggyError(
+            f"{origin}: a machine with 'userspace = false' has nothing to boot into, so it can't"
+            " have [qemu]"
+        )
+    for key, image in [
+        ("image", machine.kernel.image),
+        *(("boots", image) for image in machine.kernel.boots),
+    ]:
         if image not in ("vmlinux", *chain):
-            raise PiggyError(f"{origin}: 'kernel.{key}' is '{image}', which its chain does not have."
-                             + nearest(image, ("vmlinux", *chain)))
+            raise PiggyError(
+                f"{origin}: 'kernel.{key}' is '{image}', which its chain does not have."
+                + nearest(image, ("vmlinux", *chain))
+            )
     if NO_DISPLAY in machine.display:
-        raise PiggyError(f"{origin}: no display can be called '{NO_DISPLAY}'", f"display={NO_DISPLAY} is to have none")
+        raise PiggyError(
+            f"{origin}: no display can be called '{NO_DISPLAY}'",
+            f"display={NO_DISPLAY} is to have none",
+        )
     displays = machine.display.values()
-    for kind, names, ending in (("kernel", machine.kernel.fragments, ".config"),
-                                *(("kernel", display.fragments, ".config") for display in displays),
-                                *(("kernel", names, ".config") for names in machine.kernel.boots.values()),
-                                *(("kernel", nic.fragments, ".config") for nic in machine.nic.values()),
-                                ("busybox", machine.busybox.fragments, ".config"),
-                                ("buildroot", machine.toolchain.buildroot, ".config"),
-                                ("rootfs", (machine.rootfs.devices,), ".txt")):
+    for kind, names, ending in (
+        ("kernel", machine.kernel.fragments, ".config"),
+        *(("kernel", display.fragments, ".config") for display in displays),
+        *(("kernel", names, ".config") for names in machine.kernel.boots.values()),
+        *(("kernel", nic.fragments, ".config") for nic in machine.nic.values()),
+        ("busybox", machine.busybox.fragments, ".config"),
+        ("buildroot", machine.toolchain.buildroot, ".config"),
+        ("rootfs", (machine.rootfs.devices,), ".txt"),
+    ):
         for fragment in names:
             path = f"configs/{kind}/{fragment}{ending}"
             if not os.path.isfile(top / path):
                 known = [one.stem for one in (top / "configs" / kind).glob(f"*{ending}")]
-                raise PiggyError(f"{origin}: {path} {_lacking(top / path)}.{nearest(fragment, known)}")
-    for overlay in (*machine.rootfs.overlays, *(name for display in displays for name in display.overlays)):
+                raise PiggyError(
+                    f"{origin}: {path} {_lacking(top / path)}.{nearest(fragment, known)}"
+                )
+    for overlay in (
+        *machine.rootfs.overlays,
+        *(name for display in displays for name in display.overlays),
+    ):
         if not os.path.isdir(top / "overlays" / overlay):
             known = [path.name for path in (top / "overlays").glob("*")]
-            raise PiggyError(f"{origin}: overlays/{overlay} {_lacking(top / 'overlays' / overlay, 'folder')}."
-                             + nearest(overlay, known))
+            raise PiggyError(
+                f"{origin}: overlays/{overlay} {_lacking(top / 'overlays' / overlay, 'folder')}."
+                + nearest(overlay, known)
+            )
     return machine, {name: chain[name] for name in LINKS if name in chain}
 
 
@@ -217,8 +261,17 @@ def _links(machine: Machine, chain: dict[str, Link], origin: str, where: str) ->
     optional = [name for name, link in chain.items() if link.optional]
     for name in machine.kernel.links:
         if name not in optional:
-            raise PiggyError(f"{origin}: 'kernel.links' names '{name}', which is no optional link of {where}."
-                             + nearest(name, optional))
+            raise PiggyError(
+                f"{origin}: 'kernel.links' names '{name}', which is no optional link of {where}."
+                + nearest(name, optional)
+            )
         if chain[name].takes and not machine.userspace:
-            raise PiggyError(f"{origin}: '{name}' takes the initramfs, which a machine with 'userspace = false' lacks")
-    return {name: link for name, link in chain.items() if not link.optional or name in machine.kernel.links}
+            raise PiggyError(
+                f"{origin}: '{name}' takes the initramfs, which a machine with 'userspace = false'"
+                " lacks"
+            )
+    return {
+        name: link
+        for name, link in chain.items()
+        if not link.optional or name in machine.kernel.links
+    }

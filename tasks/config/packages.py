@@ -1,4 +1,5 @@
-"""Host packages as data: what the selected machine needs on the host, what is missing, and the command that installs it."""
+"""Host packages as data: what the selected machine needs on the host, what is missing, and the
+command that installs it."""
 
 from __future__ import annotations
 
@@ -22,8 +23,9 @@ Name = str | dict[str, str]
 
 
 class Manager(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A package manager: its program, the words that refresh its lists and install packages, and the releases on which
-    its names of packages were tried ("debian 12": ID and VERSION_ID of os-release(5))."""
+    """A package manager: its program, the words that refresh its lists and install packages, and
+    the releases on which its names of packages were tried ("debian 12": ID and VERSION_ID of
+    os-release(5))."""
 
     program: str
     install: tuple[str, ...]
@@ -32,7 +34,8 @@ class Manager(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something the host must have (see configs/packages.toml); with `toolchain`, for those providers only."""
+    """Something the host must have (see configs/packages.toml); with `toolchain`, for those
+    providers only."""
 
     why: str
     file: tuple[str, ...] = ()
@@ -52,7 +55,8 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Need(msgspec.Struct, frozen=True):
-    """A tool with the machine's names filled in: where it was found ("" if missing), and its package for each manager."""
+    """A tool with the machine's names filled in: where it was found ("" if missing), and its
+    package for each manager."""
 
     name: str
     why: str
@@ -67,18 +71,28 @@ def load(top: Path) -> Table:
     return toml.convert(toml.read(top / origin), Table, origin)
 
 
-def needs(table: Table, machine: Machine, net: str = "", toolchain: str = "distro", llvm: str = "1") -> list[Need]:
+def needs(
+    table: Table, machine: Machine, net: str = "", toolchain: str = "distro", llvm: str = "1"
+) -> list[Need]:
     """Return what the machine needs, in the order of the table, and look for each on this host.
 
-    net, toolchain, llvm: the settings of those names: the network, the provider, and the suffix or folder of its programs.
+    net, toolchain, llvm: the settings of those names: the network, the provider, and the suffix or
+        folder of its programs.
     """
-    names = {"{triple}": machine.triple, "{qemu}": machine.qemu.binary if machine.qemu else "",
-             "{llvm_folder}": llvm if llvm.endswith("/") else "", "{llvm}": llvm if llvm.startswith("-") else ""}
+    names = {
+        "{triple}": machine.triple,
+        "{qemu}": machine.qemu.binary if machine.qemu else "",
+        "{llvm_folder}": llvm if llvm.endswith("/") else "",
+        "{llvm}": llvm if llvm.startswith("-") else "",
+    }
     found = []
     for key, tool in table.tools.items():
         name = _filled(key, names)
         if name and net in (tool.net or (net,)) and toolchain in (tool.toolchain or (toolchain,)):
-            packages = {manager: _package(manager, getattr(tool, manager, ""), name, names) for manager in table.managers}
+            packages = {
+                manager: _package(manager, getattr(tool, manager, ""), name, names)
+                for manager in table.managers
+            }
             found.append(Need(name, tool.why, _look(name, tool), packages, not tool.file))
     return found
 
@@ -92,7 +106,9 @@ def _filled(text: str, names: dict[str, str]) -> str:
 def _package(manager: str, entry: Name, tool: str, names: dict[str, str]) -> str:
     chosen: Any = entry.get(tool, tool) if isinstance(entry, dict) else entry or tool
     package = _filled(chosen, names)
-    return package.replace("_", "-") if manager == "apt" else package  # Debian's names have no underscore (Policy 5.6.1)
+    return (
+        package.replace("_", "-") if manager == "apt" else package
+    )  # Debian's names have no underscore (Policy 5.6.1)
 
 
 def _look(name: str, tool: Tool) -> str:
@@ -103,11 +119,14 @@ def _look(name: str, tool: Tool) -> str:
 
 def manager_of_host(table: Table) -> str:
     """Return the name of the package manager that this host has, "" if none of the known ones."""
-    return next((name for name, manager in table.managers.items() if shutil.which(manager.program)), "")
+    return next(
+        (name for name, manager in table.managers.items() if shutil.which(manager.program)), ""
+    )
 
 
 def untried(table: Table, manager: str) -> str:
-    """Say that the manager's names of packages were never tried on this host's release, "" where they were."""
+    """Say that the manager's names of packages were never tried on this host's release, "" where
+    they were."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -117,22 +136,30 @@ def untried(table: Table, manager: str) -> str:
         return ""
     here = terminal.printable(release.get("PRETTY_NAME", "")) or "this system"
     known = " and ".join(tried)
-    return f"on {here} these package names were never tried" + (f" (they were on {known})" if tried else "")
+    return f"on {here} these package names were never tried" + (
+        f" (they were on {known})" if tried else ""
+    )
 
 
 def commands(table: Table, manager: str, missing: list[Need]) -> list[list[str]]:
     """Return the commands that install what is missing, with sudo in front when we are not root.
 
-    Raises PiggyError for what a manager would take for something else than a package's name: to apt-get `x-` is to remove
-    x, `x=1` a version and `x*` a pattern (apt-get(8), install), and the others have signs of that kind, too.
+    Raises PiggyError for what a manager would take for something else than a package's name: to
+    apt-get `x-` is to remove x, `x=1` a version and `x*` a pattern (apt-get(8), install), and the
+    others have signs of that kind, too.
     """
     how = table.managers[manager]
     packages = list(dict.fromkeys(need.packages[manager] for need in missing))
     for need in missing:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+._-]*", need.packages[manager]) or need.packages[manager].endswith("-"):
-            raise PiggyError(f"{need.packages[manager]!r} is no name of a package "
-                             f"({terminal.printable(f'{need.name}: {need.why}')})",
-                             "it comes from configs/packages.toml, with the machine's triple or 'llvm=' filled in")
+        if not re.fullmatch(
+            r"[A-Za-z0-9][A-Za-z0-9+._-]*", need.packages[manager]
+        ) or need.packages[manager].endswith("-"):
+            raise PiggyError(
+                f"{need.packages[manager]!r} is no name of a package "
+                f"({terminal.printable(f'{need.name}: {need.why}')})",
+                "it comes from configs/packages.toml, with the machine's triple or 'llvm='"
+                " filled in",
+            )
     root = [] if os.geteuid() == 0 else ["sudo"]
     lines = [[*how.update], [*how.install, *packages]]
     return [[*root, how.program, *words] for words in lines if words]

@@ -1,4 +1,5 @@
-"""The project as it is loaded: settings, machine, pins and places, read once and frozen; no process, no network."""
+"""The project as it is loaded: settings, machine, pins and places, read once and frozen; no
+process, no network."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from tasks.cache import store_tag
 from tasks.cache.code_index import Codes
 from tasks.cache.digests import Stamps
 from tasks.cache.store import Store, bytes_of
-from tasks.config import machine, pins, settings
+from tasks.config import layout, machine, pins, settings
+from tasks.config.layout import Layout
 from tasks.config.machine import NO_DISPLAY, Display, Link, Machine, Nic
 from tasks.config.pins import Source
 from tasks.config.settings import Settings
@@ -22,11 +24,13 @@ from tasks.system.errors import PiggyError, nearest
 from tasks.system.jobserver import Budget
 from tasks.system.lock import Lock
 
-EPOCH = 1767225600  # 2026-01-01 00:00:00 UTC: the time that every image carries, so that it is the same whenever built
+# 2026-01-01 00:00:00 UTC: the time that every image carries, so that it is the same whenever built
+EPOCH = 1767225600
 
 
 class Project(msgspec.Struct, frozen=True, dict=True):
-    """All that task creators need. Paths are relative to `top`, which is doit's working folder, where they can be."""
+    """All that task creators need. Paths are relative to `top`, which is doit's working folder,
+    where they can be."""
 
     top: Path
     settings: Settings
@@ -39,49 +43,45 @@ class Project(msgspec.Struct, frozen=True, dict=True):
     lock: Lock
 
     @cached_property
-    def build(self) -> Path:
-        """Everything that is built, for all machines."""
-        return Path(self.settings.build).expanduser()
-
-    @cached_property
-    def here(self) -> Path:
-        """What is built for this machine."""
-        return self.build / self.settings.machine
-
-    @cached_property
-    def images(self) -> Path:
-        """The outputs: every link of the chain and the root filesystem images, each under its task's name."""
-        return self.here / "images"
-
-    @cached_property
-    def logs(self) -> Path:
-        """What each task's programs said, a file a task."""
-        return self.here / "logs"
-
-    @cached_property
-    def dl(self) -> Path:
-        """What was downloaded, for all machines."""
-        return Path(self.settings.dl).expanduser()
+    def layout(self) -> Layout:
+        """Where everything lies."""
+        return layout.plan(
+            self.top,
+            self.settings,
+            self.machine,
+            self.image,
+            self.kernel_pin.name,
+            self.origins,
+        )
 
     @cached_property
     def store(self) -> Store:
         """What was made earlier, for all machines."""
-        place = self.settings.store
-        return Store(Path(place).expanduser() if place else self.build / "store", bytes_of(self.settings.store_size))
+        return Store(self.layout.store, bytes_of(self.settings.store_size))
 
     @cached_property
     def jobs(self) -> Budget:
-        """How many commands all that is started here may run at once, and the right to run them. Under a make with a
-        jobserver it is that make's, unless jobs= says another thing."""
-        return Budget(self.settings.jobs or len(os.sched_getaffinity(0)),
-                      "" if self.settings.jobs else os.environ.get("MAKEFLAGS", ""))
+        """How many commands all that is started here may run at once, and the right to run them.
+        Under a make with a jobserver it is that make's, unless jobs= says another thing."""
+        return Budget(
+            self.settings.jobs or len(os.sched_getaffinity(0)),
+            "" if self.settings.jobs else os.environ.get("MAKEFLAGS", ""),
+        )
 
     @cached_property
     def goals(self) -> list[str]:
         """The tasks that a plain `doit` does: everything that the machine boots or ships."""
         kernel = self.machine.kernel
-        return list(dict.fromkeys([self.image, *kernel.links, *(["dtbs"] if kernel.dtbs else []),
-                                   *(["rootfs", "initramfs"] if self.machine.userspace else [])]))
+        return list(
+            dict.fromkeys(
+                [
+                    self.image,
+                    *kernel.links,
+                    *(["dtbs"] if kernel.dtbs else []),
+                    *(["rootfs", "initramfs"] if self.machine.userspace else []),
+                ]
+            )
+        )
 
     @cached_property
     def image(self) -> str:
@@ -89,8 +89,11 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         name, kernel = self.settings.image, self.machine.kernel
         if name not in ("", kernel.image, *kernel.boots):
             known, machine = [kernel.image, *kernel.boots], self.settings.machine
-            raise PiggyError(f"{self.origins['image']}: the machine '{machine}' can't be booted from '{name}'."
-                             + nearest(name, known), f"images: {', '.join(known)}")
+            raise PiggyError(
+                f"{self.origins['image']}: the machine '{machine}' can't be booted from '{name}'."
+                + nearest(name, known),
+                f"images: {', '.join(known)}",
+            )
         return name or kernel.image
 
     @cached_property
@@ -99,38 +102,15 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         return self.source(f"linux-{self.settings.kernel}")
 
     @cached_property
-    def kernel_src(self) -> Path:
-        """The kernel tree: the user's own, or the unpacked one."""
-        return self._tree(self.settings.kernel_src, self.kernel_pin.name, "kernel_src")
-
-    @cached_property
-    def kernel_obj(self) -> Path:
-        """Kbuild's O= folder, one for each tree, so that two trees never share objects."""
-        own = self.settings.kernel_src
-        return self.here / "kernel" / (f"{self.kernel_src.name}-{_short(self.kernel_src)}" if own else self.settings.kernel)
-
-    @cached_property
-    def busybox_src(self) -> Path:
-        """The busybox tree: the user's own, or the unpacked one."""
-        return self._tree(self.settings.busybox_src, "busybox", "busybox_src")
-
-    @cached_property
-    def kernel_place(self) -> str:
-        """The kernel tree's absolute path, an input of all that is built from it (depfiles and debug data hold it)."""
-        return _place(self.kernel_src, bool(self.settings.kernel_src))
-
-    @cached_property
-    def busybox_place(self) -> str:
-        """The busybox tree's absolute path, likewise."""
-        return _place(self.busybox_src, bool(self.settings.busybox_src))
-
-    @cached_property
     def display(self) -> Display:
         """The machine's display that `display=` selects; one that adds nothing for "none"."""
         name, known = self.settings.display, self.machine.display
         if name not in known and name != NO_DISPLAY:
-            raise PiggyError(f"{self.origins['display']}: the machine '{self.settings.machine}' has no display '{name}'."
-                             + nearest(name, known), f"displays: {', '.join([NO_DISPLAY, *known])}")
+            raise PiggyError(
+                f"{self.origins['display']}: the machine '{self.settings.machine}' has no display"
+                f" '{name}'." + nearest(name, known),
+                f"displays: {', '.join([NO_DISPLAY, *known])}",
+            )
         return known.get(name, Display())
 
     @cached_property
@@ -138,32 +118,44 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         """The network card that `nic=` selects, None for the machine's own."""
         name, known = self.settings.nic, self.machine.nic
         if name and name not in known:
-            raise PiggyError(f"{self.origins['nic']}: the machine '{self.settings.machine}' has no network card '{name}'."
-                             + nearest(name, known), f"cards: {', '.join(known) or 'none but its own'}")
+            raise PiggyError(
+                f"{self.origins['nic']}: the machine '{self.settings.machine}' has no network card"
+                f" '{name}'." + nearest(name, known),
+                f"cards: {', '.join(known) or 'none but its own'}",
+            )
         return known.get(name)
 
     @cached_property
     def overlays(self) -> tuple[Path, ...]:
-        """The overlay folders in order: those of the machine, of its display, then of the setting."""
+        """The overlay folders in order: those of the machine, of its display, then of the
+        setting."""
         extra = [name.strip() for name in self.settings.overlays.split(",") if name.strip()]
-        folders = [Path("overlays") / name for name in (*self.machine.rootfs.overlays, *self.display.overlays)]
+        folders = [
+            Path("overlays") / name
+            for name in (*self.machine.rootfs.overlays, *self.display.overlays)
+        ]
         for name in extra:
             folder = Path("overlays") / name
             if not os.path.isdir(self.top / folder):
                 folder = Path(name).expanduser()
             if not os.path.isdir(self.top / folder):
                 known = [path.name for path in (self.top / "overlays").glob("*")]
-                what = f"'{name}' is no folder" if os.path.lexists(self.top / folder) else \
-                    f"there is no overlay '{name}'.{nearest(name, known)}"
-                raise PiggyError(f"{self.origins['overlays']}: {what}",
-                                 "an overlay is a folder of overlays/, or any folder by its path")
+                what = (
+                    f"'{name}' is no folder"
+                    if os.path.lexists(self.top / folder)
+                    else f"there is no overlay '{name}'.{nearest(name, known)}"
+                )
+                raise PiggyError(
+                    f"{self.origins['overlays']}: {what}",
+                    "an overlay is a folder of overlays/, or any folder by its path",
+                )
             folders.append(folder)
         return tuple(folders)
 
     @cached_property
     def named_fragments(self) -> dict[Path, bool]:
-        """The kernel fragments of the setting, each with whether it is optional: named as FILE?. Named twice, it is so only
-        if it is both times."""
+        """The kernel fragments of the setting, each with whether it is optional: named as FILE?.
+        Named twice, it is so only if it is both times."""
         found: dict[Path, bool] = {}
         for word in filter(None, map(str.strip, self.settings.fragments.split(","))):
             name = word.removesuffix("?")
@@ -172,11 +164,17 @@ class Project(msgspec.Struct, frozen=True, dict=True):
                 path = Path(name).expanduser()
             if not os.path.isfile(self.top / path):
                 known = [one.stem for one in (self.top / "configs" / "kernel").glob("*.config")]
-                what = f"'{name}' is no regular file" if os.path.lexists(self.top / path) else \
-                    f"there is no fragment '{name}'.{nearest(name, known)}"
-                raise PiggyError(f"{self.origins['fragments']}: {what}",
-                                 "a fragment is a file of configs/kernel, without .config, or any file by its path; what "
-                                 "does not take of one that is named with a ? behind it is only reported")
+                what = (
+                    f"'{name}' is no regular file"
+                    if os.path.lexists(self.top / path)
+                    else f"there is no fragment '{name}'.{nearest(name, known)}"
+                )
+                raise PiggyError(
+                    f"{self.origins['fragments']}: {what}",
+                    "a fragment is a file of configs/kernel, without .config, or any file by its"
+                    " path; what does not take of one that is named with a ? behind it is only"
+                    " reported",
+                )
             found[path] = found.get(path, True) and word.endswith("?")
         return found
 
@@ -194,41 +192,47 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         """Return a pin of configs/sources.toml by name."""
         if name not in self.sources:
             if not name.startswith("linux-"):
-                raise PiggyError(f"configs/sources.toml does not name '{name}', which every build needs"
-                                 + nearest(name, self.sources).replace(" Did", ". Did"))
+                raise PiggyError(
+                    f"configs/sources.toml does not name '{name}', which every build needs"
+                    + nearest(name, self.sources).replace(" Did", ". Did")
+                )
             known = [pin.removeprefix("linux-") for pin in self.sources if pin.startswith("linux-")]
             version = name.removeprefix("linux-")
-            raise PiggyError(f"{self.origins['kernel']}: configs/sources.toml has no kernel '{version}'."
-                             + nearest(version, known), "kernels: " + ", ".join(known))
+            raise PiggyError(
+                f"{self.origins['kernel']}: configs/sources.toml has no kernel '{version}'."
+                + nearest(version, known),
+                "kernels: " + ", ".join(known),
+            )
         return self.sources[name]
 
-    def _tree(self, own: str, pinned: str, setting: str) -> Path:
-        if not own:
-            return self.build / "src" / pinned
-        tree = Path(own).expanduser()
-        if not os.path.isfile(self.top / tree / "Makefile"):
-            raise PiggyError(f"{self.origins[setting]}: {setting}={own} has no Makefile",
-                             "it names the top folder of a source tree")
-        return Path(os.path.abspath(self.top / tree))
 
-
-_TREE = "have a copy or a checkout of the tree elsewhere ('git worktree add'); a link will not do, make follows it"
+_TREE = (
+    "have a copy or a checkout of the tree elsewhere ('git worktree add'); a link will not do, make"
+    " follows it"
+)
 _TOOLS = "name a link to it from elsewhere"
-HINTS = {"build": "'build=' can name another folder", "kernel_src": _TREE, "busybox_src": _TREE, "toolchain_prefix": _TOOLS,
-         "llvm": _TOOLS}
+HINTS = {
+    "build": "'build=' can name another folder",
+    "kernel_src": _TREE,
+    "busybox_src": _TREE,
+    "toolchain_prefix": _TOOLS,
+    "llvm": _TOOLS,
+}
 
 
 def _check_path(path: Path | str, setting: str, origin: str) -> None:
     """Raise PiggyError for a folder that make can't work in.
 
-    Source: the kernel's top Makefile, "source directory cannot contain spaces or colons"; the rest is special to make or to
-    the shell, and the makefiles of musl and busybox quote nothing.
+    Source: the kernel's top Makefile, "source directory cannot contain spaces or colons"; the rest
+    is special to make or to the shell, and the makefiles of musl and busybox quote nothing.
     """
     full = os.path.abspath(path)
     found = re.search(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!\x00-\x1f\x7f]", full)
     if found:
-        raise PiggyError(f"{origin}: there is a {found[0]!r} in the path '{full}', and make can't work there",
-                         f"a space, a colon and what is special to a shell will not do; {HINTS[setting]}")
+        raise PiggyError(
+            f"{origin}: there is a {found[0]!r} in the path '{full}', and make can't work there",
+            f"a space, a colon and what is special to a shell will not do; {HINTS[setting]}",
+        )
     _check_utf8(full, f"{origin}: {setting} is the path '{full}'", HINTS[setting])
 
 
@@ -240,42 +244,53 @@ def _check_utf8(path: str, what: str, hint: str) -> None:
         raise PiggyError(f"{what}, which is not UTF-8", hint) from None
 
 
-def _place(tree: Path, own: bool) -> str:
-    """A tree's absolute path. One of ours is a link that need not be there yet; where it leads, its stamp says."""
-    return os.path.realpath(tree) if own else os.path.join(os.path.realpath(tree.parent), tree.name)
-
-
-def _short(path: Path) -> str:
-    import hashlib
-    return hashlib.sha256(os.fspath(path).encode()).hexdigest()[:6]
-
-
-def load(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str], begun: int = 0) -> Project:
-    """Read everything under configs/ and all settings; begun: see Codes. Raises PiggyError for what is wrong in them."""
+def load(
+    top: Path, environ: Mapping[str, str], command_line: Mapping[str, str], begun: int = 0
+) -> Project:
+    """Read everything under configs/ and all settings; begun: see Codes. Raises PiggyError for what
+    is wrong in them."""
     _check_utf8(os.fspath(top), f"the project lies in '{top}'", "move it to a folder whose path is")
     resolved = settings.resolve(top, environ, command_line)
     name = resolved.values.machine
     model, chain = machine.load(top, name)
     here = Path(resolved.values.build).expanduser() / name
     stamps = Stamps(here / "stamps")
-    project = Project(top, resolved.values, resolved.origins, model, chain, pins.load(top / "configs" / "sources.toml"),
-                      stamps, Codes(here / "codes", stamps, begun), Lock(here / "lock", os.fspath(here)))
+    project = Project(
+        top,
+        resolved.values,
+        resolved.origins,
+        model,
+        chain,
+        pins.load(top / "configs" / "sources.toml"),
+        stamps,
+        Codes(here / "codes", stamps, begun),
+        Lock(here / "lock", os.fspath(here)),
+    )
     # checked now, not in mid-build
-    _ = project.kernel_pin, project.kernel_src, project.busybox_src, project.overlays, project.named_fragments
-    _ = project.image, project.nic
+    places = project.layout
+    _ = project.overlays, project.named_fragments, project.nic
     if project.store.limit:
-        store_tag.check(project.store.folder)
+        store_tag.check(places.store)
     chosen, origins = resolved.values, resolved.origins
-    _check_path(top / project.build, "build", origins["build"])
+    _check_path(top / places.build, "build", origins["build"])
     if chosen.kernel_src:
-        _check_path(project.kernel_src, "kernel_src", origins["kernel_src"])
+        _check_path(places.kernel_src, "kernel_src", origins["kernel_src"])
     if chosen.busybox_src:
-        _check_path(project.busybox_src, "busybox_src", origins["busybox_src"])
+        _check_path(places.busybox_src, "busybox_src", origins["busybox_src"])
     for name, toolchain in (("toolchain_prefix", "path"), ("llvm", "llvm")):
         value = getattr(chosen, name)
-        if "/" in value and chosen.toolchain == toolchain and not os.path.isfile(os.path.expanduser(value)):
-            _check_path(os.path.expanduser(value), name, origins[name])  # a file is a tarball, which is unpacked elsewhere
+        if (
+            "/" in value
+            and chosen.toolchain == toolchain
+            and not os.path.isfile(os.path.expanduser(value))
+        ):
+            # a file is a tarball, which is unpacked elsewhere
+            _check_path(os.path.expanduser(value), name, origins[name])
     if chosen.src:
         from tasks.kbuild import module_source
-        module_source.check_name(Path(os.path.abspath(os.path.expanduser(chosen.src))), f"{origins['src']}: src={chosen.src}")
+
+        module_source.check_name(
+            Path(os.path.abspath(os.path.expanduser(chosen.src))),
+            f"{origins['src']}: src={chosen.src}",
+        )
     return project

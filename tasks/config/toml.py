@@ -1,4 +1,5 @@
-"""TOML files to frozen structs: an unknown key or a wrong type names the file, the key and the nearest right one."""
+"""TOML files to frozen structs: an unknown key or a wrong type names the file, the key and the
+nearest right one."""
 
 from __future__ import annotations
 
@@ -20,38 +21,56 @@ T = TypeVar("T")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Parse a TOML file. Raises PiggyError naming the file, and the line where the syntax is wrong."""
+    """Parse a TOML file. Raises PiggyError naming the file, and the line where the syntax is
+    wrong."""
     try:
         text = read_regular(path, LONGEST, follow=True).decode()
         data = tomllib.loads(text)
     except FileNotFoundError as error:
-        raise PiggyError(f"{path} {'is a link to nothing' if path.is_symlink() else 'does not exist'}") from error
+        raise PiggyError(
+            f"{path} {'is a link to nothing' if path.is_symlink() else 'does not exist'}"
+        ) from error
     except OSError as error:
         raise PiggyError(f"{path} can't be read: {error.strerror}") from error
     except RecursionError as error:
         raise PiggyError(f"{path} is not valid TOML: its brackets are nested too deeply") from error
-    except ValueError as error:  # tomllib's own, text that is no UTF-8, or a number of more digits than int() takes
+    except (
+        ValueError
+    ) as error:  # tomllib's own, text that is no UTF-8, or a number of more digits than int() takes
         raise PiggyError(f"{path} is not valid TOML: {printable(str(error))}") from error
     if re.search(r"\\(u0{4}|U0{8})", text) and (key := _with_nul(data)):
-        raise PiggyError(f"{path}: '{key}' holds a NUL character, which no name and no argument can")
+        raise PiggyError(
+            f"{path}: '{key}' holds a NUL character, which no name and no argument can"
+        )
     return data
 
 
 def _with_nul(data: Any, where: str = "") -> str:
-    """The first key that has a NUL character, or a text with one below it; "" where there is none. TOML can write it as an
-    escape alone."""
+    """The first key that has a NUL character, or a text with one below it; "" where there is none.
+    TOML can write it as an escape alone."""
     if isinstance(data, str):
         return where if "\0" in data else ""
     if isinstance(data, list):
         return next(filter(None, (_with_nul(one, where) for one in data)), "")
     if not isinstance(data, dict):
         return ""
-    return next((found for key, value in data.items()
-                 if (found := f"{where}{key}" if "\0" in key else _with_nul(value, f"{where}.{key}".lstrip(".")))), "")
+    return next(
+        (
+            found
+            for key, value in data.items()
+            if (
+                found := f"{where}{key}"
+                if "\0" in key
+                else _with_nul(value, f"{where}.{key}".lstrip("."))
+            )
+        ),
+        "",
+    )
 
 
 def convert(data: Any, kind: type[T], origin: str) -> T:
-    """Turn plain data into the msgspec struct `kind`; `origin` (a file, or a file and a table) is named in any error."""
+    """Turn plain data into the msgspec struct `kind`; `origin` (a file, or a file and a table) is
+    named in any error."""
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
@@ -59,7 +78,8 @@ def convert(data: Any, kind: type[T], origin: str) -> T:
 
 
 def _in_words(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
-    """Reword msgspec's message: `a.b` instead of `$.a.b`, and the nearest known key behind an unknown one."""
+    """Reword msgspec's message: `a.b` instead of `$.a.b`, and the nearest known key behind an
+    unknown one."""
     found = re.fullmatch(r"(.*?)(?: - at `(?:key in )?\$(.*)`)?", str(error), re.DOTALL)
     assert found
     where, at = _place(found[2] or "", data, kind)
@@ -71,9 +91,11 @@ def _in_words(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
 
 
 def _place(path: str, data: Any, kind: Any) -> tuple[list[str], Any]:
-    """Follow msgspec's path (`.name[...][0]`) into the data: the keys on the way, and the type at its end.
+    """Follow msgspec's path (`.name[...][0]`) into the data: the keys on the way, and the type at
+    its end.
 
-    msgspec says `[...]` for a key of a table with free names; it is the first one whose value is refused.
+    msgspec says `[...]` for a key of a table with free names; it is the first one whose value is
+    refused.
     """
     where: list[str] = []
     for name, index in re.findall(r"\.(\w+)|\[([^]]*)\]", path):

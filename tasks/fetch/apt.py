@@ -1,8 +1,9 @@
-"""Packages from the distribution through apt, as a normal user: the system's settings are read, never written.
+"""Packages from the distribution through apt, as a normal user: the system's settings are read,
+never written.
 
-apt is given folders of ours for its lists and caches, and copies of the system's package sources with source packages
-switched on. Its signature chain (Release file, index, package) is the proof that a file is what the distribution
-published; every setting that would weaken it is overruled.
+apt is given folders of ours for its lists and caches, and copies of the system's package sources
+with source packages switched on. Its signature chain (Release file, index, package) is the proof
+that a file is what the distribution published; every setting that would weaken it is overruled.
 """
 
 from __future__ import annotations
@@ -29,35 +30,51 @@ from tasks.system.lock import Lock
 
 FRESH_SECONDS = 24 * 3600  # how long lists of packages are good for
 UPDATE_SECONDS = 900  # how long it may take to get them
-LISTS_ROOM = 250_000_000  # bytes: lists and caches of one Debian release, uncompressed, and as much again for a second
+# bytes: lists and caches of one Debian release, uncompressed, and as much again for a second
+LISTS_ROOM = 250_000_000
 # Hooks of the system (PackageKit, cleaners of container images) have no business with our folders.
-_NO_HOOKS = "".join(f"#clear APT::Update::{hook};\n" for hook in ("Pre-Invoke", "Post-Invoke", "Post-Invoke-Success"))
-_SETTINGS = {"APT::Get::AllowUnauthenticated": "false", "Acquire::AllowInsecureRepositories": "false",
-             "Acquire::AllowWeakRepositories": "false", "Acquire::AllowDowngradeToInsecureRepositories": "false",
-             "Acquire::Languages": "none", "Acquire::Retries": "2", "Acquire::http::Timeout": "20",
-             "Acquire::https::Timeout": "20",
-             # apt takes the name of a package that is not there for a regular expression, and "linux-source-6.1" is part
-             # of "linux-source-6.12"; with this it does so only for names that begin with ^ (apt-get(8), apt-patterns(7))
-             "APT::Cmd::Pattern-Only": "true",
-             "Acquire::AllowReleaseInfoChange::Suite": "true"}  # "stable" becomes "oldstable" one day: no harm in that
+_NO_HOOKS = "".join(
+    f"#clear APT::Update::{hook};\n"
+    for hook in ("Pre-Invoke", "Post-Invoke", "Post-Invoke-Success")
+)
+_SETTINGS = {
+    "APT::Get::AllowUnauthenticated": "false",
+    "Acquire::AllowInsecureRepositories": "false",
+    "Acquire::AllowWeakRepositories": "false",
+    "Acquire::AllowDowngradeToInsecureRepositories": "false",
+    "Acquire::Languages": "none",
+    "Acquire::Retries": "2",
+    "Acquire::http::Timeout": "20",
+    "Acquire::https::Timeout": "20",
+    # apt takes the name of a package that is not there for a regular expression, and
+    # "linux-source-6.1" is part of "linux-source-6.12"; with this it does so only for names that
+    # begin with ^ (apt-get(8), apt-patterns(7))
+    "APT::Cmd::Pattern-Only": "true",
+    "Acquire::AllowReleaseInfoChange::Suite": "true",
+}  # "stable" becomes "oldstable" one day: no harm in that
 _NO_ROOM = re.compile(r"No space left on device|enough free space|Disk quota exceeded")
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A package's file as apt verified it: a .deb, or a source package's orig tarball; and the package's version."""
+    """A package's file as apt verified it: a .deb, or a source package's orig tarball; and the
+    package's version."""
 
     path: Path
     version: str
 
 
 @contextlib.contextmanager
-def fetched(package: Package, state: Path, *, log: Path | None = None, bar: bool = False) -> Iterator[Fetched]:
-    """Get a package through apt, and give it for the body of a `with`; its file is removed afterwards.
+def fetched(
+    package: Package, state: Path, *, log: Path | None = None, bar: bool = False
+) -> Iterator[Fetched]:
+    """Get a package through apt, and give it for the body of a `with`; its file is removed
+    afterwards.
 
-    state: a folder for apt's lists and caches, kept from call to call; one process at a time uses it. Packages of suites
-    that are not the system's own have a folder below it to themselves, with those suites' lists alone.
-    log: a file for apt's full output; bar: show progress on standard error.
-    Raises Unavailable when apt can't give the package or can't vouch for it, PiggyError when `state` can't be written.
+    state: a folder for apt's lists and caches, kept from call to call; one process at a time uses
+    it. Packages of suites that are not the system's own have a folder below it to themselves, with
+    those suites' lists alone.
+    log: a file for apt's full output; bar: show progress on standard error. Raises Unavailable when
+    apt can't give the package or can't vouch for it, PiggyError when `state` can't be written.
     """
     if not shutil.which("apt-get"):
         raise Unavailable("this host has no apt, so upstream or a mirror is the only way")
@@ -77,7 +94,9 @@ def fetched(package: Package, state: Path, *, log: Path | None = None, bar: bool
         except Unavailable as why:
             if updated:
                 raise Unavailable(f"{why}{updated}") from why
-            updated = _update(options, state, fingerprint, suites, log)  # old versions leave the archive, new ones come
+            updated = _update(
+                options, state, fingerprint, suites, log
+            )  # old versions leave the archive, new ones come
             try:
                 found = _get(package, options, folder, log, bar)
             except Unavailable as still:
@@ -87,7 +106,8 @@ def fetched(package: Package, state: Path, *, log: Path | None = None, bar: bool
 
 
 def tarball_in(deb: Path, member: str, target: Path) -> None:
-    """Write the file `member` of a binary package to `target`. Raises Unavailable when the package does not hold it."""
+    """Write the file `member` of a binary package to `target`. Raises Unavailable when the package
+    does not hold it."""
     import subprocess
 
     wanted = member.strip("/")
@@ -111,29 +131,45 @@ def tarball_in(deb: Path, member: str, target: Path) -> None:
 
 
 def _configure(state: Path, suites: Sequence[str], log: Path | None) -> tuple[list[str], str]:
-    """Lay out `state`, and return apt's options and a fingerprint of the package sources in it: the system's own, or those
-    of other suites."""
+    """Lay out `state`, and return apt's options and a fingerprint of the package sources in it: the
+    system's own, or those of other suites."""
     for folder in ("lists/partial", "cache/archives/partial"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     (state / "status").write_text("")  # what is installed here is of no interest
     (state / "apt.conf").write_text(_NO_HOOKS)
     texts = apt_sources.private_copies(log)
     if suites:
-        texts = {f"{number}-{name}": text for number, suite in enumerate(suites)
-                 for name, text in apt_sources.of_suite(texts, suite).items()}
+        texts = {
+            f"{number}-{name}": text
+            for number, suite in enumerate(suites)
+            for name, text in apt_sources.of_suite(texts, suite).items()
+        }
     sources = state / "sources.list.d"
     shutil.rmtree(sources, ignore_errors=True)
     sources.mkdir()
     for name, text in texts.items():
         (sources / name).write_text(text)
-    places = {"Dir::Etc::SourceList": "/dev/null", "Dir::Etc::SourceParts": sources, "Dir::State": state,
-              "Dir::State::Lists": state / "lists", "Dir::State::status": state / "status",
-              "Dir::Cache": state / "cache", "Dir::Cache::archives": state / "cache" / "archives"}
+    places = {
+        "Dir::Etc::SourceList": "/dev/null",
+        "Dir::Etc::SourceParts": sources,
+        "Dir::State": state,
+        "Dir::State::Lists": state / "lists",
+        "Dir::State::status": state / "status",
+        "Dir::Cache": state / "cache",
+        "Dir::Cache::archives": state / "cache" / "archives",
+    }
     if os.geteuid() == 0:  # apt would become the user _apt, who may not enter our folders
         places["APT::Sandbox::User"] = "root"
-    if suites:  # the user's preferences among the system's suites, and the release that they default to, are not for this
-        places.update({"Dir::Etc::preferences": "/dev/null", "Dir::Etc::preferencesparts": "/dev/null",
-                       "APT::Default-Release": ""})
+    # the user's preferences among the system's suites, and the release that they default to, are
+    # not for this
+    if suites:
+        places.update(
+            {
+                "Dir::Etc::preferences": "/dev/null",
+                "Dir::Etc::preferencesparts": "/dev/null",
+                "APT::Default-Release": "",
+            }
+        )
     options = ["-c", str(state / "apt.conf")]
     options += [f"-o{key}={value}" for key, value in {**_SETTINGS, **places}.items()]
     return options, hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()
@@ -143,39 +179,70 @@ def _is_fresh(state: Path, fingerprint: str) -> bool:
     """Tell whether the lists were made today from these package sources."""
     stamp = state / "updated"
     try:
-        return stamp.read_text() == fingerprint and 0 <= time.time() - stamp.stat().st_mtime < FRESH_SECONDS
+        return (
+            stamp.read_text() == fingerprint
+            and 0 <= time.time() - stamp.stat().st_mtime < FRESH_SECONDS
+        )
     except OSError:
         return False
 
 
-def _update(options: Sequence[str], state: Path, fingerprint: str, suites: Sequence[str], log: Path | None) -> str:
-    """Bring the lists up to date. Returns what to add to a later complaint, which is never empty. Of several suites, it is
-    enough that the server has one: a system without the security archive's address has no X-security, for example."""
+def _update(
+    options: Sequence[str], state: Path, fingerprint: str, suites: Sequence[str], log: Path | None
+) -> str:
+    """Bring the lists up to date. Returns what to add to a later complaint, which is never empty.
+    Of several suites, it is enough that the server has one: a system without the security archive's
+    address has no X-security, for example."""
     if disk.free(state) < LISTS_ROOM:  # on a full disk apt 2.6 does not fail, but hangs
         raise disk.no_space(state / "lists", LISTS_ROOM)
-    done = run.run(["timeout", str(UPDATE_SECONDS), "apt-get", *options, "update"], log=log, check=False)
+    done = run.run(
+        ["timeout", str(UPDATE_SECONDS), "apt-get", *options, "update"], log=log, check=False
+    )
     if done.returncode == 0:
         (state / "updated").write_text(fingerprint)
     complaint = _complaint(done, ("E: ", "W: Failed", "Err:", "W: "))
-    if suites and all(f" {suite} Release' does not have a Release file" in done.output for suite in suites):
-        raise Unavailable(f"there is no suite '{' '.join(suites)}' at this server, or no longer: old releases move to "
-                          f"another one ({complaint})")
+    if suites and all(
+        f" {suite} Release' does not have a Release file" in done.output for suite in suites
+    ):
+        raise Unavailable(
+            f"there is no suite '{' '.join(suites)}' at this server, or no longer: old releases"
+            f" move to another one ({complaint})"
+        )
     return f"; 'apt-get update' said: {complaint}" if complaint else " (just updated)"
 
 
-def _get(package: Package, options: Sequence[str], folder: Path, log: Path | None, bar: bool) -> Fetched:
-    """Download a package's files into `folder`, where apt goes on with what an earlier run left of them."""
+def _get(
+    package: Package, options: Sequence[str], folder: Path, log: Path | None, bar: bool
+) -> Fetched:
+    """Download a package's files into `folder`, where apt goes on with what an earlier run left of
+    them."""
     binary = package.kind == "binary"
-    verb = ["download", package.name] if binary else ["source", "--download-only", "--only-source", package.name]
+    verb = (
+        ["download", package.name]
+        if binary
+        else ["source", "--download-only", "--only-source", package.name]
+    )
     with disk.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    # --print-uris leaves out what is complete already, so it is asked in a folder that never has a package's file
-    planned = run.run(["apt-get", *options, *verb, "--print-uris"], cwd=folder.parent, log=log, check=False)
-    sizes = {found[1]: int(found[2]) for found in re.finditer(r"^'[^']*' (\S+) (\d+) ", planned.output, re.MULTILINE)}
-    # Debian Policy, 5.6.12 and deb(5): NAME_VERSION_ARCHITECTURE.deb; dpkg-source(1): NAME_VERSION.orig.tar.COMPRESSION
-    wanted = [name for name in sizes if re.search(r"\.deb$" if binary else r"\.orig\.tar\.\w+$", name)]
+    # --print-uris leaves out what is complete already, so it is asked in a folder that never has a
+    # package's file
+    planned = run.run(
+        ["apt-get", *options, *verb, "--print-uris"], cwd=folder.parent, log=log, check=False
+    )
+    sizes = {
+        found[1]: int(found[2])
+        for found in re.finditer(r"^'[^']*' (\S+) (\d+) ", planned.output, re.MULTILINE)
+    }
+    # Debian Policy, 5.6.12 and deb(5): NAME_VERSION_ARCHITECTURE.deb; dpkg-source(1):
+    # NAME_VERSION.orig.tar.COMPRESSION
+    wanted = [
+        name for name in sizes if re.search(r"\.deb$" if binary else r"\.orig\.tar\.\w+$", name)
+    ]
     if planned.returncode or len(wanted) != 1:
-        raise Unavailable(_complaint(planned) or f"apt has no {'package' if binary else 'orig tarball'} of that name")
+        raise Unavailable(
+            _complaint(planned)
+            or f"apt has no {'package' if binary else 'orig tarball'} of that name"
+        )
     if not wanted[0].startswith(f"{package.name}_"):
         raise Unavailable(f"apt has no package {package.name}, and would bring {wanted[0]} for it")
     there = sum(left.stat().st_size for left in folder.iterdir() if left.name in sizes)
@@ -186,7 +253,9 @@ def _get(package: Package, options: Sequence[str], folder: Path, log: Path | Non
             left.unlink()  # another version's
     status = ["-oAPT::Status-Fd=1"] if bar else []
     with _percent(bar, f"{package.name} (apt)") as follow:
-        done = run.run(["apt-get", *options, *status, *verb], cwd=folder, log=log, check=False, on_line=follow)
+        done = run.run(
+            ["apt-get", *options, *status, *verb], cwd=folder, log=log, check=False, on_line=follow
+        )
     if "cannot be authenticated" in done.output or "nauthenticated packages" in done.output:
         raise Unavailable("apt can't vouch for it (no valid signature), so it is refused")
     if _NO_ROOM.search(done.output):
@@ -223,10 +292,12 @@ def _complaint(done: run.Completed, marks: Sequence[str] = ("E: ", "W: ")) -> st
 
 @contextlib.contextmanager
 def _percent(bar: bool, label: str) -> Iterator[Callable[[str], None]]:
-    """Show the progress that apt tells among its other output: give the function that each line goes to."""
+    """Show the progress that apt tells among its other output: give the function that each line
+    goes to."""
     from tqdm import tqdm
 
     with tqdm(desc=label, total=100, unit="%", disable=not bar, leave=False) as shown:
+
         def follow(line: str) -> None:
             found = re.match(r"dlstatus:\d+:([\d.]+):", line)
             if found:

@@ -1,10 +1,11 @@
-"""The system's package sources, copied with source packages switched on and every weakening of signatures left out; and
-the same for another suite of the distribution's archive.
+"""The system's package sources, copied with source packages switched on and every weakening of
+signatures left out; and the same for another suite of the distribution's archive.
 
-Both formats of sources.list(5): one line a source (*.list), and deb822 paragraphs (*.sources). What may pass is listed, in
-the one spelling that is copied; apt knows others (quotes, %-escapes, +=), and new options with each release. An option that
-is not listed is left out, and said. A source goes as a whole where leaving something out could make apt trust more: its
-keys are spelled in another way, or it can't be read with certainty.
+Both formats of sources.list(5): one line a source (*.list), and deb822 paragraphs (*.sources). What
+may pass is listed, in the one spelling that is copied; apt knows others (quotes, %-escapes, +=),
+and new options with each release. An option that is not listed is left out, and said. A source goes
+as a whole where leaving something out could make apt trust more: its keys are spelled in another
+way, or it can't be read with certainty.
 """
 
 from __future__ import annotations
@@ -18,29 +19,68 @@ from tasks.config.pins import codename
 from tasks.fetch.download import Unavailable
 from tasks.system import address, process, terminal
 
-_ADDRESS = r"(?!(?i:cdrom):)[A-Za-z][A-Za-z0-9+.-]*:(?://\[[0-9A-Fa-f:.]+\])?[A-Za-z0-9._~/@:+,=&%$()-]*"
+_ADDRESS = (
+    r"(?!(?i:cdrom):)[A-Za-z][A-Za-z0-9+.-]*:(?://\[[0-9A-Fa-f:.]+\])?[A-Za-z0-9._~/@:+,=&%$()-]*"
+)
 _SUITE = r"[A-Za-z0-9._~/+:=$()-]+"
 _COMPONENT = r"[A-Za-z0-9._~/+-]+"
 _KEYS = r"/[A-Za-z0-9._~/+@:-]+|[0-9A-Fa-f]{8,40}!?"  # files, or fingerprints
 _KEY_BLOCK = r"\s*-----BEGIN PGP PUBLIC KEY BLOCK-----\n[ -~\t\n]*"
-# What may pass: a field of deb822, and the option in a line, each with what one word of its value may be.
-_FIELDS = {"types": "deb|deb-src", "uris": _ADDRESS, "suites": _SUITE, "components": _COMPONENT, "enabled": "[A-Za-z0-9]+",
-           "signed-by": _KEYS, "architectures": "[a-z0-9-]+", "architectures-add": "[a-z0-9-]+",
-           "architectures-remove": "[a-z0-9-]+", "by-hash": "yes|no|force"}
-_LINE = re.compile(rf"(deb|deb-src)[ \t]+(?:\[([^]]*)\][ \t]*)?({_ADDRESS}[ \t]+{_SUITE}(?:[ \t]+{_COMPONENT})*)")
-_OPTIONS = {"signed-by=": _KEYS, "arch=": "[a-z0-9-]+", "arch+=": "[a-z0-9-]+", "arch-=": "[a-z0-9-]+",
-            "by-hash=": "yes|no|force"}
-_ROLLING = ("stable", "testing", "unstable", "sid", "oldstable")  # what sources may say instead of a release's code name
-_TARGETS = ("Packages", "Sources")  # no translations, file lists, icons: tens of megabytes that nothing here reads
+# What may pass: a field of deb822, and the option in a line, each with what one word of its value
+# may be.
+_FIELDS = {
+    "types": "deb|deb-src",
+    "uris": _ADDRESS,
+    "suites": _SUITE,
+    "components": _COMPONENT,
+    "enabled": "[A-Za-z0-9]+",
+    "signed-by": _KEYS,
+    "architectures": "[a-z0-9-]+",
+    "architectures-add": "[a-z0-9-]+",
+    "architectures-remove": "[a-z0-9-]+",
+    "by-hash": "yes|no|force",
+}
+_LINE = re.compile(
+    rf"(deb|deb-src)[ \t]+(?:\[([^]]*)\][ \t]*)?({_ADDRESS}[ \t]+{_SUITE}(?:[ \t]+{_COMPONENT})*)"
+)
+_OPTIONS = {
+    "signed-by=": _KEYS,
+    "arch=": "[a-z0-9-]+",
+    "arch+=": "[a-z0-9-]+",
+    "arch-=": "[a-z0-9-]+",
+    "by-hash=": "yes|no|force",
+}
+_ROLLING = (
+    "stable",
+    "testing",
+    "unstable",
+    "sid",
+    "oldstable",
+)  # what sources may say instead of a release's code name
+_TARGETS = (
+    "Packages",
+    "Sources",
+)  # no translations, file lists, icons: tens of megabytes that nothing here reads
 
 
 def private_copies(log: Path | None = None) -> dict[str, str]:
     """Return our copies of all package sources of this system, by file name.
 
-    Which files these are is asked of apt. One that this user may not read (it holds a password) is left out.
+    Which files these are is asked of apt. One that this user may not read (it holds a password) is
+    left out.
     """
-    asked = process.run(["apt-config", "shell", "MAIN", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"],
-                    log=log, check=False).output
+    asked = process.run(
+        [
+            "apt-config",
+            "shell",
+            "MAIN",
+            "Dir::Etc::sourcelist/f",
+            "PARTS",
+            "Dir::Etc::sourceparts/d",
+        ],
+        log=log,
+        check=False,
+    ).output
     places = dict(re.findall(r"^(MAIN|PARTS)='(.*)'$", asked, re.MULTILINE))
     main = Path(places.get("MAIN", "/etc/apt/sources.list"))
     parts = Path(places.get("PARTS", "/etc/apt/sources.list.d"))
@@ -54,23 +94,32 @@ def private_copies(log: Path | None = None) -> dict[str, str]:
         except OSError:
             continue
         left: list[str] = []
-        copy = paragraphs(text, left.append) if path.suffix == ".sources" else lines(text, left.append)
+        copy = (
+            paragraphs(text, left.append) if path.suffix == ".sources" else lines(text, left.append)
+        )
         if left:
-            terminal.line("apt", address.shown(f"{path}: not in our copy: {', '.join(dict.fromkeys(left))}"))
+            terminal.line(
+                "apt", address.shown(f"{path}: not in our copy: {', '.join(dict.fromkeys(left))}")
+            )
         if copy:
             copies[path.name if path != main else f"00-main{path.suffix or '.list'}"] = copy
     return copies
 
 
 def lines(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
-    """Return a one-line-style file with each binary source followed by its source packages; "" when nothing is left.
+    """Return a one-line-style file with each binary source followed by its source packages; "" when
+    nothing is left.
 
     tell: called with each option, or line, that is left out.
     """
     made: dict[str, None] = {}  # a set that keeps the order
-    for line in text.split("\n"):  # as apt does; Python's own splitlines() would cut a comment in two at a form feed
+    for line in text.split(
+        "\n"
+    ):  # as apt does; Python's own splitlines() would cut a comment in two at a form feed
         source = line.partition("#")[0].strip()
-        if not re.match(r"deb(-src)?[ \t]", source) or re.match(r"\S+[ \t]+(\[[^]]*\][ \t]*)?cdrom:", source):
+        if not re.match(r"deb(-src)?[ \t]", source) or re.match(
+            r"\S+[ \t]+(\[[^]]*\][ \t]*)?cdrom:", source
+        ):
             continue
         found = _LINE.fullmatch(source)
         kept = _options(found[2] or "", tell) if found else None
@@ -90,7 +139,11 @@ def _options(text: str, tell: Callable[[str], object]) -> list[str] | None:
     for word in re.sub(r"[ \t]*([-+]?=)[ \t]*", r"\1", text).split():
         name, sign, value = re.fullmatch(r"(.*?)([-+]?=|$)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
         allowed = _OPTIONS.get(name + sign)
-        if allowed and name + sign not in kept and all(re.fullmatch(allowed, part) for part in value.split(",")):
+        if (
+            allowed
+            and name + sign not in kept
+            and all(re.fullmatch(allowed, part) for part in value.split(","))
+        ):
             kept[name + sign] = word
         elif _restricts(name):
             return None
@@ -100,14 +153,20 @@ def _options(text: str, tell: Callable[[str], object]) -> list[str] | None:
 
 
 def _restricts(name: str) -> bool:
-    """Tell whether an option or field that can't be copied says which keys are good, however that is spelled, or which
-    architectures: without it apt would take more."""
+    """Tell whether an option or field that can't be copied says which keys are good, however that
+    is spelled, or which architectures: without it apt would take more."""
     plain = unquote(name).replace('"', "").replace("'", "").replace("\\", "").strip().lower()
-    return plain.removesuffix("-add").removesuffix("-remove") in ("signed-by", "arch", "architectures", "enabled")
+    return plain.removesuffix("-add").removesuffix("-remove") in (
+        "signed-by",
+        "arch",
+        "architectures",
+        "enabled",
+    )
 
 
 def paragraphs(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
-    """Return a deb822-style file with source packages switched on in each paragraph that has binary ones.
+    """Return a deb822-style file with source packages switched on in each paragraph that has binary
+    ones.
 
     tell: called with each field, or paragraph, that is left out.
     """
@@ -132,12 +191,21 @@ def _paragraph(fields: Sequence[str], tell: Callable[[str], object]) -> str:
         name, colon, value = field.partition(":")
         key = name.lower()
         # Python takes more for space between words than apt does
-        good = bool(colon) and bool(re.fullmatch(r"[A-Za-z0-9-]+", name) and re.fullmatch(r"[ -~\t\n]*", value))
+        good = bool(colon) and bool(
+            re.fullmatch(r"[A-Za-z0-9-]+", name) and re.fullmatch(r"[ -~\t\n]*", value)
+        )
         allowed = _FIELDS.get(key)
         words = value.replace(",", " ").split() if key == "signed-by" else value.split()
-        if good and allowed and key not in kept and words and (
+        if (
+            good
+            and allowed
+            and key not in kept
+            and words
+            and (
                 all(re.fullmatch(allowed, word) for word in words)
-                or (key == "signed-by" and re.fullmatch(_KEY_BLOCK, value))):
+                or (key == "signed-by" and re.fullmatch(_KEY_BLOCK, value))
+            )
+        ):
             kept[key] = field
         elif allowed or not good or _restricts(name):
             tell(f"the paragraph with '{_first(field)}'")
@@ -149,7 +217,10 @@ def _paragraph(fields: Sequence[str], tell: Callable[[str], object]) -> str:
             tell(f"the paragraph with '{_first(fields[0])}'")
         return ""
     kinds = kept["types"].partition(":")[2].split()
-    kept["types"] = f"Types: {'deb deb-src' if 'deb' in kinds else ' '.join(kinds)}\nTargets: {' '.join(_TARGETS)}"
+    kept["types"] = (
+        f"Types: {'deb deb-src' if 'deb' in kinds else ' '.join(kinds)}\nTargets:"
+        f" {' '.join(_TARGETS)}"
+    )
     return "\n".join(kept.values())
 
 
@@ -162,33 +233,45 @@ def of_suite(copies: Mapping[str, str], suite: str) -> dict[str, str]:
 
     copies: what private_copies() gave. suite: "bullseye", "bullseye-security", "sid", ...
 
-    Server, keys and options are those of the system's own release; only the suite's name is another one. A suite called
-    X-security is looked for where the system's own ...-security is, and so on; where it has no such suite, and for a suite
-    without a hyphen, that is the archive of the release itself. Raises Unavailable where the system names none.
+    Server, keys and options are those of the system's own release; only the suite's name is another
+    one. A suite called X-security is looked for where the system's own ...-security is, and so on;
+    where it has no such suite, and for a suite without a hyphen, that is the archive of the release
+    itself. Raises Unavailable where the system names none.
     """
     release = codename()
     names = [name for name in (release, *_ROLLING) if name]
     kind = suite.partition("-")[2]
     for own in [*(f"{name}-{kind}" for name in names if kind), *names]:
-        made = {name: text for name, copy in copies.items() if (text := _moved(name, copy, own, suite))}
+        made = {
+            name: text for name, copy in copies.items() if (text := _moved(name, copy, own, suite))
+        }
         if made:
             return made
     own = f"its own release {release}" if release else "its own release"
-    raise Unavailable(f"this system's package sources name no archive of {own}, which '{suite}' would be another suite of")
+    raise Unavailable(
+        f"this system's package sources name no archive of {own}, which '{suite}' would be another"
+        " suite of"
+    )
 
 
 def _moved(name: str, copy: str, own: str, suite: str) -> str:
-    """Return what one of our copies says of the suite `own`, with `suite` in its place; "" when it says nothing of it.
+    """Return what one of our copies says of the suite `own`, with `suite` in its place; "" when it
+    says nothing of it.
 
-    Only the component main counts: other vendors' archives may have suites of that name, too, but hardly ever a "main" in
-    them; and older suites do not have all the components that newer ones have.
+    Only the component main counts: other vendors' archives may have suites of that name, too, but
+    hardly ever a "main" in them; and older suites do not have all the components that newer ones
+    have.
     """
     if name.endswith(".sources"):
         split = re.split(r"\n(?:[ \t]*\n)+", copy)
-        return "\n".join(text for paragraph in split if (text := _moved_paragraph(paragraph, own, suite)))
+        return "\n".join(
+            text for paragraph in split if (text := _moved_paragraph(paragraph, own, suite))
+        )
     made = ""
     for line in copy.splitlines():
-        found = re.fullmatch(r"(deb(?:-src)? \[[^]]*] \S+)\s+(\S+)((?:\s+\S+)*)", line)  # as lines() made it
+        found = re.fullmatch(
+            r"(deb(?:-src)? \[[^]]*] \S+)\s+(\S+)((?:\s+\S+)*)", line
+        )  # as lines() made it
         if found and found[2].rstrip("/") == own and "main" in found[3].split():
             made += f"{found[1]} {suite} main\n"
     return made
@@ -198,8 +281,12 @@ def _moved_paragraph(paragraph: str, own: str, suite: str) -> str:
     """The same for one paragraph of a deb822-style file."""
     fields = re.findall(r"^(\S[^:\n]*):((?:.*)(?:\n[ \t].*)*)\n?", paragraph, re.MULTILINE)
     values = {name.strip().lower(): value.split() for name, value in fields}
-    if own not in values.get("suites", ()) or "main" not in values.get("components", ()) or \
-            values.get("enabled", ["yes"])[0].lower() in ("no", "false", "without", "off", "disable", "0"):
+    if (
+        own not in values.get("suites", ())
+        or "main" not in values.get("components", ())
+        or values.get("enabled", ["yes"])[0].lower()
+        in ("no", "false", "without", "off", "disable", "0")
+    ):
         return ""
     new = {"suites": f" {suite}", "components": " main"}
     return "".join(f"{name}:{new.get(name.strip().lower(), value)}\n" for name, value in fields)

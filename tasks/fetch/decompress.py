@@ -27,14 +27,17 @@ def damaged(archive: Path, why: object) -> Damaged:
     """Return the error for an archive that can't be read to its end."""
     if isinstance(why, MemoryError):
         why = "there is not enough memory to decompress it"
-    return Damaged(f"{archive} is damaged: {printable(str(why)) or type(why).__name__}",
-                   "remove it; 'doit fetch' gets it again")
+    return Damaged(
+        f"{archive} is damaged: {printable(str(why)) or type(why).__name__}",
+        "remove it; 'doit fetch' gets it again",
+    )
 
 
 class Ahead:
     """The content of an archive, which a thread reads ahead (the decompressors release the GIL).
 
-    archive: the file that messages name; chunks: its content; limit: bytes of content that are too many.
+    archive: the file that messages name; chunks: its content; limit: bytes of content that are too
+        many.
     """
 
     def __init__(self, archive: Path, chunks: Iterable[bytes], limit: int) -> None:
@@ -56,14 +59,17 @@ class Ahead:
             for chunk in chunks:
                 left -= len(chunk)
                 if left < 0:
-                    raise self.damaged(f"it unpacks to more than {self._limit:,} bytes, and no source is that big")
+                    raise self.damaged(
+                        f"it unpacks to more than {self._limit:,} bytes, and no source is that big"
+                    )
                 self._queue.put(chunk)
                 if self._stopped:
                     return
             self._queue.put(b"")
         except PiggyError as error:
             self._queue.put(error)
-        except Exception as error:  # each decompressor has its own: LZMAError, zlib.error, EOFError, OSError, MemoryError
+        except Exception as error:
+            # each decompressor has its own: LZMAError, zlib.error, EOFError, OSError, MemoryError
             self._queue.put(self.damaged(error))
 
     def read(self, size: int) -> bytes:
@@ -79,7 +85,7 @@ class Ahead:
                     self._queue.put(item)  # stays at the end, however often it is asked
                     break
                 self._chunk, self._used = item, 0
-            part = self._chunk[self._used:self._used + wanted]
+            part = self._chunk[self._used : self._used + wanted]
             self._used += len(part)
             wanted -= len(part)
             parts.append(part)
@@ -96,14 +102,17 @@ class Ahead:
 
 
 def decompressed(raw: IO[bytes]) -> Iterator[bytes]:
-    """Yield the decompressed content of an open file, in chunks; raises whatever its decompressor raises."""
+    """Yield the decompressed content of an open file, in chunks; raises whatever its decompressor
+    raises."""
     import bz2
     import gzip
 
     magic = raw.read(6)
     raw.seek(0)
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
-        with run.child(["zstd", "-dcq"], stdin=raw, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with run.child(
+            ["zstd", "-dcq"], stdin=raw, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             while chunk := process.stdout.read(CHUNK):
@@ -124,8 +133,8 @@ def decompressed(raw: IO[bytes]) -> Iterator[bytes]:
 
 
 def _from_xz(raw: IO[bytes]) -> Iterator[bytes]:
-    """Yield the content of a .xz file: one stream or several, with zeros between them (The .xz File Format, 2.2). LZMAFile
-    would give a header that asks for 4 GiB of memory what it wants."""
+    """Yield the content of a .xz file: one stream or several, with zeros between them (The .xz File
+    Format, 2.2). LZMAFile would give a header that asks for 4 GiB of memory what it wants."""
     import lzma
 
     data = raw.read(CHUNK)

@@ -1,9 +1,11 @@
-"""Getting one file by HTTP: bounded, resumed where it broke off, tried again where that can help, its hash checked.
+"""Getting one file by HTTP: bounded, resumed where it broke off, tried again where that can help,
+its hash checked.
 
-The bytes go to FILE.part; beside it FILE.part.from says where they came from, so that a later call, also after kill -9,
-goes on only with the same version of the file (RFC 9110, section 13.1.5, If-Range). What was pieced together wrongly in
-spite of that is found by the hash, and fetched once more from the start. Both lie where others may write, too: only plain
-files of our own are gone on with.
+The bytes go to FILE.part; beside it FILE.part.from says where they came from, so that a later call,
+also after kill -9, goes on only with the same version of the file (RFC 9110, section 13.1.5,
+If-Range). What was pieced together wrongly in spite of that is found by the hash, and fetched once
+more from the start. Both lie where others may write, too: only plain files of our own are gone on
+with.
 """
 
 from __future__ import annotations
@@ -30,31 +32,50 @@ MAX_TRIES = 30  # in all, on a line that breaks again and again
 PROGRESS = 1 << 20  # bytes that make a try a useful one
 LONGEST_WAIT = 30.0  # seconds between two tries
 _CHUNK = 1 << 16
-# A strong entity tag, or a date (RFC 9110, sections 8.8.3 and 5.6.7): what is anything else is not sent back.
-_VALIDATOR = re.compile(r'"[!#-~]{0,200}"|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT', re.ASCII)
+# A strong entity tag, or a date (RFC 9110, sections 8.8.3 and 5.6.7): what is anything else is not
+# sent back.
+_VALIDATOR = re.compile(
+    r'"[!#-~]{0,200}"|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT', re.ASCII
+)
 
 
 class _Note(msgspec.Struct, frozen=True):
-    """What FILE.part.from says: the address without its password, and what names that version of the file ("": nothing)."""
+    """What FILE.part.from says: the address without its password, and what names that version of
+    the file ("": nothing)."""
 
     url: str
     validator: str
 
 
-def download(url: str, part: Path, sha256: str, *, bar: bool = False, sleep: Callable[[float], None] = time.sleep
-             ) -> None:
-    """Fetch `url` into the file `part`, going on with what is there, until its content has that sha256.
+def download(
+    url: str,
+    part: Path,
+    sha256: str,
+    *,
+    bar: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Fetch `url` into the file `part`, going on with what is there, until its content has that
+    sha256.
 
-    bar: show progress on standard error; sleep: waits that many seconds between two tries.
-    Raises Unavailable when this address can't give the file (`part` stays for going on, unless its hash was wrong), and
-    PiggyError when it can't be written here (no space: `part` is removed).
+    bar: show progress on standard error; sleep: waits that many seconds between two tries. Raises
+    Unavailable when this address can't give the file (`part` stays for going on, unless its hash
+    was wrong), and PiggyError when it can't be written here (no space: `part` is removed).
     """
     from tqdm import tqdm
 
     pieced = begun(part) > 0
     tries = total = 0
-    with webclient.Client() as client, tqdm(desc=part.name.removesuffix(".part"), unit="B", unit_scale=True,
-                                            disable=not bar, leave=False) as shown:
+    with (
+        webclient.Client() as client,
+        tqdm(
+            desc=part.name.removesuffix(".part"),
+            unit="B",
+            unit_scale=True,
+            disable=not bar,
+            leave=False,
+        ) as shown,
+    ):
         while True:
             before = size_of(part)
             try:
@@ -87,9 +108,11 @@ def size_of(path: Path) -> int:
 
 
 def begun(part: Path) -> int:
-    """Return how many bytes of a partial file can be gone on with: those of a plain file of our own, with no second name.
+    """Return how many bytes of a partial file can be gone on with: those of a plain file of our
+    own, with no second name.
 
-    Anything else (a link, a pipe, somebody else's file) is removed, and its bytes are 0. Raises PiggyError for a folder.
+    Anything else (a link, a pipe, somebody else's file) is removed, and its bytes are 0. Raises
+    PiggyError for a folder.
     """
     with contextlib.suppress(FileNotFoundError):
         info = part.lstat()
@@ -114,7 +137,8 @@ def discard(part: Path) -> None:
 
 @contextlib.contextmanager
 def written(part: Path, needed: int) -> Iterator[None]:
-    """Explain what the disk refuses while `part` is written, `needed` bytes in all; a full one gets its space back."""
+    """Explain what the disk refuses while `part` is written, `needed` bytes in all; a full one gets
+    its space back."""
     try:
         with disk.explained(part, needed):
             yield
@@ -126,7 +150,8 @@ def written(part: Path, needed: int) -> Iterator[None]:
 
 
 def _one_try(client: webclient.Client, url: str, part: Path, shown: Any) -> None:
-    """Ask for the rest of the file, and add what comes to `part`; returns when all of it has come."""
+    """Ask for the rest of the file, and add what comes to `part`; returns when all of it has
+    come."""
     headers = _headers(url, part)
     have = size_of(part) if "Range" in headers else 0
     with client.ask(url, headers) as answer:
@@ -136,7 +161,9 @@ def _one_try(client: webclient.Client, url: str, part: Path, shown: Any) -> None
         length = answer.headers.get("Content-Length", "")
         total = have + int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0
         if total > LIMIT:
-            raise Unavailable(f"it says the file has {disk.human(total)}, and no source is that big")
+            raise Unavailable(
+                f"it says the file has {disk.human(total)}, and no source is that big"
+            )
         if total - have > disk.free(part.parent):
             discard(part)
             raise disk.no_space(part, total)
@@ -152,14 +179,19 @@ def _one_try(client: webclient.Client, url: str, part: Path, shown: Any) -> None
 def _headers(url: str, part: Path) -> dict[str, str]:
     """Return the request's headers. No Content-Encoding: the hash is that of the file as it is.
 
-    A partial file with a note that is not as we write them is nothing to go on with, and is removed with it.
+    A partial file with a note that is not as we write them is nothing to go on with, and is removed
+    with it.
     """
     headers = {"Accept-Encoding": "identity", "User-Agent": "piggyback"}
     have = begun(part)
     if have:
         try:
             note = _noted(part)
-        except (OSError, ValueError, RecursionError):  # MsgspecError and UnicodeDecodeError are ValueErrors
+        except (
+            OSError,
+            ValueError,
+            RecursionError,
+        ):  # MsgspecError and UnicodeDecodeError are ValueErrors
             discard(part)
             return headers
         headers["Range"] = f"bytes={have}-"
@@ -169,7 +201,8 @@ def _headers(url: str, part: Path) -> dict[str, str]:
 
 
 def _noted(part: Path) -> _Note | None:
-    """Return the note beside a partial file, None for none. Raises OSError or ValueError for one that is not ours."""
+    """Return the note beside a partial file, None for none. Raises OSError or ValueError for one
+    that is not ours."""
     try:
         note = msgspec.json.decode(files.read_regular(side_of(part), 1 << 16), type=_Note)
     except FileNotFoundError:
@@ -180,7 +213,8 @@ def _noted(part: Path) -> _Note | None:
 
 
 def _validator(answer: Answer) -> str:
-    """Return what names this version of the file: a strong ETag, or its date (RFC 9110, section 8.8); "" for neither."""
+    """Return what names this version of the file: a strong ETag, or its date (RFC 9110, section
+    8.8); "" for neither."""
     found = (answer.headers.get(name, "") for name in ("ETag", "Last-Modified"))
     return next((value for value in found if _VALIDATOR.fullmatch(value)), "")
 
@@ -204,12 +238,15 @@ def _start_of(answer: Answer, part: Path, have: int) -> int:
     why = f"HTTP status {status} {answer.reason}".rstrip()
     if status >= 500 or status in (408, 425, 429):
         asked = answer.headers.get("Retry-After", "")
-        raise Again(why, min(float(asked), LONGEST_WAIT) if asked.isascii() and asked.isdigit() else 0)
+        raise Again(
+            why, min(float(asked), LONGEST_WAIT) if asked.isascii() and asked.isdigit() else 0
+        )
     raise Unavailable(why)
 
 
 def _receive(answer: Answer, part: Path, have: int, total: int, shown: Any) -> None:
-    """Append the body to `part` (from its start when `have` is 0) as it comes, and bring it to the disk."""
+    """Append the body to `part` (from its start when `have` is 0) as it comes, and bring it to the
+    disk."""
     with _open(part, have) as file:
         while chunk := answer.read(_CHUNK):
             have += len(chunk)

@@ -1,8 +1,10 @@
-"""Getting a source into dl/, verified: what lies there already, a mirror, upstream, then the distribution's package.
+"""Getting a source into dl/, verified: what lies there already, a mirror, upstream, then the
+distribution's package.
 
     dl/FILE or what dl/NAME.json records -> MIRROR/FILE, MIRROR/NAME/FILE -> upstream's URLs -> apt
 
-dl/NAME.json records the outcome (see `records`), so that a verified file is neither fetched nor hashed again.
+dl/NAME.json records the outcome (see `records`), so that a verified file is neither fetched nor
+hashed again.
 """
 
 from __future__ import annotations
@@ -24,15 +26,26 @@ from tasks.system.errors import PiggyError
 from tasks.system.lock import Lock
 
 
-def obtain(source: Source, *, dl: Path, apt_state: Path, mirror: str = "", offline: bool = False,
-           log: Path | None = None, progress: bool | None = None) -> Obtained:
-    """Return the verified archive of `source`, getting it into the folder `dl` first where it is not there.
+def obtain(
+    source: Source,
+    *,
+    dl: Path,
+    apt_state: Path,
+    mirror: str = "",
+    offline: bool = False,
+    log: Path | None = None,
+    progress: bool | None = None,
+) -> Obtained:
+    """Return the verified archive of `source`, getting it into the folder `dl` first where it is
+    not there.
 
-    apt_state: folder for apt's lists and caches; mirror: URL or folder asked before upstream ("": none).
-    offline: look in `dl` only; log: file for apt's output; progress: show bars (None: if standard error is a terminal).
-    Upstream's file must have the pin's sha256; a package must pass apt's signature chain, and its tarball the pin's
-    sha256 as well where the pin says that they are identical. A bad file is moved aside to FILE.bad.
-    Raises one PiggyError with the reason of every origin when none can give it, and when `dl` can't be written.
+    apt_state: folder for apt's lists and caches; mirror: URL or folder asked before upstream ("":
+        none).
+    offline: look in `dl` only; log: file for apt's output; progress: show bars (None: if standard
+    error is a terminal). Upstream's file must have the pin's sha256; a package must pass apt's
+    signature chain, and its tarball the pin's sha256 as well where the pin says that they are
+    identical. A bad file is moved aside to FILE.bad. Raises one PiggyError with the reason of every
+    origin when none can give it, and when `dl` can't be written.
     """
     with disk.explained(dl):
         found = records.trusted(source, dl)
@@ -53,8 +66,11 @@ def obtain(source: Source, *, dl: Path, apt_state: Path, mirror: str = "", offli
             return _first_that_has_it(source, dl, _origins(source, dl, mirror, apt_state, log, bar))
 
 
-def _first_that_has_it(source: Source, dl: Path, origins: Iterable[tuple[str, Callable[[], Obtained]]]) -> Obtained:
-    """Try one origin after the other; raise a PiggyError with the reasons of all when none can give the file."""
+def _first_that_has_it(
+    source: Source, dl: Path, origins: Iterable[tuple[str, Callable[[], Obtained]]]
+) -> Obtained:
+    """Try one origin after the other; raise a PiggyError with the reasons of all when none can give
+    the file."""
     mirror = ", or set 'mirror=' to an address or folder that has the file" if source.sha256 else ""
     reasons = []
     for origin, get in origins:
@@ -64,26 +80,46 @@ def _first_that_has_it(source: Source, dl: Path, origins: Iterable[tuple[str, Ca
         except Unavailable as why:
             terminal.line("", address.shown(f"no: {why}"))
             reasons.append(address.shown(f"{origin}: {why}"))
-    raise PiggyError(f"could not get {source.filename}", "\n    ".join([
-        "each origin failed:", *(f"- {reason}" for reason in reasons),
-        f"check the network{mirror};", _by_hand(source, dl)]))
+    raise PiggyError(
+        f"could not get {source.filename}",
+        "\n    ".join(
+            [
+                "each origin failed:",
+                *(f"- {reason}" for reason in reasons),
+                f"check the network{mirror};",
+                _by_hand(source, dl),
+            ]
+        ),
+    )
 
 
-def _origins(source: Source, dl: Path, mirror: str, apt_state: Path, log: Path | None, bar: bool
-             ) -> Iterator[tuple[str, Callable[[], Obtained]]]:
-    """Yield each place to try, in order: its name, and the function that gets the file from there."""
-    urls = [f"{mirror.rstrip('/')}/{path}" for path in (source.filename, f"{source.name}/{source.filename}")
-            ] if mirror and source.sha256 else []
+def _origins(
+    source: Source, dl: Path, mirror: str, apt_state: Path, log: Path | None, bar: bool
+) -> Iterator[tuple[str, Callable[[], Obtained]]]:
+    """Yield each place to try, in order: its name, and the function that gets the file from
+    there."""
+    urls = (
+        [
+            f"{mirror.rstrip('/')}/{path}"
+            for path in (source.filename, f"{source.name}/{source.filename}")
+        ]
+        if mirror and source.sha256
+        else []
+    )
     for url in [*urls, *source.urls]:
         yield url, lambda url=url: _from_url(source, dl, url, bar)  # type: ignore[misc]
     package = source.package
     if package:
         suite = f" of {package.suite}" if package.suite else ""
-        yield f"package {package.name}{suite} (apt)", lambda: _from_package(source, package, dl, apt_state, log, bar)
+        yield (
+            f"package {package.name}{suite} (apt)",
+            lambda: _from_package(source, package, dl, apt_state, log, bar),
+        )
 
 
 def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
-    """Get upstream's file from an address, or from a folder (a path or file: URL), verify it, and record it."""
+    """Get upstream's file from an address, or from a folder (a path or file: URL), verify it, and
+    record it."""
     assert source.sha256  # what has no hash has no address (see pins)
     path = dl / source.filename
     part = path.with_name(path.name + ".part")
@@ -95,19 +131,28 @@ def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
         found = disk.sha256_of(part)
         if found != source.sha256:
             download.discard(part)
-            raise Unavailable(f"wrong content: its sha256 is {found}, and should be {source.sha256}")
+            raise Unavailable(
+                f"wrong content: its sha256 is {found}, and should be {source.sha256}"
+            )
     else:
-        raise Unavailable(f"'{scheme}' is not supported: a mirror is an http or https address, or a folder")
+        raise Unavailable(
+            f"'{scheme}' is not supported: a mirror is an http or https address, or a folder"
+        )
     os.replace(part, path)
     return records.write(source, dl, source.filename, source.sha256, url)
 
 
-def _from_package(source: Source, package: Package, dl: Path, state: Path, log: Path | None, bar: bool) -> Obtained:
-    """Get the tarball out of the distribution's package, and record it with the package's version."""
+def _from_package(
+    source: Source, package: Package, dl: Path, state: Path, log: Path | None, bar: bool
+) -> Obtained:
+    """Get the tarball out of the distribution's package, and record it with the package's
+    version."""
     with contextlib.ExitStack() as stack:
         try:
             got = stack.enter_context(apt.fetched(package, state, log=log, bar=bar))
-        except PiggyError as error:  # our folder for apt is at fault; the other origins' reasons count as well
+        except (
+            PiggyError
+        ) as error:  # our folder for apt is at fault; the other origins' reasons count as well
             raise Unavailable(error.message) from error
         if package.identical:
             name = source.filename
@@ -125,8 +170,10 @@ def _from_package(source: Source, package: Package, dl: Path, state: Path, log: 
         found = disk.sha256_of(part)
         if package.identical and found != source.sha256:
             download.discard(part)
-            raise Unavailable(f"version {got.version} holds another file: {got.path.name} has sha256 {found}, "
-                              f"and should have {source.sha256}")
+            raise Unavailable(
+                f"version {got.version} holds another file: {got.path.name} has sha256 {found}, "
+                f"and should have {source.sha256}"
+            )
         os.replace(part, dl / name)
     origin = f"package {package.name} {got.version} (apt)"
     return records.write(source, dl, name, found, origin, package.name, got.version)
@@ -134,7 +181,7 @@ def _from_package(source: Source, package: Package, dl: Path, state: Path, log: 
 
 def _endings(path: str) -> str:
     """Return a tarball's endings: ".tar.xz"."""
-    return path[path.rindex(".tar"):] if ".tar" in path else Path(path).suffix
+    return path[path.rindex(".tar") :] if ".tar" in path else Path(path).suffix
 
 
 def _copy(source: Path, part: Path) -> None:
@@ -146,7 +193,11 @@ def _copy(source: Path, part: Path) -> None:
     except OSError as error:
         raise Unavailable(error.strerror or str(error)) from error
     download.discard(part)
-    with reader, download.written(part, os.fstat(reader.fileno()).st_size), part.open("xb") as writer:
+    with (
+        reader,
+        download.written(part, os.fstat(reader.fileno()).st_size),
+        part.open("xb") as writer,
+    ):
         shutil.copyfileobj(reader, writer, 1 << 20)
         writer.flush()
         os.fsync(writer.fileno())
@@ -157,18 +208,28 @@ def _from_read_only(source: Source, dl: Path) -> Obtained:
     found = records.checked(source, dl, writable=False)
     if found:
         return found
-    raise PiggyError(f"{dl} has no good {source.filename}, and can't be written to",
-                     f"make it writable, or choose another with 'dl='; {_by_hand(source, dl)}")
+    raise PiggyError(
+        f"{dl} has no good {source.filename}, and can't be written to",
+        f"make it writable, or choose another with 'dl='; {_by_hand(source, dl)}",
+    )
 
 
 def _missing(source: Source, dl: Path) -> PiggyError:
-    return PiggyError(f"{dl / source.filename} is missing, and may not be fetched now",
-                      f"'doit offline=no fetch' gets it where there is a network; {_by_hand(source, dl)}")
+    return PiggyError(
+        f"{dl / source.filename} is missing, and may not be fetched now",
+        f"'doit offline=no fetch' gets it where there is a network; {_by_hand(source, dl)}",
+    )
 
 
 def _by_hand(source: Source, dl: Path) -> str:
     """Say which file in `dl` would do, if a user were to bring it."""
     if source.sha256:
-        return f"or put the file there by hand: {(dl / source.filename).absolute()} (sha256 {source.sha256})"
+        return (
+            f"or put the file there by hand: {(dl / source.filename).absolute()} (sha256"
+            f" {source.sha256})"
+        )
     record = (dl / f"{source.name}.json").absolute()
-    return f"or copy {record} and the file that it names from a place where this source was fetched before"
+    return (
+        f"or copy {record} and the file that it names from a place where this source was fetched"
+        " before"
+    )

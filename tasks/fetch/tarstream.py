@@ -1,10 +1,11 @@
-"""Reading a tar archive from its first byte to its last, whoever made it: bounded in memory, size and time, with every
-damage noticed.
+"""Reading a tar archive from its first byte to its last, whoever made it: bounded in memory, size
+and time, with every damage noticed.
 
-The headers are read here and not by tarfile, which trusts them: it reads a long name of a gigabyte into memory, calls
-itself for each header that precedes another one, and takes numbers of any length. Here is what upstream archives hold
-(ustar, GNU's long names, pax headers), and what is anything else is an error. Sources: POSIX.1-2017, pax, "ustar
-Interchange Format" and "pax Extended Header"; GNU tar manual, "Basic Tar Format".
+The headers are read here and not by tarfile, which trusts them: it reads a long name of a gigabyte
+into memory, calls itself for each header that precedes another one, and takes numbers of any
+length. Here is what upstream archives hold (ustar, GNU's long names, pax headers), and what is
+anything else is an error. Sources: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended
+Header"; GNU tar manual, "Basic Tar Format".
 """
 
 from __future__ import annotations
@@ -22,19 +23,25 @@ import msgspec
 from tasks.fetch.decompress import CHUNK, Ahead, decompressed
 from tasks.system.errors import PiggyError
 
-SIZE_FLOOR, SIZE_RATIO = 256 << 20, 64  # content: bytes that any archive may have, and times its own size; a kernel has 10
+SIZE_FLOOR, SIZE_RATIO = (
+    256 << 20,
+    64,
+)  # content: bytes that any archive may have, and times its own size; a kernel has 10
 MEMBERS = 1_000_000  # a kernel has 100,000
 EXTRA = 1 << 20  # bytes of headers before one member: long names, pax records
 _BLOCK = 512
-_HEADER = struct.Struct("100s8s16x12s12s8sc100s6s82x155s12x")  # name mode size mtime check-sum type target magic prefix
+_HEADER = struct.Struct(
+    "100s8s16x12s12s8sc100s6s82x155s12x"
+)  # name mode size mtime check-sum type target magic prefix
 _KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"5": "folder", b"2": "link", b"1": "hard"}
 _WITHOUT_DATA = b"123456"  # links, devices, folders, pipes: whatever their size says
 _PAX_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{0,20})?")
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One member: its name as it stands there, permission bits, content's size in bytes, time in seconds since 1970 (0 for
-    an impossible one), and a link's target. kind "other": a device, a pipe, a sparse file, ..."""
+    """One member: its name as it stands there, permission bits, content's size in bytes, time in
+    seconds since 1970 (0 for an impossible one), and a link's target. kind "other": a device, a
+    pipe, a sparse file, ..."""
 
     name: str
     kind: Literal["file", "folder", "link", "hard", "other"]
@@ -51,7 +58,8 @@ class Data:
         self._ahead, self.left = ahead, size
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, `size` at most (-1: all). Raises Damaged where the archive ends before."""
+        """Return the next bytes, `size` at most (-1: all). Raises Damaged where the archive ends
+        before."""
         wanted = self.left if size < 0 else min(size, self.left)
         data = self._ahead.read(wanted)
         if len(data) < wanted:
@@ -62,11 +70,13 @@ class Data:
 
 @contextlib.contextmanager
 def members(archive: Path, bar: bool = False) -> Iterator[Iterator[tuple[Member, Data]]]:
-    """Give an iterator over the members of a .tar, .tar.gz, .tar.bz2, .tar.xz or .tar.zst (told apart by content).
+    """Give an iterator over the members of a .tar, .tar.gz, .tar.bz2, .tar.xz or .tar.zst (told
+    apart by content).
 
-    Each member's data can be read until the next member is taken. bar: show a progress bar.
-    The iterator raises Damaged when the archive is truncated, corrupt or malformed anywhere, and when it has more content
-    than SIZE_RATIO times its size (and SIZE_FLOOR), or more members than MEMBERS.
+    Each member's data can be read until the next member is taken. bar: show a progress bar. The
+    iterator raises Damaged when the archive is truncated, corrupt or malformed anywhere, and when
+    it has more content than SIZE_RATIO times its size (and SIZE_FLOOR), or more members than
+    MEMBERS.
     """
     from tqdm import tqdm
 
@@ -76,17 +86,36 @@ def members(archive: Path, bar: bool = False) -> Iterator[Iterator[tuple[Member,
         except OSError as error:
             raise PiggyError(f"can't read {archive}: {error.strerror}") from error
         size = os.fstat(raw.fileno()).st_size
-        shown = stack.enter_context(tqdm(total=size, desc=f"unpack {archive.name}", unit="B", unit_scale=True,
-                                         disable=not bar, leave=False))
+        shown = stack.enter_context(
+            tqdm(
+                total=size,
+                desc=f"unpack {archive.name}",
+                unit="B",
+                unit_scale=True,
+                disable=not bar,
+                leave=False,
+            )
+        )
         # zstd reads from the same open file, so its offset is the progress with every decompressor
-        yield stack.enter_context(of_stream(archive, decompressed(raw), size,
-                                            lambda: shown.update(os.lseek(raw.fileno(), 0, os.SEEK_CUR) - shown.n)))
+        yield stack.enter_context(
+            of_stream(
+                archive,
+                decompressed(raw),
+                size,
+                lambda: shown.update(os.lseek(raw.fileno(), 0, os.SEEK_CUR) - shown.n),
+            )
+        )
 
 
 @contextlib.contextmanager
-def of_stream(archive: Path, chunks: Iterable[bytes], size: int, on_member: Callable[[], object] = lambda: None
-              ) -> Iterator[Iterator[tuple[Member, Data]]]:
-    """Give the members of an uncompressed tar that comes in chunks, as `members` does; an exception of `chunks` is damage.
+def of_stream(
+    archive: Path,
+    chunks: Iterable[bytes],
+    size: int,
+    on_member: Callable[[], object] = lambda: None,
+) -> Iterator[Iterator[tuple[Member, Data]]]:
+    """Give the members of an uncompressed tar that comes in chunks, as `members` does; an exception
+    of `chunks` is damage.
 
     archive: the file that messages name; size: its bytes, before it was decompressed.
     """
@@ -117,7 +146,8 @@ def _each(ahead: Ahead, on_member: Callable[[], object]) -> Iterator[tuple[Membe
 
 
 def _member(ahead: Ahead, forever: dict[str, bytes]) -> tuple[Member, int] | None:
-    """Read a member's headers; return it and the bytes of its data, None at the end of the archive."""
+    """Read a member's headers; return it and the bytes of its data, None at the end of the
+    archive."""
     records = dict(forever)
     room, target, name = EXTRA, b"", b""
     while True:
@@ -153,14 +183,27 @@ def _member(ahead: Ahead, forever: dict[str, bytes]) -> tuple[Member, int] | Non
         size = _digits(ahead, records["size"], at)
     name, target = records.get("path") or name, records.get("linkpath") or target or _cut(link)
     sparse = kind == b"S" or any(word.startswith("GNU.sparse.") for word in records)
-    what = "other" if sparse else "folder" if kind == b"\0" and name.endswith(b"/") else _KINDS.get(kind, "other")
-    member = Member(os.fsdecode(name.rstrip(b"/") or name), what,  # type: ignore[arg-type]
-                    _number(ahead, mode, at) & 0o7777, size, _time(records.get("mtime", b""), mtime), os.fsdecode(target))
+    what = (
+        "other"
+        if sparse
+        else "folder"
+        if kind == b"\0" and name.endswith(b"/")
+        else _KINDS.get(kind, "other")
+    )
+    member = Member(
+        os.fsdecode(name.rstrip(b"/") or name),
+        what,  # type: ignore[arg-type]
+        _number(ahead, mode, at) & 0o7777,
+        size,
+        _time(records.get("mtime", b""), mtime),
+        os.fsdecode(target),
+    )
     return member, 0 if kind in _WITHOUT_DATA or what == "folder" else size
 
 
 def _sum_is_right(block: bytes) -> bool:
-    """Tell whether a header's check sum is that of its bytes; some old programs took them for signed ones."""
+    """Tell whether a header's check sum is that of its bytes; some old programs took them for
+    signed ones."""
     said = _octal(block[148:156])
     rest = block[:148] + block[156:]
     total = 256 + sum(rest)  # the check sum itself counts as eight spaces
@@ -187,7 +230,8 @@ def _digits(ahead: Ahead, value: bytes, at: int) -> int:
 
 
 def _time(pax: bytes, field: bytes) -> float:
-    """Return a member's time, 0 for one that no file system holds. pax: from there, goes first where it is not empty."""
+    """Return a member's time, 0 for one that no file system holds. pax: from there, goes first
+    where it is not empty."""
     if pax:
         text = pax.decode("latin-1")
         found = float(text) if _PAX_TIME.fullmatch(text) else 0.0
@@ -201,12 +245,13 @@ def _cut(field: bytes) -> bytes:
 
 
 def _records(ahead: Ahead, data: bytes, at: int) -> dict[str, bytes]:
-    """Return those records of a pax header that mean something here. An empty value takes an earlier one back."""
+    """Return those records of a pax header that mean something here. An empty value takes an
+    earlier one back."""
     found, start = {}, 0
     while start < len(data):
         length = re.compile(rb"([1-9][0-9]{0,6}) ").match(data, start)
         end = start + int(length[1]) if length else 0
-        record = data[length.end():end] if length else b""
+        record = data[length.end() : end] if length else b""
         word, sign, value = record[:-1].partition(b"=")
         if end > len(data) or not sign or not word or record[-1:] != b"\n":
             raise ahead.damaged(f"a malformed pax header at byte {at} of its content")

@@ -1,4 +1,5 @@
-"""Unpacking upstream archives into a source tree: whole, once, and never over anything that the user changed."""
+"""Unpacking upstream archives into a source tree: whole, once, and never over anything that the
+user changed."""
 
 from __future__ import annotations
 
@@ -19,20 +20,31 @@ STAMP = untar.STAMP
 
 
 def stamp(build: Path, name: str) -> Path:
-    """The file by which tasks depend on an unpacked source, below the build folder: it holds the archive's hash."""
+    """The file by which tasks depend on an unpacked source, below the build folder: it holds the
+    archive's hash."""
     return build / "src" / name / STAMP
 
 
-def unpack(archive: Path, sha256: str, parent: Path, name: str, *, outside_links: Collection[str] = (),
-           progress: bool | None = None) -> Path:
-    """Unpack a .tar.{gz,bz2,xz,zst} without its one top-level folder; return the folder `parent/NAME-<sha256[:8]>`.
+def unpack(
+    archive: Path,
+    sha256: str,
+    parent: Path,
+    name: str,
+    *,
+    outside_links: Collection[str] = (),
+    progress: bool | None = None,
+) -> Path:
+    """Unpack a .tar.{gz,bz2,xz,zst} without its one top-level folder; return the folder
+    `parent/NAME-<sha256[:8]>`.
 
-    `parent/NAME` becomes a relative symbolic link to it. A folder that is there already, with our stamp in it, is never
-    written to again: whatever the user changed in it stays. Modes are made u+rw and go-w and set-id bits dropped,
-    whatever the umask; times are the archive's; owners are the user.
-    outside_links: symbolic links (paths in the folder) that may lead out of it, such as those in a target's skeleton.
-    progress: show a bar (None: when standard error is a terminal).
-    Raises PiggyError for an archive that is damaged or has another sha256, a hostile member, and a full disk.
+    `parent/NAME` becomes a relative symbolic link to it. A folder that is there already, with our
+    stamp in it, is never written to again: whatever the user changed in it stays. Modes are made
+    u+rw and go-w and set-id bits dropped, whatever the umask; times are the archive's; owners are
+    the user.
+    outside_links: symbolic links (paths in the folder) that may lead out of it, such as those in a
+        target's skeleton.
+    progress: show a bar (None: when standard error is a terminal). Raises PiggyError for an archive
+    that is damaged or has another sha256, a hostile member, and a full disk.
     """
     folder = parent / f"{name}-{sha256[:8]}"
     if not _stamped(folder, sha256):
@@ -45,7 +57,8 @@ def unpack(archive: Path, sha256: str, parent: Path, name: str, *, outside_links
 
 
 def _stamped(folder: Path, sha256: str) -> bool:
-    """Tell whether `folder` was unpacked from the archive with that hash; refuse one that is anything else."""
+    """Tell whether `folder` was unpacked from the archive with that hash; refuse one that is
+    anything else."""
     try:
         stamp = json.loads(files.read_regular(folder / STAMP, 1 << 16))
     except (OSError, ValueError, RecursionError):
@@ -53,13 +66,19 @@ def _stamped(folder: Path, sha256: str) -> bool:
     if isinstance(stamp, dict) and stamp.get("sha256") == sha256:
         return True
     if os.path.lexists(folder):
-        raise PiggyError(f"{folder} is in the way: it has no {STAMP} of this archive",
-                         "it may hold work of yours, so it is left alone; move it away to have the source unpacked")
+        raise PiggyError(
+            f"{folder} is in the way: it has no {STAMP} of this archive",
+            "it may hold work of yours, so it is left alone; move it away to have the source"
+            " unpacked",
+        )
     return False
 
 
-def _unpack_aside(archive: Path, sha256: str, folder: Path, outside: Collection[str], bar: bool) -> None:
-    """Unpack into a folder beside `folder`, stamp it, and rename it; on any failure nothing stays."""
+def _unpack_aside(
+    archive: Path, sha256: str, folder: Path, outside: Collection[str], bar: bool
+) -> None:
+    """Unpack into a folder beside `folder`, stamp it, and rename it; on any failure nothing
+    stays."""
     if not archive.is_file():
         raise PiggyError(f"{archive} does not exist", "'doit fetch' gets it")
     found = disk.sha256_of(archive)
@@ -68,10 +87,14 @@ def _unpack_aside(archive: Path, sha256: str, folder: Path, outside: Collection[
     aside = folder.with_name(f".{folder.name}.part")
     try:
         with disk.explained(folder):
-            shutil.rmtree(aside, ignore_errors=True)  # what a killed process left; its lock is ours now
+            shutil.rmtree(
+                aside, ignore_errors=True
+            )  # what a killed process left; its lock is ours now
             aside.mkdir(parents=True)
             untar.extract(archive, aside, outside, bar)
-            (aside / STAMP).write_text(json.dumps({"sha256": sha256, "archive": archive.name}) + "\n")
+            (aside / STAMP).write_text(
+                json.dumps({"sha256": sha256, "archive": archive.name}) + "\n"
+            )
             os.rename(aside, folder)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
@@ -81,7 +104,8 @@ def _unpack_aside(archive: Path, sha256: str, folder: Path, outside: Collection[
 
 
 def _room_for(archive: Path) -> int:
-    """Return the bytes that the unpacked archive takes on a disk, about: blocks of 4096 bytes, one an inode."""
+    """Return the bytes that the unpacked archive takes on a disk, about: blocks of 4096 bytes, one
+    an inode."""
     with tarstream.members(archive) as members:
         return sum((member.size + 2 * 4096 - 1) // 4096 * 4096 for member, _ in members)
 
@@ -92,7 +116,9 @@ def _point(link: Path, folder: Path) -> None:
         if os.readlink(link) == folder.name:
             return
     if os.path.lexists(link) and not link.is_symlink():
-        raise PiggyError(f"{link} is in the way: a link to {folder.name} belongs there", "move it away")
+        raise PiggyError(
+            f"{link} is in the way: a link to {folder.name} belongs there", "move it away"
+        )
     draft = link.with_name(f".{link.name}.{os.getpid()}.link")
     with disk.explained(link):
         draft.unlink(missing_ok=True)

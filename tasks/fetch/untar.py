@@ -1,8 +1,9 @@
 """Writing the members of a tar archive, with hostile ones refused.
 
-Each member is checked against a model of what this very archive has made so far, and written by ourselves. Two rules
-make that safe: no member is ever written through a link (every parent must be a folder that we made), and when all are
-there every symbolic link, followed through all others, must stay in the tree.
+Each member is checked against a model of what this very archive has made so far, and written by
+ourselves. Two rules make that safe: no member is ever written through a link (every parent must be
+a folder that we made), and when all are there every symbolic link, followed through all others,
+must stay in the tree.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Hostile(Exception):
 
 
 class _Tree(msgspec.Struct, frozen=True):
-    """What an archive has made so far, by path under `root`: kinds, targets of the symbolic links, folders' times."""
+    """What an archive has made so far, by path under `root`: kinds, targets of the symbolic links,
+    folders' times."""
 
     root: Path
     kinds: dict[str, str] = msgspec.field(default_factory=lambda: {"": _FOLDER})
@@ -42,14 +44,22 @@ class _Tree(msgspec.Struct, frozen=True):
     times: dict[str, float] = msgspec.field(default_factory=dict)
 
 
-def extract(archive: Path, root: Path, outside_links: Collection[str] = (), bar: bool = False, strip: bool = True) -> None:
-    """Write all members of `archive` into the empty folder `root`, without their one top-level folder.
+def extract(
+    archive: Path,
+    root: Path,
+    outside_links: Collection[str] = (),
+    bar: bool = False,
+    strip: bool = True,
+) -> None:
+    """Write all members of `archive` into the empty folder `root`, without their one top-level
+    folder.
 
-    Modes are made u+rw and go-w and set-id bits dropped, whatever the umask; times are the archive's.
+    Modes are made u+rw and go-w and set-id bits dropped, whatever the umask; times are the
+    archive's.
     outside_links: symbolic links (paths below `root`) that may lead out of it; bar: show progress;
-    strip: whether there is such a folder to leave out, and every member lies in it.
-    Raises PiggyError naming the member that is refused, or telling where the archive is damaged; `root` is then to be
-    removed. An OSError (a full disk) goes to the caller.
+    strip: whether there is such a folder to leave out, and every member lies in it. Raises
+    PiggyError naming the member that is refused, or telling where the archive is damaged; `root` is
+    then to be removed. An OSError (a full disk) goes to the caller.
     """
     tree = _Tree(root)
     top = at = ""
@@ -66,7 +76,9 @@ def extract(archive: Path, root: Path, outside_links: Collection[str] = (), bar:
                 try:
                     _place(tree, member, data, path, top)
                 except FileExistsError as error:
-                    raise Hostile("has another member's name, as this file system folds case") from error
+                    raise Hostile(
+                        "has another member's name, as this file system folds case"
+                    ) from error
         if strip and not top:
             raise decompress.damaged(archive, "it is empty")
         steps = iter(range(MAX_STEPS))
@@ -75,17 +87,24 @@ def extract(archive: Path, root: Path, outside_links: Collection[str] = (), bar:
             if path not in outside_links and not _stays_inside(path, target, tree.links, steps):
                 raise Hostile(f"is a link out of the tree, to '{target}'")
     except Hostile as why:
-        raise PiggyError(printable(f"{archive}: member {at[:200]!r} {why}"),
-                         "the archive is refused; get it from somewhere else") from why
+        raise PiggyError(
+            printable(f"{archive}: member {at[:200]!r} {why}"),
+            "the archive is refused; get it from somewhere else",
+        ) from why
     for path, mtime in tree.times.items():
         os.utime(tree.root / path, (mtime, mtime))
 
 
 def checked(name: str) -> str:
-    """Return a member's path without `.` and empty parts. Raises Hostile for one that is absolute, has `..`, or is absurdly
-    long or deep."""
+    """Return a member's path without `.` and empty parts. Raises Hostile for one that is absolute,
+    has `..`, or is absurdly long or deep."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if not 0 < len(parts) <= MAX_DEPTH or name.startswith("/") or ".." in parts or not _is_text(name):
+    if (
+        not 0 < len(parts) <= MAX_DEPTH
+        or name.startswith("/")
+        or ".." in parts
+        or not _is_text(name)
+    ):
         raise Hostile(f"has an unsafe path: {name[:200]!r}")
     return "/".join(parts)
 
@@ -103,7 +122,11 @@ def _place(tree: _Tree, member: Member, data: Data, path: str, top: str) -> None
     there = tree.kinds.get(path)
     if path == STAMP or (not path and member.kind != "folder"):
         raise Hostile("stands where our stamp or a folder belongs")
-    if there and not (there == _FOLDER and member.kind == "folder") and not (there == _FILE and member.kind == "file"):
+    if (
+        there
+        and not (there == _FOLDER and member.kind == "folder")
+        and not (there == _FILE and member.kind == "file")
+    ):
         raise Hostile(f"comes again, in place of a {there}")
     _make_folders(tree, path.rpartition("/")[0])
     place = tree.root / path
@@ -130,11 +153,15 @@ def _place(tree: _Tree, member: Member, data: Data, path: str, top: str) -> None
         if top:
             target = below if first == top else ""
         if tree.kinds.get(target) != _FILE:
-            raise Hostile(f"is a hard link to '{member.target}', which is no earlier file of the archive")
+            raise Hostile(
+                f"is a hard link to '{member.target}', which is no earlier file of the archive"
+            )
         os.link(tree.root / target, place, follow_symlinks=False)
         tree.kinds[path] = _FILE
     else:
-        raise Hostile("is a device, a pipe, a sparse file, or something else that no source tree needs")
+        raise Hostile(
+            "is a device, a pipe, a sparse file, or something else that no source tree needs"
+        )
 
 
 def _make_folders(tree: _Tree, path: str) -> None:
@@ -152,7 +179,8 @@ def _make_folders(tree: _Tree, path: str) -> None:
 
 
 def _write(data: Data, member: Member, place: Path) -> None:
-    """Write a regular file. O_EXCL also catches two names that are one on a file system that folds case."""
+    """Write a regular file. O_EXCL also catches two names that are one on a file system that folds
+    case."""
     mode = (member.mode & 0o755) | 0o600
     fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(fd, "wb", buffering=0) as file:
@@ -164,7 +192,8 @@ def _write(data: Data, member: Member, place: Path) -> None:
 def _stays_inside(path: str, target: str, links: dict[str, str], steps: Iterator[int]) -> bool:
     """Tell whether the link at `path` leads to a place in the tree, followed through all `links`.
 
-    A missing place counts as a folder of that name. No folder on the way to `path` is a link (see `_make_folders`).
+    A missing place counts as a folder of that name. No folder on the way to `path` is a link (see
+    `_make_folders`).
     steps: what may be spent. Raises Hostile when that is used up.
     """
     here = path.split("/")[:-1]

@@ -1,8 +1,9 @@
-"""Asking a web server that may do as it likes: one deadline for each answer's head, a least speed for its body, redirects
-followed by hand with their bodies unread, and passwords kept to the server that they are for.
+"""Asking a web server that may do as it likes: one deadline for each answer's head, a least speed
+for its body, redirects followed by hand with their bodies unread, and passwords kept to the server
+that they are for.
 
-requests does the rest (proxies, certificates, .netrc), but by itself it reads the body of each redirect to its end, and
-waits for ever for a server that sends a byte now and then.
+requests does the rest (proxies, certificates, .netrc), but by itself it reads the body of each
+redirect to its end, and waits for ever for a server that sends a byte now and then.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     import requests
 
 CONNECT_SECONDS, READ_SECONDS = 10, 30
-HEAD_SECONDS = 30  # for the head of one answer, whatever comes before it (100 Continue, a proxy's answer)
+HEAD_SECONDS = (
+    30  # for the head of one answer, whatever comes before it (100 Continue, a proxy's answer)
+)
 STALL_SECONDS, STALL_BYTES = 30, 30_000  # a body that is slower than that is as good as dead
 HOPS = 10  # redirects that are followed
 LONGEST_ADDRESS = 8000  # characters: what servers and proxies take (RFC 9110, section 4.1)
@@ -37,7 +40,8 @@ class Unavailable(Exception):
 
 
 class Again(Exception):
-    """A failure that another try may cure; `wait`: seconds that the server asked for; `tries`: how many at most."""
+    """A failure that another try may cure; `wait`: seconds that the server asked for; `tries`: how
+    many at most."""
 
     def __init__(self, why: object, wait: float = 0, tries: int = TRIES) -> None:
         super().__init__(why)
@@ -45,8 +49,8 @@ class Again(Exception):
 
 
 class Answer(NamedTuple):
-    """An answer whose body is still to come. read: gives the next piece of the body, of that many bytes at most, b"" at
-    its end."""
+    """An answer whose body is still to come. read: gives the next piece of the body, of that many
+    bytes at most, b"" at its end."""
 
     status: int
     reason: str
@@ -71,9 +75,11 @@ class Client:
     def ask(self, url: str, headers: Mapping[str, str]) -> Iterator[Answer]:
         """Give the answer to GET, after redirects, for the body of a `with`.
 
-        Raises Again for what another try may cure, Unavailable for the rest; neither holds a password.
+        Raises Again for what another try may cure, Unavailable for the rest; neither holds a
+        password.
         """
         from requests.auth import HTTPBasicAuth
+
         with contextlib.ExitStack() as stack:
             try:
                 parts, login = address.split(url)
@@ -82,37 +88,59 @@ class Client:
             stack.enter_context(self._watch.running())
             for _ in range(HOPS + 1):
                 stack.enter_context(_said_plainly(f"{parts.scheme}://{parts.netloc}", self._watch))
-                response = stack.enter_context(self._session.get(
-                    parts.geturl(), stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), headers=dict(headers),
-                    auth=HTTPBasicAuth(*login) if login else None))
+                response = stack.enter_context(
+                    self._session.get(
+                        parts.geturl(),
+                        stream=True,
+                        timeout=(CONNECT_SECONDS, READ_SECONDS),
+                        headers=dict(headers),
+                        auth=HTTPBasicAuth(*login) if login else None,
+                    )
+                )
                 target = response.headers.get("Location")
                 if response.status_code not in _REDIRECTS or not target:
                     self._watch.body()
-                    yield Answer(response.status_code, address.shown(response.reason or "")[:200], response.headers,
-                                 self._reader(response))
+                    yield Answer(
+                        response.status_code,
+                        address.shown(response.reason or "")[:200],
+                        response.headers,
+                        self._reader(response),
+                    )
                     return
-                parts, login = _onward(parts, login, target, "Authorization" in response.request.headers)
+                parts, login = _onward(
+                    parts, login, target, "Authorization" in response.request.headers
+                )
                 response.close()  # its body is nobody's business
-            raise Unavailable(f"more than {HOPS} redirects, the last to {address.shown(parts.geturl())}")
+            raise Unavailable(
+                f"more than {HOPS} redirects, the last to {address.shown(parts.geturl())}"
+            )
 
     def _reader(self, response: requests.Response) -> Callable[[int], bytes]:
-        some = getattr(response.raw, "read1", response.raw.read)  # read1 returns what has come: progress is shown
+        some = getattr(
+            response.raw, "read1", response.raw.read
+        )  # read1 returns what has come: progress is shown
 
         def read(size: int) -> bytes:
-            data: bytes = some(size, decode_content=False)  # what is decoded could be a thousand times as much
+            data: bytes = some(
+                size, decode_content=False
+            )  # what is decoded could be a thousand times as much
             if not data:
                 self._watch.check()
             self._watch.bytes += len(data)
             return data
+
         return read
 
 
 def _onward(parts: SplitResult, login: Any, target: str, secret: bool) -> tuple[SplitResult, Any]:
-    """Return where a redirect leads, and the login to use there: the same one only at the same server.
+    """Return where a redirect leads, and the login to use there: the same one only at the same
+    server.
 
     secret: whether a password was sent. Then the redirect must not lead from https to http.
     """
-    with contextlib.suppress(UnicodeError):  # http.client decodes headers so; most servers mean UTF-8
+    with contextlib.suppress(
+        UnicodeError
+    ):  # http.client decodes headers so; most servers mean UTF-8
         target = target.encode("latin-1").decode()
     if len(target) > LONGEST_ADDRESS:
         raise Unavailable(f"it redirects to an address of {len(target):,} characters")
@@ -123,16 +151,21 @@ def _onward(parts: SplitResult, login: Any, target: str, secret: bool) -> tuple[
     except ValueError as error:
         raise Unavailable(f"it redirects, and {error}") from None
     if secret and parts.scheme == "https" and new.scheme == "http":
-        raise Unavailable(f"it redirects from https to {address.shown(new.geturl())}, and a password was sent: refused")
+        raise Unavailable(
+            f"it redirects from https to {address.shown(new.geturl())}, and a password was sent:"
+            " refused"
+        )
     before, after = address.origin(parts), address.origin(new)
-    same = before == after or (before[1] == after[1] and (before[0], before[2], after[0], after[2]) ==
-                               ("http", 80, "https", 443))
+    same = before == after or (
+        before[1] == after[1]
+        and (before[0], before[2], after[0], after[2]) == ("http", 80, "https", 443)
+    )
     return new, given or (login if same else None)
 
 
 class _Watch:
-    """Cuts a connection when its answer's head is not there in time, or its body hardly moves. Timeouts of a socket don't:
-    each byte that comes starts them anew."""
+    """Cuts a connection when its answer's head is not there in time, or its body hardly moves.
+    Timeouts of a socket don't: each byte that comes starts them anew."""
 
     def __init__(self) -> None:
         self.bytes = 0  # of the body, so far
@@ -160,7 +193,8 @@ class _Watch:
 
     @contextlib.contextmanager
     def head(self, connection: Any) -> Iterator[None]:
-        """Give the body of a `with` HEAD_SECONDS for a step of urllib3's connection up to an answer's head."""
+        """Give the body of a `with` HEAD_SECONDS for a step of urllib3's connection up to an
+        answer's head."""
         self._set(HEAD_SECONDS, connection)
         try:
             yield
@@ -184,7 +218,8 @@ class _Watch:
     def _set(self, seconds: float, connection: Any) -> None:
         with self._changed:
             self._connection = connection
-            # http.client lets go of a socket that closes after its answer: the answer alone holds it then
+            # http.client lets go of a socket that closes after its answer: the answer alone holds
+            # it then
             self._socket = getattr(connection, "sock", None) or self._socket
             self._until = time.monotonic() + seconds
             self._changed.notify()
@@ -198,7 +233,9 @@ class _Watch:
                 elif self._then < 0:
                     self._cut(f"does not end the head of its answer in {HEAD_SECONDS} seconds")
                 elif self.bytes - self._then < STALL_BYTES:
-                    self._cut(f"sends only {self.bytes - self._then} bytes in {STALL_SECONDS} seconds")
+                    self._cut(
+                        f"sends only {self.bytes - self._then} bytes in {STALL_SECONDS} seconds"
+                    )
                 else:
                     self._then, self._until = self.bytes, time.monotonic() + STALL_SECONDS
 
@@ -206,7 +243,9 @@ class _Watch:
         self.why, self._until = why, float("inf")
         one = getattr(self._connection, "sock", None) or self._socket
         with contextlib.suppress(OSError, TypeError):
-            socket.socket.shutdown(one, socket.SHUT_RDWR)  # not SSLSocket's own: it is no use while another thread reads
+            socket.socket.shutdown(
+                one, socket.SHUT_RDWR
+            )  # not SSLSocket's own: it is no use while another thread reads
 
 
 def _session(watch: _Watch) -> requests.Session:
@@ -243,13 +282,16 @@ def _session(watch: _Watch) -> requests.Session:
 
         def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
             manager = super().proxy_manager_for(*args, **options)
-            if isinstance(manager, urllib3.ProxyManager):  # a SOCKS proxy has connections of its own
+            if isinstance(
+                manager, urllib3.ProxyManager
+            ):  # a SOCKS proxy has connections of its own
                 manager.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
             return manager
 
     class Session(requests.Session):
         def get_redirect_target(self, response: requests.Response) -> None:
-            """There is none: also with allow_redirects=False requests would read a redirect's body to its end."""
+            """There is none: also with allow_redirects=False requests would read a redirect's body
+            to its end."""
 
     session = Session()
     session.mount("http://", Adapter())
@@ -267,11 +309,18 @@ def _said_plainly(host: str, watch: _Watch) -> Iterator[None]:
 
     try:
         yield
-    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError,
-            ValueError) as error:
+    except (
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        http.client.HTTPException,
+        OSError,
+        ValueError,
+    ) as error:
         for cause in _causes(error):
             if isinstance(cause, socket.gaierror):
-                raise Unavailable(f"the host name of {host} (or of its proxy) does not resolve: no network?") from error
+                raise Unavailable(
+                    f"the host name of {host} (or of its proxy) does not resolve: no network?"
+                ) from error
             if isinstance(cause, ConnectionRefusedError):
                 raise Unavailable(f"{host} refuses the connection") from error
             if isinstance(cause, OSError) and cause.errno in _UNREACHABLE:
@@ -281,7 +330,9 @@ def _said_plainly(host: str, watch: _Watch) -> Iterator[None]:
         if isinstance(error, requests.exceptions.ConnectTimeout):
             raise Again(f"{host} does not answer", tries=CONNECT_TRIES) from error
         said = address.shown(error)[:500]
-        if isinstance(error, requests.exceptions.SSLError | requests.exceptions.ProxyError | ValueError):
+        if isinstance(
+            error, requests.exceptions.SSLError | requests.exceptions.ProxyError | ValueError
+        ):
             raise Unavailable(f"{type(error).__name__}: {said}") from error
         if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
             raise Again(f"{host} is silent for {READ_SECONDS} seconds") from error
@@ -289,12 +340,21 @@ def _said_plainly(host: str, watch: _Watch) -> Iterator[None]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it was raised from; urllib3 keeps some in `reason` and in the arguments."""
+    """Yield an exception and all that it was raised from; urllib3 keeps some in `reason` and in the
+    arguments."""
     todo, seen = [error], set()
     while todo:
         one = todo.pop()
         if id(one) not in seen:
             seen.add(id(one))
             yield one
-            todo += [other for other in (one.__cause__, one.__context__, getattr(one, "reason", None), *one.args)
-                     if isinstance(other, BaseException)]
+            todo += [
+                other
+                for other in (
+                    one.__cause__,
+                    one.__context__,
+                    getattr(one, "reason", None),
+                    *one.args,
+                )
+                if isinstance(other, BaseException)
+            ]

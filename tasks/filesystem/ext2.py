@@ -1,11 +1,13 @@
-"""An ext2 image from a tree of entries: no root, no mount, and the same bytes wherever and whenever it is built.
+"""An ext2 image from a tree of entries: no root, no mount, and the same bytes wherever and whenever
+it is built.
 
     mke2fs (an empty file system, all that is random or a time pinned) -> debugfs (a script of names) -> e2fsck -fn
 
-`mke2fs -d` isn't used: up to 1.47.0 it copies change times and owners of the host. libext2fs takes its clock from
-E2FSPROGS_FAKE_TIME (1.41 and later) or SOURCE_DATE_EPOCH (1.47.1 and later), lib/ext2fs/initialize.c and openfs.c.
-What debugfs and the sizes of mke2fs's tables do is asked of them, not reckoned: the empty file system is made, its free
-blocks are read, and its size is corrected until it fits.
+`mke2fs -d` isn't used: up to 1.47.0 it copies change times and owners of the host. libext2fs takes
+its clock from E2FSPROGS_FAKE_TIME (1.41 and later) or SOURCE_DATE_EPOCH (1.47.1 and later),
+lib/ext2fs/initialize.c and openfs.c. What debugfs and the sizes of mke2fs's tables do is asked of
+them, not reckoned: the empty file system is made, its free blocks are read, and its size is
+corrected until it fits.
 """
 
 from __future__ import annotations
@@ -31,22 +33,30 @@ GROUP = 8 * BLOCK  # blocks in a group
 POINTERS = BLOCK // 4  # block numbers in an indirect block
 ROUND = 4  # blocks: whole pages, so that a guest needs no partial page at the end of its disk
 SPARE_INODES, BYTES_PER_SPARE_INODE = 64, 8192
-EPOCH_MAX = 0x7fffffff  # a 128-byte inode counts seconds in 32 signed bits
-FILE_MAX = (12 + POINTERS + POINTERS ** 2 + POINTERS ** 3) * BLOCK  # ext2_max_size() in fs/ext2/super.c for this block size
-FOLDERS_MAX = 32000 - 2  # folders in one: EXT2_LINK_MAX in fs/ext2/ext2.h, less the links of "." and of its own name
-ATTRIBUTES_MAX = BLOCK - 32 - 4  # of one file: a block less its header and the end mark (fs/ext2/xattr.h)
+EPOCH_MAX = 0x7FFFFFFF  # a 128-byte inode counts seconds in 32 signed bits
+FILE_MAX = (
+    12 + POINTERS + POINTERS**2 + POINTERS**3
+) * BLOCK  # ext2_max_size() in fs/ext2/super.c for this block size
+FOLDERS_MAX = (
+    32000 - 2
+)  # folders in one: EXT2_LINK_MAX in fs/ext2/ext2.h, less the links of "." and of its own name
+ATTRIBUTES_MAX = (
+    BLOCK - 32 - 4
+)  # of one file: a block less its header and the end mark (fs/ext2/xattr.h)
 LINK_MAX = BLOCK - 1  # an ext2 link's target fits in a block
 NUMBER_MAX = 65535  # do_mknod in debugfs.c, for major and minor
 SCRIPT_LINE_MAX = 4096  # debugfs reads lines into a buffer of BUFSIZ
 MODE = {"file": 0o100000, "dir": 0o040000, "char": 0o020000, "block": 0o060000, "fifo": 0o010000}
 CONFIG = "[defaults]\n[fs_types]\n" + "".join(
-    f"{name} = {{\n inode_size = 128\n}}\n" for name in ("ext2", "piggyback"))  # the host's mke2fs.conf has no say
+    f"{name} = {{\n inode_size = 128\n}}\n" for name in ("ext2", "piggyback")
+)  # the host's mke2fs.conf has no say
 _ECHO = re.compile(r"debugfs: .*|debugfs \d.*|Allocated inode: \d+|\s*")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """A finished image: its size and the part in use and free in bytes (size - free = used: tables, folders, files)."""
+    """A finished image: its size and the part in use and free in bytes (size - free = used: tables,
+    folders, files)."""
 
     blocks: int
     inodes: int
@@ -55,18 +65,32 @@ class Stats(msgspec.Struct, frozen=True):
     bytes_free: int
 
 
-def build(entries: Sequence[Entry], image: Path, *, size: int | None = None, free: int = 0, label: str = "rootfs",
-          uuid: str, epoch: int, log: Path | None = None) -> Stats:
-    """Write the entries (as `tree.compose` gives them) to an ext2 image; it appears whole or not at all.
+def build(
+    entries: Sequence[Entry],
+    image: Path,
+    *,
+    size: int | None = None,
+    free: int = 0,
+    label: str = "rootfs",
+    uuid: str,
+    epoch: int,
+    log: Path | None = None,
+) -> Stats:
+    """Write the entries (as `tree.compose` gives them) to an ext2 image; it appears whole or not at
+    all.
 
-    size:  bytes of the image, a multiple of 1024; None fits it to its content, with at least `free` bytes left over.
+    size:  bytes of the image, a multiple of 1024; None fits it to its content, with at least `free`
+        bytes left over.
     label: up to 16 bytes; uuid: of the file system, and seed of its directory hash.
     epoch: every time in the image, in seconds since 1970 (1 or more: for libext2fs 0 means now).
-    log:   file that the commands and their output are appended to.
-    Raises PiggyError when the content doesn't fit the size or the disk, is more than ext2 can hold, or can't be read.
+    log:   file that the commands and their output are appended to. Raises PiggyError when the
+    content doesn't fit the size or the disk, is more than ext2 can hold, or can't be read.
     """
     if not 1 <= epoch <= EPOCH_MAX:
-        raise PiggyError(f"the time {epoch} of the image is not within 1 and {EPOCH_MAX} (2038)", "set another epoch")
+        raise PiggyError(
+            f"the time {epoch} of the image is not within 1 and {EPOCH_MAX} (2038)",
+            "set another epoch",
+        )
     if not _UUID.fullmatch(uuid):
         raise PiggyError(f"{uuid!r} is no UUID", "such as 5049c67b-5ad5-4d1e-8f0e-4d2f6c7a1b00")
     if len(os.fsencode(label)) > 16:
@@ -77,9 +101,13 @@ def build(entries: Sequence[Entry], image: Path, *, size: int | None = None, fre
     need = _blocks_needed(entries)
     whole = max(size or 0, need * BLOCK + free)
     if whole > tree.IMAGE_MAX:
-        raise PiggyError(f"{image.name} would have {whole} bytes or more; an image may have {tree.IMAGE_MAX} (32 GiB)",
-                         "keep what is that large on a disk of its own")
-    # what mke2fs leaves empty takes no room: only bitmaps and descriptors, inodes in use, and the content are written
+        raise PiggyError(
+            f"{image.name} would have {whole} bytes or more; an image may have {tree.IMAGE_MAX} (32"
+            " GiB)",
+            "keep what is that large on a disk of its own",
+        )
+    # what mke2fs leaves empty takes no room: only bitmaps and descriptors, inodes in use, and the
+    # content are written
     written = (need + 3 * whole // (GROUP * BLOCK)) * BLOCK + 128 * len(entries)
     if written > room.free(image.parent):
         raise room.no_space(image, written)
@@ -88,24 +116,40 @@ def build(entries: Sequence[Entry], image: Path, *, size: int | None = None, fre
         stage = draft.parent / "stage"
         stage.mkdir()
         # Linux's ext2 driver needs no feature beyond these (fs/ext2/ext2.h)
-        features = "none,filetype,sparse_super" + (",ext_attr" if any(entry.attributes for entry in entries) else "")
-        disk = _Disk(stage, ("-O", features, "-L", label, "-U", uuid, "-E", f"hash_seed={uuid}"), epoch, log,
-                     10 + len(entries) + SPARE_INODES)  # 10 are reserved, inode 2 of them is the root
+        features = "none,filetype,sparse_super" + (
+            ",ext_attr" if any(entry.attributes for entry in entries) else ""
+        )
+        disk = _Disk(
+            stage,
+            ("-O", features, "-L", label, "-U", uuid, "-E", f"hash_seed={uuid}"),
+            epoch,
+            log,
+            10 + len(entries) + SPARE_INODES,
+        )  # 10 are reserved, inode 2 of them is the root
         more = replace(disk, inodes=disk.inodes + spare)
         if size is None:
             _fit(more, need + -(-free // BLOCK))
         else:
             fitted = _fit(disk, need) * BLOCK
-            if fitted > size or _format(more, size // BLOCK) < need and _format(disk, size // BLOCK) < need:
-                raise PiggyError(f"{image.name} needs {fitted} bytes, and its size is set to {size}",
-                                 "raise the size, or leave it out to have it fitted")
+            if (
+                fitted > size
+                or _format(more, size // BLOCK) < need
+                and _format(disk, size // BLOCK) < need
+            ):
+                raise PiggyError(
+                    f"{image.name} needs {fitted} bytes, and its size is set to {size}",
+                    "raise the size, or leave it out to have it fitted",
+                )
         empty = _superblock(disk)
         _populate(disk, entries)
         run(["e2fsck", "-fn", "disk"], cwd=stage, env=disk.env, log=log)
         full = _superblock(disk)
         if empty.inodes_free - full.inodes_free != len(entries) - 1:
-            raise PiggyError(f"{image.name}: {empty.inodes_free - full.inodes_free} names were written of "
-                             f"{len(entries) - 1}", "debugfs failed without a word; see the log")
+            raise PiggyError(
+                f"{image.name}: {empty.inodes_free - full.inodes_free} names were written of "
+                f"{len(entries) - 1}",
+                "debugfs failed without a word; see the log",
+            )
         (stage / "disk").chmod(0o644)
         (stage / "disk").rename(draft)
     return full
@@ -123,12 +167,18 @@ class _Disk(msgspec.Struct, frozen=True):
     @property
     def env(self) -> dict[str, str]:
         now = str(self.epoch)
-        return {"E2FSPROGS_FAKE_TIME": now, "SOURCE_DATE_EPOCH": now, "MKE2FS_CONFIG": "mke2fs.conf"}
+        return {
+            "E2FSPROGS_FAKE_TIME": now,
+            "SOURCE_DATE_EPOCH": now,
+            "MKE2FS_CONFIG": "mke2fs.conf",
+        }
 
 
 def _fit(disk: _Disk, wanted: int) -> int:
-    """Make the smallest empty file system, or nearly so, with `wanted` blocks free; return its blocks."""
-    # in one group: boot block, superblock, descriptors, two bitmaps, inode table, root; mke2fs wants 50 more
+    """Make the smallest empty file system, or nearly so, with `wanted` blocks free; return its
+    blocks."""
+    # in one group: boot block, superblock, descriptors, two bitmaps, inode table, root; mke2fs
+    # wants 50 more
     blocks = 6 + -(-disk.inodes // 8) + max(50, wanted)
     blocks += blocks // GROUP * 2  # the bitmaps of the other groups
     while True:
@@ -136,26 +186,52 @@ def _fit(disk: _Disk, wanted: int) -> int:
         lacking = wanted - _format(disk, blocks)
         if lacking <= 0:
             return blocks
-        # a last group that is too small for its own tables and 50 blocks is left out: reach into it by small steps
+        # a last group that is too small for its own tables and 50 blocks is left out: reach into it
+        # by small steps
         blocks += lacking if _superblock(disk).blocks == blocks else max(16, blocks // 4096)
 
 
 def _format(disk: _Disk, blocks: int) -> int:
-    """Make an empty file system of `blocks`; return how many are free. lost+found, 12 KiB, is left out: e2fsck makes
-    it when it needs it."""
+    """Make an empty file system of `blocks`; return how many are free. lost+found, 12 KiB, is left
+    out: e2fsck makes it when it needs it."""
     with (disk.stage / "disk").open("wb") as stream:
         stream.truncate(blocks * BLOCK)
     (disk.stage / "mke2fs.conf").write_text(CONFIG)
     # mke2fs warns of 2038, which `epoch` heeds
-    run(["mke2fs", "-F", "-q", "-t", "ext2", "-T", "piggyback", "-b", str(BLOCK), "-I", "128", "-m", "0", "-r", "1",
-         "-N", str(disk.inodes), *disk.options, "disk", str(blocks)],
-        cwd=disk.stage, env=disk.env, log=disk.log)
+    run(
+        [
+            "mke2fs",
+            "-F",
+            "-q",
+            "-t",
+            "ext2",
+            "-T",
+            "piggyback",
+            "-b",
+            str(BLOCK),
+            "-I",
+            "128",
+            "-m",
+            "0",
+            "-r",
+            "1",
+            "-N",
+            str(disk.inodes),
+            *disk.options,
+            "disk",
+            str(blocks),
+        ],
+        cwd=disk.stage,
+        env=disk.env,
+        log=disk.log,
+    )
     _debugfs(disk, ["rmdir lost+found"])
     return _superblock(disk).bytes_free // BLOCK
 
 
 def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
-    """Write all entries with one debugfs script. It names sources by links: no path of the host needs quoting."""
+    """Write all entries with one debugfs script. It names sources by links: no path of the host
+    needs quoting."""
     script: list[str] = []
     here = ""
     for number, entry in enumerate(entries):
@@ -180,13 +256,22 @@ def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
             script.append(f"symlink {word} {_quoted(entry.target, entry)}")
         else:
             if max(entry.major, entry.minor) > NUMBER_MAX:
-                raise PiggyError(f"{tree.few([entry.path])}: debugfs makes devices with numbers of up to {NUMBER_MAX}",
-                                 "leave it to devtmpfs")
-            script.append(f"mknod {word} " + ("p" if entry.kind == "fifo" else
-                                              f"{entry.kind[0]} {entry.major} {entry.minor}"))
+                raise PiggyError(
+                    f"{tree.few([entry.path])}: debugfs makes devices with numbers of up to"
+                    f" {NUMBER_MAX}",
+                    "leave it to devtmpfs",
+                )
+            script.append(
+                f"mknod {word} "
+                + ("p" if entry.kind == "fifo" else f"{entry.kind[0]} {entry.major} {entry.minor}")
+            )
         if entry.kind != "link":  # a link has mode 0777, whatever is asked
             script.append(f"sif {inode} mode 0{MODE[entry.kind] | entry.mode:o}")
-        script += [f"sif {inode} {field} {value}" for field, value in (("uid", entry.uid), ("gid", entry.gid)) if value]
+        script += [
+            f"sif {inode} {field} {value}"
+            for field, value in (("uid", entry.uid), ("gid", entry.gid))
+            if value
+        ]
         for nth, (key, value) in enumerate(entry.attributes):
             (disk.stage / f"a{number}.{nth}").write_bytes(value)
             script.append(f"ea_set -f a{number}.{nth} {inode} {_quoted(key, entry)}")
@@ -194,31 +279,41 @@ def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
 
 
 def _quoted(word: str, entry: Entry) -> str:
-    """Return a word for debugfs (lib/ss/parse.c: quotes around, a quote inside doubled). Raises PiggyError for what a
-    script or ext2 can't hold."""
+    """Return a word for debugfs (lib/ss/parse.c: quotes around, a quote inside doubled). Raises
+    PiggyError for what a script or ext2 can't hold."""
     raw = os.fsencode(word)
     if any(letter in raw for letter in b"\n\r\0"):
         raise PiggyError(f"{entry.path!r} has a line break in its name or target", "rename it")
     if len(os.fsencode(os.path.basename(entry.path))) > tree.NAME_MAX:
-        raise PiggyError(f"{tree.few([entry.path])}: ext2 holds names of up to {tree.NAME_MAX} bytes",
-                         "give it a shorter name")
+        raise PiggyError(
+            f"{tree.few([entry.path])}: ext2 holds names of up to {tree.NAME_MAX} bytes",
+            "give it a shorter name",
+        )
     if entry.kind == "link" and len(os.fsencode(entry.target)) > LINK_MAX:
-        raise PiggyError(f"{tree.few([entry.path])}: ext2 holds link targets of up to {LINK_MAX} bytes",
-                         "shorten the target")
+        raise PiggyError(
+            f"{tree.few([entry.path])}: ext2 holds link targets of up to {LINK_MAX} bytes",
+            "shorten the target",
+        )
     if 2 * len(raw) > SCRIPT_LINE_MAX:
-        raise PiggyError(f"{tree.few([entry.path])}: the path is too long for debugfs", "shorten it")
+        raise PiggyError(
+            f"{tree.few([entry.path])}: the path is too long for debugfs", "shorten it"
+        )
     return '"' + word.replace('"', '""') + '"'
 
 
 def _debugfs(disk: _Disk, script: Sequence[str]) -> None:
-    """Run debugfs commands on the disk. It ends with status 0 whatever happens, so any line that isn't its own echo is
-    an error. Raises PiggyError with those lines."""
+    """Run debugfs commands on the disk. It ends with status 0 whatever happens, so any line that
+    isn't its own echo is an error. Raises PiggyError with those lines."""
     (disk.stage / "script").write_bytes(os.fsencode("\n".join(script) + "\n"))
-    done = run(["debugfs", "-w", "-f", "script", "disk"], cwd=disk.stage, env=disk.env, log=disk.log)
+    done = run(
+        ["debugfs", "-w", "-f", "script", "disk"], cwd=disk.stage, env=disk.env, log=disk.log
+    )
     wrong = [line for line in done.output.splitlines() if not _ECHO.fullmatch(line)]
     if wrong:
-        raise PiggyError(f"debugfs failed: {wrong[0].strip()}", "\n    ".join(["it said:", *wrong[:10]]) +
-                         (f"\n  log: {disk.log}" if disk.log else ""))
+        raise PiggyError(
+            f"debugfs failed: {wrong[0].strip()}",
+            "\n    ".join(["it said:", *wrong[:10]]) + (f"\n  log: {disk.log}" if disk.log else ""),
+        )
 
 
 def has_attributes(image: Path) -> bool:
@@ -229,7 +324,8 @@ def has_attributes(image: Path) -> bool:
 
 
 def _superblock(disk: _Disk) -> Stats:
-    """Read the counts of a file system (struct ext2_super_block in fs/ext2/ext2.h, at byte 1024)."""
+    """Read the counts of a file system (struct ext2_super_block in fs/ext2/ext2.h, at byte
+    1024)."""
     with (disk.stage / "disk").open("rb") as stream:
         stream.seek(1024)
         inodes, blocks, _, free, inodes_free = struct.unpack("<5I", stream.read(20))
@@ -244,18 +340,28 @@ def _check(entries: Iterable[Entry]) -> None:
             above = os.path.dirname(entry.path)
             folders[above] = folders.get(above, 0) + 1
         elif entry.kind == "file" and (length := tree.size(entry)) > FILE_MAX:
-            raise PiggyError(f"{tree.few([entry.path])} has {length} bytes; ext2 holds files of up to {FILE_MAX} "
-                             f"(16 GiB: ext2_max_size() in fs/ext2/super.c, for blocks of {BLOCK} bytes)",
-                             "keep it on a disk of its own")
-        taken = sum(16 + _padded(len(os.fsencode(key.partition(".")[2]))) + _padded(len(value))
-                    for key, value in entry.attributes)
+            raise PiggyError(
+                f"{tree.few([entry.path])} has {length} bytes; ext2 holds files of up to {FILE_MAX}"
+                f" (16 GiB: ext2_max_size() in fs/ext2/super.c, for blocks of {BLOCK} bytes)",
+                "keep it on a disk of its own",
+            )
+        taken = sum(
+            16 + _padded(len(os.fsencode(key.partition(".")[2]))) + _padded(len(value))
+            for key, value in entry.attributes
+        )
         if taken > ATTRIBUTES_MAX:
-            raise PiggyError(f"{tree.few([entry.path])}: its extended attributes take {taken} bytes; ext2 holds "
-                             f"{ATTRIBUTES_MAX} of one file", "'setfattr -x NAME FILE' removes one")
+            raise PiggyError(
+                f"{tree.few([entry.path])}: its extended attributes take {taken} bytes; ext2 holds "
+                f"{ATTRIBUTES_MAX} of one file",
+                "'setfattr -x NAME FILE' removes one",
+            )
     for path, count in folders.items():
         if count > FOLDERS_MAX:
-            raise PiggyError(f"{tree.few([path])} has {count} folders; Linux's ext2 holds {FOLDERS_MAX} in one "
-                             "(EXT2_LINK_MAX, fs/ext2/ext2.h)", "spread them over several")
+            raise PiggyError(
+                f"{tree.few([path])} has {count} folders; Linux's ext2 holds {FOLDERS_MAX} in one "
+                "(EXT2_LINK_MAX, fs/ext2/ext2.h)",
+                "spread them over several",
+            )
 
 
 def _padded(length: int) -> int:
@@ -263,10 +369,11 @@ def _padded(length: int) -> int:
 
 
 def _blocks_needed(entries: Sequence[Entry]) -> int:
-    """Return how many blocks the entries take at most, beyond an empty file system (whose root has one block).
+    """Return how many blocks the entries take at most, beyond an empty file system (whose root has
+    one block).
 
-    debugfs puts a name where there is room for it first; here it goes to a folder's last block or the next one, which never
-    takes fewer blocks.
+    debugfs puts a name where there is room for it first; here it goes to a folder's last block or
+    the next one, which never takes fewer blocks.
     """
     ends = {entry.path: 24 for entry in entries if entry.kind == "dir"}  # "." and ".." come first
     for entry in entries[1:]:
@@ -274,8 +381,11 @@ def _blocks_needed(entries: Sequence[Entry]) -> int:
         record = 8 + _padded(len(os.fsencode(name)))
         left = -ends[folder] % BLOCK  # a record doesn't cross a block
         ends[folder] += record + (left if left < record else 0)
-    return sum(_with_indirect(-(-end // BLOCK)) for end in ends.values()) - 1 + sum(
-        _content_blocks(entry) + bool(entry.attributes) for entry in entries)
+    return (
+        sum(_with_indirect(-(-end // BLOCK)) for end in ends.values())
+        - 1
+        + sum(_content_blocks(entry) + bool(entry.attributes) for entry in entries)
+    )
 
 
 def _content_blocks(entry: Entry) -> int:
@@ -286,10 +396,11 @@ def _content_blocks(entry: Entry) -> int:
 
 
 def _with_indirect(blocks: int) -> int:
-    """Return blocks of content with their indirect ones (12 direct, then trees of 1 to 3 levels), of a file or a folder."""
+    """Return blocks of content with their indirect ones (12 direct, then trees of 1 to 3 levels),
+    of a file or a folder."""
     total, left = blocks, blocks - 12
     for level in (1, 2, 3):
-        here = max(0, min(left, POINTERS ** level))
-        total += sum(-(-here // POINTERS ** step) for step in range(1, level + 1))
-        left -= POINTERS ** level
+        here = max(0, min(left, POINTERS**level))
+        total += sum(-(-here // POINTERS**step) for step in range(1, level + 1))
+        left -= POINTERS**level
     return total

@@ -1,4 +1,5 @@
-"""An overlay: a folder whose files are laid over the root file system. Here is what of it lands in the image, and how.
+"""An overlay: a folder whose files are laid over the root file system. Here is what of it lands in
+the image, and how.
 
     names in the folder --+-> left out: what belongs to version control, and what editors leave about
                           +-> modes: as they are, or narrowed; of the overlays that ship with Piggyback, those of
@@ -6,15 +7,18 @@
                           +-> attributes: user.* and security.capability
                           +-> refused: sockets, pipes, devices; scripts and tables with the line ends of Windows
 
-A file's mode lands as it is, setuid and sticky bits included, but without the right of group and others to write: git
-stores the x bit only, and a checkout under umask 002 gives 0664 and 0775 where one under 022 gives 0644 and 0755. A folder
-with the sticky bit (/tmp) keeps its mode; its setgid bit is dropped, which a checkout inherits from the folder it was made
-in. Nothing is ever widened. The owner is root. All else (an owner, 0664, and 0644 where the checkout's umask is 077)
-belongs in the device and permission table, which has the last word. What does not land as it lies there is said.
+A file's mode lands as it is, setuid and sticky bits included, but without the right of group and
+others to write: git stores the x bit only, and a checkout under umask 002 gives 0664 and 0775 where
+one under 022 gives 0644 and 0755. A folder with the sticky bit (/tmp) keeps its mode; its setgid
+bit is dropped, which a checkout inherits from the folder it was made in. Nothing is ever widened.
+The owner is root. All else (an owner, 0664, and 0644 where the checkout's umask is 077) belongs in
+the device and permission table, which has the last word. What does not land as it lies there is
+said.
 
-An ACL names users of the host, as the owner does: it does not land, and the group gets no more than its own entry gave
-(acl(5): the group bits of such a file's mode are a mask). The labels that the host itself puts on files (security.selinux,
-trusted.*, user.xdg.*, ...) depend on who builds: they do not land either.
+An ACL names users of the host, as the owner does: it does not land, and the group gets no more than
+its own entry gave (acl(5): the group bits of such a file's mode are a mask). The labels that the
+host itself puts on files (security.selinux, trusted.*, user.xdg.*, ...) depend on who builds: they
+do not land either.
 """
 
 from __future__ import annotations
@@ -42,8 +46,10 @@ _KEEPS_A_FOLDER = ".gitkeep"
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
 # What busybox's programs read by lines, and would take a carriage return for a part of.
-_TABLES = re.compile(r"etc/(inittab|fstab|passwd|group|shadow|profile|hostname|hosts|network\.conf|mdev\.conf|init\.d/.*)",
-                     re.DOTALL)
+_TABLES = re.compile(
+    r"etc/(inittab|fstab|passwd|group|shadow|profile|hostname|hosts|network\.conf|mdev\.conf|init\.d/.*)",
+    re.DOTALL,
+)
 _SHEBANG_MAX = 256  # BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h
 _TABLE_MAX = 1 << 20  # bytes that are searched for carriage returns
 _NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.ENOSYS)
@@ -65,24 +71,38 @@ class Name(msgspec.Struct, frozen=True):
 
 
 def snapshot(folder: Path) -> dict[str, tuple[str, str]]:
-    """Return the state of an overlay's folder, to be compared with an earlier one: {path: (kind, the rest as text)}.
+    """Return the state of an overlay's folder, to be compared with an earlier one: {path: (kind,
+    the rest as text)}.
 
-    All that lands in an image is in it except the content of files. A missing folder is {}. Raises PiggyError when a folder
-    can't be read.
+    All that lands in an image is in it except the content of files. A missing folder is {}. Raises
+    PiggyError when a folder can't be read.
     """
     if not folder.is_dir():
         return {}
-    return {name.path: (name.kind, " ".join([f"{name.mode:o}", name.target, *(
-        f"{key}={value.hex()}" for key, value in name.attributes)])) for name in _walk(folder) if name.kind != "out"}
+    return {
+        name.path: (
+            name.kind,
+            " ".join(
+                [
+                    f"{name.mode:o}",
+                    name.target,
+                    *(f"{key}={value.hex()}" for key, value in name.attributes),
+                ]
+            ),
+        )
+        for name in _walk(folder)
+        if name.kind != "out"
+    }
 
 
 def layer(folder: Path, known: Mapping[str, Entry] | None = None) -> tuple[Layer, tuple[str, ...]]:
-    """Return an overlay's folder as a layer, and a sentence for each kind of thing that does not land as it lies there.
+    """Return an overlay's folder as a layer, and a sentence for each kind of thing that does not
+    land as it lies there.
 
     Links are taken as links, never followed.
-    known: entries whose mode and owner count in place of those on the disk, by path ("/etc/passwd").
-    Raises PiggyError when the folder is missing or unreadable, for sockets, pipes, devices, names that hold control
-    characters, and scripts and tables with carriage returns.
+    known: entries whose mode and owner count in place of those on the disk, by path
+    ("/etc/passwd"). Raises PiggyError when the folder is missing or unreadable, for sockets, pipes,
+    devices, names that hold control characters, and scripts and tables with carriage returns.
     """
     if not folder.is_dir():
         raise PiggyError(f"overlay {folder}: no such folder")
@@ -93,8 +113,14 @@ def layer(folder: Path, known: Mapping[str, Entry] | None = None) -> tuple[Layer
             continue
         _check(folder, name)
         path, mode = f"/{name.path}", landed_mode(name)
-        entry = Entry(path, name.kind, mode, target=name.target, source=folder.absolute() / name.path
-                      if name.kind == "file" else b"", attributes=_landing(name))
+        entry = Entry(
+            path,
+            name.kind,
+            mode,
+            target=name.target,
+            source=folder.absolute() / name.path if name.kind == "file" else b"",
+            attributes=_landing(name),
+        )
         fixed = (known or {}).get(path)
         if fixed and fixed.kind == name.kind:
             entry = msgspec.structs.replace(entry, mode=fixed.mode, uid=fixed.uid, gid=fixed.gid)
@@ -105,12 +131,15 @@ def layer(folder: Path, known: Mapping[str, Entry] | None = None) -> tuple[Layer
         if any(key in (ACL, DEFAULT_ACL) for key, _ in name.attributes):
             lists.append(path)
         found.append(entry)
-    said = ((out, "left out, as files of version control and of editors are: {}"),
-            (narrowed, "modes narrowed, since only the owner may write: {}"),
-            (widened, "modes of configs/rootfs/overlays.txt: {}"),
-            (lists, "access control lists are left out, since they name users of this machine: {}"))
+    said = (
+        (out, "left out, as files of version control and of editors are: {}"),
+        (narrowed, "modes narrowed, since only the owner may write: {}"),
+        (widened, "modes of configs/rootfs/overlays.txt: {}"),
+        (lists, "access control lists are left out, since they name users of this machine: {}"),
+    )
     return Layer(f"overlay {folder}", tuple(found)), tuple(
-        f"overlay {few([str(folder)])}: {text.format(few(names))}" for names, text in said if names)
+        f"overlay {few([str(folder)])}: {text.format(few(names))}" for names, text in said if names
+    )
 
 
 def landed_mode(name: Name) -> int:
@@ -129,7 +158,8 @@ def landed_mode(name: Name) -> int:
 
 
 def _group_bits(value: bytes) -> int:
-    """Return what an ACL gives the owning group, as mode bits (include/uapi/linux/posix_acl_xattr.h)."""
+    """Return what an ACL gives the owning group, as mode bits
+    (include/uapi/linux/posix_acl_xattr.h)."""
     for tag, rights, _ in struct.iter_unpack("<HHI", value[4:] if len(value) % 8 == 4 else b""):
         if tag == 4:  # ACL_GROUP_OBJ
             return (int(rights) & 7) << 3
@@ -141,7 +171,8 @@ def _landing(name: Name) -> tuple[tuple[str, bytes], ...]:
 
 
 def _walk(folder: Path) -> Iterator[Name]:
-    """Yield the names below `folder`, each folder before what it holds; of what is left out, its name only."""
+    """Yield the names below `folder`, each folder before what it holds; of what is left out, its
+    name only."""
     pending = [""]
     try:
         while pending:
@@ -153,27 +184,42 @@ def _walk(folder: Path) -> Iterator[Name]:
                 path = f"{below}{item.name}"
                 state = item.stat(follow_symlinks=False).st_mode
                 kind = _KINDS.get(stat.S_IFMT(state), "other")
-                if _CONTROLLED.fullmatch(item.name) or kind != "dir" and _LITTER.fullmatch(item.name):
+                if (
+                    _CONTROLLED.fullmatch(item.name)
+                    or kind != "dir"
+                    and _LITTER.fullmatch(item.name)
+                ):
                     yield Name(path, "out", 0)
                     continue
                 if item.name == _KEEPS_A_FOLDER:  # put there to be left out: not worth a word
                     continue
-                yield Name(path, kind, LINK_MODE if kind == "link" else stat.S_IMODE(state),
-                           os.readlink(item.path) if kind == "link" else "",
-                           _attributes(item.path) if kind in ("file", "dir") else ())
+                yield Name(
+                    path,
+                    kind,
+                    LINK_MODE if kind == "link" else stat.S_IMODE(state),
+                    os.readlink(item.path) if kind == "link" else "",
+                    _attributes(item.path) if kind in ("file", "dir") else (),
+                )
                 if kind == "dir":
                     folders.append(path + "/")
             pending += reversed(folders)
     except OSError as error:
-        raise PiggyError(f"overlay {folder}: can't read {error.filename}: {error.strerror}") from error
+        raise PiggyError(
+            f"overlay {folder}: can't read {error.filename}: {error.strerror}"
+        ) from error
 
 
 def _attributes(path: str) -> tuple[tuple[str, bytes], ...]:
     """Return the extended attributes that are ours to look at, sorted."""
     try:
         names = os.listxattr(path, follow_symlinks=False)
-        return tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names) if name in (
-            CAPABILITY, ACL, DEFAULT_ACL) or name.startswith("user.") and not name.startswith("user.xdg."))
+        return tuple(
+            (name, os.getxattr(path, name, follow_symlinks=False))
+            for name in sorted(names)
+            if name in (CAPABILITY, ACL, DEFAULT_ACL)
+            or name.startswith("user.")
+            and not name.startswith("user.xdg.")
+        )
     except OSError as error:
         if error.errno in _NO_ATTRIBUTES:
             return ()
@@ -183,10 +229,15 @@ def _attributes(path: str) -> tuple[tuple[str, bytes], ...]:
 def _check(folder: Path, name: Name) -> None:
     """Raise PiggyError for a name that can't land."""
     if name.kind == "other":
-        raise PiggyError(f"overlay {folder}: {name.path!r} is neither file, folder nor link",
-                         "device nodes and named pipes belong in the device table (configs/rootfs/devices.txt)")
+        raise PiggyError(
+            f"overlay {folder}: {name.path!r} is neither file, folder nor link",
+            "device nodes and named pipes belong in the device table (configs/rootfs/devices.txt)",
+        )
     if _CONTROL.search(name.path + name.target):
-        raise PiggyError(f"overlay {folder}: {name.path!r} has a control character in its name or target", "rename it")
+        raise PiggyError(
+            f"overlay {folder}: {name.path!r} has a control character in its name or target",
+            "rename it",
+        )
     if name.kind == "file":
         _check_lines(folder, name.path)
 
@@ -194,39 +245,51 @@ def _check(folder: Path, name: Name) -> None:
 def _check_lines(folder: Path, path: str) -> None:
     """Raise PiggyError for a script, or a table that busybox reads, with the line ends of Windows.
 
-    The kernel takes the carriage return for a part of the interpreter's name, and finds no such file (fs/binfmt_script.c);
-    busybox takes it for a part of a line's last word.
+    The kernel takes the carriage return for a part of the interpreter's name, and finds no such
+    file (fs/binfmt_script.c); busybox takes it for a part of a line's last word.
     """
     from tasks.system.files import open_regular
+
     place = folder / path
     try:
         with open(open_regular(place), "rb") as stream:
             head = stream.read(_SHEBANG_MAX)
             script = head.startswith(b"#!")
-            bad = head.partition(b"\n")[0].endswith(b"\r") if script else \
-                bool(_TABLES.fullmatch(path)) and b"\r\n" in head + stream.read(_TABLE_MAX)
+            bad = (
+                head.partition(b"\n")[0].endswith(b"\r")
+                if script
+                else bool(_TABLES.fullmatch(path)) and b"\r\n" in head + stream.read(_TABLE_MAX)
+            )
     except OSError as error:
         raise PiggyError(f"overlay {folder}: can't read {place}: {error.strerror}") from error
     if bad:
-        what = "the kernel finds no interpreter whose name ends with a carriage return" if script else \
-            "what reads it takes the carriage return for a part of the last word"
-        raise PiggyError(f"overlay {folder}: {path!r} has the line ends of Windows (CRLF): {what}",
-                         f"sed -i 's/\\r$//' {shlex.quote(str(place))}; for a git checkout also: git config core.autocrlf "
-                         "input")
+        what = (
+            "the kernel finds no interpreter whose name ends with a carriage return"
+            if script
+            else "what reads it takes the carriage return for a part of the last word"
+        )
+        raise PiggyError(
+            f"overlay {folder}: {path!r} has the line ends of Windows (CRLF): {what}",
+            f"sed -i 's/\\r$//' {shlex.quote(str(place))}; for a git checkout also: git config"
+            " core.autocrlf input",
+        )
 
 
 def tables(rows: Sequence[tuple[Entry, str]]) -> dict[str, dict[str, Entry]]:
-    """Return the rows (entry, "file:line") of configs/rootfs/overlays.txt by overlay, then by path in it.
+    """Return the rows (entry, "file:line") of configs/rootfs/overlays.txt by overlay, then by path
+    in it.
 
-    A row's first name is the overlay's. The folders on the way to a name are 0755 and root's where they have no row.
-    Raises PiggyError for a row that is neither of a file nor of a folder.
+    A row's first name is the overlay's. The folders on the way to a name are 0755 and root's where
+    they have no row. Raises PiggyError for a row that is neither of a file nor of a folder.
     """
     found: dict[str, dict[str, Entry]] = {}
     for entry, where in rows:
         overlay, slash, path = entry.path[1:].partition("/")
         if entry.kind not in ("file", "dir") or not slash:
-            raise PiggyError(f"{where}: {entry.path!r} is no file or folder of an overlay",
-                             "such as /base/etc/inittab f 644 0 0")
+            raise PiggyError(
+                f"{where}: {entry.path!r} is no file or folder of an overlay",
+                "such as /base/etc/inittab f 644 0 0",
+            )
         table = found.setdefault(overlay, {})
         for parent in parents(f"/{path}"):
             table.setdefault(parent, Entry(parent, "dir", DIR_MODE))

@@ -1,5 +1,5 @@
-"""A folder as one file: a tar archive that is the same whoever packs it, to be a task's output and a layer of the root
-filesystem.
+"""A folder as one file: a tar archive that is the same whoever packs it, to be a task's output and
+a layer of the root filesystem.
 
 It is read as warily as an archive from elsewhere: it may come from a store that others write to.
 """
@@ -17,11 +17,13 @@ from tasks.system.errors import PiggyError
 from tasks.system.files import replacing
 
 
-def pack(folder: Path, archive: Path, epoch: int, wanted: Callable[[str], bool] = lambda path: True) -> None:
+def pack(
+    folder: Path, archive: Path, epoch: int, wanted: Callable[[str], bool] = lambda path: True
+) -> None:
     """Write what lies below a folder to a tar archive, whole.
 
-    Sorted, of root, with the time `epoch` (seconds since 1970), files 0644 or 0755, folders 0755. wanted: whether a path
-    (relative to the folder) is to be in it.
+    Sorted, of root, with the time `epoch` (seconds since 1970), files 0644 or 0755, folders 0755.
+    wanted: whether a path (relative to the folder) is to be in it.
     """
     with replacing(archive) as draft, tarfile.open(draft, "w", format=tarfile.GNU_FORMAT) as tar:
         for path in sorted(folder.rglob("*")):
@@ -53,18 +55,32 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def layer(archive: Path) -> Layer:
-    """Return an archive that `pack` made as a layer of the root filesystem. Raises PiggyError when it can't be read, or
-    holds what `pack` does not put there."""
+    """Return an archive that `pack` made as a layer of the root filesystem. Raises PiggyError when
+    it can't be read, or holds what `pack` does not put there."""
     kinds = {"file": "file", "folder": "dir", "link": "link"}
     found = []
     with tarstream.members(archive) as members:
         for member, data in members:
             try:
                 path = untar.checked(member.name)
-                if member.kind not in kinds or member.mode & ~0o755 and member.kind != "link" or "\0" in member.target:
+                if (
+                    member.kind not in kinds
+                    or member.mode & ~0o755
+                    and member.kind != "link"
+                    or "\0" in member.target
+                ):
                     raise untar.Hostile("is none that we packed")
             except untar.Hostile as why:
-                raise PiggyError(f"{archive}: member {member.name[:200]!r} {why}", "remove it and run doit again") from why
-            found.append(Entry("/" + path, kinds[member.kind], member.mode, target=member.target,
-                               source=data.read() if member.kind == "file" else b""))
+                raise PiggyError(
+                    f"{archive}: member {member.name[:200]!r} {why}", "remove it and run doit again"
+                ) from why
+            found.append(
+                Entry(
+                    "/" + path,
+                    kinds[member.kind],
+                    member.mode,
+                    target=member.target,
+                    source=data.read() if member.kind == "file" else b"",
+                )
+            )
     return Layer(archive.name, tuple(found))

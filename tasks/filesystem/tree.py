@@ -1,7 +1,7 @@
 """The root file system as data: layers laid over each other become one sorted tuple of entries.
 
-    busybox + its links --+
-    overlays/base ... ----+--> compose --> devices.apply --> ext2.build, cpio.build
+busybox + its links --+
+overlays/base ... ----+--> compose --> devices.apply --> ext2.build, cpio.build
 """
 
 from __future__ import annotations
@@ -16,11 +16,19 @@ from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
 DIR_MODE, LINK_MODE = 0o755, 0o777
-NAME_MAX, PATH_MAX = 255, 4096  # include/uapi/linux/limits.h; an ext2 directory entry, too, holds names of up to 255
-INITS = ("/sbin/init", "/etc/init", "/bin/init")  # what kernel_init() tries (init/main.c), but for its last resort /bin/sh
+NAME_MAX, PATH_MAX = (
+    255,
+    4096,
+)  # include/uapi/linux/limits.h; an ext2 directory entry, too, holds names of up to 255
+INITS = (
+    "/sbin/init",
+    "/etc/init",
+    "/bin/init",
+)  # what kernel_init() tries (init/main.c), but for its last resort /bin/sh
 PIECE = 1 << 20  # bytes of a file that are read at once
-# Bytes of an ext2 image. The format has room for 4 TiB (2^32 blocks of 1 KiB: s_blocks_count in fs/ext2/ext2.h), but an
-# image is checked whole and hashed whole, which takes a minute for this much.
+# Bytes of an ext2 image. The format has room for 4 TiB (2^32 blocks of 1 KiB: s_blocks_count in
+# fs/ext2/ext2.h), but an image is checked whole and hashed whole, which takes a minute for this
+# much.
 IMAGE_MAX = 32 << 30
 LINKS_MAX = 40  # links on the way to a file: MAXSYMLINKS, include/linux/namei.h
 
@@ -28,7 +36,8 @@ LINKS_MAX = 40  # links on the way to a file: MAXSYMLINKS, include/linux/namei.h
 class Entry(msgspec.Struct, frozen=True):
     """One name of the tree.
 
-    path:   absolute in the target, "/" for the root; bytes that are no UTF-8 as surrogates (os.fsdecode).
+    path:   absolute in the target, "/" for the root; bytes that are no UTF-8 as surrogates
+        (os.fsdecode).
     kind:   "file", "dir", "link", "char", "block" or "fifo".
     mode:   the permission bits, with setuid, setgid and sticky; no file type.
     source: a file's content: a file of the host, or bytes.
@@ -56,10 +65,11 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 def busybox_layer(binary: Path, links: Path) -> Layer:
-    """Return /bin/busybox and a link to it for each line of `links` (busybox.links, as busybox's make leaves it).
+    """Return /bin/busybox and a link to it for each line of `links` (busybox.links, as busybox's
+    make leaves it).
 
-    The links are relative: they lead to busybox in a chroot, an initramfs, and an image mounted on the host alike.
-    Raises PiggyError when a file is missing or a line is no absolute path.
+    The links are relative: they lead to busybox in a chroot, an initramfs, and an image mounted on
+    the host alike. Raises PiggyError when a file is missing or a line is no absolute path.
     """
     if not binary.is_file():
         raise PiggyError(f"{binary}: no such file", "'doit busybox' builds it")
@@ -73,17 +83,28 @@ def busybox_layer(binary: Path, links: Path) -> Layer:
         path = line.strip()
         if not path or path == home:
             continue
-        if not path.startswith("/") or path == "/" or os.path.normpath(path) != path or path.startswith("//"):
-            raise PiggyError(f"{links}:{number}: {path!r} is no plain absolute path", "one a line, such as /bin/ls")
-        found.append(Entry(path, "link", LINK_MODE, target=os.path.relpath(home, os.path.dirname(path))))
+        if (
+            not path.startswith("/")
+            or path == "/"
+            or os.path.normpath(path) != path
+            or path.startswith("//")
+        ):
+            raise PiggyError(
+                f"{links}:{number}: {path!r} is no plain absolute path",
+                "one a line, such as /bin/ls",
+            )
+        found.append(
+            Entry(path, "link", LINK_MODE, target=os.path.relpath(home, os.path.dirname(path)))
+        )
     return Layer("busybox", tuple(found))
 
 
 def compose(layers: Iterable[Layer]) -> tuple[Entry, ...]:
-    """Lay the layers over each other, the later ones winning, and return the entries sorted, each after its folder.
+    """Lay the layers over each other, the later ones winning, and return the entries sorted, each
+    after its folder.
 
-    The root and the folders on the way to an entry are added where no layer has them. Raises PiggyError when a folder
-    meets something that is none: nothing below it could be kept.
+    The root and the folders on the way to an entry are added where no layer has them. Raises
+    PiggyError when a folder meets something that is none: nothing below it could be kept.
     """
     merged: dict[str, tuple[Entry, str]] = {"/": (Entry("/", "dir", DIR_MODE), "the root")}
     for layer in layers:
@@ -98,8 +119,10 @@ def compose(layers: Iterable[Layer]) -> tuple[Entry, ...]:
 def _lay(merged: dict[str, tuple[Entry, str]], entry: Entry, layer: str) -> None:
     old, origin = merged.get(entry.path, (entry, layer))
     if (old.kind == "dir") != (entry.kind == "dir"):
-        raise PiggyError(f"{entry.path} is a {old.kind} in {origin} and a {entry.kind} in {layer}",
-                         "rename one of them, or leave one of the layers out")
+        raise PiggyError(
+            f"{entry.path} is a {old.kind} in {origin} and a {entry.kind} in {layer}",
+            "rename one of them, or leave one of the layers out",
+        )
     merged[entry.path] = entry, layer
 
 
@@ -110,12 +133,19 @@ def parents(path: str) -> list[str]:
 
 
 def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return the entries in the order of their bytes, component by component: a folder comes before what it holds."""
-    return tuple(sorted(entries, key=lambda entry: os.fsencode(entry.path).split(b"/") if entry.path != "/" else []))
+    """Return the entries in the order of their bytes, component by component: a folder comes before
+    what it holds."""
+    return tuple(
+        sorted(
+            entries,
+            key=lambda entry: os.fsencode(entry.path).split(b"/") if entry.path != "/" else [],
+        )
+    )
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    """Return names for a message: the first ones, and how many more there are; control characters made visible."""
+    """Return names for a message: the first ones, and how many more there are; control characters
+    made visible."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return printable(", ".join(names[:most])) + more
 
@@ -125,14 +155,21 @@ def check_names(entries: Iterable[Entry]) -> None:
     for entry in entries:
         raw = os.fsencode(entry.path)
         if len(raw) >= PATH_MAX or len(os.fsencode(entry.target)) >= PATH_MAX:
-            raise PiggyError(f"{few([entry.path[:80]])}: the kernel takes names and link targets of less than {PATH_MAX} "
-                             "bytes", "shorten it")
+            raise PiggyError(
+                f"{few([entry.path[:80]])}: the kernel takes names and link targets of less than"
+                f" {PATH_MAX} bytes",
+                "shorten it",
+            )
         if len(raw.rpartition(b"/")[2]) > NAME_MAX:
-            raise PiggyError(f"{few([entry.path])}: Linux holds names of up to {NAME_MAX} bytes", "give it a shorter name")
+            raise PiggyError(
+                f"{few([entry.path])}: Linux holds names of up to {NAME_MAX} bytes",
+                "give it a shorter name",
+            )
 
 
 def find(entries: Iterable[Entry], path: str) -> Entry | None:
-    """Return the entry that a path leads to, links in it followed as the guest's kernel would; None when there is none."""
+    """Return the entry that a path leads to, links in it followed as the guest's kernel would; None
+    when there is none."""
     tree = {entry.path: entry for entry in entries}
     here, left, links = "/", path.split("/"), 0
     while left:
@@ -155,23 +192,37 @@ def find(entries: Iterable[Entry], path: str) -> Entry | None:
 
 
 def check_init(entries: Sequence[Entry], asked: str = "", ramfs: bool = False) -> None:
-    """Raise PiggyError for a tree without the program that the kernel starts first (kernel_init() in init/main.c).
+    """Raise PiggyError for a tree without the program that the kernel starts first (kernel_init()
+    in init/main.c).
 
-    asked: the program that init= or, for an initramfs, rdinit= on the kernel's command line names ("": none).
+    asked: the program that init= or, for an initramfs, rdinit= on the kernel's command line names
+        ("": none).
     ramfs: whether the tree is an initramfs, whose /init may be there or lead to /sbin/init.
     """
     parameter = "rdinit" if ramfs else "init"
     wanted = (asked,) if asked else ("/init", "/sbin/init") if ramfs else INITS
     found = next(filter(None, (find(entries, path) for path in wanted)), None)
     if found is None:
-        who = f"the kernel is told {parameter}={few([asked])}, and there is no such file" if asked else \
-            f"the kernel looks for {', '.join(wanted)}{'' if ramfs else ' (at last for /bin/sh)'}, and there is none"
-        raise PiggyError(f"no init in the root file system: {who}",
-                         "CONFIG_INIT=y in busybox's configuration makes /sbin/init; or lay one over it with an overlay, "
-                         f"or name another program: append='{parameter}=/bin/sh'")
+        who = (
+            f"the kernel is told {parameter}={few([asked])}, and there is no such file"
+            if asked
+            else (
+                "the kernel looks for"
+                f" {', '.join(wanted)}{'' if ramfs else ' (at last for /bin/sh)'}, and there is"
+                " none"
+            )
+        )
+        raise PiggyError(
+            f"no init in the root file system: {who}",
+            "CONFIG_INIT=y in busybox's configuration makes /sbin/init; or lay one over it with an"
+            f" overlay, or name another program: append='{parameter}=/bin/sh'",
+        )
     if found.kind != "file" or not found.mode & 0o111:
         what = f"has mode {found.mode:o}" if found.kind == "file" else f"is a {found.kind}"
-        raise PiggyError(f"{few([found.path])} {what}: the kernel can't start it as init", "make it executable: chmod +x")
+        raise PiggyError(
+            f"{few([found.path])} {what}: the kernel can't start it as init",
+            "make it executable: chmod +x",
+        )
 
 
 def size(entry: Entry) -> int:
@@ -182,11 +233,14 @@ def size(entry: Entry) -> int:
         with entry.source.open("rb") as stream:
             return os.fstat(stream.fileno()).st_size
     except OSError as error:
-        raise PiggyError(f"{few([entry.path])}: can't read {entry.source}: {error.strerror}") from error
+        raise PiggyError(
+            f"{few([entry.path])}: can't read {entry.source}: {error.strerror}"
+        ) from error
 
 
 def chunks(entry: Entry, length: int) -> Iterator[bytes]:
-    """Yield a file's content in pieces of up to 1 MiB. Raises PiggyError when it can't be read or is not `length` long."""
+    """Yield a file's content in pieces of up to 1 MiB. Raises PiggyError when it can't be read or
+    is not `length` long."""
     if isinstance(entry.source, bytes):
         yield entry.source
         return
@@ -197,9 +251,13 @@ def chunks(entry: Entry, length: int) -> Iterator[bytes]:
                 left -= len(data)
                 yield data
     except OSError as error:
-        raise PiggyError(f"{few([entry.path])}: can't read {entry.source}: {error.strerror}") from error
+        raise PiggyError(
+            f"{few([entry.path])}: can't read {entry.source}: {error.strerror}"
+        ) from error
     if left:
-        raise PiggyError(f"{few([entry.path])}: {entry.source} changed while it was read", "run doit again")
+        raise PiggyError(
+            f"{few([entry.path])}: {entry.source} changed while it was read", "run doit again"
+        )
 
 
 def content(entry: Entry) -> bytes:

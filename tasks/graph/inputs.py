@@ -1,8 +1,10 @@
-"""Is a task up to date, and if not, why: every input and output of a task in one record, compared part by part.
+"""Is a task up to date, and if not, why: every input and output of a task in one record, compared
+part by part.
 
-The record of the last success lies in doit's database among the task's values. It holds the settings used, the code of
-the action, the tools, the declared files and folders, what the action discovered while it ran (the sources that the
-compiler really read), and the outputs. One mechanism for all tasks, so that one sentence explains any of them.
+The record of the last success lies in doit's database among the task's values. It holds the
+settings used, the code of the action, the tools, the declared files and folders, what the action
+discovered while it ran (the sources that the compiler really read), and the outputs. One mechanism
+for all tasks, so that one sentence explains any of them.
 """
 
 from __future__ import annotations
@@ -28,15 +30,25 @@ from tasks.system.process import clean_env
 
 Record = dict[str, dict[str, str]]
 CHANGING = "changed while it was read"
-RESTORED = "restored"  # the value that says that a task did not run, but had its outputs from the store
+RESTORED = (
+    "restored"  # the value that says that a task did not run, but had its outputs from the store
+)
 NOT_KEPT = ("record", "notes", RESTORED)  # values that hold for one run
 DECLARED = ("settings", "code", "tools", "files", "trees")
-_WORDS = {"settings": "setting", "code": "code of", "tools": "tool", "files": "file", "trees": "", "discovered": "",
-          "outputs": "output"}
+_WORDS = {
+    "settings": "setting",
+    "code": "code of",
+    "tools": "tool",
+    "files": "file",
+    "trees": "",
+    "discovered": "",
+    "outputs": "output",
+}
 
 
 class Inputs:
-    """An `uptodate` callable for doit: true when nothing that the task depends on, and none of its outputs, has changed.
+    """An `uptodate` callable for doit: true when nothing that the task depends on, and none of its
+    outputs, has changed.
 
     stamps:   digests of files.
     action:   the function that does the work; its code is an input.
@@ -53,29 +65,52 @@ class Inputs:
     identify: gives an action's identity.
     """
 
-    def __init__(self, stamps: Stamps, action: Callable[..., Any], *, settings: Mapping[str, str],
-                 files: Sequence[str], trees: Mapping[str, Callable[[], Mapping[str, str]]], tools: Sequence[str],
-                 outputs: Sequence[str], config: str = "", store: Store | None = None, place: str = "",
-                 gone: Sequence[str] = (), within: str = "",
-                 identify: Callable[[Callable[..., Any]], str] = code_id) -> None:
+    def __init__(
+        self,
+        stamps: Stamps,
+        action: Callable[..., Any],
+        *,
+        settings: Mapping[str, str],
+        files: Sequence[str],
+        trees: Mapping[str, Callable[[], Mapping[str, str]]],
+        tools: Sequence[str],
+        outputs: Sequence[str],
+        config: str = "",
+        store: Store | None = None,
+        place: str = "",
+        gone: Sequence[str] = (),
+        within: str = "",
+        identify: Callable[[Callable[..., Any]], str] = code_id,
+    ) -> None:
         self.stamps, self.action, self.identify, self.settings = stamps, action, identify, settings
-        self.files, self.trees, self.tools, self.outputs, self.config = files, trees, tools, outputs, config
+        self.files, self.trees, self.tools, self.outputs, self.config = (
+            files,
+            trees,
+            tools,
+            outputs,
+            config,
+        )
         self.store, self.place, self.gone, self.within = store, place, gone, within
         self.reasons: list[str] = []
         self.previous: dict[str, Any] = {}
         self.now: Record = {}
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
-        """Called by doit to learn whether `task` is up to date; arranges for the new record to be saved on success."""
+        """Called by doit to learn whether `task` is up to date; arranges for the new record to be
+        saved on success."""
         began = time.time_ns()
         self.previous = dict(values)
         old: Record = values.get("record", {})
         now = self._declared()
         now["discovered"] = self._digests(old.get("discovered", {}))
         now["outputs"] = self._digests(dict.fromkeys([*self.outputs, *old.get("outputs", {})]))
-        self.reasons = compare(old, now) or (["unfinished: its last run did not end well"] if UNFINISHED in values else [])
+        self.reasons = compare(old, now) or (
+            ["unfinished: its last run did not end well"] if UNFINISHED in values else []
+        )
         if values.get(RESTORED) and self.store is None:
-            self.reasons.append("store: it was brought back, and now what it leaves behind is needed, too")
+            self.reasons.append(
+                "store: it was brought back, and now what it leaves behind is needed, too"
+            )
         self.now = now
         started = time.time_ns()
         task.value_savers[:] = [lambda: {"record": self._success(task, now, began, started)}]
@@ -83,14 +118,24 @@ class Inputs:
 
     def __repr__(self) -> str:
         """What `doit info TASK` shows: why the task would run."""
-        return "; ".join(reason.partition(": ")[2] for reason in self.reasons[:10]) or "nothing changed"
+        return (
+            "; ".join(reason.partition(": ")[2] for reason in self.reasons[:10])
+            or "nothing changed"
+        )
 
     def _declared(self) -> Record:
         """What is known before the task runs."""
-        return {"settings": dict(self.settings), "code": {self.action.__name__: self.identify(self.action)},
-                "tools": self._programs(), "files": self._digests(self.files),
-                "trees": {f"{label} {path}": state for label, listing in self.trees.items()
-                          for path, state in _listed(listing).items()}}
+        return {
+            "settings": dict(self.settings),
+            "code": {self.action.__name__: self.identify(self.action)},
+            "tools": self._programs(),
+            "files": self._digests(self.files),
+            "trees": {
+                f"{label} {path}": state
+                for label, listing in self.trees.items()
+                for path, state in _listed(listing).items()
+            },
+        }
 
     def _programs(self) -> dict[str, str]:
         path = clean_env()["PATH"]  # where `run` looks, too
@@ -107,10 +152,16 @@ class Inputs:
                 found[path] = digest(path)
         return found
 
-    def _after(self, before: Record, discovered: Iterable[str], made: Iterable[str], started: int) -> Record:
-        """The record of a success: inputs as they were before the action, so that an edit made meanwhile is not lost."""
+    def _after(
+        self, before: Record, discovered: Iterable[str], made: Iterable[str], started: int
+    ) -> Record:
+        """The record of a success: inputs as they were before the action, so that an edit made
+        meanwhile is not lost."""
         known = before["discovered"]
-        found = {path: known[path] if path in known else self._settled(path, started) for path in discovered}
+        found = {
+            path: known[path] if path in known else self._settled(path, started)
+            for path in discovered
+        }
         return {**before, "discovered": found, "outputs": self._digests([*self.outputs, *made])}
 
     def _success(self, task: Any, before: Record, began: int, started: int) -> Record:
@@ -120,32 +171,64 @@ class Inputs:
         record = self._after(before, task.values.pop("discovered", ()), made, started)
         if self.store and self.store.limit and not unsure and self._sure(before, record, began):
             with contextlib.suppress(OSError):  # an output that vanished
-                outputs = [Output(record["outputs"][path], info.st_size, stat.S_IMODE(info.st_mode))
-                           for path, info in ((path, os.stat(path)) for path in self.outputs)]
-                values = {name: value for name, value in task.values.items() if name not in NOT_KEPT}
-                result = Result(task.name, time.time(), values, outputs, {path: record["outputs"][path] for path in made})
-                self.store.put(self._key(task.name, before), record["discovered"], result, list(map(Path, self.outputs)))
+                outputs = [
+                    Output(record["outputs"][path], info.st_size, stat.S_IMODE(info.st_mode))
+                    for path, info in ((path, os.stat(path)) for path in self.outputs)
+                ]
+                values = {
+                    name: value for name, value in task.values.items() if name not in NOT_KEPT
+                }
+                result = Result(
+                    task.name,
+                    time.time(),
+                    values,
+                    outputs,
+                    {path: record["outputs"][path] for path in made},
+                )
+                self.store.put(
+                    self._key(task.name, before),
+                    record["discovered"],
+                    result,
+                    list(map(Path, self.outputs)),
+                )
         return record
 
     def _sure(self, before: Record, record: Record, began: int) -> bool:
-        """Is the record what the action really read? Not where an input was touched since just before it ran: of that the
-        record has the old content, so that the task is stale, but what it made need not be made from that."""
+        """Is the record what the action really read? Not where an input was touched since just
+        before it ran: of that the record has the old content, so that the task is stale, but what
+        it made need not be made from that."""
         found = record["discovered"]
-        files = {*self.files, *(self.config if self.config and path.startswith("CONFIG_") else path for path in found)}
+        files = {
+            *self.files,
+            *(
+                self.config if self.config and path.startswith("CONFIG_") else path
+                for path in found
+            ),
+        }
         inputs = {**found, **record["files"]}
-        return (not {MISSING, CHANGING} & {*inputs.values(), *record["outputs"].values()}
-                and self._declared() == {part: before[part] for part in DECLARED}
-                and self._digests(found) == found and not any(_touched(path, began) for path in files))
+        return (
+            not {MISSING, CHANGING} & {*inputs.values(), *record["outputs"].values()}
+            and self._declared() == {part: before[part] for part in DECLARED}
+            and self._digests(found) == found
+            and not any(_touched(path, began) for path in files)
+        )
 
     def _key(self, name: str, now: Record) -> str:
         """What is known before the task runs, as one digest."""
-        known = [FORMAT, name, self.place, list(self.outputs), self.config, *(now[part] for part in DECLARED)]
+        known = [
+            FORMAT,
+            name,
+            self.place,
+            list(self.outputs),
+            self.config,
+            *(now[part] for part in DECLARED),
+        ]
         return short_hash(json.dumps(known, sort_keys=True).encode())
 
     def bring_back(self, name: str) -> tuple[dict[str, Any], float] | None:
-        """Have the outputs of the task as they were made from the same inputs before. Returns the values that its action
-        returned then, and when that was (seconds since 1970); None when the store has no such result, or when the task
-        runs though nothing changed (`doit -a`)."""
+        """Have the outputs of the task as they were made from the same inputs before. Returns the
+        values that its action returned then, and when that was (seconds since 1970); None when the
+        store has no such result, or when the task runs though nothing changed (`doit -a`)."""
         if not self.store or not self.store.limit or self.now and not self.reasons:
             return None
         found = self.store.find(self._key(name, self.now or self._declared()), self._digests)
@@ -157,26 +240,44 @@ class Inputs:
                 Path(path).unlink(missing_ok=True)
             if not self.store.bring_back(result, list(map(Path, self.outputs))):
                 return None
-            return {**result.values, "discovered": names, "made": self._left(result.made), RESTORED: True}, result.time
+            return {
+                **result.values,
+                "discovered": names,
+                "made": self._left(result.made),
+                RESTORED: True,
+            }, result.time
         except OSError:
             return None
 
     def kept(self, name: str) -> bool:
         """Would the store have what the task makes from its inputs as they are?"""
-        return bool(self.store and self.store.limit and self.store.find(self._key(name, self._declared()), self._digests))
+        return bool(
+            self.store
+            and self.store.limit
+            and self.store.find(self._key(name, self._declared()), self._digests)
+        )
 
     def _left(self, made: Mapping[str, str]) -> list[str]:
-        """Which of the files that were made with a result, elsewhere than the targets, are there as they were. Others of
-        them are removed: a tool that goes by time would take them for good."""
-        here = {os.path.dirname(path) for path in self.outputs}  # which may hold targets under another setting
-        for path in {*made, *(path for path in self.previous.get("record", {}).get("outputs", {})
-                              if os.path.dirname(path) not in here)}:
+        """Which of the files that were made with a result, elsewhere than the targets, are there as
+        they were. Others of them are removed: a tool that goes by time would take them for good."""
+        here = {
+            os.path.dirname(path) for path in self.outputs
+        }  # which may hold targets under another setting
+        for path in {
+            *made,
+            *(
+                path
+                for path in self.previous.get("record", {}).get("outputs", {})
+                if os.path.dirname(path) not in here
+            ),
+        }:
             if self.stamps.digest(path) != made.get(path) and owned.below(path, self.within):
                 Path(path).unlink(missing_ok=True)
         return [path for path in made if owned.below(path, self.within) and os.path.exists(path)]
 
     def _settled(self, path: str, started: int) -> str:
-        """The digest of an input learned of only now; one touched since the start may not be what the action read."""
+        """The digest of an input learned of only now; one touched since the start may not be what
+        the action read."""
         digest = self._digests([path])[path]
         if self.config and path.startswith("CONFIG_"):
             return digest
@@ -200,7 +301,8 @@ def _values(config: str) -> Mapping[str, str]:
 
 
 def _listed(listing: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
-    """The listing of a folder. Where that fails the task counts as stale: it meets the same failure, and can report it."""
+    """The listing of a folder. Where that fails the task counts as stale: it meets the same
+    failure, and can report it."""
     try:
         return listing()
     except (PiggyError, OSError) as error:
@@ -208,7 +310,8 @@ def _listed(listing: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
 
 
 def compare(old: Record, now: Record) -> list[str]:
-    """Return why the state `now` differs from the record `old`, as `part: sentence` lines; empty when it does not."""
+    """Return why the state `now` differs from the record `old`, as `part: sentence` lines; empty
+    when it does not."""
     if not old:
         return ["never: not built yet"]
     reasons = []
@@ -217,7 +320,9 @@ def compare(old: Record, now: Record) -> list[str]:
         if mine == theirs:
             continue
         names = [*theirs, *(name for name in mine if name not in theirs)]
-        for name in sorted(names, key=lambda name: name.endswith("/")):  # a file says more than its folder
+        for name in sorted(
+            names, key=lambda name: name.endswith("/")
+        ):  # a file says more than its folder
             before, after = theirs.get(name), mine.get(name)
             if before != after:
                 reasons.append(f"{part}: {_sentence(part, name, before, after)}")
@@ -229,7 +334,12 @@ def _sentence(part: str, name: str, before: str | None, after: str | None) -> st
     what = name if symbol else f"{_WORDS[part]} {name}".strip()
     if name.endswith("/") and before and after:
         return f"other headers or makefiles are in {name}"
-    if (part == "settings" or symbol) and before is not None and after is not None and len(before) + len(after) < 80:
+    if (
+        (part == "settings" or symbol)
+        and before is not None
+        and after is not None
+        and len(before) + len(after) < 80
+    ):
         return f"{what} {before or '(empty)'} -> {after or '(empty)'}"
     if before in (None, MISSING):
         return f"{what} is new"

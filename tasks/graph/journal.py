@@ -1,8 +1,9 @@
 """What finished stays finished: doit's results are on disk before the next task starts.
 
-doit writes its database when the run ends, so that a kill loses every task of the run. Here each success is committed at
-once. Before a task starts its record is marked as unfinished: a task that fails or dies half-way is never taken for done,
-and what changed since its last success is still known.
+doit writes its database when the run ends, so that a kill loses every task of the run. Here each
+success is committed at once. Before a task starts its record is marked as unfinished: a task that
+fails or dies half-way is never taken for done, and what changed since its last success is still
+known.
 """
 
 from __future__ import annotations
@@ -24,15 +25,26 @@ from tasks.system.errors import PiggyError
 from tasks.system.files import open_regular
 
 PATIENCE = 5.0  # seconds; another run writes for some milliseconds at most
-HELD = "other runs of doit hold it for moments only: end what has it open, or was stopped meanwhile, and run doit again"
+HELD = (
+    "other runs of doit hold it for moments only: end what has it open, or was stopped meanwhile,"
+    " and run doit again"
+)
 UNFINISHED = "unfinished"
 SQLITE_MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, section 1.3
-BESIDE = ("-journal", "-wal", "-shm")  # what SQLite may keep beside a database: https://www.sqlite.org/tempfiles.html
-_THINGS = {("table", "doit"), ("index", "sqlite_autoindex_doit_1")}  # what doit makes: a table with a primary key
+BESIDE = (
+    "-journal",
+    "-wal",
+    "-shm",
+)  # what SQLite may keep beside a database: https://www.sqlite.org/tempfiles.html
+_THINGS = {
+    ("table", "doit"),
+    ("index", "sqlite_autoindex_doit_1"),
+}  # what doit makes: a table with a primary key
 
 
 class Codec:
-    """How doit writes a record, and reads it: the same JSON as its own codec, in a fraction of the time."""
+    """How doit writes a record, and reads it: the same JSON as its own codec, in a fraction of the
+    time."""
 
     def encode(self, data: dict[str, Any]) -> str:
         """Return a record as text."""
@@ -42,7 +54,8 @@ class Codec:
             return json.dumps(data)
 
     def decode(self, text: str) -> dict[str, Any]:
-        """Return the record that a text holds; an empty one, by which the task was never done, for what we do not write."""
+        """Return the record that a text holds; an empty one, by which the task was never done, for
+        what we do not write."""
         try:
             try:
                 record = msgspec.json.decode(text, type=dict[str, Any])
@@ -54,8 +67,9 @@ class Codec:
 
 
 def _well_formed(record: Any) -> bool:
-    """Has a record the shape that others count on? These are doit (deps, values), Inputs (its own record, nothing but text)
-    and actions (the number of commands). Raises TypeError for one that has not, too."""
+    """Has a record the shape that others count on? These are doit (deps, values), Inputs (its own
+    record, nothing but text) and actions (the number of commands). Raises TypeError for one that
+    has not, too."""
     if not isinstance(record, dict):
         return False
     values, deps = record.get("_values_:") or {}, record.get("deps:") or []
@@ -70,8 +84,9 @@ def _well_formed(record: Any) -> bool:
 
 
 class Present(FileChangedChecker):
-    """doit's own look at declared input files: they must be there, and that is all. Their content is compared with
-    everything else (see Inputs); doit would read a file that was touched anew at every run."""
+    """doit's own look at declared input files: they must be there, and that is all. Their content
+    is compared with everything else (see Inputs); doit would read a file that was touched anew at
+    every run."""
 
     def check_modified(self, file_path: str, file_stat: os.stat_result, state: bool) -> bool:
         """Asked by doit whether a file that is there has changed."""
@@ -83,8 +98,8 @@ class Present(FileChangedChecker):
 
 
 def prepare(path: Path) -> None:
-    """Make the journal's folder; a journal that can't be read is moved aside, since all that it costs is time. Raises
-    PiggyError for a folder in its place, and OSError."""
+    """Make the journal's folder; a journal that can't be read is moved aside, since all that it
+    costs is time. Raises PiggyError for a folder in its place, and OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = [path.with_name(path.name + suffix) for suffix in BESIDE]
     for one in beside:
@@ -106,20 +121,25 @@ def prepare(path: Path) -> None:
 
 
 def _regular(path: Path) -> bool:
-    """False for a link, a pipe, a device; true for a file, and for none. Raises PiggyError for a folder."""
+    """False for a link, a pipe, a device; true for a file, and for none. Raises PiggyError for a
+    folder."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return True
     if stat.S_ISDIR(mode):
-        raise PiggyError(f"{path} is a folder, and a file of the journal belongs there", "move it away, and run doit again")
+        raise PiggyError(
+            f"{path} is a folder, and a file of the journal belongs there",
+            "move it away, and run doit again",
+        )
     return stat.S_ISREG(mode)
 
 
 def _sound(path: Path) -> bool:
-    """Can every record in it be read, and is there nothing else? Raises PiggyError where another program keeps it from
-    being read."""
+    """Can every record in it be read, and is there nothing else? Raises PiggyError where another
+    program keeps it from being read."""
     import sqlite3  # as doit does itself
+
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE)) as database:
             things = {*database.execute("select type, name from sqlite_master")}
@@ -127,8 +147,10 @@ def _sound(path: Path) -> bool:
                 return False  # it can be read, perhaps, but not written to
             if not things:
                 return True  # doit makes the table
-            return things == _THINGS and all(isinstance(_skimmed(data), dict)
-                       for _, data in database.execute("select task_id, task_data from doit"))
+            return things == _THINGS and all(
+                isinstance(_skimmed(data), dict)
+                for _, data in database.execute("select task_id, task_data from doit")
+            )
     except sqlite3.Error as error:
         if locked(error):
             raise PiggyError(f"{path} is held by another program", HELD) from error
@@ -153,41 +175,60 @@ def _skimmed(text: str) -> Any:
 def commit(backend: SqliteDB) -> None:
     """Write what doit has only in memory, as SqliteDB.dump does, but leave the database open."""
     for task_id in backend._dirty:
-        backend._conn.execute("insert or replace into doit values (?,?)",
-                              (task_id, backend.codec.encode(backend._cache[task_id])))
+        backend._conn.execute(
+            "insert or replace into doit values (?,?)",
+            (task_id, backend.codec.encode(backend._cache[task_id])),
+        )
     backend._conn.commit()
     backend._dirty = set()
 
 
 def unfinish(manager: Dependency, task: Task, values: Mapping[str, Any]) -> None:
-    """Forget that a task succeeded, but not what its last success was made from: the `values` that were kept of it."""
+    """Forget that a task succeeded, but not what its last success was made from: the `values` that
+    were kept of it."""
     manager.remove_success(task)
     if values:
         manager._set(task.name, "_values_:", {**values, UNFINISHED: True})
 
 
 def only_read(manager: Dependency) -> None:
-    """Have nothing of this run written: another one may be at work, and what only reads has nothing to record."""
+    """Have nothing of this run written: another one may be at work, and what only reads has nothing
+    to record."""
     manager.remove = lambda task_id: None
     manager.backend.dump = manager.backend._conn.close
 
 
 def give_up(backend: SqliteDB) -> None:
-    """Drop what could not be written, so that doit's own writing at the end does not fail over it once more."""
+    """Drop what could not be written, so that doit's own writing at the end does not fail over it
+    once more."""
     with contextlib.suppress(Exception):
         backend._conn.rollback()
     backend._dirty = set()
 
 
-def append_history(path: Path, task: str, result: str, seconds: float, reasons: list[str], *, run: float = 0,
-                   notes: Sequence[str] = ()) -> None:
+def append_history(
+    path: Path,
+    task: str,
+    result: str,
+    seconds: float,
+    reasons: list[str],
+    *,
+    run: float = 0,
+    notes: Sequence[str] = (),
+) -> None:
     """Add one line of JSON to the history of runs; never fails a run.
 
-    run: when the run began (seconds since 1970), by which its lines belong together. notes: what the task says of its
-    reasons, such as the symbols that changed.
+    run: when the run began (seconds since 1970), by which its lines belong together. notes: what
+    the task says of its reasons, such as the symbols that changed.
     """
-    entry: dict[str, Any] = {"time": round(time.time(), 3), "task": task, "result": result,
-                             "seconds": round(seconds, 3), "why": reasons[:20], "run": round(run, 3)}
+    entry: dict[str, Any] = {
+        "time": round(time.time(), 3),
+        "task": task,
+        "result": result,
+        "seconds": round(seconds, 3),
+        "why": reasons[:20],
+        "run": round(run, 3),
+    }
     if notes:
         entry["notes"] = list(notes)[:20]
     try:

@@ -1,7 +1,8 @@
 """This doit once more, as a child, with other settings: how one run builds several machines.
 
-The child has the user's whole environment, and the `name=value` words of our own command line where nothing else is said.
-It takes the locks that it needs itself, so whoever starts one must not hold that of the child's machine.
+The child has the user's whole environment, and the `name=value` words of our own command line where
+nothing else is said. It takes the locks that it needs itself, so whoever starts one must not hold
+that of the child's machine.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from tasks.system.process import child, pasteable
 
 
 def words(project: Project, other: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of the command line as text, those of `other` (name to value) in their place or added; one that
-    is "" in `other` is left out."""
-    given = {name: _text(getattr(project.settings, name)) for name, origin in project.origins.items()
-             if origin == "command line"}
+    """Return the settings of the command line as text, those of `other` (name to value) in their
+    place or added; one that is "" in `other` is left out."""
+    given = {
+        name: _text(getattr(project.settings, name))
+        for name, origin in project.origins.items()
+        if origin == "command line"
+    }
     return {name: value for name, value in {**given, **other}.items() if value or name not in other}
 
 
@@ -29,8 +33,15 @@ def _text(value: str | int | bool) -> str:
 
 
 def argv(settings: Mapping[str, str], *tasks: str) -> list[str]:
-    """Return the command: doit by the same Python, with settings (name to value) and tasks (none: the default ones)."""
-    return [sys.executable, "-m", "doit", *(f"{name}={value}" for name, value in settings.items()), *tasks]
+    """Return the command: doit by the same Python, with settings (name to value) and tasks (none:
+    the default ones)."""
+    return [
+        sys.executable,
+        "-m",
+        "doit",
+        *(f"{name}={value}" for name, value in settings.items()),
+        *tasks,
+    ]
 
 
 def run(top: Path, command: list[str]) -> int:
@@ -44,18 +55,31 @@ def _sink(log: Path, command: list[str]) -> Iterator[Callable[[str], None]]:
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     with log.open("x", encoding="utf-8", errors="replace") as stream:
+
         def write(text: str) -> None:
             stream.write(text)
             stream.flush()
+
         write(f"$ {pasteable(command)}\n")
         yield write
 
 
 def logged(top: Path, command: list[str], log: Path, on_line: Callable[[str], None]) -> int:
-    """Run it with all that it says going to the file `log`, and each line to `on_line`; return its exit status."""
-    with _sink(log, command) as write, child(command, cwd=top, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                             stderr=subprocess.STDOUT, text=True, encoding="utf-8",
-                                             errors="replace") as process:
+    """Run it with all that it says going to the file `log`, and each line to `on_line`; return its
+    exit status."""
+    with (
+        _sink(log, command) as write,
+        child(
+            command,
+            cwd=top,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             write(line)

@@ -1,4 +1,5 @@
-"""The reporter that doit runs with: it commits each result, and holds the lock of the machine's folder."""
+"""The reporter that doit runs with: it commits each result, and holds the lock of the machine's
+folder."""
 
 from __future__ import annotations
 
@@ -21,12 +22,16 @@ from tasks.graph.inputs import RESTORED, Inputs
 from tasks.system import stdio, terminal
 from tasks.system.errors import PiggyError
 
-STATUS_OF_SIGNAL = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+STATUS_OF_SIGNAL = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "hung up",
+}
 
 
 def reporter_for(project: Project) -> type[ConsoleReporter]:
     """Return the reporter class for a project (doit wants a class, not an object)."""
-    here, lock, stamps = project.here, project.lock, project.stamps
+    here, lock, stamps = project.layout.here, project.lock, project.stamps
 
     class Reporter(ConsoleReporter):
         desc = "Kbuild-like lines, each result committed at once"
@@ -41,7 +46,8 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                 signal.signal(number, _leave)
             selected = [tasks[name] for name in selected_tasks if name in tasks]
             if selected and all((task.meta or {}).get("reads") for task in selected):
-                lock.acquire_if_free()  # who only reads waits for nobody, and leaves the journal as it is
+                # who only reads waits for nobody, and leaves the journal as it is
+                lock.acquire_if_free()
                 journal.only_read(Globals.dep_manager)
                 self.reads = True
             else:
@@ -56,7 +62,9 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
 
         def execute_task(self, task: Any) -> None:
             stdio.check()
-            gc.freeze()  # what is there stays; to look through it again and again would take as long as some of the tasks
+            # what is there stays; to look through it again and again would take as long as some of
+            # the tasks
+            gc.freeze()
             gc.enable()  # see dodo.py
             stamps.look_once(False)
             self.begun[task.name] = time.monotonic()
@@ -73,7 +81,9 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
         def add_failure(self, task: Any, fail: Any) -> None:
             self._unfinished(task)  # doit forgot all of it
             if isinstance(fail, UnmetDependency):  # with --continue
-                terminal.line("skipped", f"{task.name}, since {fail.get_msg().strip()} was not made")
+                terminal.line(
+                    "skipped", f"{task.name}, since {fail.get_msg().strip()} was not made"
+                )
                 return
             self._history(task, "failed")
             if not fail.report:
@@ -90,20 +100,30 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                 stamps.save()
                 project.codes.save()
             lock.release()
-            gc.freeze()  # or Python would look through all that was loaded once more as it ends: 15 ms
+            # or Python would look through all that was loaded once more as it ends: 15 ms
+            gc.freeze()
             seconds = time.monotonic() - self.started
             if self.runtime_errors:
                 print("\n".join(self.runtime_errors), file=sys.stderr)
             elif not self.failures and not self.done and self.fresh and sys.exc_info()[0] is None:
-                terminal.line("FRESH", f"nothing to do: {self.fresh} task{'s' * (self.fresh != 1)} up to date"
-                                 f" ({terminal.took(seconds)})")
-            status = next((getattr(failure["exception"], "status", 1) for failure in self.failures), 0)
+                terminal.line(
+                    "FRESH",
+                    f"nothing to do: {self.fresh} task{'s' * (self.fresh != 1)} up to date"
+                    f" ({terminal.took(seconds)})",
+                )
+            status = next(
+                (getattr(failure["exception"], "status", 1) for failure in self.failures), 0
+            )
             if status > 1 and sys.exc_info()[0] is None:  # 0 and 1 are doit's own
                 raise SystemExit(status)
 
         def _unfinished(self, task: Any) -> None:
             inputs = _inputs(task)
-            self._commit(lambda: journal.unfinish(Globals.dep_manager, task, inputs.previous if inputs else {}))
+            self._commit(
+                lambda: journal.unfinish(
+                    Globals.dep_manager, task, inputs.previous if inputs else {}
+                )
+            )
 
         def _commit(self, change: Callable[[], object] = lambda: None) -> None:
             backend = Globals.dep_manager.backend
@@ -115,15 +135,31 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
             except Exception as error:
                 journal.give_up(backend)
                 if journal.locked(error):
-                    _fail(PiggyError(f"the journal in {here} is held by another program", journal.HELD))
-                _fail(PiggyError(f"the journal can't be written: {error}",
-                                 f"is the disk full, or {here} not writable? Free some space and run doit again"))
+                    _fail(
+                        PiggyError(
+                            f"the journal in {here} is held by another program", journal.HELD
+                        )
+                    )
+                _fail(
+                    PiggyError(
+                        f"the journal can't be written: {error}",
+                        f"is the disk full, or {here} not writable? Free some space and run doit"
+                        " again",
+                    )
+                )
 
         def _history(self, task: Any, result: str) -> None:
             inputs = _inputs(task)
             seconds = time.monotonic() - self.begun.pop(task.name, time.monotonic())
-            journal.append_history(here / "logs" / "history.jsonl", task.name, result, seconds,
-                                   inputs.reasons if inputs else [], run=self.run, notes=task.values.get("notes", ()))
+            journal.append_history(
+                here / "logs" / "history.jsonl",
+                task.name,
+                result,
+                seconds,
+                inputs.reasons if inputs else [],
+                run=self.run,
+                notes=task.values.get("notes", ()),
+            )
 
     return Reporter
 
@@ -133,11 +169,14 @@ def _inputs(task: Any) -> Inputs | None:
 
 
 def _leave(number: int, frame: Any) -> NoReturn:
-    """On a signal unwind as usual (children are stopped on the way), and leave with 128 + its number as shells do."""
+    """On a signal unwind as usual (children are stopped on the way), and leave with 128 + its
+    number as shells do."""
     signal.signal(number, signal.SIG_IGN)
     text = f"\n{STATUS_OF_SIGNAL[signal.Signals(number)]}; what was finished is kept\n"
     with contextlib.suppress(OSError):
-        os.write(2, text.encode())  # not print: the signal may have come in the middle of another one
+        os.write(
+            2, text.encode()
+        )  # not print: the signal may have come in the middle of another one
     raise SystemExit(128 + number)
 
 

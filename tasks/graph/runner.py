@@ -1,9 +1,11 @@
-"""`doit -n N`: tasks that do not need each other at the same time, each in a thread of this process.
+"""`doit -n N`: tasks that do not need each other at the same time, each in a thread of this
+process.
 
-doit's own parallel runners will not do. With processes, a worker that is killed leaves doit waiting for ever, and what doit
-found out about a task (why it runs, what its last run learned) stays behind in the parent; with threads, each of them
-writes to the database. Here the main thread decides, records and reports, just as without -n; a thread does nothing but
-run the action, which mostly waits for compilers. No worker can die alone.
+doit's own parallel runners will not do. With processes, a worker that is killed leaves doit waiting
+for ever, and what doit found out about a task (why it runs, what its last run learned) stays behind
+in the parent; with threads, each of them writes to the database. Here the main thread decides,
+records and reports, just as without -n; a thread does nothing but run the action, which mostly
+waits for compilers. No worker can die alone.
 """
 
 from __future__ import annotations
@@ -22,18 +24,20 @@ from tasks.system import process, terminal
 
 
 def install() -> None:
-    """Have doit use our runner for -n, of whichever kind (-P). A dodo.py has no other way: doit's plug-ins are loaded
-    before it is known."""
+    """Have doit use our runner for -n, of whichever kind (-P). A dodo.py has no other way: doit's
+    plug-ins are loaded before it is known."""
     cmd_run.MRunner = cmd_run.MThreadRunner = Threads
 
 
 class Threads(Runner):
-    """Runs up to `num_process` tasks at once; but no two that work in the same folder (see graph.task), and what talks to
-    the user, on the terminal, by itself and in the main thread."""
+    """Runs up to `num_process` tasks at once; but no two that work in the same folder (see
+    graph.task), and what talks to the user, on the terminal, by itself and in the main thread."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         self.most = args[5] if len(args) > 5 else named["num_process"]
-        super().__init__(*args[:5], **{key: value for key, value in named.items() if key != "num_process"})
+        super().__init__(
+            *args[:5], **{key: value for key, value in named.items() if key != "num_process"}
+        )
         if self.most < 1:
             raise InvalidCommand(f"-n {self.most}: there must be at least one task at a time")
         self.threads: dict[str, threading.Thread] = {}
@@ -53,7 +57,8 @@ class Threads(Runner):
                 node = self._startable(waiting) if self.finished.empty() else None
                 if node is None:
                     node = self._finished()
-                else:  # only now it is looked at: what ran before may have changed what it depends on
+                else:
+                    # only now it is looked at: what ran before may have changed what it depends on
                     waiting.remove(node)
                     if self.select_task(node, task_dispatcher.tasks):
                         self._start(node)
@@ -73,12 +78,15 @@ class Threads(Runner):
             raise error
         self.process_task_result(node, failure)
         if failure and self._stop_running and self.running:
-            terminal.line("...", f"{', '.join(self.running)} still running: waiting for that; Ctrl-C ends it")
+            terminal.line(
+                "...", f"{', '.join(self.running)} still running: waiting for that; Ctrl-C ends it"
+            )
         return node
 
     def _next_result(self) -> tuple[Any, Any, BaseException | None]:
-        """Return what the next thread to end put there. A signal that comes right before Python goes to sleep, or that
-        another thread was given, does not wake it: so it looks up now and then, or Ctrl-C would wait for a task to end."""
+        """Return what the next thread to end put there. A signal that comes right before Python
+        goes to sleep, or that another thread was given, does not wake it: so it looks up now and
+        then, or Ctrl-C would wait for a task to end."""
         while True:
             try:
                 return self.finished.get(timeout=0.25)
@@ -86,8 +94,8 @@ class Threads(Runner):
                 continue
 
     def _startable(self, waiting: list[Any]) -> Any:
-        """The first node that may start now, if any. What talks to the user waits until nothing else runs; and what comes
-        after it, for it."""
+        """The first node that may start now, if any. What talks to the user waits until nothing
+        else runs; and what comes after it, for it."""
         busy = {_place(node.task) for node in self.running.values()} - {""}
         for node in waiting if len(self.running) < self.most else ():
             if not node.task.actions:  # a group
@@ -107,7 +115,9 @@ class Threads(Runner):
         if _interactive(task) or not task.actions:
             self._perform(node)
         else:  # a daemon: one that is stuck must not keep us from ending
-            self.threads[task.name] = threading.Thread(target=self._perform, args=[node], name=task.name, daemon=True)
+            self.threads[task.name] = threading.Thread(
+                target=self._perform, args=[node], name=task.name, daemon=True
+            )
             self.threads[task.name].start()
 
     def _perform(self, node: Any) -> None:
@@ -121,7 +131,8 @@ class Threads(Runner):
 
 
 def _given_out(dispatcher: Any, processed: Any) -> Iterator[Any]:
-    """Yield the nodes of the tasks that can be looked at now that `processed` was run, or did not have to be."""
+    """Yield the nodes of the tasks that can be looked at now that `processed` was run, or did not
+    have to be."""
     while True:
         try:
             node = dispatcher.generator.send(processed)
@@ -139,5 +150,6 @@ def _place(task: Any) -> str:
 
 
 def _interactive(task: Any) -> bool:
-    """Does it run whenever it is asked for (a boot, an editor, a report)? Then it has the terminal to itself."""
+    """Does it run whenever it is asked for (a boot, an editor, a report)? Then it has the terminal
+    to itself."""
     return not any(isinstance(test[0], Inputs) for test in task.uptodate)

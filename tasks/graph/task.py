@@ -1,8 +1,10 @@
-"""How every task is made: one plain dict for doit, with all inputs of the action in it, and one edge where errors end.
+"""How every task is made: one plain dict for doit, with all inputs of the action in it, and one
+edge where errors end.
 
-A stage module says what a task needs and makes; `task` turns that into the dict. The action gets a Job and returns None,
-or a dict with "discovered" (input files that it learned of while it ran), "made" (outputs beyond the targets), "unsure"
-(true: it was made from more than its inputs, so that the store must not have it), and other values to keep.
+A stage module says what a task needs and makes; `task` turns that into the dict. The action gets a
+Job and returns None, or a dict with "discovered" (input files that it learned of while it ran),
+"made" (outputs beyond the targets), "unsure" (true: it was made from more than its inputs, so that
+the store must not have it), and other values to keep.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ TaskDict = dict[str, Any]
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What an action knows of its own run: the project, its log, the values of its last success, and why it runs."""
+    """What an action knows of its own run: the project, its log, the values of its last success,
+    and why it runs."""
 
     project: Project
     name: str
@@ -36,13 +39,30 @@ class Job(msgspec.Struct, frozen=True):
     reasons: Sequence[str] = ()
 
 
-def task(project: Project, name: str, doc: str, action: Callable[..., Any], args: Sequence[Any] = (), *,
-         files: Sequence[Path] = (), targets: Sequence[Path] = (), settings: Mapping[str, Any] | None = None,
-         trees: Mapping[str, Callable[[], Mapping[str, str]]] | None = None, tools: Sequence[str] = (),
-         after: Sequence[str] = (), config: Path | None = None, always: bool = False, quiet: bool = False,
-         names: bool = False, place: Path | None = None, stored: bool = False, gone: Sequence[Path] = (),
-         news: Callable[[Project], Callable[[], list[str]]] | None = None,
-         params: Sequence[Mapping[str, Any]] = (), reads: bool = False) -> TaskDict:
+def task(
+    project: Project,
+    name: str,
+    doc: str,
+    action: Callable[..., Any],
+    args: Sequence[Any] = (),
+    *,
+    files: Sequence[Path] = (),
+    targets: Sequence[Path] = (),
+    settings: Mapping[str, Any] | None = None,
+    trees: Mapping[str, Callable[[], Mapping[str, str]]] | None = None,
+    tools: Sequence[str] = (),
+    after: Sequence[str] = (),
+    config: Path | None = None,
+    always: bool = False,
+    quiet: bool = False,
+    names: bool = False,
+    place: Path | None = None,
+    stored: bool = False,
+    gone: Sequence[Path] = (),
+    news: Callable[[Project], Callable[[], list[str]]] | None = None,
+    params: Sequence[Mapping[str, Any]] = (),
+    reads: bool = False,
+) -> TaskDict:
     """Return the doit dict of one task.
 
     name, doc: as `doit list` shows them; a name with a leading underscore is not listed.
@@ -56,34 +76,73 @@ def task(project: Project, name: str, doc: str, action: Callable[..., Any], args
     always:    run whenever asked for (boots, editors, reports).
     quiet:     print no line when done.
     names:     takes the words that follow it on the command line: action(job, *args, names).
-    place:     the folder that it works in, for tasks of which no two may do that at the same time (Kbuild's O=).
-    stored:    what it makes is kept in the store, and brought back where it was made from the same inputs before. Only for
-               a task whose targets are all that others need of it.
-    gone:      files that are removed before anything is brought back: signs that some folder has the state of the last run.
-    news:      called before anything is brought back; what it returns is called after that, and gives the notes for `why`.
+    place:     the folder that it works in, for tasks of which no two may do that at the same time
+        (Kbuild's O=).
+    stored:    what it makes is kept in the store, and brought back where it was made from the same
+               inputs before. Only for a task whose targets are all that others need of it.
+    gone:      files that are removed before anything is brought back: signs that some folder has
+        the state of the last run.
+    news:      called before anything is brought back; what it returns is called after that, and
+        gives the notes for `why`.
     params:    takes options of its own, as doit describes them: action(job, *args, name=value).
     reads:     changes nothing of what is built, so that it need not wait for a run that builds.
     """
-    inputs = Inputs(project.stamps, action, settings={k: str(v) for k, v in (settings or {}).items()},
-                    files=[os.fspath(path) for path in files], trees=trees or {}, tools=tools,
-                    outputs=[os.fspath(path) for path in targets], config=os.fspath(config or ""),
-                    store=project.store if stored else None, place=os.fspath(project.top) if stored else "",
-                    gone=[os.fspath(path) for path in gone], within=os.fspath(project.build), identify=project.codes.of)
-    todo = {"action": action, "project": project, "inputs": inputs, "args": tuple(args), "quiet": quiet, "news": news,
-            "reads": reads}
-    return {"basename": name, "doc": doc, "actions": [(perform, [], todo)],
-            "file_dep": [os.fspath(path) for path in files], "targets": [os.fspath(path) for path in targets],
-            "task_dep": list(after), "uptodate": [False] if always else [inputs], "verbosity": 2,
-            "io": {"capture": False}, "clean": [(_clean, [[os.fspath(path) for path in targets]])],
-            "meta": {"place": os.fspath(place or ""), "reads": reads}, **({"pos_arg": "names"} if names else {}),
-            **({"params": [*params]} if params else {})}
+    inputs = Inputs(
+        project.stamps,
+        action,
+        settings={k: str(v) for k, v in (settings or {}).items()},
+        files=[os.fspath(path) for path in files],
+        trees=trees or {},
+        tools=tools,
+        outputs=[os.fspath(path) for path in targets],
+        config=os.fspath(config or ""),
+        store=project.store if stored else None,
+        place=os.fspath(project.top) if stored else "",
+        gone=[os.fspath(path) for path in gone],
+        within=os.fspath(project.layout.build),
+        identify=project.codes.of,
+    )
+    todo = {
+        "action": action,
+        "project": project,
+        "inputs": inputs,
+        "args": tuple(args),
+        "quiet": quiet,
+        "news": news,
+        "reads": reads,
+    }
+    return {
+        "basename": name,
+        "doc": doc,
+        "actions": [(perform, [], todo)],
+        "file_dep": [os.fspath(path) for path in files],
+        "targets": [os.fspath(path) for path in targets],
+        "task_dep": list(after),
+        "uptodate": [False] if always else [inputs],
+        "verbosity": 2,
+        "io": {"capture": False},
+        "clean": [(_clean, [[os.fspath(path) for path in targets]])],
+        "meta": {"place": os.fspath(place or ""), "reads": reads},
+        **({"pos_arg": "names"} if names else {}),
+        **({"params": [*params]} if params else {}),
+    }
 
 
-def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inputs, args: Sequence[Any],
-            quiet: bool, news: Callable[[Project], Callable[[], list[str]]] | None = None,
-            names: Sequence[str] | None = None, reads: bool = False, **options: Any) -> Any:
-    """Run one action: the edge at which a PiggyError, or a full disk, becomes a failed task with a clear message."""
-    log = project.logs / f"{task.name.lstrip('_').replace(':', '-')}.log"
+def perform(
+    task: Any,
+    action: Callable[..., Any],
+    project: Project,
+    inputs: Inputs,
+    args: Sequence[Any],
+    quiet: bool,
+    news: Callable[[Project], Callable[[], list[str]]] | None = None,
+    names: Sequence[str] | None = None,
+    reads: bool = False,
+    **options: Any,
+) -> Any:
+    """Run one action: the edge at which a PiggyError, or a full disk, becomes a failed task with a
+    clear message."""
+    log = project.layout.logs / f"{task.name.lstrip('_').replace(':', '-')}.log"
     started = time.monotonic()
     words = [] if names is None else [tuple(names)]
     try:
@@ -93,20 +152,34 @@ def perform(task: Any, action: Callable[..., Any], project: Project, inputs: Inp
         if not reads:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.unlink(missing_ok=True)
-        values = action(Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)), *args, *words, **options)
+        values = action(
+            Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)),
+            *args,
+            *words,
+            **options,
+        )
     except PiggyError as error:
         return failed(error)
     except OSError as error:
         return failed(_in_words(error))
     if not quiet:
         with stdio.afterwards():
-            terminal.made(task.name.lstrip("_"), task.targets[0] if task.targets else "", time.monotonic() - started)
+            terminal.made(
+                task.name.lstrip("_"),
+                task.targets[0] if task.targets else "",
+                time.monotonic() - started,
+            )
     return values
 
 
-def brought_back(task: Any, project: Project, inputs: Inputs,
-                 news: Callable[[Project], Callable[[], list[str]]] | None) -> dict[str, Any] | None:
-    """Have what the task makes from the store, and say so. Returns the task's values, None where it has to run."""
+def brought_back(
+    task: Any,
+    project: Project,
+    inputs: Inputs,
+    news: Callable[[Project], Callable[[], list[str]]] | None,
+) -> dict[str, Any] | None:
+    """Have what the task makes from the store, and say so. Returns the task's values, None where it
+    has to run."""
     started = time.monotonic()
     told = news(project) if news and inputs.store else list
     found = inputs.bring_back(task.name)
@@ -127,11 +200,21 @@ def failed(error: PiggyError) -> TaskFailed:
 
 
 def _in_words(error: OSError) -> PiggyError:
-    where = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename or "a file")
+    where = (
+        os.fsdecode(error.filename)
+        if isinstance(error.filename, bytes)
+        else str(error.filename or "a file")
+    )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return PiggyError(f"no space left on the disk while writing {where}", "free some space and run doit again; what "
-                          "was finished is kept. 'build=' and 'dl=' can lie on another disk")
-    return PiggyError(f"{where}: {error.strerror or error}", "check the path and its permissions, then run doit again")
+        return PiggyError(
+            f"no space left on the disk while writing {where}",
+            "free some space and run doit again; what "
+            "was finished is kept. 'build=' and 'dl=' can lie on another disk",
+        )
+    return PiggyError(
+        f"{where}: {error.strerror or error}",
+        "check the path and its permissions, then run doit again",
+    )
 
 
 def _clean(targets: Sequence[str], dryrun: bool) -> None:

@@ -1,4 +1,5 @@
-"""The boot test: boot, wait for the shell, run checks in it, power off; pass or fail in bounded time.
+"""The boot test: boot, wait for the shell, run checks in it, power off; pass or fail in bounded
+time.
 
 A check is data: a name, a command for the guest's shell, and a judge of what it said.
 """
@@ -22,7 +23,8 @@ _NUMBERS = 20000  # what the disk check writes: the numbers up to here, 108,894 
 
 
 class Check(msgspec.Struct, frozen=True):
-    """judge gets the command's output and returns what to print about it, or raises ValueError(why it is wrong)."""
+    """judge gets the command's output and returns what to print about it, or raises ValueError(why
+    it is wrong)."""
 
     name: str
     command: str
@@ -31,7 +33,8 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """A check that was run: its status is 0 (passed), the command's, or 1 when only the judge was not content."""
+    """A check that was run: its status is 0 (passed), the command's, or 1 when only the judge was
+    not content."""
 
     name: str
     status: int
@@ -39,7 +42,8 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a boot test found; seconds from QEMU's start to the shell's first answer, and to QEMU's end."""
+    """What a boot test found; seconds from QEMU's start to the shell's first answer, and to QEMU's
+    end."""
 
     results: tuple[Result, ...]
     ready: float
@@ -52,22 +56,34 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class CheckError(PiggyError):
-    """A guest that booted and did not pass. `report` has all results, `report.status` the status to end with."""
+    """A guest that booted and did not pass. `report` has all results, `report.status` the status to
+    end with."""
 
     def __init__(self, report: Report, log: Path) -> None:
         bad = [result for result in report.results if result.status]
-        super().__init__(printable(f"the guest booted, but failed {len(bad)} of {len(report.results)} checks: " + "; ".join(
-            f"{one.name} (status {one.status}): {one.said}" for one in bad)), f"log: {log}")
+        super().__init__(
+            printable(
+                f"the guest booted, but failed {len(bad)} of {len(report.results)} checks: "
+                + "; ".join(f"{one.name} (status {one.status}): {one.said}" for one in bad)
+            ),
+            f"log: {log}",
+        )
         self.report = report
         self.status = report.status
 
 
-def boot_test(argv: Sequence[str], checks: Sequence[Check], log: Path, limit: Limits,
-              say: Callable[[str], None] = print) -> Report:
+def boot_test(
+    argv: Sequence[str],
+    checks: Sequence[Check],
+    log: Path,
+    limit: Limits,
+    say: Callable[[str], None] = print,
+) -> Report:
     """Boot by QEMU's argument vector, run every check, power off, and return the report.
 
-    log: a file for the whole console;  say: gets a line "=== NAME ok: ..." for each check as it is done.
-    Raises GuestError when the guest does not come up, stays or goes as it should, CheckError when a check fails.
+    log: a file for the whole console;  say: gets a line "=== NAME ok: ..." for each check as it is
+    done. Raises GuestError when the guest does not come up, stays or goes as it should, CheckError
+    when a check fails.
     """
     with session(argv, log, limit) as guest:
         report = examined(guest, checks, say)
@@ -77,12 +93,15 @@ def boot_test(argv: Sequence[str], checks: Sequence[Check], log: Path, limit: Li
 
 
 def examined(guest: Guest, checks: Sequence[Check], say: Callable[[str], None]) -> Report:
-    """Do what `boot_test` does with a guest that was started, and return the report, whatever it says."""
+    """Do what `boot_test` does with a guest that was started, and return the report, whatever it
+    says."""
     import time
 
     ready = guest.ready()
     say(f"=== shell ok: after {ready:.1f} s")
-    guest.sh("dmesg -n 1")  # panics and oopses still come through; where it fails the answers are only noisier
+    guest.sh(
+        "dmesg -n 1"
+    )  # panics and oopses still come through; where it fails the answers are only noisier
     results = []
     for check in checks:
         results.append(_result(guest, check))
@@ -100,15 +119,18 @@ def examined(guest: Guest, checks: Sequence[Check], say: Callable[[str], None]) 
 def _result(guest: Guest, check: Check) -> Result:
     status, output = guest.sh(check.command, check.seconds)
     if status:
-        return Result(check.name, status, printable(" ".join(output.split()))[-_SAID:] or "no output")
+        return Result(
+            check.name, status, printable(" ".join(output.split()))[-_SAID:] or "no output"
+        )
     try:
         return Result(check.name, 0, printable(check.judge(output))[:_SAID])
     except ValueError as error:
         return Result(check.name, 1, printable(str(error))[:_SAID])
 
 
-def standard(release: str = "", root: Sequence[str] = ("ext2",), epoch: int = _YEAR_2020,
-             nic: bool = False) -> tuple[Check, ...]:
+def standard(
+    release: str = "", root: Sequence[str] = ("ext2",), epoch: int = _YEAR_2020, nic: bool = False
+) -> tuple[Check, ...]:
     """Return the checks of every machine.
 
     release: the kernel release to expect ("": any).  root: the file system types that / may have.
@@ -116,11 +138,14 @@ def standard(release: str = "", root: Sequence[str] = ("ext2",), epoch: int = _Y
     nic:     a network card must be seen.
     """
     card = (Check("nic", _NIC, _nic),) if nic else ()
-    return (Check("uname", "uname -a", partial(_uname, release)),
-            Check("mount", "cat /proc/mounts", partial(_mounts, root)),
-            Check("free", "free", _free),
-            Check("disk", _DISK, _disk),
-            Check("clock", "date +%s; sleep 1; date +%s", partial(_clock, epoch)), *card)
+    return (
+        Check("uname", "uname -a", partial(_uname, release)),
+        Check("mount", "cat /proc/mounts", partial(_mounts, root)),
+        Check("free", "free", _free),
+        Check("disk", _DISK, _disk),
+        Check("clock", "date +%s; sleep 1; date +%s", partial(_clock, epoch)),
+        *card,
+    )
 
 
 def _uname(release: str, output: str) -> str:
@@ -134,7 +159,9 @@ def _uname(release: str, output: str) -> str:
 
 def _mounts(root: Sequence[str], output: str) -> str:
     table = [line.split() for line in output.splitlines()]
-    at = {row[1]: row for row in table if len(row) == 6}  # the last one mounted on a place is what one sees
+    at = {
+        row[1]: row for row in table if len(row) == 6
+    }  # the last one mounted on a place is what one sees
     if "/" not in at:
         raise ValueError("/proc/mounts has no /")
     kind, options = at["/"][2], at["/"][3].split(",")
@@ -155,8 +182,9 @@ def _free(output: str) -> str:
     return f"{int(found[1])} kB of memory, {int(found[2])} kB used"
 
 
-# What is read back has to come from the disk: written back, then dropped from the page cache (drop_caches in
-# Documentation/admin-guide/sysctl/vm.rst). Without PROC_SYSCTL it may come from the cache, which the last line admits.
+# What is read back has to come from the disk: written back, then dropped from the page cache
+# (drop_caches in Documentation/admin-guide/sysctl/vm.rst). Without PROC_SYSCTL it may come from the
+# cache, which the last line admits.
 _DISK = f"""f=/.piggy-test; d=/proc/sys/vm/drop_caches; c=cache
 seq {_NUMBERS} >$f && sync || {{ s=$?; rm -f $f; exit $s; }}
 [ -w $d ] && echo 3 >$d && c=disk
@@ -170,7 +198,11 @@ def _disk(output: str) -> str:
     data = "".join(f"{number}\n" for number in range(1, _NUMBERS + 1)).encode()
     if hashlib.md5(data, usedforsecurity=False).hexdigest() not in output:
         raise ValueError(f"what was read back is not what was written: {output[:200]!r}")
-    cached = "" if "from disk" in output else " (perhaps from the cache: the kernel has no /proc/sys/vm/drop_caches)"
+    cached = (
+        ""
+        if "from disk" in output
+        else " (perhaps from the cache: the kernel has no /proc/sys/vm/drop_caches)"
+    )
     return f"{len(data)} bytes written, synced and read back{cached}"
 
 
@@ -183,19 +215,27 @@ def _nic(output: str) -> str:
     cards = re.findall(r"^(\S+) ((?:[0-9a-f]{2}:){5}[0-9a-f]{2}) ?(\S*)", output, re.M)
     if not cards:
         raise ValueError("the kernel sees no network card: has it the driver, and that of the bus?")
-    return ", ".join(f"{name} {address} ({driver or 'driver unknown'})" for name, address, driver in cards)
+    return ", ".join(
+        f"{name} {address} ({driver or 'driver unknown'})" for name, address, driver in cards
+    )
 
 
 def _clock(epoch: int, output: str) -> str:
     import datetime
 
-    times = [int(word) for word in re.findall(r"^[0-9]{1,11}$", output, re.M)]  # up to the year 5138
+    times = [
+        int(word) for word in re.findall(r"^[0-9]{1,11}$", output, re.M)
+    ]  # up to the year 5138
     if len(times) != 2:
         raise ValueError(f"not two times in seconds: {output[:200]!r}")
-    shown = datetime.datetime.fromtimestamp(times[1], datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    shown = datetime.datetime.fromtimestamp(times[1], datetime.UTC).strftime(
+        "%Y-%m-%d %H:%M:%S UTC"
+    )
     if not epoch <= times[1] < _YEAR_2100:
-        raise ValueError(f"the clock shows {shown}: has the kernel the driver of this machine's clock? "
-                         "(RTC_CLASS, RTC_HCTOSYS)")
+        raise ValueError(
+            f"the clock shows {shown}: has the kernel the driver of this machine's clock? "
+            "(RTC_CLASS, RTC_HCTOSYS)"
+        )
     if times[1] <= times[0]:
         raise ValueError(f"the clock stands still at {shown}")
     return shown

@@ -1,6 +1,8 @@
-"""What a console's text says about a guest that failed: one sentence and a hint for each way to die. All pure.
+"""What a console's text says about a guest that failed: one sentence and a hint for each way to
+die. All pure.
 
-The phrases are the kernel's: init/main.c, init/do_mounts.c, kernel/panic.c, kernel/exit.c, arch/*/kernel/traps.c.
+The phrases are the kernel's: init/main.c, init/do_mounts.c, kernel/panic.c, kernel/exit.c,
+arch/*/kernel/traps.c.
 """
 
 from __future__ import annotations
@@ -11,32 +13,50 @@ import signal
 
 Fault = tuple[str, str]
 
-# Lines are taken to be 1,000 characters long at most, as the kernel's are: a guest that says the beginning of one again and
-# again, without its end, would otherwise keep us for hours.
+# Lines are taken to be 1,000 characters long at most, as the kernel's are: a guest that says the
+# beginning of one again and again, without its end, would otherwise keep us for hours.
 _PANIC = re.compile(r"Kernel panic - not syncing: ([^\n]{0,1000})\n")
-_OOPS = re.compile(r"(?:^|\n)(?:\[[^\]\n]*\] ?)*((?:BUG: (?:unable to handle|kernel NULL)|kernel BUG at |Unable to "
-                   r"handle kernel )[^\n]*|[^\n]{3,80}: [0-9a-f]+ \[#\d+\][^\n]*)\n")
-_NO_ROOT = re.compile(r'Cannot open root device "([^"\n]{0,200})" or [^\n]{0,200}?(?:: error (-[0-9]{1,5}))?\n')
-_PARTITIONS = re.compile(r"(?:here are the available partitions|List of all (?:bdev|partitions))[^\n]{0,200}:\n(.*?)"
-                         r"(?:Kernel panic|No filesystem|List of all bdev|$)", re.S)
-_DISK_LINE = re.compile(r"^(?:\[[^\]\n]*\])* *[0-9a-f]{4} +\d+ (\S+)", re.M)  # printk_all_partitions, block/genhd.c
+_OOPS = re.compile(
+    r"(?:^|\n)(?:\[[^\]\n]*\] ?)*((?:BUG: (?:unable to handle|kernel NULL)|kernel BUG at"
+    r" |Unable to "
+    r"handle kernel )[^\n]*|[^\n]{3,80}: [0-9a-f]+ \[#\d+\][^\n]*)\n"
+)
+_NO_ROOT = re.compile(
+    r'Cannot open root device "([^"\n]{0,200})" or [^\n]{0,200}?(?:: error (-[0-9]{1,5}))?\n'
+)
+_PARTITIONS = re.compile(
+    r"(?:here are the available partitions|List of all (?:bdev|partitions))[^\n]{0,200}:\n(.*?)"
+    r"(?:Kernel panic|No filesystem|List of all bdev|$)",
+    re.S,
+)
+_DISK_LINE = re.compile(
+    r"^(?:\[[^\]\n]*\])* *[0-9a-f]{4} +\d+ (\S+)", re.M
+)  # printk_all_partitions, block/genhd.c
 _TRIED = re.compile(r"No filesystem could mount root, tried:[ \n]*([^\n]*)")
 _INIT_FAILED = re.compile(
-    r"(?:Failed to execute|Requested init|Default init|Starting init:) (\S{1,200}?):? [^\n]{0,200}?\(error (-[0-9]{1,5})\)")
+    r"(?:Failed to execute|Requested init|Default init|Starting init:) (\S{1,200}?):?"
+    r" [^\n]{0,200}?\(error (-[0-9]{1,5})\)"
+)
 _KILLED_INIT = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{1,8})")
 _BANNER = re.compile(r"^(?:\[[^\]\n]*\] ?)*Linux version \d", re.M)
-# do_populate_rootfs() and populate_initrd_image() in init/initramfs.c. Said of what comes after a whole archive it does no
-# harm: some boot loaders pad it.
-_UNPACKING = re.compile(r"(?:Initramfs unpacking failed: |rootfs image is not initramfs \()([^\n)]*)[^\n]*\n")
+# do_populate_rootfs() and populate_initrd_image() in init/initramfs.c. Said of what comes after a
+# whole archive it does no harm: some boot loaders pad it.
+_UNPACKING = re.compile(
+    r"(?:Initramfs unpacking failed: |rootfs image is not initramfs \()([^\n)]*)[^\n]*\n"
+)
 _HARMLESS = re.compile(r"junk at the end|junk within|invalid magic at start|Decoding failed")
 _WAITING = re.compile(r"Waiting for root device (\S{1,200}?)\.\.\.")
 _USERLAND = re.compile(r"Run (\S{1,200}) as init process|Freeing (?:unused kernel|init memory)")
-_EARLY = "'earlyprintk=serial' (x86, EARLY_PRINTK) or 'earlycon' on the command line shows the kernel's first words"
+_EARLY = (
+    "'earlyprintk=serial' (x86, EARLY_PRINTK) or 'earlycon' on the command line shows the kernel's"
+    " first words"
+)
 _MEMORY = "is there enough memory? (x86 kernels are placed at PHYSICAL_START, 16 MB by default)"
 
 
 def diagnose(console: str, name: str = "") -> Fault | None:
-    """Return what killed the kernel, by what it said on the console, or None when it said nothing of the kind."""
+    """Return what killed the kernel, by what it said on the console, or None when it said nothing
+    of the kind."""
     panic, oops = _PANIC.search(console), _OOPS.search(console)
     if (unpacking := _UNPACKING.search(console)) and (panic or not _HARMLESS.search(unpacking[1])):
         return _not_unpacked(unpacking[1].strip())
@@ -49,25 +69,52 @@ def diagnose(console: str, name: str = "") -> Fault | None:
         return _no_root(console, reason)
     if "init" in reason.lower() and (fault := _no_init(console, reason)):
         return fault
-    hint = "more memory may cure it (memory, in MB)" if "memory" in reason.lower() else "the call trace is in the log"
+    hint = (
+        "more memory may cure it (memory, in MB)"
+        if "memory" in reason.lower()
+        else "the call trace is in the log"
+    )
     return f"kernel panic: {reason}", hint
 
 
 def _not_unpacked(reason: str) -> Fault:
-    """Say it of an initramfs. A "write error" is that of xwrite(): the file system that it is unpacked to is full."""
+    """Say it of an initramfs. A "write error" is that of xwrite(): the file system that it is
+    unpacked to is full."""
     what = f"the kernel could not unpack the initramfs: {reason}"
     if "write" in reason:
-        return f"{what} (it is bigger than the guest's memory, or than the half of it that a tmpfs may take)", \
-            "give the guest more memory (memory, in MB), make the initramfs smaller, or boot from a disk (boot=disk)"
-    return what, "is its compressor in the kernel (CONFIG_RD_*), and is the archive whole? 'doit verify' compares it"
+        return (
+            (
+                f"{what} (it is bigger than the guest's memory, or than the half of it that a tmpfs"
+                " may take)"
+            ),
+            (
+                "give the guest more memory (memory, in MB), make the initramfs smaller, or boot"
+                " from a disk (boot=disk)"
+            ),
+        )
+    return (
+        what,
+        (
+            "is its compressor in the kernel (CONFIG_RD_*), and is the archive whole? 'doit verify'"
+            " compares it"
+        ),
+    )
 
 
 def _no_root(console: str, reason: str) -> Fault:
     tried = _TRIED.search(console)
     if tried:
         names = tried[1].split()
-        return (f"no file system driver of the kernel can mount the root device (tried: {', '.join(names) or 'none'})",
-                "is the image's file system in the kernel (CONFIG_EXT2_FS=y), and is the image whole (e2fsck -fn)?")
+        return (
+            (
+                "no file system driver of the kernel can mount the root device (tried:"
+                f" {', '.join(names) or 'none'})"
+            ),
+            (
+                "is the image's file system in the kernel (CONFIG_EXT2_FS=y), and is the image"
+                " whole (e2fsck -fn)?"
+            ),
+        )
     found = _NO_ROOT.search(console)
     seen = _PARTITIONS.search(console)
     disks = _DISK_LINE.findall(seen[1]) if seen else []
@@ -76,18 +123,27 @@ def _no_root(console: str, reason: str) -> Fault:
         what = "the kernel was not told its root device (no root= on its command line)"
     if disks:
         return what, f"it sees {', '.join(disks)}: is root= right?"
-    return what, ("it sees no disk at all: the driver of the disk's controller is not in its configuration "
-                  "(for a PC's IDE: ATA_PIIX, BLK_DEV_SD), or QEMU was given no disk")
+    return (
+        what,
+        (
+            "it sees no disk at all: the driver of the disk's controller is not in its"
+            " configuration (for a PC's IDE: ATA_PIIX, BLK_DEV_SD), or QEMU was given no disk"
+        ),
+    )
 
 
 def _no_init(console: str, reason: str) -> Fault | None:
     killed = _KILLED_INIT.search(reason)
     if killed:
         code = int(killed[1], 16)
-        number, status = code & 0x7f, code >> 8
+        number, status = code & 0x7F, code >> 8
         how = f"was killed by {_signal(number)}" if number else f"ended with status {status}"
-        hint = "it uses instructions that this processor lacks: compile for an older one, or set the machine's cpu" \
-            if number == signal.SIGILL else "its own words, if any, are the last lines on the console"
+        hint = (
+            "it uses instructions that this processor lacks: compile for an older one, or set the"
+            " machine's cpu"
+            if number == signal.SIGILL
+            else "its own words, if any, are the last lines on the console"
+        )
         return f"init {how}, and the kernel can't live without", hint
     failed = [(path, -int(error)) for path, error in _INIT_FAILED.findall(console)]
     real = [(path, error) for path, error in failed if error != 2]
@@ -95,13 +151,20 @@ def _no_init(console: str, reason: str) -> Fault | None:
         path, error = real[0]
         what = f"the kernel can't execute {path}: {os.strerror(error)}"
         if error == 8:
-            return what, ("it is for another architecture, or the kernel lacks its format (CONFIG_BINFMT_ELF=y; "
-                          "CONFIG_BINFMT_SCRIPT=y for a script)")
+            return (
+                what,
+                (
+                    "it is for another architecture, or the kernel lacks its format"
+                    " (CONFIG_BINFMT_ELF=y; CONFIG_BINFMT_SCRIPT=y for a script)"
+                ),
+            )
         return what, "look at its mode and its owner in the image"
     if failed or "No working init" in reason:
         missing = f" ({', '.join(path for path, _ in failed)} is not there)" if failed else ""
-        hint = ("the kernel tries /sbin/init, /etc/init, /bin/init, /bin/sh, and /init in an initramfs; a dynamically "
-                "linked one also needs its loader")
+        hint = (
+            "the kernel tries /sbin/init, /etc/init, /bin/init, /bin/sh, and /init in an initramfs;"
+            " a dynamically linked one also needs its loader"
+        )
         return f"the root file system has no init that works{missing}", hint
     return None
 
@@ -115,19 +178,31 @@ def silence(console: str, seconds: float, name: str = "qemu") -> Fault:
     """Return what to say about a guest that has been silent for so many seconds."""
     lines = guest_lines(console, name)
     if not lines:
-        return (f"black screen: not a word on the console in {seconds:.0f} s",
-                f"is console= the port that QEMU shows, with its driver in the kernel? Or {_MEMORY} {_EARLY}")
+        return (
+            f"black screen: not a word on the console in {seconds:.0f} s",
+            (
+                f"is console= the port that QEMU shows, with its driver in the kernel? Or {_MEMORY}"
+                f" {_EARLY}"
+            ),
+        )
     waiting = _WAITING.search(console)
     if waiting:
-        return f"the kernel waits for its root device {waiting[1]}, which does not appear", \
-            "is its driver in the kernel's configuration, and is root= right?"
+        return (
+            f"the kernel waits for its root device {waiting[1]}, which does not appear",
+            "is its driver in the kernel's configuration, and is root= right?",
+        )
     last = lines[-1].strip()
     if init := _USERLAND.search(console):
-        hint = (f"{init[1] or 'init'} runs, but no shell answers: does it start one on the console (/etc/inittab), with "
-                "console= naming the port that QEMU shows?")
+        hint = (
+            f"{init[1] or 'init'} runs, but no shell answers: does it start one on the console"
+            " (/etc/inittab), with console= naming the port that QEMU shows?"
+        )
         return f"the guest fell silent for {seconds:.0f} s after '{last}'", hint
-    hint = "'initcall_debug' on the command line names the driver that it hangs in" if _BANNER.search(console) else \
-        f"it died before its console was set up: {_EARLY}"
+    hint = (
+        "'initcall_debug' on the command line names the driver that it hangs in"
+        if _BANNER.search(console)
+        else f"it died before its console was set up: {_EARLY}"
+    )
     return f"the kernel hangs: silent for {seconds:.0f} s after '{last}'", hint
 
 
@@ -138,27 +213,45 @@ def restarted(console: str) -> bool:
 
 def guest_lines(console: str, name: str = "qemu") -> list[str]:
     """Return the console's lines that are not blank and not QEMU's own."""
-    return [line for line in console.splitlines() if line.strip() and not line.startswith((f"{name}: ", "qemu"))]
+    return [
+        line
+        for line in console.splitlines()
+        if line.strip() and not line.startswith((f"{name}: ", "qemu"))
+    ]
 
 
 def ended(console: str, name: str, status: int, number: int) -> Fault:
-    """Return what to say about a QEMU that ended by itself, with this exit status or by this signal (0: none)."""
-    own = [line.partition(": ")[2] for line in console.splitlines()
-           if line.startswith((f"{name}: ", "qemu")) and ": warning: " not in line]
+    """Return what to say about a QEMU that ended by itself, with this exit status or by this signal
+    (0: none)."""
+    own = [
+        line.partition(": ")[2]
+        for line in console.splitlines()
+        if line.startswith((f"{name}: ", "qemu")) and ": warning: " not in line
+    ]
     if number:
         return f"{name} was killed by {_signal(number)}", ""
     if status:
         said = "; ".join(own) or (console.strip().splitlines() or ["without a word"])[-1]
-        hint = "another QEMU is using the image: end it, or boot with a snapshot" if "lock" in said else \
-            "the words come from the machine file's [qemu] table and the settings"
+        hint = (
+            "another QEMU is using the image: end it, or boot with a snapshot"
+            if "lock" in said
+            else "the words come from the machine file's [qemu] table and the settings"
+        )
         return f"{name} ended with status {status}: {said}", hint
     if fault := diagnose(console + "\n", name):
         return fault
     if not guest_lines(console, name):
-        return ("the guest reset itself before its first word",
-                f"the kernel or its loader crashed: is it for this processor (-cpu), and {_MEMORY} {_EARLY}")
-    return ("the guest reset or switched itself off before it was told to",
-            "a crash without a message (triple fault), or something in it called reboot or poweroff")
+        return (
+            "the guest reset itself before its first word",
+            (
+                f"the kernel or its loader crashed: is it for this processor (-cpu), and {_MEMORY}"
+                f" {_EARLY}"
+            ),
+        )
+    return (
+        "the guest reset or switched itself off before it was told to",
+        "a crash without a message (triple fault), or something in it called reboot or poweroff",
+    )
 
 
 def _signal(number: int) -> str:

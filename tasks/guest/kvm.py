@@ -1,7 +1,8 @@
-"""Does KVM work here? /dev/kvm may exist, open, and then hang or kill the guest, so it is tried once and remembered.
+"""Does KVM work here? /dev/kvm may exist, open, and then hang or kill the guest, so it is tried
+once and remembered.
 
-A trial boots something real for a second or so: a boot sector that takes the processor through the modes in which a
-broken KVM gives up, then, if there is one, the kernel that is to be booted.
+A trial boots something real for a second or so: a boot sector that takes the processor through the
+modes in which a broken KVM gives up, then, if there is one, the kernel that is to be booted.
 """
 
 from __future__ import annotations
@@ -28,38 +29,48 @@ _KEPT = 20  # answers in the memory file
 _LONGEST = 1 << 20  # bytes of the memory file, and of what a guest or QEMU says in a trial
 _X86 = {"i386", "i486", "i586", "i686", "x86_64"}
 
-# A boot sector, loaded at 0x7c00 (real mode). It says on the serial port how far it gets: r, p, g, t.
-SECTOR = bytes.fromhex(
-    "fa fc 31c0 8ed8"                           # cli; cld; ds = 0
-    "baf803 b072 ee"                            # port 0x3f8: 'r', real mode
-    "0f0116b87c"                                # lgdt gdtr
-    "0f20c0 0c01 0f22c0 ea1e7c0800"             # cr0 |= PE; jump to 32 bits, selector 8
-    "66b81000 8ed8 8ec0 8ed0 bc00700000"        # ds = es = ss = selector 16; esp = 0x7000
-    "b070 ee"                                   # 'p', protected mode
-    "bf00200000 b803000000"                     # page table at 0x2000: 4 MB, each page to itself
-    "ab 0500100000 3d03004000 75f3"             #   store eax; eax += 0x1000; until 0x400003
-    "c7050010000003200000"                      # page directory at 0x1000: its only entry
-    "b800100000 0f22d8"                         # cr3 = 0x1000
-    "0f20c0 0d00000080 0f22c0"                  # cr0 |= PG
-    "b067 ee"                                   # 'g', paging
-    "c70540300000957c0800 c70544300000008e0000"  # interrupt table at 0x3000: gate 8 (timer) to 'tick'
-    "0f011dbe7c0000"                            # lidt idtr
-    "b0fe e621 31db fb"                         # let only the timer through; ebx = 0; sti
-    "f4 83fb03 72fa"                            # sleep until three ticks (0.17 s) came
-    "b074 ee"                                   # 't', timer interrupts
-    "f4 ebfd"                                   # sleep for ever
-    "43 b020 e620 cf"                           # tick: ebx += 1; end of interrupt; iret
-    "8d742600 90"                               # (padding)
-    "0000000000000000 ffff0000009acf00 ffff00000092cf00"  # gdt: none, code, data: 4 GB from 0
-    "1700a07c0000"                              # gdtr
-    "470000300000"                              # idtr
-).ljust(510, b"\0") + b"\x55\xaa"
-_STAGES = {"": "the guest's BIOS did not get as far as the boot sector", "r": "the guest stopped before protected mode",
-           "rp": "the guest stopped where paging is switched on", "rpg": "the guest got no timer interrupts"}
+# A boot sector, loaded at 0x7c00 (real mode). It says on the serial port how far it gets: r, p, g,
+# t.
+SECTOR = (
+    bytes.fromhex(
+        "fa fc 31c0 8ed8"  # cli; cld; ds = 0
+        "baf803 b072 ee"  # port 0x3f8: 'r', real mode
+        "0f0116b87c"  # lgdt gdtr
+        "0f20c0 0c01 0f22c0 ea1e7c0800"  # cr0 |= PE; jump to 32 bits, selector 8
+        "66b81000 8ed8 8ec0 8ed0 bc00700000"  # ds = es = ss = selector 16; esp = 0x7000
+        "b070 ee"  # 'p', protected mode
+        "bf00200000 b803000000"  # page table at 0x2000: 4 MB, each page to itself
+        "ab 0500100000 3d03004000 75f3"  #   store eax; eax += 0x1000; until 0x400003
+        "c7050010000003200000"  # page directory at 0x1000: its only entry
+        "b800100000 0f22d8"  # cr3 = 0x1000
+        "0f20c0 0d00000080 0f22c0"  # cr0 |= PG
+        "b067 ee"  # 'g', paging
+        # interrupt table at 0x3000: gate 8 (timer) to 'tick'
+        "c70540300000957c0800 c70544300000008e0000"
+        "0f011dbe7c0000"  # lidt idtr
+        "b0fe e621 31db fb"  # let only the timer through; ebx = 0; sti
+        "f4 83fb03 72fa"  # sleep until three ticks (0.17 s) came
+        "b074 ee"  # 't', timer interrupts
+        "f4 ebfd"  # sleep for ever
+        "43 b020 e620 cf"  # tick: ebx += 1; end of interrupt; iret
+        "8d742600 90"  # (padding)
+        "0000000000000000 ffff0000009acf00 ffff00000092cf00"  # gdt: none, code, data: 4 GB from 0
+        "1700a07c0000"  # gdtr
+        "470000300000"  # idtr
+    ).ljust(510, b"\0")
+    + b"\x55\xaa"
+)
+_STAGES = {
+    "": "the guest's BIOS did not get as far as the boot sector",
+    "r": "the guest stopped before protected mode",
+    "rp": "the guest stopped where paging is switched on",
+    "rpg": "the guest got no timer interrupts",
+}
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Which accelerator to use ("kvm" or "tcg"), why, and whether that was remembered rather than tried."""
+    """Which accelerator to use ("kvm" or "tcg"), why, and whether that was remembered rather than
+    tried."""
 
     accel: str
     reason: str
@@ -67,13 +78,15 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What to try: a name for messages, whatever the answer depends on, and the trial itself: it gets the seconds it
-    may take and returns "" when KVM worked, else a sentence saying how it failed."""
+    """What to try: a name for messages, whatever the answer depends on, and the trial itself: it
+    gets the seconds it may take and returns "" when KVM worked, else a sentence saying how it
+    failed."""
 
     name: str
     key: str
     run: Callable[[float], str]
-    failed_key: str = ""  # a failure is remembered only for this (a broken kernel says nothing about the next one)
+    # a failure is remembered only for this (a broken kernel says nothing about the next one)
+    failed_key: str = ""
 
 
 def obstacle() -> str:
@@ -87,14 +100,22 @@ def obstacle() -> str:
     return ""
 
 
-def choose(setting: str, arch: str, binary: str, memory: Path, kernel: Path | None = None,
-           boot: Sequence[str] = ()) -> Answer:
+def choose(
+    setting: str,
+    arch: str,
+    binary: str,
+    memory: Path,
+    kernel: Path | None = None,
+    boot: Sequence[str] = (),
+) -> Answer:
     """Decide between KVM and TCG for a guest.
 
-    setting: "tcg" and "kvm" are obeyed; "auto" tries, takes at most about 3 s, and remembers in the file `memory`.
+    setting: "tcg" and "kvm" are obeyed; "auto" tries, takes at most about 3 s, and remembers in the
+        file `memory`.
     arch:    the guest's architecture;  binary: its QEMU.
-    kernel, boot: a kernel image, and QEMU's arguments to boot it with KVM; a line on its console makes the trial good.
-    Raises PiggyError for another setting, or when KVM is demanded and /dev/kvm can't be opened.
+    kernel, boot: a kernel image, and QEMU's arguments to boot it with KVM; a line on its console
+    makes the trial good. Raises PiggyError for another setting, or when KVM is demanded and
+    /dev/kvm can't be opened.
     """
     if setting == "tcg":
         return Answer("tcg", "accel=tcg")
@@ -103,8 +124,10 @@ def choose(setting: str, arch: str, binary: str, memory: Path, kernel: Path | No
     why = obstacle()
     if setting == "kvm":
         if why:
-            raise PiggyError(f"accel=kvm, but {why}", "load the module kvm_intel or kvm_amd and be in the group 'kvm', "
-                             "or set accel=auto")
+            raise PiggyError(
+                f"accel=kvm, but {why}",
+                "load the module kvm_intel or kvm_amd and be in the group 'kvm', or set accel=auto",
+            )
         return Answer("kvm", "accel=kvm")
     host = os.uname().machine
     if why or not (arch == host or {arch, host} <= _X86 and (host == "x86_64" or arch != "x86_64")):
@@ -117,7 +140,8 @@ def choose(setting: str, arch: str, binary: str, memory: Path, kernel: Path | No
 def usable(trials: Iterable[Trial], memory: Path) -> Answer:
     """Run the trials that have no remembered answer, until one fails; remember what came out.
 
-    memory: a JSON file, {key: {"works": bool, "reason": str}}; if it can't be read or written, all is tried again.
+    memory: a JSON file, {key: {"works": bool, "reason": str}}; if it can't be read or written, all
+        is tried again.
     """
     book = _read(memory)
     asked, fresh, deadline = False, False, time.monotonic() + SECONDS
@@ -145,23 +169,35 @@ def _read(memory: Path) -> dict[str, dict]:
     """Return the remembered answers; what is not what we wrote counts as nothing."""
     try:
         book = json.loads(read_regular(memory, most=_LONGEST))
-        return {key: {"works": entry["works"] is True, "reason": printable(str(entry["reason"]))}
-                for key, entry in book.items()}
+        return {
+            key: {"works": entry["works"] is True, "reason": printable(str(entry["reason"]))}
+            for key, entry in book.items()
+        }
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
 
 
 def _host(binary: str) -> str:
-    """Return what an answer depends on: this boot of this host, its processor, and the QEMU in use."""
+    """Return what an answer depends on: this boot of this host, its processor, and the QEMU in
+    use."""
+
     def text(path: str) -> str:
         with contextlib.suppress(OSError):
             return Path(path).read_text(encoding="utf-8", errors="replace")
         return ""
+
     uname = os.uname()
     model = re.search(r"^model name\s*: (.*)$", text("/proc/cpuinfo"), re.M)
     found = shutil.which(binary) or binary
-    return " / ".join([uname.nodename, uname.release, text("/proc/sys/kernel/random/boot_id").strip(),
-                       model[1] if model else uname.machine, f"{found} {_stamp(Path(found))}"])
+    return " / ".join(
+        [
+            uname.nodename,
+            uname.release,
+            text("/proc/sys/kernel/random/boot_id").strip(),
+            model[1] if model else uname.machine,
+            f"{found} {_stamp(Path(found))}",
+        ]
+    )
 
 
 def _stamp(path: Path) -> str:
@@ -173,14 +209,20 @@ def _stamp(path: Path) -> str:
 
 def sector_trial(binary: str) -> Trial:
     """A trial with our boot sector, for x86 guests: it needs no kernel."""
-    return Trial("boot sector", f"{_host(binary)} / boot sector", lambda seconds: try_sector(binary, "kvm", seconds))
+    return Trial(
+        "boot sector",
+        f"{_host(binary)} / boot sector",
+        lambda seconds: try_sector(binary, "kvm", seconds),
+    )
 
 
 def kernel_trial(binary: str, kernel: Path, boot: Sequence[str]) -> Trial:
     """A trial with the real kernel: good when it has said a word on its console."""
+
     def run(seconds: float) -> str:
         said, end = _listen(boot, lambda text: bool(text.strip()), seconds)
         return "" if said.strip() else end or "the kernel says nothing"
+
     return Trial("kernel", f"{_host(binary)} / kernel", run, f" / {kernel} {_stamp(kernel)}")
 
 
@@ -189,17 +231,37 @@ def try_sector(binary: str, accel: str, seconds: float = SECONDS) -> str:
     with tempfile.TemporaryDirectory(prefix="piggy-kvm.") as folder:
         image = Path(folder) / "sector.img"
         image.write_bytes(SECTOR)
-        said, end = _listen([binary, "-no-user-config", "-nodefaults", "-no-reboot", "-machine", "pc", "-accel", accel,
-                             "-m", "8", "-display", "none", "-serial", "stdio", "-drive",
-                             f"file={str(image).replace(',', ',,')},format=raw,if=ide"],
-                            lambda text: text.startswith(b"rpgt"), seconds)
+        said, end = _listen(
+            [
+                binary,
+                "-no-user-config",
+                "-nodefaults",
+                "-no-reboot",
+                "-machine",
+                "pc",
+                "-accel",
+                accel,
+                "-m",
+                "8",
+                "-display",
+                "none",
+                "-serial",
+                "stdio",
+                "-drive",
+                f"file={str(image).replace(',', ',,')},format=raw,if=ide",
+            ],
+            lambda text: text.startswith(b"rpgt"),
+            seconds,
+        )
     stage = said.decode("latin-1")
     if stage.startswith("rpgt"):
         return ""
     return _STAGES.get(stage, f"the guest said {stage[:20]!r}") + (f" ({end})" if end else "")
 
 
-def _listen(argv: Sequence[str], enough: Callable[[bytes], bool], seconds: float) -> tuple[bytes, str]:
+def _listen(
+    argv: Sequence[str], enough: Callable[[bytes], bool], seconds: float
+) -> tuple[bytes, str]:
     """Run QEMU until its standard output is `enough`, it ends, or the time is up, and kill it.
 
     Returns what it wrote, and what it said on standard error if it ended by itself.
@@ -210,10 +272,16 @@ def _listen(argv: Sequence[str], enough: Callable[[bytes], bool], seconds: float
     from tasks.system.process import child, clean_env
 
     deadline, said = time.monotonic() + seconds, b""
-    with tempfile.TemporaryFile() as errors, child(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                                   stderr=errors, env=clean_env()) as process:
+    with (
+        tempfile.TemporaryFile() as errors,
+        child(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=clean_env()
+        ) as process,
+    ):
         assert process.stdout is not None
-        while not enough(said) and len(said) < _LONGEST and (left := deadline - time.monotonic()) > 0:
+        while (
+            not enough(said) and len(said) < _LONGEST and (left := deadline - time.monotonic()) > 0
+        ):
             if select.select([process.stdout], [], [], left)[0]:
                 chunk = os.read(process.stdout.fileno(), 4096)
                 if not chunk:

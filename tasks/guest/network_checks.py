@@ -17,7 +17,9 @@ from tasks.network.cable import PAGE_PORT, Cable
 
 _SERVED = 20.0  # seconds that the guest's web server may take
 _LONGEST = 1 << 20  # bytes of its answer
-_SECONDS = 60  # a slow guest's DHCP and the link of its card; nothing waits that long where all is well
+_SECONDS = (
+    60  # a slow guest's DHCP and the link of its card; nothing waits that long where all is well
+)
 # The first card with an address, waited for; then the route out.
 _UP = """n=0; until ip -4 addr show scope global | grep -q inet; do n=$((n+1)); [ $n -gt 25 ] && break; sleep 1; done
 ip -4 addr show scope global; ip route"""
@@ -26,12 +28,17 @@ _PING = """gw=$(ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p' | head 
 ping -c 1 -W 5 "$gw" || ping -c 2 -W 5 "$gw\""""
 
 
-def checks(cable: Cable, overlays: Sequence[str], page: tuple[str, str] = ("", ""),
-           others: Sequence[str] = ()) -> list[Check]:
+def checks(
+    cable: Cable,
+    overlays: Sequence[str],
+    page: tuple[str, str] = ("", ""),
+    others: Sequence[str] = (),
+) -> list[Check]:
     """Return the checks for a guest on this cable.
 
     overlays: names of those that the root filesystem has; without "network" nobody set the card up.
-    page:     URL as the guest sees it, and what it holds.  others: addresses of guests that it must reach.
+    page:     URL as the guest sees it, and what it holds.  others: addresses of guests that it must
+        reach.
     """
     if not cable.net or "network" not in overlays or cable.append == "ip=off":
         return []
@@ -39,21 +46,36 @@ def checks(cable: Cable, overlays: Sequence[str], page: tuple[str, str] = ("", "
     if not cable.closed:
         found.append(Check("gateway", _PING, _ping, _SECONDS))
     if page[0]:
-        found.append(Check("fetch", f"wget -q -T 10 -O - {page[0]}", partial(_fetched, *page), _SECONDS))
-    found += [Check(f"neighbour {other}", f"ping -c 1 -W 5 {other} || ping -c 3 -W 5 {other}", _ping, _SECONDS)
-              for other in others]
+        found.append(
+            Check("fetch", f"wget -q -T 10 -O - {page[0]}", partial(_fetched, *page), _SECONDS)
+        )
+    found += [
+        Check(
+            f"neighbour {other}",
+            f"ping -c 1 -W 5 {other} || ping -c 3 -W 5 {other}",
+            _ping,
+            _SECONDS,
+        )
+        for other in others
+    ]
     port = next((port for one, port in cable.taken if one.guest == 80), 0)
     direct = not cable.taken and cable.listen and cable.listen != "127.0.0.1"
     if "httpd" in overlays and (port or direct):
         url = f"http://127.0.0.1:{port}/" if port else ""
-        found.append(Check("httpd", "ip -4 addr show scope global; uname -r", partial(_served, url), _SECONDS))
+        found.append(
+            Check(
+                "httpd", "ip -4 addr show scope global; uname -r", partial(_served, url), _SECONDS
+            )
+        )
     return found
 
 
 def _up(expected: str, output: str) -> str:
     found = re.search(r"^\s*inet (\d+\.\d+\.\d+\.\d+/\d+).* (\S+)\s*$", output, re.M)
     if not found:
-        raise ValueError(f"no address within 25 s: {' '.join(output.split())[-200:] or 'ip says nothing'}")
+        raise ValueError(
+            f"no address within 25 s: {' '.join(output.split())[-200:] or 'ip says nothing'}"
+        )
     if expected and found[1].partition("/")[0] != expected:
         raise ValueError(f"its address is {found[1]}, and DHCP was to give {expected}")
     gateway = re.search(r"^default via (\S+)", output, re.M)
@@ -79,7 +101,9 @@ def _served(url: str, output: str) -> str:
     release = (output.split() or [""])[-1]
     url = url or (f"http://{address[1]}/" if address else "")
     if not url or not release:
-        raise ValueError("the guest has no address" if release else "the guest says nothing of itself")
+        raise ValueError(
+            "the guest has no address" if release else "the guest says nothing of itself"
+        )
     until = time.monotonic() + _SERVED
     while True:
         try:
@@ -97,12 +121,14 @@ def _served(url: str, output: str) -> str:
 def fetched(url: str, until: float) -> str:
     """Return the body that a guest's web server answers with, by a request of HTTP/1.0 (RFC 1945).
 
-    until: when to give up (time.monotonic). Not urllib: it follows a redirect to wherever the guest likes, waits at each
-    byte anew, reads on without end, and would ask the host's proxy, which the guest is not behind.
-    Raises OSError, and ValueError for what is no answer of HTTP.
+    until: when to give up (time.monotonic). Not urllib: it follows a redirect to wherever the guest
+    likes, waits at each byte anew, reads on without end, and would ask the host's proxy, which the
+    guest is not behind. Raises OSError, and ValueError for what is no answer of HTTP.
     """
     host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
-    with socket.create_connection((host, int(port or 80)), max(0.1, until - time.monotonic())) as peer:
+    with socket.create_connection(
+        (host, int(port or 80)), max(0.1, until - time.monotonic())
+    ) as peer:
         peer.sendall(f"GET / HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
         data = b""
         while len(data) < _LONGEST:
@@ -113,14 +139,19 @@ def fetched(url: str, until: float) -> str:
                 break
             data += chunk
     if not data.startswith(b"HTTP/1."):
-        raise ValueError(f"{url} gives no answer of HTTP: {data[:100]!r}" if data else f"{url} gives no answer")
-    return re.split(r"\r?\n\r?\n", data.decode(errors="replace"), maxsplit=1)[-1]  # busybox passes on a CGI's line ends
+        raise ValueError(
+            f"{url} gives no answer of HTTP: {data[:100]!r}" if data else f"{url} gives no answer"
+        )
+    return re.split(r"\r?\n\r?\n", data.decode(errors="replace"), maxsplit=1)[
+        -1
+    ]  # busybox passes on a CGI's line ends
 
 
 @contextlib.contextmanager
 def served(cable: Cable, token: str = "") -> Iterator[tuple[str, str]]:
-    """Serve a page on the host for the guest to fetch, for the body of a `with`; give its URL as the guest sees it, and its
-    content. Where this host has no address that the guest sees, the URL is ""."""
+    """Serve a page on the host for the guest to fetch, for the body of a `with`; give its URL as
+    the guest sees it, and its content. Where this host has no address that the guest sees, the URL
+    is ""."""
     token = token or f"piggyback {os.urandom(8).hex()}"
     if cable.prefix:  # a lab: its gateway serves the page
         yield f"http://{cable.gateway}:{PAGE_PORT}/", token
@@ -138,6 +169,7 @@ def served(cable: Cable, token: str = "") -> Iterator[tuple[str, str]]:
 
         def log_message(self, *words: object) -> None:
             pass
+
     with http.server.ThreadingHTTPServer((cable.listen, 0), Page) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

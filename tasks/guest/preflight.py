@@ -1,5 +1,6 @@
-"""Before booting: kernel configuration, command line and machine are held against each other, so that an impossible
-pair is an error with a name, not a black screen. What is not known (`bootfacts`) is let pass. All pure."""
+"""Before booting: kernel configuration, command line and machine are held against each other, so
+that an impossible pair is an error with a name, not a black screen. What is not known (`bootfacts`)
+is let pass. All pure."""
 
 from __future__ import annotations
 
@@ -15,37 +16,61 @@ from tasks.guest.qemu import Qemu
 Have = Callable[[str], bool]  # is "A" or "A|B" in the kernel?
 _MB = 1 << 20
 _X86 = ("i386", "x86_64", "x86")
-HEAD = 0x264  # bytes of a kernel image that hold the x86 boot protocol's header as far as it is read here
+# bytes of a kernel image that hold the x86 boot protocol's header as far as it is read here
+HEAD = 0x264
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What does not go together, and what cures it. Not fatal: it boots, but something will be missed."""
+    """What does not go together, and what cures it. Not fatal: it boots, but something will be
+    missed."""
 
     message: str
     hint: str
     fatal: bool = True
 
 
-def check(config: Mapping[str, str], append: str, qemu: Qemu, has_disk: bool, has_initrd: bool,
-          root_fstype: str = "ext2", arch: str = "", *, memory: int = 0, kernel_head: bytes = b"", payload: int = 0,
-          initrd_head: bytes = b"", static_dev: bool = False, has_nic: bool = False, unpacked: int = 0,
-          attributes: bool = False) -> list[Problem]:
+def check(
+    config: Mapping[str, str],
+    append: str,
+    qemu: Qemu,
+    has_disk: bool,
+    has_initrd: bool,
+    root_fstype: str = "ext2",
+    arch: str = "",
+    *,
+    memory: int = 0,
+    kernel_head: bytes = b"",
+    payload: int = 0,
+    initrd_head: bytes = b"",
+    static_dev: bool = False,
+    has_nic: bool = False,
+    unpacked: int = 0,
+    attributes: bool = False,
+) -> list[Problem]:
     """Return what can't go well when this kernel is booted so, the fatal first.
 
     config:      the kernel's .config: symbol without CONFIG_ to value ("n" for "is not set").
     append:      its whole command line (qemu.command_line).
     arch:        the kernel's ARCH ("": no opinion on what depends on it).
     memory:      MB (0: the machine's).
-    kernel_head: the first HEAD bytes of the kernel image;  payload: bytes of kernel image and initramfs together.
+    kernel_head: the first HEAD bytes of the kernel image;  payload: bytes of kernel image and
+        initramfs together.
     initrd_head: the first bytes of the initramfs.
-    static_dev:  the root filesystem has a /dev/console of its own;  has_nic: the boot has a network card.
-    unpacked:    bytes of memory that the initramfs takes when it is unpacked;  attributes: the root disk has extended ones.
+    static_dev:  the root filesystem has a /dev/console of its own;  has_nic: the boot has a network
+        card.
+    unpacked:    bytes of memory that the initramfs takes when it is unpacked;  attributes: the root
+        disk has extended ones.
     """
-    on = ("y", "m") if has_initrd else ("y",)  # a driver that is a module can only come from an initramfs
+    on = (
+        ("y", "m") if has_initrd else ("y",)
+    )  # a driver that is a module can only come from an initramfs
 
     def have(symbols: str) -> bool:
         if symbols.startswith("*"):
-            return any(value in on and facts.is_adapter(symbol, symbols[1:]) for symbol, value in config.items())
+            return any(
+                value in on and facts.is_adapter(symbol, symbols[1:])
+                for symbol, value in config.items()
+            )
         return any(config.get(symbol) in on for symbol in symbols.split("|"))
 
     line = effective(config, append)
@@ -59,18 +84,27 @@ def check(config: Mapping[str, str], append: str, qemu: Qemu, has_disk: bool, ha
     found += _initrd(config, initrd_head) if has_initrd else [] if static_dev else _dev(config)
     for purpose, symbols in qemu.needs.items():
         if (purpose != "disk" or has_disk) and (purpose != "nic" or has_nic):
-            found += [_lacks(config, symbol, f"the machine '{qemu.machine}' ({purpose})")
-                      for symbol in symbols if not have(symbol)]
+            found += [
+                _lacks(config, symbol, f"the machine '{qemu.machine}' ({purpose})")
+                for symbol in symbols
+                if not have(symbol)
+            ]
     own = config.get("COMMAND_LINE_SIZE", "")
     size = int(own) if own.isdigit() else facts.COMMAND_LINE_SIZE.get(arch, len(line) + 1)
     if len(line) >= size:
-        found.append(Problem(f"the kernel's command line has {len(line)} characters; {arch} cuts it off after "
-                             f"{size - 1}", "shorten append"))
+        found.append(
+            Problem(
+                f"the kernel's command line has {len(line)} characters; {arch} cuts it off after "
+                f"{size - 1}",
+                "shorten append",
+            )
+        )
     return sorted(dict.fromkeys(found), key=lambda problem: not problem.fatal)
 
 
 def effective(config: Mapping[str, str], append: str) -> str:
-    """Return the command line that counts: CONFIG_CMDLINE comes before the boot loader's, or replaces it."""
+    """Return the command line that counts: CONFIG_CMDLINE comes before the boot loader's, or
+    replaces it."""
     built_in = config.get("CMDLINE", '""').strip('"')
     if any(config.get(symbol) == "y" for symbol in ("CMDLINE_OVERRIDE", "CMDLINE_FORCE")):
         return built_in
@@ -79,16 +113,22 @@ def effective(config: Mapping[str, str], append: str) -> str:
 
 
 def compression(head: bytes) -> str:
-    """Return the compressor of an initramfs by its first bytes, as in CONFIG_RD_*; "" when it is none that we know."""
+    """Return the compressor of an initramfs by its first bytes, as in CONFIG_RD_*; "" when it is
+    none that we know."""
     return next((name for magic, name in facts.MAGIC if head.startswith(magic)), "")
 
 
 def _lacks(config: Mapping[str, str], symbols: str, whose: str, fatal: bool = True) -> Problem:
     first, *others = symbols.split("|")
-    state = {"m": "is only a module", "n": "is not set"}.get(config.get(first, ""), "is not in its configuration")
+    state = {"m": "is only a module", "n": "is not set"}.get(
+        config.get(first, ""), "is not in its configuration"
+    )
     either = "".join(f", or CONFIG_{symbol}=y" for symbol in others[:2])
-    return Problem(f"{whose} needs CONFIG_{first} in the kernel, where it {state}",
-                   f"add to a fragment: CONFIG_{first}=y{either}", fatal)
+    return Problem(
+        f"{whose} needs CONFIG_{first} in the kernel, where it {state}",
+        f"add to a fragment: CONFIG_{first}=y{either}",
+        fatal,
+    )
 
 
 def _words(line: str, name: str) -> list[str]:
@@ -99,61 +139,102 @@ def _console(config: Mapping[str, str], line: str, qemu: Qemu, have: Have) -> It
     if config.get("TTY") == "n":
         yield Problem("the kernel has no terminals at all", "add to a fragment: CONFIG_TTY=y")
         return
-    devices = list(dict.fromkeys(reversed([word.split(",")[0] for word in _words(line, "console")])))
+    devices = list(
+        dict.fromkeys(reversed([word.split(",")[0] for word in _words(line, "console")]))
+    )
     for device in devices:  # the last first: that one becomes /dev/console
         kind = device.rstrip("0123456789")
-        number = int(device[len(kind):] or 0)
-        # a console that is not there is skipped, so it does harm only where it is the one that we look at
+        number = int(device[len(kind) :] or 0)
+        # a console that is not there is skipped, so it does harm only where it is the one that we
+        # look at
         harm = device == qemu.console or len(devices) == 1
         if kind in facts.CONSOLES and not have(facts.CONSOLES[kind]):
             yield _lacks(config, facts.CONSOLES[kind], f"console={device}", harm)
-        elif device != qemu.console and device == devices[0] and qemu.display == "none" and kind in facts.CONSOLES:
-            yield Problem(f"the last console= is {device}: the shell goes there, and QEMU shows {qemu.console}",
-                          f"put console={qemu.console} last")
+        elif (
+            device != qemu.console
+            and device == devices[0]
+            and qemu.display == "none"
+            and kind in facts.CONSOLES
+        ):
+            yield Problem(
+                f"the last console= is {device}: the shell goes there, and QEMU shows"
+                f" {qemu.console}",
+                f"put console={qemu.console} last",
+            )
         ports = config.get("SERIAL_8250_RUNTIME_UARTS", "")
-        if kind == "ttyS" and have("SERIAL_8250_CONSOLE") and ports.isdigit() and "8250.nr_uarts=" not in line \
-                and number >= int(ports):
-            yield Problem(f"console={device}, but the kernel sets up {ports} serial ports (SERIAL_8250_RUNTIME_UARTS)",
-                          f"add to a fragment: CONFIG_SERIAL_8250_RUNTIME_UARTS={number + 1}", harm)
+        if (
+            kind == "ttyS"
+            and have("SERIAL_8250_CONSOLE")
+            and ports.isdigit()
+            and "8250.nr_uarts=" not in line
+            and number >= int(ports)
+        ):
+            yield Problem(
+                f"console={device}, but the kernel sets up {ports} serial ports"
+                " (SERIAL_8250_RUNTIME_UARTS)",
+                f"add to a fragment: CONFIG_SERIAL_8250_RUNTIME_UARTS={number + 1}",
+                harm,
+            )
     if config.get("PRINTK") == "n":
-        yield Problem("the kernel is mute: a boot that fails will not say why", "add to a fragment: CONFIG_PRINTK=y",
-                      False)
+        yield Problem(
+            "the kernel is mute: a boot that fails will not say why",
+            "add to a fragment: CONFIG_PRINTK=y",
+            False,
+        )
 
 
 def _programs(config: Mapping[str, str], qemu: Qemu, have: Have) -> Iterator[Problem]:
     if not have(facts.PROGRAMS):
         yield _lacks(config, "BINFMT_ELF", "any program, init first,")
     if config.get("X86_64") == "y" and qemu.binary.endswith("-i386"):
-        yield Problem(f"the kernel is for 64 bits (CONFIG_X86_64), and {qemu.binary} is a 32-bit machine",
-                      "add to a fragment: # CONFIG_64BIT is not set; or use qemu-system-x86_64")
+        yield Problem(
+            f"the kernel is for 64 bits (CONFIG_X86_64), and {qemu.binary} is a 32-bit machine",
+            "add to a fragment: # CONFIG_64BIT is not set; or use qemu-system-x86_64",
+        )
     if config.get("COMPAT_32BIT_TIME") == "n" and config.get("64BIT", "n") == "n":
-        yield Problem("the kernel lacks the system calls that 32-bit C libraries (glibc, musl) wait with "
-                      "(COMPAT_32BIT_TIME): sleep returns at once, and init does not heed poweroff",
-                      "add to a fragment: CONFIG_COMPAT_32BIT_TIME=y", False)
+        yield Problem(
+            "the kernel lacks the system calls that 32-bit C libraries (glibc, musl) wait with "
+            "(COMPAT_32BIT_TIME): sleep returns at once, and init does not heed poweroff",
+            "add to a fragment: CONFIG_COMPAT_32BIT_TIME=y",
+            False,
+        )
     for symbol, what in (("PROC_FS", "/proc"), ("SYSFS", "/sys")):
         if config.get(symbol) == "n":
-            yield Problem(f"the kernel has no {what}", f"add to a fragment: CONFIG_{symbol}=y", False)
+            yield Problem(
+                f"the kernel has no {what}", f"add to a fragment: CONFIG_{symbol}=y", False
+            )
 
 
-def _root(config: Mapping[str, str], line: str, fstype: str, have: Have, has_initrd: bool) -> Iterator[Problem]:
+def _root(
+    config: Mapping[str, str], line: str, fstype: str, have: Have, has_initrd: bool
+) -> Iterator[Problem]:
     roots = _words(line, "root")
     if not roots:
         if not has_initrd:
-            yield Problem("the kernel's command line has no root=", "[qemu.disk] root in the machine file names it")
+            yield Problem(
+                "the kernel's command line has no root=",
+                "[qemu.disk] root in the machine file names it",
+            )
         return
     device = roots[-1].removeprefix("/dev/")
     if facts.IDE_DISK.fullmatch(device):
         if not have(facts.IDE):
-            yield Problem(f"root={roots[-1]} is a name of the old IDE driver (CONFIG_IDE), which this kernel lacks",
-                          f"with libata, and always since Linux 5.14, the disk is /dev/s{device[1:]}")
+            yield Problem(
+                f"root={roots[-1]} is a name of the old IDE driver (CONFIG_IDE), which this kernel"
+                " lacks",
+                f"with libata, and always since Linux 5.14, the disk is /dev/s{device[1:]}",
+            )
         return
     needs = next((needs for pattern, needs in facts.DISKS if re.fullmatch(pattern, device)), ())
     for need in needs:
         if not have(need) and not need.startswith("*"):
             yield _lacks(config, need, f"root={roots[-1]}")
         elif not have(need):
-            yield Problem(f"root={roots[-1]} needs the driver of the disk's adapter, and the kernel has none at all",
-                          f"add to a fragment what the machine has: {facts.ADAPTERS[need[1:]]}")
+            yield Problem(
+                f"root={roots[-1]} needs the driver of the disk's adapter, and the kernel has none"
+                " at all",
+                f"add to a fragment what the machine has: {facts.ADAPTERS[need[1:]]}",
+            )
     if needs and device != "nfs":
         if config.get("BLOCK") == "n":
             yield _lacks(config, "BLOCK", f"root={roots[-1]}")
@@ -175,38 +256,66 @@ def _initrd(config: Mapping[str, str], head: bytes) -> Iterator[Problem]:
         yield _lacks(config, f"RD_{packed}", f"an initramfs compressed with {packed.lower()}")
 
 
-def _unpacked(config: Mapping[str, str], line: str, memory: int, payload: int, unpacked: int) -> Iterator[Problem]:
-    """While an initramfs is unpacked it is in memory twice. It goes to a tmpfs where the kernel has one and no root= is
-    given (init_rootfs() in init/do_mounts.c), which takes up to half of the memory (shmem_default_max_blocks() in
-    mm/shmem.c)."""
+def _unpacked(
+    config: Mapping[str, str], line: str, memory: int, payload: int, unpacked: int
+) -> Iterator[Problem]:
+    """While an initramfs is unpacked it is in memory twice. It goes to a tmpfs where the kernel has
+    one and no root= is given (init_rootfs() in init/do_mounts.c), which takes up to half of the
+    memory (shmem_default_max_blocks() in mm/shmem.c)."""
     kinds = ",".join(_words(line, "rootfstype"))
     half = config.get("TMPFS") == "y" and ("tmpfs" in kinds if kinds else not _words(line, "root"))
     whole, limit = payload + unpacked, memory * _MB
-    if unpacked and whole >= limit or half and unpacked > limit // 2 and not _words(line, "initramfs_options"):
+    if (
+        unpacked
+        and whole >= limit
+        or half
+        and unpacked > limit // 2
+        and not _words(line, "initramfs_options")
+    ):
         needed = max(whole, 2 * unpacked if half else 0) // _MB + 1
-        yield Problem(f"the initramfs takes {unpacked / _MB:.1f} MB of memory when it is unpacked, and the machine has "
-                      f"{memory} MB{', of which a tmpfs takes half' if half else ''}",
-                      f"give it more: memory={needed} at the least; or boot from a disk (boot=disk)")
+        yield Problem(
+            f"the initramfs takes {unpacked / _MB:.1f} MB of memory when it is unpacked, and the"
+            f" machine has {memory} MB{', of which a tmpfs takes half' if half else ''}",
+            f"give it more: memory={needed} at the least; or boot from a disk (boot=disk)",
+        )
 
 
 def _attributes(config: Mapping[str, str], have: Have) -> Iterator[Problem]:
-    for symbols, what in (("EXT2_FS_XATTR|EXT4_FS", "extended attributes"),
-                          ("EXT2_FS_SECURITY|EXT4_FS_SECURITY", "file capabilities")):
+    for symbols, what in (
+        ("EXT2_FS_XATTR|EXT4_FS", "extended attributes"),
+        ("EXT2_FS_SECURITY|EXT4_FS_SECURITY", "file capabilities"),
+    ):
         if not have(symbols):
-            yield _lacks(config, symbols, f"whatever uses {what} of the root filesystem", fatal=False)
+            yield _lacks(
+                config, symbols, f"whatever uses {what} of the root filesystem", fatal=False
+            )
             return
 
 
-def _memory(config: Mapping[str, str], memory: int, arch: str, head: bytes, payload: int) -> Iterator[Problem]:
-    """An x86 kernel unpacks itself to pref_address and takes init_size bytes there (Documentation/x86/boot.rst);
-    without its header, and elsewhere, the images' size is what has to fit at least."""
+def _memory(
+    config: Mapping[str, str], memory: int, arch: str, head: bytes, payload: int
+) -> Iterator[Problem]:
+    """An x86 kernel unpacks itself to pref_address and takes init_size bytes there
+    (Documentation/x86/boot.rst); without its header, and elsewhere, the images' size is what has to
+    fit at least."""
     start, size = 0, payload
-    if head[0x202:0x206] == b"HdrS" and len(head) >= HEAD and struct.unpack_from("<H", head, 0x206)[0] >= 0x20a:
+    if (
+        head[0x202:0x206] == b"HdrS"
+        and len(head) >= HEAD
+        and struct.unpack_from("<H", head, 0x206)[0] >= 0x20A
+    ):
         start, size = struct.unpack_from("<QI", head, 0x258)
     elif arch in _X86 and re.fullmatch(r"0x[0-9a-fA-F]+|\d+", config.get("PHYSICAL_START", "")):
         start = int(config["PHYSICAL_START"], 0)
     if start + size >= memory * _MB:
         needed = (start + size) // _MB + 1
-        lower = f"add to a fragment: CONFIG_PHYSICAL_START=0x100000 (now {start:#x}); or " if start > _MB else ""
-        yield Problem(f"the kernel needs at least {needed} MB to start ({size / _MB:.1f} MB from {start / _MB:.0f} MB "
-                      f"on), and the machine has {memory} MB", f"{lower}give it more memory")
+        lower = (
+            f"add to a fragment: CONFIG_PHYSICAL_START=0x100000 (now {start:#x}); or "
+            if start > _MB
+            else ""
+        )
+        yield Problem(
+            f"the kernel needs at least {needed} MB to start ({size / _MB:.1f} MB from"
+            f" {start / _MB:.0f} MB on), and the machine has {memory} MB",
+            f"{lower}give it more memory",
+        )

@@ -1,4 +1,5 @@
-"""QEMU's command line as data: the [qemu] table of a machine file and one boot of it become an argument vector.
+"""QEMU's command line as data: the [qemu] table of a machine file and one boot of it become an
+argument vector.
 
 Everything here is pure: no process, no file is touched.
 """
@@ -14,12 +15,14 @@ import msgspec
 
 from tasks.system.errors import PiggyError
 
-MAC = "52:54:00:12:34:56"  # what QEMU gives its first card (qemu_macaddr_default_if_unset in net/net.c)
+# what QEMU gives its first card (qemu_macaddr_default_if_unset in net/net.c)
+MAC = "52:54:00:12:34:56"
 _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 
 
 class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the root disk hangs on the machine: QEMU's words, with {image} for the file, and what Linux calls it."""
+    """How the root disk hangs on the machine: QEMU's words, with {image} for the file, and what
+    Linux calls it."""
 
     args: tuple[str, ...]
     root: str
@@ -35,15 +38,19 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     machine: for -machine;  cpu: for -cpu ("": QEMU's default);  memory: MB.
     console: what the first serial port is to the kernel: the device for console=.
     disk:    the root disk (none: this machine boots only from an initramfs).
-    kernel, initrd, dtb: how each of these files is handed over; {kernel}, {initrd}, {dtb} stand for its path.
-    nic:     a network card; {net} stands for what it is plugged into ("user", "tap,ifname=tap0,script=no", ...), {mac} for
-             its hardware address.
-    rtc:     whether it has a clock that Linux reads at boot; without one qemu_test does not ask for the year.
+    kernel, initrd, dtb: how each of these files is handed over; {kernel}, {initrd}, {dtb} stand for
+        its path.
+    nic:     a network card; {net} stands for what it is plugged into ("user",
+             "tap,ifname=tap0,script=no", ...), {mac} for its hardware address.
+    rtc:     whether it has a clock that Linux reads at boot; without one qemu_test does not ask for
+        the year.
     append:  for the kernel's command line, after what `command_line` puts there itself.
-    args:    anything else; they come before the console's -serial, so that a "-serial null" makes it the second port.
+    args:    anything else; they come before the console's -serial, so that a "-serial null" makes
+        it the second port.
     display: for -display.
-    needs:   kernel symbols without which this machine can't boot, by purpose: {"console": [...], "disk": [...]}; "A|B"
-             is either. "disk" counts only when the root disk is used, "nic" only with a network.
+    needs:   kernel symbols without which this machine can't boot, by purpose: {"console": [...],
+             "disk": [...]}; "A|B" is either. "disk" counts only when the root disk is used, "nic"
+             only with a network.
     """
 
     binary: str
@@ -77,12 +84,15 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
     memory:      MB (0: the machine's).
     accel:       "tcg" or "kvm".
-    append:      more for the kernel's command line; where a word comes twice, most of the kernel's take the last.
+    append:      more for the kernel's command line; where a word comes twice, most of the kernel's
+        take the last.
     snapshot:    leave the disk image as it is.
-    interactive: the terminal is a person's: QEMU's monitor is on Ctrl-A C, Ctrl-A X ends it, Ctrl-C goes to the guest.
+    interactive: the terminal is a person's: QEMU's monitor is on Ctrl-A C, Ctrl-A X ends it, Ctrl-C
+        goes to the guest.
     console:     another console of the kernel's, before the serial one (a screen's).
     window:      for -display ("": what the machine says).
-    net:         what the network card is plugged into ("": the machine has no card);  mac: its hardware address.
+    net:         what the network card is plugged into ("": the machine has no card);  mac: its
+        hardware address.
     nic:         QEMU's words for another card than the machine's own.
     serial:      for -serial ("": our standard input and output).
     extra:       more words for QEMU.
@@ -107,8 +117,8 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _placeholders(field: str, words: Sequence[str], wanted: str = "", optional: str = "") -> None:
-    """Raise ValueError, which msgspec dresses with the key's path, unless `words` hold {wanted}, {optional} perhaps, and
-    no other one."""
+    """Raise ValueError, which msgspec dresses with the key's path, unless `words` hold {wanted},
+    {optional} perhaps, and no other one."""
     found = {name for word in words for name in _PLACEHOLDER.findall(word)} - {optional}
     if wanted and wanted not in found:
         raise ValueError(f"{field} must hold {{{wanted}}}")
@@ -119,8 +129,9 @@ def _placeholders(field: str, words: Sequence[str], wanted: str = "", optional: 
 
 
 def _filled(words: Sequence[str], name: str, value: str | Path) -> list[str]:
-    """Put a file's path for its placeholder. Inside an option's list of values a comma is written twice
-    (QEMU's documentation, "-drive file="); a word that is nothing but a path is taken as it is."""
+    """Put a file's path for its placeholder. Inside an option's list of values a comma is written
+    twice (QEMU's documentation, "-drive file="); a word that is nothing but a path is taken as it
+    is."""
     mark, text = f"{{{name}}}", str(value)
     inside = text.replace(",", ",,") if isinstance(value, Path) else text
     return [text if word == mark else word.replace(mark, inside) for word in words]
@@ -129,7 +140,8 @@ def _filled(words: Sequence[str], name: str, value: str | Path) -> list[str]:
 def command_line(qemu: Qemu, boot: Boot) -> str:
     """Return the kernel's command line for a boot.
 
-    panic=-1 restarts at once after a panic, which -no-reboot turns into QEMU's end: a panic costs no waiting.
+    panic=-1 restarts at once after a panic, which -no-reboot turns into QEMU's end: a panic costs
+    no waiting.
     """
     words = [f"console={name}" for name in (boot.console, qemu.console) if name]
     if boot.rootfs:
@@ -139,16 +151,19 @@ def command_line(qemu: Qemu, boot: Boot) -> str:
 
 def _disk(qemu: Qemu) -> Disk:
     if qemu.disk is None:
-        raise PiggyError(f"the machine '{qemu.machine}' has no disk to boot a root filesystem from",
-                         "boot its initramfs, or add a [qemu.disk] table to the machine file")
+        raise PiggyError(
+            f"the machine '{qemu.machine}' has no disk to boot a root filesystem from",
+            "boot its initramfs, or add a [qemu.disk] table to the machine file",
+        )
     return qemu.disk
 
 
 def argv(qemu: Qemu, boot: Boot) -> list[str]:
     """Return QEMU's argument vector for a boot; raise PiggyError when the machine can't do it.
 
-    -nodefaults: only the hardware that is written down, so that a newer QEMU boots the same machine.
-    -display none, not -nographic: the latter also makes PC firmware write to the serial port.
+    -nodefaults: only the hardware that is written down, so that a newer QEMU boots the same
+    machine. -display none, not -nographic: the latter also makes PC firmware write to the serial
+    port.
     """
     words = [qemu.binary, "-no-user-config", "-nodefaults", "-no-reboot", "-machine", qemu.machine]
     words += ["-cpu", qemu.cpu] if qemu.cpu else []
@@ -163,7 +178,9 @@ def argv(qemu: Qemu, boot: Boot) -> list[str]:
     words += _filled(_disk(qemu).args, "image", boot.rootfs) if boot.rootfs else []
     if boot.net:
         if not (boot.nic or qemu.nic):
-            raise PiggyError(f"the machine '{qemu.machine}' has no network card", "add 'nic' to its [qemu] table")
+            raise PiggyError(
+                f"the machine '{qemu.machine}' has no network card", "add 'nic' to its [qemu] table"
+            )
         words += _filled(_filled(boot.nic or qemu.nic, "net", boot.net), "mac", boot.mac)
     return [*words, *(["-snapshot"] if boot.snapshot else []), *boot.extra]
 
@@ -193,9 +210,11 @@ fi
 
 
 def script(words: Sequence[str], folder: Path) -> str:
-    """Return the text of a POSIX shell script in `folder` that does by hand what the argument vector `words` does.
+    """Return the text of a POSIX shell script in `folder` that does by hand what the argument
+    vector `words` does.
 
-    Files in `folder` are named relative to the script, so that the folder can be moved, copied or renamed as a whole.
+    Files in `folder` are named relative to the script, so that the folder can be moved, copied or
+    renamed as a whole.
     """
     lines: list[str] = []
     previous = ""

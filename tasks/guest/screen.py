@@ -1,7 +1,8 @@
 """A guest's screen: shown in a window, or taken as a picture.
 
-The picture comes through QMP, QEMU's monitor protocol (docs/interop/qmp-spec). What has to be on it the kernel itself says:
-/dev/vcs1 is the text of the first virtual terminal (Documentation/admin-guide/devices.txt, major 7).
+The picture comes through QMP, QEMU's monitor protocol (docs/interop/qmp-spec). What has to be on it
+the kernel itself says: /dev/vcs1 is the text of the first virtual terminal
+(Documentation/admin-guide/devices.txt, major 7).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 Monitor = Callable[..., Any]  # monitor("command", argument=value, ...) returns what QEMU answers
 WINDOWS = ("gtk", "sdl")  # QEMU's windows, the one to take first
-_READ = "stty size </dev/tty1 && base64 </dev/vcs1"  # coded, since `sh` takes out what looks like a kernel message
+# coded, since `sh` takes out what looks like a kernel message
+_READ = "stty size </dev/tty1 && base64 </dev/vcs1"
 _PROMPT = re.compile(r"[#$]$")
 _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
 _PATIENCE = 30  # seconds that QEMU may take to answer
@@ -35,33 +37,49 @@ _VNC = 5900  # the TCP port of a VNC server; RFC 6143, section 7
 def window(binary: str, wanted: str, environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
     """Decide what shows a guest's screen to the user.
 
-    binary: QEMU;  wanted: the setting `window`;  environ: tells whether there is a graphical session.
-    folder: for VNC's socket: who can enter it can use the guest, since there is no password (see `private.folder`).
-    Returns the word for -display, and lines that tell the user. Raises PiggyError for a window that this QEMU lacks.
+    binary: QEMU;  wanted: the setting `window`;  environ: tells whether there is a graphical
+        session.
+    folder: for VNC's socket: who can enter it can use the guest, since there is no password (see
+    `private.folder`). Returns the word for -display, and lines that tell the user. Raises
+    PiggyError for a window that this QEMU lacks.
     """
     if wanted == "vnc":
         place = folder / "vnc"
-        return f"vnc=unix:{sockets.option(place)}", (
-            f"the screen is at {place}, for a VNC viewer; only you can connect to it: vncviewer {place}\n"
-            f"from elsewhere: ssh -L {_VNC}:{place} {os.uname().nodename}, then vncviewer localhost:{_VNC}")
+        return (
+            f"vnc=unix:{sockets.option(place)}",
+            (
+                f"the screen is at {place}, for a VNC viewer; only you can connect to it: vncviewer"
+                f" {place}\nfrom elsewhere: ssh -L {_VNC}:{place} {os.uname().nodename}, then"
+                f" vncviewer localhost:{_VNC}"
+            ),
+        )
     if wanted == "none":
         return "none", "the screen is not shown (window=none)"
     other = "window=vnc shows it to a VNC viewer, 'doit qemu_screenshot' takes a picture"
     if wanted == "auto" and not (environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY")):
-        return "none", f"no graphical session here (DISPLAY, WAYLAND_DISPLAY), so the screen is not shown; {other}"
+        return (
+            "none",
+            (
+                "no graphical session here (DISPLAY, WAYLAND_DISPLAY), so the screen is not shown;"
+                f" {other}"
+            ),
+        )
     offered = run([binary, "-display", "help"]).output.split()
     found = next((name for name in WINDOWS if name in offered and wanted in ("auto", name)), "")
     if not found and wanted == "auto":
         return "none", f"{binary} has no windows here (Debian: package qemu-system-gui); {other}"
     if not found:
-        raise PiggyError(f"window={wanted}, but {binary} has none here",
-                         "on Debian the package qemu-system-gui has QEMU's windows; window=vnc needs none")
+        raise PiggyError(
+            f"window={wanted}, but {binary} has none here",
+            "on Debian the package qemu-system-gui has QEMU's windows; window=vnc needs none",
+        )
     return found, "the screen is in QEMU's window; this terminal is the serial console"
 
 
 @contextlib.contextmanager
 def monitor(address: Path) -> Iterator[Monitor]:
-    """Connect to the QMP server at the Unix socket `address`. Raises PiggyError when QEMU refuses a command or is gone."""
+    """Connect to the QMP server at the Unix socket `address`. Raises PiggyError when QEMU refuses a
+    command or is gone."""
     import asyncio
 
     from qemu.qmp import QMPClient, QMPError
@@ -80,6 +98,7 @@ def monitor(address: Path) -> Iterator[Monitor]:
                 return done(client.execute(command, arguments))
             except QMPError as error:
                 raise PiggyError(f"QEMU refused '{command}': {error}") from error
+
         try:
             done(client.connect(str(address)))
         except QMPError as error:
@@ -91,21 +110,31 @@ def monitor(address: Path) -> Iterator[Monitor]:
                 done(client.disconnect())
 
 
-def capture(boot: Callable[[Sequence[str]], Sequence[str]], target: Path, log: Path, limit: Limits) -> tuple[int, int]:
-    """Boot, wait until a shell's prompt is on the screen, and write the screen to `target` as PNG, whole.
+def capture(
+    boot: Callable[[Sequence[str]], Sequence[str]], target: Path, log: Path, limit: Limits
+) -> tuple[int, int]:
+    """Boot, wait until a shell's prompt is on the screen, and write the screen to `target` as PNG,
+    whole.
 
-    boot: gives QEMU's argument vector when handed further words for it;  log: a file for the serial console.
-    Returns the picture's width and height in pixels. Raises GuestError when the guest or the prompt does not come up.
+    boot: gives QEMU's argument vector when handed further words for it;  log: a file for the serial
+    console. Returns the picture's width and height in pixels. Raises GuestError when the guest or
+    the prompt does not come up.
     """
     from tasks.system.files import replacing
 
     with sockets.folder() as folder:
         address = folder / "qmp"
-        words = ["-chardev", f"socket,id=qmp,path={sockets.option(address)},server=on,wait=off",
-                 "-mon", "chardev=qmp,mode=control"]
+        words = [
+            "-chardev",
+            f"socket,id=qmp,path={sockets.option(address)},server=on,wait=off",
+            "-mon",
+            "chardev=qmp,mode=control",
+        ]
         with session(boot(words), log, limit) as guest:
             guest.ready()
-            guest.sh("dmesg -n 1")  # what the kernel still has to say comes too late for the picture
+            guest.sh(
+                "dmesg -n 1"
+            )  # what the kernel still has to say comes too late for the picture
             with monitor(address) as ask:
                 image = _picture(guest, ask, folder / "screen.ppm", limit.command)
             guest.poweroff()
@@ -131,18 +160,27 @@ def _picture(guest: Guest, ask: Monitor, dump: Path, seconds: float) -> Image:
                 ask("send-key", keys=[{"type": "qcode", "data": "ret"}])
                 pressed = time.monotonic()
         if time.monotonic() > until:
-            raise GuestError(f"{what} within {seconds:.0f} s", "the screen's text:\n" + "\n".join(
-                "    " + row for row in rows if row.strip()), guest.console, guest.log)
+            raise GuestError(
+                f"{what} within {seconds:.0f} s",
+                "the screen's text:\n" + "\n".join("    " + row for row in rows if row.strip()),
+                guest.console,
+                guest.log,
+            )
         time.sleep(0.1)
 
 
 def text(guest: Guest) -> list[str]:
-    """Return what stands on the first virtual terminal, row by row, as the guest's kernel has it; [] where a word of the
-    kernel's came in between."""
+    """Return what stands on the first virtual terminal, row by row, as the guest's kernel has it;
+    [] where a word of the kernel's came in between."""
     status, said = guest.sh(_READ)
     if status:
-        raise GuestError("the guest has no screen to read", "/dev/vcs1 has its text: the display's fragments must set "
-                         "CONFIG_VT, and busybox must have stty and base64", guest.console, guest.log)
+        raise GuestError(
+            "the guest has no screen to read",
+            "/dev/vcs1 has its text: the display's fragments must set "
+            "CONFIG_VT, and busybox must have stty and base64",
+            guest.console,
+            guest.log,
+        )
     size, _, coded = said.partition("\n")
     found = re.fullmatch(r"(\d+) (\d+)", size.strip())
     try:
@@ -152,11 +190,12 @@ def text(guest: Guest) -> list[str]:
     if not found or len(content) != int(found[1]) * int(found[2]):
         return []
     columns = int(found[2])
-    return [content[start:start + columns] for start in range(0, len(content), columns)]
+    return [content[start : start + columns] for start in range(0, len(content), columns)]
 
 
 def load(ask: Monitor, dump: Path) -> Image:
-    """Have QEMU write its screen to the file `dump`, and read it. PPM is what every QEMU can write; PNG came with 7.1."""
+    """Have QEMU write its screen to the file `dump`, and read it. PPM is what every QEMU can write;
+    PNG came with 7.1."""
     from PIL import Image
 
     ask("screendump", filename=str(dump))
@@ -165,10 +204,12 @@ def load(ask: Monitor, dump: Path) -> Image:
 
 
 def unseen(image: Image, rows: Sequence[str]) -> list[str]:
-    """Return the characters of `rows`, the text of a screen, whose places in its picture are blank: all of one colour.
+    """Return the characters of `rows`, the text of a screen, whose places in its picture are blank:
+    all of one colour.
 
-    A screen that is blank, or shows another text, has most of them missing. A character's place is its share of the
-    picture; where the picture is no multiple of it, the rest is at the edges to the right and below.
+    A screen that is blank, or shows another text, has most of them missing. A character's place is
+    its share of the picture; where the picture is no multiple of it, the rest is at the edges to
+    the right and below.
     """
     columns = max(map(len, rows), default=0)
     gray = image.convert("L")
@@ -178,7 +219,9 @@ def unseen(image: Image, rows: Sequence[str]) -> list[str]:
         for x, letter in enumerate(row):
             if letter.isspace():
                 continue
-            darkest, brightest = gray.crop((x * wide, y * high, (x + 1) * wide, (y + 1) * high)).getextrema()
+            darkest, brightest = gray.crop(
+                (x * wide, y * high, (x + 1) * wide, (y + 1) * high)
+            ).getextrema()
             if darkest == brightest:
                 missing.append(letter)
     return missing

@@ -2,7 +2,8 @@
 
     base (allnoconfig, defconfig, ...) + fragments -> miniconfig -> make allnoconfig -> each request checked -> .config
 
-What the user asks for is taken or is an error; nothing else is let in; and no .config of earlier is ever the start.
+What the user asks for is taken or is an error; nothing else is let in; and no .config of earlier is
+ever the start.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Kconfig(msgspec.Struct, frozen=True):
     own:        the user's own fragment, written by the editor; last in the list when it exists.
     variables:  make variables.
     full, mini: where the configuration and the miniconfig are kept.
-    top:        the top Kconfig file; generated: whether its parts are made in the object folder, as busybox's are.
+    top:        the top Kconfig file; generated: whether its parts are made in the object folder, as
+        busybox's are.
     takes_miniconfig: whether its allnoconfig heeds KCONFIG_ALLCONFIG.
     tools:      a digest of the compiler and the binutils; what others made is made again.
     optional:   those of `paths` of which nothing need take.
@@ -71,12 +73,19 @@ class Kconfig(msgspec.Struct, frozen=True):
     @property
     def argv(self) -> list[str]:
         """The make command, without a goal."""
-        return ["make", "-C", os.fspath(self.source), f"O={self.obj.absolute()}", "--no-print-directory",
-                *(f"{name}={value}" for name, value in self.variables.items())]
+        return [
+            "make",
+            "-C",
+            os.fspath(self.source),
+            f"O={self.obj.absolute()}",
+            "--no-print-directory",
+            *(f"{name}={value}" for name, value in self.variables.items()),
+        ]
 
 
 def configure(job: Job, tree: Kconfig) -> None:
-    """Make the configuration from the fragments, check every request, and put it in force only if all took."""
+    """Make the configuration from the fragments, check every request, and put it in force only if
+    all took."""
     fresh(tree)
     merged = tree.asked()
     draft = solve(job, tree, {symbol: request.value for symbol, request in merged.requests.items()})
@@ -87,8 +96,10 @@ def configure(job: Job, tree: Kconfig) -> None:
             terminal.line("optional", one.text)
     fatal = [one for one in missed if not one.request.optional]
     if fatal:
-        raise PiggyError(f"{len(fatal)} of {len(merged.requests)} symbols requested of {tree.what} did not take",
-                         "\n" + explain(tree, fatal, merged, draft))
+        raise PiggyError(
+            f"{len(fatal)} of {len(merged.requests)} symbols requested of {tree.what} did not take",
+            "\n" + explain(tree, fatal, merged, draft),
+        )
     for note in merged.notes:
         terminal.line("note", note)
     put(draft, tree.obj / ".config")
@@ -97,35 +108,54 @@ def configure(job: Job, tree: Kconfig) -> None:
     draft.unlink()
 
 
-def unknown(tree: Kconfig, merged: fragments.Merged, got: Mapping[str, str]) -> list[dotconfig.Unmet]:
-    """Return the requests to have a symbol off that no Kconfig file of the tree defines, for any architecture.
+def unknown(
+    tree: Kconfig, merged: fragments.Merged, got: Mapping[str, str]
+) -> list[dotconfig.Unmet]:
+    """Return the requests to have a symbol off that no Kconfig file of the tree defines, for any
+    architecture.
 
-    Kconfig says nothing of them (confdata.c, conf_read_simple: an unset symbol that is not found is passed over), so a
-    misspelt one would leave on what was to be off. A file search of some 0.3 s, for symbols that are not in the result.
+    Kconfig says nothing of them (confdata.c, conf_read_simple: an unset symbol that is not found is
+    passed over), so a misspelt one would leave on what was to be off. A file search of some 0.3 s,
+    for symbols that are not in the result.
     """
-    off = {name: one for name, one in merged.requests.items() if one.value == "n" and name not in got}
+    off = {
+        name: one for name, one in merged.requests.items() if one.value == "n" and name not in got
+    }
     if not off:
         return []
     from tasks.kconfig import reasons
-    known = {name for root in (tree.source, *([tree.obj] if tree.generated else []))
-             for name, files in reasons.definitions(root, off).items() if files}
+
+    known = {
+        name
+        for root in (tree.source, *([tree.obj] if tree.generated else []))
+        for name, files in reasons.definitions(root, off).items()
+        if files
+    }
     left = [one for name, one in off.items() if name not in known]
     everything = model(tree) if left else None  # a file that is called otherwise may define it
-    return [dotconfig.Unmet(one, "") for one in left
-            if not (everything and one.symbol in everything.syms and everything.syms[one.symbol].nodes)]
+    return [
+        dotconfig.Unmet(one, "")
+        for one in left
+        if not (everything and one.symbol in everything.syms and everything.syms[one.symbol].nodes)
+    ]
 
 
 def solve(job: Job, tree: Kconfig, requests: Mapping[str, str]) -> Path:
-    """Let Kconfig complete the base and the requests (symbol to value) to a configuration; return it as a draft.
+    """Let Kconfig complete the base and the requests (symbol to value) to a configuration; return
+    it as a draft.
 
-    allnoconfig over a miniconfig takes nothing that was not asked for; merge_config.sh with olddefconfig would let
-    defaults in. Source: Documentation/kbuild/kconfig.rst, KCONFIG_ALLCONFIG. A symbol stands in the miniconfig once: of two
-    lines the kernel's conf takes the last, busybox's the first.
+    allnoconfig over a miniconfig takes nothing that was not asked for; merge_config.sh with
+    olddefconfig would let defaults in. Source: Documentation/kbuild/kconfig.rst, KCONFIG_ALLCONFIG.
+    A symbol stands in the miniconfig once: of two lines the kernel's conf takes the last, busybox's
+    the first.
 
-    Busybox's allnoconfig passes over KCONFIG_ALLCONFIG (its conf.c answers n a second time), so there oldconfig completes
-    the base's .config; what comes into sight only by a request is then refused by asking for n, until nothing new appears.
+    Busybox's allnoconfig passes over KCONFIG_ALLCONFIG (its conf.c answers n a second time), so
+    there oldconfig completes the base's .config; what comes into sight only by a request is then
+    refused by asking for n, until nothing new appears.
     """
-    live, draft, request = (tree.obj / name for name in (".config", "piggyback.config", "piggyback.mini"))
+    live, draft, request = (
+        tree.obj / name for name in (".config", "piggyback.config", "piggyback.mini")
+    )
     kept = tree.obj / "piggyback.kept"
     if live.exists():
         os.replace(live, kept)
@@ -141,8 +171,11 @@ def solve(job: Job, tree: Kconfig, requests: Mapping[str, str]) -> Path:
     while not tree.takes_miniconfig:
         write_config(live, given)
         make(job, tree, "oldconfig", answers="\n" * 10_000)  # to each question: its default
-        surplus = {symbol for symbol, value in dotconfig.read_config(live).items()
-                   if value in "ym" and symbol not in given}
+        surplus = {
+            symbol
+            for symbol, value in dotconfig.read_config(live).items()
+            if value in "ym" and symbol not in given
+        }
         if tree.base != "allnoconfig" or not surplus:
             break
         given.update(dict.fromkeys(surplus, "n"))
@@ -157,19 +190,34 @@ def write_config(path: Path, values: Mapping[str, str]) -> None:
     write_whole(path, "".join(fragments.config_line(*item) + "\n" for item in values.items()))
 
 
-def make(job: Job, tree: Kconfig, goal: str, env: Mapping[str, str] | None = None, answers: str | None = None) -> None:
+def make(
+    job: Job,
+    tree: Kconfig,
+    goal: str,
+    env: Mapping[str, str] | None = None,
+    answers: str | None = None,
+) -> None:
     """Run one configuration target of the tree, with `answers` on its standard input."""
     manifest.purge_tools(tree.obj)
-    kbuild.make(tree.source, tree.obj, [goal], jobs=job.project.jobs, variables=tree.variables,
-                env={**kbuild.pins(EPOCH), **(env or {})}, log=job.log, stdin=answers)
+    kbuild.make(
+        tree.source,
+        tree.obj,
+        [goal],
+        jobs=job.project.jobs,
+        variables=tree.variables,
+        env={**kbuild.pins(EPOCH), **(env or {})},
+        log=job.log,
+        stdin=answers,
+    )
     manifest.renew(tree.obj)
 
 
 def put(draft: Path, live: Path) -> bool:
     """Copy a configuration in place unless it is there already; return whether it was another one.
 
-    What make derives from it by comparing times (the kernel's auto.conf, busybox's autoconf.h) gets the oldest time there
-    is, so that no clock can make it look newer. It must stay: Kconfig learns from the old auto.conf which symbols changed.
+    What make derives from it by comparing times (the kernel's auto.conf, busybox's autoconf.h) gets
+    the oldest time there is, so that no clock can make it look newer. It must stay: Kconfig learns
+    from the old auto.conf which symbols changed.
     """
     if not live.exists() or live.read_bytes() != draft.read_bytes():
         for derived in ("include/config/auto.conf", "include/autoconf.h"):
@@ -181,38 +229,60 @@ def put(draft: Path, live: Path) -> bool:
 
 
 def fresh(tree: Kconfig) -> None:
-    """Empty the object folder if it is another tree's or other tools', and refuse a tree that was configured in place."""
+    """Empty the object folder if it is another tree's or other tools', and refuse a tree that was
+    configured in place."""
     if left := kbuild.left_behind(tree.source, tree.variables.get("ARCH", "")):
-        raise PiggyError(f"{tree.source} was configured in place ({left} is there), and such a tree can't be built with O=",
-                         f"run 'make -C {tree.source} mrproper' yourself (it removes {left} and all objects), or "
-                         "name a clean checkout, for example one made by 'git worktree add'")
+        raise PiggyError(
+            f"{tree.source} was configured in place ({left} is there), and such a tree can't be"
+            " built with O=",
+            f"run 'make -C {tree.source} mrproper' yourself (it removes {left} and all objects), or"
+            " name a clean checkout, for example one made by 'git worktree add'",
+        )
     owner, real = tree.obj / "piggyback.tree", f"{os.path.realpath(tree.source)}\n{tree.tools}"
     if tree.obj.exists() and (not owner.exists() or owner.read_text() != real):
         names = os.listdir(tree.obj)
         if names and not any(name.startswith(("piggyback.", ".piggyback.")) for name in names):
-            raise PiggyError(f"the folder {tree.obj} is not empty, and it is no object folder of Piggyback's; it is left "
-                             "alone", "move it away, or name another folder with 'build='")
+            raise PiggyError(
+                f"the folder {tree.obj} is not empty, and it is no object folder of Piggyback's; it"
+                " is left alone",
+                "move it away, or name another folder with 'build='",
+            )
         import shutil
+
         shutil.rmtree(tree.obj)
     if not owner.exists():
         write_whole(owner, real)
 
 
-def explain(tree: Kconfig, fatal: list[dotconfig.Unmet], merged: fragments.Merged, draft: Path) -> str:
+def explain(
+    tree: Kconfig, fatal: list[dotconfig.Unmet], merged: fragments.Merged, draft: Path
+) -> str:
     """Say why requests did not take, by the tree's own Kconfig files."""
     from tasks.kconfig import explain as kexplain
+
     under = dotconfig.read_config(tree.obj / BASE) if tree.base != "allnoconfig" else None
-    return kexplain.report(kexplain.explain(
-        fatal, merged, root=tree.source, config=draft, env=lambda: symbols.kbuild_environment(tree.argv), under=under,
-        base="allnoconfig" if tree.takes_miniconfig or under is None else "", top=tree.top,
-        generated=tree.obj if tree.generated else None))
+    return kexplain.report(
+        kexplain.explain(
+            fatal,
+            merged,
+            root=tree.source,
+            config=draft,
+            env=lambda: symbols.kbuild_environment(tree.argv),
+            under=under,
+            base="allnoconfig" if tree.takes_miniconfig or under is None else "",
+            top=tree.top,
+            generated=tree.obj if tree.generated else None,
+        )
+    )
 
 
 def edit(job: Job, tree: Kconfig) -> None:
-    """Open the editor on the configuration in force; show what was changed, and keep it as the user's own fragment.
+    """Open the editor on the configuration in force; show what was changed, and keep it as the
+    user's own fragment.
 
-    The fragment holds all that differs from what the other fragments give, so that earlier choices stay, and it is proved
-    before it is written: the other fragments and it together give just what the editor saved.
+    The fragment holds all that differs from what the other fragments give, so that earlier choices
+    stay, and it is proved before it is written: the other fragments and it together give just what
+    the editor saved.
     """
     live = tree.obj / ".config"
     fresh(tree)  # the configuration may have come from the store
@@ -225,8 +295,10 @@ def edit(job: Job, tree: Kconfig) -> None:
     finally:
         project.lock.acquire()
     if status:
-        raise PiggyError(f"'make {project.settings.menu}' ended with status {status}",
-                         "it needs a terminal of at least 80x19 and the headers of ncurses (Qt for xconfig)")
+        raise PiggyError(
+            f"'make {project.settings.menu}' ended with status {status}",
+            "it needs a terminal of at least 80x19 and the headers of ncurses (Qt for xconfig)",
+        )
     new = dotconfig.read_config(live)
     changed = dotconfig.differences(old, new)
     if not changed:
@@ -238,26 +310,49 @@ def edit(job: Job, tree: Kconfig) -> None:
     try:
         lines = keep(job, tree, new)
     except PiggyError as error:
-        raise PiggyError(error.message, f"{error.hint}\n  what you chose is kept in {edited}") from error
+        raise PiggyError(
+            error.message, f"{error.hint}\n  what you chose is kept in {edited}"
+        ) from error
     edited.unlink()
     for symbol in changed:
-        terminal.line("changed", f"CONFIG_{symbol}: {old.get(symbol, 'n')} -> {new.get(symbol, 'n')}")
-    terminal.line("kept", f"{len(lines)} lines in {tree.own}" if lines else f"all as the fragments say, without {tree.own}")
+        terminal.line(
+            "changed", f"CONFIG_{symbol}: {old.get(symbol, 'n')} -> {new.get(symbol, 'n')}"
+        )
+    terminal.line(
+        "kept",
+        (
+            f"{len(lines)} lines in {tree.own}"
+            if lines
+            else f"all as the fragments say, without {tree.own}"
+        ),
+    )
 
 
 def keep(job: Job, tree: Kconfig, wanted: Mapping[str, str]) -> list[str]:
-    """Write the user's own fragment such that all fragments together give `wanted`; return its lines."""
+    """Write the user's own fragment such that all fragments together give `wanted`; return its
+    lines."""
     from tasks.kconfig import minimal
-    given = {symbol: request.value for symbol, request in fragments.merge(tree.paths, tree.optional).requests.items()}
+
+    given = {
+        symbol: request.value
+        for symbol, request in fragments.merge(tree.paths, tree.optional).requests.items()
+    }
     known = model(tree)
 
     def config_from(text: str) -> dict[str, str]:
-        return dotconfig.read_config(solve(job, tree, symbols.layered(given, dotconfig.parse_config(text))))
+        return dotconfig.read_config(
+            solve(job, tree, symbols.layered(given, dotconfig.parse_config(text)))
+        )
 
-    lines = minimal.proved(minimal.choices(config_from(""), wanted, known, given), wanted, config_from, known)
+    lines = minimal.proved(
+        minimal.choices(config_from(""), wanted, known, given), wanted, config_from, known
+    )
     if lines:
-        write_whole(tree.own, f"# Chosen in {job.project.settings.menu}; later than every other fragment, so it wins.\n"
-                    + "\n".join(lines) + "\n")
+        write_whole(
+            tree.own,
+            f"# Chosen in {job.project.settings.menu}; later than every other fragment, so it"
+            " wins.\n" + "\n".join(lines) + "\n",
+        )
     else:
         tree.own.unlink(missing_ok=True)
     return lines
@@ -266,16 +361,25 @@ def keep(job: Job, tree: Kconfig, wanted: Mapping[str, str]) -> list[str]:
 def smallest(job: Job, tree: Kconfig) -> str:
     """Return the smallest fragment that, over the same base, gives the configuration in force."""
     from tasks.kconfig import minimal
+
     fresh(tree)
     under = dotconfig.read_config(solve(job, tree, {})) if tree.base != "allnoconfig" else {}
-    return minimal.smallest(dotconfig.read_config(tree.full), model(tree),
-                          lambda text: dotconfig.read_config(solve(job, tree, dotconfig.parse_config(text))), under)
+    return minimal.smallest(
+        dotconfig.read_config(tree.full),
+        model(tree),
+        lambda text: dotconfig.read_config(solve(job, tree, dotconfig.parse_config(text))),
+        under,
+    )
 
 
 def model(tree: Kconfig) -> Any:
     """Return kconfiglib's model of the tree, or None where it can't read it."""
     try:
-        return symbols.load(tree.source, symbols.kbuild_environment(tree.argv), top=tree.top,
-                           generated=tree.obj if tree.generated else None)
+        return symbols.load(
+            tree.source,
+            symbols.kbuild_environment(tree.argv),
+            top=tree.top,
+            generated=tree.obj if tree.generated else None,
+        )
     except PiggyError:
         return None

@@ -19,8 +19,9 @@ CACHE = "piggyback.deps"
 
 
 class Entry(msgspec.Struct, array_like=True):
-    """One record: its time (ns) and size; by number, the names among its dependencies that were given, those that were made
-    in the object folder, and those that its command alone names; and whether it is a loadable module's."""
+    """One record: its time (ns) and size; by number, the names among its dependencies that were
+    given, those that were made in the object folder, and those that its command alone names; and
+    whether it is a loadable module's."""
 
     when: int
     size: int
@@ -31,8 +32,8 @@ class Entry(msgspec.Struct, array_like=True):
 
 
 class _Store(msgspec.Struct):
-    """The cache file: file names once, and the records, which hold the numbers of names. Each is an Entry, which is decoded
-    only when it is asked for."""
+    """The cache file: file names once, and the records, which hold the numbers of names. Each is an
+    Entry, which is decoded only when it is asked for."""
 
     names: list[str] = []
     records: dict[str, msgspec.Raw] = {}
@@ -44,12 +45,14 @@ _DECODER = msgspec.msgpack.Decoder(Entry)
 class Depfiles:
     """The records of an object folder, as of when this was made.
 
-    obj: the object folder; source: the tree; only: the records to look at (default: all there are); save: keep at once what
-    was learned. Files are absolute and normalised; those in the object folder, which are made and not given, are told by
-    `made` alone.
+    obj: the object folder; source: the tree; only: the records to look at (default: all there are);
+    save: keep at once what was learned. Files are absolute and normalised; those in the object
+    folder, which are made and not given, are told by `made` alone.
     """
 
-    def __init__(self, obj: Path, source: Path, only: Iterable[str] | None = None, save: bool = True) -> None:
+    def __init__(
+        self, obj: Path, source: Path, only: Iterable[str] | None = None, save: bool = True
+    ) -> None:
         self.obj, self.top, self.tree = obj, os.path.abspath(obj), os.path.realpath(source)
         try:
             store = msgspec.msgpack.decode((obj / CACHE).read_bytes(), type=_Store)
@@ -65,7 +68,8 @@ class Depfiles:
             self.save()
 
     def refresh(self, records: Iterable[str]) -> bool:
-        """Look at these records again, or for the first time; say whether any of them is not as it was kept."""
+        """Look at these records again, or for the first time; say whether any of them is not as it
+        was kept."""
         renewed = False
         for record in records:
             info = os.stat(record)
@@ -73,7 +77,9 @@ class Depfiles:
             if kept is None or (kept.when, kept.size) != (info.st_mtime_ns, info.st_size):
                 with open(record, encoding="utf-8", errors="surrogateescape") as stream:
                     module = make.of_module(stream.read(), record)
-                given, made, mentioned = ([self._number(name) for name in part] for part in self._named(record))
+                given, made, mentioned = (
+                    [self._number(name) for name in part] for part in self._named(record)
+                )
                 kept = Entry(info.st_mtime_ns, info.st_size, given, made, mentioned, module)
                 renewed = True
             self.records[record] = kept
@@ -82,34 +88,51 @@ class Depfiles:
     def save(self) -> None:
         """Keep what is known for the next run."""
         records: dict[str, Any] = {**({} if self.whole else self._cached), **self.records}
-        write_whole(self.obj / CACHE, msgspec.msgpack.encode({"names": self.names, "records": records}))
+        write_whole(
+            self.obj / CACHE, msgspec.msgpack.encode({"names": self.names, "records": records})
+        )
 
     def given(self, records: Iterable[str] | None = None) -> set[str]:
-        """Return the files that the given records (default: all) name as compiled from, outside of the object folder."""
+        """Return the files that the given records (default: all) name as compiled from, outside of
+        the object folder."""
         chosen = self.records if records is None else records
-        return {self.names[number] for number in set().union(*(self.records[record].given for record in chosen))}
+        return {
+            self.names[number]
+            for number in set().union(*(self.records[record].given for record in chosen))
+        }
 
     def files(self, records: Iterable[str] | None = None) -> list[str]:
-        """Return the sources, headers, scripts and tables that the given records (default: all) name and that exist."""
+        """Return the sources, headers, scripts and tables that the given records (default: all)
+        name and that exist."""
         chosen = [self.records[record] for record in (self.records if records is None else records)]
-        numbers = set().union(*(entry.given for entry in chosen), *(entry.mentioned for entry in chosen))
-        return sorted(path for path in (self.names[number] for number in numbers) if os.path.isfile(path))
+        numbers = set().union(
+            *(entry.given for entry in chosen), *(entry.mentioned for entry in chosen)
+        )
+        return sorted(
+            path for path in (self.names[number] for number in numbers) if os.path.isfile(path)
+        )
 
-    def inputs(self, records: Collection[str] | None = None, unsaid: Iterable[str] = ()) -> list[str]:
-        """Return what the targets of the given records (default: all) depend on: the files that these name, the makefiles
-        and scripts that steer the build, what is `unsaid` in records, and the folders in which a new file would count."""
+    def inputs(
+        self, records: Collection[str] | None = None, unsaid: Iterable[str] = ()
+    ) -> list[str]:
+        """Return what the targets of the given records (default: all) depend on: the files that
+        these name, the makefiles and scripts that steer the build, what is `unsaid` in records, and
+        the folders in which a new file would count."""
         chosen = self.records if records is None else records
-        return self.with_folders([*self.files(chosen), *unsaid, *make.makefiles(self.obj, Path(self.tree), chosen)])
+        return self.with_folders(
+            [*self.files(chosen), *unsaid, *make.makefiles(self.obj, Path(self.tree), chosen)]
+        )
 
     def with_folders(self, files: Iterable[str]) -> list[str]:
-        """Add to files of the tree their folders, each with a "/" at its end, and those above them in which headers are
-        looked for: of them counts which headers and makefiles there are (see Stamps)."""
+        """Add to files of the tree their folders, each with a "/" at its end, and those above them
+        in which headers are looked for: of them counts which headers and makefiles there are (see
+        Stamps)."""
         found = set(files)
         waiting = {os.path.dirname(path) for path in found if path.startswith(self.tree + "/")}
         while waiting:
             folder = waiting.pop()
             above = os.path.dirname(folder)
-            if "/include" in above[len(self.tree):] and above + "/" not in found:
+            if "/include" in above[len(self.tree) :] and above + "/" not in found:
                 waiting.add(above)
             found.add(folder + "/")
         return sorted(found)
@@ -119,21 +142,28 @@ class Depfiles:
         return [record for record, entry in self.records.items() if entry.module]
 
     def naming(self, paths: Collection[str], commands: bool = True) -> dict[str, list[str]]:
-        """Return the records that name one of `paths`, each with those it names. commands: what a command names counts,
-        too, and not only what a compiler read."""
-        numbers = {number: name for number, name in enumerate(self.names) if name in paths} if paths else {}
+        """Return the records that name one of `paths`, each with those it names. commands: what a
+        command names counts, too, and not only what a compiler read."""
+        numbers = (
+            {number: name for number, name in enumerate(self.names) if name in paths}
+            if paths
+            else {}
+        )
         wanted = set(numbers)
         named = {}
         for record, entry in self.records.items():
             if not wanted.isdisjoint(entry.given):
                 named[record] = [numbers[number] for number in entry.given if number in wanted]
             if commands and not wanted.isdisjoint(entry.mentioned):
-                named.setdefault(record, []).extend(numbers[number] for number in entry.mentioned if number in wanted)
+                named.setdefault(record, []).extend(
+                    numbers[number] for number in entry.mentioned if number in wanted
+                )
         return named
 
     def made(self, record: str) -> list[str]:
-        """Return the files of the object folder, relative to it, that a record's target was compiled from."""
-        return [self.names[number][len(self.top) + 1:] for number in self.records[record].made]
+        """Return the files of the object folder, relative to it, that a record's target was
+        compiled from."""
+        return [self.names[number][len(self.top) + 1 :] for number in self.records[record].made]
 
     def _entry(self, record: str) -> Entry | None:
         raw = self._cached.get(record)
@@ -153,11 +183,17 @@ class Depfiles:
     def _named(self, record: str) -> tuple[list[str], list[str], list[str]]:
         """The files that a record names: given, made, and named by its command alone."""
         paths = self._paths(make.dependencies(record))
-        said = set() if record.endswith(".o.cmd") else self._paths(make.mentioned(record, self.tree)) - paths
+        said = (
+            set()
+            if record.endswith(".o.cmd")
+            else self._paths(make.mentioned(record, self.tree)) - paths
+        )
         here = self.top + "/"
-        return (sorted(path for path in paths if not path.startswith(here)),
-                sorted(path for path in paths if path.startswith(here)),
-                sorted(path for path in said if not path.startswith(here)))
+        return (
+            sorted(path for path in paths if not path.startswith(here)),
+            sorted(path for path in paths if path.startswith(here)),
+            sorted(path for path in said if not path.startswith(here)),
+        )
 
     def _paths(self, names: Iterable[str]) -> set[str]:
         return {os.path.normpath(os.path.join(self.top, name)) for name in names}

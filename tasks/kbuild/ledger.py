@@ -1,8 +1,9 @@
-"""Make compares times; what counts is content. The ledger keeps what the objects of a folder were really made from.
+"""Make compares times; what counts is content. The ledger keeps what the objects of a folder were
+really made from.
 
-A source that was put back with its old time, or edited after the clock was set back, is older than its object, and make
-takes the object for good. Before make runs, such objects are removed, so that it makes them again. After an edit in the
-ordinary way nothing is removed, and make decides alone.
+A source that was put back with its old time, or edited after the clock was set back, is older than
+its object, and make takes the object for good. Before make runs, such objects are removed, so that
+it makes them again. After an edit in the ordinary way nothing is removed, and make decides alone.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ UNSURE = "?"  # changed while make ran: no telling which content an object has
 
 
 class _Ledger(msgspec.Struct):
-    """digests: of every source that an object was made from. whole: the last make ended well, so that none is missing.
-    folders: which headers there were, where one is looked for. since: when the last make began (ns since 1970). named: the
-    state of what symbols name (see named.Named.digests)."""
+    """digests: of every source that an object was made from. whole: the last make ended well, so
+    that none is missing.
+    folders: which headers there were, where one is looked for. since: when the last make began (ns
+    since 1970). named: the state of what symbols name (see named.Named.digests)."""
 
     digests: dict[str, str] = {}
     whole: bool = True
@@ -39,12 +41,14 @@ class _Ledger(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def kept(obj: Path, source: Path, stamps: Stamps, roots: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Run make on an object folder in the body of a `with`: before it, objects that make would wrongly take for good are
-    removed; after it, what the objects were made from is written down.
+def kept(
+    obj: Path, source: Path, stamps: Stamps, roots: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Run make on an object folder in the body of a `with`: before it, objects that make would
+    wrongly take for good are removed; after it, what the objects were made from is written down.
 
-    obj: the object folder, of which manifest.purge was done; source: the tree; stamps: digests of files; roots: the state
-    of what symbols name (see named.Named.digests; None: as it was).
+    obj: the object folder, of which manifest.purge was done; source: the tree; stamps: digests of
+    files; roots: the state of what symbols name (see named.Named.digests; None: as it was).
     """
     _wind_forward(obj)
     ledger = _read(obj)
@@ -53,7 +57,9 @@ def kept(obj: Path, source: Path, stamps: Stamps, roots: Mapping[str, str] | Non
     changed = {path for path, digest in ledger.digests.items() if stamps.digest(path) != digest}
     if changed or not ledger.whole:
         _remove_hidden(Depfiles(obj, source), ledger, changed, trace.prerequisites(obj))
-    if others := [folder for folder, digest in ledger.folders.items() if stamps.digest(folder) != digest]:
+    if others := [
+        folder for folder, digest in ledger.folders.items() if stamps.digest(folder) != digest
+    ]:
         _remove_shadowed(Depfiles(obj, source), ledger, others)
     digests = {path: stamps.digest(path) for path in ledger.digests if os.path.exists(path)}
     folders = {folder: stamps.digest(folder) for folder in ledger.folders}
@@ -65,7 +71,9 @@ def kept(obj: Path, source: Path, stamps: Stamps, roots: Mapping[str, str] | Non
         _touch(obj)
         manifest.keep(obj)
     depfiles = Depfiles(obj, source)
-    for path in depfiles.with_folders({*depfiles.files(), *(path for _, path in trace.prerequisites(obj))}):
+    for path in depfiles.with_folders(
+        {*depfiles.files(), *(path for _, path in trace.prerequisites(obj))}
+    ):
         part = folders if path.endswith("/") else digests
         if _touched(path, started):
             part[path] = UNSURE
@@ -81,12 +89,17 @@ def trusted(obj: Path) -> bool:
 
 @contextlib.contextmanager
 def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]) -> Iterator[bool]:
-    """Like `kept`, for a body of which it is known which records it renews: it puts them into `made` and refreshes
-    `depfiles`. Only a folder that is `trusted` will do. Yields False, and then the body must do nothing, when a source
-    changed and `depfiles` does not hold all records, so that there is no telling what was made from it."""
+    """Like `kept`, for a body of which it is known which records it renews: it puts them into
+    `made` and refreshes `depfiles`. Only a folder that is `trusted` will do. Yields False, and then
+    the body must do nothing, when a source changed and `depfiles` does not hold all records, so
+    that there is no telling what was made from it."""
     ledger = _read(obj)
     digests = ledger.digests
-    changed = {path for path in depfiles.given() if path in digests and stamps.digest(path) != digests[path]}
+    changed = {
+        path
+        for path in depfiles.given()
+        if path in digests and stamps.digest(path) != digests[path]
+    }
     if changed:
         if not depfiles.whole:
             yield False
@@ -99,36 +112,45 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
         yield True
     finally:
         _touch(obj)
-    fresh = {path: UNSURE if _touched(path, started) else digests.get(path) or stamps.digest(path)
-             for path in depfiles.given(made)}
+    fresh = {
+        path: UNSURE if _touched(path, started) else digests.get(path) or stamps.digest(path)
+        for path in depfiles.given(made)
+    }
     if changed or any(digests.get(path) != digest for path, digest in fresh.items()):
         _write(obj, _Ledger({**digests, **fresh}, True, ledger.folders, ledger.since, ledger.named))
 
 
 def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> None:
-    """Remove the targets that were made from what symbols name, where that has another state now: make sees neither a new
-    mode nor an old time."""
+    """Remove the targets that were made from what symbols name, where that has another state now:
+    make sees neither a new mode nor an old time."""
     from tasks.kbuild import named_files as named
-    if changed := {root for root in {*roots, *ledger.named} if roots.get(root) != ledger.named.get(root)}:
+
+    if changed := {
+        root for root in {*roots, *ledger.named} if roots.get(root) != ledger.named.get(root)
+    }:
         for target in named.targets(obj, changed, trace.prerequisites(obj)):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(obj / target)
 
 
-def _remove_hidden(depfiles: Depfiles, ledger: _Ledger, changed: set[str],
-                   edges: Iterable[tuple[str, str]] = ()) -> None:
-    """Remove the targets that were made from other content than their sources have now, and that make can't tell.
+def _remove_hidden(
+    depfiles: Depfiles, ledger: _Ledger, changed: set[str], edges: Iterable[tuple[str, str]] = ()
+) -> None:
+    """Remove the targets that were made from other content than their sources have now, and that
+    make can't tell.
 
-    edges: targets, relative to the object folder, with a file of which make said that they are made from it. A source that
-    the ledger does not know, after a make that did not end well, is suspect when it was changed in any way (its ctime)
-    after the target was made.
+    edges: targets, relative to the object folder, with a file of which make said that they are made
+    from it. A source that the ledger does not know, after a make that did not end well, is suspect
+    when it was changed in any way (its ctime) after the target was made.
     """
     edges = list(edges)
     known = {*depfiles.files(), *(path for _, path in edges)}
     strangers = set() if ledger.whole else {path for path in known if path not in ledger.digests}
     named: dict[str, list[str]] = {}
     for record, names in depfiles.naming(changed | strangers).items():
-        named[os.path.join(os.path.dirname(record), os.path.basename(record)[1:-len(".cmd")])] = list(names)
+        named[os.path.join(os.path.dirname(record), os.path.basename(record)[1 : -len(".cmd")])] = (
+            list(names)
+        )
     for target, path in edges:
         if path in changed or path in strangers:
             named.setdefault(os.path.join(depfiles.obj, target), []).append(path)
@@ -140,8 +162,9 @@ def _remove_hidden(depfiles: Depfiles, ledger: _Ledger, changed: set[str],
 
 
 def _hidden(source: str, made: int, changed: bool) -> bool:
-    """Is a source's change one that make can't tell from a target's time (ns since 1970)? Of one that is gone, too: Kbuild
-    says that all targets are .SECONDARY, and what is made from a missing one of these counts as fresh."""
+    """Is a source's change one that make can't tell from a target's time (ns since 1970)? Of one
+    that is gone, too: Kbuild says that all targets are .SECONDARY, and what is made from a missing
+    one of these counts as fresh."""
     try:
         info = os.stat(source)
     except FileNotFoundError:
@@ -150,23 +173,31 @@ def _hidden(source: str, made: int, changed: bool) -> bool:
 
 
 def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]) -> None:
-    """Remove the targets that would now be compiled with a new header in place of one that they were made from: the
-    compiler takes the first that it finds, and make does not look for new ones.
+    """Remove the targets that would now be compiled with a new header in place of one that they
+    were made from: the compiler takes the first that it finds, and make does not look for new ones.
 
-    A header of .../include/ is taken to be named from there on, as in <linux/types.h>, any other one by its own name. One
-    of asm-generic/ is what <asm/...> leads to where the architecture has none (scripts/Makefile.asm-generic).
+    A header of .../include/ is taken to be named from there on, as in <linux/types.h>, any other
+    one by its own name. One of asm-generic/ is what <asm/...> leads to where the architecture has
+    none (scripts/Makefile.asm-generic).
     """
     new = set(_new_headers(ledger, folders))
     names = {os.path.basename(path) for path in new}
-    old = {path for path in ledger.digests if os.path.basename(path) in names
-           and any(other.endswith(_asked_for(path)) for other in new)}
+    old = {
+        path
+        for path in ledger.digests
+        if os.path.basename(path) in names
+        and any(other.endswith(_asked_for(path)) for other in new)
+    }
     for record in depfiles.naming(old):
         with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(os.path.dirname(record), os.path.basename(record)[1:-len(".cmd")]))
+            os.remove(
+                os.path.join(os.path.dirname(record), os.path.basename(record)[1 : -len(".cmd")])
+            )
 
 
 def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:
-    """The headers of these folders that came since the last make began; those of include/ may be in a new folder there."""
+    """The headers of these folders that came since the last make began; those of include/ may be in
+    a new folder there."""
     for folder in folders:
         for where, below, names in os.walk(folder):
             if "/include/" not in folder:
@@ -179,7 +210,11 @@ def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:
 
 def _asked_for(header: str) -> tuple[str, ...]:
     """The ends of paths that a header may be found by when it is included."""
-    name = re.split(r"/include/(?:uapi/)?", header)[-1] if "/include/" in header else os.path.basename(header)
+    name = (
+        re.split(r"/include/(?:uapi/)?", header)[-1]
+        if "/include/" in header
+        else os.path.basename(header)
+    )
     generic = [name.replace("asm-generic/", "asm/", 1)] if name.startswith("asm-generic/") else []
     return tuple(f"/{each}" for each in [name, *generic])
 
@@ -193,15 +228,19 @@ def _touched(path: str, since: int) -> bool:
 
 
 def _wind_forward(obj: Path) -> None:
-    """If the clock was set back since the last make, make everything in the folder older by as much, in the same order:
-    files that are older than now is what make counts on."""
+    """If the clock was set back since the last make, make everything in the folder older by as
+    much, in the same order: files that are older than now is what make counts on."""
     ahead = _ahead(obj)
     if ahead > 0:
         for folder, _, names in os.walk(obj):
             for name in names:
                 path = os.path.join(folder, name)
                 info = os.lstat(path)
-                os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - ahead - 1_000_000_000), follow_symlinks=False)
+                os.utime(
+                    path,
+                    ns=(info.st_atime_ns, info.st_mtime_ns - ahead - 1_000_000_000),
+                    follow_symlinks=False,
+                )
 
 
 def _ahead(obj: Path) -> int:

@@ -1,8 +1,9 @@
-"""Kbuild asked, not copied: make runs with a pinned environment, and its own records say what a build was made from.
+"""Kbuild asked, not copied: make runs with a pinned environment, and its own records say what a
+build was made from.
 
-Kbuild leaves beside every target X a file .X.cmd with the command that made it (`savedcmd_X := ...`, before 6.2 `cmd_X`)
-and, for compiled objects, the sources and headers that the compiler read (scripts/basic/fixdep.c). Busybox, whose build
-system descends from Kbuild, leaves the same.
+Kbuild leaves beside every target X a file .X.cmd with the command that made it (`savedcmd_X :=
+...`, before 6.2 `cmd_X`) and, for compiled objects, the sources and headers that the compiler read
+(scripts/basic/fixdep.c). Busybox, whose build system descends from Kbuild, leaves the same.
 """
 
 from __future__ import annotations
@@ -22,36 +23,66 @@ from tasks.system.process import CommandError, run
 LINK_RULES = Path(__file__).with_name("link.mk")
 _WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|OBJCOPY)\s")
 _TOKEN = re.compile(r"[\w./+@%~,:-]*[\w]")
-_UNREADABLE = "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"  # ld's words
-RUNNING = "piggyback.running"  # a marker in the object folder: make is at work, or was killed at work
+# ld's words
+_UNREADABLE = (
+    "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"
+)
+RUNNING = (
+    "piggyback.running"  # a marker in the object folder: make is at work, or was killed at work
+)
 
 
 def pins(epoch: int) -> dict[str, str]:
     """Return the variables that make a kernel the same whoever builds it, wherever and whenever.
 
-    epoch: seconds since 1970. Source: Documentation/kbuild/reproducible-builds.rst. LOCALVERSION, set but empty, keeps
-    scripts/setlocalversion from adding a "+" in a git tree.
+    epoch: seconds since 1970. Source: Documentation/kbuild/reproducible-builds.rst. LOCALVERSION,
+    set but empty, keeps scripts/setlocalversion from adding a "+" in a git tree.
     """
     import time
-    return {"KBUILD_BUILD_TIMESTAMP": time.strftime("%a %b %e %H:%M:%S UTC %Y", time.gmtime(epoch)),
-            "KBUILD_BUILD_USER": "piggyback", "KBUILD_BUILD_HOST": "piggyback", "KBUILD_BUILD_VERSION": "1",
-            "LOCALVERSION": "", "SOURCE_DATE_EPOCH": str(epoch)}
+
+    return {
+        "KBUILD_BUILD_TIMESTAMP": time.strftime("%a %b %e %H:%M:%S UTC %Y", time.gmtime(epoch)),
+        "KBUILD_BUILD_USER": "piggyback",
+        "KBUILD_BUILD_HOST": "piggyback",
+        "KBUILD_BUILD_VERSION": "1",
+        "LOCALVERSION": "",
+        "SOURCE_DATE_EPOCH": str(epoch),
+    }
 
 
-def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: Budget, variables: Mapping[str, str],
-         env: Mapping[str, str], log: Path | None, label: str = "", expected: int = 0, stdin: str | None = None) -> int:
+def make(
+    source: Path,
+    obj: Path,
+    goals: Sequence[str],
+    *,
+    jobs: Budget,
+    variables: Mapping[str, str],
+    env: Mapping[str, str],
+    log: Path | None,
+    label: str = "",
+    expected: int = 0,
+    stdin: str | None = None,
+) -> int:
     """Run `make O=obj goals` in a tree and return how many commands it printed.
 
-    jobs: the budget that it shares with everything else; it may have to wait until there is room. variables: make variables
-    for the command line. env: environment variables. label: what the progress bar is called ("" shows none); expected: how
-    many commands are expected (0: not known). Raises CommandError, with the compiler's own errors first, when it fails.
+    jobs: the budget that it shares with everything else; it may have to wait until there is room.
+    variables: make variables for the command line. env: environment variables. label: what the
+    progress bar is called ("" shows none); expected: how many commands are expected (0: not known).
+    Raises CommandError, with the compiler's own errors first, when it fails.
     """
     obj.mkdir(parents=True, exist_ok=True)
     repair(obj)
     marker = obj / RUNNING
     marker.touch()
-    argv = ["make", "-C", os.fspath(source), f"O={obj.absolute()}", "--no-print-directory",
-            *(f"{name}={value}" for name, value in variables.items()), *goals]
+    argv = [
+        "make",
+        "-C",
+        os.fspath(source),
+        f"O={obj.absolute()}",
+        "--no-print-directory",
+        *(f"{name}={value}" for name, value in variables.items()),
+        *goals,
+    ]
     count = 0
 
     def seen(line: str) -> None:
@@ -60,7 +91,12 @@ def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: Budget, variabl
             count += 1
             progress.step()
 
-    with jobs.token(), terminal.bar(label, expected, "commands") if label else contextlib.nullcontext() as progress:
+    with (
+        jobs.token(),
+        terminal.bar(label, expected, "commands")
+        if label
+        else contextlib.nullcontext() as progress,
+    ):
         watch, env = seen if label else None, {**env, **jobs.environment()}
         dropped: set[Path] = set()
         while True:
@@ -77,10 +113,12 @@ def make(source: Path, obj: Path, goals: Sequence[str], *, jobs: Budget, variabl
 
 
 def _drop_damaged(obj: Path, output: str) -> set[Path]:
-    """Remove the object files that the linker could not read, cut short or overwritten by something outside: make takes
-    them for good by their time, and would fail for ever. Returns them."""
+    """Remove the object files that the linker could not read, cut short or overwritten by something
+    outside: make takes them for good by their time, and would fail for ever. Returns them."""
     top = obj.resolve()
-    names = re.findall(rf"([^\s:]+\.[oa])(?:\(\S+\))?: (?:{_UNREADABLE})|member (\S+\.o) in archive is not", output)
+    names = re.findall(
+        rf"([^\s:]+\.[oa])(?:\(\S+\))?: (?:{_UNREADABLE})|member (\S+\.o) in archive is not", output
+    )
     paths = {top / name for pair in names for name in pair if name}
     inside = {path for path in paths if path.is_file() and path.resolve().is_relative_to(top)}
     for path in inside:
@@ -89,10 +127,12 @@ def _drop_damaged(obj: Path, output: str) -> set[Path]:
 
 
 def first_errors(error: CommandError) -> CommandError:
-    """Put the compiler's errors before the last lines of a failed command, from which with -j they stand far away."""
+    """Put the compiler's errors before the last lines of a failed command, from which with -j they
+    stand far away."""
     said = [line.strip() for line in error.done.output.splitlines()]
-    lines = [line for line in said if re.search(rf"\berror:|undefined reference|{_UNREADABLE}", line)] or \
-        [line for line in said if "***" in line and "Waiting for" not in line]
+    lines = [
+        line for line in said if re.search(rf"\berror:|undefined reference|{_UNREADABLE}", line)
+    ] or [line for line in said if "***" in line and "Waiting for" not in line]
     if lines:
         error.message += ":\n" + "\n".join("    " + line for line in lines[:8])
     return error
@@ -101,9 +141,10 @@ def first_errors(error: CommandError) -> CommandError:
 def repair(obj: Path) -> None:
     """Remove what a killed make may have left half-made, so that the next one makes it again.
 
-    Kbuild writes .X.cmd after X and after the compiler's depfile .X.d. So after a kill a target is doubtful when it, or its
-    depfile, is newer than its .cmd file, when it has none, or when the .cmd file itself is cut off. Make alone would take
-    such a target for good, for its time is new and its saved command is the right one.
+    Kbuild writes .X.cmd after X and after the compiler's depfile .X.d. So after a kill a target is
+    doubtful when it, or its depfile, is newer than its .cmd file, when it has none, or when the
+    .cmd file itself is cut off. Make alone would take such a target for good, for its time is new
+    and its saved command is the right one.
     """
     marker = obj / RUNNING
     if not marker.exists():
@@ -112,7 +153,12 @@ def repair(obj: Path) -> None:
     for folder, _, names in os.walk(obj):
         here = set(names)
         for name in names:
-            if f".{name}.cmd" in here or f".{name}.d" in here or name.endswith(".o") and not name.startswith("piggyback."):
+            if (
+                f".{name}.cmd" in here
+                or f".{name}.d" in here
+                or name.endswith(".o")
+                and not name.startswith("piggyback.")
+            ):
                 _judge(folder, name, since)
             elif name.startswith(".") and name.endswith(".cmd") and name[1:-4] not in here:
                 _judge(folder, name[1:-4], since)
@@ -120,8 +166,11 @@ def repair(obj: Path) -> None:
 
 
 def _judge(folder: str, name: str, since: int) -> None:
-    """Remove a target and its .cmd file if it is doubtful, and if one of them is not older than `since`."""
-    target, record, depfile = (os.path.join(folder, part) for part in (name, f".{name}.cmd", f".{name}.d"))
+    """Remove a target and its .cmd file if it is doubtful, and if one of them is not older than
+    `since`."""
+    target, record, depfile = (
+        os.path.join(folder, part) for part in (name, f".{name}.cmd", f".{name}.d")
+    )
     made, said = _time(target), _time(record)
     doubtful = said < made or said >= since and not _whole(record) or _time(depfile) > said
     if max(made, said) >= since and doubtful:
@@ -137,10 +186,12 @@ def _time(path: str) -> int:
 
 
 def _whole(record: str) -> bool:
-    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`; it writes such a list where
-    the command has the compiler make a depfile."""
+    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`; it
+    writes such a list where the command has the compiler make a depfile."""
     text = Path(record).read_bytes()
-    lists = b"\nsource_" in text or b"\ndeps_" in text or b" -Wp,-MMD," in text or b" -Wp,-MD," in text
+    lists = (
+        b"\nsource_" in text or b"\ndeps_" in text or b" -Wp,-MMD," in text or b" -Wp,-MD," in text
+    )
     return text.endswith(b"\n") and (not lists or text.rstrip().endswith(b"):"))
 
 
@@ -160,31 +211,42 @@ def records(folder: Path) -> Iterator[str]:
 
 
 def dependencies(record: str) -> set[str]:
-    """Return the files that a .cmd file says its target was made from, as they stand there (relative to O=, or absolute).
+    """Return the files that a .cmd file says its target was made from, as they stand there
+    (relative to O=, or absolute).
 
-    The `$(wildcard include/config/X)` entries, which stand for CONFIG symbols, are left out: the configuration is an
-    input of its own.
+    The `$(wildcard include/config/X)` entries, which stand for CONFIG symbols, are left out: the
+    configuration is an input of its own.
     """
     with open(record, encoding="utf-8", errors="surrogateescape") as stream:
         text = stream.read()
     found: set[str] = set()
-    for match in re.finditer(r"^(?:source|deps)_[^\n]*?:= ?((?:[^\n]*\\\n)*[^\n]*)", text, re.MULTILINE):
+    for match in re.finditer(
+        r"^(?:source|deps)_[^\n]*?:= ?((?:[^\n]*\\\n)*[^\n]*)", text, re.MULTILINE
+    ):
         found.update(match[1].replace("\\\n", " ").split())
-    return {name for name in found if not name.startswith(("$(", "include/config/")) and not name.endswith(")")}
+    return {
+        name
+        for name in found
+        if not name.startswith(("$(", "include/config/")) and not name.endswith(")")
+    }
 
 
 def symbols(record: str) -> set[str]:
-    """Return the CONFIG symbols, without CONFIG_, that a .cmd file says its target's sources ask for.
+    """Return the CONFIG symbols, without CONFIG_, that a .cmd file says its target's sources ask
+    for.
 
     Source: scripts/basic/fixdep.c. Before 5.14 FOO_BAR was written include/config/foo/bar.h.
     """
     with open(record, encoding="utf-8", errors="surrogateescape") as stream:
         found = re.findall(r"\$\(wildcard include/config/([\w/]+)(?:\.h)?\)", stream.read())
-    return {name.replace("/", "_").upper() if name.islower() or "/" in name else name for name in found}
+    return {
+        name.replace("/", "_").upper() if name.islower() or "/" in name else name for name in found
+    }
 
 
 def of_module(text: str, record: str) -> bool:
-    """Tell by the text of a .cmd file whether its target is part of a loadable module, or is one."""
+    """Tell by the text of a .cmd file whether its target is part of a loadable module, or is
+    one."""
     return " -DMODULE " in text or record.endswith((".ko.cmd", ".mod.cmd", ".mod.o.cmd"))
 
 
@@ -196,10 +258,11 @@ def command(record: str) -> str:
 
 
 def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
-    """Return the .cmd files of everything that `target` (relative to O=) was made from, found through the saved commands.
+    """Return the .cmd files of everything that `target` (relative to O=) was made from, found
+    through the saved commands.
 
-    Names in a command, and in its list of dependencies, that have a .cmd file of their own are followed; `stop` holds
-    targets at which another task's work begins.
+    Names in a command, and in its list of dependencies, that have a .cmd file of their own are
+    followed; `stop` holds targets at which another task's work begins.
     """
     ends = {os.path.normpath(name) for name in stop}
     waiting, found = [os.path.normpath(target)], set()
@@ -224,13 +287,17 @@ def mentioned(record: str, tree: str) -> set[str]:
 def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]:
     """Return the makefiles and scripts that steer a build, which no depfile names.
 
-    These are: the top Makefile and Kbuild, those of the architecture, those of each folder in which one of the .cmd files
-    lies with the tables beside them, lists of headers, and the files directly in scripts/ (link-vmlinux.sh and the like are
-    called by one another).
+    These are: the top Makefile and Kbuild, those of the architecture, those of each folder in which
+    one of the .cmd files lies with the tables beside them, lists of headers, and the files directly
+    in scripts/ (link-vmlinux.sh and the like are called by one another).
     """
     tree = os.path.realpath(source)
     built_in = {os.path.relpath(os.path.dirname(record), obj) for record in record_files}
-    found = {os.path.join(tree, folder, name) for folder in {".", *built_in} for name in ("Makefile", "Kbuild")}
+    found = {
+        os.path.join(tree, folder, name)
+        for folder in {".", *built_in}
+        for name in ("Makefile", "Kbuild")
+    }
     found.update(str(path) for path in Path(tree, "scripts").glob("*"))
     found.update(unrecorded.beside(tree, built_in - {"."}))
     archs = {folder.split("/")[1] for folder in built_in if folder.startswith("arch/")}
@@ -241,24 +308,28 @@ def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]
 
 
 def left_behind(source: Path, arch: str) -> str:
-    """Return what a build in place has left in a tree so that its makefile refuses O=, relative to the tree; "" for none.
+    """Return what a build in place has left in a tree so that its makefile refuses O=, relative to
+    the tree; "" for none.
 
-    arch: ARCH, of which the makefile makes the name of a folder of arch/. Source: outputmakefile in the kernel's top
-    Makefile, prepare3 in busybox's; the names are read there.
+    arch: ARCH, of which the makefile makes the name of a folder of arch/. Source: outputmakefile in
+    the kernel's top Makefile, prepare3 in busybox's; the names are read there.
     """
     try:
         text = (source / "Makefile").read_text(errors="replace")
     except OSError:
         text = ""
     check = re.search(r"-f \$\(srctree\)/\.config\b(?:[^\n]*\n){0,6}?[^\n]*not clean", text)
-    names = re.findall(r"-[def] \$\(srctree\)/([^\s;\]]+)", check[0] if check else "") or [".config"]
+    names = re.findall(r"-[def] \$\(srctree\)/([^\s;\]]+)", check[0] if check else "") or [
+        ".config"
+    ]
     folders = dict(re.findall(r"ifeq \(\$\(ARCH\),\s*(\w+)\)\s+SRCARCH\s*:=\s*(\w+)", text))
     names = [name.replace("$(SRCARCH)", folders.get(arch, arch)) for name in names]
     return next((name for name in names if "$" not in name and (source / name).exists()), "")
 
 
 def kconfig_files(obj: Path, source: Path) -> list[str]:
-    """Return the Kconfig files that the configuration was made from, as `make syncconfig` recorded them.
+    """Return the Kconfig files that the configuration was made from, as `make syncconfig` recorded
+    them.
 
     Source: scripts/kconfig/confdata.c, conf_write_autoconf_cmd().
     """
@@ -266,9 +337,13 @@ def kconfig_files(obj: Path, source: Path) -> list[str]:
     try:
         text = record.read_text()
     except FileNotFoundError as error:
-        raise PiggyError(f"{record} is missing after make syncconfig", "is this a kernel tree?") from error
+        raise PiggyError(
+            f"{record} is missing after make syncconfig", "is this a kernel tree?"
+        ) from error
     tree = os.path.realpath(source)
     words = re.search(r"deps_config :=((?:[^\n]*\\\n)*[^\n]*)", text)
     names = words[1].replace("\\\n", " ").split() if words else []
-    paths = {os.path.normpath(os.path.join(tree, name.replace("$(srctree)", tree))) for name in names}
+    paths = {
+        os.path.normpath(os.path.join(tree, name.replace("$(srctree)", tree))) for name in names
+    }
     return sorted(path for path in paths if os.path.isfile(path))

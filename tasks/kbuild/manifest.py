@@ -1,7 +1,7 @@
 """Time and size of every file that make left in an object folder.
 
-What is not as it was left, somebody has cut short, edited, or made otherwise. Make would take it for good by its time, so
-it is removed before make runs, and made again.
+What is not as it was left, somebody has cut short, edited, or made otherwise. Make would take it
+for good by its time, so it is removed before make runs, and made again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,23 @@ from tasks.system.files import write_whole
 
 FILE = "piggyback.made"
 # Kconfig's, the kernel's and busybox's: all are made together when the first is missing
-KCONFIG = ("include/config/auto.conf", "include/config/auto.conf.cmd", "include/generated/autoconf.h", "include/autoconf.h",
-           "include/generated/rustc_cfg")
+KCONFIG = (
+    "include/config/auto.conf",
+    "include/config/auto.conf.cmd",
+    "include/generated/autoconf.h",
+    "include/autoconf.h",
+    "include/generated/rustc_cfg",
+)
 SLACK_NS = 20_000_000  # file systems stamp with a clock that lags by up to a tick
-_OTHERS = ("include/config/", ".config", "Makefile")  # Kconfig's, too, and in no image; the last each make writes anew
+_OTHERS = (
+    "include/config/",
+    ".config",
+    "Makefile",
+)  # Kconfig's, too, and in no image; the last each make writes anew
 TOOLS = ("scripts/basic", "scripts/kconfig")  # what Kconfig itself is run with
-_States = dict[str, tuple[int, int]]  # by path below the folder: mtime (ns since 1970), size in bytes
+_States = dict[
+    str, tuple[int, int]
+]  # by path below the folder: mtime (ns since 1970), size in bytes
 
 
 def keep(obj: Path) -> None:
@@ -34,21 +45,23 @@ def keep(obj: Path) -> None:
 
 
 def renew(obj: Path) -> None:
-    """Write down what Kconfig has made since, and its programs; where nothing else was made since, have make see no change
-    in symbols that only went and came back."""
+    """Write down what Kconfig has made since, and its programs; where nothing else was made since,
+    have make see no change in symbols that only went and came back."""
     kept = _read(obj)
     if kept:
         found = dict(_files(obj))
         tools = {name: state for name, state in found.items() if _tool(name)}
-        others = {name: state for name, state in kept.items() if name not in KCONFIG and not _tool(name)}
+        others = {
+            name: state for name, state in kept.items() if name not in KCONFIG and not _tool(name)
+        }
         if {**others, **tools} == found:
             symbol_times.settle(obj)
         write_whole(obj / FILE, msgspec.msgpack.encode({**others, **_kconfig(obj), **tools}))
 
 
 def update(obj: Path, names: Iterable[str], since: int) -> None:
-    """Write down targets (relative to the folder) that were made anew, and all that was written beside them since then (ns
-    since 1970): what was damaged before stays known as such."""
+    """Write down targets (relative to the folder) that were made anew, and all that was written
+    beside them since then (ns since 1970): what was damaged before stays known as such."""
     kept = _read(obj)
     if not kept:
         return
@@ -61,9 +74,10 @@ def update(obj: Path, names: Iterable[str], since: int) -> None:
 
 
 def purge(obj: Path) -> list[str]:
-    """Remove what is not as it was left, and what belongs to a damaged .cmd file; return the names (relative to the folder)
-    of that, and of what is gone by itself, which make sees where it has a rule for it. A file with the oldest time there is
-    was put there, or given that time, by us (image.hand_over, kconfig.put)."""
+    """Remove what is not as it was left, and what belongs to a damaged .cmd file; return the names
+    (relative to the folder) of that, and of what is gone by itself, which make sees where it has a
+    rule for it. A file with the oldest time there is was put there, or given that time, by us
+    (image.hand_over, kconfig.put)."""
     return _purged(obj, _read(obj))
 
 
@@ -79,22 +93,26 @@ def _tool(name: str) -> bool:
 def _purged(obj: Path, kept: _States, tops: Iterable[str] = ("",)) -> list[str]:
     lost = list[str]()
     found = {**dict(_files(obj, tops)), **_kconfig(obj)} if kept else {}
-    if any(found.get(name) != kept[name] and found.get(name, (1, 0))[0] != 0 for name in KCONFIG if name in kept):
+    if any(
+        found.get(name) != kept[name] and found.get(name, (1, 0))[0] != 0
+        for name in KCONFIG
+        if name in kept
+    ):
         _remove(*(str(obj / name) for name in KCONFIG))
     for name, state in kept.items():
         if name not in KCONFIG and found.get(name) != state and found.get(name, (1, 0))[0] != 0:
             lost.append(name)
             folder, base = os.path.split(obj / name)
             if base.startswith(".") and base.endswith(".cmd"):
-                base = base[1:-len(".cmd")]
+                base = base[1 : -len(".cmd")]
             if name in found:
                 _remove(os.path.join(folder, base), os.path.join(folder, f".{base}.cmd"))
     return lost
 
 
 def spoilt(obj: Path, names: Iterable[str]) -> str:
-    """Return one of these files (relative to the folder) that is there and not as it was left; "" if there is none. Of a
-    file that is gone, or that has the oldest time there is, see `purge`."""
+    """Return one of these files (relative to the folder) that is there and not as it was left; ""
+    if there is none. Of a file that is gone, or that has the oldest time there is, see `purge`."""
     kept, top = _read(obj), f"{obj}/"
     for name in names:
         if name in kept:
@@ -139,9 +157,11 @@ def _files(obj: Path, tops: Iterable[str] = ("",)) -> Iterator[tuple[str, tuple[
         pending += folders
 
 
-def _listed(folder: str, short: str) -> tuple[list[tuple[str, tuple[int, int]]], list[tuple[str, str]]]:
-    """The files of one folder with their states, and the folders in it. short: its name from the object folder on, which
-    begins the names."""
+def _listed(
+    folder: str, short: str
+) -> tuple[list[tuple[str, tuple[int, int]]], list[tuple[str, str]]]:
+    """The files of one folder with their states, and the folders in it. short: its name from the
+    object folder on, which begins the names."""
     files, folders = [], []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:

@@ -1,8 +1,9 @@
 """The sources of a module from outside: its folder, and what it names above that through `..`.
 
-They are built in a copy, since Kbuild writes its objects beside the sources. The copy keeps the paths between them, so that
-`ccflags-y := -I$(src)/../common` or `NAME-y := ../common/part.o` mean the same there. Links are followed: in the copy there
-are files and folders alone, and nothing can be written through a link into the user's.
+They are built in a copy, since Kbuild writes its objects beside the sources. The copy keeps the
+paths between them, so that `ccflags-y := -I$(src)/../common` or `NAME-y := ../common/part.o` mean
+the same there. Links are followed: in the copy there are files and folders alone, and nothing can
+be written through a link into the user's.
 """
 
 from __future__ import annotations
@@ -16,30 +17,43 @@ from pathlib import Path
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
-MADE = re.compile(r".*\.(o|ko|mod|mod\.c|a|symvers|order|cmd|d|tmp)|\..*|modules\.\w+|Module\.symvers")  # by an earlier M=
+MADE = re.compile(
+    r".*\.(o|ko|mod|mod\.c|a|symvers|order|cmd|d|tmp)|\..*|modules\.\w+|Module\.symvers"
+)  # by an earlier M=
 MOST = 5000  # files above the module's folder: a header of a project, not a home folder
 _SPECIAL = re.compile(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!,]")
 _TEXT = re.compile(r"(Makefile|Kbuild).*|.*\.(c|h|S|s|mk|inc|include)")
 _LONGEST = 1 << 20
-# What a makefile names through `..`; $(src), $(M), $(PWD), ... at its beginning are the module's folder.
-_UP = re.compile(r"(?:\$[({]\w+[)}]/|(?<=-I)|(?<![\w./$+-]))((?:[\w.+-]+/)*\.\.(?:/[\w.+-]+)*)/?(?![\w./+-])")
-_INCLUDED = re.compile(r"^\s*(?:#\s*include|\.include|\.incbin)\s*[\"<]([^\">\n]*\.\.[^\">\n]*)[\">]", re.MULTILINE)
+# What a makefile names through `..`; $(src), $(M), $(PWD), ... at its beginning are the module's
+# folder.
+_UP = re.compile(
+    r"(?:\$[({]\w+[)}]/|(?<=-I)|(?<![\w./$+-]))((?:[\w.+-]+/)*\.\.(?:/[\w.+-]+)*)/?(?![\w./+-])"
+)
+_INCLUDED = re.compile(
+    r"^\s*(?:#\s*include|\.include|\.incbin)\s*[\"<]([^\">\n]*\.\.[^\">\n]*)[\">]", re.MULTILINE
+)
 _MAKEFILE = re.compile(r"(Makefile|Kbuild).*|.*\.(mk|include)")
 
 
 def check_name(folder: Path, origin: str) -> None:
     """Raise PiggyError for a folder whose name make can't work with: the copy has the same name.
 
-    Source: the kernel's top Makefile, "module directory path cannot contain"; the rest is special to make or to a shell.
+    Source: the kernel's top Makefile, "module directory path cannot contain"; the rest is special
+    to make or to a shell.
     """
     if found := _SPECIAL.search(folder.name):
-        raise PiggyError(printable(f"{origin}: there is a {found[0]!r} in the name '{folder.name}', "
-                                   "and make can't build a module there"),
-                         "rename the folder, or name it by a link that has no such character: doit src=LINK")
+        raise PiggyError(
+            printable(
+                f"{origin}: there is a {found[0]!r} in the name '{folder.name}', "
+                "and make can't build a module there"
+            ),
+            "rename the folder, or name it by a link that has no such character: doit src=LINK",
+        )
 
 
 def files(top: Path) -> dict[str, Path]:
-    """Return every file that a module may be made from, by its path from the module's folder on ("../common/x.h").
+    """Return every file that a module may be made from, by its path from the module's folder on
+    ("../common/x.h").
 
     Raises PiggyError when it names a folder above its own with more than MOST files in it.
     """
@@ -55,16 +69,21 @@ def files(top: Path) -> dict[str, Path]:
                     found[key], above = new, above + 1
                     waiting.append(new)
                 if above > MOST:
-                    raise PiggyError(printable(f"{path} names {os.path.normpath(top / name)}, which has more than {MOST} "
-                                               "files in it"),
-                                     "a module is built in a copy of its folder and of what it names above that; have it "
-                                     "name the folder that it needs, such as ../common, and not all that is above it")
+                    raise PiggyError(
+                        printable(
+                            f"{path} names {os.path.normpath(top / name)}, which has more than"
+                            f" {MOST} files in it"
+                        ),
+                        "a module is built in a copy of its folder and of what it names above that;"
+                        " have it name the folder that it needs, such as ../common, and not all"
+                        " that is above it",
+                    )
     return dict(sorted(found.items()))
 
 
 def copy(found: Mapping[str, Path], name: str, place: Path) -> Path:
-    """Lay a fresh copy of what `files` found out below `place`, so that nothing of an earlier build can be taken for good;
-    return the folder in it that is the module's, which is called `name`."""
+    """Lay a fresh copy of what `files` found out below `place`, so that nothing of an earlier build
+    can be taken for good; return the folder in it that is the module's, which is called `name`."""
     shutil.rmtree(place, ignore_errors=True)
     depth = max((key.count("../") for key in found), default=0)
     work = place.joinpath(*[f"above{number}" for number in range(depth, 0, -1)], name)
@@ -77,11 +96,15 @@ def copy(found: Mapping[str, Path], name: str, place: Path) -> Path:
 
 
 def _below(top: Path) -> Iterator[Path]:
-    """The files of a folder and of those in it, through links, too; hidden ones and what was made are left out. Of a file:
-    it and those beside it, which it may include."""
+    """The files of a folder and of those in it, through links, too; hidden ones and what was made
+    are left out. Of a file: it and those beside it, which it may include."""
     waiting = [(os.fspath(top), frozenset[tuple[int, int]]())] if top.is_dir() else []
     if not waiting:
-        yield from (path for path in sorted(top.parent.iterdir()) if path.is_file() and not MADE.fullmatch(path.name))
+        yield from (
+            path
+            for path in sorted(top.parent.iterdir())
+            if path.is_file() and not MADE.fullmatch(path.name)
+        )
     while waiting:
         folder, above = waiting.pop()
         info = os.stat(folder)
@@ -98,8 +121,8 @@ def _below(top: Path) -> Iterator[Path]:
 
 
 def _named(path: Path, top: Path) -> set[str]:
-    """What a file names through `..` that is there, from the module's folder on, as far as it lies above that: looked for
-    from the file's own folder, and from the module's."""
+    """What a file names through `..` that is there, from the module's folder on, as far as it lies
+    above that: looked for from the file's own folder, and from the module's."""
     if not _TEXT.fullmatch(path.name):
         return set()
     try:
@@ -108,12 +131,21 @@ def _named(path: Path, top: Path) -> set[str]:
         text = path.read_text(errors="replace")
     except OSError:
         return set()
-    words = _UP.findall(re.sub(r"#.*", "", text)) if _MAKEFILE.fullmatch(path.name) else _INCLUDED.findall(text)
+    words = (
+        _UP.findall(re.sub(r"#.*", "", text))
+        if _MAKEFILE.fullmatch(path.name)
+        else _INCLUDED.findall(text)
+    )
     bases = os.path.relpath(path.parent, top), "."
     names = {os.path.normpath(os.path.join(base, word)) for word in words for base in bases}
     return {name for name in names if name.startswith("..") and _is_there(os.path.join(top, name))}
 
 
 def _is_there(path: str) -> bool:
-    """Is a file there, or for an object a source that it may be made from? False for a name that is too long."""
-    return os.path.exists(path) or path.endswith(".o") and any(os.path.isfile(path[:-1] + suffix) for suffix in "cS")
+    """Is a file there, or for an object a source that it may be made from? False for a name that is
+    too long."""
+    return (
+        os.path.exists(path)
+        or path.endswith(".o")
+        and any(os.path.isfile(path[:-1] + suffix) for suffix in "cS")
+    )

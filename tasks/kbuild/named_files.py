@@ -1,9 +1,11 @@
-"""Files that a symbol of the configuration names by a string: a root filesystem for the kernel, firmware, keys.
+"""Files that a symbol of the configuration names by a string: a root filesystem for the kernel,
+firmware, keys.
 
-They may lie anywhere, and Kbuild's records know some of them only. Which symbols name files is found by what the tree's
-makefiles and scripts use: CONFIG_INITRAMFS_SOURCE they do, and CONFIG_MODPROBE_PATH, which is a path of the running system,
-only C code does. Of a folder counts all that lies below it. A relative name is looked for where make does that: in the
-object folder, then in the tree (VPATH), and in a folder that another symbol names.
+They may lie anywhere, and Kbuild's records know some of them only. Which symbols name files is
+found by what the tree's makefiles and scripts use: CONFIG_INITRAMFS_SOURCE they do, and
+CONFIG_MODPROBE_PATH, which is a path of the running system, only C code does. Of a folder counts
+all that lies below it. A relative name is looked for where make does that: in the object folder,
+then in the tree (VPATH), and in a folder that another symbol names.
 """
 
 from __future__ import annotations
@@ -23,26 +25,49 @@ from tasks.system.process import clean_env
 from tasks.system.terminal import printable
 
 CACHE = "piggyback.named"
-# Symbols whose files must be there, each with the symbol whose folder its names are in (relative to the tree), if any.
-# Sources: usr/Makefile, drivers/base/firmware_loader/builtin/Makefile, certs/Makefile, lib/Makefile, net/wireless/Makefile,
-# drivers/firmware/efi/libstub/Makefile (EFI_SBAT_FILE), scripts/gen_autoksyms.sh.
-_KNOWN = {"INITRAMFS_SOURCE": "", "EXTRA_FIRMWARE": "EXTRA_FIRMWARE_DIR", "SYSTEM_TRUSTED_KEYS": "",
-          "SYSTEM_REVOCATION_KEYS": "", "SYSTEM_BLACKLIST_HASH_LIST": "", "BOOT_CONFIG_EMBED_FILE": "",
-          "MODULE_SIG_KEY": "", "EFI_SBAT_FILE": "", "CFG80211_EXTRA_REGDB_KEYDIR": "", "UNUSED_KSYMS_WHITELIST": ""}
+# Symbols whose files must be there, each with the symbol whose folder its names are in (relative to
+# the tree), if any. Sources: usr/Makefile, drivers/base/firmware_loader/builtin/Makefile,
+# certs/Makefile, lib/Makefile, net/wireless/Makefile, drivers/firmware/efi/libstub/Makefile
+# (EFI_SBAT_FILE), scripts/gen_autoksyms.sh.
+_KNOWN = {
+    "INITRAMFS_SOURCE": "",
+    "EXTRA_FIRMWARE": "EXTRA_FIRMWARE_DIR",
+    "SYSTEM_TRUSTED_KEYS": "",
+    "SYSTEM_REVOCATION_KEYS": "",
+    "SYSTEM_BLACKLIST_HASH_LIST": "",
+    "BOOT_CONFIG_EMBED_FILE": "",
+    "MODULE_SIG_KEY": "",
+    "EFI_SBAT_FILE": "",
+    "CFG80211_EXTRA_REGDB_KEYDIR": "",
+    "UNUSED_KSYMS_WHITELIST": "",
+}
 # What these name goes into vmlinux and into no module.
-_NOT_IN_MODULES = {"INITRAMFS_SOURCE", "EXTRA_FIRMWARE", "EXTRA_FIRMWARE_DIR", "SYSTEM_TRUSTED_KEYS",
-                   "SYSTEM_REVOCATION_KEYS", "SYSTEM_BLACKLIST_HASH_LIST", "BOOT_CONFIG_EMBED_FILE", "EFI_SBAT_FILE"}
-GENERATED_KEY = "certs/signing_key.pem"  # certs/Makefile makes it when CONFIG_MODULE_SIG_KEY says this, and only then
-# Made at random when they are missing, and part of all that is compiled (scripts/basic/Makefile; before 5.19 the second).
+_NOT_IN_MODULES = {
+    "INITRAMFS_SOURCE",
+    "EXTRA_FIRMWARE",
+    "EXTRA_FIRMWARE_DIR",
+    "SYSTEM_TRUSTED_KEYS",
+    "SYSTEM_REVOCATION_KEYS",
+    "SYSTEM_BLACKLIST_HASH_LIST",
+    "BOOT_CONFIG_EMBED_FILE",
+    "EFI_SBAT_FILE",
+}
+# certs/Makefile makes it when CONFIG_MODULE_SIG_KEY says this, and only then
+GENERATED_KEY = "certs/signing_key.pem"
+# Made at random when they are missing, and part of all that is compiled (scripts/basic/Makefile;
+# before 5.19 the second).
 _SEEDS = ("scripts/basic/randstruct.seed", "scripts/gcc-plugins/randomize_layout_seed.h")
 _STRING = re.compile(r'^CONFIG_(\w+)="(.+)"$', re.MULTILINE)
-_LISTED = re.compile(rb"^[ \t]*file[ \t]+\S+[ \t]+(\S+)", re.MULTILINE)  # a line of usr/gen_init_cpio.c
+_LISTED = re.compile(
+    rb"^[ \t]*file[ \t]+\S+[ \t]+(\S+)", re.MULTILINE
+)  # a line of usr/gen_init_cpio.c
 _LONGEST_LIST = 1 << 24
 _VARIABLE = re.compile(r"\$[({](\w+)[)}]")
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A file that is not there: by which symbol (without CONFIG_) it is named, as which word, and where it would be."""
+    """A file that is not there: by which symbol (without CONFIG_) it is named, as which word, and
+    where it would be."""
 
     symbol: str
     word: str
@@ -57,7 +82,8 @@ class Missing(msgspec.Struct, frozen=True):
 class Named(msgspec.Struct):
     """What the symbols of a configuration name.
 
-    roots:   by symbol and word, "SYMBOL word": the state of each file and folder that it stands for, by path.
+    roots:   by symbol and word, "SYMBOL word": the state of each file and folder that it stands
+        for, by path.
     missing: what is not there and must be.
     made:    files of the object folder that make itself makes, at random, when they are missing.
     """
@@ -68,20 +94,30 @@ class Named(msgspec.Struct):
 
     def states(self, modules: bool = False) -> dict[str, str]:
         """Return the state of every path; modules: of those alone that may go into modules."""
-        return {path: state for root, part in self.roots.items()
-                if not modules or root.partition(" ")[0] not in _NOT_IN_MODULES for path, state in part.items()}
+        return {
+            path: state
+            for root, part in self.roots.items()
+            if not modules or root.partition(" ")[0] not in _NOT_IN_MODULES
+            for path, state in part.items()
+        }
 
     def digests(self) -> dict[str, str]:
         """Return for each root one digest of all its states."""
         import hashlib
-        return {root: hashlib.sha256(repr(sorted(part.items())).encode(errors="surrogateescape")).hexdigest()[:32]
-                for root, part in self.roots.items()}
+
+        return {
+            root: hashlib.sha256(
+                repr(sorted(part.items())).encode(errors="surrogateescape")
+            ).hexdigest()[:32]
+            for root, part in self.roots.items()
+        }
 
 
 def find(config: Path, tree: Path, obj: Path, stamps: Stamps) -> Named:
     """Return what the string symbols of a configuration name.
 
-    config: the .config file; one that is missing names nothing. tree, obj: the kernel tree and its O= folder.
+    config: the .config file; one that is missing names nothing. tree, obj: the kernel tree and its
+        O= folder.
     """
     try:
         text = config.read_text(encoding="utf-8", errors="surrogateescape")
@@ -92,10 +128,19 @@ def find(config: Path, tree: Path, obj: Path, stamps: Stamps) -> Named:
     for name in _SEEDS:
         if "RANDSTRUCT" in text and (obj / name).exists():
             named.made.append(os.fspath(obj / name))
-    folders = {symbol: place for symbol, value in values.items() if symbol.endswith("_DIR") and not re.search(r"\s", value)
-               and os.path.isdir(place := os.path.join(os.path.realpath(tree), value))}
+    folders = {
+        symbol: place
+        for symbol, value in values.items()
+        if symbol.endswith("_DIR")
+        and not re.search(r"\s", value)
+        and os.path.isdir(place := os.path.join(os.path.realpath(tree), value))
+    }
     for symbol, value in values.items():
-        if symbol in _KNOWN.values() or symbol in folders and f'\nCONFIG_{symbol.removesuffix("_DIR")}="' in text:
+        if (
+            symbol in _KNOWN.values()
+            or symbol in folders
+            and f'\nCONFIG_{symbol.removesuffix("_DIR")}="' in text
+        ):
             continue  # of a folder in which another symbol names files count these alone
         places = _places(symbol, values, folders, tree, obj)
         found = {word: _found(word, places) for word in value.split()}
@@ -106,32 +151,48 @@ def find(config: Path, tree: Path, obj: Path, stamps: Stamps) -> Named:
 
 
 def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -> set[str]:
-    """Return the targets (relative to the object folder) that are made from what changed roots name, by what make said of
-    its prerequisites, and by the words of the saved commands.
+    """Return the targets (relative to the object folder) that are made from what changed roots
+    name, by what make said of its prerequisites, and by the words of the saved commands.
 
-    roots: as in Named. edges: pairs of a target and a file outside of the object folder that it is made from.
+    roots: as in Named. edges: pairs of a target and a file outside of the object folder that it is
+        made from.
     """
     from tasks.kbuild import make
+
     words = {root.partition(" ")[2] for root in roots}
     ends = {word if word.startswith("/") else f"/{word}" for word in words}
-    found = {target for target, path in edges if any(path.endswith(end) or f"{end}/" in path for end in ends)}
-    spelled = re.compile("|".join(rf"(?<![\w.+-]){re.escape(word)}(?![\w+-])" for word in sorted(words)))
+    found = {
+        target
+        for target, path in edges
+        if any(path.endswith(end) or f"{end}/" in path for end in ends)
+    }
+    spelled = re.compile(
+        "|".join(rf"(?<![\w.+-]){re.escape(word)}(?![\w+-])" for word in sorted(words))
+    )
     for record in make.records(obj):
         if spelled.search(make.command(record)):
             folder, name = os.path.split(os.path.relpath(record, obj))
-            found.add(os.path.join(folder, name[1:-len(".cmd")]))
+            found.add(os.path.join(folder, name[1 : -len(".cmd")]))
     return found
 
 
 def _plain(value: str, tree: Path, obj: Path) -> str:
-    """A string of a .config file as make has it: without escapes, and with the variables that are known here."""
-    known = {**clean_env(), "srctree": os.path.realpath(tree), "abs_srctree": os.path.realpath(tree),
-             "objtree": os.path.abspath(obj), "abs_objtree": os.path.abspath(obj)}
+    """A string of a .config file as make has it: without escapes, and with the variables that are
+    known here."""
+    known = {
+        **clean_env(),
+        "srctree": os.path.realpath(tree),
+        "abs_srctree": os.path.realpath(tree),
+        "objtree": os.path.abspath(obj),
+        "abs_objtree": os.path.abspath(obj),
+    }
     text = re.sub(r"\\(.)", r"\1", value)
     return _VARIABLE.sub(lambda found: known.get(found[1], found[0]), text)
 
 
-def _places(symbol: str, values: Mapping[str, str], folders: Mapping[str, str], tree: Path, obj: Path) -> list[str]:
+def _places(
+    symbol: str, values: Mapping[str, str], folders: Mapping[str, str], tree: Path, obj: Path
+) -> list[str]:
     """The folders in which a symbol's relative names are looked for."""
     base = _KNOWN.get(symbol)
     if base:
@@ -141,8 +202,10 @@ def _places(symbol: str, values: Mapping[str, str], folders: Mapping[str, str], 
 
 
 def _found(word: str, places: Iterable[str]) -> list[str]:
-    """The files and folders that a word stands for; it may hold the shell's patterns (usr/Makefile hands it to a shell)."""
+    """The files and folders that a word stands for; it may hold the shell's patterns (usr/Makefile
+    hands it to a shell)."""
     import glob
+
     word = os.path.expanduser(word) if word.startswith("~") else word
     for place in places:
         path = os.path.normpath(os.path.join(place, word))
@@ -153,14 +216,22 @@ def _found(word: str, places: Iterable[str]) -> list[str]:
     return []
 
 
-def _take(named: Named, symbol: str, word: str, paths: list[str], places: list[str], obj: Path, stamps: Stamps) -> None:
+def _take(
+    named: Named,
+    symbol: str,
+    word: str,
+    paths: list[str],
+    places: list[str],
+    obj: Path,
+    stamps: Stamps,
+) -> None:
     """Put down what a word of a symbol stands for, or that it is missing."""
     here = os.path.abspath(obj) + "/"
     states: dict[str, str] = {}
     for path in paths:
         record = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.cmd")
         if path.startswith(here) and (os.path.exists(record) or path == here + GENERATED_KEY):
-            named.made.append(os.path.join(obj, path[len(here):]))
+            named.made.append(os.path.join(obj, path[len(here) :]))
         else:
             states.update(_states(path, stamps))
             if os.path.isfile(path):
@@ -177,8 +248,8 @@ def _take(named: Named, symbol: str, word: str, paths: list[str], places: list[s
 
 
 def _states(path: str, stamps: Stamps) -> Iterator[tuple[str, str]]:
-    """The state of a file by content alone; of a folder with all that is below it as gen_initramfs.sh takes it: with modes,
-    owners and times, which are in the archive, too."""
+    """The state of a file by content alone; of a folder with all that is below it as
+    gen_initramfs.sh takes it: with modes, owners and times, which are in the archive, too."""
     if not os.path.isdir(path):
         yield path, stamps.digest(path)
         return
@@ -207,7 +278,8 @@ def _state(path: str, stamps: Stamps) -> str:
 
 
 def _of_list(path: str, here: str) -> list[str]:
-    """The files that a list for usr/gen_init_cpio names. It expands ${NAME} from the environment."""
+    """The files that a list for usr/gen_init_cpio names. It expands ${NAME} from the
+    environment."""
     try:
         if os.path.getsize(path) > _LONGEST_LIST:
             return []
@@ -217,13 +289,16 @@ def _of_list(path: str, here: str) -> list[str]:
     if b"\0" in data:
         return []
     env = clean_env()
-    words = [re.sub(r"\$\{(\w+)\}", lambda found: env.get(found[1], found[0]), os.fsdecode(word))
-             for word in _LISTED.findall(data)]
+    words = [
+        re.sub(r"\$\{(\w+)\}", lambda found: env.get(found[1], found[0]), os.fsdecode(word))
+        for word in _LISTED.findall(data)
+    ]
     return [os.path.normpath(os.path.join(here, word)) for word in words if "${" not in word]
 
 
 def _used(symbol: str, tree: Path, obj: Path) -> bool:
-    """Do the makefiles or scripts of the tree use a symbol? The answers are kept in the object folder; see `forget`."""
+    """Do the makefiles or scripts of the tree use a symbol? The answers are kept in the object
+    folder; see `forget`."""
     try:
         known = msgspec.msgpack.decode((obj / CACHE).read_bytes(), type=dict[str, bool])
     except (OSError, ValueError, RecursionError, msgspec.DecodeError):
@@ -242,15 +317,24 @@ def forget(obj: Path) -> None:
 
 
 def _mentioned(tree: Path, symbols: Collection[str]) -> set[str]:
-    """Which symbols the makefiles of a tree, or the files of its scripts/, have in them as CONFIG_NAME."""
+    """Which symbols the makefiles of a tree, or the files of its scripts/, have in them as
+    CONFIG_NAME."""
     wanted = re.compile(rb"CONFIG_(%s)\b" % b"|".join(map(os.fsencode, sorted(symbols))))
     found: set[str] = set()
     for where, folders, names in os.walk(tree):
         if where == os.fspath(tree):
-            folders[:] = [name for name in folders if name not in ("Documentation", "tools") and not name.startswith(".")]
+            folders[:] = [
+                name
+                for name in folders
+                if name not in ("Documentation", "tools") and not name.startswith(".")
+            ]
         scripts = os.path.relpath(where, tree).split("/")[0] == "scripts" and "kconfig" not in where
         for name in names:
-            if name.startswith(("Makefile", "Kbuild")) or scripts and name.endswith((".sh", ".pl", ".py", ".include")):
+            if (
+                name.startswith(("Makefile", "Kbuild"))
+                or scripts
+                and name.endswith((".sh", ".pl", ".py", ".include"))
+            ):
                 with contextlib.suppress(OSError), open(os.path.join(where, name), "rb") as stream:
                     found.update(os.fsdecode(word) for word in wanted.findall(stream.read()))
     return found

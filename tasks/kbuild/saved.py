@@ -1,8 +1,10 @@
-"""A saved command of Kbuild as something that can be run again: what the shell gets, and what is written down after it.
+"""A saved command of Kbuild as something that can be run again: what the shell gets, and what is
+written down after it.
 
-Kbuild leaves beside a target X the file .X.cmd. With `if_changed` it holds the command alone; with `if_changed_dep` fixdep
-writes it, after the command, from the compiler's depfile, with the command and the dependencies. Source:
-scripts/Kbuild.include (cmd_and_savecmd, cmd_and_fixdep), scripts/basic/fixdep.c; the same from 5.10 to 6.12.
+Kbuild leaves beside a target X the file .X.cmd. With `if_changed` it holds the command alone; with
+`if_changed_dep` fixdep writes it, after the command, from the compiler's depfile, with the command
+and the dependencies. Source: scripts/Kbuild.include (cmd_and_savecmd, cmd_and_fixdep),
+scripts/basic/fixdep.c; the same from 5.10 to 6.12.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ _RECORD = re.compile(
     r"((?:saved)?cmd_(?P<t>\S+) :=) (?P<text>[^\n]+)\n"
     r"(?P<lists>\n(?:source_(?P=t) := (?P<source>[^\n]*)\n\n)?deps_(?P=t) := \\\n(?:[^\n]* \\\n)*\n"
     r"(?P=t): \$\(deps_(?P=t)\)\n\n\$\(deps_(?P=t)\):\n)?"
-    r"(?P<tail>\s*|\n*(?P=t): \$\(wildcard [^()$\s]+\)\n)")  # the last is what gen_objtooldep of scripts/Makefile.lib adds
+    r"(?P<tail>\s*|\n*(?P=t): \$\(wildcard [^()$\s]+\)\n)"
+)  # the last is what gen_objtooldep of scripts/Makefile.lib adds
 _WORD = re.compile(r"[\w./+@%~,:-]*[\w]")
 
 
@@ -29,9 +32,10 @@ class Unfamiliar(PiggyError):
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """One record. target: as Kbuild spells it; key: `cmd_X :=` or `savedcmd_X :=`; text: the command as it stands there;
-    command: what the shell gets; lists: fixdep wrote it; source: the first file compiled, as the lists name it; tail: what
-    stands after the lists."""
+    """One record. target: as Kbuild spells it; key: `cmd_X :=` or `savedcmd_X :=`; text: the
+    command as it stands there;
+    command: what the shell gets; lists: fixdep wrote it; source: the first file compiled, as the
+    lists name it; tail: what stands after the lists."""
 
     target: str
     key: str
@@ -61,14 +65,17 @@ class Saved(msgspec.Struct, frozen=True):
         return {os.path.normpath(word) for word in _WORD.findall(self.command)}
 
     def script(self, check: str = "") -> str:
-        """What to give to `sh -c` in the object folder: the command, then the record, in Kbuild's order.
+        """What to give to `sh -c` in the object folder: the command, then the record, in Kbuild's
+        order.
 
         check: a command to run between them, on the target.
         """
         lines = ["set -e", self.command]
         if self.lists:
-            lines += [f"{FIXDEP} {self.depfile} {self.target} {shlex.quote(self.text)} > {self.record}",
-                      f"rm -f {self.depfile}"]
+            lines += [
+                f"{FIXDEP} {self.depfile} {self.target} {shlex.quote(self.text)} > {self.record}",
+                f"rm -f {self.depfile}",
+            ]
         else:
             lines.append(f"printf '%s\\n' {shlex.quote(f'{self.key} {self.text}')} > {self.record}")
         if self.tail:
@@ -83,7 +90,8 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 def read(record: str) -> Saved:
-    """Read a .cmd file. Raises Unfamiliar for one that is missing or has anything in it that is not understood."""
+    """Read a .cmd file. Raises Unfamiliar for one that is missing or has anything in it that is not
+    understood."""
     try:
         with open(record, encoding="utf-8") as stream:
             text = stream.read()
@@ -95,8 +103,15 @@ def read(record: str) -> Saved:
     target = found["t"]
     if re.search(r"[\s'\"$\\*?;&|<>(){}#:]", target):
         raise Unfamiliar(f"the target {target} has a character in it that is special")
-    return Saved(target, found[1], found["text"], unescaped(found["text"], record), found["lists"] is not None,
-                 found["source"] or "", found["tail"])
+    return Saved(
+        target,
+        found[1],
+        found["text"],
+        unescaped(found["text"], record),
+        found["lists"] is not None,
+        found["source"] or "",
+        found["tail"],
+    )
 
 
 def unescaped(text: str, record: str = "") -> str:
@@ -104,6 +119,7 @@ def unescaped(text: str, record: str = "") -> str:
 
     Raises Unfamiliar when make would have to expand anything else.
     """
+
     def plain(found: re.Match[str]) -> str:
         if found[1] not in ("$", "(pound)"):
             raise Unfamiliar(f"the command in {record} has to be expanded by make")

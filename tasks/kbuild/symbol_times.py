@@ -1,8 +1,9 @@
-"""The files below include/config/ by which make learns that a symbol changed: one for each, empty, touched by Kconfig.
+"""The files below include/config/ by which make learns that a symbol changed: one for each, empty,
+touched by Kconfig.
 
-Objects depend on those of the symbols that their sources name. A symbol that is changed, configured and changed back has a
-file newer than all these objects, which are still good; where nothing was built meanwhile, the old times are put back.
-Source: conf_touch_deps in scripts/kconfig/confdata.c.
+Objects depend on those of the symbols that their sources name. A symbol that is changed, configured
+and changed back has a file newer than all these objects, which are still good; where nothing was
+built meanwhile, the old times are put back. Source: conf_touch_deps in scripts/kconfig/confdata.c.
 """
 
 from __future__ import annotations
@@ -24,26 +25,32 @@ _OTHERS = re.compile(r"(auto|tristate)\.conf(\.cmd)?|kernel\.release|\..*")  # w
 
 
 class _Symbols(msgspec.Struct):
-    """values: of the symbols that are set, by name without CONFIG_; times: of their files (ns since 1970), by path."""
+    """values: of the symbols that are set, by name without CONFIG_; times: of their files (ns since
+    1970), by path."""
 
     values: dict[str, str] = {}
     times: dict[str, int] = {}
 
 
 def keep(obj: Path) -> None:
-    """Write down which values the objects of a folder were made with, and the times by which make knows."""
+    """Write down which values the objects of a folder were made with, and the times by which make
+    knows."""
     values = _values(obj)
     if values:
         write_whole(obj / FILE, msgspec.msgpack.encode(_Symbols(values, _times(obj))))
 
 
 def settle(obj: Path) -> None:
-    """Put the files of those symbols back that have the values that the objects were made with, after Kconfig ran; no
-    object may have been made since `keep`."""
+    """Put the files of those symbols back that have the values that the objects were made with,
+    after Kconfig ran; no object may have been made since `keep`."""
     kept, values = _read(obj), _values(obj)
     if not kept.values or not values:
         return
-    changed = {symbol for symbol in {*kept.values, *values} if kept.values.get(symbol) != values.get(symbol)}
+    changed = {
+        symbol
+        for symbol in {*kept.values, *values}
+        if kept.values.get(symbol) != values.get(symbol)
+    }
     stale = {path for symbol in changed for path in _paths(symbol)}
     for path, when in _times(obj).items():
         if path not in stale and kept.times.get(path) != when:

@@ -1,8 +1,10 @@
-"""What make says of its targets while it runs: from which files it makes each, and in which environment.
+"""What make says of its targets while it runs: from which files it makes each, and in which
+environment.
 
-A saved command does not tell all that its target is made from: `.incbin` and scripts like link-vmlinux.sh name files that
-stand neither in the command nor in a depfile. Make knows them, as prerequisites. trace.mk has it say them, at each real
-run, and the short way (shortway/attempt.py) goes by what was said last.
+A saved command does not tell all that its target is made from: `.incbin` and scripts like
+link-vmlinux.sh name files that stand neither in the command nor in a depfile. Make knows them, as
+prerequisites. trace.mk has it say them, at each real run, and the short way (shortway/attempt.py)
+goes by what was said last.
 """
 
 from __future__ import annotations
@@ -26,11 +28,14 @@ RULES = Path(__file__).with_name("trace.mk")
 GOAL = "piggyback-env"  # to be asked for beside the real goal
 FILE = "piggyback.trace"
 _FOLDER = "piggyback.said"
-_OURS = re.compile(r"-j\d*|--jobserver-(?:auth|fds)=.*")  # words of MAKEFLAGS that hold for one run only
+_OURS = re.compile(
+    r"-j\d*|--jobserver-(?:auth|fds)=.*"
+)  # words of MAKEFLAGS that hold for one run only
 
 
 class Said(msgspec.Struct):
-    """env: of the recipes; edges: for each target that is a file, the files that make holds it to be made from.
+    """env: of the recipes; edges: for each target that is a file, the files that make holds it to
+    be made from.
 
     Names are relative to the object folder where they lie in it, else absolute; all are normalised.
     """
@@ -40,8 +45,9 @@ class Said(msgspec.Struct):
 
 
 class Trace(msgspec.Struct):
-    """goals: what was said, by what was asked for. commands: of each target with a record, the record's time and size (ns,
-    bytes) and the digest of its command. generated: digests of the files that make writes without a record."""
+    """goals: what was said, by what was asked for. commands: of each target with a record, the
+    record's time and size (ns, bytes) and the digest of its command. generated: digests of the
+    files that make writes without a record."""
 
     goals: dict[str, Said] = {}
     commands: dict[str, tuple[int, int, str]] = {}
@@ -57,12 +63,19 @@ def read(obj: Path) -> Trace:
 
 
 def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:
-    """Return pairs of a target and a file outside of the object folder that make takes it to be made from.
+    """Return pairs of a target and a file outside of the object folder that make takes it to be
+    made from.
 
     goal: as in Trace.goals; "" for all of them.
     """
-    return {(target, name) for known, said in read(obj).goals.items() if goal in ("", known)
-            for target, names in said.edges.items() for name in names if name.startswith("/")}
+    return {
+        (target, name)
+        for known, said in read(obj).goals.items()
+        if goal in ("", known)
+        for target, names in said.edges.items()
+        for name in names
+        if name.startswith("/")
+    }
 
 
 def write(obj: Path, trace: Trace) -> None:
@@ -72,15 +85,20 @@ def write(obj: Path, trace: Trace) -> None:
 
 @contextlib.contextmanager
 def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
-    """Run make in the body of a `with`, with the variables that this yields in its environment; what it says of its targets
-    is kept under `goal`. When the body fails, nothing is known of that goal any more."""
+    """Run make in the body of a `with`, with the variables that this yields in its environment;
+    what it says of its targets is kept under `goal`. When the body fails, nothing is known of that
+    goal any more."""
     trace = read(obj)
     if trace.goals.pop(goal, None):
         write(obj, trace)
     folder = obj / _FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    yield {"MAKEFILES": str(RULES), "PIGGYBACK_TRACE": str(folder.resolve()), "PIGGYBACK_TOP": str(obj.resolve())}
+    yield {
+        "MAKEFILES": str(RULES),
+        "PIGGYBACK_TRACE": str(folder.resolve()),
+        "PIGGYBACK_TOP": str(obj.resolve()),
+    }
     edges = {target: sorted(names) for target, names in _edges(obj, folder).items()}
     trace.goals[goal] = Said(_environment(folder / "environment"), edges)
     for target in edges:
@@ -105,7 +123,8 @@ def learn(obj: Path, trace: Trace, target: str, stamps: Stamps) -> None:
 
 
 def meddled(obj: Path, trace: Trace, target: str, stamps: Stamps) -> bool:
-    """Has somebody else made a target since, with another command or other content? Make would see that."""
+    """Has somebody else made a target since, with another command or other content? Make would see
+    that."""
     if target in trace.generated:
         return stamps.digest(obj / target) != trace.generated[target]
     known = trace.commands.get(target)
@@ -113,7 +132,11 @@ def meddled(obj: Path, trace: Trace, target: str, stamps: Stamps) -> bool:
         info = os.stat(record_of(obj, target))
     except FileNotFoundError:
         return True
-    return known is None or known[:2] != (info.st_mtime_ns, info.st_size) and known[2] != _digest(record_of(obj, target))
+    return (
+        known is None
+        or known[:2] != (info.st_mtime_ns, info.st_size)
+        and known[2] != _digest(record_of(obj, target))
+    )
 
 
 def record_of(obj: Path, target: str) -> str:
@@ -137,21 +160,27 @@ def _edges(obj: Path, folder: Path) -> dict[str, set[str]]:
         if path.name != "environment":
             for line in path.read_text(errors="surrogateescape").splitlines():
                 target, _, names = line.partition(" : ")
-                edges.setdefault(_normal(target.strip(), top), set()).update(_normal(name, top) for name in names.split())
-    there = {name for name in {*edges}.union(*edges.values()) if os.path.isfile(os.path.join(top, name))}
+                edges.setdefault(_normal(target.strip(), top), set()).update(
+                    _normal(name, top) for name in names.split()
+                )
+    there = {
+        name for name in {*edges}.union(*edges.values()) if os.path.isfile(os.path.join(top, name))
+    }
     return {target: part & there for target, part in edges.items() if target in there}
 
 
 def _normal(name: str, top: str) -> str:
     path = os.path.normpath(os.path.join(top, name))
-    return path[len(top) + 1:] if path.startswith(top + "/") else path
+    return path[len(top) + 1 :] if path.startswith(top + "/") else path
 
 
 def _environment(path: Path) -> dict[str, str]:
     """The environment of a recipe, without what belongs to the run in which it was taken."""
     words = path.read_text(errors="surrogateescape").split("\0") if path.exists() else []
     env = {name: value for name, _, value in (word.partition("=") for word in words if word)}
-    for name in [name for name in env if name.startswith("PIGGYBACK_") or name in ("MAKEFILES", "_")]:
+    for name in [
+        name for name in env if name.startswith("PIGGYBACK_") or name in ("MAKEFILES", "_")
+    ]:
         del env[name]
     for name, value in clean_env().items():  # what may be another one when the environment is used
         if env.get(name) == value:

@@ -1,7 +1,8 @@
-"""What steers a build by Kbuild and stands in none of its records: makefiles, tables and scripts, Kconfig's own tools.
+"""What steers a build by Kbuild and stands in none of its records: makefiles, tables and scripts,
+Kconfig's own tools.
 
-Found by watching which files of a tree a whole build reads. What is recorded needlessly costs a run of make that finds
-nothing to do; what is not recorded gives a wrong result.
+Found by watching which files of a tree a whole build reads. What is recorded needlessly costs a run
+of make that finds nothing to do; what is not recorded gives a wrong result.
 """
 
 from __future__ import annotations
@@ -12,37 +13,66 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 # In a folder with objects: what has a record, or is read for the configuration, or by people.
-_ELSEWHERE = re.compile(r".*\.(c|h|S|rs|dtsi?|dtso|rst|orig|rej)|Kconfig.*|Config\..*|\..*|.*[~#]|README.*|LICENSE.*")
+_ELSEWHERE = re.compile(
+    r".*\.(c|h|S|rs|dtsi?|dtso|rst|orig|rej)|Kconfig.*|Config\..*|\..*|.*[~#]|README.*|LICENSE.*"
+)
 _INCLUDED = re.compile(r"^\s*-?include\s+\$\(src(?:tree)?\)/(\S+)", re.MULTILINE)
 _ASKED = re.compile(r"scripts/([\w./-]+)")  # in a Kconfig file, and by another script:
 _CALLED = re.compile(r"(?:scripts/)?([\w-][\w.-]*\.(?:sh|pl|py))")
-# Lists of headers that Kbuild makes by itself, and of system calls (asm-headers in the top Makefile, archheaders).
+# Lists of headers that Kbuild makes by itself, and of system calls (asm-headers in the top
+# Makefile, archheaders).
 _HEADERS = ("include/asm-generic/Kbuild", "include/uapi/asm-generic/Kbuild")
 _ARCH_HEADERS = ("include/asm/Kbuild", "include/uapi/asm/Kbuild", "*/syscalls/*")
-_KCONFIG = ("Makefile", "scripts/Makefile*", "scripts/Kbuild.include", "scripts/subarch.include", "scripts/basic/*",
-            "scripts/kconfig/*", "scripts/Kconfig.include")
+_KCONFIG = (
+    "Makefile",
+    "scripts/Makefile*",
+    "scripts/Kbuild.include",
+    "scripts/subarch.include",
+    "scripts/basic/*",
+    "scripts/kconfig/*",
+    "scripts/Kconfig.include",
+)
 
 
-# What a kernel with one of these is made from besides: git's state, keys made at random, files from outside of the tree.
-_UNRECORDED = ("LOCALVERSION_AUTO", "MODULE_SIG", "SYSTEM_TRUSTED_KEYS", "SYSTEM_BLACKLIST_HASH_LIST", "EXTRA_FIRMWARE",
-               "INITRAMFS_SOURCE", "BOOT_CONFIG_EMBED_FILE", "IKHEADERS", "DEBUG_INFO_BTF", "RANDSTRUCT",
-               "GCC_PLUGIN_RANDSTRUCT", "IMA_APPRAISE_MODSIG")
+# What a kernel with one of these is made from besides: git's state, keys made at random, files from
+# outside of the tree.
+_UNRECORDED = (
+    "LOCALVERSION_AUTO",
+    "MODULE_SIG",
+    "SYSTEM_TRUSTED_KEYS",
+    "SYSTEM_BLACKLIST_HASH_LIST",
+    "EXTRA_FIRMWARE",
+    "INITRAMFS_SOURCE",
+    "BOOT_CONFIG_EMBED_FILE",
+    "IKHEADERS",
+    "DEBUG_INFO_BTF",
+    "RANDSTRUCT",
+    "GCC_PLUGIN_RANDSTRUCT",
+    "IMA_APPRAISE_MODSIG",
+)
 
 
 def unrecorded(values: Mapping[str, str]) -> bool:
-    """Is a kernel with this configuration made from more than there is any record of, so that an earlier result can't be
-    told from a right one?"""
+    """Is a kernel with this configuration made from more than there is any record of, so that an
+    earlier result can't be told from a right one?"""
     return any(values.get(symbol, "n") not in ("n", "", '""') for symbol in _UNRECORDED)
 
 
 def version_files(*tops: Path) -> list[Path]:
-    """Return the files by which a kernel gets a name of its own; `tops`: the tree, the object folder (setlocalversion)."""
-    return [path for top in tops for path in sorted(top.glob("localversion*")) if not path.name.endswith("~")]
+    """Return the files by which a kernel gets a name of its own; `tops`: the tree, the object
+    folder (setlocalversion)."""
+    return [
+        path
+        for top in tops
+        for path in sorted(top.glob("localversion*"))
+        if not path.name.endswith("~")
+    ]
 
 
 def beside(tree: str, folders: Iterable[str]) -> set[str]:
-    """Return the makefiles in folders of a tree, with what lies beside them and is neither source nor Kconfig file (tables
-    and small programs that rules read, such as kernel/time/timeconst.bc), and the makefiles that those include.
+    """Return the makefiles in folders of a tree, with what lies beside them and is neither source
+    nor Kconfig file (tables and small programs that rules read, such as kernel/time/timeconst.bc),
+    and the makefiles that those include.
 
     tree: its real path; folders: relative to it, those in which something was made.
     """
@@ -50,7 +80,11 @@ def beside(tree: str, folders: Iterable[str]) -> set[str]:
     for folder in folders:
         try:
             with os.scandir(os.path.join(tree, folder)) as entries:
-                found.update(entry.path for entry in entries if entry.is_file() and not _ELSEWHERE.fullmatch(entry.name))
+                found.update(
+                    entry.path
+                    for entry in entries
+                    if entry.is_file() and not _ELSEWHERE.fullmatch(entry.name)
+                )
         except OSError:
             continue  # a folder that is in the object folder alone
     for path in sorted(found):
@@ -64,20 +98,33 @@ def headers(tree: str, archs: Iterable[str]) -> set[str]:
     top = Path(tree)
     found = {top / name for name in _HEADERS}
     for arch in archs:
-        found.update(path for pattern in _ARCH_HEADERS for path in (top / "arch" / arch).glob(pattern))
+        found.update(
+            path for pattern in _ARCH_HEADERS for path in (top / "arch" / arch).glob(pattern)
+        )
     return {str(path) for path in found if path.is_file()}
 
 
 def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
-    """Return what a configuration is made by, besides the Kconfig files: Kconfig itself, the makefiles that call it, the
-    scripts that Kconfig files ask (and those that these call), and the tree's own configuration `base`.
+    """Return what a configuration is made by, besides the Kconfig files: Kconfig itself, the
+    makefiles that call it, the scripts that Kconfig files ask (and those that these call), and the
+    tree's own configuration `base`.
 
     files: the Kconfig files, absolute. Source: scripts/kconfig/Makefile.
     """
     tree = Path(os.path.realpath(source))
-    archs = {arch[1] for path in files if (arch := re.fullmatch(rf"{re.escape(str(tree))}/arch/(\w+)/Kconfig", path))}
-    patterns = [*_KCONFIG, *(f"arch/{arch}/{name}" for arch in archs
-                             for name in ("Makefile*", f"configs/{base}", "configs/*.config"))]
+    archs = {
+        arch[1]
+        for path in files
+        if (arch := re.fullmatch(rf"{re.escape(str(tree))}/arch/(\w+)/Kconfig", path))
+    }
+    patterns = [
+        *_KCONFIG,
+        *(
+            f"arch/{arch}/{name}"
+            for arch in archs
+            for name in ("Makefile*", f"configs/{base}", "configs/*.config")
+        ),
+    ]
     found = {path for pattern in patterns for path in tree.glob(pattern)}
     waiting = {name for path in files for name in _ASKED.findall(_text(path))}
     while waiting:

@@ -1,7 +1,7 @@
 """The Kconfig contract: what was asked for in the fragments is what the resulting .config holds.
 
-Kconfig drops a request whose dependencies are not met without a word. Here the result is compared with the requests, line
-by line; `kexplain` says why one did not take.
+Kconfig drops a request whose dependencies are not met without a word. Here the result is compared
+with the requests, line by line; `kexplain` says why one did not take.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from tasks.system.files import read_regular
 
 
 class Unmet(msgspec.Struct, frozen=True):
-    """A request that did not take, and the value that the symbol has instead ("" when it has none at all)."""
+    """A request that did not take, and the value that the symbol has instead ("" when it has none
+    at all)."""
 
     request: Request
     got: str
@@ -26,14 +27,21 @@ class Unmet(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """One line: where, what was asked for, what came."""
         if self.request.value == "n" and not self.got:
-            return f"{self.request.where}: {PREFIX}{self.request.symbol} is to be off, and there is no such symbol"
-        return f"{self.request.where}: {self.request.text} did not take: got {self.got or 'nothing'}"
+            return (
+                f"{self.request.where}: {PREFIX}{self.request.symbol} is to be off, and there is no"
+                " such symbol"
+            )
+        return (
+            f"{self.request.where}: {self.request.text} did not take: got {self.got or 'nothing'}"
+        )
 
 
 def read_config(path: Path, style: Style = LINUX) -> dict[str, str]:
-    """Read a .config file: symbol (without CONFIG_) to value as it stands there, "n" for "is not set", in file order.
+    """Read a .config file: symbol (without CONFIG_) to value as it stands there, "n" for "is not
+    set", in file order.
 
-    Raises PiggyError when the file is missing or holds a line that Kconfig does not write (a file cut short).
+    Raises PiggyError when the file is missing or holds a line that Kconfig does not write (a file
+    cut short).
     """
     try:
         text = read_regular(path, follow=True).decode("utf-8", "surrogateescape")
@@ -42,7 +50,9 @@ def read_config(path: Path, style: Style = LINUX) -> dict[str, str]:
     return parse_config(text, path, style)
 
 
-def parse_config(text: str, path: Path | str = "configuration", style: Style = LINUX) -> dict[str, str]:
+def parse_config(
+    text: str, path: Path | str = "configuration", style: Style = LINUX
+) -> dict[str, str]:
     """Read the text of a .config file, as `read_config` does; `path` is for messages."""
     config = {}
     for number, line in enumerate(text.split("\n"), 1):
@@ -51,15 +61,19 @@ def parse_config(text: str, path: Path | str = "configuration", style: Style = L
         elif match := style.unset.fullmatch(line.rstrip()):
             config[match[1]] = "n"
         elif line.strip() and not line.startswith("#"):
-            raise PiggyError(f"{path}:{number}: not a line of a Kconfig result: {line[:200]!r}",
-                             "remove the file: it is made again from the fragments")
+            raise PiggyError(
+                f"{path}:{number}: not a line of a Kconfig result: {line[:200]!r}",
+                "remove the file: it is made again from the fragments",
+            )
     return config
 
 
 def unmet(merged: Merged, config: Mapping[str, str]) -> list[Unmet]:
-    """Return the requests that `config` (see `read_config`) does not fulfil, in the order of the fragments.
+    """Return the requests that `config` (see `read_config`) does not fulfil, in the order of the
+    fragments.
 
-    "is not set" and absence both are n; an answer of y to m is no fulfilment, nor m to y. Optional ones are included.
+    "is not set" and absence both are n; an answer of y to m is no fulfilment, nor m to y. Optional
+    ones are included.
     """
     missed = []
     for request in merged.requests.values():
@@ -70,9 +84,13 @@ def unmet(merged: Merged, config: Mapping[str, str]) -> list[Unmet]:
 
 
 def differences(wanted: Mapping[str, str], got: Mapping[str, str]) -> list[str]:
-    """Return the symbols whose values differ between two configurations: in the order of `wanted`, then that of `got`."""
-    return [symbol for symbol in dict.fromkeys([*wanted, *got])
-            if not same(wanted.get(symbol, ""), got.get(symbol, ""))]
+    """Return the symbols whose values differ between two configurations: in the order of `wanted`,
+    then that of `got`."""
+    return [
+        symbol
+        for symbol in dict.fromkeys([*wanted, *got])
+        if not same(wanted.get(symbol, ""), got.get(symbol, ""))
+    ]
 
 
 def plain(missed: Iterable[Unmet]) -> str:

@@ -1,11 +1,12 @@
-"""Why a request did not take, and what would make it take: dependencies by name and value, and the lines to add.
+"""Why a request did not take, and what would make it take: dependencies by name and value, and the
+lines to add.
 
-    configs/kernel/net.config:12: CONFIG_NE2K_PCI=y did not take: got n
-        it depends on (drivers/net/ethernet/8390/Kconfig:154):
-            NET_VENDOR_8390=n  <-- not met
-            met: NETDEVICES=y, ETHERNET=y, PCI=y
-        adding this line would satisfy it:
-            CONFIG_NET_VENDOR_8390=y
+configs/kernel/net.config:12: CONFIG_NE2K_PCI=y did not take: got n
+    it depends on (drivers/net/ethernet/8390/Kconfig:154):
+        NET_VENDOR_8390=n  <-- not met
+        met: NETDEVICES=y, ETHERNET=y, PCI=y
+    adding this line would satisfy it:
+        CONFIG_NET_VENDOR_8390=y
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tasks.system.errors import PiggyError
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """An unmet request, the reasons in lines of text, and up to two remedies of equal length (see kremedy)."""
+    """An unmet request, the reasons in lines of text, and up to two remedies of equal length (see
+    kremedy)."""
 
     unmet: Unmet
     reasons: tuple[str, ...]
@@ -36,31 +38,44 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """Explanations of all unmet requests; when there are several, also the one addition that satisfies them all."""
+    """Explanations of all unmet requests; when there are several, also the one addition that
+    satisfies them all."""
 
     explanations: tuple[Explanation, ...]
     together: tuple[str, ...] = ()
 
 
-def explain(missed: Sequence[Unmet], merged: Merged, *, root: Path,
-            env: Mapping[str, str] | Callable[[], Mapping[str, str]], config: Path,
-            base: str = "allnoconfig", under: Mapping[str, str] | None = None, top: str = "Kconfig",
-            generated: Path | None = None, seconds: float = 5.0) -> Diagnosis:
+def explain(
+    missed: Sequence[Unmet],
+    merged: Merged,
+    *,
+    root: Path,
+    env: Mapping[str, str] | Callable[[], Mapping[str, str]],
+    config: Path,
+    base: str = "allnoconfig",
+    under: Mapping[str, str] | None = None,
+    top: str = "Kconfig",
+    generated: Path | None = None,
+    seconds: float = 5.0,
+) -> Diagnosis:
     """Explain unmet requests.
 
     merged:  all requests; no proposal contradicts one of them.
-    root:    the source tree; env: what its Kconfig files get (see kmodel.kbuild_environment), or a function that tells.
+    root:    the source tree; env: what its Kconfig files get (see kmodel.kbuild_environment), or a
+        function that tells.
     config:  the .config that resulted; base, top, generated: see kmodel.
     under:   the configuration that the requests were laid over, if there was one (a defconfig).
-    seconds: limit for the search for remedies (reading the tree, 2 to 4 s for a kernel, comes on top).
-    Where the tree can't be read by kconfiglib, the reasons say so, and nothing else is lost.
+    seconds: limit for the search for remedies (reading the tree, 2 to 4 s for a kernel, comes on
+    top). Where the tree can't be read by kconfiglib, the reasons say so, and nothing else is lost.
     """
     if not missed:
         return Diagnosis(())
     try:
         kconf = symbols.load(root, env() if callable(env) else env, top=top, generated=generated)
     except PiggyError as error:
-        return Diagnosis(tuple(Explanation(one, (f"no explanation: {error.message}",)) for one in missed))
+        return Diagnosis(
+            tuple(Explanation(one, (f"no explanation: {error.message}",)) for one in missed)
+        )
     symbols.assume(kconf, dotconfig.read_config(config))
     why = [tuple(reasons(kconf, one, merged.requests, root)) for one in missed]
     limits = {"base": base, "under": under or {}, "deadline": time.monotonic() + seconds}
@@ -74,14 +89,21 @@ def explain(missed: Sequence[Unmet], merged: Merged, *, root: Path,
 
 
 def report(diagnosis: Diagnosis) -> str:
-    """Return the diagnosis as text: first what is fatal, then, under a heading, the requests marked optional."""
+    """Return the diagnosis as text: first what is fatal, then, under a heading, the requests marked
+    optional."""
     fatal = [one for one in diagnosis.explanations if not one.unmet.request.optional]
     optional = [one for one in diagnosis.explanations if one.unmet.request.optional]
     lines = [line for one in fatal for line in _paragraph(one)]
     if diagnosis.together:
-        lines += ["adding these lines would satisfy all that can be:", *(f"    {line}" for line in diagnosis.together)]
+        lines += [
+            "adding these lines would satisfy all that can be:",
+            *(f"    {line}" for line in diagnosis.together),
+        ]
     if optional:
-        lines += ["optional, and not taken:", *(f"    {line}" for one in optional for line in _paragraph(one))]
+        lines += [
+            "optional, and not taken:",
+            *(f"    {line}" for one in optional for line in _paragraph(one)),
+        ]
     return "\n".join(lines)
 
 
@@ -92,13 +114,21 @@ def _paragraph(one: Explanation) -> list[str]:
         lines.append("    or:" if number else f"    adding {these} would satisfy it:")
         lines += [f"        {line}" for line in remedy.lines]
         if remedy.turned_off:
-            lines.append(f"        (which turns off what is on by default: {some(remedy.turned_off)})")
+            lines.append(
+                f"        (which turns off what is on by default: {some(remedy.turned_off)})"
+            )
     return lines
 
 
-def _remedies(kconf: Any, merged: Merged, targets: list[Request], added: Mapping[str, str],
-              limits: Mapping[str, Any]) -> tuple[tuple[Remedy, ...], tuple[str, ...]]:
-    """Return what may be proposed, and a line of text when something stands in the way of a proposal.
+def _remedies(
+    kconf: Any,
+    merged: Merged,
+    targets: list[Request],
+    added: Mapping[str, str],
+    limits: Mapping[str, Any],
+) -> tuple[tuple[Remedy, ...], tuple[str, ...]]:
+    """Return what may be proposed, and a line of text when something stands in the way of a
+    proposal.
 
     added: what was proposed for other requests already.
     """
@@ -113,9 +143,15 @@ def _remedies(kconf: Any, merged: Merged, targets: list[Request], added: Mapping
     return remedies, ()
 
 
-def _together(kconf: Any, merged: Merged, explanations: list[Explanation], added: Mapping[str, str],
-              limits: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the lines that satisfy at once all requests for which a remedy is known, if each has its own."""
+def _together(
+    kconf: Any,
+    merged: Merged,
+    explanations: list[Explanation],
+    added: Mapping[str, str],
+    limits: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """Return the lines that satisfy at once all requests for which a remedy is known, if each has
+    its own."""
     curable = [one for one in explanations if one.remedies]
     if len({one.remedies[0].lines for one in curable}) < 2:
         return ()

@@ -1,6 +1,7 @@
 """Configuration fragments: what the user asks of Kconfig, with the place where each request stands.
 
-A fragment is written in the language of a .config file (Documentation/kbuild/kconfig.rst, scripts/kconfig/confdata.c):
+A fragment is written in the language of a .config file (Documentation/kbuild/kconfig.rst,
+scripts/kconfig/confdata.c):
 
     # any comment
     CONFIG_NET=y
@@ -8,8 +9,9 @@ A fragment is written in the language of a .config file (Documentation/kbuild/kc
     CONFIG_CMDLINE="console=ttyS0"      # a comment at the end of a line
     CONFIG_NE2K_PCI=y                   # optional: not every kernel has it
 
-Kconfig itself passes over a line that it can't read with a warning at most; here such a line is an error. This is the only
-parser of such files: other trees write the same with another prefix (see Style).
+Kconfig itself passes over a line that it can't read with a warning at most; here such a line is an
+error. This is the only parser of such files: other trees write the same with another prefix (see
+Style).
 """
 
 from __future__ import annotations
@@ -31,14 +33,20 @@ _NUMBER = r"-[0-9]+|[0-9][0-9A-Fa-f]*|0[xX][0-9A-Fa-f]+"
 _VALUE = rf'(y|m|n|{_NUMBER}|"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*")'
 _ALMOST_SET = re.compile(r"\s*(?:export\s+)?(\w+)\s*[:+?]?=\s*(.*)")
 _HEX = re.compile(r"0[xX][0-9A-Fa-f]+|(?=.*[A-Fa-f])[0-9A-Fa-f]{2,}")
-_TRISTATES = {"y": ("y", "yes", "true", "on"), "m": ("m", "mod", "module"), "n": ("n", "no", "false", "off")}
+_TRISTATES = {
+    "y": ("y", "yes", "true", "on"),
+    "m": ("m", "mod", "module"),
+    "n": ("n", "no", "false", "off"),
+}
 
 
 class Style:
     """How a tree writes its symbols.
 
-    prefix: what stands before a name in a file (the environment's CONFIG_ in scripts/kconfig/lkc.h);
-    stem:   how every name begins, and is part of it: Buildroot has no prefix and names that begin with BR2_;
+    prefix: what stands before a name in a file (the environment's CONFIG_ in
+        scripts/kconfig/lkc.h);
+    stem:   how every name begins, and is part of it: Buildroot has no prefix and names that begin
+        with BR2_;
     line:   what a line of such a file is called.
     """
 
@@ -48,12 +56,17 @@ class Style:
         self.set = re.compile(rf"{name}={_VALUE}{_COMMENT}")
         self.unset = re.compile(rf"# {name} is not set{_COMMENT}")
         self.final = re.compile(rf"{name}=(.*)")  # in what Kconfig itself writes
-        # confdata.c, conf_read_simple: one sign after #, whichever it is, and the name ends at the next space
+        # confdata.c, conf_read_simple: one sign after #, whichever it is, and the name ends at the
+        # next space
         loose = rf"{prefix}({stem}\S+)" if prefix + stem else "([A-Z0-9_]{2,})"
-        self.almost_unset = re.compile(rf"\s*(?:#+\s*|#.)?{loose}\s+is\s+(?:not\s+set|unset\b)",
-                                       re.IGNORECASE if prefix + stem else 0)
-        self.hint = (f"a line is {prefix}{stem}NAME=value (y, m, n, a number or a \"string\"), "
-                     f"'# {prefix}{stem}NAME is not set', or a comment")
+        self.almost_unset = re.compile(
+            rf"\s*(?:#+\s*|#.)?{loose}\s+is\s+(?:not\s+set|unset\b)",
+            re.IGNORECASE if prefix + stem else 0,
+        )
+        self.hint = (
+            f'a line is {prefix}{stem}NAME=value (y, m, n, a number or a "string"), '
+            f"'# {prefix}{stem}NAME is not set', or a comment"
+        )
 
 
 LINUX = Style(PREFIX)  # and busybox
@@ -63,7 +76,8 @@ class Request(msgspec.Struct, frozen=True):
     """One symbol as somebody asked for it.
 
     symbol:   its name without CONFIG_.
-    value:    as in a .config file: y, m, n ("is not set"), a number, or a string with its quotes and escapes.
+    value:    as in a .config file: y, m, n ("is not set"), a number, or a string with its quotes
+        and escapes.
     optional: when it does not take, that is reported and nothing more.
     """
 
@@ -85,7 +99,8 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Merged(msgspec.Struct, frozen=True):
-    """The requests of several fragments, in the order of the lines that won, and which line overrode which."""
+    """The requests of several fragments, in the order of the lines that won, and which line
+    overrode which."""
 
     requests: Mapping[str, Request]
     notes: tuple[str, ...]
@@ -93,7 +108,9 @@ class Merged(msgspec.Struct, frozen=True):
 
 def config_line(symbol: str, value: str) -> str:
     """Return the line of a .config file that gives `symbol` this value."""
-    if re.fullmatch("[A-Fa-f][0-9A-Fa-f]*", value):  # a hex default may stand in a .config without its 0x
+    if re.fullmatch(
+        "[A-Fa-f][0-9A-Fa-f]*", value
+    ):  # a hex default may stand in a .config without its 0x
         value = f"0x{value}"
     return f"# {PREFIX}{symbol} is not set" if value == "n" else f"{PREFIX}{symbol}={value}"
 
@@ -101,16 +118,19 @@ def config_line(symbol: str, value: str) -> str:
 def same(asked: str, got: str) -> bool:
     """Tell whether two values mean the same to Kconfig.
 
-    `got` may be "" for a symbol that is absent from a .config, which equals n and the empty string. Strings are compared
-    without their escapes. Numbers: Kconfig keeps a hex value as it was written, with 0x or without (symbol.c,
-    sym_string_valid), so one that looks decimal is hex if the other one is.
+    `got` may be "" for a symbol that is absent from a .config, which equals n and the empty string.
+    Strings are compared without their escapes. Numbers: Kconfig keeps a hex value as it was
+    written, with 0x or without (symbol.c, sym_string_valid), so one that looks decimal is hex if
+    the other one is.
     """
     if asked == got:
         return True
     if not got or not asked:
         return (got or asked) in ("n", '""')
     if asked.startswith('"') or got.startswith('"'):
-        return asked.startswith('"') and got.startswith('"') and _unescaped(asked) == _unescaped(got)
+        return (
+            asked.startswith('"') and got.startswith('"') and _unescaped(asked) == _unescaped(got)
+        )
     base = 16 if _HEX.fullmatch(asked) or _HEX.fullmatch(got) else 10
     try:
         return int(asked, base) == int(got, base)
@@ -119,29 +139,33 @@ def same(asked: str, got: str) -> bool:
 
 
 def parse(path: Path) -> list[Request]:
-    """Read one fragment; raise PiggyError with file and line for anything that Kconfig would not take as written."""
+    """Read one fragment; raise PiggyError with file and line for anything that Kconfig would not
+    take as written."""
     requests: dict[str, Request] = {}
     for request in lines(read(path), path):
         earlier = requests.get(request.symbol)
         if earlier and not same(earlier.value, request.value):
-            raise PiggyError(f"{request.where}: {request.text} contradicts line {earlier.line}, {earlier.text}",
-                             "keep one of the two; a later fragment may override an earlier one")
+            raise PiggyError(
+                f"{request.where}: {request.text} contradicts line {earlier.line}, {earlier.text}",
+                "keep one of the two; a later fragment may override an earlier one",
+            )
         if not earlier or earlier.optional:
             requests[request.symbol] = request
     return list(requests.values())
 
 
 def lines(text: str, path: Path, style: Style = LINUX) -> Iterator[Request]:
-    """Yield the requests of a fragment's text line by line; `path` is for messages. Raises PiggyError with file and line
-    for anything that Kconfig would not take as written."""
+    """Yield the requests of a fragment's text line by line; `path` is for messages. Raises
+    PiggyError with file and line for anything that Kconfig would not take as written."""
     for number, line in enumerate(text.split("\n"), 1):
         if request := _request(path, number, line.removesuffix("\r").rstrip(" \t"), style):
             yield request
 
 
 def merge(paths: Iterable[Path], optional: Collection[Path] = ()) -> Merged:
-    """Read the fragments in order. A later one overrides an earlier one, which is noted; asked for twice alike, a symbol
-    is optional only if it is so in both. All that the fragments in `optional` ask for is optional."""
+    """Read the fragments in order. A later one overrides an earlier one, which is noted; asked for
+    twice alike, a symbol is optional only if it is so in both. All that the fragments in `optional`
+    ask for is optional."""
     requests: dict[str, Request] = {}
     notes = []
     for path in paths:
@@ -154,31 +178,46 @@ def merge(paths: Iterable[Path], optional: Collection[Path] = ()) -> Merged:
                     requests[request.symbol] = request
                 continue
             if earlier:
-                notes.append(f"{request.where} overrides {earlier.where}: {request.text} instead of {earlier.text}")
-                del requests[request.symbol]  # of two members of a choice the later wins, so the order matters
+                notes.append(
+                    f"{request.where} overrides {earlier.where}: {request.text} instead of"
+                    f" {earlier.text}"
+                )
+                del requests[
+                    request.symbol
+                ]  # of two members of a choice the later wins, so the order matters
             requests[request.symbol] = request
     return Merged(requests, tuple(notes))
 
 
 def miniconfig(merged: Merged) -> str:
-    """Return the text for KCONFIG_ALLCONFIG: each request below a comment that says where it came from."""
-    return "".join(f"# from {_printable(request.where)}\n{config_line(request.symbol, request.value)}\n"
-                   for request in merged.requests.values())
+    """Return the text for KCONFIG_ALLCONFIG: each request below a comment that says where it came
+    from."""
+    return "".join(
+        f"# from {_printable(request.where)}\n{config_line(request.symbol, request.value)}\n"
+        for request in merged.requests.values()
+    )
 
 
 def read(path: Path) -> str:
-    """Return the text of a fragment, without a byte order mark at its beginning, where Kconfig would see none of the first
-    line. Raises PiggyError for a file that can't be read, and with the line for one that is not UTF-8."""
+    """Return the text of a fragment, without a byte order mark at its beginning, where Kconfig
+    would see none of the first line. Raises PiggyError for a file that can't be read, and with the
+    line for one that is not UTF-8."""
     try:
         data = read_regular(path, LONGEST, follow=True)
     except OSError as error:
-        reason = "it is a link to nothing" if isinstance(error, FileNotFoundError) and path.is_symlink() else error.strerror
+        reason = (
+            "it is a link to nothing"
+            if isinstance(error, FileNotFoundError) and path.is_symlink()
+            else error.strerror
+        )
         raise PiggyError(f"the configuration fragment {path} can't be read: {reason}") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise PiggyError(f"{path}:{data.count(10, 0, error.start) + 1}: not UTF-8 text",
-                         "save the fragment as UTF-8") from error
+        raise PiggyError(
+            f"{path}:{data.count(10, 0, error.start) + 1}: not UTF-8 text",
+            "save the fragment as UTF-8",
+        ) from error
 
 
 def _request(path: Path, number: int, line: str, style: Style) -> Request | None:
@@ -190,7 +229,9 @@ def _request(path: Path, number: int, line: str, style: Style) -> Request | None
         return None
     else:
         shown = line if len(line) <= 200 else f"{line[:100]}... ({len(line)} characters)"
-        raise PiggyError(f"{path}:{number}: not a {style.line}: {_printable(shown)}", _meant(line[:1000], style))
+        raise PiggyError(
+            f"{path}:{number}: not a {style.line}: {_printable(shown)}", _meant(line[:1000], style)
+        )
     optional = re.match(r"optional\b", match["comment"] or "") is not None
     return Request(symbol, value, optional, path, number)
 

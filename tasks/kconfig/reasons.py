@@ -18,7 +18,8 @@ _DEFINITION = re.compile(rb"^[ \t]*(?:menu)?config[ \t]+(\w+)[ \t\r]*$", re.MULT
 
 
 def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Path) -> list[str]:
-    """Say in lines of text why the model, in the state of the resulting .config, gives another value."""
+    """Say in lines of text why the model, in the state of the resulting .config, gives another
+    value."""
     import kconfiglib as kc
 
     asked, got = missed.request.value, missed.got
@@ -27,10 +28,19 @@ def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Pa
         return _unknown(kconf, missed.request.symbol, root, asked == "n")
     tristate = sym.orig_type in (kc.BOOL, kc.TRISTATE)
     kind = kc.TYPE_TO_STR[sym.orig_type]
-    if _shape(asked) != ("tristate" if tristate else "string" if sym.orig_type == kc.STRING else "number") \
-            and (asked != "n" or not tristate) or (asked == "m" and sym.orig_type == kc.BOOL):
-        allowed = {"bool": "y or n", "tristate": "y, m or n", "string": "a \"string\" in double quotes",
-                   "int": "a decimal number", "hex": "a number such as 0x1000"}.get(kind, "a value")
+    if (
+        _shape(asked)
+        != ("tristate" if tristate else "string" if sym.orig_type == kc.STRING else "number")
+        and (asked != "n" or not tristate)
+        or (asked == "m" and sym.orig_type == kc.BOOL)
+    ):
+        allowed = {
+            "bool": "y or n",
+            "tristate": "y, m or n",
+            "string": 'a "string" in double quotes',
+            "int": "a decimal number",
+            "hex": "a number such as 0x1000",
+        }.get(kind, "a value")
         return [f"it is of type {kind}, which takes {allowed} ({_place(sym)})"]
     if not kmodel.has_prompt(sym):
         return _promptless(sym)
@@ -53,14 +63,17 @@ def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Pa
 
 
 def definitions(root: Path, symbols: Iterable[str]) -> dict[str, list[str]]:
-    """Return for each symbol the Kconfig files (relative to `root`) that define it, whichever architecture they are for.
+    """Return for each symbol the Kconfig files (relative to `root`) that define it, whichever
+    architecture they are for.
 
     A plain text search, 0.3 s for a kernel tree; [] for a symbol that no file has.
     """
     found: dict[str, list[str]] = {symbol: [] for symbol in symbols}
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in (Path(folder, name) for name in sorted(names) if name.startswith(("Kconfig", "Config."))):
+        for path in (
+            Path(folder, name) for name in sorted(names) if name.startswith(("Kconfig", "Config."))
+        ):
             if path.is_file():
                 for name in dict.fromkeys(_DEFINITION.findall(path.read_bytes())):
                     if (symbol := name.decode()) in found:
@@ -69,17 +82,33 @@ def definitions(root: Path, symbols: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _shape(value: str) -> str:
-    return "tristate" if value in ("y", "m", "n") else "string" if value.startswith('"') else "number"
+    return (
+        "tristate" if value in ("y", "m", "n") else "string" if value.startswith('"') else "number"
+    )
 
 
 def _unknown(kconf: Any, name: str, root: Path, off: bool) -> list[str]:
     elsewhere = definitions(root, [name])[name]
     if elsewhere:
-        arch = next((name.split("/")[1] for name in kconf.kconfig_filenames if re.match(r"arch/[^/]+/Kconfig$", name)), "")
-        return [f"no such symbol{f' on {arch}' if arch else ''}: it exists in {some(elsewhere)} only"]
-    near = difflib.get_close_matches(name, [sym.name for sym in kconf.unique_defined_syms], n=3, cutoff=0.75)
-    return ["no such symbol in this tree" + (f"; the nearest: {', '.join(PREFIX + one for one in near)}" if near else ""),
-            *(["if only other releases have it, end its line with '# optional'"] if off else [])]
+        arch = next(
+            (
+                name.split("/")[1]
+                for name in kconf.kconfig_filenames
+                if re.match(r"arch/[^/]+/Kconfig$", name)
+            ),
+            "",
+        )
+        return [
+            f"no such symbol{f' on {arch}' if arch else ''}: it exists in {some(elsewhere)} only"
+        ]
+    near = difflib.get_close_matches(
+        name, [sym.name for sym in kconf.unique_defined_syms], n=3, cutoff=0.75
+    )
+    return [
+        "no such symbol in this tree"
+        + (f"; the nearest: {', '.join(PREFIX + one for one in near)}" if near else ""),
+        *(["if only other releases have it, end its line with '# optional'"] if off else []),
+    ]
 
 
 def _promptless(sym: Any) -> list[str]:
@@ -97,9 +126,17 @@ def _lost(sym: Any, asked: str, requests: Mapping[str, Request]) -> list[str]:
     title = next((node.prompt[0] for node in sym.choice.nodes if node.prompt), "")
     rival = requests.get(winner.name)
     if rival and asked == "y":
-        return [f"of the choice \"{title}\" only one can be y: {rival.symbol} won, asked for at {rival.where}",
-                f"drop one of the two, or write '# {PREFIX}{sym.name} is not set' into the later fragment"]
-    return [f"of the choice \"{title}\" only one can be y: {winner.name} won"]
+        return [
+            (
+                f'of the choice "{title}" only one can be y: {rival.symbol} won, asked for at'
+                f" {rival.where}"
+            ),
+            (
+                f"drop one of the two, or write '# {PREFIX}{sym.name} is not set' into the later"
+                " fragment"
+            ),
+        ]
+    return [f'of the choice "{title}" only one can be y: {winner.name} won']
 
 
 def _out_of_range(sym: Any, asked: str) -> list[str]:
@@ -108,7 +145,10 @@ def _out_of_range(sym: Any, asked: str) -> list[str]:
 
     base = 16 if sym.orig_type == kc.HEX else 10
     try:
-        bounds = [(int(low.str_value, base), int(asked, base), int(high.str_value, base)) for low, high, _ in sym.ranges]
+        bounds = [
+            (int(low.str_value, base), int(asked, base), int(high.str_value, base))
+            for low, high, _ in sym.ranges
+        ]
     except ValueError:
         return []
     if not bounds or any(low <= number <= high for low, number, high in bounds):
@@ -118,18 +158,29 @@ def _out_of_range(sym: Any, asked: str) -> list[str]:
 
 
 def _dependencies(sym: Any, level: int) -> list[str]:
-    """List the conditions of the prompt that is nearest to being visible, those that are not met first."""
+    """List the conditions of the prompt that is nearest to being visible, those that are not met
+    first."""
     import kconfiglib as kc
 
     def terms(node: Any, met: bool) -> list[str]:
-        return list(dict.fromkeys(_shown(term) for term in kc.split_expr(node.prompt[1], kc.AND)
-                                  if (kc.expr_value(term) >= level) == met and term is not node.kconfig.y))
+        return list(
+            dict.fromkeys(
+                _shown(term)
+                for term in kc.split_expr(node.prompt[1], kc.AND)
+                if (kc.expr_value(term) >= level) == met and term is not node.kconfig.y
+            )
+        )
 
-    node = min((node for node in sym.nodes if node.prompt), key=lambda node: len(terms(node, False)))
+    node = min(
+        (node for node in sym.nodes if node.prompt), key=lambda node: len(terms(node, False))
+    )
     if not terms(node, False):
-        return [f"its prompt is visible, and nothing in the Kconfig files says why ({node.filename}:{node.linenr})"]
+        place = f"{node.filename}:{node.linenr}"
+        return [f"its prompt is visible, and nothing in the Kconfig files says why ({place})"]
     lines = [f"it depends on ({node.filename}:{node.linenr}):"]
-    lines += [f"    {term}  <-- not met{_unsettable(node.kconfig, term)}" for term in terms(node, False)]
+    lines += [
+        f"    {term}  <-- not met{_unsettable(node.kconfig, term)}" for term in terms(node, False)
+    ]
     return lines + ([f"    met: {', '.join(terms(node, True))}"] if terms(node, True) else [])
 
 
@@ -145,28 +196,46 @@ def _active(rev_dep: Any) -> list[str]:
     """Return the symbols whose `select` holds at present, with their values."""
     import kconfiglib as kc
 
-    return [_shown(kc.split_expr(term, kc.AND)[0]) for term in kc.split_expr(rev_dep, kc.OR) if kc.expr_value(term)]
+    return [
+        _shown(kc.split_expr(term, kc.AND)[0])
+        for term in kc.split_expr(rev_dep, kc.OR)
+        if kc.expr_value(term)
+    ]
 
 
 def _shown(expr: Any) -> str:
-    """Return NAME=value for a symbol; the expression, with its symbols' values after it, for anything else."""
+    """Return NAME=value for a symbol; the expression, with its symbols' values after it, for
+    anything else."""
     import kconfiglib as kc
 
     def name(item: Any) -> str:
         if isinstance(item, kc.Choice):
-            return 'choice "' + next((node.prompt[0] for node in item.nodes if node.prompt), item.name or "") + '"'
+            return (
+                'choice "'
+                + next((node.prompt[0] for node in item.nodes if node.prompt), item.name or "")
+                + '"'
+            )
         return str(kc.standard_sc_expr_str(item))
 
     if isinstance(expr, kc.Symbol):
-        return name(expr) if expr.is_constant or _is_number(expr) else f"{expr.name}={kmodel.value(expr)}"
+        return (
+            name(expr)
+            if expr.is_constant or _is_number(expr)
+            else f"{expr.name}={kmodel.value(expr)}"
+        )
     if isinstance(expr, kc.Choice):
         return f"{name(expr)} ({expr.str_value})"
-    states = sorted(_shown(item) for item in kc.expr_items(expr) if not item.is_constant and not _is_number(item))
+    states = sorted(
+        _shown(item)
+        for item in kc.expr_items(expr)
+        if not item.is_constant and not _is_number(item)
+    )
     return f"{kc.expr_str(expr, name)} ({some(states)})"
 
 
 def _is_number(item: Any) -> bool:
-    """Tell whether a name in an expression is no symbol but a number, which kconfiglib holds for an unknown symbol."""
+    """Tell whether a name in an expression is no symbol but a number, which kconfiglib holds for an
+    unknown symbol."""
     return not item.nodes and re.fullmatch(r"-?\d+|0[xX][0-9A-Fa-f]+", item.name or "") is not None
 
 
@@ -180,7 +249,10 @@ def _unsettable(kconf: Any, term: str) -> str:
     if kmodel.has_prompt(sym):
         return ""
     selectors = _selectors(sym)
-    return f"; it has no prompt, {f'and is selected by {some(selectors)}' if selectors else 'and nothing selects it here'}"
+    return (
+        "; it has no prompt,"
+        f" {f'and is selected by {some(selectors)}' if selectors else 'and nothing selects it here'}"
+    )
 
 
 def some(names: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
 """Ways to make something true in Kconfig: the dependency expressions, walked backwards.
 
-A way is a set of lines. AND joins the ways of both sides, OR offers either's, NOT and comparisons ask for the opposite or
-for a value, and a symbol without a prompt is reached through what selects it or through its defaults. The walk looks at
-the model's present state only; whether a way holds what it promises is for the caller to try.
+A way is a set of lines. AND joins the ways of both sides, OR offers either's, NOT and comparisons
+ask for the opposite or for a value, and a symbol without a prompt is reached through what selects
+it or through its defaults. The walk looks at the model's present state only; whether a way holds
+what it promises is for the caller to try.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class OutOfTime(Exception):
 class Search(msgspec.Struct):
     """One walk over the model in its present state.
 
-    asked: what the fragments ask for already, symbol to value; bound: whether a way must keep to that.
+    asked: what the fragments ask for already, symbol to value; bound: whether a way must keep to
+        that.
     deadline: of time.monotonic(); after it the walk ends with OutOfTime.
     """
 
@@ -48,7 +50,9 @@ def best(ways: Iterable[Way]) -> list[Way]:
 
 def both(search: Search, left: list[Way], right: list[Way]) -> list[Way]:
     """Return the ways to have both of two things."""
-    return best(way for one in left for other in right if (way := join(search, one, other)) is not None)
+    return best(
+        way for one in left for other in right if (way := join(search, one, other)) is not None
+    )
 
 
 def join(search: Search, one: Way, other: Way) -> Way | None:
@@ -95,7 +99,9 @@ def meet(search: Search, expr: Any, level: int) -> list[Way]:
             return best(meet(search, expr[1], level) + meet(search, expr[2], level))
         return fail(search, expr[1], 2 - level) if expr[0] is kc.NOT else _relate(search, *expr)
     if isinstance(expr, kc.Choice):
-        return best(way for node in expr.nodes if node.prompt for way in meet(search, node.prompt[1], level))
+        return best(
+            way for node in expr.nodes if node.prompt for way in meet(search, node.prompt[1], level)
+        )
     return _remembered(search, "meet", expr, level, _raise)
 
 
@@ -119,9 +125,11 @@ def fail(search: Search, expr: Any, level: int) -> list[Way]:
     return [] if isinstance(expr, kc.Choice) else _remembered(search, "fail", expr, level, _lower)
 
 
-def _remembered(search: Search, what: str, sym: Any, level: int,
-                how: Callable[[Search, Any, int], list[Way]]) -> list[Way]:
-    """Compute a symbol's ways once; a symbol that is its own condition, or lies too deep, offers none."""
+def _remembered(
+    search: Search, what: str, sym: Any, level: int, how: Callable[[Search, Any, int], list[Way]]
+) -> list[Way]:
+    """Compute a symbol's ways once; a symbol that is its own condition, or lies too deep, offers
+    none."""
     if sym.is_constant or not sym.nodes:
         return []
     if time.monotonic() > search.deadline:
@@ -137,7 +145,8 @@ def _remembered(search: Search, what: str, sym: Any, level: int,
 
 
 def _assign(search: Search, sym: Any, value: str) -> list[Way]:
-    """Return the way that is this one line: empty when it is asked for already, none when something else is."""
+    """Return the way that is this one line: empty when it is asked for already, none when something
+    else is."""
     asked = search.asked.get(sym.name)
     if asked is not None and same(asked, value):
         return [NOTHING]
@@ -147,8 +156,12 @@ def _assign(search: Search, sym: Any, value: str) -> list[Way]:
 def _prompted(search: Search, sym: Any, value: str, level: int) -> list[Way]:
     """Return ways to give a symbol a value by its prompt."""
     own = _assign(search, sym, value)
-    return own and best(way for node in sym.nodes if node.prompt
-                         for way in both(search, own, meet(search, node.prompt[1], level)))
+    return own and best(
+        way
+        for node in sym.nodes
+        if node.prompt
+        for way in both(search, own, meet(search, node.prompt[1], level))
+    )
 
 
 def _raise(search: Search, sym: Any, level: int) -> list[Way]:
@@ -156,20 +169,29 @@ def _raise(search: Search, sym: Any, level: int) -> list[Way]:
 
     need = level if sym.type == kc.TRISTATE else 1  # m is promoted to y for what has no m
     asked_for = search.asked.get(sym.name) == "y"
-    ways = _prompted(search, sym, "m" if need == 1 and sym.type == kc.TRISTATE and not asked_for else "y", need)
+    ways = _prompted(
+        search, sym, "m" if need == 1 and sym.type == kc.TRISTATE and not asked_for else "y", need
+    )
     if ways or sym.choice:
         return ways
     ways = list(meet(search, sym.rev_dep, need))
     for default, condition in sym.defaults:
         ways += both(search, meet(search, default, need), meet(search, condition, need))
-    return ways + both(search, meet(search, sym.weak_rev_dep, need), meet(search, sym.direct_dep, need))
+    return ways + both(
+        search, meet(search, sym.weak_rev_dep, need), meet(search, sym.direct_dep, need)
+    )
 
 
 def _lower(search: Search, sym: Any, level: int) -> list[Way]:
     import kconfiglib as kc
 
     if sym.choice:
-        return [way for other in sym.choice.syms if other is not sym for way in _prompted(search, other, "y", 1)]
+        return [
+            way
+            for other in sym.choice.syms
+            if other is not sym
+            for way in _prompted(search, other, "y", 1)
+        ]
     if sym.type == kc.BOOL:
         level = 0
     own = _prompted(search, sym, "m" if level else "n", 1)
@@ -187,8 +209,12 @@ def _relate(search: Search, relation: Any, left: Any, right: Any) -> list[Way]:
     """Return ways to make a comparison of a symbol with a constant true."""
     import kconfiglib as kc
 
-    mirrored = {kc.LESS: kc.GREATER, kc.GREATER: kc.LESS, kc.LESS_EQUAL: kc.GREATER_EQUAL,
-                kc.GREATER_EQUAL: kc.LESS_EQUAL}
+    mirrored = {
+        kc.LESS: kc.GREATER,
+        kc.GREATER: kc.LESS,
+        kc.LESS_EQUAL: kc.GREATER_EQUAL,
+        kc.GREATER_EQUAL: kc.LESS_EQUAL,
+    }
     if left.is_constant or not left.nodes:
         left, right, relation = right, left, mirrored.get(relation, relation)
     if left.is_constant or not left.nodes or (right.nodes and not right.is_constant):
@@ -198,10 +224,16 @@ def _relate(search: Search, relation: Any, left: Any, right: Any) -> list[Way]:
         if text not in ("n", "m", "y") or relation not in (kc.EQUAL, kc.UNEQUAL):
             return []
         if relation is kc.EQUAL:
-            return {"y": lambda: meet(search, left, 2), "n": lambda: fail(search, left, 0),
-                    "m": lambda: _prompted(search, left, "m", 1)}[text]()
-        return {"n": lambda: meet(search, left, 1), "m": lambda: meet(search, left, 2) + fail(search, left, 0),
-                "y": lambda: fail(search, left, 1 if left.type == kc.TRISTATE else 0)}[text]()
+            return {
+                "y": lambda: meet(search, left, 2),
+                "n": lambda: fail(search, left, 0),
+                "m": lambda: _prompted(search, left, "m", 1),
+            }[text]()
+        return {
+            "n": lambda: meet(search, left, 1),
+            "m": lambda: meet(search, left, 2) + fail(search, left, 0),
+            "y": lambda: fail(search, left, 1 if left.type == kc.TRISTATE else 0),
+        }[text]()
     step = {kc.LESS: -1, kc.GREATER: 1}.get(relation, 0)
     if relation is kc.UNEQUAL:
         return []
@@ -213,7 +245,8 @@ def _relate(search: Search, relation: Any, left: Any, right: Any) -> list[Way]:
 
 
 def _take(search: Search, sym: Any, text: str) -> list[Way]:
-    """Return ways to give a string or number this value: by its prompt, or by the condition of a default that has it."""
+    """Return ways to give a string or number this value: by its prompt, or by the condition of a
+    default that has it."""
     import kconfiglib as kc
 
     quoted = f'"{kc.escape(text)}"' if sym.orig_type == kc.STRING else text

@@ -1,8 +1,9 @@
-"""A Kconfig tree in memory, by kconfiglib: what depends on what, and what a set of requests would come to.
+"""A Kconfig tree in memory, by kconfiglib: what depends on what, and what a set of requests would
+come to.
 
-Loading the kernel's takes two seconds, so this is for when something is to be explained, never for the usual run. Nothing
-of this process (its environment, its folder) is touched: the macros of the Kconfig files, which run compilers, get an
-environment and a scratch folder of their own.
+Loading the kernel's takes two seconds, so this is for when something is to be explained, never for
+the usual run. Nothing of this process (its environment, its folder) is touched: the macros of the
+Kconfig files, which run compilers, get an environment and a scratch folder of their own.
 """
 
 from __future__ import annotations
@@ -22,53 +23,83 @@ _NOT_PASSED_ON = re.compile(r"MAKE.*|MFLAGS|KCONFIG_.*|KBUILD_KCONFIG|PWD|OLDPWD
 
 
 def kbuild_environment(make: Sequence[str | Path]) -> dict[str, str]:
-    """Return the variables with which Kbuild calls its own Kconfig programs (ARCH, SRCARCH, CC, LD, srctree, ...).
+    """Return the variables with which Kbuild calls its own Kconfig programs (ARCH, SRCARCH, CC, LD,
+    srctree, ...).
 
-    make: the command without a target: ("make", "-C", tree, "O=...", "ARCH=...", "CROSS_COMPILE=..."). For a tree whose
-          Kconfig language is from before the macros (Linux 4.17, busybox) the answer is empty: it asks for nothing.
+    make: the command without a target: ("make", "-C", tree, "O=...", "ARCH=...",
+          "CROSS_COMPILE=..."). For a tree whose Kconfig language is from before the macros (Linux
+          4.17, busybox) the answer is empty: it asks for nothing.
 
-    Kbuild is asked, not copied: KBUILD_KCONFIG (scripts/kconfig/Makefile) names a Kconfig file of ours, whose only
-    content is a macro that writes the environment down. `listnewconfig` writes no configuration. Takes 0.2 s.
+    Kbuild is asked, not copied: KBUILD_KCONFIG (scripts/kconfig/Makefile) names a Kconfig file of
+    ours, whose only content is a macro that writes the environment down. `listnewconfig` writes no
+    configuration. Takes 0.2 s.
     """
     if not Path(make[list(make).index("-C") + 1], "scripts/kconfig/preprocess.c").exists():
         return {}
-    with tempfile.TemporaryDirectory(prefix="piggy-", dir="/tmp") as scratch:  # a path that needs no quoting
+    with tempfile.TemporaryDirectory(
+        prefix="piggy-", dir="/tmp"
+    ) as scratch:  # a path that needs no quoting
         dump = Path(scratch) / "environment"
         kconfig = Path(scratch) / "Kconfig"
         kconfig.write_text(f'mainmenu "$(shell,env -0 >{dump})"\n')
         done = run([*(str(word) for word in make), f"KBUILD_KCONFIG={kconfig}", "listnewconfig"])
         if not dump.exists():
-            raise PiggyError("Kbuild did not tell the environment of its Kconfig programs", done.output.strip())
-        pairs = [entry.partition("=") for entry in dump.read_bytes().decode(errors="surrogateescape").split("\0")]
+            raise PiggyError(
+                "Kbuild did not tell the environment of its Kconfig programs", done.output.strip()
+            )
+        pairs = [
+            entry.partition("=")
+            for entry in dump.read_bytes().decode(errors="surrogateescape").split("\0")
+        ]
     return {name: value for name, _, value in pairs if name and not _NOT_PASSED_ON.fullmatch(name)}
 
 
-def load(root: Path, env: Mapping[str, str], *, top: str = "Kconfig", generated: Path | None = None) -> Any:
+def load(
+    root: Path, env: Mapping[str, str], *, top: str = "Kconfig", generated: Path | None = None
+) -> Any:
     """Return the kconfiglib.Kconfig of the tree at `root`.
 
     env:       the variables that the Kconfig files read and the commands in them get.
     top:       the first file, relative to `root`.
-    generated: a folder that is searched before `root` for sourced files (busybox makes its Config.in files in O=).
-    Raises PiggyError when kconfiglib can't read the tree.
+    generated: a folder that is searched before `root` for sourced files (busybox makes its
+    Config.in files in O=). Raises PiggyError when kconfiglib can't read the tree.
     """
     import kconfiglib
 
     root = root.resolve()
     with tempfile.TemporaryDirectory(prefix="piggy-kconfig-") as scratch:
+
         def shell(command: str) -> str:
-            done = run(["/bin/sh", "-c", f"exec 2>/dev/null\n{command}"], cwd=Path(scratch), env=env, check=False)
-            return done.output.rstrip("\n").replace("\n", " ")  # as in scripts/kconfig/preprocess.c, do_shell()
+            done = run(
+                ["/bin/sh", "-c", f"exec 2>/dev/null\n{command}"],
+                cwd=Path(scratch),
+                env=env,
+                check=False,
+            )
+            return done.output.rstrip("\n").replace(
+                "\n", " "
+            )  # as in scripts/kconfig/preprocess.c, do_shell()
 
         try:
-            return _reader(kconfiglib, root, {**env, "srctree": str(root)}, generated, shell)(top, warn=False)
+            return _reader(kconfiglib, root, {**env, "srctree": str(root)}, generated, shell)(
+                top, warn=False
+            )
         except (kconfiglib.KconfigError, OSError, RecursionError) as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            reason = next(
+                (line for line in str(error).splitlines() if line.strip()), type(error).__name__
+            )
             raise PiggyError(f"kconfiglib can't read {root / top}: {reason.strip()}") from error
 
 
-def _reader(kconfiglib: Any, root: Path, env: Mapping[str, str], generated: Path | None,
-            shell: Callable[[str], str]) -> type:
-    """Return kconfiglib's class with the things changed that it has no parameter for, and newer Kconfig's words added."""
+def _reader(
+    kconfiglib: Any,
+    root: Path,
+    env: Mapping[str, str],
+    generated: Path | None,
+    shell: Callable[[str], str],
+) -> type:
+    """Return kconfiglib's class with the things changed that it has no parameter for, and newer
+    Kconfig's words added."""
 
     class Reader(kconfiglib.Kconfig):
         # kconfiglib takes these from the process's environment when it starts to read
@@ -80,9 +111,15 @@ def _reader(kconfiglib: Any, root: Path, env: Mapping[str, str], generated: Path
             word = line.strip()
             if word == "modules":  # since Linux 5.14 an attribute of its own; was "option modules"
                 line = "\toption modules\n"
-            elif word == "transitional":  # since Linux 6.18: a symbol that is read but never written
+            elif (
+                word == "transitional"
+            ):  # since Linux 6.18: a symbol that is read but never written
                 line = "\n"
-            elif generated and (source := _SOURCE.fullmatch(line)) and (generated / source[1]).is_file():
+            elif (
+                generated
+                and (source := _SOURCE.fullmatch(line))
+                and (generated / source[1]).is_file()
+            ):
                 line = f'source "{(generated / source[1]).resolve()}"\n'
             return super()._tokenize(line)
 
@@ -99,7 +136,9 @@ def _reader(kconfiglib: Any, root: Path, env: Mapping[str, str], generated: Path
         def _enter_file(self, filename: str) -> None:
             super()._enter_file(filename)
             if generated:
-                self.filename = self.filename.removeprefix(f"{generated.resolve()}/")  # as users know it
+                self.filename = self.filename.removeprefix(
+                    f"{generated.resolve()}/"
+                )  # as users know it
 
         def _fn_val(self, args: Any) -> str:
             if args[0] not in self.variables:
@@ -131,10 +170,11 @@ def _is_no(kconfiglib: Any, expr: Any, no: Any, same: bool = True) -> Any:
 def assume(kconf: Any, assignments: Mapping[str, str], base: str = "") -> None:
     """Put the model into the state that Kconfig gives for these lines.
 
-    base: "allnoconfig" (what is not asked for and can be set is n; numbers, strings and choices take their defaults, as
-          in scripts/kconfig/conf.c, conf_set_all_new_symbols) or "" (it takes its default, as in alldefconfig).
-    Like Kconfig itself it passes over unknown symbols and values that the type does not allow. Of two members of a choice
-    the later wins.
+    base: "allnoconfig" (what is not asked for and can be set is n; numbers, strings and choices
+          take their defaults, as in scripts/kconfig/conf.c, conf_set_all_new_symbols) or "" (it
+          takes its default, as in alldefconfig).
+    Like Kconfig itself it passes over unknown symbols and values that the type does not allow. Of
+    two members of a choice the later wins.
     """
     kconf.unset_values()
     if base == "allnoconfig":
@@ -144,7 +184,9 @@ def assume(kconf: Any, assignments: Mapping[str, str], base: str = "") -> None:
 
 
 def revise(kconf: Any, old: Mapping[str, str], new: Mapping[str, str], base: str = "") -> None:
-    """Go from the state assume(old) to the state assume(new): the same result, in a fiftieth of the time."""
+    """Go from the state assume(old) to the state assume(new): the same result, in a fiftieth of the
+    time."""
+
     def members(lines: Mapping[str, str]) -> list[str]:
         return [name for name in lines if name in kconf.syms and kconf.syms[name].choice]
 
@@ -185,14 +227,18 @@ def assign(kconf: Any, assignments: Mapping[str, str]) -> None:
             if sym.orig_type == kconfiglib.STRING:
                 sym.set_value(kconfiglib.unescape(value[1:-1]))
         elif sym.orig_type != kconfiglib.STRING:
-            if sym.choice and value in ("y", "m"):  # the mode of a choice follows from its members' values
+            if sym.choice and value in (
+                "y",
+                "m",
+            ):  # the mode of a choice follows from its members' values
                 level = kconfiglib.STR_TO_TRI[value]
                 sym.choice.set_value(max(level, sym.choice.user_value or 0))
             sym.set_value(value)
 
 
 def layered(*layers: Mapping[str, str]) -> dict[str, str]:
-    """Return the lines of several layers as one: the later wins, and stands where it stands in its own layer."""
+    """Return the lines of several layers as one: the later wins, and stands where it stands in its
+    own layer."""
     lines: dict[str, str] = {}
     for layer in layers:
         lines = {name: value for name, value in lines.items() if name not in layer} | dict(layer)

@@ -1,10 +1,12 @@
-"""Does the steps of a plan, and undoes them. Started as a program of its own, by sudo where need be:
+"""Does the steps of a plan, and undoes them. Started as a program of its own, by sudo where need
+be:
 
     python -m tasks.network.apply up | down
 
-The plan comes by standard input, where nobody can exchange it, and is held against what net_up makes (see `nettrust`).
-Each step is in the record before it is done. What fails is rolled back; a hang-up (an SSH session that was cut by the very
-change) does not stop it, Ctrl-C and SIGTERM roll back.
+The plan comes by standard input, where nobody can exchange it, and is held against what net_up
+makes (see `nettrust`). Each step is in the record before it is done. What fails is rolled back; a
+hang-up (an SSH session that was cut by the very change) does not stop it, Ctrl-C and SIGTERM roll
+back.
 """
 
 from __future__ import annotations
@@ -48,10 +50,16 @@ def received(stream: BinaryIO, folder: Path) -> Plan:
 
 
 def up(plan: Plan, folder: Path, tell: Say = say) -> None:
-    """Do the steps of a plan. What an interrupted run left is undone first; of a plan that is in force, what no longer
-    holds is done again. Raises PiggyError when a step fails; then everything is as it was."""
+    """Do the steps of a plan. What an interrupted run left is undone first; of a plan that is in
+    force, what no longer holds is done again. Raises PiggyError when a step fails; then everything
+    is as it was."""
     record = netrecord.read(folder)
-    if record and record.complete and record.plan.asked == plan.asked and record.boot == netrecord.boot_id():
+    if (
+        record
+        and record.complete
+        and record.plan.asked == plan.asked
+        and record.boot == netrecord.boot_id()
+    ):
         _repair(record, tell)
         return
     if record and record.complete and record.boot == netrecord.boot_id():
@@ -68,7 +76,10 @@ def up(plan: Plan, folder: Path, tell: Say = say) -> None:
                     raise Interrupted("net_up was interrupted")
                 do(step.do, step.stdin, step.patience)
             except PiggyError as error:
-                tell(f"  net_up             failed at step {number + 1} of {len(plan.steps)}; everything is put back:")
+                tell(
+                    f"  net_up             failed at step {number + 1} of {len(plan.steps)};"
+                    " everything is put back:"
+                )
                 down(folder, tell)
                 raise PiggyError(f"{error.message}; everything was put back", error.hint) from error
         netrecord.write(folder, Record(boot=boot, plan=plan, begun=len(plan.steps), complete=True))
@@ -84,21 +95,25 @@ def _repair(record: Record, tell: Say) -> None:
 
 
 def down(folder: Path, tell: Say = say) -> bool:
-    """Undo what the record says, in reverse; return whether there was any. Steps whose effect is gone are passed over; a
-    step that can't be undone does not keep the others from it. Raises PiggyError for those at the end."""
+    """Undo what the record says, in reverse; return whether there was any. Steps whose effect is
+    gone are passed over; a step that can't be undone does not keep the others from it. Raises
+    PiggyError for those at the end."""
     record = netrecord.read(folder)
     if record is None:
         return False
     failures: list[PiggyError] = []
     with deferred():
         if record.boot == netrecord.boot_id():
-            for step in reversed(record.plan.steps[:record.begun]):
+            for step in reversed(record.plan.steps[: record.begun]):
                 failures += _undo(step, tell)
         if not failures:
             netrecord.remove(folder)
     if failures:
-        raise PiggyError("; ".join(error.message for error in failures),
-                         f"the record stays in {folder}; mend it, and 'doit net_down' goes on\n{failures[0].hint}")
+        raise PiggyError(
+            "; ".join(error.message for error in failures),
+            f"the record stays in {folder}; mend it, and 'doit net_down' goes"
+            f" on\n{failures[0].hint}",
+        )
     return True
 
 
@@ -116,12 +131,15 @@ def _undo(step: Step, tell: Say) -> list[PiggyError]:
 
 
 def do(words: Words, stdin: str, patience: float) -> None:
-    """Do one command of a step; a command that fails is tried again for `patience` seconds. Raises PiggyError."""
+    """Do one command of a step; a command that fails is tried again for `patience` seconds. Raises
+    PiggyError."""
     if words[0] == WRITE:
         try:
             Path(words[1]).write_text(words[2] + "\n")
         except FileNotFoundError:
-            if not words[1].startswith("/proc/sys/net/ipv4/conf/"):  # a link that is gone has no switch to put back
+            if not words[1].startswith(
+                "/proc/sys/net/ipv4/conf/"
+            ):  # a link that is gone has no switch to put back
                 raise PiggyError(f"{words[1]} does not exist") from None
         except OSError as error:
             raise PiggyError(f"{words[1]} can't be set to {words[2]}: {error.strerror}") from error
@@ -137,14 +155,16 @@ def do(words: Words, stdin: str, patience: float) -> None:
         except CommandError as error:
             if time.monotonic() >= until:
                 said = error.done.output.strip().splitlines()
-                raise PiggyError(f"'{shown(words)}' failed: {printable(said[-1]) if said else error.message}",
-                                 printable(error.hint)) from error
+                raise PiggyError(
+                    f"'{shown(words)}' failed: {printable(said[-1]) if said else error.message}",
+                    printable(error.hint),
+                ) from error
             time.sleep(0.2)
 
 
 def _kill(pidfile: str) -> None:
-    """End the daemon of a pidfile. A descriptor holds on to the process while it is looked at, so that no other one that
-    takes its number meanwhile gets the signal (pidfd_open(2))."""
+    """End the daemon of a pidfile. A descriptor holds on to the process while it is looked at, so
+    that no other one that takes its number meanwhile gets the signal (pidfd_open(2))."""
     pid, until = state.pid_of(pidfile), time.monotonic() + _PATIENCE
     if not pid:
         return
@@ -155,7 +175,9 @@ def _kill(pidfile: str) -> None:
     try:
         while pid == state.pid_of(pidfile):
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, signal.SIGTERM if time.monotonic() < until - 2 else signal.SIGKILL)
+                signal.pidfd_send_signal(
+                    handle, signal.SIGTERM if time.monotonic() < until - 2 else signal.SIGKILL
+                )
             if time.monotonic() > until:
                 raise PiggyError(f"process {pid} does not end")
             time.sleep(0.05)
@@ -168,8 +190,12 @@ def deferred() -> Iterator[list[int]]:
     """Give a list that gets the signals which would end us; meanwhile they do not."""
     caught: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda got, _: caught.append(got) if got != signal.SIGHUP else None)
-              for number in numbers}
+    before = {
+        number: signal.signal(
+            number, lambda got, _: caught.append(got) if got != signal.SIGHUP else None
+        )
+        for number in numbers
+    }
     try:
         yield caught
     finally:

@@ -1,4 +1,5 @@
-"""What a guest's network card is plugged into, for one boot: `net=user|nat|bridged|lab|none` become words for QEMU."""
+"""What a guest's network card is plugged into, for one boot: `net=user|nat|bridged|lab|none` become
+words for QEMU."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ from tasks.network.plan import Wanted
 from tasks.network.steps import Plan
 from tasks.system.errors import PiggyError
 
-HELPERS = tuple(Path(folder) / "qemu-bridge-helper" for folder in ("/usr/lib/qemu", "/usr/libexec", "/usr/lib64/qemu"))
+HELPERS = tuple(
+    Path(folder) / "qemu-bridge-helper"
+    for folder in ("/usr/lib/qemu", "/usr/libexec", "/usr/lib64/qemu")
+)
 ALLOWED = Path("/etc/qemu/bridge.conf")
 PAGE_PORT = 8000  # where a lab's gateway has a page, for qemu_test
 
@@ -30,10 +34,12 @@ PAGE_PORT = 8000  # where a lab's gateway has a page, for qemu_test
 class Cable(msgspec.Struct, frozen=True):
     """One guest's network for one boot.
 
-    net, mac: for QEMU ("": no card).  append: for the kernel's command line.  prefix: words before QEMU's own.
-    taken:    ports of this host, each with what it leads to.   address: the guest's, if it is known before ("": no).
-    gateway:  the host as the guest sees it ("": unknown).  listen: the host's address at which it sees it so ("": none of
-              this namespace's).
+    net, mac: for QEMU ("": no card).  append: for the kernel's command line.  prefix: words before
+        QEMU's own.
+    taken:    ports of this host, each with what it leads to.   address: the guest's, if it is known
+        before ("": no).
+    gateway:  the host as the guest sees it ("": unknown).  listen: the host's address at which it
+              sees it so ("": none of this namespace's).
     closed:   it leads nowhere, so DHCP tells the guest no gateway.
     said:     lines to tell the user.
     """
@@ -76,36 +82,58 @@ def cables(settings: Settings, page: str = "") -> Iterator[list[Cable]]:
 
 
 def user(settings: Settings) -> Cable:
-    """QEMU's own network. The ports are free when we look; QEMU may still lose the race for one (see Cable.conflict)."""
+    """QEMU's own network. The ports are free when we look; QEMU may still lose the race for one
+    (see Cable.conflict)."""
     taken = _choose(card.forwards(settings.forward))
     append = card.ip_word(settings.address, card.USER_NETWORK, card.USER_GATEWAY, [card.USER_DNS])
-    if append and settings.address not in ("off", "none"):  # QEMU forwards to the address that its DHCP would give
+    if append and settings.address not in (
+        "off",
+        "none",
+    ):  # QEMU forwards to the address that its DHCP would give
         net = card.user_net(taken, settings.address.partition("/")[0], settings.restrict)
     else:
         net = card.user_net(taken, restrict=settings.restrict)
-    return Cable(net=net, append=append, taken=tuple(taken), gateway=card.USER_GATEWAY, said=tuple(_told(taken)),
-                 listen="" if settings.restrict else "127.0.0.1", closed=settings.restrict)
+    return Cable(
+        net=net,
+        append=append,
+        taken=tuple(taken),
+        gateway=card.USER_GATEWAY,
+        said=tuple(_told(taken)),
+        listen="" if settings.restrict else "127.0.0.1",
+        closed=settings.restrict,
+    )
 
 
 def _choose(forwards: Sequence[Forward]) -> list[tuple[Forward, int]]:
-    """Choose a free port of this host for each: the one asked for, or the first free one from an easy one on."""
+    """Choose a free port of this host for each: the one asked for, or the first free one from an
+    easy one on."""
     taken: list[tuple[Forward, int]] = []
     for one in forwards:
         used = [port for other, port in taken if other.protocol == one.protocol]
         if one.host and not _free(one.host, one.protocol):
-            raise PiggyError(f"port {one.host} of this host is in use", f"forward={one.name}={one.guest} takes a free one")
+            raise PiggyError(
+                f"port {one.host} of this host is in use",
+                f"forward={one.name}={one.guest} takes a free one",
+            )
         wanted = [one.host] if one.host else range(one.first, min(65536, one.first + 1000))
         port = next((port for port in wanted if port not in used and _free(port, one.protocol)), 0)
         if not port:
-            raise PiggyError(f"no port from {one.first} on is free on this host", f"forward={one.name}=PORT:{one.guest}")
+            raise PiggyError(
+                f"no port from {one.first} on is free on this host",
+                f"forward={one.name}=PORT:{one.guest}",
+            )
         taken.append((one, port))
     return taken
 
 
 def _free(port: int, protocol: str) -> bool:
-    with socket.socket(type=socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM) as probe:
+    with socket.socket(
+        type=socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    ) as probe:
         if protocol == "tcp":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does: what is closing is free
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # as QEMU does: what is closing is free
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -116,31 +144,54 @@ def _free(port: int, protocol: str) -> bool:
 def _told(taken: Sequence[tuple[Forward, int]], whose: str = "the guest's") -> Iterator[str]:
     for one, port in taken:
         url = f"http://127.0.0.1:{port}/" if one.name == "http" else f"127.0.0.1:{port}"
-        yield f"{url} is {whose} {one.name} (port {one.guest}{'/udp' if one.protocol == 'udp' else ''})"
+        yield (
+            f"{url} is {whose} {one.name} (port"
+            f" {one.guest}{'/udp' if one.protocol == 'udp' else ''})"
+        )
 
 
 def tapped(settings: Settings) -> Cable:
-    """A tap of ours, which net_up made; or a bridge of somebody else's, by the distribution's qemu-bridge-helper."""
+    """A tap of ours, which net_up made; or a bridge of somebody else's, by the distribution's
+    qemu-bridge-helper."""
     netplan.check_name(settings.bridge, 1)
     record = netrecord.read(netrecord.place())
-    plan = record.plan if record and record.complete and record.boot == netrecord.boot_id() else None
+    plan = (
+        record.plan if record and record.complete and record.boot == netrecord.boot_id() else None
+    )
     if plan is None or (plan.mode, plan.bridge) != (settings.net, settings.bridge):
         if settings.net == "bridged" and (helper := bridge_helper(settings.bridge)):
-            return Cable(net=f"bridge,br={settings.bridge},helper={helper}", mac=_mac(settings, 0),
-                         append=_static(settings, None, ""), said=(f"{helper} puts the guest on {settings.bridge}",))
+            return Cable(
+                net=f"bridge,br={settings.bridge},helper={helper}",
+                mac=_mac(settings, 0),
+                append=_static(settings, None, ""),
+                said=(f"{helper} puts the guest on {settings.bridge}",),
+            )
         up = f"net={plan.mode} bridge={plan.bridge}" if plan else "no network of ours"
-        raise PiggyError(f"net={settings.net} bridge={settings.bridge} is not up (up is: {up})",
-                         f"doit net={settings.net} {'uplink=CARD ' if settings.net == 'bridged' else ''}net_up")
+        raise PiggyError(
+            f"net={settings.net} bridge={settings.bridge} is not up (up is: {up})",
+            f"doit net={settings.net} {'uplink=CARD ' if settings.net == 'bridged' else ''}net_up",
+        )
     if trouble := state.tun_trouble():
         raise PiggyError(trouble, "chmod 0666 /dev/net/tun; 'doit net_status' looks for more")
     free = next((number for number, tap in enumerate(plan.taps) if _carrier(tap) == "0"), None)
     if free is None:
-        raise PiggyError(f"each tap of {plan.bridge} has its guest already ({', '.join(plan.taps)}), or is gone",
-                         f"doit net_down, then doit net={plan.mode} guests={len(plan.taps) + 1} net_up")
-    said = f"the guest is on {plan.bridge} by {plan.taps[free]}; DHCP gives it an address, 'doit net_status' shows which"
+        raise PiggyError(
+            f"each tap of {plan.bridge} has its guest already ({', '.join(plan.taps)}), or is gone",
+            f"doit net_down, then doit net={plan.mode} guests={len(plan.taps) + 1} net_up",
+        )
+    said = (
+        f"the guest is on {plan.bridge} by {plan.taps[free]}; DHCP gives it an address, 'doit"
+        " net_status' shows which"
+    )
     gateway = plan.address.partition("/")[0] or _own_address(plan.bridge)
-    return Cable(net=f"tap,ifname={plan.taps[free]},script=no,downscript=no", mac=_mac(settings, free), gateway=gateway,
-                 listen=gateway, append=_static(settings, plan, gateway), said=(said,))
+    return Cable(
+        net=f"tap,ifname={plan.taps[free]},script=no,downscript=no",
+        mac=_mac(settings, free),
+        gateway=gateway,
+        listen=gateway,
+        append=_static(settings, plan, gateway),
+        said=(said,),
+    )
 
 
 def _carrier(tap: str) -> str:
@@ -160,32 +211,49 @@ def _mac(settings: Settings, number: int) -> str:
 
 
 def _own_address(bridge: str) -> str:
-    return next((info["local"] for info in state.observe().address(bridge).get("addr_info", ())
-                 if info["family"] == "inet" and info.get("scope") == "global"), "")
+    return next(
+        (
+            info["local"]
+            for info in state.observe().address(bridge).get("addr_info", ())
+            if info["family"] == "inet" and info.get("scope") == "global"
+        ),
+        "",
+    )
 
 
 def _static(settings: Settings, plan: Plan | None, gateway: str) -> str:
     if settings.address == "dhcp":
         return ""
     if plan and plan.address:
-        return card.ip_word(settings.address, ipaddress.IPv4Interface(plan.address).network, gateway, [gateway])
-    way_out = next((str(route["gateway"]) for route in state.observe().defaults() if "gateway" in route
-                    and route.get("dev") == settings.bridge), "")
+        return card.ip_word(
+            settings.address, ipaddress.IPv4Interface(plan.address).network, gateway, [gateway]
+        )
+    way_out = next(
+        (
+            str(route["gateway"])
+            for route in state.observe().defaults()
+            if "gateway" in route and route.get("dev") == settings.bridge
+        ),
+        "",
+    )
     return card.ip_word(settings.address, None, way_out, state.nameservers())
 
 
 def bridge_helper(bridge: str, helpers: Sequence[Path] = HELPERS, allowed: Path = ALLOWED) -> str:
-    """Return the distribution's qemu-bridge-helper if it is set up for this bridge, "" if not: setuid root (or we are
-    root), and with "allow BRIDGE" or "allow all" in its configuration (QEMU's documentation, "qemu-bridge-helper")."""
+    """Return the distribution's qemu-bridge-helper if it is set up for this bridge, "" if not:
+    setuid root (or we are root), and with "allow BRIDGE" or "allow all" in its configuration
+    (QEMU's documentation, "qemu-bridge-helper")."""
     if not Path(f"/sys/class/net/{bridge}/bridge").is_dir():
         return ""
     for helper in helpers:
         with contextlib.suppress(OSError):
             mode = helper.stat()
             rules = [line.split() for line in allowed.read_text(errors="replace").splitlines()]
-            if (mode.st_mode & stat.S_ISUID and mode.st_uid == 0 or os.geteuid() == 0) \
-                    and any(rule in (["allow", bridge], ["allow", "all"]) for rule in rules) \
-                    and ["deny", bridge] not in rules:
+            if (
+                (mode.st_mode & stat.S_ISUID and mode.st_uid == 0 or os.geteuid() == 0)
+                and any(rule in (["allow", bridge], ["allow", "all"]) for rule in rules)
+                and ["deny", bridge] not in rules
+            ):
                 return str(helper)
     return ""
 
@@ -193,10 +261,14 @@ def bridge_helper(bridge: str, helpers: Sequence[Path] = HELPERS, allowed: Path 
 @contextlib.contextmanager
 def _lab(settings: Settings, page: str) -> Iterator[list[Cable]]:
     from tasks.network import lab
+
     wanted = Wanted(bridge=settings.bridge, address=settings.bridge_address, guests=settings.guests)
     gateway = str(netplan.interface(settings.bridge_address).ip)
     if settings.address not in ("dhcp", "off", "none"):
-        raise PiggyError(f"address={settings.address}: in a lab each guest has its address by DHCP", "leave address= out")
+        raise PiggyError(
+            f"address={settings.address}: in a lab each guest has its address by DHCP",
+            "leave address= out",
+        )
     with lab.lab(wanted, card.forwards(settings.forward), page=page) as running:
         found = []
         for number, guest in enumerate(running.guests):
@@ -204,9 +276,24 @@ def _lab(settings: Settings, page: str) -> Iterator[list[Cable]]:
             said = [*_told(guest.ports, whose)]
             if number == 0:
                 way = f"out by {running.upstream}" if running.upstream else "no way out"
-                said = [f"a network of its own ({running.wanted.address}, {way}), which ends with this command",
-                        *running.warnings, *said]
-            found.append(Cable(net=f"tap,ifname={guest.tap},script=no,downscript=no", mac=guest.mac, prefix=running.prefix,
-                               taken=guest.ports, address=guest.address, gateway=gateway, said=tuple(said),
-                               append="ip=off" if settings.address != "dhcp" else ""))
+                said = [
+                    (
+                        f"a network of its own ({running.wanted.address}, {way}), which ends with"
+                        " this command"
+                    ),
+                    *running.warnings,
+                    *said,
+                ]
+            found.append(
+                Cable(
+                    net=f"tap,ifname={guest.tap},script=no,downscript=no",
+                    mac=guest.mac,
+                    prefix=running.prefix,
+                    taken=guest.ports,
+                    address=guest.address,
+                    gateway=gateway,
+                    said=tuple(said),
+                    append="ip=off" if settings.address != "dhcp" else "",
+                )
+            )
         yield found

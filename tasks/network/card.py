@@ -1,4 +1,5 @@
-"""The guest's side of the cable, as words: QEMU's for the card, the kernel's for its address. Pure."""
+"""The guest's side of the cable, as words: QEMU's for the card, the kernel's for its address.
+Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +12,15 @@ import msgspec
 
 from tasks.system.errors import PiggyError
 
-USER_NETWORK = ipaddress.IPv4Network("10.0.2.0/24")  # QEMU's user network: docs/system/devices/net.rst
+USER_NETWORK = ipaddress.IPv4Network(
+    "10.0.2.0/24"
+)  # QEMU's user network: docs/system/devices/net.rst
 USER_GATEWAY, USER_DNS = "10.0.2.2", "10.0.2.3"
 _SERVICES = {"http": 80, "ssh": 22, "telnet": 23, "ftp": 21, "https": 443, "domain": 53}
 _FORWARD = re.compile(r"(?:([a-z][a-z0-9-]*)=)?(?:(\d{1,5}):)?(\d{1,5})(?:/(tcp|udp))?")
 
-# The driver that takes each of QEMU's cards, and that of its bus (the devices' names: `qemu-system-... -device help`).
+# The driver that takes each of QEMU's cards, and that of its bus (the devices' names:
+# `qemu-system-... -device help`).
 CARDS: Mapping[str, tuple[str, ...]] = {
     "ne2k_pci": ("NE2K_PCI", "PCI"),
     "ne2k_isa": ("NE2000",),
@@ -25,7 +29,9 @@ CARDS: Mapping[str, tuple[str, ...]] = {
     "igb": ("IGB", "PCI"),
     "pcnet": ("PCNET32", "PCI"),
     "rtl8139": ("8139CP|8139TOO", "PCI"),
-    "i82551": ("E100", "PCI"), "i82557b": ("E100", "PCI"), "i82559er": ("E100", "PCI"),
+    "i82551": ("E100", "PCI"),
+    "i82557b": ("E100", "PCI"),
+    "i82559er": ("E100", "PCI"),
     "tulip": ("TULIP|DE4X5", "PCI"),
     "vmxnet3": ("VMXNET3", "PCI"),
     "virtio-net-pci": ("VIRTIO_NET", "VIRTIO_PCI"),
@@ -52,17 +58,26 @@ class Forward(msgspec.Struct, frozen=True):
 
 
 def forwards(text: str) -> list[Forward]:
-    """Read the setting `forward`: words of the form [NAME=][HOSTPORT:]PORT[/udp], or a NAME alone. Raises PiggyError."""
+    """Read the setting `forward`: words of the form [NAME=][HOSTPORT:]PORT[/udp], or a NAME alone.
+    Raises PiggyError."""
     found: list[Forward] = []
     for word in text.replace(",", " ").split():
         match = _FORWARD.fullmatch(str(_SERVICES.get(word, word)))
         ports = [int(port) for port in match.group(2, 3) if port] if match else []
         if not match or not all(1 <= port <= 65535 for port in ports):
-            raise PiggyError(f"forward={text}: '{word}' is no [NAME=][HOSTPORT:]PORT[/udp]",
-                             "such as forward='http=80 2222:22'; names alone are: " + ", ".join(_SERVICES))
-        one = Forward(match[1] or (word if word in _SERVICES else _name(ports[-1])), ports[-1],
-                      int(match[2] or 0), match[4] or "tcp")
-        if one.host and any(other.host == one.host and other.protocol == one.protocol for other in found):
+            raise PiggyError(
+                f"forward={text}: '{word}' is no [NAME=][HOSTPORT:]PORT[/udp]",
+                "such as forward='http=80 2222:22'; names alone are: " + ", ".join(_SERVICES),
+            )
+        one = Forward(
+            match[1] or (word if word in _SERVICES else _name(ports[-1])),
+            ports[-1],
+            int(match[2] or 0),
+            match[4] or "tcp",
+        )
+        if one.host and any(
+            other.host == one.host and other.protocol == one.protocol for other in found
+        ):
             raise PiggyError(f"forward={text}: port {one.host} is there twice")
         found.append(one)
     return found
@@ -72,62 +87,92 @@ def _name(port: int) -> str:
     return next((name for name, number in _SERVICES.items() if number == port), f"port {port}")
 
 
-def user_net(taken: Sequence[tuple[Forward, int]], address: str = "", restrict: bool = False) -> str:
-    """Return QEMU's words for its user network with these ports of the host forwarded, from its loopback only, to the guest
-    at `address` ("": what QEMU's DHCP gives first).
+def user_net(
+    taken: Sequence[tuple[Forward, int]], address: str = "", restrict: bool = False
+) -> str:
+    """Return QEMU's words for its user network with these ports of the host forwarded, from its
+    loopback only, to the guest at `address` ("": what QEMU's DHCP gives first).
 
-    restrict: the guest reaches nothing but QEMU's DHCP, and answers (QEMU's documentation, "-netdev user,restrict=").
-    Otherwise USER_GATEWAY is the host's loopback to it, with all that listens there.
+    restrict: the guest reaches nothing but QEMU's DHCP, and answers (QEMU's documentation, "-netdev
+    user,restrict="). Otherwise USER_GATEWAY is the host's loopback to it, with all that listens
+    there.
     """
-    forwarded = (f"hostfwd={one.protocol}:127.0.0.1:{port}-{address}:{one.guest}" for one, port in taken)
+    forwarded = (
+        f"hostfwd={one.protocol}:127.0.0.1:{port}-{address}:{one.guest}" for one, port in taken
+    )
     return ",".join(["user", *(["restrict=on"] if restrict else []), *forwarded])
 
 
 def mac(host: str, bridge: str, number: int) -> str:
-    """Return a guest's hardware address: 52:54:00 is QEMU's, the rest differs from host to host and guest to guest, for on
-    one wire no two may be equal."""
+    """Return a guest's hardware address: 52:54:00 is QEMU's, the rest differs from host to host and
+    guest to guest, for on one wire no two may be equal."""
     digest = hashlib.sha256(f"{host} {bridge} {number}".encode()).digest()
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
 
 
-def ip_word(address: str, network: ipaddress.IPv4Network | None, gateway: str, dns: Sequence[str]) -> str:
-    """Return ip= for the kernel's command line (Documentation/admin-guide/nfs/nfsroot.rst), "" for DHCP, which the guest
-    does unasked.
+def ip_word(
+    address: str, network: ipaddress.IPv4Network | None, gateway: str, dns: Sequence[str]
+) -> str:
+    """Return ip= for the kernel's command line (Documentation/admin-guide/nfs/nfsroot.rst), "" for
+    DHCP, which the guest does unasked.
 
-    address: the setting;  network: what it must lie in (None: it says its own prefix).  Raises PiggyError.
+    address: the setting;  network: what it must lie in (None: it says its own prefix).  Raises
+        PiggyError.
     """
     if address == "dhcp":
         return ""
     if address in ("off", "none"):
         return "ip=off"
     try:
-        found = ipaddress.IPv4Interface(address if "/" in address or network is None else f"{address}/{network.prefixlen}")
+        found = ipaddress.IPv4Interface(
+            address if "/" in address or network is None else f"{address}/{network.prefixlen}"
+        )
     except ValueError as error:
-        raise PiggyError(f"address={address}: {error}", "such as address=192.168.135.10, or address=dhcp") from None
+        raise PiggyError(
+            f"address={address}: {error}", "such as address=192.168.135.10, or address=dhcp"
+        ) from None
     if network is None and "/" not in address:
         raise PiggyError(f"address={address} lacks its prefix, as in {address}/24")
-    if network is not None and (found.ip not in network
-                                or found.ip in (network.network_address, network.broadcast_address)):
-        raise PiggyError(f"address={address} is not in the guests' network {network}", "address=dhcp gives it one")
+    if network is not None and (
+        found.ip not in network or found.ip in (network.network_address, network.broadcast_address)
+    ):
+        raise PiggyError(
+            f"address={address} is not in the guests' network {network}",
+            "address=dhcp gives it one",
+        )
     if str(found.ip) in (gateway, *dns):
-        raise PiggyError(f"address={address} is taken: it is the gateway's or that of the DNS server")
+        raise PiggyError(
+            f"address={address} is taken: it is the gateway's or that of the DNS server"
+        )
     return f"ip={found.ip}::{gateway}:{found.netmask}:::off:{':'.join(dns[:2])}"
 
 
-def unmet(config: Mapping[str, str], card: Sequence[str], needs: Sequence[str], dhcp: bool,
-          modules: bool = False) -> list[tuple[str, str]]:
+def unmet(
+    config: Mapping[str, str],
+    card: Sequence[str],
+    needs: Sequence[str],
+    dhcp: bool,
+    modules: bool = False,
+) -> list[tuple[str, str]]:
     """Return what the kernel lacks for a network: who needs it, and the symbol ("A|B" is either).
 
-    config: its .config;  card: QEMU's words for the card;  needs: further symbols, as the machine file says.
-    dhcp: the guest asks for its address, which udhcpc does through AF_PACKET.  modules: drivers may be modules.
+    config: its .config;  card: QEMU's words for the card;  needs: further symbols, as the machine
+        file says.
+    dhcp: the guest asks for its address, which udhcpc does through AF_PACKET.  modules: drivers may
+        be modules.
     """
     on = ("y", "m") if modules else ("y",)
 
     def missing(symbols: str) -> bool:
         return not any(config.get(symbol) in on for symbol in symbols.split("|"))
+
     asked: list[tuple[str, str]] = [("IPv4", symbol) for symbol in _STACK]
     asked += [("DHCP (udhcpc)", "PACKET")] if dhcp else []
-    asked += [(f"the network card {name}", symbol) for name in models(card) for symbol in CARDS.get(name, ())]
+    asked += [
+        (f"the network card {name}", symbol)
+        for name in models(card)
+        for symbol in CARDS.get(name, ())
+    ]
     asked += [("the machine's network card", symbol) for symbol in needs]
     return [(whose, symbol) for whose, symbol in asked if missing(symbol)]
 
@@ -138,4 +183,8 @@ def models(card: Sequence[str]) -> Iterator[str]:
         if option == "-device":
             yield value.partition(",")[0]
         elif option == "-nic":
-            yield from (word.removeprefix("model=") for word in value.split(",") if word.startswith("model="))
+            yield from (
+                word.removeprefix("model=")
+                for word in value.split(",")
+                if word.startswith("model=")
+            )

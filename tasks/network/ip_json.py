@@ -1,5 +1,6 @@
-"""What `ip -json` and `nft -json` print, read with the types that the rest relies on: versions differ, and so may programs
-of these names. An entry of `ip` holds what is listed here and no more."""
+"""What `ip -json` and `nft -json` print, read with the types that the rest relies on: versions
+differ, and so may programs of these names. An entry of `ip` holds what is listed here and no
+more."""
 
 from __future__ import annotations
 
@@ -97,26 +98,30 @@ class _Route(_Hop, total=False):
     nexthops: list[_Hop]
 
 
-_KINDS: dict[str, tuple[Any, str]] = {"link": (list[_Link], "ifname"), "address": (list[_Address], "ifname"),
-                                      "route": (list[_Route], "dst")}
+_KINDS: dict[str, tuple[Any, str]] = {
+    "link": (list[_Link], "ifname"),
+    "address": (list[_Address], "ifname"),
+    "route": (list[_Route], "dst"),
+}
 
 
 def entries(text: str, kind: str, command: str) -> list[dict[str, Any]]:
     """Read what a command of iproute2 printed: a list of "link", "address" or "route".
 
-    Entries without a name (older versions print {} for what they filter out), and addresses without their number, are left
-    out. Raises PiggyError, which names the command, for anything else.
+    Entries without a name (older versions print {} for what they filter out), and addresses without
+    their number, are left out. Raises PiggyError, which names the command, for anything else.
     """
     shape, name = _KINDS[kind]
     try:
         found = msgspec.json.decode(text.strip().encode() or b"[]", type=shape)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise PiggyError(f"'{command}' prints what is no list of its kind: {printable(str(error))[:200]}",
-                         "is it the ip of iproute2?") from error
+        raise PiggyError(
+            f"'{command}' prints what is no list of its kind: {printable(str(error))[:200]}",
+            "is it the ip of iproute2?",
+        ) from error
     for entry in found:
         if "addr_info" in entry:
-            entry["addr_info"] = [info for info in entry["addr_info"]
-                                  if _is_address(info)]
+            entry["addr_info"] = [info for info in entry["addr_info"] if _is_address(info)]
     return [entry for entry in found if name in entry]
 
 
@@ -129,7 +134,8 @@ def _is_address(info: _Info) -> bool:
 
 
 def ruleset(text: str) -> list[dict[str, Any]] | None:
-    """Read what `nft -json list ruleset` printed: the chains, rules and tables of it, None where it is something else.
+    """Read what `nft -json list ruleset` printed: the chains, rules and tables of it, None where it
+    is something else.
 
     In a rule every part of "expr" is a table; what is deeper is to be looked at by `dig`.
     """
@@ -139,13 +145,24 @@ def ruleset(text: str) -> list[dict[str, Any]] | None:
         return None
     kept = []
     for entry in found:
-        for kind, names in (("table", ("family", "name")), ("chain", ("family", "table", "name")),
-                            ("rule", ("family", "table", "chain"))):
+        for kind, names in (
+            ("table", ("family", "name")),
+            ("chain", ("family", "table", "name")),
+            ("rule", ("family", "table", "chain")),
+        ):
             one = entry.get(kind)
             if isinstance(one, dict) and all(isinstance(one.get(key), str) for key in names):
                 parts = one.get("expr")
-                kept.append({kind: {**one, "expr": [part for part in parts if isinstance(part, dict)]
-                                    if isinstance(parts, list) else []}})
+                kept.append(
+                    {
+                        kind: {
+                            **one,
+                            "expr": [part for part in parts if isinstance(part, dict)]
+                            if isinstance(parts, list)
+                            else [],
+                        }
+                    }
+                )
     return kept
 
 

@@ -1,8 +1,9 @@
-"""net=lab: a network for guests without any right on the host, in user, network and process namespaces of its own.
+"""net=lab: a network for guests without any right on the host, in user, network and process
+namespaces of its own.
 
-    doit --+-- unshare -- netinner    bridge, taps, NAT, dnsmasq; ends when doit does, and all in its namespaces with it
-           +-- netinner guard -- pasta or slirp4netns    the way out
-           +-- nsenter -- QEMU    a guest
+doit --+-- unshare -- netinner    bridge, taps, NAT, dnsmasq; ends when doit does, and all in its namespaces with it
+       +-- netinner guard -- pasta or slirp4netns    the way out
+       +-- nsenter -- QEMU    a guest
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ SLIRP_DNS = "10.0.2.3"  # slirp4netns(1), "DEFAULT CONFIGURATION"
 
 
 class Guest(msgspec.Struct, frozen=True):
-    """A guest's place in the lab: tap, hardware address, the address that DHCP gives it, and its ports on the host."""
+    """A guest's place in the lab: tap, hardware address, the address that DHCP gives it, and its
+    ports on the host."""
 
     tap: str
     mac: str
@@ -44,7 +46,8 @@ class Guest(msgspec.Struct, frozen=True):
 
 
 class Running(msgspec.Struct, frozen=True):
-    """A lab that is up. prefix: words before a command that put it inside;  upstream: "pasta", "slirp4netns" or ""."""
+    """A lab that is up. prefix: words before a command that put it inside;  upstream: "pasta",
+    "slirp4netns" or ""."""
 
     prefix: tuple[str, ...]
     guests: tuple[Guest, ...]
@@ -59,30 +62,67 @@ def upstream(tools: Sequence[str]) -> str:
 
 
 def upstream_argv(program: str, pid: int, root: bool) -> list[str]:
-    """Return its argument vector for the namespaces of process `pid`. Neither leads to the host's own loopback."""
+    """Return its argument vector for the namespaces of process `pid`. Neither leads to the host's
+    own loopback."""
     if program == "pasta":
-        # addresses of its own, those of slirp4netns: it would copy the host's, of which the first may not do (a /32)
-        return ["pasta", "--quiet", "--foreground", "--config-net", "--no-map-gw", "--ipv4-only",
-                "--address", "10.0.2.100", "--netmask", "24", "--gateway", "10.0.2.2",
-                *(["--runas", "0"] if root else []), "-t", "none", "-u", "none", "-T", "none", "-U", "none",
-                "--netns", f"/proc/{pid}/ns/net", "--userns", f"/proc/{pid}/ns/user"]
-    return ["slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", str(pid), "slirp0"]
+        # addresses of its own, those of slirp4netns: it would copy the host's, of which the first
+        # may not do (a /32)
+        return [
+            "pasta",
+            "--quiet",
+            "--foreground",
+            "--config-net",
+            "--no-map-gw",
+            "--ipv4-only",
+            "--address",
+            "10.0.2.100",
+            "--netmask",
+            "24",
+            "--gateway",
+            "10.0.2.2",
+            *(["--runas", "0"] if root else []),
+            "-t",
+            "none",
+            "-u",
+            "none",
+            "-T",
+            "none",
+            "-U",
+            "none",
+            "--netns",
+            f"/proc/{pid}/ns/net",
+            "--userns",
+            f"/proc/{pid}/ns/user",
+        ]
+    return [
+        "slirp4netns",
+        "--configure",
+        "--mtu=65520",
+        "--disable-host-loopback",
+        str(pid),
+        "slirp0",
+    ]
 
 
 def guests(wanted: Wanted, host: str) -> list[Guest]:
     """Return the guests' places: their addresses are the first that DHCP has."""
     first = ipaddress.IPv4Address(nat.leases(plan.interface(wanted.address))[0])
-    return [Guest(tap, card.mac(host, wanted.bridge, number), str(first + number))
-            for number, tap in enumerate(plan.taps(wanted))]
+    return [
+        Guest(tap, card.mac(host, wanted.bridge, number), str(first + number))
+        for number, tap in enumerate(plan.taps(wanted))
+    ]
 
 
 def listening(forwards: Sequence[Forward], skip: int = 0) -> list[tuple[Forward, socket.socket]]:
-    """Listen on the host's loopback for each TCP port forwarded: the one asked for, or the first free one."""
+    """Listen on the host's loopback for each TCP port forwarded: the one asked for, or the first
+    free one."""
     found = []
     for one in forwards:
         if one.protocol != "tcp":
             raise PiggyError(f"net=lab forwards TCP only, not {one.guest}/{one.protocol}")
-        for port in [one.host] if one.host else range(one.first + skip, min(65536, one.first + skip + 200)):
+        for port in (
+            [one.host] if one.host else range(one.first + skip, min(65536, one.first + skip + 200))
+        ):
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -94,21 +134,32 @@ def listening(forwards: Sequence[Forward], skip: int = 0) -> list[tuple[Forward,
             found.append((one, listener))
             break
         else:
-            raise PiggyError(f"port {one.host or one.first} of this host is in use", "forward= can name another one")
+            raise PiggyError(
+                f"port {one.host or one.first} of this host is in use",
+                "forward= can name another one",
+            )
     return found
 
 
 @contextlib.contextmanager
-def lab(wanted: Wanted, forwards: Sequence[Forward] = (), page: str = "", tools: Sequence[str] | None = None
-        ) -> Iterator[Running]:
+def lab(
+    wanted: Wanted,
+    forwards: Sequence[Forward] = (),
+    page: str = "",
+    tools: Sequence[str] | None = None,
+) -> Iterator[Running]:
     """Make a lab for the body of a `with`. Whatever ends the body, or us, ends all that runs in it.
 
-    forwards: ports of each guest that the host has; a host's port asked for is the first guest's alone.
-    page: what http://BRIDGE:8000/ says inside.  tools: programs that there are (None: look).
-    Raises PiggyError where the host forbids such namespaces, or a program is missing.
+    forwards: ports of each guest that the host has; a host's port asked for is the first guest's
+        alone.
+    page: what http://BRIDGE:8000/ says inside.  tools: programs that there are (None: look). Raises
+    PiggyError where the host forbids such namespaces, or a program is missing.
     """
     if trouble := netstate.tun_trouble():
-        raise PiggyError(f"{trouble}, and QEMU's taps come from it", "udev makes it open to all: chmod 0666 /dev/net/tun")
+        raise PiggyError(
+            f"{trouble}, and QEMU's taps come from it",
+            "udev makes it open to all: chmod 0666 /dev/net/tun",
+        )
     with contextlib.ExitStack() as stack:
         state = netstate.observe()
         way_out = upstream(state.tools if tools is None else tools) if state.defaults() else ""
@@ -116,62 +167,148 @@ def lab(wanted: Wanted, forwards: Sequence[Forward] = (), page: str = "", tools:
         wanted = msgspec.structs.replace(wanted, run_dir=run_dir, owner=0, uplink="")
         places, relays, listeners = [], [], []
         for number, guest in enumerate(guests(wanted, "lab")):
-            heard = [(one, stack.enter_context(listener)) for one, listener in
-                     listening([one for one in forwards if not (number and one.host)], number)]
+            heard = [
+                (one, stack.enter_context(listener))
+                for one, listener in listening(
+                    [one for one in forwards if not (number and one.host)], number
+                )
+            ]
             listeners += [listener for _, listener in heard]
             relays += [(listener.fileno(), guest.address, one.guest) for one, listener in heard]
-            places.append(Guest(guest.tap, guest.mac, guest.address,
-                                tuple((one, listener.getsockname()[1]) for one, listener in heard)))
+            places.append(
+                Guest(
+                    guest.tap,
+                    guest.mac,
+                    guest.address,
+                    tuple((one, listener.getsockname()[1]) for one, listener in heard),
+                )
+            )
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stack.enter_context(control)
         process = subprocess.Popen(
-            ["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", sys.executable, "-B", "-m",
-             "tasks.network.lab_inside", str(theirs.fileno())], env=clean_env(), stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, start_new_session=True,
-            pass_fds=[theirs.fileno(), *(listener.fileno() for listener in listeners)])
+            [
+                "unshare",
+                "--user",
+                "--map-root-user",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                sys.executable,
+                "-B",
+                "-m",
+                "tasks.network.lab_inside",
+                str(theirs.fileno()),
+            ],
+            env=clean_env(),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            pass_fds=[theirs.fileno(), *(listener.fileno() for listener in listeners)],
+        )
         theirs.close()
         stack.callback(_end, process)
         pid = _hello(control, process)
         if way_out:
-            watch = subprocess.Popen([sys.executable, "-B", "-m", "tasks.network.lab_inside", "guard",
-                                      *upstream_argv(way_out, pid, os.geteuid() == 0)], env=clean_env(),
-                                     stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                     start_new_session=True)
+            watch = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-B",
+                    "-m",
+                    "tasks.network.lab_inside",
+                    "guard",
+                    *upstream_argv(way_out, pid, os.geteuid() == 0),
+                ],
+                env=clean_env(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
             stack.callback(_unguard, watch)
-        servers = [] if not way_out else [SLIRP_DNS] if way_out == "slirp4netns" else netstate.nameservers()
-        control.send(msgspec.json.encode(Lab(
-            wanted=wanted, hosts={guest.mac: guest.address for guest in places}, servers=servers, upstream=bool(way_out),
-            relays=relays, page=page)))
+        servers = (
+            []
+            if not way_out
+            else [SLIRP_DNS]
+            if way_out == "slirp4netns"
+            else netstate.nameservers()
+        )
+        control.send(
+            msgspec.json.encode(
+                Lab(
+                    wanted=wanted,
+                    hosts={guest.mac: guest.address for guest in places},
+                    servers=servers,
+                    upstream=bool(way_out),
+                    relays=relays,
+                    page=page,
+                )
+            )
+        )
         answer = control.recv(MESSAGE).decode()
         if answer != "ready":
             raise _failed(answer, process)
         for listener in listeners:
             listener.close()  # the inside has it
-        warnings = [] if way_out else ["the lab has no way out: " + (
-            "neither pasta (package passt) nor slirp4netns is installed" if state.defaults() else "the host has no route")]
+        warnings = (
+            []
+            if way_out
+            else [
+                "the lab has no way out: "
+                + (
+                    "neither pasta (package passt) nor slirp4netns is installed"
+                    if state.defaults()
+                    else "the host has no route"
+                )
+            ]
+        )
         if way_out and not servers:
-            warnings.append("the host asks itself for names (a resolver on its loopback), which the lab can't reach")
+            warnings.append(
+                "the host asks itself for names (a resolver on its loopback), which the lab can't"
+                " reach"
+            )
         warnings += _pings() if way_out else []
-        prefix = ("nsenter", "--preserve-credentials", "--user", "--net", "--pid", "--target", str(pid), "--")
+        prefix = (
+            "nsenter",
+            "--preserve-credentials",
+            "--user",
+            "--net",
+            "--pid",
+            "--target",
+            str(pid),
+            "--",
+        )
         yield Running(prefix, tuple(places), way_out, wanted, tuple(warnings))
 
 
 def _pings() -> list[str]:
-    """pasta and slirp4netns send the guests' pings by sockets that the host allows some groups (icmp(7))."""
+    """pasta and slirp4netns send the guests' pings by sockets that the host allows some groups
+    (icmp(7))."""
     first, last = map(int, Path("/proc/sys/net/ipv4/ping_group_range").read_text().split())
-    return [] if any(first <= group <= last for group in (os.getegid(), *os.getgroups())) \
-        else ["pings stop at the lab's gateway: sysctl -w net.ipv4.ping_group_range='0 2147483647' lets them out"]
+    if any(first <= group <= last for group in (os.getegid(), *os.getgroups())):
+        return []
+    cure = "sysctl -w net.ipv4.ping_group_range='0 2147483647'"
+    return [f"pings stop at the lab's gateway: {cure} lets them out"]
 
 
 def _hello(control: socket.socket, process: subprocess.Popen) -> int:
-    """Wait for the inside's first word; return its process number as we see it (SCM_CREDENTIALS, unix(7))."""
+    """Wait for the inside's first word; return its process number as we see it (SCM_CREDENTIALS,
+    unix(7))."""
     control.settimeout(_PATIENCE)
     control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     try:
         message, ancillary, *_ = control.recvmsg(MESSAGE, socket.CMSG_SPACE(struct.calcsize("3i")))
     except OSError as error:
         raise _failed(str(error), process) from error
-    pid = next((struct.unpack("3i", data)[0] for _, kind, data in ancillary if kind == socket.SCM_CREDENTIALS), 0)
+    pid = next(
+        (
+            struct.unpack("3i", data)[0]
+            for _, kind, data in ancillary
+            if kind == socket.SCM_CREDENTIALS
+        ),
+        0,
+    )
     if not message or not pid:
         raise _failed("", process)
     return pid
@@ -183,14 +320,19 @@ def _failed(answer: str, process: subprocess.Popen) -> PiggyError:
     message, _, hint = answer.partition("\n  hint: ")
     what = printable(message or (said[-1] if said else "it ended without a word"))
     if "unshare" in what:
-        return PiggyError(f"this host lets you make no namespaces: {what}", "sysctl kernel.unprivileged_userns_clone=1 "
-                          "(Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), or net=user")
+        return PiggyError(
+            f"this host lets you make no namespaces: {what}",
+            "sysctl kernel.unprivileged_userns_clone=1 "
+            "(Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), or net=user",
+        )
     return PiggyError(f"the lab did not come up: {what}", printable(hint))
 
 
 def _end(process: subprocess.Popen) -> None:
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGKILL)  # and --kill-child ends the first process, hence all in the namespaces
+        process.send_signal(
+            signal.SIGKILL
+        )  # and --kill-child ends the first process, hence all in the namespaces
     process.wait()
 
 
@@ -198,4 +340,3 @@ def _unguard(process: subprocess.Popen) -> None:
     assert process.stdin is not None
     process.stdin.close()
     process.wait()
-

@@ -1,8 +1,9 @@
 """The record of what net_up did: what net_down goes by, also after a crash or a reboot.
 
-It lies in /run/piggyback, one folder for each network namespace, and not in build/: root acts by it, so only root may write
-it; `rm -r build` must not take it away while the bridge is up; and it is the host's, whichever checkout asks. /run is gone
-after a reboot, as are bridge, rules and routes. Where /run outlives one (containers), the boot's identity in it tells.
+It lies in /run/piggyback, one folder for each network namespace, and not in build/: root acts by
+it, so only root may write it; `rm -r build` must not take it away while the bridge is up; and it is
+the host's, whichever checkout asks. /run is gone after a reboot, as are bridge, rules and routes.
+Where /run outlives one (containers), the boot's identity in it tells.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _SHOWS = "it says what net_up changed; 'ip link' and 'nft list ruleset' show wha
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """boot: which boot of the host it was.  begun: how many steps were begun; the last of them may not have been done.
+    """boot: which boot of the host it was.  begun: how many steps were begun; the last of them may
+    not have been done.
     complete: all were done."""
 
     boot: str
@@ -52,7 +54,8 @@ def place(run: Path = RUN) -> Path:
 def read(folder: Path) -> Record | None:
     """Return the record, None if there is none.
 
-    Raises PiggyError for one that can't be read, that somebody else could have written, or whose plan is none of ours.
+    Raises PiggyError for one that can't be read, that somebody else could have written, or whose
+    plan is none of ours.
     """
     file = folder / "record.json"
     try:
@@ -68,11 +71,16 @@ def read(folder: Path) -> Record | None:
     except OSError as error:
         raise PiggyError(f"{file} can't be read: {error.strerror}", _SHOWS) from error
     except PiggyError as error:
-        raise PiggyError(error.message if str(file) in error.message else f"{file}: {error.message}",
-                         f"{error.hint + '; ' if error.hint else ''}{_SHOWS}; then, as root: rm -r {folder}") from error
+        raise PiggyError(
+            error.message if str(file) in error.message else f"{file}: {error.message}",
+            f"{error.hint + '; ' if error.hint else ''}{_SHOWS}; then, as root: rm -r {folder}",
+        ) from error
     if not 0 <= record.begun <= len(record.plan.steps):
-        raise PiggyError(f"{file} is of no use: it says that {record.begun} of {len(record.plan.steps)} steps were begun",
-                         _SHOWS)
+        raise PiggyError(
+            f"{file} is of no use: it says that {record.begun} of {len(record.plan.steps)} steps"
+            " were begun",
+            _SHOWS,
+        )
     return record
 
 
@@ -85,7 +93,8 @@ def decode(data: bytes, kind: type[_T], whose: str) -> _T:
 
 
 def _ours(folder: Path) -> bool:
-    """Return whether the folder is there. Raises PiggyError where it, or the one it is in, is not ours alone."""
+    """Return whether the folder is there. Raises PiggyError where it, or the one it is in, is not
+    ours alone."""
     try:
         for path in (folder.parent, folder):
             info = os.lstat(path)
@@ -98,17 +107,20 @@ def _ours(folder: Path) -> bool:
 
 
 def _only_ours(path: Path, info: os.stat_result) -> None:
-    """Raise PiggyError where somebody else than root, and us, could have written it: root does what a record says."""
+    """Raise PiggyError where somebody else than root, and us, could have written it: root does what
+    a record says."""
     if info.st_uid not in (0, os.geteuid()):
         raise PiggyError(f"{path} belongs to user {info.st_uid}, and root would act by it")
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PiggyError(f"{path} can be written to by others (mode {stat.S_IMODE(info.st_mode):04o}), and root would act "
-                         "by it")
+        raise PiggyError(
+            f"{path} can be written to by others (mode {stat.S_IMODE(info.st_mode):04o}), and root"
+            " would act by it"
+        )
 
 
 def write(folder: Path, record: Record) -> None:
-    """Write the record whole, and have it on the disk when this returns. Raises PiggyError for a folder that is not ours
-    alone."""
+    """Write the record whole, and have it on the disk when this returns. Raises PiggyError for a
+    folder that is not ours alone."""
     folder.mkdir(parents=True, exist_ok=True)
     _ours(folder)
     with replacing(folder / "record.json") as draft:
@@ -125,7 +137,8 @@ def write(folder: Path, record: Record) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove the record, dnsmasq's files, what a write that was killed left, and the folder if nothing else is in it."""
+    """Remove the record, dnsmasq's files, what a write that was killed left, and the folder if
+    nothing else is in it."""
     with contextlib.suppress(OSError):
         for draft in folder.glob(".record.json.*.part"):
             shutil.rmtree(draft, ignore_errors=True)

@@ -33,7 +33,11 @@ def lines(settings: Settings) -> Iterator[Line]:
     elif plan is None:
         yield "net", "a reboot undid what net_up did; 'doit net_down' forgets it"
     else:
-        whole = "up" if record.complete else f"interrupted at step {record.begun} of {len(plan.steps)}: doit net_down"
+        whole = (
+            "up"
+            if record.complete
+            else f"interrupted at step {record.begun} of {len(plan.steps)}: doit net_down"
+        )
         yield "net", f"{plan.mode}, {whole}"
     if state.link(bridge):
         yield from of_bridge(state, bridge)
@@ -47,7 +51,9 @@ def of_traps(state: State, plan: Plan | None, settings: Settings) -> Iterator[Li
     """Yield the traps, each with its remedy."""
     if state.nft is None and "nft" in state.tools:
         yield "note", "only root sees the firewall's rules: sudo nft list ruleset"
-    address = plan.address if plan else settings.bridge_address if settings.net in ("nat", "lab") else ""
+    address = (
+        plan.address if plan else settings.bridge_address if settings.net in ("nat", "lab") else ""
+    )
     found = traps.traps(state, plan, plan.bridge if plan else settings.bridge, address)
     for trap in found:
         yield "TRAP", trap.message
@@ -58,13 +64,22 @@ def of_traps(state: State, plan: Plan | None, settings: Settings) -> Iterator[Li
 
 def of_bridge(state: State, bridge: str) -> Iterator[Line]:
     """Yield a bridge and its ports, each with its state and counters."""
-    addresses = [f"{info['local']}/{info['prefixlen']}" for info in state.address(bridge).get("addr_info", ())
-                 if info["family"] == "inet"]
+    addresses = [
+        f"{info['local']}/{info['prefixlen']}"
+        for info in state.address(bridge).get("addr_info", ())
+        if info["family"] == "inet"
+    ]
     yield bridge, f"{' '.join(addresses) or 'no address'}, {counters(state.link(bridge))}"
     for port in state.ports(bridge):
         link = state.link(port)
         what = "tap" if state.kind(port) == "tun" else state.kind(port) or "card"
-        plugged = "" if what != "tap" else ", a guest is plugged in" if "LOWER_UP" in link.get("flags", ()) else ", free"
+        plugged = (
+            ""
+            if what != "tap"
+            else ", a guest is plugged in"
+            if "LOWER_UP" in link.get("flags", ())
+            else ", free"
+        )
         yield f"  {port}", f"{what}{plugged}, {counters(link)}"
 
 
@@ -80,15 +95,20 @@ def counters(link: Mapping[str, Any]) -> str:
 
 
 def of_leases(plan: Plan) -> Iterator[Line]:
-    """Yield dnsmasq's leases: "EXPIRY MAC ADDRESS NAME CLIENT-ID" a line (dnsmasq(8), --dhcp-leasefile)."""
+    """Yield dnsmasq's leases: "EXPIRY MAC ADDRESS NAME CLIENT-ID" a line (dnsmasq(8),
+    --dhcp-leasefile)."""
     try:
-        text = read_regular(plan.leases, most=_LONGEST).decode(errors="replace") if plan.leases else ""
+        text = (
+            read_regular(plan.leases, most=_LONGEST).decode(errors="replace") if plan.leases else ""
+        )
     except OSError:
         return
     for line in text.splitlines():
         words = line.split()
         if len(words) >= 4 and re.fullmatch("[0-9]{1,11}", words[0]):  # up to the year 5138
-            until = datetime.datetime.fromtimestamp(int(words[0]), datetime.UTC).strftime("until %H:%M UTC")
+            until = datetime.datetime.fromtimestamp(int(words[0]), datetime.UTC).strftime(
+                "until %H:%M UTC"
+            )
             yield "lease", printable(f"{words[2]}  {words[1]}  {words[3]}  {until}")[:_WIDEST]
 
 
@@ -97,7 +117,24 @@ def of_rules(state: State) -> Iterator[Line]:
     for entry in state.nft or ():
         rule = entry.get("rule", {})
         if rule.get("table") == TABLE:
-            counts = [next((found for part in rule["expr"] if isinstance(found := dig(part, "counter", what), int)), 0)
-                      for what in ("packets", "bytes")]
-            verdict = next((name for part in rule["expr"] for name in ("masquerade", "accept", "drop") if name in part), "")
+            counts = [
+                next(
+                    (
+                        found
+                        for part in rule["expr"]
+                        if isinstance(found := dig(part, "counter", what), int)
+                    ),
+                    0,
+                )
+                for what in ("packets", "bytes")
+            ]
+            verdict = next(
+                (
+                    name
+                    for part in rule["expr"]
+                    for name in ("masquerade", "accept", "drop")
+                    if name in part
+                ),
+                "",
+            )
             yield "rule", f"{rule['chain']} {verdict}: {counts[0]} packets, {size(counts[1])}"

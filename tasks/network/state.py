@@ -1,4 +1,5 @@
-"""The state of the host's network, read and never changed: from `ip -json`, `nft -json` and /proc/sys."""
+"""The state of the host's network, read and never changed: from `ip -json`, `nft -json` and
+/proc/sys."""
 
 from __future__ import annotations
 
@@ -31,8 +32,10 @@ TOOLS = ("nft", "iptables", "dnsmasq", "pasta", "slirp4netns")
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What there was when one looked.
 
-    links, addresses: `ip -details -json link` and `ip -json address`.  routes: both families, each with its "family".
-    sysctls: by path.  nft: the objects of `nft -json list ruleset`, None where one may not see them.
+    links, addresses: `ip -details -json link` and `ip -json address`.  routes: both families, each
+        with its "family".
+    sysctls: by path.  nft: the objects of `nft -json list ruleset`, None where one may not see
+        them.
     iptables: `iptables -S`, where its rules are not among those of nft.
     tools: programs that are there.  tun: "" or what is wrong with /dev/net/tun.
     """
@@ -64,8 +67,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     def defaults(self) -> list[Mapping[str, Any]]:
         """Return the default routes of the main tables, the preferred first."""
-        found = [route for route in self.routes if route.get("dst") == "default" and route.get("table", "main") == "main"
-                 and route.get("type", "unicast") == "unicast"]
+        found = [
+            route
+            for route in self.routes
+            if route.get("dst") == "default"
+            and route.get("table", "main") == "main"
+            and route.get("type", "unicast") == "unicast"
+        ]
         return sorted(found, key=lambda route: (family(route), route.get("metric", 0)))
 
 
@@ -78,18 +86,29 @@ def routes() -> list[dict[str, Any]]:
     """Read all routes of both families."""
     found = []
     for which in ("-4", "-6"):
-        for route in _json(["ip", which, "-details", "-json", "route", "show", "table", "all"], "route", check=False):
+        for route in _json(
+            ["ip", which, "-details", "-json", "route", "show", "table", "all"],
+            "route",
+            check=False,
+        ):
             found.append({**route, "family": which})
     return found
 
 
 def observe() -> State:
-    """Read the state of the network namespace that we are in. Raises PiggyError where iproute2 is missing."""
+    """Read the state of the network namespace that we are in. Raises PiggyError where iproute2 is
+    missing."""
     which = {tool: shutil.which(tool, path=clean_env()["PATH"]) for tool in TOOLS}
-    return State(links=_json(["ip", "-details", "-statistics", "-json", "link"], "link"),
-                 addresses=_json(["ip", "-json", "address"], "address"), routes=routes(), sysctls=sysctls(),
-                 tools=tuple(tool for tool in TOOLS if which[tool]), tun=tun_trouble(),
-                 nft=_ruleset() if which["nft"] else None, iptables=_iptables(bool(which["nft"])))
+    return State(
+        links=_json(["ip", "-details", "-statistics", "-json", "link"], "link"),
+        addresses=_json(["ip", "-json", "address"], "address"),
+        routes=routes(),
+        sysctls=sysctls(),
+        tools=tuple(tool for tool in TOOLS if which[tool]),
+        tun=tun_trouble(),
+        nft=_ruleset() if which["nft"] else None,
+        iptables=_iptables(bool(which["nft"])),
+    )
 
 
 def _ruleset() -> list[dict[str, Any]] | None:
@@ -98,7 +117,8 @@ def _ruleset() -> list[dict[str, Any]] | None:
 
 
 def _iptables(nft: bool, names: Path = Path("/proc/net/ip_tables_names")) -> tuple[str, ...]:
-    """nft shows what iptables-nft made, and not what iptables-legacy did; the kernel lists the latter's tables."""
+    """nft shows what iptables-nft made, and not what iptables-legacy did; the kernel lists the
+    latter's tables."""
     legacy = bool(_read(str(names)))
     program = shutil.which("iptables-legacy" if legacy else "iptables", path=clean_env()["PATH"])
     if not program or (nft and not legacy):
@@ -108,12 +128,17 @@ def _iptables(nft: bool, names: Path = Path("/proc/net/ip_tables_names")) -> tup
 
 
 def sysctls() -> dict[str, str]:
-    """Read the switches that concern us. To set ip_forward sets the switch of each link and two more
-    (inet_forward_change in net/ipv4/devinet.c), so all those are read."""
-    paths = [FORWARD, f"{_CONF}/all/accept_redirects", *(f"/proc/sys/net/bridge/bridge-nf-call-{x}" for x in
-                                                        ("iptables", "ip6tables"))]
+    """Read the switches that concern us. To set ip_forward sets the switch of each link and two
+    more (inet_forward_change in net/ipv4/devinet.c), so all those are read."""
+    paths = [
+        FORWARD,
+        f"{_CONF}/all/accept_redirects",
+        *(f"/proc/sys/net/bridge/bridge-nf-call-{x}" for x in ("iptables", "ip6tables")),
+    ]
     with contextlib.suppress(OSError):
-        paths += [f"{_CONF}/{name}/forwarding" for name in sorted(os.listdir(_CONF)) if name != "all"]
+        paths += [
+            f"{_CONF}/{name}/forwarding" for name in sorted(os.listdir(_CONF)) if name != "all"
+        ]
     return {path: value for path in paths if (value := _read(path)) is not None}
 
 
@@ -137,9 +162,11 @@ def tun_trouble(device: Path = TUN) -> str:
     return ""
 
 
-def nameservers(files: Iterable[Path] = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))) -> list[str]:
-    """Return the host's DNS servers that can be asked from elsewhere: not those on its loopback. systemd-resolved keeps
-    the servers behind its own in the second file."""
+def nameservers(
+    files: Iterable[Path] = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")),
+) -> list[str]:
+    """Return the host's DNS servers that can be asked from elsewhere: not those on its loopback.
+    systemd-resolved keeps the servers behind its own in the second file."""
     for file in files:
         words = [line.split() for line in (_read(str(file)) or "").splitlines()]
         found = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
@@ -158,8 +185,9 @@ def _is_loopback(text: str) -> bool:
 def holds(probe: Words) -> bool:
     """Return whether the effect of a step holds now. The words:
 
-    link NAME MAC | tun NAME | master PORT BRIDGE | up NAME | address DEVICE ADDRESS/PREFIX | route FAMILY WORDS... |
-    file PATH VALUE | nft FAMILY TABLE | iptables WORDS... | process PIDFILE | not PROBE... | (nothing: never known)
+    link NAME MAC | tun NAME | master PORT BRIDGE | up NAME | address DEVICE ADDRESS/PREFIX | route
+    FAMILY WORDS... | file PATH VALUE | nft FAMILY TABLE | iptables WORDS... | process PIDFILE | not
+    PROBE... | (nothing: never known)
     """
     if not probe:
         return False
@@ -167,11 +195,16 @@ def holds(probe: Words) -> bool:
     if kind == "not":
         return not holds(tuple(rest))
     if kind == "route":
-        return tuple(rest[1:]) in {route_words(route) for route in routes() if family(route) == rest[0]}
+        return tuple(rest[1:]) in {
+            route_words(route) for route in routes() if family(route) == rest[0]
+        }
     if kind == "address":
         found = _json(["ip", "-json", "address", "show", "dev", rest[0]], "address", check=False)
-        return any(f"{info['local']}/{info['prefixlen']}" == rest[1] for entry in found
-                   for info in entry.get("addr_info", ()))
+        return any(
+            f"{info['local']}/{info['prefixlen']}" == rest[1]
+            for entry in found
+            for info in entry.get("addr_info", ())
+        )
     if kind == "file":
         return _read(rest[0]) == rest[1]
     if kind == "nft":
@@ -180,7 +213,10 @@ def holds(probe: Words) -> bool:
         return run(rest, check=False).returncode == 0
     if kind == "process":
         return pid_of(rest[0]) > 0
-    link = (_json(["ip", "-details", "-json", "link", "show", "dev", rest[0]], "link", check=False) or [{}])[0]
+    link = (
+        _json(["ip", "-details", "-json", "link", "show", "dev", rest[0]], "link", check=False)
+        or [{}]
+    )[0]
     if kind == "link":
         return bool(link) and link.get("address") == rest[1]
     if kind == "tun":
@@ -193,10 +229,12 @@ def holds(probe: Words) -> bool:
 
 
 def pid_of(pidfile: str) -> int:
-    """Return the process that wrote a pidfile, 0 if it is gone. Numbers are used again, so it must be one that was told
-    --pid-file=PIDFILE."""
+    """Return the process that wrote a pidfile, 0 if it is gone. Numbers are used again, so it must
+    be one that was told --pid-file=PIDFILE."""
     with contextlib.suppress(OSError, ValueError):
         pid = int(read_regular(pidfile, most=64))
-        if pid > 1 and os.fsencode(f"--pid-file={pidfile}") in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+        if pid > 1 and os.fsencode(f"--pid-file={pidfile}") in Path(
+            f"/proc/{pid}/cmdline"
+        ).read_bytes().split(b"\0"):
             return pid
     return 0

@@ -1,7 +1,9 @@
-"""One step of a change to the host's network: what to do, what undoes it, and how to see whether it holds. Data alone.
+"""One step of a change to the host's network: what to do, what undoes it, and how to see whether it
+holds. Data alone.
 
-A plan is a list of steps. A step is in a plan only if its effect does not hold yet, so that undoing it takes away nothing
-that was there before; undoing looks first whether the effect still holds, so that it may be done twice, or halfway.
+A plan is a list of steps. A step is in a plan only if its effect does not hold yet, so that undoing
+it takes away nothing that was there before; undoing looks first whether the effect still holds, so
+that it may be done twice, or halfway.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from collections.abc import Sequence
 import msgspec
 
 Words = tuple[str, ...]
-WRITE, KILL = "write", "kill"  # words of our own in place of a program: write PATH VALUE, kill PIDFILE
+WRITE, KILL = (
+    "write",
+    "kill",
+)  # words of our own in place of a program: write PATH VALUE, kill PIDFILE
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -20,7 +25,8 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     holds:    what is true when it was done and not undone; see `netstate.holds` for the words.
     stdin:    what `do` reads.
-    patience: seconds for which a failing command of it is tried again (an IPv6 address takes a while to become valid).
+    patience: seconds for which a failing command of it is tried again (an IPv6 address takes a
+        while to become valid).
     """
 
     do: Words
@@ -33,7 +39,8 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What `net_up` does, and what it was asked for.
 
-    mode: "nat", "bridged" or "lab";  bridge, taps: names of links;  address: of the bridge, with its prefix ("": none).
+    mode: "nat", "bridged" or "lab";  bridge, taps: names of links;  address: of the bridge, with
+        its prefix ("": none).
     leases: dnsmasq's file of leases ("": no DHCP of ours).  steps: in order.
     warnings: what the user should know before.
     """

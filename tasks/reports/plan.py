@@ -1,15 +1,15 @@
 """What a run would do, and how long that should take, before anything is done.
 
-    every task's inputs + the journal ----------+
-    logs/history.jsonl (how long each took) ----+-> plan [TASK]
-    Kbuild's records (objects of a file, symbol) +
+every task's inputs + the journal ----------+
+logs/history.jsonl (how long each took) ----+-> plan [TASK]
+Kbuild's records (objects of a file, symbol) +
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from tasks import kernel_config, toolchain
+from tasks import kernel_config
 from tasks.config.project import Project
 from tasks.graph import explain
 from tasks.graph.explain import Graph
@@ -27,13 +27,23 @@ SHOWN = 3  # symbols that are named
 
 def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
     """Yield `plan`, which looks at all other tasks."""
-    yield task(project, "plan", "say what would run for TASK (default: all), and how long that should take: plan [TASK]",
-               plan, [[dict(one) for one in others]], always=True, quiet=True, names=True, reads=True)
+    yield task(
+        project,
+        "plan",
+        "say what would run for TASK (default: all), and how long that should take: plan [TASK]",
+        plan,
+        [[dict(one) for one in others]],
+        always=True,
+        quiet=True,
+        names=True,
+        reads=True,
+    )
 
 
 def plan(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None:
     """Print the tasks that would run in their order, each with its reason and an estimate."""
     from doit.globals import Globals
+
     project, graph = job.project, Graph(others)
     wanted = why.named(project, graph, names)
     stale = explain.stale(graph, Globals.dep_manager.get_values)
@@ -42,8 +52,12 @@ def plan(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> Non
     if not runs:
         terminal.line("plan", f"nothing to do for {', '.join(wanted)}")
         return
-    past = explain.durations(project.logs / "history.jsonl", RECENT)
-    symbols = changed_symbols(job) if "kernel_config" in stale and toolchain.record(project).exists() else []
+    past = explain.durations(project.layout.history, RECENT)
+    symbols = (
+        changed_symbols(job)
+        if "kernel_config" in stale and project.layout.toolchain_record.exists()
+        else []
+    )
     total, unknown = 0.0, []
     for name in runs:
         count, text = objects(project, name, stale.get(name, ()), symbols)
@@ -51,12 +65,23 @@ def plan(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> Non
         inputs = graph.nodes[name].inputs
         if name in stale and inputs is not None and inputs.kept(name):
             seconds, text = 0.0, "the store should have it"
-        own = why.reason(project, name, stale[name]) if name in stale else "if what it is made from changes"
+        own = (
+            why.reason(project, name, stale[name])
+            if name in stale
+            else "if what it is made from changes"
+        )
         said = f"{text}; {own}" if text and name in stale else text or own
         total += seconds or 0
         unknown += [] if seconds is not None else [name]
-        print(f"  {name:<18} {'about ' + terminal.took(seconds) if seconds is not None else 'not known yet':<18} {said}")
-    print(f"about {terminal.took(total)} at most" + (f", and {len(unknown)} that never ran here" if unknown else ""))
+        print(
+            f"  {name:<18}"
+            f" {'about ' + terminal.took(seconds) if seconds is not None else 'not known yet':<18}"
+            f" {said}"
+        )
+    print(
+        f"about {terminal.took(total)} at most"
+        + (f", and {len(unknown)} that never ran here" if unknown else "")
+    )
 
 
 def in_order(graph: Graph, wanted: Sequence[str]) -> list[str]:
@@ -68,6 +93,7 @@ def in_order(graph: Graph, wanted: Sequence[str]) -> list[str]:
             for other in graph.producers(name):
                 visit(other)
             order[name] = None
+
     for name in wanted:
         visit(name)
     return list(order)
@@ -83,26 +109,34 @@ def downstream(graph: Graph, order: Sequence[str], stale: Mapping[str, object]) 
 
 
 def estimate(past: Sequence[float], count: int | None) -> float | None:
-    """Seconds that a task should take, from how long it took before (newest last); None if it never ran.
+    """Seconds that a task should take, from how long it took before (newest last); None if it never
+    ran.
 
-    count: how many objects it will compile, None where that says nothing. A run that compiles little takes as long as the
-    shortest ones did.
+    count: how many objects it will compile, None where that says nothing. A run that compiles
+    little takes as long as the shortest ones did.
     """
     if not past:
         return None
     import statistics  # only here: it is slow to load
+
     return statistics.median(past) if count is None or count > 50 else min(past)
 
 
-def objects(project: Project, name: str, found: Sequence[str], symbols: Sequence[str]) -> tuple[int | None, str]:
-    """How many objects a task will compile because of files and symbols that changed, and that in words."""
+def objects(
+    project: Project, name: str, found: Sequence[str], symbols: Sequence[str]
+) -> tuple[int | None, str]:
+    """How many objects a task will compile because of files and symbols that changed, and that in
+    words."""
     if name != "vmlinux":
         return None, ""
     files = why.files_of(found)
     if not files and not symbols:
         return None, ""
     concerned = why.objects(project, name, files, symbols)
-    everything = sum(record.endswith(".o.cmd") for record in Depfiles(project.kernel_obj, project.kernel_src).records)
+    everything = sum(
+        record.endswith(".o.cmd")
+        for record in Depfiles(project.layout.kernel_obj, project.layout.kernel_src).records
+    )
     because = []
     if symbols:
         more = f" and {len(symbols) - SHOWN} more" if len(symbols) > SHOWN else ""
@@ -113,21 +147,26 @@ def objects(project: Project, name: str, found: Sequence[str], symbols: Sequence
 
 
 def changed_symbols(job: Job) -> list[str]:
-    """The symbols that the fragments, as they stand, would give another value than the configuration in force has.
+    """The symbols that the fragments, as they stand, would give another value than the
+    configuration in force has.
 
     Kconfig answers that; nothing is put in force.
     """
     project = job.project
     kernel = kernel_config.tree(project)
-    full = kernel_config.config(project)
+    full = project.layout.config
     if not full.exists():
         return []
     if not project.lock.taken:  # Kconfig works in the kernel's object folder
-        terminal.line("note", "another run is at work, so what the new configuration changes can't be told")
+        terminal.line(
+            "note", "another run is at work, so what the new configuration changes can't be told"
+        )
         return []
     try:
         merged = kernel.asked()
-        draft = configure.solve(job, kernel, {symbol: request.value for symbol, request in merged.requests.items()})
+        draft = configure.solve(
+            job, kernel, {symbol: request.value for symbol, request in merged.requests.items()}
+        )
         after = dotconfig.read_config(draft)
     except PiggyError as error:
         terminal.line("note", f"the new configuration can't be told: {error.message}")

@@ -1,6 +1,6 @@
 """What is set, and by whom.
 
-    defaults -> configs/machines/NAME.toml -> local.toml -> environment -> name=value      =>  settings
+defaults -> configs/machines/NAME.toml -> local.toml -> environment -> name=value      =>  settings
 """
 
 from __future__ import annotations
@@ -14,14 +14,27 @@ from tasks.config.settings import HELP, Settings, in_words
 from tasks.graph.task import Job, TaskDict, task
 from tasks.system import address
 
-_MARKDOWN = {"name": "markdown", "long": "markdown", "type": bool, "default": False,
-             "help": "print what there is to set, and the defaults, as a table for docs/settings.md"}
+_MARKDOWN = {
+    "name": "markdown",
+    "long": "markdown",
+    "type": bool,
+    "default": False,
+    "help": "print what there is to set, and the defaults, as a table for docs/settings.md",
+}
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the task `settings`."""
-    yield task(project, "settings", "show every setting, its value and where that came from", show, always=True, quiet=True,
-               reads=True, params=[_MARKDOWN])
+    yield task(
+        project,
+        "settings",
+        "show every setting, its value and where that came from",
+        show,
+        always=True,
+        quiet=True,
+        reads=True,
+        params=[_MARKDOWN],
+    )
 
 
 def show(job: Job, markdown: bool = False) -> None:
@@ -32,15 +45,21 @@ def show(job: Job, markdown: bool = False) -> None:
     if markdown:
         print(table())
         return
-    values = {name: address.shown(value) if isinstance(value, str) else value
-              for name, value in msgspec.structs.asdict(job.project.settings).items()}
+    values = {
+        name: address.shown(value) if isinstance(value, str) else value
+        for name, value in msgspec.structs.asdict(job.project.settings).items()
+    }
     width, first = (max(len(str(one)) for one in some) + 2 for some in (values.values(), values))
     for name, value in values.items():
-        print(f"  {name:<{first}}{_shown(value) or '-':<{width}}{job.project.origins[name]:<24}  {HELP[name]}")
+        print(
+            f"  {name:<{first}}{_shown(value) or '-':<{width}}{job.project.origins[name]:<24} "
+            f" {HELP[name]}"
+        )
 
 
 def table() -> str:
-    """Return all settings as a table in Markdown: name, what it takes, default, meaning. It is part of docs/settings.md."""
+    """Return all settings as a table in Markdown: name, what it takes, default, meaning. It is part
+    of docs/settings.md."""
     rows = ["| setting | what it takes | default | what it is |", "| --- | --- | --- | --- |"]
     for name, value in msgspec.structs.asdict(Settings()).items():
         default = f"`{_shown(value)}`" if value != "" else ""

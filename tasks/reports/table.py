@@ -1,4 +1,5 @@
-"""The table of machines: what was built and booted, a row a machine, kept as JSON and shown as Markdown and text."""
+"""The table of machines: what was built and booted, a row a machine, kept as JSON and shown as
+Markdown and text."""
 
 from __future__ import annotations
 
@@ -13,15 +14,26 @@ from tasks.system import terminal
 from tasks.system.files import read_regular, write_whole
 from tasks.system.lock import Lock
 
-HEADER = ("machine", "arch", "kernel", "vmlinux", "image", "busybox", "rootfs", "shell after", "build", "result")
+HEADER = (
+    "machine",
+    "arch",
+    "kernel",
+    "vmlinux",
+    "image",
+    "busybox",
+    "rootfs",
+    "shell after",
+    "build",
+    "result",
+)
 _NUMBERS = range(3, 9)  # the columns that stand to the right
 LONGEST = 16 << 20  # bytes of matrix.json
 _LONGEST = 160  # characters of an error's sentence
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """Bytes of what was built; `image` is the link that is booted, `rootfs` what holds the root filesystem at boot. A
-    machine that has only a kernel lacks the latter two."""
+    """Bytes of what was built; `image` is the link that is booted, `rootfs` what holds the root
+    filesystem at boot. A machine that has only a kernel lacks the latter two."""
 
     vmlinux: int
     image: int
@@ -32,12 +44,14 @@ class Sizes(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One machine.
 
-    result: "booted" (and passed every check), "built" (there is no QEMU for it), or "failed", and then `error` says why.
+    result: "booted" (and passed every check), "built" (there is no QEMU for it), or "failed", and
+        then `error` says why.
     kernel: its release, as in uname -r;  image: the name of the link that is booted.
     sizes:  None where the build did not come to its end.
     ready:  seconds from QEMU's start to the shell's first answer;  accel: "tcg" or "kvm".
-    build:  seconds that the tasks took which had to run, without fetching and unpacking sources, which machines share. A
-            run in which nothing had to be built keeps the figure of the run before.
+    build:  seconds that the tasks took which had to run, without fetching and unpacking sources,
+            which machines share. A run in which nothing had to be built keeps the figure of the run
+            before.
     date:   when, UTC, ISO 8601.
     """
 
@@ -58,38 +72,64 @@ def read(path: Path) -> dict[str, Row]:
     """Read matrix.json; what is not there, or not ours, counts as no rows."""
     try:
         return msgspec.json.decode(read_regular(path, LONGEST), type=dict[str, Row])
-    except (OSError, ValueError, RecursionError):  # msgspec's own errors, and text that is not UTF-8
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ):  # msgspec's own errors, and text that is not UTF-8
         return {}
 
 
 def keep(folder: Path, row: Row, known: Collection[str]) -> None:
-    """Put a row into `folder`/matrix.json and .md; the rows of other machines stay, as long as they are `known`."""
+    """Put a row into `folder`/matrix.json and .md; the rows of other machines stay, as long as they
+    are `known`."""
     with Lock(folder / ".matrix.lock", f"{folder / 'matrix.json'}").held():
         rows = read(folder / "matrix.json")
         old = rows.get(row.machine)
         if row.build is None and old and (old.kernel, old.sizes) == (row.kernel, row.sizes):
             row = msgspec.structs.replace(row, build=old.build)
-        rows = {name: one for name, one in sorted({**rows, row.machine: row}.items()) if name in known}
-        write_whole(folder / "matrix.json", msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+        rows = {
+            name: one for name, one in sorted({**rows, row.machine: row}.items()) if name in known
+        }
+        write_whole(
+            folder / "matrix.json", msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n"
+        )
         write_whole(folder / "matrix.md", markdown(rows.values()))
 
 
 def cells(row: Row) -> tuple[str, ...]:
     """Return what stands in a row, by the columns of HEADER."""
     sizes = row.sizes
-    numbers = ["-" if size is None else f"{size:,}" for size in msgspec.structs.astuple(sizes)] if sizes else ["-"] * 4
+    numbers = (
+        ["-" if size is None else f"{size:,}" for size in msgspec.structs.astuple(sizes)]
+        if sizes
+        else ["-"] * 4
+    )
     if sizes:
         numbers[1] = f"{row.image} {numbers[1]}"
-    result = {"booted": f"booted ({row.accel})", "built": "built, not booted", "failed": row.error}[row.result]
-    words = (row.machine, row.arch or "-", row.kernel or "-", *numbers, f"{row.ready:.1f} s" if row.ready else "-",
-             terminal.took(row.build) if row.build is not None else "-", result)
-    return tuple(" ".join(terminal.printable(word).split()) for word in words)  # the file may hold anything
+    result = {"booted": f"booted ({row.accel})", "built": "built, not booted", "failed": row.error}[
+        row.result
+    ]
+    words = (
+        row.machine,
+        row.arch or "-",
+        row.kernel or "-",
+        *numbers,
+        f"{row.ready:.1f} s" if row.ready else "-",
+        terminal.took(row.build) if row.build is not None else "-",
+        result,
+    )
+    return tuple(
+        " ".join(terminal.printable(word).split()) for word in words
+    )  # the file may hold anything
 
 
 def markdown(rows: Iterable[Row]) -> str:
     """Return the rows as a table in Markdown; sizes are in bytes."""
+
     def line(words: Sequence[str]) -> str:
         return "| " + " | ".join(re.sub(r"([|\\])", r"\\\1", word) for word in words) + " |"
+
     ruler = ["---:" if column in _NUMBERS else "---" for column in range(len(HEADER))]
     return "\n".join([line(HEADER), line(ruler), *(line(cells(row)) for row in rows)]) + "\n"
 
@@ -98,17 +138,23 @@ def plain(rows: Iterable[Row]) -> str:
     """Return the rows as a table for the terminal; sizes are in bytes."""
     table = [HEADER, *(cells(row) for row in rows)]
     widths = [max(len(words[column]) for words in table) for column in range(len(HEADER))]
-    return "\n".join("  ".join(word.rjust(width) if column in _NUMBERS else word.ljust(width)
-                               for column, (word, width) in enumerate(zip(words, widths, strict=True))).rstrip()
-                     for words in table)
+    return "\n".join(
+        "  ".join(
+            word.rjust(width) if column in _NUMBERS else word.ljust(width)
+            for column, (word, width) in enumerate(zip(words, widths, strict=True))
+        ).rstrip()
+        for words in table
+    )
 
 
 def first_error(lines: Sequence[str], status: int) -> str:
-    """Return in one sentence what a run of doit failed of, by what it said. Make's own errors have the compiler's first one
-    in the next line."""
+    """Return in one sentence what a run of doit failed of, by what it said. Make's own errors have
+    the compiler's first one in the next line."""
     for number, text in enumerate(lines):
         if re.match(r"\S+ failed: |ERROR: ", text):
-            after = lines[number + 1].strip() if text.endswith(":") and number + 1 < len(lines) else ""
+            after = (
+                lines[number + 1].strip() if text.endswith(":") and number + 1 < len(lines) else ""
+            )
             return short(f"{text} {after}")
     said = next((text for text in reversed(lines) if text.strip()), "")
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
@@ -118,4 +164,4 @@ def first_error(lines: Sequence[str], status: int) -> str:
 def short(text: str) -> str:
     """Return the first line of a message, cut where it is too long for a table."""
     line = text.strip().partition("\n")[0].removeprefix("ERROR: ").strip()
-    return line if len(line) <= _LONGEST else line[:_LONGEST - 3].rstrip() + "..."
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3].rstrip() + "..."

@@ -1,6 +1,6 @@
 """Answers about the graph itself: why something is stale, or why it ran.
 
-    every task's inputs + the journal + logs/history.jsonl -> why [TASK]
+every task's inputs + the journal + logs/history.jsonl -> why [TASK]
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from tasks import busybox, kernel_config
+from tasks import kernel_config
 from tasks.config.project import Project
 from tasks.graph import explain
 from tasks.graph.explain import ARROW, Graph
@@ -24,14 +24,23 @@ MOST = 8  # lines of an answer
 
 def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
     """Yield `why`, which looks at all other tasks."""
-    yield task(project, "why", "say why TASK (default: all) would run now, or why it ran last: why [TASK]", why,
-               [[dict(one) for one in others]],  # copies: doit empties its own
-               always=True, quiet=True, names=True, reads=True)
+    yield task(
+        project,
+        "why",
+        "say why TASK (default: all) would run now, or why it ran last: why [TASK]",
+        why,
+        [[dict(one) for one in others]],  # copies: doit empties its own
+        always=True,
+        quiet=True,
+        names=True,
+        reads=True,
+    )
 
 
 def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None:
     """Print a line for each cause: the tasks from the one asked for back to what changed."""
     from doit.globals import Globals
+
     project, graph = job.project, Graph(others)
     wanted = named(project, graph, names)
     stale = explain.stale(graph, Globals.dep_manager.get_values)
@@ -40,25 +49,33 @@ def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None
         _show("would run now:", lines)
         return
     print(f"  {', '.join(wanted)}: up to date")
-    ran = explain.last_run(project.logs / "history.jsonl")
+    ran = explain.last_run(project.layout.history)
     lines = [line for name in wanted for line in did(project, graph, name, ran)]
     if lines:
         _show("the last run did:", lines)
-        kept = explain.brought_back(project.logs / "history.jsonl")
+        kept = explain.brought_back(project.layout.history)
         if kept:
-            print(f"from the store, as made earlier from the same: {', '.join(name.lstrip('_') for name in kept)}")
+            print(
+                "from the store, as made earlier from the same:"
+                f" {', '.join(name.lstrip('_') for name in kept)}"
+            )
 
 
 def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:
-    """The tasks that were asked for, or those that a plain `doit` does. Raises PiggyError for a name that is none."""
+    """The tasks that were asked for, or those that a plain `doit` does. Raises PiggyError for a
+    name that is none."""
     for name in names:
         if name not in graph.nodes:
             known = [one for one in graph.nodes if not one.startswith("_")]
-            raise PiggyError(f"there is no task '{name}'.{nearest(name, known)}", "'doit list' shows them")
+            raise PiggyError(
+                f"there is no task '{name}'.{nearest(name, known)}", "'doit list' shows them"
+            )
     return list(names) or project.goals
 
 
-def would(project: Project, graph: Graph, name: str, stale: Mapping[str, Sequence[str]]) -> list[str]:
+def would(
+    project: Project, graph: Graph, name: str, stale: Mapping[str, Sequence[str]]
+) -> list[str]:
     """A line for each stale task that `name` is made from (itself included)."""
     ways = graph.paths(name, stale, graph.producers)
     if len(ways) > MOST and all(stale[way[-1]] == ["never: not built yet"] for way in ways):
@@ -67,7 +84,8 @@ def would(project: Project, graph: Graph, name: str, stale: Mapping[str, Sequenc
 
 
 def did(project: Project, graph: Graph, name: str, ran: Mapping[str, Sequence[str]]) -> list[str]:
-    """A line for each first cause why `name` ran in the run of which `ran` has the tasks and their reasons."""
+    """A line for each first cause why `name` ran in the run of which `ran` has the tasks and their
+    reasons."""
     if name not in ran:
         return []
     parted = {one: explain.own(graph, one, ran) for one in ran if one in graph.nodes}
@@ -78,7 +96,11 @@ def did(project: Project, graph: Graph, name: str, ran: Mapping[str, Sequence[st
 
 def _show(head: str, lines: Sequence[str]) -> None:
     unique = list(dict.fromkeys(lines))
-    shown = [line for line in unique if not any(other != line and other.endswith(ARROW + line) for other in unique)]
+    shown = [
+        line
+        for line in unique
+        if not any(other != line and other.endswith(ARROW + line) for other in unique)
+    ]
     print("\n".join([head, *(f"  {line}" for line in shown[:MOST])]))
     if len(shown) > MOST:
         print(f"  and {len(shown) - MOST} more; name a task: doit why TASK")
@@ -119,18 +141,24 @@ def with_symbols(project: Project, name: str, found: Sequence[str]) -> list[str]
 
 def short(project: Project, text: str) -> str:
     """Name files of the source trees from their top, as kernel people do."""
-    for tree in (project.kernel_src, project.busybox_src):
+    for tree in (project.layout.kernel_src, project.layout.busybox_src):
         text = text.replace(os.path.realpath(tree) + "/", "").replace(f"{tree}/", "")
     return text.replace(os.getcwd() + "/", "")
 
 
-def objects(project: Project, name: str, files: Collection[str] = (), symbols: Collection[str] = ()) -> int:
-    """How many compiled objects Kbuild's records say were made from one of these files, or ask for one of these symbols
-    (without CONFIG_)."""
+def objects(
+    project: Project, name: str, files: Collection[str] = (), symbols: Collection[str] = ()
+) -> int:
+    """How many compiled objects Kbuild's records say were made from one of these files, or ask for
+    one of these symbols (without CONFIG_)."""
     box = name == "busybox"
     if not (files or symbols) or not (box or name in ("vmlinux", "modules", *project.chain)):
         return 0
-    obj, tree = (busybox.obj(project), project.busybox_src) if box else (project.kernel_obj, project.kernel_src)
+    obj, tree = (
+        (project.layout.busybox_obj, project.layout.busybox_src)
+        if box
+        else (project.layout.kernel_obj, project.layout.kernel_src)
+    )
     known, wanted = Depfiles(obj, tree), set(symbols)
     concerned = set(known.naming(files))
     if wanted:
@@ -139,14 +167,23 @@ def objects(project: Project, name: str, files: Collection[str] = (), symbols: C
 
 
 def asked_otherwise(project: Project) -> list[str]:
-    """The symbols that the fragments ask for otherwise than at the last success, each with its place."""
+    """The symbols that the fragments ask for otherwise than at the last success, each with its
+    place."""
     try:
-        now = fragments.merge(kernel_config.present_paths(project), project.optional_fragments).requests
-        before = dotconfig.read_config(project.images / "miniconfig")
+        now = fragments.merge(
+            kernel_config.present_paths(project), project.optional_fragments
+        ).requests
+        before = dotconfig.read_config(project.layout.miniconfig)
     except PiggyError:
         return []
-    notes = [f"CONFIG_{symbol} {before.get(symbol, 'not asked for')} -> {request.value} ({request.where})"
-             for symbol, request in now.items() if before.get(symbol) != request.value]
-    return notes + [f"CONFIG_{symbol} {value} -> not asked for" for symbol, value in before.items() if symbol not in now]
-
-
+    notes = [
+        f"CONFIG_{symbol} {before.get(symbol, 'not asked for')} -> {request.value}"
+        f" ({request.where})"
+        for symbol, request in now.items()
+        if before.get(symbol) != request.value
+    ]
+    return notes + [
+        f"CONFIG_{symbol} {value} -> not asked for"
+        for symbol, value in before.items()
+        if symbol not in now
+    ]

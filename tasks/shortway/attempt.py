@@ -1,8 +1,10 @@
-"""The short way: after an edit of sources that are compiled in, Kbuild's saved commands are run without make.
+"""The short way: after an edit of sources that are compiled in, Kbuild's saved commands are run
+without make.
 
-Make takes two seconds to find out, in each of its folders, that next to nothing is to be done. What it would find is known
-when nothing but the content of C, assembler or header files changed since it last ran. In any other case, or when anything
-looks unfamiliar, make decides. The result is what make would have made, and make finds nothing to do afterwards.
+Make takes two seconds to find out, in each of its folders, that next to nothing is to be done. What
+it would find is known when nothing but the content of C, assembler or header files changed since it
+last ran. In any other case, or when anything looks unfamiliar, make decides. The result is what
+make would have made, and make finds nothing to do afterwards.
 """
 
 from __future__ import annotations
@@ -28,27 +30,45 @@ from tasks.shortway.replay import Replay
 from tasks.system.errors import PiggyError
 from tasks.system.process import CommandError
 
-PRESENT = "piggyback.present"  # in the object folder: it has the state that vmlinux was made in last, and not a later one
+# in the object folder: it has the state that vmlinux was made in last, and not a later one
+PRESENT = "piggyback.present"
 SUFFIXES = (".c", ".h", ".S")
-# Configurations in which an object is more than its saved command makes, or in which nobody tried this.
+# Configurations in which an object is more than its saved command makes, or in which nobody tried
+# this.
 _LEFT_TO_MAKE = {"LTO", "LTO_CLANG", "RUST", "DEBUG_INFO_BTF", "DEBUG_INFO_SPLIT", "GCC_PLUGINS"}
-# The steps of rule_cc_o_c and rule_as_o_S in scripts/Makefile.build (7.3: Makefile.lib) that follow the compiler and are in
-# no record, each with the symbols under which it does something to the object.
+# The steps of rule_cc_o_c and rule_as_o_S in scripts/Makefile.build (7.3: Makefile.lib) that follow
+# the compiler and are in no record, each with the symbols under which it does something to the
+# object.
 _STEPS: dict[str, set[str]] = {
-    "cc_o_c": set(), "as_o_S": set(), "checksrc": set(), "checkdoc": set(), "gen_objtooldep": set(),
-    "warn_shared_object": set(), "check_local_export": set(), "gen_ksymdeps": {"TRIM_UNUSED_KSYMS"},
-    "objtool": {"OBJTOOL", "STACK_VALIDATION"}, "record_mcount": {"FTRACE_MCOUNT_RECORD"},
-    "gen_symversions_c": {"MODVERSIONS"}, "gen_symversions_S": {"MODVERSIONS"},
-    "modversions_c": {"MODVERSIONS"}, "modversions_S": {"MODVERSIONS"}, "save_c_flags": {"LTO_CLANG_THIN_DIST"}}
+    "cc_o_c": set(),
+    "as_o_S": set(),
+    "checksrc": set(),
+    "checkdoc": set(),
+    "gen_objtooldep": set(),
+    "warn_shared_object": set(),
+    "check_local_export": set(),
+    "gen_ksymdeps": {"TRIM_UNUSED_KSYMS"},
+    "objtool": {"OBJTOOL", "STACK_VALIDATION"},
+    "record_mcount": {"FTRACE_MCOUNT_RECORD"},
+    "gen_symversions_c": {"MODVERSIONS"},
+    "gen_symversions_S": {"MODVERSIONS"},
+    "modversions_c": {"MODVERSIONS"},
+    "modversions_S": {"MODVERSIONS"},
+    "save_c_flags": {"LTO_CLANG_THIN_DIST"},
+}
 _CHECK = "check_local_export"
 
 
-def taken(job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path] = ()) -> list[str] | None:
-    """Bring a target of Kbuild up to date the short way, if that is possible, and return what it was discovered to be made
-    from; None if make has to decide. The log says which, and why. Raises CommandError for a source with errors in it.
+def taken(
+    job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path] = ()
+) -> list[str] | None:
+    """Bring a target of Kbuild up to date the short way, if that is possible, and return what it
+    was discovered to be made from; None if make has to decide. The log says which, and why. Raises
+    CommandError for a source with errors in it.
 
-    goal: the name under which make's word on it is kept; target: its name relative to the object folder; kept: by Kbuild's
-    name, the files that must still be as we left them; before: the declared inputs that may have changed.
+    goal: the name under which make's word on it is kept; target: its name relative to the object
+    folder; kept: by Kbuild's name, the files that must still be as we left them; before: the
+    declared inputs that may have changed.
     """
     try:
         replay = _replayed(job, goal, target, kept, before)
@@ -57,7 +77,9 @@ def taken(job: Job, goal: str, target: str, kept: Mapping[str, Path], before: It
         return None
     _log(job, f"the short way: {len(replay.made)} targets, {len(replay.changed)} of them changed")
     previous = job.previous["record"]["discovered"]
-    return replay.known.with_folders({*previous, *replay.known.given([replay.recorded[name] for name in replay.made])})
+    return replay.known.with_folders(
+        {*previous, *replay.known.given([replay.recorded[name] for name in replay.made])}
+    )
 
 
 def _log(job: Job, text: str) -> None:
@@ -65,10 +87,13 @@ def _log(job: Job, text: str) -> None:
         log.write(f"# {text}\n")
 
 
-def _replayed(job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path]) -> Replay:
-    """Go the short way. Raises Unfamiliar when make has to decide, CommandError for a source with errors in it."""
+def _replayed(
+    job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path]
+) -> Replay:
+    """Go the short way. Raises Unfamiliar when make has to decide, CommandError for a source with
+    errors in it."""
     project = job.project
-    obj, tree = project.kernel_obj, project.kernel_src
+    obj, tree = project.layout.kernel_obj, project.layout.kernel_src
     _ordinary(job, obj, kept, before)
     sources = _edited(job.reasons)
     trace = traces.read(obj)
@@ -77,8 +102,12 @@ def _replayed(job: Job, goal: str, target: str, kept: Mapping[str, Path], before
         raise Unfamiliar("make has not told yet what it is made from")
     checks = _checks(obj, tree)
     few = not sources and UNFINISHED not in job.previous
-    known = Depfiles(obj, tree, [traces.record_of(obj, name) for name in said.edges] if few else None, save=False)
-    replay = Replay(obj, target, said, known, project.jobs, job.log, checks, job.name, project.stamps.when)
+    known = Depfiles(
+        obj, tree, [traces.record_of(obj, name) for name in said.edges] if few else None, save=False
+    )
+    replay = Replay(
+        obj, target, said, known, project.jobs, job.log, checks, job.name, project.stamps.when
+    )
     _same(obj, trace, replay, project.stamps)
     _compiled_in(replay, sources)
     renewed: list[str] = []
@@ -111,25 +140,37 @@ def _replayed(job: Job, goal: str, target: str, kept: Mapping[str, Path], before
 
 
 def _refreshed(obj: Path, tree: Path, trace: Trace, goal: str, replay: Replay) -> list[str]:
-    """The goal has the bytes that it had: have make, too, see that nothing that is made from it is stale."""
+    """The goal has the bytes that it had: have make, too, see that nothing that is made from it is
+    stale."""
     edges: dict[str, set[str]] = {}
     for name, said in trace.goals.items():
         if name != goal:
             for target, names in said.edges.items():
                 edges.setdefault(target, set()).update(names)
-    return refresh(obj, tree, edges, {name: when for name, when in replay.made.items() if name not in replay.changed})
+    return refresh(
+        obj,
+        tree,
+        edges,
+        {name: when for name, when in replay.made.items() if name not in replay.changed},
+    )
 
 
 def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Path]) -> None:
-    """Raise Unfamiliar unless the folder is as the last run left it, and the reasons for this run are of the right kind."""
+    """Raise Unfamiliar unless the folder is as the last run left it, and the reasons for this run
+    are of the right kind."""
     digest = job.project.stamps.digest
     if (obj / make.RUNNING).exists() or not ledger.trusted(obj):
         raise Unfamiliar("the last run did not end well")
     if job.previous.get(RESTORED) or not (obj / PRESENT).exists():
         raise Unfamiliar("the last result came from the store, and the folder has another state")
     known = {f"files: file {path} changed" for path in before}
-    odd = [reason for reason in job.reasons
-           if reason not in known and not reason.startswith(f"{UNFINISHED}: ") and not _EDIT.fullmatch(reason)]
+    odd = [
+        reason
+        for reason in job.reasons
+        if reason not in known
+        and not reason.startswith(f"{UNFINISHED}: ")
+        and not _EDIT.fullmatch(reason)
+    ]
     if odd or not job.reasons:
         raise Unfamiliar(odd[0].partition(": ")[2] if odd else "there is no reason to run")
     for name, image in kept.items():
@@ -149,7 +190,8 @@ _EDIT = re.compile(r"discovered: (.+) changed")
 
 
 def _edited(reasons: Iterable[str]) -> set[str]:
-    """The sources that were edited. Raises Unfamiliar for one that is neither C, nor assembler, nor a header."""
+    """The sources that were edited. Raises Unfamiliar for one that is neither C, nor assembler, nor
+    a header."""
     sources = {found[1] for reason in reasons if (found := _EDIT.fullmatch(reason))}
     for source in sources:
         if not source.endswith(SUFFIXES) or source.endswith(".lds.S"):
@@ -167,9 +209,11 @@ def _symbols(obj: Path) -> set[str]:
 
 
 def _checks(obj: Path, tree: Path) -> dict[str, str]:
-    """Return the script that Kbuild has look at each object, by the suffix of the source. Raises Unfamiliar when its rules
-    do anything else to an object after the compiler."""
-    files = [tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")]  # as of 7.3 in the latter
+    """Return the script that Kbuild has look at each object, by the suffix of the source. Raises
+    Unfamiliar when its rules do anything else to an object after the compiler."""
+    files = [
+        tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")
+    ]  # as of 7.3 in the latter
     text = "\n".join(path.read_text(errors="replace") for path in files if path.exists())
     symbols = _symbols(obj)
     checks = {}
@@ -187,7 +231,8 @@ def _checks(obj: Path, tree: Path) -> dict[str, str]:
 
 
 def _same(obj: Path, trace: Trace, replay: Replay, stamps: Stamps) -> None:
-    """Raise Unfamiliar if somebody else made one of the targets meanwhile, in another way, or spoilt one."""
+    """Raise Unfamiliar if somebody else made one of the targets meanwhile, in another way, or
+    spoilt one."""
     for target in replay.said.edges:
         if traces.meddled(obj, trace, target, stamps):
             raise Unfamiliar(f"{target} was made by somebody else")
@@ -196,8 +241,8 @@ def _same(obj: Path, trace: Trace, replay: Replay, stamps: Stamps) -> None:
 
 
 def _compiled_in(replay: Replay, sources: set[str]) -> None:
-    """Raise Unfamiliar unless every edited source is what some target was compiled from, by its record, and no file that
-    make writes without a record is made from it."""
+    """Raise Unfamiliar unless every edited source is what some target was compiled from, by its
+    record, and no file that make writes without a record is made from it."""
     records = set(replay.recorded.values())
     naming = replay.known.naming(sources, commands=False)
     named = {name for record, names in naming.items() if record in records for name in names}
@@ -205,13 +250,18 @@ def _compiled_in(replay: Replay, sources: set[str]) -> None:
         raise Unfamiliar(f"{min(sources - named)} is not what anything here was compiled from")
     for target, names in replay.inputs.items():
         if target not in replay.recorded and names & sources:
-            raise Unfamiliar(f"{target}, which make writes without a record, is made from an edited file")
+            raise Unfamiliar(
+                f"{target}, which make writes without a record, is made from an edited file"
+            )
 
 
 def _nothing_new(obj: Path, replay: Replay, after: Depfiles) -> None:
-    """Raise Unfamiliar if something was compiled for the first time from a file that the build makes, unless that is a
-    target that is known here, and older."""
+    """Raise Unfamiliar if something was compiled for the first time from a file that the build
+    makes, unless that is a target that is known here, and older."""
     for target in replay.made:
         for name in set(after.made(replay.recorded[target])) - replay.inputs[target]:
-            if name not in replay.inputs or os.stat(obj / name).st_mtime_ns > os.stat(obj / target).st_mtime_ns:
+            if (
+                name not in replay.inputs
+                or os.stat(obj / name).st_mtime_ns > os.stat(obj / target).st_mtime_ns
+            ):
                 raise Unfamiliar(f"{target} is now compiled from {name}")

@@ -1,8 +1,8 @@
 """Where an edit made no difference, let make, too, see that nothing that comes later is stale.
 
-A target that came out with the bytes that it had is newer than what was made from it. Doit stops there, by content; make
-goes by time, and would make the rest of the chain again. So what was fresh before gets a new time, in the order in which it
-is made; what was stale before stays so.
+A target that came out with the bytes that it had is newer than what was made from it. Doit stops
+there, by content; make goes by time, and would make the rest of the chain again. So what was fresh
+before gets a new time, in the order in which it is made; what was stale before stays so.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from tasks.kbuild import trace
 from tasks.kbuild.depfiles import Depfiles
 
 
-def refresh(obj: Path, source: Path, edges: Mapping[str, Iterable[str]], renewed: Mapping[str, int]) -> list[str]:
+def refresh(
+    obj: Path, source: Path, edges: Mapping[str, Iterable[str]], renewed: Mapping[str, int]
+) -> list[str]:
     """Give a new time to the targets that were fresh before others were renewed, and return them.
 
-    obj, source: object folder and tree; edges: what each target is made from; renewed: the targets that got a new time, but
-    no other content, with the time (ns since 1970) that they had before.
+    obj, source: object folder and tree; edges: what each target is made from; renewed: the targets
+    that got a new time, but no other content, with the time (ns since 1970) that they had before.
     """
     known = Depfiles(obj, source, [trace.record_of(obj, target) for target in edges])
     inputs = {}
@@ -36,7 +38,9 @@ def refresh(obj: Path, source: Path, edges: Mapping[str, Iterable[str]], renewed
     for target in order:
         if not before.keys().isdisjoint(inputs.get(target, ())):
             made = _when(obj, target)
-            times = [before[name] if name in before else _when(obj, name) for name in inputs[target]]
+            times = [
+                before[name] if name in before else _when(obj, name) for name in inputs[target]
+            ]
             if made >= max(0, *times):
                 before[target] = made
                 touched.append(target)

@@ -1,8 +1,9 @@
-"""Rebuild what is stale by Kbuild's own saved commands, in the order that make's prerequisites give, several at once.
+"""Rebuild what is stale by Kbuild's own saved commands, in the order that make's prerequisites
+give, several at once.
 
-What is stale is judged as make judges it: a target is, when it is missing or older than a file that it is made from. A
-target all of whose stale inputs came out with the bytes that they had is not made again; it gets a new time, so that make,
-too, takes it for fresh.
+What is stale is judged as make judges it: a target is, when it is missing or older than a file that
+it is made from. A target all of whose stale inputs came out with the bytes that they had is not
+made again; it gets a new time, so that make, too, takes it for fresh.
 """
 
 from __future__ import annotations
@@ -26,9 +27,13 @@ from tasks.system import terminal
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError, Completed, child, clean_env, run, stop_all
 
-ROUNDS = 4  # a command may write files beside its target (modpost); what is made from those is found in the next round
+# a command may write files beside its target (modpost); what is made from those is found in the
+# next round
+ROUNDS = 4
 SHOWN = 8  # commands from which on a progress bar is worth its place
-_ERROR = re.compile(r"^\S+:\d+:(?:\d+:)? (?:fatal )?error: |^\S+:\d+: Error: ", re.MULTILINE)  # of gcc and clang; of as
+_ERROR = re.compile(
+    r"^\S+:\d+:(?:\d+:)? (?:fatal )?error: |^\S+:\d+: Error: ", re.MULTILINE
+)  # of gcc and clang; of as
 _ABSENT = re.compile("No such file|not found")
 _TEXT = (".c", ".h", ".S", ".s", ".lds")
 
@@ -42,13 +47,14 @@ def when_changed(path: str) -> int:
 
 
 class Replay(msgspec.Struct, dict=True):
-    """One run. obj: the object folder; goal: the target that all is done for, made last and alone, after what else make
-    makes on its way there; said: what make said of this goal; known: the records as they are now; checks: by suffix of the
-    source, a script that Kbuild has look at each object that was compiled; label: of the progress bar; given: when a file
-    outside of the object folder was changed (ns since 1970), -1 if it is missing.
+    """One run. obj: the object folder; goal: the target that all is done for, made last and alone,
+    after what else make makes on its way there; said: what make said of this goal; known: the
+    records as they are now; checks: by suffix of the source, a script that Kbuild has look at each
+    object that was compiled; label: of the progress bar; given: when a file outside of the object
+    folder was changed (ns since 1970), -1 if it is missing.
 
-    made: the targets that got a new time, in order, with the one that they had; changed: those of them that may have other
-    content now.
+    made: the targets that got a new time, in order, with the one that they had; changed: those of
+    them that may have other content now.
     """
 
     obj: Path
@@ -81,8 +87,9 @@ class Replay(msgspec.Struct, dict=True):
             self.inputs[target] = found - {target}
 
     def run(self) -> None:
-        """Make everything that is stale, then the goal. Raises Unfamiliar when make has to decide, CommandError when there
-        are errors in a source; what was made until then stays, and is what make would have made."""
+        """Make everything that is stale, then the goal. Raises Unfamiliar when make has to decide,
+        CommandError when there are errors in a source; what was made until then stays, and is what
+        make would have made."""
         self.newest = self._sources()
         stale = self.stale()
         by_itself = self.goal in stale
@@ -103,12 +110,16 @@ class Replay(msgspec.Struct, dict=True):
         """Return the targets with a record that make would make again, judging by times."""
         self.times = {name: when for name, when in self.times.items() if name.startswith("/")}
         when, newest = self._when, self.newest
-        return {target for target in self.recorded if when(target) < max(0, newest.get(target, 0))
-                or any(when(name) > when(target) for name in self.inputs[target])}
+        return {
+            target
+            for target in self.recorded
+            if when(target) < max(0, newest.get(target, 0))
+            or any(when(name) > when(target) for name in self.inputs[target])
+        }
 
     def _sources(self) -> dict[str, int]:
-        """Return the time of the newest given file that a target was compiled from, for the targets that may be older than
-        that. Raises Unfamiliar for a file that is gone."""
+        """Return the time of the newest given file that a target was compiled from, for the targets
+        that may be older than that. Raises Unfamiliar for a file that is gone."""
         oldest = min(map(self._when, self.recorded), default=0)
         young = {name for name in self.known.given() if not -1 < self._when(name) <= oldest}
         targets = {record: target for target, record in self.recorded.items()}
@@ -124,7 +135,9 @@ class Replay(msgspec.Struct, dict=True):
         """When a file was changed (ns since 1970), -1 if it is missing."""
         when = self.times.get(name)
         if when is None:
-            when = self.times[name] = self.given(name) if name[0] == "/" else when_changed(self.prefix + name)
+            when = self.times[name] = (
+                self.given(name) if name[0] == "/" else when_changed(self.prefix + name)
+            )
         return when
 
     def _familiar(self, target: str) -> Saved:
@@ -132,32 +145,48 @@ class Replay(msgspec.Struct, dict=True):
         command = saved.read(self.recorded.get(target, trace.record_of(self.obj, target)))
         if os.path.normpath(command.target) != target:
             raise Unfamiliar(f"the record of {target} speaks of {command.target}")
-        host = {self.said.env.get(name, name) for name in ("HOSTCC", "HOSTCXX", "HOSTLD", "HOSTRUSTC", "RUSTC")}
+        host = {
+            self.said.env.get(name, name)
+            for name in ("HOSTCC", "HOSTCXX", "HOSTLD", "HOSTRUSTC", "RUSTC")
+        }
         if command.command.split(" ", 1)[0] in host and " -nostdinc " not in command.command:
             raise Unfamiliar(f"{target} is a program that the build itself runs")
         return command
 
     def _round(self, stale: set[str]) -> None:
-        """Make what is stale, and in turn what is made from that; each as soon as its inputs are there."""
+        """Make what is stale, and in turn what is made from that; each as soon as its inputs are
+        there."""
         from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
         todo = self._downstream(stale)
         commands = {target: self._familiar(target) for target in todo if target in self.recorded}
         words = {target: command.words() for target, command in commands.items()}
-        inputs = {target: (self.inputs[target] | words.get(target, set())) & todo - {target} for target in todo}
+        inputs = {
+            target: (self.inputs[target] | words.get(target, set())) & todo - {target}
+            for target in todo
+        }
         waits = {target: len(names) for target, names in inputs.items()}
         ready = [target for target, count in waits.items() if not count]
         users = _users(inputs)
         running: dict[Future[None], str] = {}
         left = len(todo)
-        bar = terminal.bar(self.label, left, "commands") if left >= SHOWN and self.label else contextlib.nullcontext()
+        bar = (
+            terminal.bar(self.label, left, "commands")
+            if left >= SHOWN and self.label
+            else contextlib.nullcontext()
+        )
         with ThreadPoolExecutor(self.jobs.size) as pool, bar as progress:
             try:
                 while left:
                     for target in sorted(ready):
                         run = target in stale or not self.changed.isdisjoint(inputs[target])
                         if run and target not in commands:
-                            raise Unfamiliar(f"{target}, which make writes without a record, may have to change")
-                        running[pool.submit(self._finish, target, commands.get(target), run)] = target
+                            raise Unfamiliar(
+                                f"{target}, which make writes without a record, may have to change"
+                            )
+                        running[pool.submit(self._finish, target, commands.get(target), run)] = (
+                            target
+                        )
                     if not running:
                         raise Unfamiliar(f"{min(todo)}: some target is made from itself")
                     ready = []
@@ -172,13 +201,15 @@ class Replay(msgspec.Struct, dict=True):
                             progress.step()
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
-                if not isinstance(error, Exception):  # doit is to end: it does not wait for compilers
+                if not isinstance(
+                    error, Exception
+                ):  # doit is to end: it does not wait for compilers
                     stop_all(lambda: not all(future.done() for future in running))
                 raise
 
     def _downstream(self, stale: set[str]) -> set[str]:
-        """What is made, directly or not, from stale targets, and these themselves; the goal is left out, and so is all that
-        is made from a file without a record."""
+        """What is made, directly or not, from stale targets, and these themselves; the goal is left
+        out, and so is all that is made from a file without a record."""
         users = _users(self.inputs)
         found: set[str] = set()
         waiting = list(stale)
@@ -191,7 +222,8 @@ class Replay(msgspec.Struct, dict=True):
         return found
 
     def _finish(self, target: str, command: Saved | None, run: bool) -> None:
-        """Make a target, or say by its time and its record's that it is fresh. Raises Unfamiliar when that fails."""
+        """Make a target, or say by its time and its record's that it is fresh. Raises Unfamiliar
+        when that fails."""
         if command is None:
             return
         path = os.path.join(self.obj, target)
@@ -202,10 +234,17 @@ class Replay(msgspec.Struct, dict=True):
             self.made[target] = before
             return
         was = _digest(path)
-        if self._packed(command) and thin_archive.renew(path, os.fspath(self.obj), self._symbols_of):
+        if self._packed(command) and thin_archive.renew(
+            path, os.fspath(self.obj), self._symbols_of
+        ):
             os.utime(self.recorded[target])
         else:
-            self._command(command, self.checks.get(os.path.splitext(command.source)[1], "") if command.compiles else "")
+            self._command(
+                command,
+                self.checks.get(os.path.splitext(command.source)[1], "")
+                if command.compiles
+                else "",
+            )
         if not os.path.isfile(path):
             raise Unfamiliar(f"the command of {target} did not make it")
         if was == MISSING or was != _digest(path):
@@ -213,13 +252,22 @@ class Replay(msgspec.Struct, dict=True):
         self.made[target] = before
 
     def _packed(self, command: Saved) -> bool:
-        """Does a command do nothing but pack its members into an archive, of which nothing else than these is kept?"""
+        """Does a command do nothing but pack its members into an archive, of which nothing else
+        than these is kept?"""
         ar = re.escape(self.said.env.get("AR", "ar"))
-        return bool(command.target.endswith(".a") and re.search(rf"(?:^|[ ;|]){ar} c?DPr[Ss]?T ", command.command))
+        return bool(
+            command.target.endswith(".a")
+            and re.search(rf"(?:^|[ ;|]){ar} c?DPr[Ss]?T ", command.command)
+        )
 
     def _symbols_of(self, objects: Sequence[str]) -> list[list[bytes]] | None:
-        """The global symbols that objects define, of each in the order of its table; None where nm can't tell."""
-        done = run([self.said.env.get("NM", "nm"), "-A", "-g", "-p", "--defined-only", *objects], cwd=self.obj, check=False)
+        """The global symbols that objects define, of each in the order of its table; None where nm
+        can't tell."""
+        done = run(
+            [self.said.env.get("NM", "nm"), "-A", "-g", "-p", "--defined-only", *objects],
+            cwd=self.obj,
+            check=False,
+        )
         found: dict[str, list[bytes]] = {name: [] for name in objects}
         for line in done.output.splitlines():
             name, _, rest = line.partition(":")
@@ -229,14 +277,28 @@ class Replay(msgspec.Struct, dict=True):
         return None if done.returncode else list(found.values())
 
     def _command(self, command: Saved, check: str) -> None:
-        """Run a saved command. If it fails, its target goes away, as make would have it (.DELETE_ON_ERROR).
+        """Run a saved command. If it fails, its target goes away, as make would have it
+        (.DELETE_ON_ERROR).
 
-        What the compiler finds wrong in a source it would find when make runs it, too: that is a CommandError. A file that
-        it misses make may know how to make: then, and in any other case, make decides.
+        What the compiler finds wrong in a source it would find when make runs it, too: that is a
+        CommandError. A file that it misses make may know how to make: then, and in any other case,
+        make decides.
         """
         argv = ["sh", "-c", command.script(check)]
-        with self.jobs.token(), child(argv, cwd=self.obj, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                   stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace") as process:
+        with (
+            self.jobs.token(),
+            child(
+                argv,
+                cwd=self.obj,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            ) as process,
+        ):
             said = process.communicate()[0]
         with self.log.open("a", encoding="utf-8", errors="replace") as log:
             log.write(f"$ {command.command.strip()}\n{said}")
@@ -260,15 +322,21 @@ def _users(inputs: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
 
 
 def _digest(path: str) -> str:
-    """The digest of a file that stands for itself; of one that may name other files, whose content then counts, MISSING.
+    """The digest of a file that stands for itself; of one that may name other files, whose content
+    then counts, MISSING.
 
     Those are thin archives, scripts and lists of files, and sources with `.incbin` in them.
     """
     import hashlib
+
     try:
         with open(path, "rb") as stream:
             data = stream.read()
     except OSError:
         return MISSING
-    alone = data.startswith((b"\x7fELF", b"!<arch>\n")) or path.endswith(_TEXT) and not re.search(rb"incbin", data)
+    alone = (
+        data.startswith((b"\x7fELF", b"!<arch>\n"))
+        or path.endswith(_TEXT)
+        and not re.search(rb"incbin", data)
+    )
     return hashlib.sha256(data).hexdigest() if alone else MISSING

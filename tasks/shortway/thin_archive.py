@@ -1,11 +1,14 @@
-"""Thin archives brought up to date in place of `ar`: after an edit only the sizes of members in them are other ones.
+"""Thin archives brought up to date in place of `ar`: after an edit only the sizes of members in
+them are other ones.
 
-Kbuild packs all objects into thin archives (built-in.a, vmlinux.a), which name their members and hold, of each, its size.
-For one edited object ar looks at every member of every archive anew. Here the size is replaced, where nothing else can be
-different: the names are the same, and where there is a table of symbols, so are the symbols of the members that changed.
+Kbuild packs all objects into thin archives (built-in.a, vmlinux.a), which name their members and
+hold, of each, its size. For one edited object ar looks at every member of every archive anew. Here
+the size is replaced, where nothing else can be different: the names are the same, and where there
+is a table of symbols, so are the symbols of the members that changed.
 
-Source: ar(5), "Archive File Format"; thin archives, bfd/archive.c of binutils (_bfd_construct_extended_name_table, and
-bsd_write_armap and coff_write_armap's format of the table: number, offsets, names).
+Source: ar(5), "Archive File Format"; thin archives, bfd/archive.c of binutils
+(_bfd_construct_extended_name_table, and bsd_write_armap and coff_write_armap's format of the table:
+number, offsets, names).
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ Symbols = Callable[[Sequence[str]], Sequence[Sequence[bytes]] | None]
 
 
 class _Archive(msgspec.Struct):
-    """members: where the header of each is, by its path (as the archive names it); symbols: of each, by that place; None
-    without a table of them."""
+    """members: where the header of each is, by its path (as the archive names it); symbols: of
+    each, by that place; None without a table of them."""
 
     members: dict[str, int]
     symbols: dict[int, list[bytes]] | None
@@ -39,9 +42,10 @@ class _Archive(msgspec.Struct):
 def renew(archive: str, top: str, symbols_of: Symbols) -> bool:
     """Write into a thin archive the sizes that its members have now, and give it the time of now.
 
-    archive: its path; top: the folder in which ar runs; symbols_of: the global symbols that objects define, in the order of
-    their symbol tables (None: not known), asked of the members that are newer than an archive with a table of symbols.
-    Returns False, and the archive as it was, where it must be made by ar.
+    archive: its path; top: the folder in which ar runs; symbols_of: the global symbols that objects
+    define, in the order of their symbol tables (None: not known), asked of the members that are
+    newer than an archive with a table of symbols. Returns False, and the archive as it was, where
+    it must be made by ar.
     """
     try:
         with open(archive, "rb") as stream:
@@ -55,8 +59,8 @@ def renew(archive: str, top: str, symbols_of: Symbols) -> bool:
             info = os.stat(path)
             if info.st_mtime_ns > before.st_mtime_ns:
                 newer[path] = place
-                data[place + _SIZE.start:place + _SIZE.stop] = b"%-10d" % info.st_size
-            elif int(data[place + _SIZE.start:place + _SIZE.stop]) != info.st_size:
+                data[place + _SIZE.start : place + _SIZE.stop] = b"%-10d" % info.st_size
+            elif int(data[place + _SIZE.start : place + _SIZE.stop]) != info.st_size:
                 return False  # somebody made it by other means
         if found.symbols is not None and not _same(newer, found.symbols, top, symbols_of):
             return False
@@ -66,37 +70,45 @@ def renew(archive: str, top: str, symbols_of: Symbols) -> bool:
     return True
 
 
-def _same(newer: Mapping[str, int], symbols: Mapping[int, list[bytes]], top: str, symbols_of: Symbols) -> bool:
-    """Do the members that are newer than the archive define the symbols that its table has of them?"""
+def _same(
+    newer: Mapping[str, int], symbols: Mapping[int, list[bytes]], top: str, symbols_of: Symbols
+) -> bool:
+    """Do the members that are newer than the archive define the symbols that its table has of
+    them?"""
     if len(newer) > MOST_MEMBERS:
         return False
     now = symbols_of([os.path.relpath(path, top) for path in newer]) if newer else []
-    return now is not None and [symbols.get(place, []) for place in newer.values()] == [list(each) for each in now]
+    return now is not None and [symbols.get(place, []) for place in newer.values()] == [
+        list(each) for each in now
+    ]
 
 
 def _read(data: bytes) -> _Archive | None:
-    """What an archive names; None for one that is not thin, or that has in it what is not understood."""
+    """What an archive names; None for one that is not thin, or that has in it what is not
+    understood."""
     if not data.startswith(MAGIC):
         return None
     place, names, table = len(MAGIC), b"", None
     members: dict[str, int] = {}
     while place < len(data):
-        head = data[place:place + _HEAD]
+        head = data[place : place + _HEAD]
         if len(head) < _HEAD or not head.endswith(_END):
             return None
         name, size, body = head[:16].rstrip(), int(head[_SIZE]), place + _HEAD
         if name in (b"/", b"//"):
             if name == b"//":
-                names = data[body:body + size]
+                names = data[body : body + size]
             else:
-                table = data[body:body + size]
+                table = data[body : body + size]
             place = body + size + size % 2
             continue
-        number = re.fullmatch(rb"/(\d+)(?: +/)?", name)  # the second "/" is what GNU ar leaves of a name of 15 letters
+        number = re.fullmatch(
+            rb"/(\d+)(?: +/)?", name
+        )  # the second "/" is what GNU ar leaves of a name of 15 letters
         if not number:  # a short name, or one in a nested archive
             return None
         start = int(number[1])
-        path = os.fsdecode(names[start:names.index(b"/\n", start)])
+        path = os.fsdecode(names[start : names.index(b"/\n", start)])
         if path in members:
             return None
         members[path] = place
@@ -105,10 +117,11 @@ def _read(data: bytes) -> _Archive | None:
 
 
 def _symbols(table: bytes) -> dict[int, list[bytes]]:
-    """The symbols of each member, by its place, in order. Raises ValueError for a table that is cut off."""
-    count, = struct.unpack_from(">I", table)
+    """The symbols of each member, by its place, in order. Raises ValueError for a table that is cut
+    off."""
+    (count,) = struct.unpack_from(">I", table)
     places = struct.unpack_from(f">{count}I", table, 4)
-    names = table[4 + 4 * count:].split(b"\0")
+    names = table[4 + 4 * count :].split(b"\0")
     found: dict[int, list[bytes]] = {}
     for place, name in zip(places, names[:count], strict=True):
         found.setdefault(place, []).append(name)

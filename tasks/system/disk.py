@@ -16,7 +16,8 @@ _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def human(size: float) -> str:
-    """Return a number of bytes as people read it: "812 bytes", "1.1 MB", "139.3 MB" (decimal units, as apt prints)."""
+    """Return a number of bytes as people read it: "812 bytes", "1.1 MB", "139.3 MB" (decimal units,
+    as apt prints)."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
@@ -25,7 +26,8 @@ def human(size: float) -> str:
 
 
 def free(path: Path) -> int:
-    """Return the bytes that this user may still write at `path`, or at the nearest parent that exists."""
+    """Return the bytes that this user may still write at `path`, or at the nearest parent that
+    exists."""
     for place in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
             found = os.statvfs(place)
@@ -36,8 +38,10 @@ def free(path: Path) -> int:
 def no_space(path: Path, needed: int) -> PiggyError:
     """Return the error for a disk too small for `needed` bytes (0: not known) at `path`."""
     wants = f"{human(needed)} needed, " if needed else ""
-    return PiggyError(f"no space left on the disk for {path}: {wants}{human(free(path.parent))} free",
-                      "free some (or inodes, or raise the quota); 'build=' and 'dl=' can lie on another disk")
+    return PiggyError(
+        f"no space left on the disk for {path}: {wants}{human(free(path.parent))} free",
+        "free some (or inodes, or raise the quota); 'build=' and 'dl=' can lie on another disk",
+    )
 
 
 @contextlib.contextmanager
@@ -49,15 +53,22 @@ def explained(path: Path, needed: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+        where = (
+            Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+        )
         if error.errno in NO_SPACE:
             raise no_space(path, needed) from error
         if error.errno in _NO_RIGHT:
-            raise PiggyError(f"can't write {where}: {error.strerror}", f"make {where.parent} writable for this user, "
-                             "or choose another place with 'build=' or 'dl='") from error
+            raise PiggyError(
+                f"can't write {where}: {error.strerror}",
+                f"make {where.parent} writable for this user, "
+                "or choose another place with 'build=' or 'dl='",
+            ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise PiggyError(f"can't write {where}: a file stands where a folder is wanted",
-                             "move that file away") from error
+            raise PiggyError(
+                f"can't write {where}: a file stands where a folder is wanted",
+                "move that file away",
+            ) from error
         raise PiggyError(f"can't write {where}: {error.strerror or error}") from error
 
 

@@ -1,7 +1,8 @@
 """What goes wrong, said once and clearly: one sentence, and a hint on what to do about it.
 
-Everything below the edge raises PiggyError; the edge (the action wrapper in `graph`, and `dodo.py` at load time) turns
-it into a message and an exit status. Any other exception is a bug of ours, and only such a one shows a traceback.
+Everything below the edge raises PiggyError; the edge (the action wrapper in `graph`, and `dodo.py`
+at load time) turns it into a message and an exit status. Any other exception is a bug of ours, and
+only such a one shows a traceback.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Iterable, Iterator
 
 from tasks.system.terminal import printable
 
-LONGEST = 200  # characters of a word that may be a misspelt name; to compare a longer one takes its time
+LONGEST = (
+    200  # characters of a word that may be a misspelt name; to compare a longer one takes its time
+)
 
 
 class PiggyError(Exception):
@@ -22,8 +25,8 @@ class PiggyError(Exception):
     hint:    what to do about it ("" when there is nothing sensible to say).
     status:  what doit is to end with.
 
-    Either may hold what others wrote (a file's name, a program's last lines): what a terminal would obey in it is made
-    visible.
+    Either may hold what others wrote (a file's name, a program's last lines): what a terminal would
+    obey in it is made visible.
     """
 
     status = 1
@@ -38,17 +41,21 @@ class PiggyError(Exception):
 
 @contextlib.contextmanager
 def in_a_sentence(kind: type[Exception]) -> Iterator[None]:
-    """Raise what goes wrong in the body while everything is loaded, and is the user's to mend, as a `kind` of doit's."""
+    """Raise what goes wrong in the body while everything is loaded, and is the user's to mend, as a
+    `kind` of doit's."""
     try:
         yield
     except PiggyError as error:
         raise kind(str(error)) from None
     except OSError as error:
-        raise kind(printable(f"{error.filename}: {error.strerror}" if error.filename else str(error))) from None
+        raise kind(
+            printable(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        ) from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the known word nearest to `word`, or "" when none is near. Case makes no distance."""
+    """Return " Did you mean 'x'?" for the known word nearest to `word`, or "" when none is near.
+    Case makes no distance."""
     if len(word) > LONGEST:
         return ""
     spelled = {name.lower(): name for name in known}

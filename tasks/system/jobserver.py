@@ -1,11 +1,14 @@
-"""One budget of commands at once for all that a run starts: GNU make's jobserver, with us as its master or its client.
+"""One budget of commands at once for all that a run starts: GNU make's jobserver, with us as its
+master or its client.
 
-A token is the right to run one command. The free ones lie in a pipe, a byte each, and every make takes and returns them
-there. One command each make runs without asking, by the token that whoever started it holds; so we hold one while a make
-runs, and while a command of our own does. Source: GNU make's manual, "POSIX Jobserver Interaction".
+A token is the right to run one command. The free ones lie in a pipe, a byte each, and every make
+takes and returns them there. One command each make runs without asking, by the token that whoever
+started it holds; so we hold one while a make runs, and while a command of our own does. Source: GNU
+make's manual, "POSIX Jobserver Interaction".
 
-A make that is killed by SIGKILL takes its tokens to the grave (by any other signal it first waits for its children, and
-returns them). The next token that is taken while nobody holds one makes the budget whole again, so nothing waits for ever.
+A make that is killed by SIGKILL takes its tokens to the grave (by any other signal it first waits
+for its children, and returns them). The next token that is taken while nobody holds one makes the
+budget whole again, so nothing waits for ever.
 """
 
 from __future__ import annotations
@@ -26,11 +29,12 @@ _AUTH = re.compile(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>(?:\\.|[^\s\\])+)
 
 
 class Budget:
-    """The right to run `size` commands at once. Opened at its first use, for a run that starts nothing needs none.
+    """The right to run `size` commands at once. Opened at its first use, for a run that starts
+    nothing needs none.
 
     size:      how many tokens there are, at least 1.
-    makeflags: $MAKEFLAGS of a make that we run under. If it names a jobserver, its tokens are used, however many they are;
-               and the one with which that make started us is added to them.
+    makeflags: $MAKEFLAGS of a make that we run under. If it names a jobserver, its tokens are used,
+               however many they are; and the one with which that make started us is added to them.
     """
 
     def __init__(self, size: int, makeflags: str = "") -> None:
@@ -49,15 +53,16 @@ class Budget:
         return str(self.size)
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variable by which make, and gcc's -flto=jobserver, share the budget."""
+        """Return the environment variable by which make, and gcc's -flto=jobserver, share the
+        budget."""
         with self._lock:
             self._open()
         return {"MAKEFLAGS": f" -j{self.size} {self._words}"}
 
     @contextlib.contextmanager
     def token(self) -> Iterator[None]:
-        """Hold a token for the body of a `with`, waiting until one is free: while a make runs, or a command of our own.
-        A thread that holds one already takes no second."""
+        """Hold a token for the body of a `with`, waiting until one is free: while a make runs, or a
+        command of our own. A thread that holds one already takes no second."""
         if getattr(self._mine, "token", None) is not None:
             yield
             return
@@ -78,7 +83,9 @@ class Budget:
                 if token:
                     self._held += 1
                     return token
-            select.select([self._read], [], [], WAIT)  # two may be told of one token; then one of them waits on
+            select.select(
+                [self._read], [], [], WAIT
+            )  # two may be told of one token; then one of them waits on
 
     def _give(self, token: bytes) -> None:
         with self._lock:
@@ -120,14 +127,16 @@ class Budget:
         reader, writer = os.pipe()
         for end in (reader, writer):
             os.set_inheritable(end, True)
-        # An own way in that never blocks: whether a read of make's blocks, each version of make sees to itself.
+        # An own way in that never blocks: whether a read of make's blocks, each version of make
+        # sees to itself.
         self._read = os.open(f"/proc/self/fd/{reader}", os.O_RDONLY | os.O_NONBLOCK)
         self._write, self._own, self._words = writer, True, f"--jobserver-auth={reader},{writer}"
 
 
 def _of_parent(makeflags: str) -> tuple[int, int, str] | None:
-    """Open the jobserver that $MAKEFLAGS names: where to read and write, and make's word for it; None if there is none, or
-    if we were not given it (make hands its pipe only to what it takes for a make)."""
+    """Open the jobserver that $MAKEFLAGS names: where to read and write, and make's word for it;
+    None if there is none, or if we were not given it (make hands its pipe only to what it takes for
+    a make)."""
     found = list(_AUTH.finditer(makeflags))
     if not found:
         return None
@@ -138,7 +147,11 @@ def _of_parent(makeflags: str) -> tuple[int, int, str] | None:
     try:
         if not stat.S_ISFIFO(os.stat(reader).st_mode) or not stat.S_ISFIFO(os.stat(writer).st_mode):
             return None
-        return os.open(reader, os.O_RDONLY | os.O_NONBLOCK), os.open(writer, os.O_WRONLY | os.O_NONBLOCK), found[-1][0]
+        return (
+            os.open(reader, os.O_RDONLY | os.O_NONBLOCK),
+            os.open(writer, os.O_WRONLY | os.O_NONBLOCK),
+            found[-1][0],
+        )
     except OSError:
         return None
 

@@ -1,7 +1,8 @@
 """Locks between two runs of doit: the second waits and says for whom.
 
-The lock is a flock on an open file that children inherit: when doit itself is killed, it stays locked until the last
-compiler that it started is gone, so nobody else writes into the same folder meanwhile.
+The lock is a flock on an open file that children inherit: when doit itself is killed, it stays
+locked until the last compiler that it started is gone, so nobody else writes into the same folder
+meanwhile.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ class Lock:
         return self._fd >= 0
 
     def acquire_if_free(self) -> bool:
-        """Take the lock unless another process has it, or it can't be taken at all; return whether it is ours."""
+        """Take the lock unless another process has it, or it can't be taken at all; return whether
+        it is ours."""
         with contextlib.suppress(PiggyError):
             self.acquire(wait=False)
         return self.taken
 
     def acquire(self, wait: bool = True) -> None:
-        """Take the lock; if another process has it, say so on stderr and wait, or without `wait` raise PiggyError."""
+        """Take the lock; if another process has it, say so on stderr and wait, or without `wait`
+        raise PiggyError."""
         while self._fd < 0:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,13 +54,17 @@ class Lock:
                     os.set_inheritable(fd, True)
                     self._fd = fd
             except OSError as error:
-                raise PiggyError(f"{self.path} can't be locked: {error.strerror}",
-                                 "does the file system have locks? 'build=' can lie on another one") from error
+                raise PiggyError(
+                    f"{self.path} can't be locked: {error.strerror}",
+                    "does the file system have locks? 'build=' can lie on another one",
+                ) from error
             finally:
                 if self._fd != fd:
                     os.close(fd)
         with contextlib.suppress(OSError):  # a full disk: whoever waits will not learn our number
-            if re.fullmatch(rb"\d{0,20}\n?", os.pread(self._fd, 64, 0)):  # else it is no note of ours, and stays
+            if re.fullmatch(
+                rb"\d{0,20}\n?", os.pread(self._fd, 64, 0)
+            ):  # else it is no note of ours, and stays
                 os.ftruncate(self._fd, os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0))
 
     def _wait(self, fd: int, wait: bool) -> None:
@@ -68,12 +75,16 @@ class Lock:
                 raise
             found = re.match(rb"\d{1,20}\n", os.pread(fd, 64, 0))
             owner = found[0].decode().strip() if found else "unknown"
-            print(f"  WAIT    {self.what} is in use by another run (pid {owner}); Ctrl-C gives up", file=sys.stderr,
-                  flush=True)
+            print(
+                f"  WAIT    {self.what} is in use by another run (pid {owner}); Ctrl-C gives up",
+                file=sys.stderr,
+                flush=True,
+            )
             fcntl.flock(fd, fcntl.LOCK_EX)
 
     def release(self) -> None:
-        """Give the lock up (so that an interactive guest or editor does not keep others from building)."""
+        """Give the lock up (so that an interactive guest or editor does not keep others from
+        building)."""
         if self._fd >= 0:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
             os.close(self._fd)
@@ -91,14 +102,27 @@ class Lock:
 
 def _not_opened(path: Path, error: OSError) -> PiggyError:
     if error.errno == errno.ELOOP:  # open(2), O_NOFOLLOW
-        return PiggyError(f"{path} can't be locked: it is a link", "remove it: Piggyback makes the file itself")
-    if error.errno in (errno.EINVAL, errno.ENXIO, errno.EISDIR):  # a pipe or a device, a socket, a folder
-        return PiggyError(f"{path} can't be locked: it is no file", "move it away: Piggyback makes the file itself")
-    return PiggyError(f"{path} can't be opened: {error.strerror}", "is the folder writable, and the disk not full?")
+        return PiggyError(
+            f"{path} can't be locked: it is a link", "remove it: Piggyback makes the file itself"
+        )
+    if error.errno in (
+        errno.EINVAL,
+        errno.ENXIO,
+        errno.EISDIR,
+    ):  # a pipe or a device, a socket, a folder
+        return PiggyError(
+            f"{path} can't be locked: it is no file",
+            "move it away: Piggyback makes the file itself",
+        )
+    return PiggyError(
+        f"{path} can't be opened: {error.strerror}",
+        "is the folder writable, and the disk not full?",
+    )
 
 
 def _is_at(fd: int, path: Path) -> bool:
-    """Is the open file still the one at `path`? While we waited, its folder may have been removed and made anew."""
+    """Is the open file still the one at `path`? While we waited, its folder may have been removed
+    and made anew."""
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:

@@ -1,8 +1,10 @@
-"""Files below one folder that are opened, made and removed only where nobody but us or root can have put them.
+"""Files below one folder that are opened, made and removed only where nobody but us or root can
+have put them.
 
-Below that folder no link is followed: each folder on the way is opened by itself, relative to the one before (openat(2)
-with O_NOFOLLOW). It must belong to us or to root, and not be writable by anybody else; so must a file that is read. Who
-can write to a folder decides what stands in it, whoever owns the files.
+Below that folder no link is followed: each folder on the way is opened by itself, relative to the
+one before (openat(2) with O_NOFOLLOW). It must belong to us or to root, and not be writable by
+anybody else; so must a file that is read. Who can write to a folder decides what stands in it,
+whoever owns the files.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ def ours(info: os.stat_result) -> bool:
 
 
 def trusted(info: os.stat_result) -> bool:
-    """Does it belong to us or to root, and can nobody else write to it? (An ACL shows in the bits of the group: acl(5),
-    "Correspondence between ACL entries and file permission bits".)"""
+    """Does it belong to us or to root, and can nobody else write to it? (An ACL shows in the bits
+    of the group: acl(5), "Correspondence between ACL entries and file permission bits".)"""
     return ours(info) and not info.st_mode & OTHERS
 
 
@@ -35,8 +37,8 @@ def folder(top: Path, parts: Sequence[str] = (), make: bool = False) -> Iterator
     """Give the descriptor of the folder `parts` below `top`, for the body of a `with`.
 
     top:   may be a link, or below one: the user names it.
-    make:  make what is missing on the way (mode 0755 at most), but not `top`.
-    Raises OSError: ENOTDIR or ELOOP for anything else than a folder, EPERM for one that others can write to.
+    make:  make what is missing on the way (mode 0755 at most), but not `top`. Raises OSError:
+    ENOTDIR or ELOOP for anything else than a folder, EPERM for one that others can write to.
     """
     fd = os.open(top, _FOLDER)
     place = os.fspath(top)
@@ -62,10 +64,18 @@ def folder(top: Path, parts: Sequence[str] = (), make: bool = False) -> Iterator
 
 @contextlib.contextmanager
 def reading(top: Path, path: Path) -> Iterator[BinaryIO]:
-    """Give a file below `top` to read. Raises OSError as `folder` does, and EINVAL for what is no regular file."""
+    """Give a file below `top` to read. Raises OSError as `folder` does, and EINVAL for what is no
+    regular file."""
     parts = path.relative_to(top).parts
-    with folder(top, parts[:-1]) as fd, \
-            open(os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd), "rb") as stream:
+    with (
+        folder(top, parts[:-1]) as fd,
+        open(
+            os.open(
+                parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd
+            ),
+            "rb",
+        ) as stream,
+    ):
         info = os.fstat(stream.fileno())
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
@@ -75,7 +85,8 @@ def reading(top: Path, path: Path) -> Iterator[BinaryIO]:
 
 
 def remove(top: Path, path: Path) -> None:
-    """Remove a file of ours below `top`; leave anything else alone. Raises OSError as `folder` does."""
+    """Remove a file of ours below `top`; leave anything else alone. Raises OSError as `folder`
+    does."""
     parts = path.relative_to(top).parts
     with folder(top, parts[:-1]) as fd:
         info = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
@@ -84,16 +95,23 @@ def remove(top: Path, path: Path) -> None:
 
 
 def below(path: str, top: str) -> bool:
-    """Would removing `path` remove something below the folder `top`? Links in its folders are followed, the last part is
-    not; "" stands for the working folder."""
+    """Would removing `path` remove something below the folder `top`? Links in its folders are
+    followed, the last part is not; "" stands for the working folder."""
     try:
         where, bounds = os.path.realpath(os.path.dirname(path)), os.path.realpath(top)
     except ValueError:  # a NUL in it
         return False
-    return os.path.basename(path) not in ("", ".", "..") and os.path.commonpath([where, bounds]) == bounds
+    return (
+        os.path.basename(path) not in ("", ".", "..")
+        and os.path.commonpath([where, bounds]) == bounds
+    )
 
 
 def _trust(fd: int, place: str) -> None:
     info = os.fstat(fd)
     if not trusted(info):
-        raise OSError(errno.EPERM, "others can write there" if ours(info) else "it belongs to somebody else", place)
+        raise OSError(
+            errno.EPERM,
+            "others can write there" if ours(info) else "it belongs to somebody else",
+            place,
+        )

@@ -1,6 +1,8 @@
-"""The one door to other programs: a clean environment, a full log, children that die with us, errors one can paste.
+"""The one door to other programs: a clean environment, a full log, children that die with us,
+errors one can paste.
 
-Children inherit what was made inheritable and nothing else (PEP 446): the locks, which so outlive a doit that is killed.
+Children inherit what was made inheritable and nothing else (PEP 446): the locks, which so outlive a
+doit that is killed.
 """
 
 from __future__ import annotations
@@ -28,12 +30,29 @@ from tasks.system.errors import PiggyError
 TAIL_LINES = 15
 _JOBSERVER = re.compile(r"^ +(?=-j)| --jobserver-\w+=\S+")
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
-_KEPT = ("HOME", "USER", "LOGNAME", "TERM", "TMPDIR", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR",
-         "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "DEBIAN_FRONTEND")
+_KEPT = (
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TERM",
+    "TMPDIR",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "XDG_RUNTIME_DIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "DEBIAN_FRONTEND",
+)
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """A finished program: its argument vector, exit status, combined stdout+stderr, and seconds taken."""
+    """A finished program: its argument vector, exit status, combined stdout+stderr, and seconds
+    taken."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -44,12 +63,21 @@ class Completed(msgspec.Struct, frozen=True):
 class CommandError(PiggyError):
     """A program that ended with a status other than 0."""
 
-    def __init__(self, done: Completed, cwd: Path | None, env: Mapping[str, str], log: Path | None) -> None:
+    def __init__(
+        self, done: Completed, cwd: Path | None, env: Mapping[str, str], log: Path | None
+    ) -> None:
         tail = done.output.rstrip().splitlines()[-TAIL_LINES:]
-        how = f"was killed by {_signal_name(-done.returncode)}" if done.returncode < 0 else \
-            f"ended with status {done.returncode}"
-        full = "\n".join(["command: " + pasteable(done.argv, cwd, env)] + ([f"log: {log}"] if log else [])
-                         + ["last lines:"] + ["    " + line for line in tail])
+        how = (
+            f"was killed by {_signal_name(-done.returncode)}"
+            if done.returncode < 0
+            else f"ended with status {done.returncode}"
+        )
+        full = "\n".join(
+            ["command: " + pasteable(done.argv, cwd, env)]
+            + ([f"log: {log}"] if log else [])
+            + ["last lines:"]
+            + ["    " + line for line in tail]
+        )
         super().__init__(f"'{Path(done.argv[0]).name}' {how}", address.shown(full))
         self.done = done
 
@@ -62,8 +90,9 @@ def _signal_name(number: int) -> str:
 
 
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for a build step: the C locale, UTC, a PATH with the sbin folders, and nothing of the
-    user's that could change an output (no MAKEFLAGS, CFLAGS, KBUILD_*, ...), plus `extra`."""
+    """Return the environment for a build step: the C locale, UTC, a PATH with the sbin folders, and
+    nothing of the user's that could change an output (no MAKEFLAGS, CFLAGS, KBUILD_*, ...), plus
+    `extra`."""
     env = {name: os.environ[name] for name in _KEPT if name in os.environ}
     path = [part for part in os.environ.get("PATH", os.defpath).split(":") if part.startswith("/")]
     path += [part for part in ("/usr/local/sbin", "/usr/sbin", "/sbin") if part not in path]
@@ -72,31 +101,45 @@ def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return env
 
 
-def pasteable(argv: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Return a shell line that does by hand what `run` did, with the given extra variables. The jobserver is left out of
-    MAKEFLAGS: by hand, make has one of its own for the same number of jobs."""
-    words = [f"{name}={shlex.quote(_JOBSERVER.sub('', value))}" for name, value in sorted((env or {}).items())]
+def pasteable(
+    argv: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> str:
+    """Return a shell line that does by hand what `run` did, with the given extra variables. The
+    jobserver is left out of MAKEFLAGS: by hand, make has one of its own for the same number of
+    jobs."""
+    words = [
+        f"{name}={shlex.quote(_JOBSERVER.sub('', value))}"
+        for name, value in sorted((env or {}).items())
+    ]
     line = " ".join([*words, shlex.join(str(arg) for arg in argv)])
     return f"cd {shlex.quote(str(cwd))} && {line}" if cwd else line
 
 
 @functools.cache
 def _dying() -> Callable[[], None]:
-    """For a child to call: ask the kernel for SIGTERM when doit dies, even by kill -9, so that make can clean up."""
+    """For a child to call: ask the kernel for SIGTERM when doit dies, even by kill -9, so that make
+    can clean up."""
     import ctypes  # only here: it is slow to load
+
     return functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
-    """Start a program in a process group of its own; whatever ends the body (Ctrl-C, SIGTERM, an error) ends the group.
+    """Start a program in a process group of its own; whatever ends the body (Ctrl-C, SIGTERM, an
+    error) ends the group.
 
-    The function run in the child before exec makes one system call and takes no lock, so it can't dead-lock.
+    The function run in the child before exec makes one system call and takes no lock, so it can't
+    dead-lock.
     """
     try:
-        process = subprocess.Popen([str(arg) for arg in argv], start_new_session=True,
-                                   close_fds=False, preexec_fn=_dying(),  # noqa: PLW1509
-                                   **popen)  # type: ignore[call-overload]
+        process = subprocess.Popen(
+            [str(arg) for arg in argv],
+            start_new_session=True,
+            close_fds=False,
+            preexec_fn=_dying(),  # noqa: PLW1509
+            **popen,
+        )  # type: ignore[call-overload]
     except (FileNotFoundError, PermissionError) as error:
         raise _not_started(argv, error) from error
     try:
@@ -111,15 +154,19 @@ def _not_started(argv: Sequence[str], error: OSError) -> PiggyError:
     if error.filename not in (None, str(argv[0]), os.fsencode(str(argv[0]))):
         return PiggyError(f"'{argv[0]}' can't run in {error.filename}: {error.strerror}")
     if isinstance(error, PermissionError):
-        return PiggyError(f"'{argv[0]}' can't be executed: {error.strerror}",
-                          "is it a program, and not on a disk mounted noexec?")
-    return PiggyError(f"'{argv[0]}' is not installed",
-                      "'doit setup' installs what is missing; 'doit doctor' shows what that is")
+        return PiggyError(
+            f"'{argv[0]}' can't be executed: {error.strerror}",
+            "is it a program, and not on a disk mounted noexec?",
+        )
+    return PiggyError(
+        f"'{argv[0]}' is not installed",
+        "'doit setup' installs what is missing; 'doit doctor' shows what that is",
+    )
 
 
 def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
-    """End a process group started by `child`: SIGTERM, then SIGKILL to what is left of it when its leader has ended, or
-    after `patience` seconds."""
+    """End a process group started by `child`: SIGTERM, then SIGKILL to what is left of it when its
+    leader has ended, or after `patience` seconds."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
@@ -128,16 +175,22 @@ def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
 
 
 def stop_all(busy: Callable[[], bool], patience: float = 5.0) -> None:
-    """End every program that `child` started in any thread, and what is started still, until `busy` says no: SIGTERM once
-    to each group, SIGKILL to what is left of it when its leader has ended, or after `patience` seconds. A thread that is
-    busy by itself is given a second."""
+    """End every program that `child` started in any thread, and what is started still, until `busy`
+    says no: SIGTERM once to each group, SIGKILL to what is left of it when its leader has ended, or
+    after `patience` seconds. A thread that is busy by itself is given a second."""
     told, until = dict[int, float](), time.monotonic() + 1
     while busy() and time.monotonic() < until:
         for pid, ended in _leaders():
             now = time.monotonic()
-            if now - told.get(pid, now) < 2 * patience:  # not for ever, should one be stuck in the kernel
+            if (
+                now - told.get(pid, now) < 2 * patience
+            ):  # not for ever, should one be stuck in the kernel
                 until = now + 1
-            number = signal.SIGKILL if pid in told and (ended or now - told[pid] > patience) else signal.SIGTERM
+            number = (
+                signal.SIGKILL
+                if pid in told and (ended or now - told[pid] > patience)
+                else signal.SIGTERM
+            )
             if number == signal.SIGKILL or pid not in told:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, number)
@@ -153,13 +206,26 @@ def _leaders() -> Iterator[tuple[int, bool]]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
-                fields = Path("/proc", name, "stat").read_text(errors="replace").rpartition(")")[2].split()
+                fields = (
+                    Path("/proc", name, "stat")
+                    .read_text(errors="replace")
+                    .rpartition(")")[2]
+                    .split()
+                )
                 if int(fields[1]) == os.getpid() and fields[2] == name:
                     yield int(name), fields[0] == "Z"
 
 
-def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, log: Path | None = None,
-        on_line: Callable[[str], None] | None = None, stdin: str | None = None, check: bool = True) -> Completed:
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    stdin: str | None = None,
+    check: bool = True,
+) -> Completed:
     """Run a program to its end and return what it said.
 
     argv:    the program and its arguments; never a shell line.
@@ -184,9 +250,19 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
             source = stack.enter_context(tempfile.TemporaryFile())
             source.write(stdin.encode())
             source.seek(0)
-        process = stack.enter_context(child(
-            argv, cwd=cwd, env=clean_env(env), stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, encoding="utf-8", errors="replace"))
+        process = stack.enter_context(
+            child(
+                argv,
+                cwd=cwd,
+                env=clean_env(env),
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+        )
         assert process.stdout is not None
         threading.Thread(target=_bury, args=[process], daemon=True).start()
         for line in process.stdout:
@@ -196,26 +272,35 @@ def run(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] 
             if on_line:
                 on_line(line.rstrip("\n"))
         returncode = process.wait()
-    done = Completed(tuple(str(arg) for arg in argv), returncode, "".join(lines), time.monotonic() - started)
+    done = Completed(
+        tuple(str(arg) for arg in argv), returncode, "".join(lines), time.monotonic() - started
+    )
     if check and returncode:
         raise CommandError(done, cwd, env or {}, log)
     return done
 
 
 def _bury(process: subprocess.Popen) -> None:
-    """When a program was killed, end what it had started, too: a make that is gone leaves others of its kind at work, and
-    we would wait for them."""
+    """When a program was killed, end what it had started, too: a make that is gone leaves others of
+    its kind at work, and we would wait for them."""
     if process.wait() < 0:
         stop(process)
 
 
-def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None,
-               stdin: bytes | None = None, on_line: Callable[[str], None] | None = None) -> int:
-    """Run a program that talks to the user on our terminal (an editor, a guest's console) and return its exit status.
+def foreground(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> int:
+    """Run a program that talks to the user on our terminal (an editor, a guest's console) and
+    return its exit status.
 
     stdin:   what it reads instead of the terminal, from a file without a name.
-    on_line: given each line of output instead of the terminal; standard input is then empty. The program has the terminal
-             still, where sudo asks for a password (sudo(8), -S).
+    on_line: given each line of output instead of the terminal; standard input is then empty. The
+             program has the terminal still, where sudo asks for a password (sudo(8), -S).
     Ctrl-C goes to the program alone, which shares our terminal's foreground process group.
     """
     previous = signal.signal(signal.SIGINT, _leave_it)
@@ -226,8 +311,15 @@ def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str
             source = tempfile.TemporaryFile()  # noqa: SIM115
             source.write(stdin or b"")
             source.seek(0)
-        process = subprocess.Popen([str(arg) for arg in argv], cwd=cwd, env=clean_env(env), stdin=source, stdout=pipe,
-                                   stderr=same, preexec_fn=_dying())  # noqa: PLW1509
+        process = subprocess.Popen(
+            [str(arg) for arg in argv],
+            cwd=cwd,
+            env=clean_env(env),
+            stdin=source,
+            stdout=pipe,
+            stderr=same,
+            preexec_fn=_dying(),  # noqa: PLW1509
+        )
         for line in _lines(process) if on_line else ():
             on_line(line)  # type: ignore[misc]
         return process.wait()
@@ -243,8 +335,8 @@ def foreground(argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Yield what a program says, until it has ended: what it leaves behind, such as a service that it started, may keep the
-    pipe open for ever."""
+    """Yield what a program says, until it has ended: what it leaves behind, such as a service that
+    it started, may keep the pipe open for ever."""
     assert process.stdout is not None
     fd, rest = process.stdout.fileno(), b""
     while True:
@@ -262,4 +354,5 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
 
 
 def _leave_it(number: int, frame: object) -> None:
-    """A handler that does nothing. Unlike SIG_IGN it is not inherited, so it can be set before the program starts."""
+    """A handler that does nothing. Unlike SIG_IGN it is not inherited, so it can be set before the
+    program starts."""

@@ -1,12 +1,16 @@
-"""Standard output and error, for all of doit's commands alike: what may go to them, and what happens when they fail.
+"""Standard output and error, for all of doit's commands alike: what may go to them, and what
+happens when they fail.
 
-- What a terminal would obey is made visible, whoever wrote it (a server, a guest, the name of a file); only what draws
-  progress bars goes through `plain`.
-- A reader that has gone (`doit list | head -1`) ends the run quietly with 141, as a program that SIGPIPE kills does; a full
-  device is named. Either ends it as a signal does: children are stopped, and what was finished is kept.
-- A stream that was closed (`>&-`) leads nowhere; else the next file that is opened would have its number.
+- What a terminal would obey is made visible, whoever wrote it (a server, a guest, the name of a
+  file); only what draws progress bars goes through `plain`.
+- A reader that has gone (`doit list | head -1`) ends the run quietly with 141, as a program that
+  SIGPIPE kills does; a full device is named. Either ends it as a signal does: children are stopped,
+  and what was finished is kept.
+- A stream that was closed (`>&-`) leads nowhere; else the next file that is opened would have its
+    number.
 
-doit makes its commands before it loads dodo.py, so they ask for standard output anew at each use (see `install`).
+doit makes its commands before it loads dodo.py, so they ask for standard output anew at each use
+(see `install`).
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ class Gone(SystemExit):
 
 
 class _Sink(io.RawIOBase):
-    """The bytes' way out, a descriptor that stays open. After its first failure it takes everything and writes nothing."""
+    """The bytes' way out, a descriptor that stays open. After its first failure it takes everything
+    and writes nothing."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -56,6 +61,7 @@ class _Sink(io.RawIOBase):
                 return os.write(self.fd, data)
             except BlockingIOError:  # whoever shares it set O_NONBLOCK
                 import select
+
                 select.select([], [self.fd], [], 1)
             except OSError as error:
                 self._lose(error)
@@ -71,7 +77,8 @@ class _Sink(io.RawIOBase):
 
 
 class Plain:
-    """The same stream for text of our own with control characters in it, such as a progress bar's."""
+    """The same stream for text of our own with control characters in it, such as a progress
+    bar's."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -88,7 +95,12 @@ class Console(io.TextIOWrapper):
     """Text to descriptor `fd`, line by line; what can't be encoded is escaped."""
 
     def __init__(self, fd: int, encoding: str) -> None:
-        super().__init__(io.BufferedWriter(_Sink(fd)), encoding=encoding, errors="backslashreplace", line_buffering=True)
+        super().__init__(
+            io.BufferedWriter(_Sink(fd)),
+            encoding=encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+        )
         self.plain = Plain(self)
 
     def write(self, text: str) -> int:
@@ -100,6 +112,7 @@ class Console(io.TextIOWrapper):
 def install() -> None:
     """Make standard output and error Consoles, for doit's own commands, too."""
     from doit.cmd_base import DoitCmdBase
+
     closed = [fd for fd in range(3) if not _is_open(fd)]
     for _ in closed:
         os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
@@ -107,7 +120,9 @@ def install() -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
     for fd, name in ((1, "stdout"), (2, "stderr")):
         present = getattr(sys, name)
-        if present is None or present is getattr(sys, f"__{name}__"):  # and not something that a test put there
+        if present is None or present is getattr(
+            sys, f"__{name}__"
+        ):  # and not something that a test put there
             if present is not None:
                 present.flush()
             setattr(sys, name, Console(fd, getattr(present, "encoding", None) or "utf-8"))
@@ -125,7 +140,8 @@ def _is_open(fd: int) -> bool:
 
 @contextlib.contextmanager
 def afterwards() -> Iterator[None]:
-    """Let nothing in the body end the run: something was done that must be recorded first. `check` ends it then."""
+    """Let nothing in the body end the run: something was done that must be recorded first. `check`
+    ends it then."""
     _late.waiting = True
     try:
         yield
@@ -140,7 +156,8 @@ def check() -> None:
 
 
 def _at_exit() -> None:
-    """Write what is left, a line without an end; end with the status of a failure that nobody has seen."""
+    """Write what is left, a line without an end; end with the status of a failure that nobody has
+    seen."""
     with contextlib.suppress(Gone):
         sys.stdout.flush()
         sys.stderr.flush()

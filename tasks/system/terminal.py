@@ -1,4 +1,5 @@
-"""What a run says on the console: one line for each thing made, as Kbuild does, and a bar for what takes long."""
+"""What a run says on the console: one line for each thing made, as Kbuild does, and a bar for what
+takes long."""
 
 from __future__ import annotations
 
@@ -10,13 +11,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TextIO
 
-# Controls of ECMA-48 (C0, DEL, C1) but tab and newline, and what turns the direction of text (Unicode, UAX #9, 2).
-_CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Controls of ECMA-48 (C0, DEL, C1) but tab and newline, and what turns the direction of text
+# (Unicode, UAX #9, 2).
+_CONTROLS = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def printable(text: str) -> str:
-    """Return text that others wrote (a server, a guest, a file's name) with what a terminal would obey made visible, as
-    `\\x1b`; tabs and newlines stay. What Piggyback prints of its own does not need it."""
+    """Return text that others wrote (a server, a guest, a file's name) with what a terminal would
+    obey made visible, as `\\x1b`; tabs and newlines stay. What Piggyback prints of its own does not
+    need it."""
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -35,13 +40,18 @@ def line(word: str, text: str) -> None:
 def write(text: str, stream: TextIO) -> None:
     """Write whole lines at once, whichever thread they come from, above the bars that are shown."""
     tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
-    with tqdm.external_write_mode(terminal()) if tqdm and tqdm._instances else contextlib.nullcontext():
+    with (
+        tqdm.external_write_mode(terminal())
+        if tqdm and tqdm._instances
+        else contextlib.nullcontext()
+    ):
         stream.write(text + "\n")
         stream.flush()
 
 
 def terminal() -> TextIO:
-    """Return standard error for text with control characters of our own; what is foreign in it must be `printable`."""
+    """Return standard error for text with control characters of our own; what is foreign in it must
+    be `printable`."""
     stream: TextIO = getattr(sys.stderr, "plain", sys.stderr)  # see console.py
     return stream
 
@@ -55,7 +65,11 @@ def took(seconds: float) -> str:
     """Format a duration: 0.12 s, 4.1 s, 2 min 31 s."""
     if seconds < 0.995:
         return f"{seconds:.2f} s"
-    return f"{seconds:.1f} s" if seconds < 59.95 else f"{round(seconds) // 60} min {round(seconds) % 60:02} s"
+    return (
+        f"{seconds:.1f} s"
+        if seconds < 59.95
+        else f"{round(seconds) // 60} min {round(seconds) % 60:02} s"
+    )
 
 
 def ago(seconds: float) -> str:
@@ -80,8 +94,15 @@ class _Bar:
         self.bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm
-            self.bar = tqdm(total=total or None, unit=f" {unit}", desc=f"  {printable(label)}", leave=False,
-                            dynamic_ncols=True, file=terminal())
+
+            self.bar = tqdm(
+                total=total or None,
+                unit=f" {unit}",
+                desc=f"  {printable(label)}",
+                leave=False,
+                dynamic_ncols=True,
+                file=terminal(),
+            )
 
     def step(self, count: int = 1) -> None:
         self.count += count
@@ -91,8 +112,12 @@ class _Bar:
             self.bar.update(count)
         elif time.monotonic() - self.spoke > 30:
             self.spoke = time.monotonic()
-            line("...", f"{self.label}: {self.count} of about {max(self.total, self.count)} {self.unit}" if self.total
-                 else f"{self.label}: {self.count} {self.unit}")
+            line(
+                "...",
+                f"{self.label}: {self.count} of about {max(self.total, self.count)} {self.unit}"
+                if self.total
+                else f"{self.label}: {self.count} {self.unit}",
+            )
 
     def close(self) -> None:
         if self.bar is not None:
@@ -104,7 +129,8 @@ class _Bar:
 
 @contextlib.contextmanager
 def bar(label: str, total: int, unit: str) -> Iterator[Progress]:
-    """Show progress for the body of a `with`: `total` things expected (0: unknown), called `unit`."""
+    """Show progress for the body of a `with`: `total` things expected (0: unknown), called
+    `unit`."""
     shown = _Bar(label, total, unit)
     try:
         yield shown
@@ -114,8 +140,9 @@ def bar(label: str, total: int, unit: str) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def status(label: str) -> Iterator[Callable[[str], None]]:
-    """Give a function that shows what something in the background says last: on a terminal in one line, written over again
-    and again; elsewhere now and then, so that a log shows life. Who waits for a lock is shown at once."""
+    """Give a function that shows what something in the background says last: on a terminal in one
+    line, written over again and again; elsewhere now and then, so that a log shows life. Who waits
+    for a lock is shown at once."""
     started, spoke, live = time.monotonic(), time.monotonic(), sys.stderr.isatty()
 
     def show(text: str) -> None:
@@ -123,11 +150,14 @@ def status(label: str) -> Iterator[Callable[[str], None]]:
         text = printable(" ".join(text.split()))
         if live and text:
             width = shutil.get_terminal_size().columns - 1
-            terminal().write("\r" + f"  {label} ({took(time.monotonic() - started)})  {text}"[:width] + "\x1b[K")
+            terminal().write(
+                "\r" + f"  {label} ({took(time.monotonic() - started)})  {text}"[:width] + "\x1b[K"
+            )
             terminal().flush()
         elif text.startswith("WAIT ") or time.monotonic() - spoke > 30:
             spoke = time.monotonic()
             line("...", f"{label}: {text}")
+
     try:
         yield show
     finally:

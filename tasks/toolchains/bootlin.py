@@ -1,6 +1,7 @@
-"""Toolchains that Bootlin builds with Buildroot and publishes: by architecture and libc, pinned in configs/bootlin.toml.
+"""Toolchains that Bootlin builds with Buildroot and publishes: by architecture and libc, pinned in
+configs/bootlin.toml.
 
-    configs/bootlin.toml -> fetch:bootlin-ARCH-LIBC -> dl/ -> toolchain -> build/toolchains/ID/ (relocated by its script)
+configs/bootlin.toml -> fetch:bootlin-ARCH-LIBC -> dl/ -> toolchain -> build/toolchains/ID/ (relocated by its script)
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ DATA = "configs/bootlin.toml"
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """configs/bootlin.toml: the address, with {arch}, {libc} and {version} in it, and the hashes by arch and libc."""
+    """configs/bootlin.toml: the address, with {arch}, {libc} and {version} in it, and the hashes by
+    arch and libc."""
 
     url: str
     version: str
@@ -36,18 +38,26 @@ def libc(project: Project) -> str:
 
 
 def pin(project: Project) -> Source:
-    """The pinned toolchain for the selected machine and libc. Raises PiggyError where Bootlin has none."""
+    """The pinned toolchain for the selected machine and libc. Raises PiggyError where Bootlin has
+    none."""
     table = toml.convert(toml.read(project.top / DATA), Table, DATA)
     arch, which = project.machine.toolchain.bootlin, libc(project)
     if not arch:
-        raise PiggyError(f"Bootlin has no toolchain for the machine '{project.settings.machine}': its file names none",
-                         "[toolchain] bootlin = \"ARCH\" in the machine's file, or another 'toolchain='")
+        raise PiggyError(
+            f"Bootlin has no toolchain for the machine '{project.settings.machine}': its file names"
+            " none",
+            "[toolchain] bootlin = \"ARCH\" in the machine's file, or another 'toolchain='",
+        )
     known = table.sha256.get(arch, {})
     if which not in known:
-        raise PiggyError(f"{DATA} has no toolchain for {arch} with {which}",
-                         f"for {arch} there is: {', '.join(known) or 'nothing'} ('libc=')")
+        raise PiggyError(
+            f"{DATA} has no toolchain for {arch} with {which}",
+            f"for {arch} there is: {', '.join(known) or 'nothing'} ('libc=')",
+        )
     url = table.url.format(arch=arch, libc=which, version=table.version)
-    return Source(name=f"bootlin-{arch}-{which}", version=table.version, urls=(url,), sha256=known[which])
+    return Source(
+        name=f"bootlin-{arch}-{which}", version=table.version, urls=(url,), sha256=known[which]
+    )
 
 
 def check(project: Project) -> None:
@@ -57,7 +67,10 @@ def check(project: Project) -> None:
 
 def doc(project: Project) -> str:
     """What `doit list` says."""
-    return f"Bootlin's cross compiler for {project.machine.toolchain.bootlin} with {libc(project)}, probed"
+    return (
+        f"Bootlin's cross compiler for {project.machine.toolchain.bootlin} with {libc(project)},"
+        " probed"
+    )
 
 
 def sources(project: Project) -> list[Source]:
@@ -67,15 +80,28 @@ def sources(project: Project) -> list[Source]:
 
 def needs(project: Project) -> dict[str, Any]:
     """What the task depends on, as words for `task`."""
-    return {"files": [project.dl / f"{pin(project).name}.json", *path.kernel_files(project)],
-            "settings": {"pin": msgspec.json.encode(pin(project)).decode(), "arch": project.machine.arch,
-                         "build": os.path.abspath(project.build)}}
+    return {
+        "files": [project.layout.dl / f"{pin(project).name}.json", *path.kernel_files(project)],
+        "settings": {
+            "pin": msgspec.json.encode(pin(project)).decode(),
+            "arch": project.machine.arch,
+            "build": os.path.abspath(project.layout.build),
+        },
+    }
 
 
 def build(job: Job) -> dict[str, list[str]]:
     """Unpack the toolchain, relocate it, and probe it."""
     project = job.project
-    got = obtain.obtain(pin(project), dl=project.dl, mirror="", offline=True, apt_state=project.build / "host" / "apt",
-                        log=job.log)
+    got = obtain.obtain(
+        pin(project),
+        dl=project.layout.dl,
+        mirror="",
+        offline=True,
+        apt_state=project.layout.build / "host" / "apt",
+        log=job.log,
+    )
     folder = sdk.install(project, got.path, got.sha256, job.log)
-    return record.finish(job, path.found(project, compiler.prefix_in(folder), home.key_files(folder)))
+    return record.finish(
+        job, path.found(project, compiler.prefix_in(folder), home.key_files(folder))
+    )

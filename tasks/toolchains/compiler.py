@@ -10,66 +10,98 @@ from tasks.system.errors import PiggyError
 from tasks.system.process import clean_env, run
 
 BINUTILS = ("ar", "as", "ld", "nm", "objcopy", "objdump", "readelf", "strip")
-LIBC = ("libc.a", "crt1.o", "crti.o", "crtn.o")  # what a static program is linked with, besides libgcc
+LIBC = (
+    "libc.a",
+    "crt1.o",
+    "crti.o",
+    "crtn.o",
+)  # what a static program is linked with, besides libgcc
 HEADERS = ("stdio.h", "linux/version.h")
 
 
 def programs(prefix: str) -> list[str]:
-    """The compiler and the binutils by the names that makefiles call them by: inputs of whatever looks for them on PATH."""
+    """The compiler and the binutils by the names that makefiles call them by: inputs of whatever
+    looks for them on PATH."""
     return [f"{prefix}{name}" for name in ("gcc", *BINUTILS)]
 
 
 def compiler(prefix: str, hint: str) -> tuple[str, list[str]]:
     """Find PREFIXgcc, on PATH or at an absolute place.
 
-    Returns its version line, and the files that are its identity: driver, cc1, as, ld, libgcc, and the binutils that are
-    there under the prefix, which makefiles call themselves. hint: what to do when it is not there. Raises PiggyError then,
-    and for one that is incomplete.
+    Returns its version line, and the files that are its identity: driver, cc1, as, ld, libgcc, and
+    the binutils that are there under the prefix, which makefiles call themselves. hint: what to do
+    when it is not there. Raises PiggyError then, and for one that is incomplete.
     """
     path = clean_env()["PATH"]
     gcc = shutil.which(f"{prefix}gcc", path=path)
     if not gcc:
-        raise PiggyError(f"the cross compiler {prefix}gcc is not installed" if "/" not in prefix else
-                         f"there is no compiler {prefix}gcc", hint)
+        raise PiggyError(
+            (
+                f"the cross compiler {prefix}gcc is not installed"
+                if "/" not in prefix
+                else f"there is no compiler {prefix}gcc"
+            ),
+            hint,
+        )
     version = run([gcc, "--version"]).output.partition("\n")[0]
     parts = [os.path.realpath(gcc)]
     real = f"{parts[0]}.br_real" if os.path.exists(f"{parts[0]}.br_real") else f"{gcc}.br_real"
     if os.path.exists(real):  # Buildroot's drivers are a wrapper around the real ones
         parts.append(os.path.realpath(real))
-    for question in ("-print-prog-name=cc1", "-print-prog-name=as", "-print-prog-name=ld", "-print-file-name=libgcc.a"):
+    for question in (
+        "-print-prog-name=cc1",
+        "-print-prog-name=as",
+        "-print-prog-name=ld",
+        "-print-file-name=libgcc.a",
+    ):
         answer = run([gcc, question]).output.strip()
         found = answer if os.path.isabs(answer) else shutil.which(answer, path=path)
         if not found or not os.path.exists(found):
-            raise PiggyError(f"{gcc} is incomplete: '{gcc} {question}' finds nothing",
-                             "reinstall the cross compiler's packages")
+            raise PiggyError(
+                f"{gcc} is incomplete: '{gcc} {question}' finds nothing",
+                "reinstall the cross compiler's packages",
+            )
         parts.append(os.path.realpath(found))
     others = [shutil.which(f"{prefix}{name}", path=path) for name in BINUTILS]
-    return version, list(dict.fromkeys([*parts, *(os.path.realpath(found) for found in others if found)]))
+    return version, list(
+        dict.fromkeys([*parts, *(os.path.realpath(found) for found in others if found)])
+    )
 
 
 def libc_parts(cc: str) -> list[str]:
-    """Return the files of the libc that `cc` links with: their content is part of a toolchain's identity."""
+    """Return the files of the libc that `cc` links with: their content is part of a toolchain's
+    identity."""
     found = [run([cc, f"-print-file-name={name}"], check=False).output.strip() for name in LIBC]
-    paths = {os.path.realpath(path) for path in found if os.path.isabs(path) and os.path.exists(path)}
+    paths = {
+        os.path.realpath(path) for path in found if os.path.isabs(path) and os.path.exists(path)
+    }
     root = run([cc, "-print-sysroot"], check=False).output.strip()
     paths.update(os.path.realpath(f"{root}/usr/include/{name}") for name in HEADERS if root)
     return sorted(path for path in paths if os.path.exists(path))
 
 
 def prefix_in(folder: Path) -> str:
-    """Return the prefix of the cross compiler in a toolchain's folder (bin/PREFIXgcc, or PREFIXgcc).
+    """Return the prefix of the cross compiler in a toolchain's folder (bin/PREFIXgcc, or
+    PREFIXgcc).
 
     A folder may hold the same compiler under several names: Buildroot's has i686-linux-gcc beside
-    i686-buildroot-linux-uclibc-gcc, and the longest is the full one. Raises PiggyError when there is none, or when there
-    are two that are different.
+    i686-buildroot-linux-uclibc-gcc, and the longest is the full one. Raises PiggyError when there
+    is none, or when there are two that are different.
     """
     for place in (folder / "bin", folder):
-        names = sorted((path for path in place.glob("*-gcc") if os.access(path, os.X_OK) and path.is_file()),
-                       key=lambda path: (len(path.name), path.name))
+        names = sorted(
+            (path for path in place.glob("*-gcc") if os.access(path, os.X_OK) and path.is_file()),
+            key=lambda path: (len(path.name), path.name),
+        )
         if len({run([str(path), "-dumpmachine"], check=False).output for path in names}) > 1:
-            raise PiggyError(f"{place} has more than one compiler: {', '.join(path.name for path in names)}",
-                             "name the one to take by its whole prefix: 'toolchain_prefix=FOLDER/bin/NAME-'")
+            raise PiggyError(
+                f"{place} has more than one compiler: {', '.join(path.name for path in names)}",
+                "name the one to take by its whole prefix: 'toolchain_prefix=FOLDER/bin/NAME-'",
+            )
         if names:
-            return str(names[-1])[:-len("gcc")]
-    raise PiggyError(f"{folder} holds no cross compiler: neither bin/*-gcc nor *-gcc is there",
-                     "'toolchain_prefix=' is a prefix (/opt/x/bin/arm-linux-), the folder of a toolchain, or its tarball")
+            return str(names[-1])[: -len("gcc")]
+    raise PiggyError(
+        f"{folder} holds no cross compiler: neither bin/*-gcc nor *-gcc is there",
+        "'toolchain_prefix=' is a prefix (/opt/x/bin/arm-linux-), the folder of a toolchain, or its"
+        " tarball",
+    )

@@ -1,8 +1,9 @@
-"""The distribution's cross gcc for the kernel; the same with a libc built from source for user space. Takes seconds.
+"""The distribution's cross gcc for the kernel; the same with a libc built from source for user
+space. Takes seconds.
 
-    distribution's TRIPLE-gcc -+
-    _unpack:musl --------------+-> toolchain -> build/toolchains/ID/  (shared by all machines that need the same)
-    kernel's uapi headers -----+
+distribution's TRIPLE-gcc -+
+_unpack:musl --------------+-> toolchain -> build/toolchains/ID/  (shared by all machines that need the same)
+kernel's uapi headers -----+
 """
 
 from __future__ import annotations
@@ -26,14 +27,29 @@ from tasks.toolchains import compiler, record, uclibc
 from tasks.toolchains import folder as home
 from tasks.toolchains.record import Found
 
-KEY_FILES = ("bin/musl-gcc", "lib/libc.a", "lib/crt1.o", "lib/musl-gcc.specs", "include/linux/version.h")
+KEY_FILES = (
+    "bin/musl-gcc",
+    "lib/libc.a",
+    "lib/crt1.o",
+    "lib/musl-gcc.specs",
+    "include/linux/version.h",
+)
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError for a machine that uClibc-ng is asked for and whose file does not say how."""
-    if libc(project) == "uclibc" and project.machine.userspace and not project.machine.toolchain.uclibc:
-        raise PiggyError(f"{project.origins['libc']}: uClibc-ng is not set up for the machine '{project.settings.machine}'",
-                         "[toolchain] uclibc = [\"ARCH\", ...] in its file; or libc=musl, or another 'toolchain='")
+    """Raise PiggyError for a machine that uClibc-ng is asked for and whose file does not say
+    how."""
+    if (
+        libc(project) == "uclibc"
+        and project.machine.userspace
+        and not project.machine.toolchain.uclibc
+    ):
+        raise PiggyError(
+            f"{project.origins['libc']}: uClibc-ng is not set up for the machine"
+            f" '{project.settings.machine}'",
+            '[toolchain] uclibc = ["ARCH", ...] in its file; or libc=musl, or another'
+            " 'toolchain='",
+        )
 
 
 def doc(project: Project) -> str:
@@ -60,23 +76,35 @@ def needs(project: Project) -> dict[str, Any]:
     if not machine.userspace:
         return {"tools": programs, "settings": {"triple": machine.triple}}
     fragment = [uclibc.FRAGMENT] if libc(project) == "uclibc" else []
-    kernel = [] if own else [unpack.stamp(project.build, project.kernel_pin.name)]
-    return {"files": [unpack.stamp(project.build, libc(project)), *fragment, *kernel],
-            "trees": {"uapi": lambda: uapi_state(project)} if own else {}, "tools": ["make", *programs],
-            "settings": {"triple": machine.triple, "cflags": machine.cflags, "arch": machine.arch, "libc": libc(project),
-                         "uclibc": "; ".join(machine.toolchain.uclibc) if libc(project) == "uclibc" else "",
-                         "own": project.kernel_place if own else "", "build": os.path.abspath(project.build)}}
+    kernel = [] if own else [unpack.stamp(project.layout.build, project.kernel_pin.name)]
+    return {
+        "files": [unpack.stamp(project.layout.build, libc(project)), *fragment, *kernel],
+        "trees": {"uapi": lambda: uapi_state(project)} if own else {},
+        "tools": ["make", *programs],
+        "settings": {
+            "triple": machine.triple,
+            "cflags": machine.cflags,
+            "arch": machine.arch,
+            "libc": libc(project),
+            "uclibc": "; ".join(machine.toolchain.uclibc) if libc(project) == "uclibc" else "",
+            "own": project.layout.kernel_place if own else "",
+            "build": os.path.abspath(project.layout.build),
+        },
+    }
 
 
 def build(job: Job) -> dict[str, list[str]]:
-    """Find the compiler, make the libc and the headers if no toolchain of the same ID exists yet, and probe the result."""
+    """Find the compiler, make the libc and the headers if no toolchain of the same ID exists yet,
+    and probe the result."""
     triple = job.project.machine.triple
     version, parts = compiler.compiler(f"{triple}-", hint(triple))
     ident = record.ident(version, *map(job.project.stamps.digest, parts))
     if not job.project.machine.userspace:
         return record.finish(job, Found(ident, f"{triple}-", version, parts))
     user, cc, more, made = userspace(job, version, parts)
-    return record.finish(job, Found(ident, f"{triple}-", version, [*parts, *more], cc=cc, user=user, made=made))
+    return record.finish(
+        job, Found(ident, f"{triple}-", version, [*parts, *more], cc=cc, user=user, made=made)
+    )
 
 
 def hint(triple: str) -> str:
@@ -84,60 +112,97 @@ def hint(triple: str) -> str:
     return f"'doit setup' installs it (package gcc-{triple.replace('_', '-')} on Debian)"
 
 
-def userspace(job: Job, version: str, parts: Sequence[str]) -> tuple[str, str, list[str], list[str]]:
-    """Have the libc at build/toolchains/ID; return the ID, the driver, what else went into it, and its key files."""
+def userspace(
+    job: Job, version: str, parts: Sequence[str]
+) -> tuple[str, str, list[str], list[str]]:
+    """Have the libc at build/toolchains/ID; return the ID, the driver, what else went into it, and
+    its key files."""
     project = job.project
-    base = project.build / "toolchains"
+    base = project.layout.build / "toolchains"
     base.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".headers.", dir=base) as scratch:
         headers = Path(scratch) / "include"
         install_headers(job, headers)
         other = libc(project) == "uclibc"
-        recipe = [*project.machine.toolchain.uclibc, project.machine.cflags, uclibc.FRAGMENT.read_text(), uclibc.SPECS] \
-            if other else configure_words(project)
+        recipe = (
+            [
+                *project.machine.toolchain.uclibc,
+                project.machine.cflags,
+                uclibc.FRAGMENT.read_text(),
+                uclibc.SPECS,
+            ]
+            if other
+            else configure_words(project)
+        )
         stamps = [project.stamps.digest(path) for path in parts]
-        source = unpack.stamp(project.build, libc(project)).read_text()
-        ident = record.ident(version, *stamps, source, digest_of(headers), *recipe, os.path.abspath(base))
+        source = unpack.stamp(project.layout.build, libc(project)).read_text()
+        ident = record.ident(
+            version, *stamps, source, digest_of(headers), *recipe, os.path.abspath(base)
+        )
         place = (base / ident).absolute()
         with home.locked(place):
             if not home.intact(place):
                 home.clear(place)
                 if other:
-                    tree = (project.build / "src" / "uclibc").resolve()
+                    tree = (project.layout.build / "src" / "uclibc").resolve()
                     uclibc.build(job, tree, place, f"{project.machine.triple}-", headers)
                 else:
                     build_musl(job, place, recipe, headers)
-    # In the unpacked tree an edit counts. To list it anew at every run, as is done for a tree of one's own, takes 40 ms.
+    # In the unpacked tree an edit counts. To list it anew at every run, as is done for a tree of
+    # one's own, takes 40 ms.
     edited = [] if project.settings.kernel_src else [str(path) for path in uapi_headers(project)]
     return ident, str(place / "bin" / f"{libc(project)}-gcc"), edited, home.key_files(place)
 
 
 def uapi_headers(project: Project) -> list[Path]:
     """The headers that a tree exports: what headers_install is made from."""
-    tree = project.kernel_src
-    return [path for base in (tree / "include" / "uapi", *sorted(tree.glob("arch/*/include/uapi")))
-            for path in sorted(base.rglob("*.h"))]
+    tree = project.layout.kernel_src
+    return [
+        path
+        for base in (tree / "include" / "uapi", *sorted(tree.glob("arch/*/include/uapi")))
+        for path in sorted(base.rglob("*.h"))
+    ]
 
 
 def uapi_state(project: Project) -> dict[str, str]:
     """The exported headers of the user's own tree, each with its digest; new ones count, too."""
-    return {os.path.relpath(path, project.kernel_src): project.stamps.digest(path) for path in uapi_headers(project)}
+    return {
+        os.path.relpath(path, project.layout.kernel_src): project.stamps.digest(path)
+        for path in uapi_headers(project)
+    }
 
 
 def configure_words(project: Project) -> list[str]:
-    """The words for musl's configure, without its places: small, static, with its gcc wrapper (see musl's INSTALL)."""
+    """The words for musl's configure, without its places: small, static, with its gcc wrapper (see
+    musl's INSTALL)."""
     prefix = f"{project.machine.triple}-"
     flags = " ".join(["-Os", "-pipe", *project.machine.cflags.split()])
-    return [f"--target={project.machine.triple}", "--disable-shared", "--enable-wrapper=gcc", f"CC={prefix}gcc",
-            f"CROSS_COMPILE={prefix}", f"CFLAGS={flags}"]
+    return [
+        f"--target={project.machine.triple}",
+        "--disable-shared",
+        "--enable-wrapper=gcc",
+        f"CC={prefix}gcc",
+        f"CROSS_COMPILE={prefix}",
+        f"CFLAGS={flags}",
+    ]
 
 
 def install_headers(job: Job, include: Path) -> None:
     """Export the kernel's user-space headers (`make headers_install`) into the folder `include`."""
     project = job.project
     with tempfile.TemporaryDirectory(prefix=".hdr.", dir=include.parent) as scratch:
-        make.make(project.kernel_src, Path(scratch), ["headers_install"], jobs=project.jobs, log=job.log, env={},
-                    variables={"ARCH": project.machine.arch, "INSTALL_HDR_PATH": str(include.parent.absolute())})
+        make.make(
+            project.layout.kernel_src,
+            Path(scratch),
+            ["headers_install"],
+            jobs=project.jobs,
+            log=job.log,
+            env={},
+            variables={
+                "ARCH": project.machine.arch,
+                "INSTALL_HDR_PATH": str(include.parent.absolute()),
+            },
+        )
     for litter in include.rglob(".*"):
         litter.unlink()
 
@@ -155,16 +220,31 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def build_musl(job: Job, place: Path, recipe: Sequence[str], headers: Path) -> None:
-    """Build a static musl with its gcc wrapper, add the kernel headers, and put it all at `place`, whole."""
+    """Build a static musl with its gcc wrapper, add the kernel headers, and put it all at `place`,
+    whole."""
     project = job.project
-    source = project.build.absolute() / "src" / "musl"
+    source = project.layout.build.absolute() / "src" / "musl"
     with home.staged(place, KEY_FILES) as (work, made):
         with project.jobs.token(), terminal.bar("musl", 1310, "files") as progress:
+
             def seen(line: str) -> None:
                 if " -c " in line:
                     progress.step()
-            run([str(source.resolve() / "configure"), f"--prefix={place}", f"--syslibdir={place}/lib", *recipe], cwd=work,
-                log=job.log)
+
+            run(
+                [
+                    str(source.resolve() / "configure"),
+                    f"--prefix={place}",
+                    f"--syslibdir={place}/lib",
+                    *recipe,
+                ],
+                cwd=work,
+                log=job.log,
+            )
             run(["make"], cwd=work, log=job.log, on_line=seen, env=project.jobs.environment())
-            run(["make", "install", f"DESTDIR={made.parents[len(place.parts) - 2]}"], cwd=work, log=job.log)
+            run(
+                ["make", "install", f"DESTDIR={made.parents[len(place.parts) - 2]}"],
+                cwd=work,
+                log=job.log,
+            )
         home.add(headers, made / "include")

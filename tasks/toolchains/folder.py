@@ -1,4 +1,5 @@
-"""The folders of build/toolchains: one for each ID, locked while it is made, sealed when whole, shared by machines."""
+"""The folders of build/toolchains: one for each ID, locked while it is made, sealed when whole,
+shared by machines."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def seal(place: Path, names: Sequence[str]) -> None:
 
 
 def intact(place: Path) -> bool:
-    """Is the toolchain at `place` there and whole, and are its key files what they were when it was sealed?"""
+    """Is the toolchain at `place` there and whole, and are its key files what they were when it was
+    sealed?"""
     try:
         text = files.read_regular(place / SEAL, 1 << 20).decode()
         return text == _lines(place, [line.partition("  ")[2] for line in text.splitlines()])
@@ -40,7 +42,9 @@ def intact(place: Path) -> bool:
 
 def key_files(place: Path) -> list[str]:
     """The paths of the files that the seal names."""
-    return [str(place / line.partition("  ")[2]) for line in (place / SEAL).read_text().splitlines()]
+    return [
+        str(place / line.partition("  ")[2]) for line in (place / SEAL).read_text().splitlines()
+    ]
 
 
 def _lines(place: Path, names: Sequence[str]) -> str:
@@ -48,7 +52,9 @@ def _lines(place: Path, names: Sequence[str]) -> str:
     for name in names:
         if not name or name.startswith("/") or ".." in name.split("/") or "\0" in name:
             raise ValueError(f"{name!r} is no file of {place}")
-    return "".join(f"{hashlib.sha256((place / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    return "".join(
+        f"{hashlib.sha256((place / name).read_bytes()).hexdigest()}  {name}\n" for name in names
+    )
 
 
 def clear(place: Path) -> None:
@@ -58,8 +64,8 @@ def clear(place: Path) -> None:
 
 @contextlib.contextmanager
 def staged(place: Path, names: Sequence[str]) -> Iterator[tuple[Path, Path]]:
-    """Give a folder to work in, and one to install into (as with DESTDIR: it ends with the path of `place`); on success the
-    latter is sealed and becomes `place`."""
+    """Give a folder to work in, and one to install into (as with DESTDIR: it ends with the path of
+    `place`); on success the latter is sealed and becomes `place`."""
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as scratch:
         work, made = Path(scratch) / "work", Path(scratch) / "stage" / place.relative_to("/")
         work.mkdir()

@@ -1,10 +1,12 @@
-"""A toolchain of the user's own: any prefix (/opt/x/bin/arm-linux-), a toolchain's folder, or the tarball of an SDK.
+"""A toolchain of the user's own: any prefix (/opt/x/bin/arm-linux-), a toolchain's folder, or the
+tarball of an SDK.
 
     toolchain_prefix=/opt/x/bin/arm-linux-   crosstool-NG's x-tools, a Yocto SDK, Linaro's and Arm's releases, ...
     toolchain_prefix=/opt/x                  the same, where /opt/x/bin holds one compiler
     toolchain_prefix=sdk.tar.gz              what `doit toolchain_export` packed: unpacked to build/toolchains/ID
 
-Nothing is written to what the user named. The identity is the content of the tools, wherever they lie.
+Nothing is written to what the user named. The identity is the content of the tools, wherever they
+lie.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ from tasks.toolchains import compiler, record, sdk
 from tasks.toolchains import folder as home
 from tasks.toolchains.record import Found
 
-HINT = "'toolchain_prefix=' takes a prefix such as /opt/x/bin/arm-linux-, a toolchain's folder, or its tarball"
+HINT = (
+    "'toolchain_prefix=' takes a prefix such as /opt/x/bin/arm-linux-, a toolchain's folder, or its"
+    " tarball"
+)
 
 
 def check(project: Project) -> None:
@@ -32,7 +37,9 @@ def check(project: Project) -> None:
     if not named:
         raise PiggyError("toolchain=path needs to be told where the toolchain is", HINT)
     if sdk.is_tarball(named) and not (project.top / Path(named).expanduser()).is_file():
-        raise PiggyError(f"{project.origins['toolchain_prefix']}: there is no toolchain {named}", HINT)
+        raise PiggyError(
+            f"{project.origins['toolchain_prefix']}: there is no toolchain {named}", HINT
+        )
 
 
 def doc(project: Project) -> str:
@@ -48,9 +55,18 @@ def sources(project: Project) -> list[Source]:
 def needs(project: Project) -> dict[str, Any]:
     """What the task depends on, as words for `task`."""
     named = project.settings.toolchain_prefix
-    return {"files": [*([Path(named).expanduser()] if sdk.is_tarball(named) else []), *kernel_files(project)],
-            "tools": compiler.programs(named) if named.endswith("-") else [],
-            "settings": {"prefix": named, "arch": project.machine.arch, "build": os.path.abspath(project.build)}}
+    return {
+        "files": [
+            *([Path(named).expanduser()] if sdk.is_tarball(named) else []),
+            *kernel_files(project),
+        ],
+        "tools": compiler.programs(named) if named.endswith("-") else [],
+        "settings": {
+            "prefix": named,
+            "arch": project.machine.arch,
+            "build": os.path.abspath(project.layout.build),
+        },
+    }
 
 
 def kernel_files(project: Project) -> list[Path]:
@@ -58,8 +74,8 @@ def kernel_files(project: Project) -> list[Path]:
     if not project.machine.userspace:
         return []
     if project.settings.kernel_src:
-        return [project.kernel_src / "Makefile"]
-    return [unpack.stamp(project.build, project.kernel_pin.name)]
+        return [project.layout.kernel_src / "Makefile"]
+    return [unpack.stamp(project.layout.build, project.kernel_pin.name)]
 
 
 def build(job: Job) -> dict[str, list[str]]:
@@ -77,13 +93,17 @@ def build(job: Job) -> dict[str, list[str]]:
         prefix = str(path.absolute()) if "/" in named else named
         prefix = prefix.removesuffix("gcc") if prefix.endswith("-gcc") else prefix
     if "/" in prefix and sdk.misplaced(Path(prefix).parents[1]):
-        terminal.line("note", f"{Path(prefix).parents[1]} is set up for {sdk.misplaced(Path(prefix).parents[1])}; its "
-                        f"{sdk.SCRIPT} would change that")
+        terminal.line(
+            "note",
+            f"{Path(prefix).parents[1]} is set up for {sdk.misplaced(Path(prefix).parents[1])}; its"
+            f" {sdk.SCRIPT} would change that",
+        )
     return record.finish(job, found(project, prefix, made))
 
 
 def found(project: Project, prefix: str, made: list[str]) -> Found:
-    """Describe the toolchain with that prefix; its ID is the content of its tools and of its libc."""
+    """Describe the toolchain with that prefix; its ID is the content of its tools and of its
+    libc."""
     version, parts = compiler.compiler(prefix, HINT)
     ident = record.ident(version, *map(project.stamps.digest, parts))
     if not project.machine.userspace:

@@ -1,9 +1,11 @@
-"""The toolchain that a machine uses, as two records: the compiler of the kernel, and what user space is compiled with.
+"""The toolchain that a machine uses, as two records: the compiler of the kernel, and what user
+space is compiled with.
 
     a provider (tasks/toolchains/*.py) -> Found -> probed -> build/MACHINE/toolchain.json  the kernel's part
                                                           -> build/MACHINE/userspace.json  user space's part
 
-Two, so that another libc makes busybox stale and not the kernel, and another compiler of the kernel not busybox.
+Two, so that another libc makes busybox stale and not the kernel, and another compiler of the kernel
+not busybox.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ class Toolchain(msgspec.Struct, frozen=True):
     """What the kernel is built with.
 
     id:        of the content of its tools.
-    prefix:    of the compiler and binutils: what people give as CROSS_COMPILE=. The distribution's is found on PATH
-               (arm-linux-gnueabi-), so that a make by hand finds the same commands in Kbuild's records.
+    prefix:    of the compiler and binutils: what people give as CROSS_COMPILE=. The distribution's
+               is found on PATH (arm-linux-gnueabi-), so that a make by hand finds the same commands
+               in Kbuild's records.
     version:   the compiler's own first line.
     variables: further make variables for the kernel's Makefile, such as LLVM=1.
     """
@@ -58,9 +61,10 @@ class Userspace(msgspec.Struct, frozen=True):
 class Found(msgspec.Struct, frozen=True):
     """What a provider gives.
 
-    id, prefix, version, variables: see Toolchain; user: the ID of what user space takes ("": the same), cc its driver
-    ("" for a machine that has only a kernel).
-    parts: the files whose content the identity is; made: files that the provider made, whose loss makes the task stale.
+    id, prefix, version, variables: see Toolchain; user: the ID of what user space takes ("": the
+    same), cc its driver ("" for a machine that has only a kernel).
+    parts: the files whose content the identity is; made: files that the provider made, whose loss
+        makes the task stale.
     """
 
     id: str
@@ -74,51 +78,60 @@ class Found(msgspec.Struct, frozen=True):
     variables: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-def record(project: Project) -> Path:
-    """The file that says which toolchain the kernel is built with; everything of the kernel depends on it."""
-    return project.here / "toolchain.json"
-
-
-def user_record(project: Project) -> Path:
-    """The file that says what user space is built with; busybox depends on it."""
-    return project.here / "userspace.json"
-
-
 def records(project: Project) -> list[Path]:
     """The records that the machine has."""
-    return [record(project), *([user_record(project)] if project.machine.userspace else [])]
+    return [
+        project.layout.toolchain_record,
+        *([project.layout.userspace_record] if project.machine.userspace else []),
+    ]
 
 
 def read(project: Project) -> Toolchain:
     """Read the kernel's record, as the task `toolchain` left it."""
-    return msgspec.json.decode(record(project).read_bytes(), type=Toolchain)
+    return msgspec.json.decode(project.layout.toolchain_record.read_bytes(), type=Toolchain)
 
 
 def read_user(project: Project) -> Userspace:
     """Read user space's record, likewise."""
-    return msgspec.json.decode(user_record(project).read_bytes(), type=Userspace)
+    return msgspec.json.decode(project.layout.userspace_record.read_bytes(), type=Userspace)
 
 
 def finish(job: Job, found: Found) -> dict[str, list[str]]:
-    """Probe what a provider found, and write the records; returns what the task `toolchain` learned.
+    """Probe what a provider found, and write the records; returns what the task `toolchain`
+    learned.
 
-    Raises PiggyError, in one sentence, for a toolchain that is for another processor, can't link statically, makes programs
-    that do not run, or has newer kernel headers than the kernel.
+    Raises PiggyError, in one sentence, for a toolchain that is for another processor, can't link
+    statically, makes programs that do not run, or has newer kernel headers than the kernel.
     """
     project = job.project
     told = ""
     if found.cc:
-        facts = probe(found.cc, arch=project.machine.arch, scratch=project.build / "toolchains", log=job.log)
+        facts = probe(
+            found.cc,
+            arch=project.machine.arch,
+            scratch=project.layout.build / "toolchains",
+            log=job.log,
+        )
         check_headers(facts, project)
         ident = found.user or found.id
-        write_record(user_record(project), Userspace(ident, found.user_prefix or found.prefix, found.cc, facts.libc,
-                                                     facts.headers))
+        write_record(
+            project.layout.userspace_record,
+            Userspace(
+                ident, found.user_prefix or found.prefix, found.cc, facts.libc, facts.headers
+            ),
+        )
         told = f", {facts.libc}, headers {facts.headers}, static: {facts.ran}"
-    write_record(record(project), Toolchain(found.id, project.settings.toolchain, found.prefix, found.version,
-                                            found.variables))
+    write_record(
+        project.layout.toolchain_record,
+        Toolchain(
+            found.id, project.settings.toolchain, found.prefix, found.version, found.variables
+        ),
+    )
     terminal.line("toolchain", f"{found.version}{told}, ID {found.user or found.id}")
-    ours = (project.build / "toolchains").absolute()
-    made = {path for path in found.parts if Path(path).is_relative_to(ours)}  # just now: no inputs, but outputs
+    ours = (project.layout.build / "toolchains").absolute()
+    made = {
+        path for path in found.parts if Path(path).is_relative_to(ours)
+    }  # just now: no inputs, but outputs
     return {"discovered": sorted({*found.parts} - made), "made": sorted({*found.made, *made})}
 
 
@@ -128,24 +141,35 @@ def write_record(path: Path, content: Toolchain | Userspace) -> None:
 
 
 def kernel_version(tree: Path) -> tuple[int, int]:
-    """Return the series (6, 1) of a kernel tree, by its top Makefile. Raises PiggyError when that has none."""
+    """Return the series (6, 1) of a kernel tree, by its top Makefile. Raises PiggyError when that
+    has none."""
     text = (tree / "Makefile").read_text(errors="replace") if (tree / "Makefile").is_file() else ""
-    found = [re.search(rf"^{name}\s*=\s*(\d+)\s*$", text, re.MULTILINE) for name in ("VERSION", "PATCHLEVEL")]
+    found = [
+        re.search(rf"^{name}\s*=\s*(\d+)\s*$", text, re.MULTILINE)
+        for name in ("VERSION", "PATCHLEVEL")
+    ]
     if not all(found):
-        raise PiggyError(f"{tree}/Makefile names no VERSION and PATCHLEVEL", "is it the top folder of a kernel tree?")
+        raise PiggyError(
+            f"{tree}/Makefile names no VERSION and PATCHLEVEL",
+            "is it the top folder of a kernel tree?",
+        )
     return int(found[0][1]), int(found[1][1])  # type: ignore[index]
 
 
 def check_headers(facts: Facts, project: Project) -> None:
-    """Refuse headers that are newer than the kernel: programs would ask it for what it does not have.
+    """Refuse headers that are newer than the kernel: programs would ask it for what it does not
+    have.
 
     Series are compared, not stable updates, which add nothing to the headers; so does Buildroot
     (support/scripts/check-kernel-headers.sh).
     """
-    kernel = kernel_version(project.kernel_src)
+    kernel = kernel_version(project.layout.kernel_src)
     if facts.series > kernel:
-        raise PiggyError(f"the toolchain's kernel headers ({facts.headers}) are newer than the kernel "
-                         f"({kernel[0]}.{kernel[1]})", "take a toolchain with older headers, or a newer kernel: 'kernel='")
+        raise PiggyError(
+            f"the toolchain's kernel headers ({facts.headers}) are newer than the kernel "
+            f"({kernel[0]}.{kernel[1]})",
+            "take a toolchain with older headers, or a newer kernel: 'kernel='",
+        )
 
 
 def ident(*parts: str) -> str:

@@ -1,4 +1,5 @@
-"""Prebuilt toolchains as tarballs: unpacked once, relocated by their own script, and packed again for another machine."""
+"""Prebuilt toolchains as tarballs: unpacked once, relocated by their own script, and packed again
+for another machine."""
 
 from __future__ import annotations
 
@@ -16,8 +17,11 @@ from tasks.toolchains import compiler, record
 from tasks.toolchains import folder as home
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-SCRIPT = "relocate-sdk.sh"  # Buildroot's; crosstool-NG's and Arm's toolchains find their place without
-LOCATION = "share/buildroot/sdk-location"  # where Buildroot's script notes the place that a toolchain is set up for
+SCRIPT = (
+    "relocate-sdk.sh"  # Buildroot's; crosstool-NG's and Arm's toolchains find their place without
+)
+# where Buildroot's script notes the place that a toolchain is set up for
+LOCATION = "share/buildroot/sdk-location"
 
 
 def is_tarball(path: str | Path) -> bool:
@@ -28,10 +32,11 @@ def is_tarball(path: str | Path) -> bool:
 def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
     """Have a tarball's toolchain unpacked and relocated; return its folder, build/toolchains/ID.
 
-    digest: of the tarball's content, which makes the ID: where the file lies does not matter. Raises PiggyError for an
-    archive that is damaged or hostile, a full disk, and a relocation script that fails.
+    digest: of the tarball's content, which makes the ID: where the file lies does not matter.
+    Raises PiggyError for an archive that is damaged or hostile, a full disk, and a relocation
+    script that fails.
     """
-    base = (project.build / "toolchains").absolute()
+    base = (project.layout.build / "toolchains").absolute()
     base.mkdir(parents=True, exist_ok=True)
     place = base / record.ident("sdk", digest, str(base))
     with home.locked(place):
@@ -45,8 +50,16 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
                     untar.extract(archive, draft)
                 relocate(place, log)
                 prefix = compiler.prefix_in(place)
-                home.seal(place, sorted({os.path.relpath(path, place) for path in compiler.compiler(prefix, "")[1]
-                                         if Path(path).is_relative_to(place)}))
+                home.seal(
+                    place,
+                    sorted(
+                        {
+                            os.path.relpath(path, place)
+                            for path in compiler.compiler(prefix, "")[1]
+                            if Path(path).is_relative_to(place)
+                        }
+                    ),
+                )
         except BaseException:
             home.clear(place)  # what is half relocated is of no use
             raise
@@ -54,34 +67,65 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
 
 
 def relocate(place: Path, log: Path) -> None:
-    """Run a toolchain's own relocation script, where it has one; it must stand at its final place."""
+    """Run a toolchain's own relocation script, where it has one; it must stand at its final
+    place."""
     script = place / SCRIPT
     if script.is_file():
-        run(["sh", str(script)] if not os.access(script, os.X_OK) else [str(script)], cwd=place, log=log)
+        run(
+            ["sh", str(script)] if not os.access(script, os.X_OK) else [str(script)],
+            cwd=place,
+            log=log,
+        )
 
 
 def misplaced(folder: Path) -> str:
-    """Return where a Buildroot toolchain says that it stands, when that is not where it is; "" otherwise."""
+    """Return where a Buildroot toolchain says that it stands, when that is not where it is; ""
+    otherwise."""
     try:
         said = files.read_regular(folder / LOCATION, 1 << 16).decode().strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    return "" if "\0" in said or os.path.realpath(said) == os.path.realpath(folder) else printable(said)
+    return (
+        ""
+        if "\0" in said or os.path.realpath(said) == os.path.realpath(folder)
+        else printable(said)
+    )
 
 
 def pack(folder: Path, name: str, target: Path, log: Path) -> None:
-    """Pack a toolchain's folder as the tarball `target`, below one folder called `name`: the same bytes whenever.
+    """Pack a toolchain's folder as the tarball `target`, below one folder called `name`: the same
+    bytes whenever.
 
     Raises PiggyError when tar fails.
     """
     with replacing(target) as draft:
         draft.parent.mkdir(parents=True, exist_ok=True)
         plain = draft.with_name("sdk.tar")
-        run(["tar", "--sort=name", f"--mtime=@{EPOCH}", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu",
-             f"--exclude=./{home.SEAL}", f"--transform=flags=rhS;s,^\\.,{name},", "-cf", str(plain), "-C", str(folder),
-             "."], log=log)
+        run(
+            [
+                "tar",
+                "--sort=name",
+                f"--mtime=@{EPOCH}",
+                "--owner=0",
+                "--group=0",
+                "--numeric-owner",
+                "--format=gnu",
+                f"--exclude=./{home.SEAL}",
+                f"--transform=flags=rhS;s,^\\.,{name},",
+                "-cf",
+                str(plain),
+                "-C",
+                str(folder),
+                ".",
+            ],
+            log=log,
+        )
         import shutil
-        with plain.open("rb") as source, draft.open("wb") as sink, \
-                gzip.GzipFile("", "wb", 6, sink, mtime=0) as packed:
+
+        with (
+            plain.open("rb") as source,
+            draft.open("wb") as sink,
+            gzip.GzipFile("", "wb", 6, sink, mtime=0) as packed,
+        ):
             shutil.copyfileobj(source, packed, 1 << 20)
         plain.unlink()

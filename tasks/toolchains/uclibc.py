@@ -1,6 +1,8 @@
-"""uClibc-ng from source for the distribution's compiler: configured, built static, and put behind a wrapper like musl's.
+"""uClibc-ng from source for the distribution's compiler: configured, built static, and put behind a
+wrapper like musl's.
 
-The compiler is made for another libc, so its wrapper names headers, start files and libraries itself, by gcc's specs.
+The compiler is made for another libc, so its wrapper names headers, start files and libraries
+itself, by gcc's specs.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ from tasks.system.process import run
 from tasks.toolchains import folder
 
 FRAGMENT = Path("configs") / "uclibc.config"
-KEY_FILES = ("bin/uclibc-gcc", "lib/libc.a", "lib/crt1.o", "lib/uclibc-gcc.specs", "include/linux/version.h")
+KEY_FILES = (
+    "bin/uclibc-gcc",
+    "lib/libc.a",
+    "lib/crt1.o",
+    "lib/uclibc-gcc.specs",
+    "include/linux/version.h",
+)
 STUBS = ("libm.a", "libcrypt.a", "libdl.a", "libpthread.a", "libresolv.a", "librt.a", "libutil.a")
 FILES = 1500  # object files of a first build, about; only for the progress bar
 # As musl's own tools/musl-gcc.specs.sh does it, for static programs alone.
@@ -55,36 +63,55 @@ STYLE = Style("")  # no prefix: its symbols stand in files as they are called
 
 
 def requests(project_top: Path, lines: Sequence[str]) -> dict[str, str]:
-    """What is asked of uClibc-ng: the fragment, and the machine's own lines; symbol to value, "n" for not set. Raises
-    PiggyError for a line that is none."""
-    own = [*fragments.lines(fragments.read(project_top / FRAGMENT), FRAGMENT, STYLE),
-           *fragments.lines("\n".join(lines), Path("[toolchain] uclibc"), STYLE)]
+    """What is asked of uClibc-ng: the fragment, and the machine's own lines; symbol to value, "n"
+    for not set. Raises PiggyError for a line that is none."""
+    own = [
+        *fragments.lines(fragments.read(project_top / FRAGMENT), FRAGMENT, STYLE),
+        *fragments.lines("\n".join(lines), Path("[toolchain] uclibc"), STYLE),
+    ]
     return {one.symbol: one.value for one in own}
 
 
 def build(job: Job, source: Path, place: Path, prefix: str, headers: Path) -> None:
-    """Build uClibc-ng with PREFIXgcc, lay it and the kernel's headers out at `place`, with its wrapper, whole.
+    """Build uClibc-ng with PREFIXgcc, lay it and the kernel's headers out at `place`, with its
+    wrapper, whole.
 
-    Raises PiggyError for a machine that names no architecture of uClibc-ng's, and for a request that does not take.
+    Raises PiggyError for a machine that names no architecture of uClibc-ng's, and for a request
+    that does not take.
     """
     project = job.project
     arch, *lines = project.machine.toolchain.uclibc
     asked = requests(project.top, lines)
-    asked.update({f"TARGET_{arch}": "y", "KERNEL_HEADERS": f'"{headers.absolute()}"', "RUNTIME_PREFIX": '"/"',
-                  "DEVEL_PREFIX": '"/"', "MULTILIB_DIR": '"lib"', "CROSS_COMPILER_PREFIX": f'"{prefix}"',
-                  "UCLIBC_EXTRA_CFLAGS": f'"{project.machine.cflags}"'})
+    asked.update(
+        {
+            f"TARGET_{arch}": "y",
+            "KERNEL_HEADERS": f'"{headers.absolute()}"',
+            "RUNTIME_PREFIX": '"/"',
+            "DEVEL_PREFIX": '"/"',
+            "MULTILIB_DIR": '"lib"',
+            "CROSS_COMPILER_PREFIX": f'"{prefix}"',
+            "UCLIBC_EXTRA_CFLAGS": f'"{project.machine.cflags}"',
+        }
+    )
     with folder.staged(place, KEY_FILES) as (work, made):
         obj = work / "obj"
         words = ["make", "-C", str(source), f"O={obj}", f"ARCH={arch}"]
         obj.mkdir()
-        write_whole(obj / ".config", "".join(f"# {name} is not set\n" if value == "n" else f"{name}={value}\n"
-                                             for name, value in asked.items()))
+        write_whole(
+            obj / ".config",
+            "".join(
+                f"# {name} is not set\n" if value == "n" else f"{name}={value}\n"
+                for name, value in asked.items()
+            ),
+        )
         run([*words, "oldconfig"], log=job.log, stdin="\n" * 10_000)
         _check(asked, (obj / ".config").read_text())
         with project.jobs.token(), terminal.bar("uClibc-ng", FILES, "files") as progress:
+
             def seen(line: str) -> None:
                 if line.lstrip().startswith(("CC ", "AS ")):
                     progress.step()
+
             run([*words, "all"], log=job.log, on_line=seen, env=project.jobs.environment())
         run([*words, f"PREFIX={made}", "install_dev"], log=job.log)
         for name in STUBS:  # all is in libc.a, and programs name these as well
@@ -92,12 +119,19 @@ def build(job: Job, source: Path, place: Path, prefix: str, headers: Path) -> No
                 run([f"{prefix}ar", "rcD", str(made / "lib" / name)], log=job.log)
         folder.add(headers, made / "include")
         write_whole(made / "lib" / "uclibc-gcc.specs", SPECS.format(home=place))
-        write_whole(made / "bin" / "uclibc-gcc", WRAPPER.format(gcc=f"{prefix}gcc", home=place), 0o755)
+        write_whole(
+            made / "bin" / "uclibc-gcc", WRAPPER.format(gcc=f"{prefix}gcc", home=place), 0o755
+        )
 
 
 def _check(asked: dict[str, str], config: str) -> None:
     got = dotconfig.parse_config(config, style=STYLE)
-    missed = [f"{name}={value}" for name, value in asked.items() if not same(value, got.get(name, ""))]
+    missed = [
+        f"{name}={value}" for name, value in asked.items() if not same(value, got.get(name, ""))
+    ]
     if missed:
-        raise PiggyError(f"{len(missed)} of {len(asked)} symbols requested of uClibc-ng did not take: {', '.join(missed)}",
-                         f"they stand in {FRAGMENT} or in the machine's file ([toolchain] uclibc)")
+        raise PiggyError(
+            f"{len(missed)} of {len(asked)} symbols requested of uClibc-ng did not take:"
+            f" {', '.join(missed)}",
+            f"they stand in {FRAGMENT} or in the machine's file ([toolchain] uclibc)",
+        )

@@ -1,10 +1,12 @@
-"""A campaign of random edits of a real kernel: what doit makes of each, by the short way or not, held against plain make.
+"""A campaign of random edits of a real kernel: what doit makes of each, by the short way or not,
+held against plain make.
 
     python tests/bench/short_way.py [STEPS [SEED [EDITS_A_STEP]]]
 
-Uses the checkout's own build of the selected machine (run `doit` first) and restores every file that it edits. Plain make
-works in an object folder of its own, build/MACHINE/short_way, on the same tree; it starts as a copy of ours. After each
-step every link is compared byte by byte, and make in our own folder must find nothing to do.
+Uses the checkout's own build of the selected machine (run `doit` first) and restores every file
+that it edits. Plain make works in an object folder of its own, build/MACHINE/short_way, on the same
+tree; it starts as a copy of ours. After each step every link is compared byte by byte, and make in
+our own folder must find nothing to do.
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ from tasks.kbuild.depfiles import Depfiles  # noqa: E402
 from tasks.system.process import clean_env  # noqa: E402
 
 MOST_USERS = 25  # a header that more objects include costs minutes a step
-WORK = re.compile(r"^  (?:CC|AS|LD|AR|OBJCOPY|NM|BUILD|MKPIGGY|HOSTCC|MODPOST|LDS|[VZ]OFFSET|GZIP|LZMA|XZ\w*)\s.*",
-                  re.MULTILINE)
+WORK = re.compile(
+    r"^  (?:CC|AS|LD|AR|OBJCOPY|NM|BUILD|MKPIGGY|HOSTCC|MODPOST|LDS|[VZ]OFFSET|GZIP|LZMA|XZ\w*)\s.*",
+    re.MULTILINE,
+)
 
 
 class Campaign:
@@ -48,18 +52,39 @@ class Campaign:
         self.number = 0
         self.hidden: list[Path] = []  # put back with an old time: make alone would miss that
         self.touched = False  # doit does nothing about that, make compiles
-        self.since: set[Path] = set()  # first edited in this step: taken back in it, too, such a file was but touched
+        self.since: set[Path] = (
+            set()
+        )  # first edited in this step: taken back in it, too, such a file was but touched
         known = Depfiles(self.here.kernel_obj, self.here.kernel_src)
-        users = collections.Counter(name for record in known.records for name in known.given([record]))
-        usable = sorted(name for name, count in users.items() if name.endswith((".c", ".h", ".S"))
-                        and count <= MOST_USERS and "/scripts/" not in name and "/tools/" not in name)
+        users = collections.Counter(
+            name for record in known.records for name in known.given([record])
+        )
+        usable = sorted(
+            name
+            for name, count in users.items()
+            if name.endswith((".c", ".h", ".S"))
+            and count <= MOST_USERS
+            and "/scripts/" not in name
+            and "/tools/" not in name
+        )
         self.kinds: dict[str, list[Path]] = {
             "C": [Path(name) for name in usable if name.endswith(".c")],
-            "lib": [Path(name) for name in usable if name.endswith(".c") and f"{self.tree}/lib/" in name],
-            "boot": [Path(name) for name in usable if name.endswith((".c", ".S")) and "/boot/" in name],
+            "lib": [
+                Path(name) for name in usable if name.endswith(".c") and f"{self.tree}/lib/" in name
+            ],
+            "boot": [
+                Path(name) for name in usable if name.endswith((".c", ".S")) and "/boot/" in name
+            ],
             "header": [Path(name) for name in usable if name.endswith(".h")],
-            "assembler": [Path(name) for name in usable if name.endswith(".S") and not name.endswith(".lds.S")]}
-        self.strange = sorted(path for path in (self.tree / "include" / "linux").glob("crc*.h") if not users[str(path)])
+            "assembler": [
+                Path(name) for name in usable if name.endswith(".S") and not name.endswith(".lds.S")
+            ],
+        }
+        self.strange = sorted(
+            path
+            for path in (self.tree / "include" / "linux").glob("crc*.h")
+            if not users[str(path)]
+        )
 
     def edit(self) -> str:
         """Edit one random file in one random way, and say what was done."""
@@ -73,28 +98,40 @@ class Campaign:
                 os.utime(path, ns=(when, when))
                 self.hidden.append(path)
             self.touched |= path in self.since
-            return f"{'revert, with its old time,' if old else 'revert'} {path.relative_to(self.tree)}"
+            return (
+                f"{'revert, with its old time,' if old else 'revert'} {path.relative_to(self.tree)}"
+            )
         kind = self.random.choices(list(self.kinds), [40, 10, 15, 20, 15])[0]
         path = self.random.choice(self.kinds[kind])
         if path not in self.before:
             self.before[path] = path.read_bytes(), path.stat().st_mtime_ns
             self.since.add(path)
         text = path.read_text(errors="surrogateescape")
-        ways: dict[str, Callable[[str], str]] = {"comment": lambda text: f"{text}/* {self.number} */\n",
-                                                 "lines": lambda text: f"/* {self.number} */\n\n{text}", "touch": str}
+        ways: dict[str, Callable[[str], str]] = {
+            "comment": lambda text: f"{text}/* {self.number} */\n",
+            "lines": lambda text: f"/* {self.number} */\n\n{text}",
+            "touch": str,
+        }
         if path.suffix == ".c":
             name = f"int piggyback_{self.number}(int x)"
-            ways["code"] = ways["more code"] = lambda text: f"{text}\n{name};\n{name} {{ return x * {self.number} + 7; }}\n"
+            ways["code"] = ways["more code"] = lambda text: (
+                f"{text}\n{name};\n{name} {{ return x * {self.number} + 7; }}\n"
+            )
             if self.strange:
                 new = self.random.choice(self.strange)
                 ways["include"] = lambda text: f"{text}\n#include <linux/{new.name}>\n"
         elif path.suffix == ".h":
             code = f"static int __attribute__((used)) piggyback_{self.number} = {self.number};"
             guard = f"PIGGYBACK_{self.number}"
-            code = f"\n#if !defined(__ASSEMBLY__) && !defined({guard})\n#define {guard}\n{code}\n#endif\n"
+            code = (
+                f"\n#if !defined(__ASSEMBLY__) && !defined({guard})\n#define"
+                f" {guard}\n{code}\n#endif\n"
+            )
             ways["code"] = lambda text: f"{text}{code}"
         else:
-            ways["code"] = lambda text: f"{text}\n\t.pushsection .text\n\tnop\n\tnop\n\t.popsection\n"
+            ways["code"] = lambda text: (
+                f"{text}\n\t.pushsection .text\n\tnop\n\tnop\n\t.popsection\n"
+            )
         way = self.random.choice(sorted(ways))
         self.touched |= way == "touch"
         path.write_text(ways[way](text), errors="surrogateescape")
@@ -102,11 +139,23 @@ class Campaign:
 
     def make(self, obj: Path) -> subprocess.CompletedProcess[str]:
         """Run plain make, with our pins, in an object folder."""
-        argv = ["make", "-C", str(self.here.kernel_src), f"O={obj.absolute()}", f"-j{self.here.jobs}",
-                *(f"{name}={value}" for name, value in kernel_config.variables(self.here).items()),
-                self.here.machine.kernel.image]
-        return subprocess.run(argv, env=clean_env(kbuild.pins(project.EPOCH)), text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, check=False)
+        argv = [
+            "make",
+            "-C",
+            str(self.here.kernel_src),
+            f"O={obj.absolute()}",
+            f"-j{self.here.jobs}",
+            *(f"{name}={value}" for name, value in kernel_config.variables(self.here).items()),
+            self.here.machine.kernel.image,
+        ]
+        return subprocess.run(
+            argv,
+            env=clean_env(kbuild.pins(project.EPOCH)),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
 
     def step(self, edits: int) -> None:
         """Edit, build both ways, compare."""
@@ -114,10 +163,19 @@ class Campaign:
         done = [self.edit() for _ in range(edits)]
         links = ["vmlinux", *self.here.chain]
         started = time.monotonic()
-        ours = subprocess.run([str(Path(sys.executable).with_name("doit")), self.here.machine.kernel.image], text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        ours = subprocess.run(
+            [str(Path(sys.executable).with_name("doit")), self.here.machine.kernel.image],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
         took = time.monotonic() - started
-        ran = [name for name in links if re.search(rf"^  {re.escape(name)} ", ours.stdout, re.MULTILINE)]
+        ran = [
+            name
+            for name in links
+            if re.search(rf"^  {re.escape(name)} ", ours.stdout, re.MULTILINE)
+        ]
         ways = [self.way(name) for name in ran]
         for path in self.hidden:
             path.touch()
@@ -132,10 +190,16 @@ class Campaign:
                 path, (content, _) = self.before.popitem()
                 path.write_bytes(content)
         else:
-            files = {"vmlinux": "vmlinux", "System.map": "System.map",
-                     **{name: image.file_of(self.here.kernel_obj, name) for name in self.here.chain}}
-            different = [name for name, file in files.items()
-                         if (self.second / file).read_bytes() != (self.here.images / name).read_bytes()]
+            files = {
+                "vmlinux": "vmlinux",
+                "System.map": "System.map",
+                **{name: image.file_of(self.here.kernel_obj, name) for name in self.here.chain},
+            }
+            different = [
+                name
+                for name, file in files.items()
+                if (self.second / file).read_bytes() != (self.here.images / name).read_bytes()
+            ]
             needless = WORK.findall(self.make(self.here.kernel_obj).stdout)
             verdict = f"MISSED {different}" if different else "same"
             if needless and not self.touched:
@@ -159,8 +223,13 @@ class Campaign:
 def main(steps: int, seed: int, edits: int) -> None:
     """Run the campaign and print the counts."""
     run = Campaign(seed)
-    subprocess.run(["cp", "-a", "--no-target-directory", str(run.here.kernel_obj), str(run.second)], check=True)
-    print(f"seed {seed}; make, in its own folder, begins with {WORK.findall(run.make(run.second).stdout)}")
+    subprocess.run(
+        ["cp", "-a", "--no-target-directory", str(run.here.kernel_obj), str(run.second)], check=True
+    )
+    print(
+        f"seed {seed}; make, in its own folder, begins with"
+        f" {WORK.findall(run.make(run.second).stdout)}"
+    )
     try:
         for _ in range(steps):
             run.step(edits)
@@ -174,4 +243,4 @@ def main(steps: int, seed: int, edits: int) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the files that were edited come back
     numbers = [int(word) for word in sys.argv[1:]]
-    main(*(numbers + [40, 1, 3][len(numbers):]))
+    main(*(numbers + [40, 1, 3][len(numbers) :]))

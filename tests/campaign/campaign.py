@@ -1,13 +1,15 @@
-"""Edit at random, build with doit, hold the images against an independent build: is anything missed, or done needlessly?
+"""Edit at random, build with doit, hold the images against an independent build: is anything
+missed, or done needlessly?
 
     python tests/campaign/campaign.py --edits 300 --seed 7                  the fake tree of the tests
     python tests/campaign/campaign.py --tree real --kernel-src DIR --dl DIR a kernel tree of the campaign's own, which it edits
     python tests/campaign/campaign.py --replay FILE                         the steps of a failure once more
 
-Missed: an image differs from that of the independent build, or doit fails where that succeeds, or the other way round.
-Needless: a task ran although the contents of all that it may depend on (oracle.inputs) and of its outputs were as after
-its last success, and its outputs stayed so. That vmlinux runs after a comment was edited is not: only compiling can tell.
-The steps of a failure are kept in BASE/failed-SEED-STEP.json. One on the real tree goes on with the same --base.
+Missed: an image differs from that of the independent build, or doit fails where that succeeds, or
+the other way round. Needless: a task ran although the contents of all that it may depend on
+(oracle.inputs) and of its outputs were as after its last success, and its outputs stayed so. That
+vmlinux runs after a comment was edited is not: only compiling can tell. The steps of a failure are
+kept in BASE/failed-SEED-STEP.json. One on the real tree goes on with the same --base.
 """
 
 from __future__ import annotations
@@ -32,8 +34,14 @@ from oracle import Oracle, digests, inputs, names
 from world import Result, World
 
 ONCE = ("fetch:", "_unpack:")  # what such tasks make nothing changes
-OUTPUTS = {"vmlinux": ("vmlinux", "System.map"), "kernel_config": ("config",), "busybox": ("busybox", "busybox.links"),
-           "busybox_config": ("busybox.config",), "rootfs": ("rootfs.ext2",), "initramfs": ("initramfs.cpio.*",)}
+OUTPUTS = {
+    "vmlinux": ("vmlinux", "System.map"),
+    "kernel_config": ("config",),
+    "busybox": ("busybox", "busybox.links"),
+    "busybox_config": ("busybox.config",),
+    "rootfs": ("rootfs.ext2",),
+    "initramfs": ("initramfs.cpio.*",),
+}
 
 
 @dataclass
@@ -54,7 +62,9 @@ class Campaign:
     def __init__(self, world: World, every: int = 25) -> None:
         self.world, self.oracle, self.every = world, Oracle(world), every
         self.steps: list[Step] = []
-        self.last: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)  # by machine and task: inputs and outputs
+        self.last: dict[str, dict[str, tuple[str, str]]] = defaultdict(
+            dict
+        )  # by machine and task: inputs and outputs
 
     def step(self, step: Step) -> Step | None:
         """Make one edit, build, and compare. None: this kind found nothing to edit."""
@@ -97,7 +107,9 @@ class Campaign:
             world.cure()
             return
         if result.status:
-            step.missed.append(f"doit failed, and the independent build did not: {result.text[-2000:]}")
+            step.missed.append(
+                f"doit failed, and the independent build did not: {result.text[-2000:]}"
+            )
             self.last[world.machine].clear()
             return
         step.missed += [f"{name} differs" for name in wanted if wanted[name] != found[name]]
@@ -106,7 +118,10 @@ class Campaign:
     def outputs(self) -> dict[str, str]:
         """What lies in images/ now, by task."""
         found = digests(self.world.play.images, names(self.world))
-        return {task: str([found.get(name) for name in self.of(task)]) for task in inputs(self.world, {}, {})}
+        return {
+            task: str([found.get(name) for name in self.of(task)])
+            for task in inputs(self.world, {}, {})
+        }
 
     def of(self, task: str) -> list[str]:
         """The images that a task makes."""
@@ -116,10 +131,16 @@ class Campaign:
 
     def count(self, step: Step, result: Result, before: dict[str, str]) -> None:
         """Find what ran needlessly; what came from the store did not run."""
-        last, images = self.last[self.world.machine], digests(self.world.play.images, names(self.world))
+        last, images = (
+            self.last[self.world.machine],
+            digests(self.world.play.images, names(self.world)),
+        )
         now, after = inputs(self.world, self.oracle.snap, images), self.outputs()
         for task in result.ran:
-            same = task in now and last.get(task) == (now[task], before[task]) == (now[task], after[task])
+            same = task in now and last.get(task) == (now[task], before[task]) == (
+                now[task],
+                after[task],
+            )
             if same or task.startswith(ONCE) and last:
                 step.needless.append(f"{task}: {'; '.join(result.why[task][:3])}")
         renewed = {*result.ran, *result.restored}
@@ -132,10 +153,15 @@ class Campaign:
         number = int(self.steps[-1].seed.rpartition("/")[2]) if self.steps else 0
         while len(self.steps) < edits_wanted:
             number += 1
-            step = self.step(Step(random.Random(f"{seed}/{number}/kind").choice(kinds), f"{seed}/{number}"))
+            step = self.step(
+                Step(random.Random(f"{seed}/{number}/kind").choice(kinds), f"{seed}/{number}")
+            )
             if step is None:
                 continue
-            print(f"{len(self.steps):5} {step.seconds:6.2f} s  {step.kind}: {step.said[:300]}", flush=True)
+            print(
+                f"{len(self.steps):5} {step.seconds:6.2f} s  {step.kind}: {step.said[:300]}",
+                flush=True,
+            )
             for what in step.missed:
                 print(f"      MISSED {what}", flush=True)
             for what in step.needless:
@@ -146,9 +172,17 @@ class Campaign:
 
     def keep(self, path: Path) -> None:
         """Write the steps so far."""
-        path.write_text(json.dumps({"tree": self.world.kind, "own": "KERNEL_SRC" in self.world.env,
-                                    "kernel": self.world.words.get("kernel"),
-                                    "steps": [vars(step) for step in self.steps]}, indent=1))
+        path.write_text(
+            json.dumps(
+                {
+                    "tree": self.world.kind,
+                    "own": "KERNEL_SRC" in self.world.env,
+                    "kernel": self.world.words.get("kernel"),
+                    "steps": [vars(step) for step in self.steps],
+                },
+                indent=1,
+            )
+        )
         self.world.save()
 
     def table(self) -> str:
@@ -156,19 +190,27 @@ class Campaign:
         rows = defaultdict(list)
         for step in self.steps:
             rows[step.kind].append(step)
-        lines = [f"| {'kind':24} | edits | missed | needless | seconds |",
-                 f"| {'-' * 24} | ----: | -----: | -------: | ------: |"]
+        lines = [
+            f"| {'kind':24} | edits | missed | needless | seconds |",
+            f"| {'-' * 24} | ----: | -----: | -------: | ------: |",
+        ]
         for name, steps in [*sorted(rows.items()), ("all", self.steps)]:
-            lines.append(f"| {name:24} | {len(steps):5} | {sum(bool(step.missed) for step in steps):6} | "
-                         f"{sum(bool(step.needless) for step in steps):8} | "
-                         f"{sum(step.seconds for step in steps) / max(1, len(steps)):7.2f} |")
+            lines.append(
+                f"| {name:24} | {len(steps):5} | {sum(bool(step.missed) for step in steps):6} | "
+                f"{sum(bool(step.needless) for step in steps):8} | "
+                f"{sum(step.seconds for step in steps) / max(1, len(steps)):7.2f} |"
+            )
         why = Counter(what for step in self.steps for what in step.needless)
-        return "\n".join(lines + [f"needless {count} x  {what}" for what, count in why.most_common(20)])
+        return "\n".join(
+            lines + [f"needless {count} x  {what}" for what, count in why.most_common(20)]
+        )
 
 
 def triple() -> str:
     """The host's own triple."""
-    return subprocess.run(["gcc", "-dumpmachine"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["gcc", "-dumpmachine"], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def main() -> int:
@@ -177,15 +219,33 @@ def main() -> int:
     parser.add_argument("--tree", choices=["fake", "real"], default="fake")
     parser.add_argument("--edits", type=int, default=100)
     parser.add_argument("--seed", default=str(int(time.time())))
-    parser.add_argument("--kinds", help="separated by commas; all of them: " + ", ".join(sorted(KINDS)))
-    parser.add_argument("--parts", help="whose sources are edited (default: vmlinux,vmlinux,vmlinux,boot,box)")
-    parser.add_argument("--own", action="store_true", help="fake: the kernel is a tree of the user's own (kernel_src=)")
-    parser.add_argument("--kernel", default="6.1", choices=["6.1", "6.2"], help="fake: which of the two")
-    parser.add_argument("--base", type=Path, help="folder to play in; one that is there is played on in")
+    parser.add_argument(
+        "--kinds", help="separated by commas; all of them: " + ", ".join(sorted(KINDS))
+    )
+    parser.add_argument(
+        "--parts", help="whose sources are edited (default: vmlinux,vmlinux,vmlinux,boot,box)"
+    )
+    parser.add_argument(
+        "--own",
+        action="store_true",
+        help="fake: the kernel is a tree of the user's own (kernel_src=)",
+    )
+    parser.add_argument(
+        "--kernel", default="6.1", choices=["6.1", "6.2"], help="fake: which of the two"
+    )
+    parser.add_argument(
+        "--base", type=Path, help="folder to play in; one that is there is played on in"
+    )
     parser.add_argument("--kernel-src", type=Path, help="real: a kernel tree that may be edited")
-    parser.add_argument("--dl", type=Path, default=worlds.TOP / "dl", help="real: where the archives are")
-    parser.add_argument("--ccache", default="", help="real: a folder of compilers that goes first on PATH")
-    parser.add_argument("--every", type=int, default=25, help="real: from nothing at every so many edits")
+    parser.add_argument(
+        "--dl", type=Path, default=worlds.TOP / "dl", help="real: where the archives are"
+    )
+    parser.add_argument(
+        "--ccache", default="", help="real: a folder of compilers that goes first on PATH"
+    )
+    parser.add_argument(
+        "--every", type=int, default=25, help="real: from nothing at every so many edits"
+    )
     parser.add_argument("--replay", type=Path, help="a file of steps")
     given = parser.parse_args()
     base = given.base or Path(tempfile.mkdtemp(prefix="campaign."))
@@ -195,21 +255,35 @@ def main() -> int:
     if told.get("tree", given.tree) == "real":
         world = worlds.real(base, given.kernel_src.resolve(), given.dl.resolve(), given.ccache)
     else:
-        world = worlds.fake(base / "fake", triple(), own=told.get("own", given.own),
-                            kernel=told.get("kernel", given.kernel))
+        world = worlds.fake(
+            base / "fake",
+            triple(),
+            own=told.get("own", given.own),
+            kernel=told.get("kernel", given.kernel),
+        )
     world.parts = given.parts.split(",") if given.parts else world.parts
     campaign = Campaign(world, given.every)
     if (base / "steps.json").exists():
         world.load()
-        campaign.steps = [Step(**step) for step in json.loads((base / "steps.json").read_text())["steps"]]
+        campaign.steps = [
+            Step(**step) for step in json.loads((base / "steps.json").read_text())["steps"]
+        ]
     first = Step("nothing", "first")
     campaign.judge(first)
     assert not first.missed, first.missed
-    print(f"seed {given.seed}, in {base}: built for the first time in {first.seconds:.1f} s", flush=True)
+    print(
+        f"seed {given.seed}, in {base}: built for the first time in {first.seconds:.1f} s",
+        flush=True,
+    )
     if told:
         for step in told["steps"]:
             again = campaign.step(Step(step["kind"], step["seed"]))
-            print(step["kind"], *((again.said[:300], *again.missed) if again else ()), sep="\n   ", flush=True)
+            print(
+                step["kind"],
+                *((again.said[:300], *again.missed) if again else ()),
+                sep="\n   ",
+                flush=True,
+            )
     else:
         kinds = given.kinds.split(",") if given.kinds else sorted(KINDS)
         campaign.run(given.edits, given.seed, kinds, base)

@@ -1,4 +1,5 @@
-"""Break builds off at random moments; after each, one plain doit must finish, with the images of an undisturbed build.
+"""Break builds off at random moments; after each, one plain doit must finish, with the images of an
+undisturbed build.
 
     python tests/campaign/crash.py --crashes 200 --seed 7
     python tests/campaign/crash.py --tree real --kernel-src DIR --dl DIR --crashes 20
@@ -30,7 +31,13 @@ from upsets import kill
 from world import World, finish, playground, working_in
 
 FAULTS = ("doit", "all", "power", "space", "size", "eio")
-BOTH = ("kernel/panic.c", "init/main.c", "lib/string.c", "arch/x86/boot/compressed/misc.c", "arch/x86/boot/main.c")
+BOTH = (
+    "kernel/panic.c",
+    "init/main.c",
+    "lib/string.c",
+    "arch/x86/boot/compressed/misc.c",
+    "arch/x86/boot/main.c",
+)
 EDITED = {"fake": BOTH, "real": (*BOTH, "mm/util.c", "fs/exec.c")}
 LIBRARY = Path(__file__).with_name("faulty.c")
 
@@ -51,13 +58,18 @@ class Crashes:
         for edited in (False, True):
             self.back(edited)
             result = world.play.doit(**world.env)
-            self.seconds[edited], self.wanted[edited] = result.seconds, digests(world.play.images, names(world))
+            self.seconds[edited], self.wanted[edited] = (
+                result.seconds,
+                digests(world.play.images, names(world)),
+            )
             if world.kind == "fake" and not edited:
                 playground.copy(self.place, base / "whole")
             elif not edited:
                 playground.copy(world.top / "build" / "store", base / "store")
         self.faulty = base / "faulty.so"
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", self.faulty, LIBRARY, "-ldl"], check=True)
+        subprocess.run(
+            ["gcc", "-shared", "-fPIC", "-O1", "-o", self.faulty, LIBRARY, "-ldl"], check=True
+        )
 
     def back(self, edited: bool) -> None:
         """Have nothing built, or everything and then an edit."""
@@ -70,7 +82,9 @@ class Crashes:
         if world.kind == "real":
             world.cure()
             store, kept = world.top / "build" / "store", self.base / "store"
-            shutil.rmtree(store, ignore_errors=True)  # or nothing would be built that was built before
+            shutil.rmtree(
+                store, ignore_errors=True
+            )  # or nothing would be built that was built before
             if edited:
                 if kept.exists():
                     playground.copy(kept, store)
@@ -95,11 +109,19 @@ class Crashes:
         except AssertionError as error:
             return f"a traceback afterwards: {str(error)[-3000:]}"
         if after.status:
-            return f"the plain doit afterwards ended with status {after.status}: {after.text[-3000:]}"
+            return (
+                f"the plain doit afterwards ended with status {after.status}: {after.text[-3000:]}"
+            )
         found = digests(world.play.images, names(world))
-        wrong = [f"{name} differs" for name, digest in self.wanted[edited].items() if digest != found[name]]
+        wrong = [
+            f"{name} differs"
+            for name, digest in self.wanted[edited].items()
+            if digest != found[name]
+        ]
         again = world.play.doit(status=None, **world.env)
-        return "; ".join(wrong + [f"{task} ran once more: {again.why[task][:3]}" for task in again.ran])
+        return "; ".join(
+            wrong + [f"{task} ran once more: {again.why[task][:3]}" for task in again.ran]
+        )
 
     def _killed(self, rng: random.Random, seconds: float, everybody: bool) -> str:
         process = self.world.play.start(**self.world.env)
@@ -119,7 +141,11 @@ class Crashes:
 
     def _power(self, rng: random.Random, seconds: float) -> str:
         text, now = self._killed(rng, seconds, True), time.time()
-        files = [path for path in (self.world.top / "build").rglob("*") if path.is_file() and not path.is_symlink()]
+        files = [
+            path
+            for path in (self.world.top / "build").rglob("*")
+            if path.is_file() and not path.is_symlink()
+        ]
         for path in files:
             age = now - path.stat().st_mtime
             if "src" not in path.parts and age < rng.choice([0.05, 0.3, 2]) and rng.random() < 0.5:
@@ -135,7 +161,9 @@ class Crashes:
         else:
             aside.mkdir()
         build.mkdir()
-        taken = sum(path.stat().st_size + 4096 for path in aside.rglob("*") if not path.is_symlink())
+        taken = sum(
+            path.stat().st_size + 4096 for path in aside.rglob("*") if not path.is_symlink()
+        )
         room = taken + rng.randrange(8 << 20 if self.world.kind == "fake" else 300 << 20)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "none", build], check=True)
         self.mounted = build
@@ -148,13 +176,27 @@ class Crashes:
         return self._run(["prlimit", f"--fsize={int(2 ** rng.uniform(8, 21))}", "doit"], {})
 
     def _eio(self, rng: random.Random, seconds: float) -> str:
-        return self._run(["doit"], {"LD_PRELOAD": str(self.faulty), "FAULTY": str(rng.randrange(1, 400)),
-                                    "FAULTY_FOR": rng.choice(["1", "1", "5", "100000"])})
+        return self._run(
+            ["doit"],
+            {
+                "LD_PRELOAD": str(self.faulty),
+                "FAULTY": str(rng.randrange(1, 400)),
+                "FAULTY_FOR": rng.choice(["1", "1", "5", "100000"]),
+            },
+        )
 
     def _run(self, argv: list[str], env: dict[str, str]) -> str:
         whole = self.world.play.environ(**self.world.env, **env)
-        return subprocess.run(argv, cwd=self.world.top, env=whole, text=True, check=False, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+        return subprocess.run(
+            argv,
+            cwd=self.world.top,
+            env=whole,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ).stdout
 
 
 def main() -> int:
@@ -163,25 +205,40 @@ def main() -> int:
     parser.add_argument("--tree", choices=["fake", "real"], default="fake")
     parser.add_argument("--crashes", type=int, default=100)
     parser.add_argument("--seed", default=str(int(time.time())))
-    parser.add_argument("--faults", default=",".join(FAULTS), help="separated by commas; space must mount a tmpfs")
+    parser.add_argument(
+        "--faults", default=",".join(FAULTS), help="separated by commas; space must mount a tmpfs"
+    )
     parser.add_argument("--base", type=Path, help="folder to play in")
     parser.add_argument("--kernel-src", type=Path, help="real: a kernel tree that may be edited")
-    parser.add_argument("--dl", type=Path, default=worlds.TOP / "dl", help="real: where the archives are")
-    parser.add_argument("--ccache", default="", help="real: a folder of compilers that goes first on PATH")
+    parser.add_argument(
+        "--dl", type=Path, default=worlds.TOP / "dl", help="real: where the archives are"
+    )
+    parser.add_argument(
+        "--ccache", default="", help="real: a folder of compilers that goes first on PATH"
+    )
     given = parser.parse_args()
     faults = given.faults.split(",")
-    if "space" in faults and not os.environ.get("CAMPAIGN_UNSHARED"):  # mounts are ours alone, and end with us
+    if "space" in faults and not os.environ.get(
+        "CAMPAIGN_UNSHARED"
+    ):  # mounts are ours alone, and end with us
         os.environ["CAMPAIGN_UNSHARED"] = "1"
-        os.execvp("unshare", ["unshare", "-m" if os.geteuid() == 0 else "-rm", sys.executable, *sys.argv])
+        os.execvp(
+            "unshare", ["unshare", "-m" if os.geteuid() == 0 else "-rm", sys.executable, *sys.argv]
+        )
     base = (given.base or Path(tempfile.mkdtemp(prefix="crash."))).resolve()
     base.mkdir(parents=True, exist_ok=True)
     if given.tree == "real":
-        world = worlds.real(base / "real", given.kernel_src.resolve(), given.dl.resolve(), given.ccache)
+        world = worlds.real(
+            base / "real", given.kernel_src.resolve(), given.dl.resolve(), given.ccache
+        )
     else:
         world = worlds.fake(base / "fake", triple(), own=False)
     crashes = Crashes(world, base)
-    print(f"seed {given.seed}, in {base}: {crashes.seconds[False]:.1f} s from nothing, "
-          f"{crashes.seconds[True]:.1f} s after the edit", flush=True)
+    print(
+        f"seed {given.seed}, in {base}: {crashes.seconds[False]:.1f} s from nothing, "
+        f"{crashes.seconds[True]:.1f} s after the edit",
+        flush=True,
+    )
     done, bad = Counter[str](), Counter[str]()
     for number in range(given.crashes):
         rng = random.Random(f"{given.seed}/{number}")
@@ -189,11 +246,18 @@ def main() -> int:
         wrong = crashes.crash(fault, edited, rng)
         done[fault] += 1
         bad[fault] += bool(wrong)
-        print(f"{number:5} {fault}{' after an edit' if edited else ''}: {wrong or 'ok'}", flush=True)
+        print(
+            f"{number:5} {fault}{' after an edit' if edited else ''}: {wrong or 'ok'}", flush=True
+        )
         if wrong:
             playground.copy(crashes.place, base / f"failed-{given.seed}-{number}")
     crashes.back(False)
-    print("\n".join(f"{fault:6} {count:4} crashes, {bad[fault]} went wrong" for fault, count in sorted(done.items())))
+    print(
+        "\n".join(
+            f"{fault:6} {count:4} crashes, {bad[fault]} went wrong"
+            for fault, count in sorted(done.items())
+        )
+    )
     return int(any(bad.values()))
 
 

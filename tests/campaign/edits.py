@@ -13,9 +13,12 @@ from world import World
 
 Kind = Callable[[World, random.Random], str]
 KINDS: dict[str, Kind] = {}
-# what make by itself does not see, even where whatever changed has a new time, so that only a build from nothing can tell
+# what make by itself does not see, even where whatever changed has a new time, so that only a build
+# from nothing can tell
 BLIND = {"shadowing header", "tool", "two edits", "Kbuild beside Makefile"}
-NARROW = 40  # objects that may be made from a header that is edited, so that an edit of the real tree takes seconds
+# objects that may be made from a header that is edited, so that an edit of the real tree takes
+# seconds
+NARROW = 40
 
 
 class Skip(Exception):
@@ -24,9 +27,11 @@ class Skip(Exception):
 
 def kind(name: str) -> Callable[[Kind], Kind]:
     """Register a kind of edit."""
+
     def register(function: Kind) -> Kind:
         KINDS[name] = function
         return function
+
     return register
 
 
@@ -39,10 +44,21 @@ def pick(rng: random.Random, things: list[str]) -> str:
 
 def sources(world: World, part: str = "vmlinux", ends: tuple[str, ...] = (".c",)) -> list[str]:
     """Sources that a part is really made from, as far as an edit of one of them is cheap."""
-    ours = ("scripts/", "tools/", "include/generated", *(() if "box" in world.parts else ("include/uapi/",)))
+    ours = (
+        "scripts/",
+        "tools/",
+        "include/generated",
+        *(() if "box" in world.parts else ("include/uapi/",)),
+    )
     found = world.used.get(part) or {"kernel/panic.c"}
-    return [name for name in found if name.endswith(ends) and not name.startswith(ours) and (world.tree / name).is_file()
-            and world.users.get(name, 1) <= NARROW]
+    return [
+        name
+        for name in found
+        if name.endswith(ends)
+        and not name.startswith(ours)
+        and (world.tree / name).is_file()
+        and world.users.get(name, 1) <= NARROW
+    ]
 
 
 def line(rng: random.Random, path: str) -> str:
@@ -51,13 +67,16 @@ def line(rng: random.Random, path: str) -> str:
     if path.endswith(".S"):
         return f"\n\t.pushsection .rodata\n\t.long {value}\n\t.popsection\n"
     if path.endswith(".h"):
-        return (f"\n#if !defined(__ASSEMBLY__) && !defined(__ASSEMBLER__) && !defined(LINKER_SCRIPT)\n"
-                f"static const int {name} __attribute__((used)) = {value};\n#endif\n")
+        return (
+            f"\n#if !defined(__ASSEMBLY__) && !defined(__ASSEMBLER__) && !defined(LINKER_SCRIPT)\n"
+            f"static const int {name} __attribute__((used)) = {value};\n#endif\n"
+        )
     return f"\nstatic int __attribute__((used)) {name}(void) {{ return {value}; }}\n"
 
 
 def write(world: World, path: Path, text: str, old_time: bool = False) -> None:
-    """Write a file anew as an editor does, and remember what was there. old_time: as `cp -p` of a kept copy would."""
+    """Write a file anew as an editor does, and remember what was there. old_time: as `cp -p` of a
+    kept copy would."""
     info = path.stat()
     world.kept.append((str(path), path.read_text(errors="surrogateescape"), info.st_mtime_ns))
     path.write_text(text, errors="surrogateescape")
@@ -75,7 +94,9 @@ def any_file(world: World, rng: random.Random) -> Path:
     part = rng.choice(world.parts)
     if part == "box":
         return world.box / "coreutils" / pick(rng, ["echo.c", "cat.c"])
-    return world.tree / pick(rng, sources(world, part, (".c", ".h") if rng.random() < 0.4 else (".c",)))
+    return world.tree / pick(
+        rng, sources(world, part, (".c", ".h") if rng.random() < 0.4 else (".c",))
+    )
 
 
 @kind("code")
@@ -95,7 +116,9 @@ def comment(world: World, rng: random.Random) -> str:
 @kind("assembler")
 def assembler(world: World, rng: random.Random) -> str:
     heads = sources(world, "boot", ("head_64.S", "head_32.S"))
-    path = world.tree / pick(rng, [*sources(world, "vmlinux", ("head.S", "head_32.S", "entry_32.S")), *heads])
+    path = world.tree / pick(
+        rng, [*sources(world, "vmlinux", ("head.S", "head_32.S", "entry_32.S")), *heads]
+    )
     add(world, path, line(rng, path.name))
     return str(path)
 
@@ -103,7 +126,11 @@ def assembler(world: World, rng: random.Random) -> str:
 @kind("header")
 def header(world: World, rng: random.Random) -> str:
     path = world.tree / pick(rng, sources(world, rng.choice(["vmlinux", "boot"]), (".h",)))
-    add(world, path, line(rng, path.name) if rng.random() < 0.6 else f"/* {rng.getrandbits(32)} */\n")
+    add(
+        world,
+        path,
+        line(rng, path.name) if rng.random() < 0.6 else f"/* {rng.getrandbits(32)} */\n",
+    )
     return str(path)
 
 
@@ -117,7 +144,9 @@ def same_size(world: World, rng: random.Random) -> str:
         path.write_text(text, errors="surrogateescape")
         world.doit()
     old = rng.random() < 0.5
-    text = re.sub(r"(campaign_\w+\D+)\d{4}", lambda found: f"{found[1]}{rng.randrange(1000, 10000)}", text)
+    text = re.sub(
+        r"(campaign_\w+\D+)\d{4}", lambda found: f"{found[1]}{rng.randrange(1000, 10000)}", text
+    )
     write(world, path, text, old)
     return f"{path}{' under its old time' if old else ''}"
 
@@ -133,7 +162,9 @@ def old_time(world: World, rng: random.Random) -> str:
 @kind("put back")
 def put_back(world: World, rng: random.Random) -> str:
     """An earlier state of a file, with the time that it had then."""
-    path, text, mtime = rng.choice([item for item in world.kept if Path(item[0]).is_file()] or [("", "", 0)])
+    path, text, mtime = rng.choice(
+        [item for item in world.kept if Path(item[0]).is_file()] or [("", "", 0)]
+    )
     if not path:
         raise Skip
     write(world, Path(path), text)
@@ -145,8 +176,11 @@ def put_back(world: World, rng: random.Random) -> str:
 @kind("touch")
 def touch(world: World, rng: random.Random) -> str:
     everything = world.kind == "fake" and rng.random() < 0.3
-    files = [world.tree / name for name in world.used.get("vmlinux", ())] if everything else \
-        [any_file(world, rng) for _ in range(10)]
+    files = (
+        [world.tree / name for name in world.used.get("vmlinux", ())]
+        if everything
+        else [any_file(world, rng) for _ in range(10)]
+    )
     when = time.time() + rng.choice([0, 0, -1e6, 86400])
     for path in filter(Path.is_file, files):
         os.utime(path, (when, when))
@@ -170,7 +204,11 @@ def clock(world: World, rng: random.Random) -> str:
         for where, _, names in os.walk(top):
             for name in names:
                 info = os.lstat(Path(where, name))
-                os.utime(Path(where, name), ns=(info.st_atime_ns, info.st_mtime_ns + ahead), follow_symlinks=False)
+                os.utime(
+                    Path(where, name),
+                    ns=(info.st_atime_ns, info.st_mtime_ns + ahead),
+                    follow_symlinks=False,
+                )
     return f"{ahead // 10**9} s, then " + code(world, rng)
 
 

@@ -1,16 +1,19 @@
-"""Give each parser that reads what others wrote thousands of seeded inputs, and see that none runs away or gets out.
+"""Give each parser that reads what others wrote thousands of seeded inputs, and see that none runs
+away or gets out.
 
     python tests/campaign/fuzz.py                                every target, 2,000 cases of each
     python tests/campaign/fuzz.py --target tar --cases 100000    one of them
     python tests/campaign/fuzz.py --target tar --case tar/7/123  one case once more, as a failure names it
 
-A target is a module `fuzz_*.py` beside this one with TARGETS in it. For each case its `make` gives an input and its `check`
-hands that to the parser, in an empty folder. A case is *taken* when check returns, and *refused* when it raises PiggyError.
-It *failed* when
+A target is a module `fuzz_*.py` beside this one with TARGETS in it. For each case its `make` gives
+an input and its `check` hands that to the parser, in an empty folder. A case is *taken* when check
+returns, and *refused* when it raises PiggyError. It *failed* when
 
-- any other exception comes out, or a refusal has no sentence, or one with a control character in it;
+- any other exception comes out, or a refusal has no sentence, or one with a control character in
+    it;
 - it takes more than SECONDS of CPU, or more memory than MEMORY at its peak;
-- a file beside its folder came, went or changed: the canary has links, folders and files to be tempted by.
+- a file beside its folder came, went or changed: the canary has links, folders and files to be
+    tempted by.
 """
 
 from __future__ import annotations
@@ -43,7 +46,26 @@ from tasks.system.terminal import printable  # noqa: E402
 
 SECONDS = 2.0  # of CPU for one case
 MEMORY = 64 << 20  # bytes that Python may have allocated at once in one case
-NUMBERS = [0, 1, -1, 7, 8, 255, 256, 0o777, 0o7777, 2**15, 2**16, 2**31 - 1, 2**31, 2**32, 2**40, 2**63, 2**64, 10**30]
+NUMBERS = [
+    0,
+    1,
+    -1,
+    7,
+    8,
+    255,
+    256,
+    0o777,
+    0o7777,
+    2**15,
+    2**16,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**40,
+    2**63,
+    2**64,
+    10**30,
+]
 
 
 class Target(NamedTuple):
@@ -58,8 +80,11 @@ class Failure(Exception):
     """What was wrong with a case."""
 
 
-def mutated(rng: random.Random, data: bytes, tokens: Sequence[bytes] = (), rounds: int = 6) -> bytes:
-    """Return bytes with up to `rounds` random changes: bits, pieces cut, doubled or replaced, tokens and numbers put in."""
+def mutated(
+    rng: random.Random, data: bytes, tokens: Sequence[bytes] = (), rounds: int = 6
+) -> bytes:
+    """Return bytes with up to `rounds` random changes: bits, pieces cut, doubled or replaced,
+    tokens and numbers put in."""
     out = bytearray(data)
     for _ in range(rng.randint(1, rounds)):
         at, length = rng.randint(0, len(out)), min(rng.choice([1, 1, 2, 4, 16, 100, 512]), len(out))
@@ -67,11 +92,11 @@ def mutated(rng: random.Random, data: bytes, tokens: Sequence[bytes] = (), round
         if kind == 0 and out:
             out[min(at, len(out) - 1)] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            out[at:at + length] = rng.randbytes(length)
+            out[at : at + length] = rng.randbytes(length)
         elif kind == 2:
-            del out[at:at + length]
+            del out[at : at + length]
         elif kind == 3:
-            out[at:at] = out[at:at + length] * rng.choice([1, 2, 50])
+            out[at:at] = out[at : at + length] * rng.choice([1, 2, 50])
         elif kind == 4:
             del out[at:]
         elif kind == 5:
@@ -80,15 +105,31 @@ def mutated(rng: random.Random, data: bytes, tokens: Sequence[bytes] = (), round
             out[at:at] = str(rng.choice(NUMBERS)).encode()
         elif kind == 7 and tokens:
             token = rng.choice(tokens)
-            out[at:at + len(token)] = token
+            out[at : at + len(token)] = token
         else:
-            out[at:at] = rng.choice([b"\0", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\x1b[2J", b"\r\n", b"../", b"/", b" "])
+            out[at:at] = rng.choice(
+                [
+                    b"\0",
+                    b"\xff",
+                    b"\xfe\xff",
+                    b"\xef\xbb\xbf",
+                    b"\x1b[2J",
+                    b"\r\n",
+                    b"../",
+                    b"/",
+                    b" ",
+                ]
+            )
     return bytes(out)
 
 
 def targets(only: str = "") -> list[Target]:
     """Return all targets in the order of their names, or the one that is called `only`."""
-    found = [target for path in sorted(HERE.glob("fuzz_*.py")) for target in importlib.import_module(path.stem).TARGETS]
+    found = [
+        target
+        for path in sorted(HERE.glob("fuzz_*.py"))
+        for target in importlib.import_module(path.stem).TARGETS
+    ]
     names = [target.name for target in found]
     if len(set(names)) != len(names):
         raise SystemExit(f"two targets of one name: {names}")
@@ -106,7 +147,8 @@ def lay_canary(folder: Path) -> None:
 
 
 def state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Return mode, mtime (ns) and content of everything in a canary's folder but the sandbox, by name."""
+    """Return mode, mtime (ns) and content of everything in a canary's folder but the sandbox, by
+    name."""
     found = {}
     for where, folders, names in os.walk(folder):
         if Path(where) == folder and "sandbox" in folders:
@@ -115,15 +157,21 @@ def state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
             path = Path(where, name)
             info = path.lstat()
             content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
-            found[os.path.relpath(path, folder)] = info.st_mode, 0 if path.is_dir() else info.st_mtime_ns, content
+            found[os.path.relpath(path, folder)] = (
+                info.st_mode,
+                0 if path.is_dir() else info.st_mtime_ns,
+                content,
+            )
     return found
 
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Raise Failure in the body when it has taken that much CPU time."""
+
     def late(number: int, frame: object) -> None:
         raise Failure(f"it takes more than {seconds} s of CPU")
+
     previous = signal.signal(signal.SIGVTALRM, late)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
@@ -134,7 +182,8 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def one(target: Target, seed: str, base: Path, measure: bool = False) -> str:
-    """Run one case and return "taken" or "refused". measure: watch its memory, too (slow). Raises Failure."""
+    """Run one case and return "taken" or "refused". measure: watch its memory, too (slow). Raises
+    Failure."""
     data = target.make(random.Random(seed))
     sandbox = base / "sandbox"
     sandbox.mkdir()
@@ -142,7 +191,11 @@ def one(target: Target, seed: str, base: Path, measure: bool = False) -> str:
     if measure:
         tracemalloc.start()
     try:
-        with limited(SECONDS), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            limited(SECONDS),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             target.check(data, sandbox)
         result = "taken"
     except PiggyError as error:
@@ -167,13 +220,15 @@ def one(target: Target, seed: str, base: Path, measure: bool = False) -> str:
     if peak > MEMORY:
         raise Failure(f"it takes {peak:,} bytes of memory")
     if state(base) != before:
-        raise Failure(f"it got out of its folder: {sorted(set(before.items()) ^ set(state(base).items()))}")
+        raise Failure(
+            f"it got out of its folder: {sorted(set(before.items()) ^ set(state(base).items()))}"
+        )
     return result
 
 
 def run(target: Target, cases: int, seed: int, base: Path) -> tuple[Counter[str], list[str]]:
-    """Run `cases` cases of a target, every 50th with its memory watched; return how they ended, and each failure with the
-    words that give it again."""
+    """Run `cases` cases of a target, every 50th with its memory watched; return how they ended, and
+    each failure with the words that give it again."""
     counts: Counter[str] = Counter()
     failures = []
     for number in range(cases):
@@ -189,7 +244,9 @@ def run(target: Target, cases: int, seed: int, base: Path) -> tuple[Counter[str]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=2000, help="of each target (default: 2000)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--target", default="", help="only this one")
@@ -201,16 +258,24 @@ def main() -> int:
             lay_canary(Path(base))
             print(one(target, words.case, Path(base), measure=True))
             return 0
-        print("| target | cases | taken | refused | failed | cases/s |\n| --- | ---: | ---: | ---: | ---: | ---: |")
+        print(
+            "| target | cases | taken | refused | failed | cases/s |\n| --- | ---: | ---: | ---: |"
+            " ---: | ---: |"
+        )
         failed = []
         for target in targets(words.target):
             started = time.monotonic()
             counts, failures = run(target, words.cases, words.seed, Path(base))
-            print(f"| {target.name} | {words.cases:,} | {counts['taken']:,} | {counts['refused']:,} | {counts['failed']:,} "
-                  f"| {words.cases / (time.monotonic() - started):,.0f} |", flush=True)
+            print(
+                f"| {target.name} | {words.cases:,} | {counts['taken']:,} | {counts['refused']:,} |"
+                f" {counts['failed']:,} | {words.cases / (time.monotonic() - started):,.0f} |",
+                flush=True,
+            )
             failed += failures
     print("\n".join(failed[:50]))
-    print(f"peak of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024:,} MiB")
+    print(
+        f"peak of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024:,} MiB"
+    )
     return 1 if failed else 0
 
 

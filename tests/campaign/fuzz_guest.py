@@ -1,4 +1,5 @@
-"""What a guest writes on its console while it is tested: the session with its shell, the checks, and what they report."""
+"""What a guest writes on its console while it is tested: the session with its shell, the checks,
+and what they report."""
 
 from __future__ import annotations
 
@@ -20,24 +21,62 @@ from tasks.system.terminal import printable
 TOKEN = "TOKEN1"  # where a question's token belongs; as long as one
 BOOT = b"""[    0.000000] Linux version 6.1.0 (me@here) #1\n[    0.100000] ata1: SATA max\n
 [    0.200000] Run /sbin/init as init process\nPlease press Enter to activate this console. \n/ # """
-DISK = hashlib.md5("".join(f"{n}\n" for n in range(1, 20001)).encode(), usedforsecurity=False).hexdigest().encode()
-CHECKS = (*checks.standard(release="6.1.0", nic=True),
-          *network_checks.checks(Cable(address="10.0.2.15"), ["network"], ("http://10.0.2.2:1/", "the page")))
-ANSWERS = [b"", b"Linux (none) 6.1.0 #1 i686 GNU/Linux",
-           b"/dev/sda / ext2 rw 0 0\nproc /proc proc rw 0 0\nsys /sys sysfs rw 0 0",
-           b"Mem:   28772 1580 26000 0 4 5", DISK + b"  -\nfrom disk", b"1700000000\n1700000001",
-           b"eth0 52:54:00:12:34:56 ne2k",
-           b"    inet 10.0.2.15/24 brd 10.0.2.255 scope global eth0\ndefault via 10.0.2.2 dev eth0",
-           b"64 bytes from 10.0.2.2: seq=0 ttl=255 time=0.3 ms", b"the page"]
-MARKS = [b"<~TOKEN1 0~>\n", b"<~TOKEN1~>", b"<~TOKEN1 256~>", b"<~TOKEN1 ", b"<~TOKEN1 " + b"9" * 5000 + b"~>",
-         b"<~TOKEN1 ~>", b'echo "<~""TOKEN1 $sTOKEN1""~>"\n', b"\x1b[2J",
-         b"\x1b]0;x\x07", b"\x9b31m", b"\xc2\x9b5n", b"\x1b[" + b"0" * 9999, b"\r",
-         b"Kernel panic - not syncing: ", b"\nKernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b\n",
-         b"[    1.000000] ", b"\n[    1.000000] usb: hello\n", b"Linux version 6\n", b"reboot: System halted", b"/ # ",
-         b"Failed to execute /init (error -8)\n", b"BUG: unable to handle page fault\n", b"\n" * 500,
-         b"[    1.000000] x" * 9000, b"Kernel panic - not syncing: " * 5000, b"Failed to execute x " * 6000,
-         b"\n" + b"[a]" * 30000, b'Cannot open root device "a" or ' * 4000, b"\nRun x" * 3000,
-         b"4102444800" * 3, b"99999999999"]
+DISK = (
+    hashlib.md5("".join(f"{n}\n" for n in range(1, 20001)).encode(), usedforsecurity=False)
+    .hexdigest()
+    .encode()
+)
+CHECKS = (
+    *checks.standard(release="6.1.0", nic=True),
+    *network_checks.checks(
+        Cable(address="10.0.2.15"), ["network"], ("http://10.0.2.2:1/", "the page")
+    ),
+)
+ANSWERS = [
+    b"",
+    b"Linux (none) 6.1.0 #1 i686 GNU/Linux",
+    b"/dev/sda / ext2 rw 0 0\nproc /proc proc rw 0 0\nsys /sys sysfs rw 0 0",
+    b"Mem:   28772 1580 26000 0 4 5",
+    DISK + b"  -\nfrom disk",
+    b"1700000000\n1700000001",
+    b"eth0 52:54:00:12:34:56 ne2k",
+    b"    inet 10.0.2.15/24 brd 10.0.2.255 scope global eth0\ndefault via 10.0.2.2 dev eth0",
+    b"64 bytes from 10.0.2.2: seq=0 ttl=255 time=0.3 ms",
+    b"the page",
+]
+MARKS = [
+    b"<~TOKEN1 0~>\n",
+    b"<~TOKEN1~>",
+    b"<~TOKEN1 256~>",
+    b"<~TOKEN1 ",
+    b"<~TOKEN1 " + b"9" * 5000 + b"~>",
+    b"<~TOKEN1 ~>",
+    b'echo "<~""TOKEN1 $sTOKEN1""~>"\n',
+    b"\x1b[2J",
+    b"\x1b]0;x\x07",
+    b"\x9b31m",
+    b"\xc2\x9b5n",
+    b"\x1b[" + b"0" * 9999,
+    b"\r",
+    b"Kernel panic - not syncing: ",
+    b"\nKernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b\n",
+    b"[    1.000000] ",
+    b"\n[    1.000000] usb: hello\n",
+    b"Linux version 6\n",
+    b"reboot: System halted",
+    b"/ # ",
+    b"Failed to execute /init (error -8)\n",
+    b"BUG: unable to handle page fault\n",
+    b"\n" * 500,
+    b"[    1.000000] x" * 9000,
+    b"Kernel panic - not syncing: " * 5000,
+    b"Failed to execute x " * 6000,
+    b"\n" + b"[a]" * 30000,
+    b'Cannot open root device "a" or ' * 4000,
+    b"\nRun x" * 3000,
+    b"4102444800" * 3,
+    b"99999999999",
+]
 LIMITS = Limits(boot=30, silence=30, command=30, total=60, again=0.001)
 
 
@@ -56,11 +95,16 @@ def make(rng: random.Random) -> Case:
     for _ in range(rng.choice([0, 1, 1, 2])):
         at = rng.randrange(len(said))
         said[at] = mutated(rng, said[at], MARKS, 3)
-    return Case(said[0], said[1:], rng.choice([7 if sum(map(len, said)) < 5000 else 5000, 500, 65536, 65536]))
+    return Case(
+        said[0],
+        said[1:],
+        rng.choice([7 if sum(map(len, said)) < 5000 else 5000, 500, 65536, 65536]),
+    )
 
 
 class Process:
-    """Plays the part of pexpect.spawn: answers each new question with the next of the answers, then ends."""
+    """Plays the part of pexpect.spawn: answers each new question with the next of the answers, then
+    ends."""
 
     exitstatus, signalstatus = 0, None
 
@@ -83,7 +127,7 @@ class Process:
             if self.quiet > 20:
                 raise pexpect.EOF("")
             raise pexpect.TIMEOUT("")
-        piece, self.waiting = self.waiting[:self.case.piece], self.waiting[self.case.piece:]
+        piece, self.waiting = self.waiting[: self.case.piece], self.waiting[self.case.piece :]
         return piece
 
     def isalive(self) -> bool:
@@ -95,7 +139,8 @@ class Process:
 
 
 def check(case: Case, folder: Path) -> None:
-    """Test the guest. What is said of it is printable and short; it passes only with an answer to each question."""
+    """Test the guest. What is said of it is printable and short; it passes only with an answer to
+    each question."""
     process: Any = Process(case)
     heard: list[str] = []
     guest = Guest(process, folder / "log", LIMITS, heard.append, ["qemu-system-i386"])

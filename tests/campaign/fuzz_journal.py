@@ -1,6 +1,8 @@
-"""What earlier runs left for this one: records and the whole file of the journal, the history, stamps and codes.
+"""What earlier runs left for this one: records and the whole file of the journal, the history,
+stamps and codes.
 
-Nothing of it may end a run. A record or line that is not of our shape counts as none, which is a refusal here.
+Nothing of it may end a run. A record or line that is not of our shape counts as none, which is a
+refusal here.
 """
 
 from __future__ import annotations
@@ -28,15 +30,71 @@ from tasks.system.errors import PiggyError
 
 DIGEST = "0123456789abcdef" * 2
 RECORD: dict[str, Any] = {
-    "_values_:": {"record": {"settings": {"level": "9"}, "files": {"a.c": DIGEST}, "outputs": {"image": DIGEST},
-                             "discovered": {"b.h": DIGEST, "i/": DIGEST}}, "commands": 7, "notes": ["CONFIG_A n -> y"]},
-    "result:": DIGEST, "checker:": "Present", "deps:": ["a.c", "b.h"], "a.c": True}
-LINE: dict[str, Any] = {"time": 1e9, "task": "vmlinux", "result": "ok", "seconds": 1.5, "why": ["files: file a.c changed"],
-                        "run": 1e9, "notes": ["CONFIG_A n -> y"]}
-ODD: list[Any] = [None, True, -1, 1 << 40, 10**400, 1.5, math.nan, math.inf, "x", "", "\0", "\udce9", "\x1b[2J", [], {},
-                  [1, 2], [None], [[]], {"a": 1}, {"a": [1]}, {"a": {"b": 1}}, ["x"], "x" * 5000]
-TOKENS = [b"[" * 3000, b'{"a":' * 3000, b"null", b"NaN", b"1e999", b"9" * 5000, b'"\\ud800"', b'"\\u0000"', b"{", b"}",
-          b'"', b",", b"\n", b"\xff"]
+    "_values_:": {
+        "record": {
+            "settings": {"level": "9"},
+            "files": {"a.c": DIGEST},
+            "outputs": {"image": DIGEST},
+            "discovered": {"b.h": DIGEST, "i/": DIGEST},
+        },
+        "commands": 7,
+        "notes": ["CONFIG_A n -> y"],
+    },
+    "result:": DIGEST,
+    "checker:": "Present",
+    "deps:": ["a.c", "b.h"],
+    "a.c": True,
+}
+LINE: dict[str, Any] = {
+    "time": 1e9,
+    "task": "vmlinux",
+    "result": "ok",
+    "seconds": 1.5,
+    "why": ["files: file a.c changed"],
+    "run": 1e9,
+    "notes": ["CONFIG_A n -> y"],
+}
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    1 << 40,
+    10**400,
+    1.5,
+    math.nan,
+    math.inf,
+    "x",
+    "",
+    "\0",
+    "\udce9",
+    "\x1b[2J",
+    [],
+    {},
+    [1, 2],
+    [None],
+    [[]],
+    {"a": 1},
+    {"a": [1]},
+    {"a": {"b": 1}},
+    ["x"],
+    "x" * 5000,
+]
+TOKENS = [
+    b"[" * 3000,
+    b'{"a":' * 3000,
+    b"null",
+    b"NaN",
+    b"1e999",
+    b"9" * 5000,
+    b'"\\ud800"',
+    b'"\\u0000"',
+    b"{",
+    b"}",
+    b'"',
+    b",",
+    b"\n",
+    b"\xff",
+]
 
 
 def _odd(rng: random.Random, value: Any) -> Any:
@@ -64,8 +122,15 @@ def make_record(rng: random.Random) -> str:
 def _used(record: dict[str, Any]) -> None:
     """Do with a record's values what doit, Inputs and actions do."""
     values = record.get("_values_:") or {}
-    inputs = Inputs(Stamps(Path("none")), check_record, settings={"level": "1"}, files=["a.c"], trees={}, tools=[],
-                    outputs=["image"])
+    inputs = Inputs(
+        Stamps(Path("none")),
+        check_record,
+        settings={"level": "1"},
+        files=["a.c"],
+        trees={},
+        tools=[],
+        outputs=["image"],
+    )
     task = SimpleNamespace(value_savers=[], values={})
     assert inputs(task, values) is False
     terminal.printable(repr(inputs) + explain.plain(inputs.reasons, str)).encode()
@@ -92,7 +157,9 @@ def _database(path: Path, text: str) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("create table doit (task_id text not null primary key, task_data json)")
         database.execute("insert into doit values ('vmlinux', ?)", [text])
-        database.executemany("insert into doit values (?, '{}')", [[f"task {number}"] for number in range(30)])
+        database.executemany(
+            "insert into doit values (?, '{}')", [[f"task {number}"] for number in range(30)]
+        )
         database.commit()
 
 
@@ -102,12 +169,23 @@ def check_database(data: tuple[int, str], folder: Path) -> None:
     with contextlib.suppress(UnicodeEncodeError):
         _database(path, data[1])
     if rng.random() < 0.7:
-        path.write_bytes(mutated(rng, path.read_bytes(), [b"\0" * 100, b"doit", b"\xff" * 4, b"CREATE TABLE", b"null"]))
+        path.write_bytes(
+            mutated(
+                rng,
+                path.read_bytes(),
+                [b"\0" * 100, b"doit", b"\xff" * 4, b"CREATE TABLE", b"null"],
+            )
+        )
     journal.prepare(path)
     kept = path.exists()
     backend = SqliteDB(str(path), journal.Codec())
     try:
-        _used({"_values_:": backend.get("vmlinux", "_values_:"), "deps:": backend.get("vmlinux", "deps:")})
+        _used(
+            {
+                "_values_:": backend.get("vmlinux", "_values_:"),
+                "deps:": backend.get("vmlinux", "deps:"),
+            }
+        )
         backend.set("vmlinux", "_values_:", {"commands": 1})
         journal.commit(backend)
         backend._cache.clear()
@@ -121,7 +199,10 @@ def check_database(data: tuple[int, str], folder: Path) -> None:
 
 def make_history(rng: random.Random) -> bytes:
     """Lines of a history, most of them ours."""
-    lines = [json.dumps(_odd(rng, LINE) if rng.random() < 0.6 else LINE | {"run": number}).encode() for number in range(3)]
+    lines = [
+        json.dumps(_odd(rng, LINE) if rng.random() < 0.6 else LINE | {"run": number}).encode()
+        for number in range(3)
+    ]
     whole = b"\n".join(lines) + b"\n"
     return mutated(rng, whole, TOKENS) if rng.random() < 0.4 else whole
 
@@ -144,12 +225,17 @@ def check_history(data: bytes, folder: Path) -> None:
 def make_caches(rng: random.Random) -> tuple[bool, bytes]:
     """The bytes of stamps or codes, changed."""
     numbers = [rng.choice([number for number in NUMBERS if 0 <= number < 2**64]) for _ in range(4)]
-    stamps = msgspec.msgpack.encode({"a.c": [*numbers, DIGEST], "b\0": [1, 2, 3, 4, "../../target"]})
+    stamps = msgspec.msgpack.encode(
+        {"a.c": [*numbers, DIGEST], "b\0": [1, 2, 3, 4, "../../target"]}
+    )
     known = msgspec.msgpack.encode({"state": "x", "ids": {"a.b": [DIGEST[:16], {"/f": DIGEST}]}})
     first = rng.random() < 0.5
     data = stamps if first else known
-    return first, mutated(rng, data, [b"\x91" * 3000, b"\x81\xa1a" * 2000, b"\xc0", b"\xa1\xff", b"\xdf\xff\xff\xff\xff"]) \
-        if rng.random() < 0.8 else data
+    return first, mutated(
+        rng,
+        data,
+        [b"\x91" * 3000, b"\x81\xa1a" * 2000, b"\xc0", b"\xa1\xff", b"\xdf\xff\xff\xff\xff"],
+    ) if rng.random() < 0.8 else data
 
 
 def check_caches(data: tuple[bool, bytes], folder: Path) -> None:
@@ -178,5 +264,9 @@ def check_caches(data: tuple[bool, bytes], folder: Path) -> None:
         raise PiggyError("nothing is known")
 
 
-TARGETS = [Target("journal record", make_record, check_record), Target("journal file", make_database, check_database),
-           Target("history", make_history, check_history), Target("stamps and codes", make_caches, check_caches)]
+TARGETS = [
+    Target("journal record", make_record, check_record),
+    Target("journal file", make_database, check_database),
+    Target("history", make_history, check_history),
+    Target("stamps and codes", make_caches, check_caches),
+]

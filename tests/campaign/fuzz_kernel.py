@@ -1,4 +1,5 @@
-"""What Kbuild and users write: strings of a .config, lists for an initramfs, a module's makefile, records."""
+"""What Kbuild and users write: strings of a .config, lists for an initramfs, a module's makefile,
+records."""
 
 from __future__ import annotations
 
@@ -9,33 +10,104 @@ from pathlib import Path
 from fuzz import Target, mutated
 
 from tasks.cache.digests import Stamps
-from tasks.kbuild import depfiles, ledger, make, manifest, module_source, named_files, saved, symbol_times, trace
+from tasks.kbuild import (
+    depfiles,
+    ledger,
+    make,
+    manifest,
+    module_source,
+    named_files,
+    saved,
+    symbol_times,
+    trace,
+)
 from tasks.system.errors import PiggyError
 
-CONFIG = (b'CONFIG_SMP=y\nCONFIG_INITRAMFS_SOURCE="HERE/root HERE/list"\nCONFIG_EXTRA_FIRMWARE="a.bin sub/b.bin"\n'
-          b'CONFIG_EXTRA_FIRMWARE_DIR="HERE/fw"\nCONFIG_NEW_FILE="list"\nCONFIG_MODULE_SIG_KEY="certs/signing_key.pem"\n')
-CONFIG_TOKENS = [b'"', b'\\"', b"\\", b"$(srctree)/", b"${HOME}", b"$(shell touch pwned)", b"~root/", b"*", b"[a-", b"?",
-                 b" ", b"../" * 30, b"x" * 5000, b"\0", b"\x1b[31m", b"/dev/zero", b"HERE/fifo", b"HERE/root", b"CONFIG_",
-                 b'="x y"\n']
-LIST = b"# a list\ndir /dev 755 0 0\nfile /init HERE/root/init 755 0 0\nnod /dev/console 600 0 0 c 5 1\nslink /a b 7 0 0\n"
-LIST_TOKENS = [b"file /x ", b"HERE/root", b"HERE/fifo", b"${HOME}/x", b"${NOT_SET}", b"../" * 30, b"/dev/zero", b"\t",
-               b"file " * 999]
-MAKEFILE = (b"obj-m := mod.o\nmod-y := main.o ../common/part.o\nccflags-y := -I$(src)/../common -include ../common/x.h\n"
-            b"include $(M)/../common/rules.mk\n")
-MAKEFILE_TOKENS = [b"..", b"../", b"../" * 500, b"$(src)/", b"-I", b"#", b"...", b"a/" * 2000 + b"..", b"common",
-                   b"/../.." * 300]
-RECORD = (b"savedcmd_kernel/x.o := gcc -Wp,-MMD,kernel/.x.o.d -c -o kernel/x.o /t/kernel/x.c \n\n"
-          b"source_kernel/x.o := /t/kernel/x.c\n\ndeps_kernel/x.o := \\\n"
-          b"    $(wildcard include/config/SMP) \\\n  /t/include/x.h \\\n\n"
-          b"kernel/x.o: $(deps_kernel/x.o)\n\n$(deps_kernel/x.o):\n")
-RECORD_TOKENS = [b"$(deps_kernel/x.o)", b"\\\n", b"$$", b"$(pound)", b"$(shell x)", b"savedcmd_", b"cmd_x := ", b" := ",
-                 b"../" * 50, b"\n\n", b"deps_" * 999]
+CONFIG = (
+    b'CONFIG_SMP=y\nCONFIG_INITRAMFS_SOURCE="HERE/root HERE/list"\nCONFIG_EXTRA_FIRMWARE="a.bin'
+    b' sub/b.bin"\n'
+    b'CONFIG_EXTRA_FIRMWARE_DIR="HERE/fw"\nCONFIG_NEW_FILE="list"\nCONFIG_MODULE_SIG_KEY="certs/signing_key.pem"\n'
+)
+CONFIG_TOKENS = [
+    b'"',
+    b'\\"',
+    b"\\",
+    b"$(srctree)/",
+    b"${HOME}",
+    b"$(shell touch pwned)",
+    b"~root/",
+    b"*",
+    b"[a-",
+    b"?",
+    b" ",
+    b"../" * 30,
+    b"x" * 5000,
+    b"\0",
+    b"\x1b[31m",
+    b"/dev/zero",
+    b"HERE/fifo",
+    b"HERE/root",
+    b"CONFIG_",
+    b'="x y"\n',
+]
+LIST = (
+    b"# a list\ndir /dev 755 0 0\nfile /init HERE/root/init 755 0 0\nnod /dev/console 600 0 0 c 5"
+    b" 1\nslink /a b 7 0 0\n"
+)
+LIST_TOKENS = [
+    b"file /x ",
+    b"HERE/root",
+    b"HERE/fifo",
+    b"${HOME}/x",
+    b"${NOT_SET}",
+    b"../" * 30,
+    b"/dev/zero",
+    b"\t",
+    b"file " * 999,
+]
+MAKEFILE = (
+    b"obj-m := mod.o\nmod-y := main.o ../common/part.o\nccflags-y := -I$(src)/../common -include"
+    b" ../common/x.h\ninclude $(M)/../common/rules.mk\n"
+)
+MAKEFILE_TOKENS = [
+    b"..",
+    b"../",
+    b"../" * 500,
+    b"$(src)/",
+    b"-I",
+    b"#",
+    b"...",
+    b"a/" * 2000 + b"..",
+    b"common",
+    b"/../.." * 300,
+]
+RECORD = (
+    b"savedcmd_kernel/x.o := gcc -Wp,-MMD,kernel/.x.o.d -c -o kernel/x.o /t/kernel/x.c \n\n"
+    b"source_kernel/x.o := /t/kernel/x.c\n\ndeps_kernel/x.o := \\\n"
+    b"    $(wildcard include/config/SMP) \\\n  /t/include/x.h \\\n\n"
+    b"kernel/x.o: $(deps_kernel/x.o)\n\n$(deps_kernel/x.o):\n"
+)
+RECORD_TOKENS = [
+    b"$(deps_kernel/x.o)",
+    b"\\\n",
+    b"$$",
+    b"$(pound)",
+    b"$(shell x)",
+    b"savedcmd_",
+    b"cmd_x := ",
+    b" := ",
+    b"../" * 50,
+    b"\n\n",
+    b"deps_" * 999,
+]
 
 
 def make_config(rng: random.Random) -> tuple[bytes, bytes]:
     """A configuration and a list; one of them, or both, with changes."""
-    return (mutated(rng, CONFIG, CONFIG_TOKENS) if rng.random() < 0.8 else CONFIG,
-            mutated(rng, LIST, LIST_TOKENS) if rng.random() < 0.8 else LIST)
+    return (
+        mutated(rng, CONFIG, CONFIG_TOKENS) if rng.random() < 0.8 else CONFIG,
+        mutated(rng, LIST, LIST_TOKENS) if rng.random() < 0.8 else LIST,
+    )
 
 
 def check_config(data: tuple[bytes, bytes], folder: Path) -> None:
@@ -71,7 +143,9 @@ def check_makefile(data: bytes, folder: Path) -> None:
     (top / "Kbuild").write_bytes(data)
     most, module_source.MOST = module_source.MOST, 50
     try:
-        found = {name: path for name, path in module_source.files(top).items() if folder in path.parents}
+        found = {
+            name: path for name, path in module_source.files(top).items() if folder in path.parents
+        }
     finally:
         module_source.MOST = most
     work = module_source.copy(found, "mod", folder / "copy")
@@ -108,8 +182,16 @@ def make_state(rng: random.Random) -> bytes:
 
 
 def check_state(data: bytes, folder: Path) -> None:
-    """Anything that can't be read is a folder of which nothing is known; make goes on, and it is whole again."""
-    for name in (ledger.FILE, trace.FILE, named_files.CACHE, manifest.FILE, depfiles.CACHE, symbol_times.FILE):
+    """Anything that can't be read is a folder of which nothing is known; make goes on, and it is
+    whole again."""
+    for name in (
+        ledger.FILE,
+        trace.FILE,
+        named_files.CACHE,
+        manifest.FILE,
+        depfiles.CACHE,
+        symbol_times.FILE,
+    ):
         (folder / name).write_bytes(data)
     (folder / "tree").mkdir()
     trace.prerequisites(folder)
@@ -124,5 +206,9 @@ def check_state(data: bytes, folder: Path) -> None:
         raise PiggyError("nothing is known")
 
 
-TARGETS = [Target("config strings", make_config, check_config), Target("module makefile", make_makefile, check_makefile),
-           Target("saved command", make_record, check_record), Target("object folder", make_state, check_state)]
+TARGETS = [
+    Target("config strings", make_config, check_config),
+    Target("module makefile", make_makefile, check_makefile),
+    Target("saved command", make_record, check_record),
+    Target("object folder", make_state, check_state),
+]

@@ -12,12 +12,38 @@ from tasks.reports import table as matrix
 from tasks.reports.table import Row, Sizes
 from tasks.system.errors import PiggyError
 
-ROWS = {"pc": {"machine": "pc", "result": "booted", "date": "2026-01-01", "arch": "i386", "image": "bzImage",
-               "kernel": "6.1", "sizes": {"vmlinux": 1, "image": 2, "busybox": 3, "rootfs": 4}, "accel": "tcg",
-               "ready": 1.5, "build": 2.5},
-        "mps2": {"machine": "mps2", "result": "failed", "date": "x", "error": "it | went \\ wrong"}}
-TOKENS = [b"null", b"{", b"[" * 5000, b'"\\u0000"', b'"\\u001b[2J"', b"1e999", b"-1", b"9" * 500, b'"result": "new"',
-          b"\xff", b'"ready":', b"0.0", b'"a\\nb"', b'"|"', b"true"]
+ROWS = {
+    "pc": {
+        "machine": "pc",
+        "result": "booted",
+        "date": "2026-01-01",
+        "arch": "i386",
+        "image": "bzImage",
+        "kernel": "6.1",
+        "sizes": {"vmlinux": 1, "image": 2, "busybox": 3, "rootfs": 4},
+        "accel": "tcg",
+        "ready": 1.5,
+        "build": 2.5,
+    },
+    "mps2": {"machine": "mps2", "result": "failed", "date": "x", "error": "it | went \\ wrong"},
+}
+TOKENS = [
+    b"null",
+    b"{",
+    b"[" * 5000,
+    b'"\\u0000"',
+    b'"\\u001b[2J"',
+    b"1e999",
+    b"-1",
+    b"9" * 500,
+    b'"result": "new"',
+    b"\xff",
+    b'"ready":',
+    b"0.0",
+    b'"a\\nb"',
+    b'"|"',
+    b"true",
+]
 VALUES = [None, True, "", "x", "a|b\n", "\x1b[2J", [], {}, 1.5, -0.0, *NUMBERS]
 NEW = Row(machine="pc", result="built", date="now", sizes=Sizes(1, 2, 3, 4), kernel="6.1")
 
@@ -45,7 +71,8 @@ def keep(data: bytes, folder: Path) -> None:
     assert after["pc"].date == "now"
     assert after["pc"].result == "built"
     assert {name: row for name, row in before.items() if name == "mps2"} == {
-        name: row for name, row in after.items() if name != "pc"}
+        name: row for name, row in after.items() if name != "pc"
+    }
     lines = (folder / "matrix.md").read_text().splitlines()
     assert len(lines) == 2 + len(after), lines
     assert len(matrix.plain(before.values()).splitlines()) == 1 + len(before)

@@ -1,4 +1,5 @@
-"""Tables of sources and of packages: what they say goes into addresses, names of files and words of package managers."""
+"""Tables of sources and of packages: what they say goes into addresses, names of files and words of
+package managers."""
 
 from __future__ import annotations
 
@@ -25,8 +26,33 @@ outside_links = ["etc/x"]
 version = "7.3"
 package = { name = "other", kind = "source", suite = "sid" }
 """ % (b"0a" * 32)
-TOKENS = [b"..", b"/", b"%2F", b"%00", b"-o", b"=", b"^", b"*", b" ", b"\\n", b"\\u0000", b"\\u001b[2J", b"{triple}", b"-",
-          b"name = 'x'\n", b"[", b"]", b"{", b"}", b'"', b"releases = {}", b"9" * 5000, b"file:///etc/passwd", b"#", b","]
+TOKENS = [
+    b"..",
+    b"/",
+    b"%2F",
+    b"%00",
+    b"-o",
+    b"=",
+    b"^",
+    b"*",
+    b" ",
+    b"\\n",
+    b"\\u0000",
+    b"\\u001b[2J",
+    b"{triple}",
+    b"-",
+    b"name = 'x'\n",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b'"',
+    b"releases = {}",
+    b"9" * 5000,
+    b"file:///etc/passwd",
+    b"#",
+    b",",
+]
 
 
 def make_pins(rng: random.Random) -> tuple[bytes, str]:
@@ -51,15 +77,20 @@ def check_pins(data: tuple[bytes, str], folder: Path) -> None:
 
 def make_packages(rng: random.Random) -> tuple[bytes, str, str]:
     """The shipped table with some changes, and the words that are filled in."""
-    table = (TOP / "configs" / "packages.toml").read_bytes().partition(b'\nflex = ')[0]
+    table = (TOP / "configs" / "packages.toml").read_bytes().partition(b"\nflex = ")[0]
     triple = rng.choice(["x86_64-linux-gnu", "m68k", "a b", "-", "^a", "x*", ""])
     table += b'\n"{llvm_folder}clang{llvm}" = { why = "it", apt = "clang{llvm}" }\n'
-    return mutated(rng, table, TOKENS, rounds=3), triple, rng.choice(["1", "-19", "-", "-x-", "-1=2", "/opt/llvm/"])
+    return (
+        mutated(rng, table, TOKENS, rounds=3),
+        triple,
+        rng.choice(["1", "-19", "-", "-x-", "-1=2", "/opt/llvm/"]),
+    )
 
 
 def check_packages(data: tuple[bytes, str, str], folder: Path) -> None:
     """Read it, and see that what a manager is to install are names of packages."""
     from types import SimpleNamespace
+
     (folder / "configs").mkdir()
     (folder / "configs" / "packages.toml").write_bytes(data[0])
     table = packages.load(folder)
@@ -67,7 +98,7 @@ def check_packages(data: tuple[bytes, str, str], folder: Path) -> None:
     found = packages.needs(table, machine, toolchain="llvm", llvm=data[2])  # type: ignore[arg-type]
     for manager in table.managers:
         words = packages.commands(table, manager, found)[-1]
-        for word in words[len(words) - len({need.packages[manager] for need in found}):]:
+        for word in words[len(words) - len({need.packages[manager] for need in found}) :]:
             assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9+._-]*(?<!-)", word), word
 
 

@@ -1,4 +1,5 @@
-"""TOML files (local.toml, machine files), and what settings come to with the environment and the command line."""
+"""TOML files (local.toml, machine files), and what settings come to with the environment and the
+command line."""
 
 from __future__ import annotations
 
@@ -14,17 +15,87 @@ from tasks.config.settings import Settings
 from tasks.system.errors import PiggyError
 
 TOP = Path(__file__).parents[2]
-SAMPLE = b'memory = 64\nfragments = "a,b"\n[machines.pc]\ntimeout = 5\n[[list]]\nx = 1979-05-27T07:32:00Z\n'
-LOCAL = b'memory = 64\nfragments = "net, ~/x"\noffline = true\nstore_size = "2G"\n[machines.pc]\ntimeout = 5\nnet = "nat"\n'
-PC = (TOP / "configs" / "machines" / "pc.toml").read_bytes() + b'\n[settings]\nmemory = 64\nappend = "quiet"\n'
+SAMPLE = (
+    b'memory = 64\nfragments = "a,b"\n[machines.pc]\ntimeout = 5\n[[list]]\nx ='
+    b" 1979-05-27T07:32:00Z\n"
+)
+LOCAL = (
+    b'memory = 64\nfragments = "net, ~/x"\noffline = true\nstore_size ='
+    b' "2G"\n[machines.pc]\ntimeout = 5\nnet = "nat"\n'
+)
+PC = (
+    TOP / "configs" / "machines" / "pc.toml"
+).read_bytes() + b'\n[settings]\nmemory = 64\nappend = "quiet"\n'
 CHAINS = (TOP / "configs" / "chains.toml").read_bytes()
-TOKENS = [b"[", b"[[", b"]", b"{", b"}", b'"', b"'''", b"= ", b"\\u0000", b"\\U0010FFFF", b"[" * 3000, b"{a=" * 2000,
-          b"9" * 5000, b"1e999", b"nan", b"0x", b"#", b"machine = ", b"a.b.c = 1\n", b"~nosuchuser/", b'"\\u001b[2J"',
-          b"[machines.", b"../", b"x" * 300, b"true", b"-1", b"display.none", b"kernel"]
-NAMES = [*Settings.__struct_fields__, "", "x", "Memory", "kern\udcffel", "a\x1b[2J", "y" * 5000, "machines"]
-VALUES = ["", "1", "0", "-1", "yes", "NO", "9" * 5000, "64", "pc", "x86_64", "../pc", "/", "a" * 100_000, "\udcff",
-          "\x1b]0;x\x07", "~",
-          "~root/x", "~nosuchuser", "a,~nosuchuser,b", "net?", "2G", "nat", "gzip", "\n", "a=b", "\u202e", "\u0661"]
+TOKENS = [
+    b"[",
+    b"[[",
+    b"]",
+    b"{",
+    b"}",
+    b'"',
+    b"'''",
+    b"= ",
+    b"\\u0000",
+    b"\\U0010FFFF",
+    b"[" * 3000,
+    b"{a=" * 2000,
+    b"9" * 5000,
+    b"1e999",
+    b"nan",
+    b"0x",
+    b"#",
+    b"machine = ",
+    b"a.b.c = 1\n",
+    b"~nosuchuser/",
+    b'"\\u001b[2J"',
+    b"[machines.",
+    b"../",
+    b"x" * 300,
+    b"true",
+    b"-1",
+    b"display.none",
+    b"kernel",
+]
+NAMES = [
+    *Settings.__struct_fields__,
+    "",
+    "x",
+    "Memory",
+    "kern\udcffel",
+    "a\x1b[2J",
+    "y" * 5000,
+    "machines",
+]
+VALUES = [
+    "",
+    "1",
+    "0",
+    "-1",
+    "yes",
+    "NO",
+    "9" * 5000,
+    "64",
+    "pc",
+    "x86_64",
+    "../pc",
+    "/",
+    "a" * 100_000,
+    "\udcff",
+    "\x1b]0;x\x07",
+    "~",
+    "~root/x",
+    "~nosuchuser",
+    "a,~nosuchuser,b",
+    "net?",
+    "2G",
+    "nat",
+    "gzip",
+    "\n",
+    "a=b",
+    "\u202e",
+    "\u0661",
+]
 
 
 class Said(NamedTuple):
@@ -52,21 +123,37 @@ def repr_of_strings(data: object) -> str:
     """All text in plain data."""
     if isinstance(data, dict):
         return "".join(key + repr_of_strings(value) for key, value in data.items())
-    return "".join(map(repr_of_strings, data)) if isinstance(data, list) else data if isinstance(data, str) else ""
+    return (
+        "".join(map(repr_of_strings, data))
+        if isinstance(data, list)
+        else data
+        if isinstance(data, str)
+        else ""
+    )
 
 
 def said(rng: random.Random) -> Said:
     """Settings of all sources, some of them wrong."""
-    names = rng.choices([name for name in NAMES if "\udcff" not in name], k=rng.choice([0, 0, 0, 1, 2]))
+    names = rng.choices(
+        [name for name in NAMES if "\udcff" not in name], k=rng.choice([0, 0, 0, 1, 2])
+    )
     environ = {f"PIGGYBACK_{name.upper()}": rng.choice(VALUES) for name in names}
-    environ |= {name: rng.choice(VALUES) for name in rng.sample(settings.PLAIN_ENV, rng.choice([0, 0, 0, 1]))}
+    environ |= {
+        name: rng.choice(VALUES)
+        for name in rng.sample(settings.PLAIN_ENV, rng.choice([0, 0, 0, 1]))
+    }
     words = {rng.choice(NAMES): rng.choice(VALUES) for _ in range(rng.choice([0, 0, 0, 1, 2]))}
-    return Said(rng.choice([LOCAL, mutated(rng, LOCAL, TOKENS, 2)]), rng.choice([PC, PC, mutated(rng, PC, TOKENS, 2)]),
-                environ, words)
+    return Said(
+        rng.choice([LOCAL, mutated(rng, LOCAL, TOKENS, 2)]),
+        rng.choice([PC, PC, mutated(rng, PC, TOKENS, 2)]),
+        environ,
+        words,
+    )
 
 
 def resolve(given: Said, folder: Path) -> None:
-    """Resolve them; each value has its type, and the last source that names a setting is where it comes from."""
+    """Resolve them; each value has its type, and the last source that names a setting is where it
+    comes from."""
     machines = folder / "configs" / "machines"
     machines.mkdir(parents=True)
     for name in ("pc", "x86_64"):
@@ -80,7 +167,9 @@ def resolve(given: Said, folder: Path) -> None:
     for name in Settings.__struct_fields__:
         value = getattr(found.values, name)
         assert type(value) is type(getattr(Settings(), name))
-        assert isinstance(value, bool | int) or ("\0" not in value and value.encode()) or value == ""
+        assert (
+            isinstance(value, bool | int) or ("\0" not in value and value.encode()) or value == ""
+        )
         if name in settings.PATHS:
             assert not os.path.expanduser(value).startswith("~")
 
@@ -88,7 +177,9 @@ def resolve(given: Said, folder: Path) -> None:
 def machine_file(rng: random.Random) -> tuple[bytes, bytes]:
     """A machine's file and the chains, with some changes."""
     which = rng.randrange(4)
-    return (mutated(rng, PC, TOKENS, 3) if which else PC), (mutated(rng, CHAINS, TOKENS, 3) if not which else CHAINS)
+    return (mutated(rng, PC, TOKENS, 3) if which else PC), (
+        mutated(rng, CHAINS, TOKENS, 3) if not which else CHAINS
+    )
 
 
 def load(data: tuple[bytes, bytes], folder: Path) -> None:
@@ -113,4 +204,8 @@ def load(data: tuple[bytes, bytes], folder: Path) -> None:
         raise PiggyError("nothing was changed")
 
 
-TARGETS = [Target("toml", text, read), Target("settings", said, resolve), Target("machine", machine_file, load)]
+TARGETS = [
+    Target("toml", text, read),
+    Target("settings", said, resolve),
+    Target("machine", machine_file, load),
+]

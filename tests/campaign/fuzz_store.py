@@ -1,5 +1,6 @@
-"""A store that others wrote to: results, lists of names and contents. What comes back has the digest that was asked for;
-nothing outside of the store and the task's folder is written or removed, whatever a result names."""
+"""A store that others wrote to: results, lists of names and contents. What comes back has the
+digest that was asked for; nothing outside of the store and the task's folder is written or removed,
+whatever a result names."""
 
 from __future__ import annotations
 
@@ -23,12 +24,57 @@ KEY = short_hash(b"key")
 CONTENT = b"what the task made"
 DIGEST = short_hash(CONTENT)
 NAMES = b"src.c\0include/\0CONFIG_SMP"
-PATHS = ["xx/etc/passwd", "../../../target", "../../etc/passwd", "/etc/passwd", "ab/../../../target", "", ".", "..", "a\0b",
-         "out/passwd", "A" * 32, "0" * 31, "0" * 33, "0" * 32 + "\n", DIGEST, "\udce9"]
-ODD: list[Any] = [None, True, -1, 2**40, 2**63, 1.5, math.nan, math.inf, "x", "", b"x", [], {}, [[]], {"a": {}},
-                  msgspec.msgpack.Ext(5, b"x")]
-TOKENS = [b"\xc0", b"\xc1", b"\x91" * 3000, b"\x81\xa1a" * 2000, b"\xdd" + b"\xff" * 4, b"\xdf" + b"\xff" * 4,
-          b"\xdb" + b"\xff" * 4, b"\xff", b"\xa1\xff", b"\xc7\x01\x05x", b"\xd6\xff" + bytes(4), b"src.c", b"\0"]
+PATHS = [
+    "xx/etc/passwd",
+    "../../../target",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "ab/../../../target",
+    "",
+    ".",
+    "..",
+    "a\0b",
+    "out/passwd",
+    "A" * 32,
+    "0" * 31,
+    "0" * 33,
+    "0" * 32 + "\n",
+    DIGEST,
+    "\udce9",
+]
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    2**40,
+    2**63,
+    1.5,
+    math.nan,
+    math.inf,
+    "x",
+    "",
+    b"x",
+    [],
+    {},
+    [[]],
+    {"a": {}},
+    msgspec.msgpack.Ext(5, b"x"),
+]
+TOKENS = [
+    b"\xc0",
+    b"\xc1",
+    b"\x91" * 3000,
+    b"\x81\xa1a" * 2000,
+    b"\xdd" + b"\xff" * 4,
+    b"\xdf" + b"\xff" * 4,
+    b"\xdb" + b"\xff" * 4,
+    b"\xff",
+    b"\xa1\xff",
+    b"\xc7\x01\x05x",
+    b"\xd6\xff" + bytes(4),
+    b"src.c",
+    b"\0",
+]
 
 
 def _digest(rng: random.Random) -> str:
@@ -37,16 +83,29 @@ def _digest(rng: random.Random) -> str:
 
 
 def make(rng: random.Random) -> tuple[bytes, bytes, bytes]:
-    """A result with right checksums, a list of names, and a content; one of them changed, as a rule."""
-    output: list[Any] = [DIGEST, len(CONTENT), rng.choice([0o644, 0o755, 0o4777, 0o2777, 0, 0o7777])]
-    record: dict[str, Any] = {"task": "vmlinux", "time": 1.0, "values": {"commands": 7}, "outputs": [output], "made": {}}
+    """A result with right checksums, a list of names, and a content; one of them changed, as a
+    rule."""
+    output: list[Any] = [
+        DIGEST,
+        len(CONTENT),
+        rng.choice([0o644, 0o755, 0o4777, 0o2777, 0, 0o7777]),
+    ]
+    record: dict[str, Any] = {
+        "task": "vmlinux",
+        "time": 1.0,
+        "values": {"commands": 7},
+        "outputs": [output],
+        "made": {},
+    }
     kind = rng.randrange(8)
     if kind == 0:
         output[rng.randrange(3)] = rng.choice(ODD)
     elif kind == 1:
         output[0] = _digest(rng)
     elif kind == 2:
-        output[rng.randrange(1, 3)] = rng.choice([number for number in NUMBERS if -2**63 <= number < 2**64])
+        output[rng.randrange(1, 3)] = rng.choice(
+            [number for number in NUMBERS if -(2**63) <= number < 2**64]
+        )
     elif kind == 3:
         record[rng.choice(list(record))] = rng.choice(ODD)
     elif kind == 4:
@@ -57,7 +116,9 @@ def make(rng: random.Random) -> tuple[bytes, bytes, bytes]:
         data = b"\x81\xa4task\xa1\xff"
     if kind == 5:
         data = mutated(rng, data, TOKENS)
-    names = mutated(rng, NAMES, [b"\0", b"/", b"\xff"]) if kind == 6 and rng.random() < 0.5 else NAMES
+    names = (
+        mutated(rng, NAMES, [b"\0", b"/", b"\xff"]) if kind == 6 and rng.random() < 0.5 else NAMES
+    )
     content = mutated(rng, CONTENT) if kind == 6 else CONTENT
     whole = hashlib.sha256(data).digest() + data
     return mutated(rng, whole) if kind == 7 and rng.random() < 0.5 else whole, names, content

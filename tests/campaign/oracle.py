@@ -1,4 +1,5 @@
-"""What the images of a world must be: an independent build, with nothing of doit's idea of what is stale in it.
+"""What the images of a world must be: an independent build, with nothing of doit's idea of what is
+stale in it.
 
     kernel    plain make with an O= of its own: on the fake tree always from nothing; on the real one incremental, over a
               copy of the tree in which whatever has other content gets a new time, so that make sees it, and now and then
@@ -30,11 +31,18 @@ from tasks.rootfs import SUFFIX
 from tasks.system.process import clean_env
 
 LOADER = "arch/x86/boot/compressed"
-FILES = {"vmlinux": "vmlinux", "System.map": "System.map", "Image": f"{LOADER}/vmlinux.bin",
-         "piggy.gz": f"{LOADER}/vmlinux.bin.*", "piggy.o": f"{LOADER}/piggy.o", "compressed_vmlinux": f"{LOADER}/vmlinux",
-         "bzImage": "arch/x86/boot/bzImage"}
+FILES = {
+    "vmlinux": "vmlinux",
+    "System.map": "System.map",
+    "Image": f"{LOADER}/vmlinux.bin",
+    "piggy.gz": f"{LOADER}/vmlinux.bin.*",
+    "piggy.o": f"{LOADER}/piggy.o",
+    "compressed_vmlinux": f"{LOADER}/vmlinux",
+    "bzImage": "arch/x86/boot/bzImage",
+}
 CONFIGS = ("config", "busybox.config")
-# loads the project with other places, and calls what writes the images: argv is the folder, then the settings
+# loads the project with other places, and calls what writes the images: argv is the folder, then
+# the settings
 ROOT = """\
 import os, sys
 from pathlib import Path
@@ -64,7 +72,8 @@ class Oracle:
         self.built, self.snap = 0, dict[str, str]()
 
     def images(self, *, clean: bool = False) -> Images | None:
-        """The digests that the images of the selected machine must have now; None where nothing can be built.
+        """The digests that the images of the selected machine must have now; None where nothing can
+        be built.
 
         clean: trust no kernel that was built step by step.
         """
@@ -85,11 +94,21 @@ class Oracle:
         tree, self.snap = self.world.snapshot()
         configs = self.world.top / "configs"
         machine = configs / "machines" / f"{self.world.machine}.toml"
-        return _key(tree, digest_of(configs / "kernel", machine), self.world.outside_state(), *self._common())
+        return _key(
+            tree,
+            digest_of(configs / "kernel", machine),
+            self.world.outside_state(),
+            *self._common(),
+        )
 
     def _kernel(self, clean: bool) -> Images | None:
         key = self._kernel_key()
-        if key not in self.kernels or clean and self.world.kind == "real" and self.kernels[key] is None:
+        if (
+            key not in self.kernels
+            or clean
+            and self.world.kind == "real"
+            and self.kernels[key] is None
+        ):
             self.kernels[key] = self._make(clean)
         return self.kernels[key]
 
@@ -104,25 +123,40 @@ class Oracle:
             self.records.clear()
         obj.mkdir(exist_ok=True)
         whole = obj / ".piggyback-whole"  # it was built once; from there on make goes on by itself
-        toml = tomllib.loads((world.top / "configs" / "machines" / f"{world.machine}.toml").read_text())
+        toml = tomllib.loads(
+            (world.top / "configs" / "machines" / f"{world.machine}.toml").read_text()
+        )
         mini = obj / "piggyback.mini"
         fragments = world.top / "configs" / "kernel"
-        mini.write_text(_requests(fragments / f"{name}.config" for name in toml["kernel"]["fragments"]))
+        mini.write_text(
+            _requests(fragments / f"{name}.config" for name in toml["kernel"]["fragments"])
+        )
         env = {**self._env(), **kbuild.pins(EPOCH), "KCONFIG_ALLCONFIG": str(mini)}
-        make = ["make", "-C", str(source), f"O={obj}", f"-j{os.cpu_count()}", f"ARCH={toml['arch']}",
-                f"CROSS_COMPILE={toml['triple']}-"]
+        make = [
+            "make",
+            "-C",
+            str(source),
+            f"O={obj}",
+            f"-j{os.cpu_count()}",
+            f"ARCH={toml['arch']}",
+            f"CROSS_COMPILE={toml['triple']}-",
+        ]
         old = (obj / ".config").read_bytes() if (obj / ".config").exists() else None
         info = (obj / ".config").stat() if old is not None else None
         with (obj / "make.log").open("w") as log:
             for goal in ("allnoconfig", "bzImage"):
-                if subprocess.run([*make, goal], env=env, stdout=log, stderr=log, check=False).returncode:
+                if subprocess.run(
+                    [*make, goal], env=env, stdout=log, stderr=log, check=False
+                ).returncode:
                     return None
                 if goal == "allnoconfig" and info and (obj / ".config").read_bytes() == old:
                     os.utime(obj / ".config", ns=(info.st_atime_ns, info.st_mtime_ns))
         self._learn(obj, source)
         whole.touch()
-        found = {name: _digest(next(iter(sorted(obj.glob(file), key=os.path.getmtime, reverse=True))))
-                 for name, file in FILES.items()}
+        found = {
+            name: _digest(next(iter(sorted(obj.glob(file), key=os.path.getmtime, reverse=True))))
+            for name, file in FILES.items()
+        }
         return {**found, "config": _config_digest(obj / ".config")}
 
     def _env(self) -> dict[str, str]:
@@ -130,8 +164,8 @@ class Oracle:
         return {**clean_env(), "PATH": env["PATH"], "HOME": env["HOME"]}
 
     def _synced(self) -> Path:
-        """Bring the copy of the tree up to date by content; what changed gets the time of now. What the copy then holds is
-        written down for a campaign that goes on here."""
+        """Bring the copy of the tree up to date by content; what changed gets the time of now. What
+        the copy then holds is written down for a campaign that goes on here."""
         copy = self.world.tree.with_name(self.world.tree.name + ".oracle")
         held = self.folder / "held.json"
         if self.shadow is None and held.exists():
@@ -139,11 +173,15 @@ class Oracle:
         held.unlink(missing_ok=True)
         if self.shadow is None:
             shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(self.world.tree, copy, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+            shutil.copytree(
+                self.world.tree, copy, symlinks=True, ignore=shutil.ignore_patterns(".git")
+            )
         else:
             for path in self.shadow.keys() - self.snap.keys():
                 (copy / path).unlink(missing_ok=True)
-            for path in (path for path, state in self.snap.items() if self.shadow.get(path) != state):
+            for path in (
+                path for path, state in self.snap.items() if self.shadow.get(path) != state
+            ):
                 (copy / path).unlink(missing_ok=True)
                 (copy / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.world.tree / path, copy / path, follow_symlinks=False)
@@ -154,7 +192,8 @@ class Oracle:
         return copy
 
     def _learn(self, obj: Path, source: Path) -> None:
-        """Read from Kbuild's records which files vmlinux and the boot folder are made from, and how many objects each."""
+        """Read from Kbuild's records which files vmlinux and the boot folder are made from, and how
+        many objects each."""
         token = re.compile(re.escape(str(source)) + r"/([^\s)\\:;'\"]+)")
         users: dict[str, int] = {}
         used: dict[str, set[str]] = {"vmlinux": set(), "boot": set()}
@@ -162,9 +201,18 @@ class Oracle:
             time_of = os.stat(record).st_mtime
             if record not in self.records or self.records[record][0] != time_of:
                 text = Path(record).read_text(errors="surrogateescape")
-                self.records[record] = time_of, {os.path.normpath(name) for name in token.findall(text)}
+                self.records[record] = (
+                    time_of,
+                    {os.path.normpath(name) for name in token.findall(text)},
+                )
             names = self.records[record][1] & self.snap.keys()
-            used["boot" if re.search(r"/arch/\w+/boot/", record.removeprefix(str(obj))) else "vmlinux"] |= names
+            used[
+                (
+                    "boot"
+                    if re.search(r"/arch/\w+/boot/", record.removeprefix(str(obj)))
+                    else "vmlinux"
+                )
+            ] |= names
             for name in names:
                 users[name] = users.get(name, 0) + 1
         self.world.users, self.world.used = users, used
@@ -177,16 +225,29 @@ class Oracle:
         machine = tomllib.loads((configs / "machines" / f"{world.machine}.toml").read_text())
         other = ("kernel", "rootfs", "qemu", "display", "nic")
         said = {name: value for name, value in machine.items() if name not in other}
-        key = _key(digest_of(world.box, configs / "busybox"), str(said), str(uapi),
-                   digest_of(world.top / "dl") if world.kind == "fake" else "", *self._common())
+        key = _key(
+            digest_of(world.box, configs / "busybox"),
+            str(said),
+            str(uapi),
+            digest_of(world.top / "dl") if world.kind == "fake" else "",
+            *self._common(),
+        )
         if key in self.boxes:
             return self.boxes[key]
         self.built += 1
         build, keep = self.folder / "box", self.folder / f"box-{key[:12]}"
         _empty(build)
-        words = {**world.words, "machine": world.machine, "build": str(build), "kernel_src": str(world.tree),
-                 "busybox_src": str(world.box), "dl": world.env.get("PIGGYBACK_DL", str(world.top / "dl"))}
-        done = self._run(["-m", "doit", *(f"{name}={value}" for name, value in words.items()), "busybox"])
+        words = {
+            **world.words,
+            "machine": world.machine,
+            "build": str(build),
+            "kernel_src": str(world.tree),
+            "busybox_src": str(world.box),
+            "dl": world.env.get("PIGGYBACK_DL", str(world.top / "dl")),
+        }
+        done = self._run(
+            ["-m", "doit", *(f"{name}={value}" for name, value in words.items()), "busybox"]
+        )
         if done.returncode:
             (self.folder / "box.log").write_text(done.stdout)
             self.boxes[key] = None
@@ -200,33 +261,56 @@ class Oracle:
 
     def _root(self, box: Path) -> Images:
         world = self.world
-        key = _key(digest_of(box), digest_of(*(world.top / name for name in ("configs", "overlays", "tasks"))),
-                   str(world.words), *self._common())
+        key = _key(
+            digest_of(box),
+            digest_of(*(world.top / name for name in ("configs", "overlays", "tasks"))),
+            str(world.words),
+            *self._common(),
+        )
         if key not in self.roots:
             build = self.folder / "root"
             shutil.rmtree(build, ignore_errors=True)
             shutil.copytree(box, build / world.machine / "images")
             words = {**world.words, "machine": world.machine, "build": str(build)}
-            done = self._run(["-c", ROOT, str(world.top), *(f"{name}={value}" for name, value in words.items())])
+            done = self._run(
+                ["-c", ROOT, str(world.top), *(f"{name}={value}" for name, value in words.items())]
+            )
             assert done.returncode == 0, done.stdout
-            self.roots[key] = digests(build / world.machine / "images", names(world)[len(FILES) + 1:])
+            self.roots[key] = digests(
+                build / world.machine / "images", names(world)[len(FILES) + 1 :]
+            )
         return self.roots[key]
 
     def _run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, *words], cwd=self.world.top, env=self._env(), text=True, check=False,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=self.world.top,
+            env=self._env(),
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def names(world: World) -> list[str]:
-    """The images that are compared: those of the kernel, its configuration, then those of user space."""
+    """The images that are compared: those of the kernel, its configuration, then those of user
+    space."""
     archive = f"initramfs.cpio{SUFFIX[world.words.get('initramfs', 'gzip')]}"
     return [*FILES, "config", "busybox", "busybox.links", "busybox.config", "rootfs.ext2", archive]
 
 
 def digests(folder: Path, images: Iterable[str]) -> Images:
     """The digest of each image; "" where it is missing."""
-    return {name: (_config_digest if name in CONFIGS else _digest)(folder / name) if (folder / name).is_file() else ""
-            for name in images}
+    return {
+        name: (
+            (_config_digest if name in CONFIGS else _digest)(folder / name)
+            if (folder / name).is_file()
+            else ""
+        )
+        for name in images
+    }
 
 
 def _digest(path: Path) -> str:
@@ -251,7 +335,8 @@ def _requests(fragments: Iterable[Path]) -> str:
 
 
 def _empty(build: Path) -> None:
-    """Remove all of a build folder but the toolchains, each of which lies under the hash of what it was made from."""
+    """Remove all of a build folder but the toolchains, each of which lies under the hash of what it
+    was made from."""
     for path in build.iterdir() if build.exists() else ():
         if path.name != "toolchains":
             shutil.rmtree(path)
@@ -262,32 +347,70 @@ def _key(*parts: str) -> str:
 
 
 def inputs(world: World, snap: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:
-    """For each task a digest of the contents that it may depend on: as fine as the oracle's records, else coarse.
+    """For each task a digest of the contents that it may depend on: as fine as the oracle's
+    records, else coarse.
 
-    A task that runs while this and its outputs are as they were after its last success ran needlessly.
+    A task that runs while this and its outputs are as they were after its last success ran
+    needlessly.
     """
     configs, triple = world.top / "configs", world.triple
-    steer = {path: state for path, state in snap.items()
-             if re.search(r"(^|/)(Makefile\S*|Kbuild\S*|Kconfig\S*)$|^scripts/|^localversion", path)}
-    ends = {name: os.path.relpath(os.path.realpath(world.tree / name), world.tree)  # of links what they lead to
-            for name, state in snap.items() if state.startswith("120000")}
-    source = {part: str([*steer.items(), *((name, snap.get(name), snap.get(ends.get(name, ""))) for name in sorted(names))])
-              for part, names in world.used.items()}
-    common = [digest_of(world.base / "bin"), digest_of(world.top / "tasks"), world.play.environ(**world.env)["PATH"]]
+    steer = {
+        path: state
+        for path, state in snap.items()
+        if re.search(r"(^|/)(Makefile\S*|Kbuild\S*|Kconfig\S*)$|^scripts/|^localversion", path)
+    }
+    ends = {
+        name: os.path.relpath(
+            os.path.realpath(world.tree / name), world.tree
+        )  # of links what they lead to
+        for name, state in snap.items()
+        if state.startswith("120000")
+    }
+    source = {
+        part: str(
+            [
+                *steer.items(),
+                *((name, snap.get(name), snap.get(ends.get(name, ""))) for name in sorted(names)),
+            ]
+        )
+        for part, names in world.used.items()
+    }
+    common = [
+        digest_of(world.base / "bin"),
+        digest_of(world.top / "tasks"),
+        world.play.environ(**world.env)["PATH"],
+    ]
     uapi = str({path: state for path, state in snap.items() if "uapi/" in path})
     kernel = [images.get("config", ""), triple, *common]
-    asked = digest_of(configs / "kernel", configs / "machines" / f"{world.machine}.toml", configs / "machines")
-    root = [images.get("busybox", ""), images.get("busybox.links", ""), digest_of(world.top / "overlays", configs), *common]
+    asked = digest_of(
+        configs / "kernel", configs / "machines" / f"{world.machine}.toml", configs / "machines"
+    )
+    root = [
+        images.get("busybox", ""),
+        images.get("busybox.links", ""),
+        digest_of(world.top / "overlays", configs),
+        *common,
+    ]
     boot = [source.get("boot", ""), *kernel]
     parts = {
-        "toolchain": [uapi, *common], "kernel_config": [str(steer), asked, uapi, *common],
+        "toolchain": [uapi, *common],
+        "kernel_config": [str(steer), asked, uapi, *common],
         "vmlinux": [source.get("vmlinux", ""), uapi, world.outside_state(), *kernel],
         "Image": [images.get("vmlinux", ""), *boot],
-        "piggy.gz": [images.get("Image", ""), *boot], "piggy.o": [images.get("piggy.gz", ""), *boot],
+        "piggy.gz": [images.get("Image", ""), *boot],
+        "piggy.o": [images.get("piggy.gz", ""), *boot],
         "compressed_vmlinux": [images.get("piggy.o", ""), images.get("System.map", ""), *boot],
         "bzImage": [images.get("compressed_vmlinux", ""), *boot],
-        "busybox_config": [digest_of(world.box, configs / "busybox", configs / "machines"), uapi, *common],
+        "busybox_config": [
+            digest_of(world.box, configs / "busybox", configs / "machines"),
+            uapi,
+            *common,
+        ],
         "busybox": [digest_of(world.box), images.get("busybox.config", ""), uapi, *common],
-        "rootfs": [str({name: value for name, value in world.words.items() if name.startswith("rootfs")}), *root],
-        "initramfs": [world.words.get("initramfs", ""), *root]}
+        "rootfs": [
+            str({name: value for name, value in world.words.items() if name.startswith("rootfs")}),
+            *root,
+        ],
+        "initramfs": [world.words.get("initramfs", ""), *root],
+    }
     return {task: _key(*found) for task, found in parts.items()}

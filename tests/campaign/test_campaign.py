@@ -1,4 +1,5 @@
-"""The campaigns of tests/bench themselves: a short one finds nothing, and one over a graph that is broken finds that."""
+"""The campaigns of tests/bench themselves: a short one finds nothing, and one over a graph that is
+broken finds that."""
 
 from __future__ import annotations
 
@@ -39,17 +40,33 @@ def steps(campaign: Campaign, *kinds: str) -> list[Step]:
 @needs_git
 def test_a_short_campaign_finds_nothing(tmp_path: Path, triple: str) -> None:
     campaign = begun(tmp_path, triple, own=True)
-    made = steps(campaign, "code", "overlay", "kill -9", "git switch", "spoilt object", "initramfs folder", "nothing")
-    assert [(step.kind, step.said, step.missed, step.needless) for step in made if step.missed or step.needless] == []
+    made = steps(
+        campaign,
+        "code",
+        "overlay",
+        "kill -9",
+        "git switch",
+        "spoilt object",
+        "initramfs folder",
+        "nothing",
+    )
+    assert [
+        (step.kind, step.said, step.missed, step.needless)
+        for step in made
+        if step.missed or step.needless
+    ] == []
     assert len(made) == 7
     campaign.keep(tmp_path / "steps.json")
-    assert [step["kind"] for step in json.loads((tmp_path / "steps.json").read_text())["steps"]][0] == "code"
+    assert [step["kind"] for step in json.loads((tmp_path / "steps.json").read_text())["steps"]][
+        0
+    ] == "code"
     assert "| all                      |     7 |      0 |        0 |" in campaign.table()
 
 
 @needs_git
 def test_a_graph_that_is_broken_is_found_out(tmp_path: Path, triple: str) -> None:
-    """One that builds a link each time, then one that takes everything for good that was ever built."""
+    """One that builds a link each time, then one that takes everything for good that was ever
+    built."""
     campaign = begun(tmp_path, triple)
     campaign.world.play.store_size = "0"  # a link that is there already would be brought back
     break_it(campaign, "not self.reasons and 'bzImage' not in self.outputs[0]")
@@ -71,4 +88,6 @@ def test_every_kind_is_named_and_told_apart() -> None:
 @needs_git
 def test_crashes(tmp_path: Path, triple: str) -> None:
     crashes = crash.Crashes(world.fake(tmp_path / "fake", triple, own=False), tmp_path)
-    assert [crashes.crash(fault, True, random.Random(f"test/{fault}")) for fault in ("all", "eio")] == ["", ""]
+    assert [
+        crashes.crash(fault, True, random.Random(f"test/{fault}")) for fault in ("all", "eio")
+    ] == ["", ""]

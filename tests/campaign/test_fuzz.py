@@ -1,4 +1,5 @@
-"""200 cases of each target of the fuzzer; and the fuzzer itself: it finds what it is there to find."""
+"""200 cases of each target of the fuzzer; and the fuzzer itself: it finds what it is there to
+find."""
 
 from __future__ import annotations
 
@@ -32,16 +33,22 @@ def turn() -> None:
         pass
 
 
-@pytest.mark.parametrize(("check", "said"), [
-    (lambda data, folder: 1 / 0, "ZeroDivisionError"),
-    (lambda data, folder: refuse(" "), "can't be read"),
-    (lambda data, folder: refuse("a\x1b[2Jb"), "can't be read"),
-    (lambda data, folder: turn(), "of CPU"),
-    (lambda data, folder: bytes(100 << 20), "of memory"),
-    (lambda data, folder: (folder / ".." / "target").unlink(), "got out"),
-    (lambda data, folder: (folder / ".." / "etc" / "new").touch(), "got out"),
-    (lambda data, folder: os.chmod(folder / ".." / "target", 0o4777), "got out")])
-def test_the_fuzzer_finds(check: object, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (lambda data, folder: 1 / 0, "ZeroDivisionError"),
+        (lambda data, folder: refuse(" "), "can't be read"),
+        (lambda data, folder: refuse("a\x1b[2Jb"), "can't be read"),
+        (lambda data, folder: turn(), "of CPU"),
+        (lambda data, folder: bytes(100 << 20), "of memory"),
+        (lambda data, folder: (folder / ".." / "target").unlink(), "got out"),
+        (lambda data, folder: (folder / ".." / "etc" / "new").touch(), "got out"),
+        (lambda data, folder: os.chmod(folder / ".." / "target", 0o4777), "got out"),
+    ],
+)
+def test_the_fuzzer_finds(
+    check: object, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fuzz, "SECONDS", 0.2)
     target = Target("bad", random.Random.random, check)  # type: ignore[arg-type]
     counts, failures = fuzz.run(target, 1, 1, tmp_path)

@@ -1,4 +1,5 @@
-"""More kinds of edits: of the configuration, the overlays, the tools, and what lies in build/; and interrupted builds."""
+"""More kinds of edits: of the configuration, the overlays, the tools, and what lies in build/; and
+interrupted builds."""
 
 from __future__ import annotations
 
@@ -12,7 +13,17 @@ from pathlib import Path
 
 from edits import KINDS, Skip, add, code, kind
 from oracle import names
-from world import BOX_SYMBOLS, FRAGMENT, SYMBOLS, TOOLS, World, finish, nobody_works_in, objects, working_in
+from world import (
+    BOX_SYMBOLS,
+    FRAGMENT,
+    SYMBOLS,
+    TOOLS,
+    World,
+    finish,
+    nobody_works_in,
+    objects,
+    working_in,
+)
 
 
 @kind("symbol")
@@ -43,7 +54,9 @@ def fragments(world: World, rng: random.Random) -> str:
         rng.shuffle(items)
     else:
         items = [one for one in items if one != extra] if extra in items else [*items, extra]
-    path.write_text(text[:match.start(1)] + ", ".join(f'"{one}"' for one in items) + text[match.end(1):])
+    path.write_text(
+        text[: match.start(1)] + ", ".join(f'"{one}"' for one in items) + text[match.end(1) :]
+    )
     return f"{how}: {' '.join(items)}"
 
 
@@ -52,7 +65,10 @@ def box_symbol(world: World, rng: random.Random) -> str:
     path = world.top / "configs" / "busybox" / f"{FRAGMENT}.config"
     chosen = rng.choice(BOX_SYMBOLS[world.kind])
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([one for one in lines if one != chosen] + ([] if chosen in lines else [chosen])) + "\n")
+    path.write_text(
+        "\n".join([one for one in lines if one != chosen] + ([] if chosen in lines else [chosen]))
+        + "\n"
+    )
     return f"{chosen} {'away' if chosen in lines else 'added'}"
 
 
@@ -84,30 +100,50 @@ def overlay(world: World, rng: random.Random) -> str:
 
 @kind("devices")
 def devices(world: World, rng: random.Random) -> str:
-    (path,) = [path for path in (world.top / "configs" / "rootfs").glob("*.txt")
-               if path.stem == ("fake" if world.kind == "fake" else "devices")]
-    add(world, path, rng.choice([f"/dev/campaign{rng.randrange(1000)} c 600 0 0 1 {rng.randrange(250)}\n", "# more\n"]))
+    (path,) = [
+        path
+        for path in (world.top / "configs" / "rootfs").glob("*.txt")
+        if path.stem == ("fake" if world.kind == "fake" else "devices")
+    ]
+    add(
+        world,
+        path,
+        rng.choice(
+            [f"/dev/campaign{rng.randrange(1000)} c 600 0 0 1 {rng.randrange(250)}\n", "# more\n"]
+        ),
+    )
     return ""
 
 
 @kind("setting")
 def setting(world: World, rng: random.Random) -> str:
-    name, values = rng.choice([("rootfs_free", ["64", "512"]), ("initramfs", ["xz", "gzip"]), ("memory", ["64", "0"]),
-                               ("jobs", ["1", "0"]), ("rootfs_size", ["0", "8192"]),
-                               ("store_size", ["2G", "1M", "0"])])
+    name, values = rng.choice(
+        [
+            ("rootfs_free", ["64", "512"]),
+            ("initramfs", ["xz", "gzip"]),
+            ("memory", ["64", "0"]),
+            ("jobs", ["1", "0"]),
+            ("rootfs_size", ["0", "8192"]),
+            ("store_size", ["2G", "1M", "0"]),
+        ]
+    )
     world.words[name] = rng.choice(values)
     return f"{name}={world.words[name]}"
 
 
 @kind("tool")
 def tool(world: World, rng: random.Random) -> str:
-    """Another program under a tool's name on PATH: of another behaviour, or just with another text; or the old one."""
+    """Another program under a tool's name on PATH: of another behaviour, or just with another text;
+    or the old one."""
     tools = TOOLS[world.kind]
     name = rng.choice(sorted(tools))
     path = world.base / "bin" / name.format(triple=world.triple)
     path.parent.mkdir(exist_ok=True)
-    world.env["PATH"] = f"{path.parent}:{world.env.get('PATH') or world.play.environ()['PATH']}".replace(
-        f"{path.parent}:{path.parent}:", f"{path.parent}:")
+    world.env["PATH"] = (
+        f"{path.parent}:{world.env.get('PATH') or world.play.environ()['PATH']}".replace(
+            f"{path.parent}:{path.parent}:", f"{path.parent}:"
+        )
+    )
     if path.exists() and rng.random() < 0.5:
         path.unlink()
         return f"{path.name} as it was"
@@ -122,8 +158,11 @@ def tool(world: World, rng: random.Random) -> str:
 def action(world: World, rng: random.Random) -> str:
     path = world.top / "tasks" / "rootfs.py"
     text = path.read_text()
-    path.write_text(re.sub(r'(UUID = "[-0-9a-f]+)\d\d"', rf'\g<1>{rng.randrange(10, 99)}"', text) if rng.random() < 0.5 else
-                    text + "# more\n")
+    path.write_text(
+        re.sub(r'(UUID = "[-0-9a-f]+)\d\d"', rf'\g<1>{rng.randrange(10, 99)}"', text)
+        if rng.random() < 0.5
+        else text + "# more\n"
+    )
     return ""
 
 
@@ -134,7 +173,9 @@ def spoilt(world: World, rng: random.Random) -> str:
     said = []
     for path in rng.sample(files, min(len(files), rng.choice([1, 1, 3, 20]))):
         how = rng.choice(["deleted", "halved", "emptied"])
-        path.unlink() if how == "deleted" else os.truncate(path, path.stat().st_size // 2 if how == "halved" else 0)
+        path.unlink() if how == "deleted" else os.truncate(
+            path, path.stat().st_size // 2 if how == "halved" else 0
+        )
         said.append(f"{path.relative_to(world.play.here)} {how}")
     return "; ".join(said + ([code(world, rng)] if rng.random() < 0.7 else []))
 
@@ -156,14 +197,17 @@ def image(world: World, rng: random.Random) -> str:
 
 @kind("spoilt store")
 def store(world: World, rng: random.Random) -> str:
-    """What was made earlier is kept by what it was made from; damage some of it, and go back to an earlier state."""
+    """What was made earlier is kept by what it was made from; damage some of it, and go back to an
+    earlier state."""
     files = sorted(path for path in (world.top / "build" / "store").rglob("*") if path.is_file())
     for path in rng.sample(files, min(len(files), rng.choice([1, 5, 50]))):
         if rng.random() < 0.3:
             path.unlink()
         else:
             path.chmod(0o644)
-            os.truncate(path, path.stat().st_size // 2) if rng.random() < 0.5 else path.write_bytes(b"damaged")
+            os.truncate(path, path.stat().st_size // 2) if rng.random() < 0.5 else path.write_bytes(
+                b"damaged"
+            )
     back = rng.choice(["revert all", "put back", "git switch", "symbol"])
     return f"{len(files)} files; {back}: {KINDS[back](world, rng)}"
 
@@ -213,7 +257,9 @@ def pause(world: World, rng: random.Random) -> None:
 def during(world: World, rng: random.Random) -> str:
     first, process = code(world, rng), world.start()
     pause(world, rng)
-    second = KINDS[rng.choice(["code", "comment", "overlay", "symbol", "old time", "Makefile", "header"])](world, rng)
+    second = KINDS[
+        rng.choice(["code", "comment", "overlay", "symbol", "old time", "Makefile", "header"])
+    ](world, rng)
     text = finish(process, world.play.limit)
     assert "Traceback" not in text, text
     return f"{first}, and while that is built {second}"
@@ -221,18 +267,22 @@ def during(world: World, rng: random.Random) -> str:
 
 @kind("kill -9")
 def killed(world: World, rng: random.Random) -> str:
-    """Doit alone, or all that works there at once, killed in the build after an edit; perhaps another edit."""
+    """Doit alone, or all that works there at once, killed in the build after an edit; perhaps
+    another edit."""
     first, process = several_edits(world, rng), world.start()
     pause(world, rng)
     everybody = rng.random() < 0.6
     kill(world.play.top, process.pid, everybody)
     finish(process, world.play.limit)
     assert nobody_works_in(world.play.top) or world.kind == "real"
-    return f"{first}, {'all' if everybody else 'doit'} killed" + (f", {code(world, rng)}" if rng.random() < 0.3 else "")
+    return f"{first}, {'all' if everybody else 'doit'} killed" + (
+        f", {code(world, rng)}" if rng.random() < 0.3 else ""
+    )
 
 
 def kill(top: Path, pid: int, everybody: bool) -> None:
-    """kill -9 doit, or doit and every process that has the project in its command line or as its place."""
+    """kill -9 doit, or doit and every process that has the project in its command line or as its
+    place."""
     for number in dict.fromkeys([pid, *(working_in(top) if everybody else [])]):
         try:
             os.kill(number, signal.SIGKILL)

@@ -1,4 +1,5 @@
-"""The fake project of the graph tests: `fresh` has its sources in dl/ and nothing else, `built` is whole."""
+"""The fake project of the graph tests: `fresh` has its sources in dl/ and nothing else, `built` is
+whole."""
 
 from __future__ import annotations
 

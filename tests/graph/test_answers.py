@@ -28,23 +28,41 @@ def test_why_of_a_symbol_names_its_place(built: Playground) -> None:
     line = (built.top / "configs/kernel/fake-serial.config").read_text().count("\n")
     place = f"(configs/kernel/fake-serial.config:{line})"
     said = built.doit("why", "vmlinux").text
-    assert f"vmlinux <- 1 object <- kernel_config <- CONFIG_LOG_BUF_SHIFT not asked for -> 15 {place}\n" in said
+    assert (
+        "vmlinux <- 1 object <- kernel_config <- CONFIG_LOG_BUF_SHIFT not asked for -> 15"
+        f" {place}\n" in said
+    )
     text = built.doit().text
     assert f"CONFIG_LOG_BUF_SHIFT 14 -> 15 {place}" in text
     said = built.doit("why", "bzImage").text
-    assert f"{CHAIN} <- 1 object <- kernel_config <- CONFIG_LOG_BUF_SHIFT 14 -> 15 {place}\n" in said
+    assert (
+        f"{CHAIN} <- 1 object <- kernel_config <- CONFIG_LOG_BUF_SHIFT 14 -> 15 {place}\n" in said
+    )
 
 
 def test_why_of_a_setting_and_of_a_name_that_is_none(built: Playground) -> None:
-    assert "rootfs <- setting free 512 -> 600" in built.doit("rootfs_free=600", "why", "rootfs").text
+    assert (
+        "rootfs <- setting free 512 -> 600" in built.doit("rootfs_free=600", "why", "rootfs").text
+    )
     assert "there is no task 'bzImag'. Did you mean 'bzImage'?" in built.fails("why", "bzImag")
 
 
 def test_plan_says_what_why_and_how_long(built: Playground) -> None:
     assert "nothing to do" in built.doit("plan").text
     built.append(built.linux / "kernel" / "panic.c", "int piggy = 1;\n")
-    lines = {line.split()[0]: line for line in built.doit("plan").text.splitlines() if line.startswith("  ")}
-    assert list(lines) == ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"]
+    lines = {
+        line.split()[0]: line
+        for line in built.doit("plan").text.splitlines()
+        if line.startswith("  ")
+    }
+    assert list(lines) == [
+        "vmlinux",
+        "Image",
+        "piggy.gz",
+        "piggy.o",
+        "compressed_vmlinux",
+        "bzImage",
+    ]
     assert " objects, because of 1 file" in lines["vmlinux"]
     assert " 1 of " in lines["vmlinux"]
     assert "about " in lines["vmlinux"]
@@ -69,9 +87,16 @@ def test_verify_builds_again_elsewhere_and_agrees(built: Playground) -> None:
 
 
 def test_verify_names_the_first_link_that_differs(built: Playground, kept: Kept) -> None:
-    # a compiler that gives something else when it is run elsewhere stands for what the graph would not see
-    built.append(built.linux / "kernel" / "panic.c", "int piggy(void) { return __LINE__ ELSEWHERE; }\n")
-    built.edit(built.linux / "Makefile", "-O2", "-O2 '-DELSEWHERE=$(if $(findstring .verify,$(abs_objtree)),+1,)'")
+    # a compiler that gives something else when it is run elsewhere stands for what the graph would
+    # not see
+    built.append(
+        built.linux / "kernel" / "panic.c", "int piggy(void) { return __LINE__ ELSEWHERE; }\n"
+    )
+    built.edit(
+        built.linux / "Makefile",
+        "-O2",
+        "-O2 '-DELSEWHERE=$(if $(findstring .verify,$(abs_objtree)),+1,)'",
+    )
     said = built.fails("verify")
     assert "the incremental build is not what a clean one gives: vmlinux differs from byte" in said
     assert "Image" in said

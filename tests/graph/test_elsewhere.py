@@ -7,15 +7,37 @@ from pathlib import Path
 import playground
 from playground import Kept, Playground
 
-OTHERS = {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "LANG": "tr_TR.UTF-8", "USER": "somebody", "LOGNAME": "somebody",
-          "KBUILD_BUILD_USER": "somebody", "KBUILD_BUILD_TIMESTAMP": "now", "LOCALVERSION": "-mine", "MAKEFLAGS": "-k -n",
-          "CFLAGS": "-O0 -g", "KCFLAGS": "-O0 -g", "LDFLAGS": "-s", "CROSS_COMPILE": "no-", "ARCH": "arm", "O": "/nowhere",
-          "KCONFIG_ALLCONFIG": "/nowhere", "KCONFIG_CONFIG": "/nowhere", "SOURCE_DATE_EPOCH": "1", "GZIP": "-1",
-          "XZ_OPT": "-0", "C_INCLUDE_PATH": "/nowhere", "MAKEFILES": "/nowhere", "PYTHONHASHSEED": "7"}
+OTHERS = {
+    "TZ": "Asia/Tokyo",
+    "LC_ALL": "C.UTF-8",
+    "LANG": "tr_TR.UTF-8",
+    "USER": "somebody",
+    "LOGNAME": "somebody",
+    "KBUILD_BUILD_USER": "somebody",
+    "KBUILD_BUILD_TIMESTAMP": "now",
+    "LOCALVERSION": "-mine",
+    "MAKEFLAGS": "-k -n",
+    "CFLAGS": "-O0 -g",
+    "KCFLAGS": "-O0 -g",
+    "LDFLAGS": "-s",
+    "CROSS_COMPILE": "no-",
+    "ARCH": "arm",
+    "O": "/nowhere",
+    "KCONFIG_ALLCONFIG": "/nowhere",
+    "KCONFIG_CONFIG": "/nowhere",
+    "SOURCE_DATE_EPOCH": "1",
+    "GZIP": "-1",
+    "XZ_OPT": "-0",
+    "C_INCLUDE_PATH": "/nowhere",
+    "MAKEFILES": "/nowhere",
+    "PYTHONHASHSEED": "7",
+}
 
 
 def test_same_images(kept: Kept, tmp_path: Path, triple: str) -> None:
-    play = Playground(tmp_path / "a" / "longer" / "path" / "to" / "it", tmp_path / "another-home", umask=0o077)
+    play = Playground(
+        tmp_path / "a" / "longer" / "path" / "to" / "it", tmp_path / "another-home", umask=0o077
+    )
     play.home.mkdir()
     playground.lay_out(play.top, triple, umask=0o077)
     play.doit("jobs=1", **OTHERS)
@@ -35,7 +57,9 @@ def test_build_and_downloads_elsewhere(fresh: Playground, kept: Kept, tmp_path: 
     (fresh.top / "dl").rename(tmp_path / "archives")
     words = [f"build={tmp_path}/build", f"dl={tmp_path}/archives"]
     fresh.doit(*words)
-    assert (tmp_path / "build/fake/images/bzImage").read_bytes() == (fresh.images / "bzImage").read_bytes()
+    assert (tmp_path / "build/fake/images/bzImage").read_bytes() == (
+        fresh.images / "bzImage"
+    ).read_bytes()
     assert "nothing to do" in fresh.doit(*words).text
     assert not (fresh.top / "dl").exists()
 

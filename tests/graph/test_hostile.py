@@ -1,4 +1,5 @@
-"""Files of ours that somebody else wrote, or that are no files: each command answers, and nothing of the user's goes."""
+"""Files of ours that somebody else wrote, or that are no files: each command answers, and nothing
+of the user's goes."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def answer(play: Playground) -> None:
     """Ask all that reads the journal and the history; then build."""
     for words in ANSWERS:
         result = play.doit(*words, status=None)
-        assert result.status == 0 or words[0] == "info", result.text  # doit's info ends with 1 for a task that is stale
+        assert result.status == 0 or words[0] == "info", (
+            result.text
+        )  # doit's info ends with 1 for a task that is stale
     play.doit()
 
 
@@ -32,20 +35,28 @@ def nuls(record: dict) -> None:
 
 
 SHAPES: tuple[Callable[[dict], object], ...] = (
-    nuls, lambda record: '{"_values_:": {"record": ' + DEEP, lambda record: record.update({"_values_:": [1]}),
-    lambda record: record.update({"deps:": 5}), lambda record: record["_values_:"].update(commands="x"),
-    lambda record: record["_values_:"].update(record={"files": {"a": 5}}))
+    nuls,
+    lambda record: '{"_values_:": {"record": ' + DEEP,
+    lambda record: record.update({"_values_:": [1]}),
+    lambda record: record.update({"deps:": 5}),
+    lambda record: record["_values_:"].update(commands="x"),
+    lambda record: record["_values_:"].update(record={"files": {"a": 5}}),
+)
 
 
 @pytest.mark.parametrize("text", ["null", DEEP, ""], ids=["each another", "deep", "empty"])
 def test_a_journal_of_another_shape(built: Playground, kept: Kept, text: str) -> None:
     """Each record in another way, or all in one."""
     with contextlib.closing(sqlite3.connect(built.here / "journal.sqlite")) as database:
-        for number, (name, data) in enumerate(database.execute("select task_id, task_data from doit").fetchall()):
+        for number, (name, data) in enumerate(
+            database.execute("select task_id, task_data from doit").fetchall()
+        ):
             record = json.loads(data)
             found = text if text != "null" else SHAPES[number % len(SHAPES)](record)
-            database.execute("update doit set task_data = ? where task_id = ?",
-                             (found if isinstance(found, str) else json.dumps(record), name))
+            database.execute(
+                "update doit set task_data = ? where task_id = ?",
+                (found if isinstance(found, str) else json.dumps(record), name),
+            )
         database.commit()
     answer(built)
     assert built.digests() == kept.digests
@@ -54,10 +65,23 @@ def test_a_journal_of_another_shape(built: Playground, kept: Kept, text: str) ->
 
 def test_a_history_of_another_shape(built: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = built.history.read_text().splitlines()
-    for wrong in ({"seconds": "x"}, {"why": [1, 2]}, {"run": []}, {"notes": {}}, {"task": None}, {"seconds": 10**400},
-                  {"why": ["files: file \0\x1b[2J\udce9 changed"], "task": "vmlinux"}):
-        lines.append(json.dumps({"task": "vmlinux", "run": 9e9, "why": ["x"], "result": "ok", "seconds": 1} | wrong))
-    built.history.write_bytes("\n".join([*lines, "null", "5", '"x"', DEEP, "\0"]).encode() + b"\n\xff\xfe\n")
+    for wrong in (
+        {"seconds": "x"},
+        {"why": [1, 2]},
+        {"run": []},
+        {"notes": {}},
+        {"task": None},
+        {"seconds": 10**400},
+        {"why": ["files: file \0\x1b[2J\udce9 changed"], "task": "vmlinux"},
+    ):
+        lines.append(
+            json.dumps(
+                {"task": "vmlinux", "run": 9e9, "why": ["x"], "result": "ok", "seconds": 1} | wrong
+            )
+        )
+    built.history.write_bytes(
+        "\n".join([*lines, "null", "5", '"x"', DEEP, "\0"]).encode() + b"\n\xff\xfe\n"
+    )
     monkeypatch.setattr(built, "history", built.home / "none")  # the test does not read it
     (built.images / "vmlinux").unlink()
     for words in ANSWERS:
@@ -65,7 +89,9 @@ def test_a_history_of_another_shape(built: Playground, monkeypatch: pytest.Monke
         assert not {"\0", "\x1b"} & {*text}
 
 
-def test_something_else_in_place_of_our_files(built: Playground, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_something_else_in_place_of_our_files(
+    built: Playground, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of stamps, codes and history, which cost nothing but time; of the journal and the lock."""
     theirs = built.home / "theirs"
     theirs.write_text("precious")
@@ -77,7 +103,9 @@ def test_something_else_in_place_of_our_files(built: Playground, kept: Kept, mon
     (built.here / "journal.sqlite").symlink_to(theirs)
     os.mkfifo(built.here / "lock")
     monkeypatch.setattr(built, "history", built.home / "none")  # the test does not read it
-    assert f"{built.here.relative_to(built.top)}/lock can't be locked: it is no file" in built.fails()
+    assert (
+        f"{built.here.relative_to(built.top)}/lock can't be locked: it is no file" in built.fails()
+    )
     (built.here / "lock").unlink()
     answer(built)
     (built.here / "journal.sqlite").unlink()
@@ -95,9 +123,16 @@ def test_a_folder_that_is_no_store(fresh: Playground) -> None:
         os.utime(mine / name, (1, 1))
     for words in (["store"], ["store", "clear"], ["list"]):
         text = fresh.fails(f"store={mine}", *words, PIGGYBACK_STORE_SIZE="1G")
-        assert f"the folder {mine} is not empty, and it is no store of Piggyback's; it is left alone" in text
+        assert (
+            f"the folder {mine} is not empty, and it is no store of Piggyback's; it is left alone"
+            in text
+        )
         assert "'store=' must name a folder that is empty or not there yet, or a store" in text
-    assert sorted(path.name for path in mine.rglob("*") if path.is_file()) == ["experiment.csv", "lock", "photo.raw"]
+    assert sorted(path.name for path in mine.rglob("*") if path.is_file()) == [
+        "experiment.csv",
+        "lock",
+        "photo.raw",
+    ]
 
 
 def test_a_store_that_all_can_write_to(fresh: Playground) -> None:
@@ -109,12 +144,15 @@ def test_a_store_that_all_can_write_to(fresh: Playground) -> None:
     result = fresh.doit(f"store={place}", "kernel_config", PIGGYBACK_STORE_SIZE="1G")
     assert f"store              {place} is not used: others can write there" in result.text
     assert (result.ran, result.restored) == (["kernel_config"], [])
-    assert f"the store {place} is not used: others can write there" in fresh.fails(f"store={place}", "store")
+    assert f"the store {place} is not used: others can write there" in fresh.fails(
+        f"store={place}", "store"
+    )
 
 
 def test_byte_code_that_a_full_disk_cut_off(fresh: Playground) -> None:
     def files() -> list[Path]:
         return sorted((fresh.top / "build" / "pycache").rglob("*.pyc"))
+
     fresh.doit("list", PYTHONDONTWRITEBYTECODE="1")
     whole = {path: path.stat().st_size for path in files()}
     for path, size in whole.items():
@@ -127,7 +165,8 @@ def test_byte_code_that_a_full_disk_cut_off(fresh: Playground) -> None:
 
 
 def test_a_folder_of_the_users_where_the_kernel_would_be_built(built: Playground) -> None:
-    """As with build=~ and a folder of that name in it; a folder of ours without its mark is made anew."""
+    """As with build=~ and a folder of that name in it; a folder of ours without its mark is made
+    anew."""
     (built.obj / "piggyback.tree").unlink()
     built.append("configs/kernel/fake-base.config", "CONFIG_EXTRA=y\n")
     assert "kernel_config" in built.doit("kernel_config").ran
@@ -136,5 +175,8 @@ def test_a_folder_of_the_users_where_the_kernel_would_be_built(built: Playground
     (built.obj / "thesis.tex").write_text("precious")
     built.append("configs/kernel/fake-base.config", "# more\n")
     text = built.fails("kernel_config")
-    assert f"the folder {built.obj.relative_to(built.top)} is not empty, and it is no object folder of Piggyback's" in text
+    assert (
+        f"the folder {built.obj.relative_to(built.top)} is not empty, and it is no object folder of"
+        " Piggyback's" in text
+    )
     assert (built.obj / "thesis.tex").read_text() == "precious"

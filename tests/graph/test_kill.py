@@ -1,4 +1,5 @@
-"""Runs that are ended by force, and runs at the same time: what is finished stays so, and nothing half-made is used."""
+"""Runs that are ended by force, and runs at the same time: what is finished stays so, and nothing
+half-made is used."""
 
 from __future__ import annotations
 
@@ -14,11 +15,17 @@ import pytest
 from playground import EVERYTHING, IMAGES, Kept, Playground, finish
 
 # what is being made when the blow falls: the paused target, and the task it belongs to
-MOMENTS = {"panic.o": "vmlinux", "vmlinux.bin.gz": "piggy.gz", "libc.o": "toolchain", "echo.o": "busybox"}
+MOMENTS = {
+    "panic.o": "vmlinux",
+    "vmlinux.bin.gz": "piggy.gz",
+    "libc.o": "toolchain",
+    "echo.o": "busybox",
+}
 
 
 def working_in(folder: Path) -> list[int]:
-    """The processes that have the folder in their command line or as their place, doit's own ones too."""
+    """The processes that have the folder in their command line or as their place, doit's own ones
+    too."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -45,7 +52,8 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 
 def goes_on(play: Playground, kept: Kept, task: str) -> None:
-    """A plain doit finishes, does nothing again that was finished, and gives the images of an undisturbed build."""
+    """A plain doit finishes, does nothing again that was finished, and gives the images of an
+    undisturbed build."""
     play.resume()
     done = play.finished()
     after = play.doit()
@@ -58,7 +66,8 @@ def goes_on(play: Playground, kept: Kept, task: str) -> None:
 
 @pytest.mark.parametrize("target", MOMENTS)
 def test_kill_9(fresh: Playground, kept: Kept, target: str) -> None:
-    """Doit alone dies at once; make gets SIGTERM from the kernel, as its parent is gone, and ends after its command."""
+    """Doit alone dies at once; make gets SIGTERM from the kernel, as its parent is gone, and ends
+    after its command."""
     fresh.pause(target)
     process = fresh.start()
     fresh.reached(target)
@@ -69,14 +78,25 @@ def test_kill_9(fresh: Playground, kept: Kept, target: str) -> None:
     goes_on(fresh, kept, MOMENTS[target])
 
 
-@pytest.mark.parametrize(("target", "edited"), [
-    ("vmlinux", False), ("panic.o", True), ("vmlinux", True), ("built-in.a", True), ("vmlinux.bin.gz", True),
-    ("echo.o", True)])
+@pytest.mark.parametrize(
+    ("target", "edited"),
+    [
+        ("vmlinux", False),
+        ("panic.o", True),
+        ("vmlinux", True),
+        ("built-in.a", True),
+        ("vmlinux.bin.gz", True),
+        ("echo.o", True),
+    ],
+)
 def test_power_cut(request: pytest.FixtureRequest, kept: Kept, target: str, edited: bool) -> None:
-    """Everything dies at once: nobody can remove the half-made target. After an edit the old record lies beside it."""
+    """Everything dies at once: nobody can remove the half-made target. After an edit the old record
+    lies beside it."""
     play: Playground = request.getfixturevalue("built" if edited else "fresh")
     if edited:
-        (play.obj / "piggyback.trace").unlink()  # let make decide, which makes everything that a comment is in
+        (
+            play.obj / "piggyback.trace"
+        ).unlink()  # let make decide, which makes everything that a comment is in
         play.append(play.linux / "kernel/panic.c", "/* more */\n")
         play.append("build/src/busybox/coreutils/echo.c", "/* more */\n")
         if target == "vmlinux.bin.gz":
@@ -95,10 +115,18 @@ def test_power_cut(request: pytest.FixtureRequest, kept: Kept, target: str, edit
     assert play.doit().ran == []
 
 
-@pytest.mark.parametrize(("target", "number", "status", "word"), [
-    ("panic.o", signal.SIGTERM, 143, "terminated"), ("panic.o", signal.SIGINT, 130, "interrupted"),
-    ("libc.o", signal.SIGINT, 130, "interrupted"), ("piggy.o", signal.SIGHUP, 129, "hung up")])
-def test_signal(fresh: Playground, kept: Kept, target: str, number: int, status: int, word: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "number", "status", "word"),
+    [
+        ("panic.o", signal.SIGTERM, 143, "terminated"),
+        ("panic.o", signal.SIGINT, 130, "interrupted"),
+        ("libc.o", signal.SIGINT, 130, "interrupted"),
+        ("piggy.o", signal.SIGHUP, 129, "hung up"),
+    ],
+)
+def test_signal(
+    fresh: Playground, kept: Kept, target: str, number: int, status: int, word: str
+) -> None:
     """SIGTERM to doit, Ctrl-C to the terminal's process group: the children end, too."""
     fresh.pause(target)
     process = fresh.start()
@@ -144,7 +172,8 @@ def test_kill_9_again_and_again(fresh: Playground, kept: Kept) -> None:
 
 
 def test_power_cut_while_a_link_is_made(built: Playground, kept: Kept) -> None:
-    """Vmlinux was finished, but its record, and the list of what make left, did not reach the disk."""
+    """Vmlinux was finished, but its record, and the list of what make left, did not reach the
+    disk."""
     (built.obj / "piggyback.running").touch()
     os.utime(built.obj / "piggyback.running", (1, 1))
     for name in (".vmlinux.cmd", "piggyback.made"):

@@ -1,4 +1,5 @@
-"""Files that a symbol names are inputs of the kernel: by content, and a folder with all that is in it."""
+"""Files that a symbol names are inputs of the kernel: by content, and a folder with all that is in
+it."""
 
 from __future__ import annotations
 
@@ -20,15 +21,28 @@ def named(built: Playground) -> Playground:
     """The project with a kernel in which symbols name files, built."""
     here = built.home / "named"
     shutil.rmtree(here, ignore_errors=True)
-    for name, text in {"root/init": "one", "root/bin/x": "two", "fw/a.bin": "blob 1", "fw/sub/b.bin": "blob 2",
-                       "elsewhere": "listed", "banner": "hello", "modprobe": "of the running system"}.items():
+    for name, text in {
+        "root/init": "one",
+        "root/bin/x": "two",
+        "fw/a.bin": "blob 1",
+        "fw/sub/b.bin": "blob 2",
+        "elsewhere": "listed",
+        "banner": "hello",
+        "modprobe": "of the running system",
+    }.items():
         (here / name).parent.mkdir(parents=True, exist_ok=True)
         (here / name).write_text(f"{text}\n")
     (here / "root" / "link").symlink_to("init")
-    (here / "list").write_text(f"# a list\ndir /dev 755 0 0\nfile /listed {here}/elsewhere 644 0 0\n")
-    built.append(BASE, f'CONFIG_INITRAMFS_SOURCE="{here}/root {here}/list"\nCONFIG_EXTRA_FIRMWARE="a.bin sub/b.bin"\n'
-                 f'CONFIG_EXTRA_FIRMWARE_DIR="{here}/fw"\nCONFIG_BANNER_FILE="{here}/banner"\n'
-                 f'CONFIG_MODPROBE_PATH="{here}/modprobe"\n')
+    (here / "list").write_text(
+        f"# a list\ndir /dev 755 0 0\nfile /listed {here}/elsewhere 644 0 0\n"
+    )
+    built.append(
+        BASE,
+        f'CONFIG_INITRAMFS_SOURCE="{here}/root {here}/list"\nCONFIG_EXTRA_FIRMWARE="a.bin'
+        ' sub/b.bin"\n'
+        f'CONFIG_EXTRA_FIRMWARE_DIR="{here}/fw"\nCONFIG_BANNER_FILE="{here}/banner"\n'
+        f'CONFIG_MODPROBE_PATH="{here}/modprobe"\n',
+    )
     built.doit("bzImage")
     assert built.doit("bzImage").ran == []
     return built
@@ -62,7 +76,12 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "an empty folder": ("root/dev", Path.mkdir),
     "a link": ("root/link", retarget),
     "content under the old time": ("root/bin/x", lambda path: old_time(path, "twv\n")),
-    "a list": ("list", lambda path: path.write_text(path.read_text() + f"file /again {path.parent}/elsewhere 600 0 0\n")),
+    "a list": (
+        "list",
+        lambda path: path.write_text(
+            path.read_text() + f"file /again {path.parent}/elsewhere 600 0 0\n"
+        ),
+    ),
     "a file that a list names": ("elsewhere", lambda path: path.write_text("other\n")),
     "firmware": ("fw/a.bin", lambda path: path.write_text("blob 3\n")),
     "firmware under the old time": ("fw/sub/b.bin", lambda path: old_time(path, "blob 4\n")),
@@ -76,7 +95,10 @@ def test_each_change_is_seen(named: Playground, tmp_path: Path) -> None:
         change(here / name)
         result = named.doit("bzImage")
         assert result.ran == LINKS, (what, result.text)
-        assert any(f"{here / name} " in reason for reason in result.why["vmlinux"]), (what, result.why)
+        assert any(f"{here / name} " in reason for reason in result.why["vmlinux"]), (
+            what,
+            result.why,
+        )
         assert make(named, named.obj) == [], what
         if number % 6 == 0:
             assert as_make_does(named, tmp_path), what
@@ -103,7 +125,8 @@ def test_the_short_way_serves_no_old_file(named: Playground, tmp_path: Path) -> 
 
 
 def test_after_a_build_that_failed(named: Playground, tmp_path: Path) -> None:
-    """Make has taken the new file already when the build fails; the old one comes back with its old time."""
+    """Make has taken the new file already when the build fails; the old one comes back with its old
+    time."""
     path = named.home / "named" / "fw" / "a.bin"
     info, panic = path.stat(), named.linux / "kernel/panic.c"
     before = panic.read_text()
@@ -127,9 +150,11 @@ def test_the_store_tells_them_apart(named: Playground, tmp_path: Path) -> None:
     assert as_make_does(named, tmp_path)
 
 
-MISSING = {"root": "CONFIG_INITRAMFS_SOURCE names {here}/root, and there is no {here}/root",
-           "elsewhere": "CONFIG_INITRAMFS_SOURCE names {here}/list, and there is no {here}/elsewhere",
-           "fw/a.bin": "CONFIG_EXTRA_FIRMWARE names a.bin, and there is no {here}/fw/a.bin"}
+MISSING = {
+    "root": "CONFIG_INITRAMFS_SOURCE names {here}/root, and there is no {here}/root",
+    "elsewhere": "CONFIG_INITRAMFS_SOURCE names {here}/list, and there is no {here}/elsewhere",
+    "fw/a.bin": "CONFIG_EXTRA_FIRMWARE names a.bin, and there is no {here}/fw/a.bin",
+}
 
 
 def test_a_missing_one_is_said_before_the_build(named: Playground) -> None:

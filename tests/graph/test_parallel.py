@@ -1,4 +1,5 @@
-"""The whole graph with -n: what does not need each other at the same time, on one budget, and nothing spoilt by it."""
+"""The whole graph with -n: what does not need each other at the same time, on one budget, and
+nothing spoilt by it."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ exit $status
 
 
 def goes_on(play: Playground, kept: Kept, *words: str) -> None:
-    """A plain doit finishes, gives the images of an undisturbed build, and then has nothing to do."""
+    """A plain doit finishes, gives the images of an undisturbed build, and then has nothing to
+    do."""
     play.resume()
     play.doit(*words)
     assert play.digests() == kept.digests
@@ -50,7 +52,9 @@ def test_the_same_images(fresh: Playground, kept: Kept, number: int) -> None:
     assert sorted(result.ran) == sorted(EVERYTHING)
     assert fresh.digests() == kept.digests
     for log in fresh.history.parent.glob("*.log"):
-        assert not re.search("jobserver|forced in submake", log.read_text().replace("--jobserver-auth", "")), log
+        assert not re.search(
+            "jobserver|forced in submake", log.read_text().replace("--jobserver-auth", "")
+        ), log
     assert "nothing to do: 18 tasks" in fresh.doit("-n", str(number)).text
     assert fresh.doit().ran == []
 
@@ -60,7 +64,11 @@ def test_after_an_edit(built: Playground) -> None:
     built.edit(built.linux / "kernel/panic.c", "panic", "panics")
     built.append("build/src/busybox/coreutils/echo.c", "int more;\n")
     result = built.doit("-n", "4", status=None)
-    alone = [reason for reason in result.why.get("vmlinux", []) if reason.endswith("kernel/panic.c changed")]
+    alone = [
+        reason
+        for reason in result.why.get("vmlinux", [])
+        if reason.endswith("kernel/panic.c changed")
+    ]
     assert alone
     assert any(reason.endswith("echo.c changed") for reason in result.why["busybox"])
 
@@ -78,8 +86,9 @@ def test_busybox_is_built_while_the_kernel_is(fresh: Playground, kept: Kept) -> 
 
 
 def test_no_two_tasks_in_one_object_folder(built: Playground) -> None:
-    """Whatever is asked for, in whatever order: of those that work in one O= folder one is over before the next begins.
-    Seen from make: none is started while another one of the same folder is there."""
+    """Whatever is asked for, in whatever order: of those that work in one O= folder one is over
+    before the next begins. Seen from make: none is started while another one of the same folder is
+    there."""
     shutil.rmtree(built.images)
     process = built.start("-n", "8")
     seen: set[tuple[str, int]] = set()
@@ -118,7 +127,9 @@ def crowd(fresh: Playground, triple: str) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("jobs", "number"), [(2, 8), (3, 2)])
-def test_never_more_commands_at_once_than_the_budget(fresh: Playground, crowd: Path, jobs: int, number: int) -> None:
+def test_never_more_commands_at_once_than_the_budget(
+    fresh: Playground, crowd: Path, jobs: int, number: int
+) -> None:
     """Kernel and busybox together, and the budget is used: as many as it has do run at once."""
     fresh.doit("-n", str(number), f"jobs={jobs}", PATH=f"{crowd}:{fresh.environ()['PATH']}")
     counts = [int(line) for line in (fresh.home / "crowd" / "counts").read_text().split()]
@@ -128,8 +139,14 @@ def test_never_more_commands_at_once_than_the_budget(fresh: Playground, crowd: P
 def test_under_a_make_it_keeps_to_that_makes_budget(fresh: Playground, crowd: Path) -> None:
     makefile = fresh.home / "Makefile"
     makefile.write_text(f"all:\n\t+cd {fresh.top} && doit -n 4\n")
-    done = subprocess.run(["make", "-f", makefile, "-j3"], env=fresh.environ(PATH=f"{crowd}:{fresh.environ()['PATH']}"),
-                          capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["make", "-f", makefile, "-j3"],
+        env=fresh.environ(PATH=f"{crowd}:{fresh.environ()['PATH']}"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "INTERNAL" not in done.stderr
     assert max(int(line) for line in (fresh.home / "crowd" / "counts").read_text().split()) == 3
@@ -158,9 +175,13 @@ def test_an_error_in_the_kernel_lets_busybox_finish(fresh: Playground, kept: Kep
     goes_on(fresh, kept, "-n", "2")
 
 
-@pytest.mark.parametrize(("number", "status", "word"), [(signal.SIGTERM, 143, "terminated"),
-                                                        (signal.SIGINT, 130, "interrupted")])
-def test_a_signal_with_both_under_way(fresh: Playground, kept: Kept, number: int, status: int, word: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
+)
+def test_a_signal_with_both_under_way(
+    fresh: Playground, kept: Kept, number: int, status: int, word: str
+) -> None:
     fresh.pause("panic.o")
     fresh.pause("echo.o")
     process = fresh.start("-n", "2")
@@ -193,7 +214,8 @@ def test_kill_9_with_both_under_way(fresh: Playground, kept: Kept) -> None:
 
 
 def test_kill_9_of_every_worker_in_turn(fresh: Playground, kept: Kept) -> None:
-    """Whatever runs as a child of doit is shot: the run ends, soon, with a word on it, and the next one completes it."""
+    """Whatever runs as a child of doit is shot: the run ends, soon, with a word on it, and the next
+    one completes it."""
     fresh.pause("panic.o")
     fresh.pause("echo.o")
     process = fresh.start("-n", "2")
@@ -214,9 +236,17 @@ def test_kill_9_of_every_worker_in_turn(fresh: Playground, kept: Kept) -> None:
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_after_a_touch_of_everything_one_run_reads_and_the_next_does_not(built: Playground) -> None:
-    """The digests that one run takes are there for the next, which then opens none of the sources."""
-    time.sleep(0.2)  # a file that is touched just now may change once more without a new time, and is read again
-    for folder in (built.linux, built.top / "build/src/busybox", built.images, built.top / "overlays"):
+    """The digests that one run takes are there for the next, which then opens none of the
+    sources."""
+    time.sleep(
+        0.2
+    )  # a file that is touched just now may change once more without a new time, and is read again
+    for folder in (
+        built.linux,
+        built.top / "build/src/busybox",
+        built.images,
+        built.top / "overlays",
+    ):
         for path in folder.rglob("*"):
             if path.is_file():
                 os.utime(path)
@@ -225,8 +255,14 @@ def test_after_a_touch_of_everything_one_run_reads_and_the_next_does_not(built: 
     assert built.doit("-n", "2").ran == []
     opened = []
     for _ in range(2):
-        done = subprocess.run(["strace", "-f", "-e", "trace=open,openat", "-o", trace, "doit"], cwd=built.top,
-                              env=built.environ(), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["strace", "-f", "-e", "trace=open,openat", "-o", trace, "doit"],
+            cwd=built.top,
+            env=built.environ(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert "nothing to do" in done.stdout, done
         opened.append(re.findall(r".*(?:panic\.c|echo\.c|images/vmlinux).*", trace.read_text()))
     assert opened == [[], []]

@@ -13,8 +13,20 @@ from tasks.cache import digests
 
 
 def test_settings_that_no_image_depends_on(built: Playground) -> None:
-    assert built.doit("jobs=1", "memory=64", "append=debug", "timeout=9", "menu=nconfig", "accel=tcg", "offline=yes",
-                      "snapshot=no", "mirror=/nowhere").ran == []
+    assert (
+        built.doit(
+            "jobs=1",
+            "memory=64",
+            "append=debug",
+            "timeout=9",
+            "menu=nconfig",
+            "accel=tcg",
+            "offline=yes",
+            "snapshot=no",
+            "mirror=/nowhere",
+        ).ran
+        == []
+    )
 
 
 def test_settings_that_an_image_depends_on(built: Playground, kept: Kept) -> None:
@@ -64,13 +76,20 @@ def test_a_tool_that_changed(built: Playground, tmp_path: Path) -> None:
 def test_nothing_is_hashed_twice(built: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in built.linux.resolve().rglob("*"):
         path.touch()
-    time.sleep(0.1)  # a file touched just now is hashed again, for it may change within the tick of the clock
+    time.sleep(
+        0.1
+    )  # a file touched just now is hashed again, for it may change within the tick of the clock
     assert built.doit().ran == []
     monkeypatch.chdir(built.top)
     monkeypatch.setattr(digests, "_hash", lambda path: pytest.fail(f"{path} was hashed again"))
     known = digests.Stamps(Path("build/fake/stamps"))
-    for path in (built.linux.resolve() / "kernel/panic.c", built.linux.resolve() / "include/linux/kernel.h",
-                 "build/fake/images/vmlinux", "build/fake/images/busybox", shutil.which("gzip")):
+    for path in (
+        built.linux.resolve() / "kernel/panic.c",
+        built.linux.resolve() / "include/linux/kernel.h",
+        "build/fake/images/vmlinux",
+        "build/fake/images/busybox",
+        shutil.which("gzip"),
+    ):
         assert known.digest(path or "")
 
 
@@ -78,7 +97,9 @@ def test_two_kernels_take_turns(built: Playground, kept: Kept) -> None:
     """The second writes its records as kernels since 6.2 do."""
     second = built.doit("kernel=6.2")
     assert {"vmlinux", "bzImage"} <= set(second.ran)
-    assert (built.here / "kernel" / "6.2" / "include/config/kernel.release").read_text() == "6.2.0\n"
+    assert (
+        built.here / "kernel" / "6.2" / "include/config/kernel.release"
+    ).read_text() == "6.2.0\n"
     assert built.doit("kernel=6.2").ran == []
     built.edit("build/src/linux-6.2/kernel/panic.c", "printk(why)", "printk(why + 1)")
     assert "bzImage" in built.doit("kernel=6.2").ran

@@ -1,4 +1,5 @@
-"""The short way to vmlinux on the fake kernel: the same images as make's, and make finds nothing to do afterwards."""
+"""The short way to vmlinux on the fake kernel: the same images as make's, and make finds nothing to
+do afterwards."""
 
 from __future__ import annotations
 
@@ -20,20 +21,44 @@ from tasks.kbuild import make as kbuild
 from tasks.system.process import clean_env
 
 LOADER = "arch/x86/boot/compressed"
-FILES = {"vmlinux": "vmlinux", "System.map": "System.map", "Image": f"{LOADER}/vmlinux.bin",
-         "piggy.gz": f"{LOADER}/vmlinux.bin.gz", "piggy.o": f"{LOADER}/piggy.o", "compressed_vmlinux": f"{LOADER}/vmlinux",
-         "bzImage": "arch/x86/boot/bzImage"}
+FILES = {
+    "vmlinux": "vmlinux",
+    "System.map": "System.map",
+    "Image": f"{LOADER}/vmlinux.bin",
+    "piggy.gz": f"{LOADER}/vmlinux.bin.gz",
+    "piggy.o": f"{LOADER}/piggy.o",
+    "compressed_vmlinux": f"{LOADER}/vmlinux",
+    "bzImage": "arch/x86/boot/bzImage",
+}
 LINKS = [name for name in FILES if name != "System.map"]
-WORK = re.compile(r"^  (?:CC|AS|HOSTCC|AR|LD|NM|OBJCOPY|GZIP|VOFFSET|MKPIGGY|BUILD|UPD) .*", re.MULTILINE)
+WORK = re.compile(
+    r"^  (?:CC|AS|HOSTCC|AR|LD|NM|OBJCOPY|GZIP|VOFFSET|MKPIGGY|BUILD|UPD) .*", re.MULTILINE
+)
 
 
 def make(play: Playground, obj: Path) -> list[str]:
     """Run plain make, with our pins, in an object folder, and return the commands that it says."""
-    prefix = re.search(r'^triple = "(.*)"', (play.top / "configs/machines/fake.toml").read_text(), re.MULTILINE)
+    prefix = re.search(
+        r'^triple = "(.*)"', (play.top / "configs/machines/fake.toml").read_text(), re.MULTILINE
+    )
     assert prefix
-    said = subprocess.run(["make", "-C", str(play.linux), f"O={obj}", "-j2", "ARCH=x86_64", f"CROSS_COMPILE={prefix[1]}-",
-                           "bzImage"], env={**clean_env(kbuild.pins(EPOCH)), "HOME": str(play.home)}, text=True, check=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
+    said = subprocess.run(
+        [
+            "make",
+            "-C",
+            str(play.linux),
+            f"O={obj}",
+            "-j2",
+            "ARCH=x86_64",
+            f"CROSS_COMPILE={prefix[1]}-",
+            "bzImage",
+        ],
+        env={**clean_env(kbuild.pins(EPOCH)), "HOME": str(play.home)},
+        text=True,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ).stdout
     return WORK.findall(said)
 
 
@@ -52,11 +77,15 @@ def as_make_does(play: Playground, tmp_path: Path) -> bool:
     obj.mkdir()
     shutil.copy(play.images / "config", obj / ".config")
     make(play, obj)
-    return all((obj / file).read_bytes() == (play.images / name).read_bytes() for name, file in FILES.items())
+    return all(
+        (obj / file).read_bytes() == (play.images / name).read_bytes()
+        for name, file in FILES.items()
+    )
 
 
 def short(play: Playground, tmp_path: Path, *tasks: str) -> None:
-    """A run builds just these tasks, the short way; they are what make makes, and make finds nothing to do."""
+    """A run builds just these tasks, the short way; they are what make makes, and make finds
+    nothing to do."""
     result = play.doit("bzImage")
     assert result.ran == list(tasks), result.why
     assert {task: way(play, task) for task in tasks} == dict.fromkeys(tasks, "short")
@@ -66,12 +95,21 @@ def short(play: Playground, tmp_path: Path, *tasks: str) -> None:
 
 
 def code(path: str, number: int = 1) -> Callable[[Playground], None]:
-    return lambda play: play.append(play.linux / path, f"int more_{number}(void) {{ return {number}; }}\n")
+    return lambda play: play.append(
+        play.linux / path, f"int more_{number}(void) {{ return {number}; }}\n"
+    )
 
 
-@pytest.mark.parametrize(("path", "tasks"), [
-    ("kernel/panic.c", LINKS), ("lib/string.c", LINKS), ("drivers/null.c", LINKS),
-    (f"{LOADER}/misc.c", ["compressed_vmlinux", "bzImage"]), ("arch/x86/boot/main.c", ["bzImage"])])
+@pytest.mark.parametrize(
+    ("path", "tasks"),
+    [
+        ("kernel/panic.c", LINKS),
+        ("lib/string.c", LINKS),
+        ("drivers/null.c", LINKS),
+        (f"{LOADER}/misc.c", ["compressed_vmlinux", "bzImage"]),
+        ("arch/x86/boot/main.c", ["bzImage"]),
+    ],
+)
 def test_code(built: Playground, tmp_path: Path, path: str, tasks: list[str]) -> None:
     code(path)(built)
     short(built, tmp_path, *tasks)
@@ -82,13 +120,19 @@ def test_code(built: Playground, tmp_path: Path, path: str, tasks: list[str]) ->
 def test_headers(built: Playground, tmp_path: Path) -> None:
     built.edit(built.linux / "include/linux/panic.h", "30", "31")
     short(built, tmp_path, *LINKS)
-    built.append(built.linux / f"{LOADER}/misc.h", "static const int more __attribute__((used)) = 1;\n")
+    built.append(
+        built.linux / f"{LOADER}/misc.h", "static const int more __attribute__((used)) = 1;\n"
+    )
     short(built, tmp_path, "compressed_vmlinux", "bzImage")
 
 
 def test_a_comment_ends_where_it_makes_no_difference(built: Playground, tmp_path: Path) -> None:
-    for path, task in (("kernel/panic.c", "vmlinux"), ("include/linux/kernel.h", "vmlinux"),
-                       (f"{LOADER}/misc.c", "compressed_vmlinux"), ("arch/x86/boot/main.c", "bzImage")):
+    for path, task in (
+        ("kernel/panic.c", "vmlinux"),
+        ("include/linux/kernel.h", "vmlinux"),
+        (f"{LOADER}/misc.c", "compressed_vmlinux"),
+        ("arch/x86/boot/main.c", "bzImage"),
+    ):
         built.append(built.linux / path, "/* more */\n")
         short(built, tmp_path, task)
 
@@ -134,9 +178,12 @@ SHIFT = "CONFIG_LOG_BUF_SHIFT=15\n"
 
 
 @pytest.mark.parametrize("size", ["0", "100M"])
-@pytest.mark.parametrize("line", [SHIFT, "CONFIG_EXTRA=y\n", "CONFIG_EXPERT=y\n# CONFIG_PRINTK is not set\n"])
-def test_a_symbol_that_goes_and_comes_back_before_anything_was_built(built: Playground, tmp_path: Path, size: str,
-                                                                     line: str) -> None:
+@pytest.mark.parametrize(
+    "line", [SHIFT, "CONFIG_EXTRA=y\n", "CONFIG_EXPERT=y\n# CONFIG_PRINTK is not set\n"]
+)
+def test_a_symbol_that_goes_and_comes_back_before_anything_was_built(
+    built: Playground, tmp_path: Path, size: str, line: str
+) -> None:
     built.store_size = size
     built.doit("bzImage")
     before = (built.top / FRAGMENT).read_text()
@@ -148,7 +195,9 @@ def test_a_symbol_that_goes_and_comes_back_before_anything_was_built(built: Play
     short(built, tmp_path, *LINKS)
 
 
-def test_a_symbol_that_comes_back_after_something_was_built(built: Playground, tmp_path: Path) -> None:
+def test_a_symbol_that_comes_back_after_something_was_built(
+    built: Playground, tmp_path: Path
+) -> None:
     built.append(FRAGMENT, SHIFT)
     built.doit("kernel_config")
     assert make(built, built.obj)
@@ -169,7 +218,7 @@ def by_hand(play: Playground) -> None:
 
 def other_names(play: Playground) -> None:
     """Make was run without our pins; nothing was linked."""
-    (play.obj / "include/generated/compile.h").write_text("#define LINUX_COMPILE_BY \"me\"\n")
+    (play.obj / "include/generated/compile.h").write_text('#define LINUX_COMPILE_BY "me"\n')
     code("kernel/panic.c")(play)
 
 
@@ -178,17 +227,38 @@ def extra(play: Playground) -> None:
     code("kernel/panic.c")(play)
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    (lambda play: play.append(play.linux / "kernel/Makefile", "ccflags-y += -DX\n"), "Makefile changed"),
-    (lambda play: play.append(play.linux / "scripts/link-vmlinux.sh", "# more\n"), r"link-vmlinux\.sh changed"),
-    (by_hand, r"kernel/printk\.o was made by somebody else"),
-    (other_names, r"compile\.h was made by somebody else"),
-    (extra, "config changed"),
-    (new_header, "other headers or makefiles are in .*/include/linux/"),
-    (lambda play: code("kernel/panic.c")(play) or (play.obj / "piggyback.trace").unlink(), "make has not told yet"),
-    (lambda play: code("kernel/panic.c")(play) or (play.obj / "piggyback.running").touch(), "last run did not end well"),
-    (lambda play: code("kernel/panic.c")(play) or (play.obj / "vmlinux").write_text("?"), "vmlinux is not as it was left")])
-def test_make_decides(built: Playground, tmp_path: Path, change: Callable[[Playground], object], reason: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda play: play.append(play.linux / "kernel/Makefile", "ccflags-y += -DX\n"),
+            "Makefile changed",
+        ),
+        (
+            lambda play: play.append(play.linux / "scripts/link-vmlinux.sh", "# more\n"),
+            r"link-vmlinux\.sh changed",
+        ),
+        (by_hand, r"kernel/printk\.o was made by somebody else"),
+        (other_names, r"compile\.h was made by somebody else"),
+        (extra, "config changed"),
+        (new_header, "other headers or makefiles are in .*/include/linux/"),
+        (
+            lambda play: code("kernel/panic.c")(play) or (play.obj / "piggyback.trace").unlink(),
+            "make has not told yet",
+        ),
+        (
+            lambda play: code("kernel/panic.c")(play) or (play.obj / "piggyback.running").touch(),
+            "last run did not end well",
+        ),
+        (
+            lambda play: code("kernel/panic.c")(play) or (play.obj / "vmlinux").write_text("?"),
+            "vmlinux is not as it was left",
+        ),
+    ],
+)
+def test_make_decides(
+    built: Playground, tmp_path: Path, change: Callable[[Playground], object], reason: str
+) -> None:
     change(built)
     built.doit("bzImage")
     assert re.search(reason, way(built, "vmlinux"))
@@ -205,7 +275,9 @@ def test_make_decides_of_the_loaders_own_tools(built: Playground, tmp_path: Path
 
 
 def test_a_header_that_goes_away(built: Playground, tmp_path: Path) -> None:
-    built.edit(built.linux / "kernel/panic.c", "#include <linux/panic.h>\n", "#define PANIC_TIMEOUT 30\n")
+    built.edit(
+        built.linux / "kernel/panic.c", "#include <linux/panic.h>\n", "#define PANIC_TIMEOUT 30\n"
+    )
     (built.linux / "include/linux/panic.h").unlink()
     built.doit("bzImage")
     assert "panic.h is gone" in way(built, "vmlinux")

@@ -1,4 +1,5 @@
-"""What lies in the object folders may be deleted or cut short: what is built next is right all the same."""
+"""What lies in the object folders may be deleted or cut short: what is built next is right all the
+same."""
 
 from __future__ import annotations
 
@@ -13,15 +14,46 @@ from playground import Kept, Playground
 from tasks.kbuild import manifest
 
 BOOT = "arch/x86/boot"
-LINKS = [f"{BOOT}/compressed/{name}" for name in ("vmlinux.bin", "vmlinux.bin.gz", "piggy.o", "vmlinux")]
-INTERMEDIATES = [*LINKS, "vmlinux", "System.map", f"{BOOT}/bzImage", f"{BOOT}/compressed/piggy.S", f"{BOOT}/setup.bin",
-                 "kernel/panic.o", "kernel/built-in.a", "init/version.o", ".config", "include/config/auto.conf",
-                 "include/generated/compile.h", "scripts/basic/fixdep"]
-RECORDS = ["kernel/.panic.o.cmd", ".vmlinux.cmd", f"{BOOT}/compressed/.piggy.S.cmd", "piggyback.Image", "piggyback.ledger",
-           "piggyback.deps", "piggyback.tree"]
-BETWEEN = [f"{BOOT}/compressed/piggy.S", f"{BOOT}/setup.bin", f"{BOOT}/setup.elf", f"{BOOT}/vmlinux.bin", f"{BOOT}/main.o",
-           f"{BOOT}/voffset.h", "kernel/built-in.a", "include/generated/autoconf.h", "include/config/auto.conf",
-           "include/generated/compile.h", "kernel/.panic.o.cmd"]  # nothing of it is an image, and make sees only its time
+LINKS = [
+    f"{BOOT}/compressed/{name}" for name in ("vmlinux.bin", "vmlinux.bin.gz", "piggy.o", "vmlinux")
+]
+INTERMEDIATES = [
+    *LINKS,
+    "vmlinux",
+    "System.map",
+    f"{BOOT}/bzImage",
+    f"{BOOT}/compressed/piggy.S",
+    f"{BOOT}/setup.bin",
+    "kernel/panic.o",
+    "kernel/built-in.a",
+    "init/version.o",
+    ".config",
+    "include/config/auto.conf",
+    "include/generated/compile.h",
+    "scripts/basic/fixdep",
+]
+RECORDS = [
+    "kernel/.panic.o.cmd",
+    ".vmlinux.cmd",
+    f"{BOOT}/compressed/.piggy.S.cmd",
+    "piggyback.Image",
+    "piggyback.ledger",
+    "piggyback.deps",
+    "piggyback.tree",
+]
+BETWEEN = [
+    f"{BOOT}/compressed/piggy.S",
+    f"{BOOT}/setup.bin",
+    f"{BOOT}/setup.elf",
+    f"{BOOT}/vmlinux.bin",
+    f"{BOOT}/main.o",
+    f"{BOOT}/voffset.h",
+    "kernel/built-in.a",
+    "include/generated/autoconf.h",
+    "include/config/auto.conf",
+    "include/generated/compile.h",
+    "kernel/.panic.o.cmd",
+]  # nothing of it is an image, and make sees only its time
 OUTPUTS = ["vmlinux", "System.map", *LINKS, f"{BOOT}/bzImage"]
 
 
@@ -47,13 +79,28 @@ def halve(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-@pytest.mark.parametrize(("names", "spoil"), [
-    (INTERMEDIATES, Path.unlink), (RECORDS, Path.unlink), (OUTPUTS, halve), (RECORDS, halve),
-    (BETWEEN, halve), (["include/generated/autoconf.h"], Path.unlink),
-], ids=["intermediates deleted", "records deleted", "outputs halved", "records halved", "intermediates halved",
-        "autoconf.h deleted"])
-def test_object_folder(built: Playground, wanted: dict[str, str], names: list[str],
-                       spoil: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    ("names", "spoil"),
+    [
+        (INTERMEDIATES, Path.unlink),
+        (RECORDS, Path.unlink),
+        (OUTPUTS, halve),
+        (RECORDS, halve),
+        (BETWEEN, halve),
+        (["include/generated/autoconf.h"], Path.unlink),
+    ],
+    ids=[
+        "intermediates deleted",
+        "records deleted",
+        "outputs halved",
+        "records halved",
+        "intermediates halved",
+        "autoconf.h deleted",
+    ],
+)
+def test_object_folder(
+    built: Playground, wanted: dict[str, str], names: list[str], spoil: Callable[[Path], object]
+) -> None:
     for name in names:
         spoil(built.obj / name)
     assert built.doit().ran == []  # the images are whole
@@ -63,7 +110,9 @@ def test_object_folder(built: Playground, wanted: dict[str, str], names: list[st
     assert built.doit().ran == []
 
 
-@pytest.mark.parametrize("image", ["vmlinux", "System.map", "piggy.gz", "bzImage", "busybox", "busybox.links"])
+@pytest.mark.parametrize(
+    "image", ["vmlinux", "System.map", "piggy.gz", "bzImage", "busybox", "busybox.links"]
+)
 def test_image_and_what_it_was_copied_from(built: Playground, kept: Kept, image: str) -> None:
     source = {"piggy.gz": LINKS[1], "bzImage": f"{BOOT}/bzImage"}.get(image, image)
     for spoil in (Path.unlink, halve):
@@ -107,9 +156,14 @@ def test_toolchain_spoilt(built: Playground, kept: Kept) -> None:
     assert built.doit().ran == []
 
 
-@pytest.mark.parametrize("names", [["lib/string.o"], ["lib/string.o", "kernel/printk.o", "drivers/null.o"]],
-                         ids=["one", "several"])
-def test_an_object_that_is_cut_short(built: Playground, wanted: dict[str, str], names: list[str]) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [["lib/string.o"], ["lib/string.o", "kernel/printk.o", "drivers/null.o"]],
+    ids=["one", "several"],
+)
+def test_an_object_that_is_cut_short(
+    built: Playground, wanted: dict[str, str], names: list[str]
+) -> None:
     for name in names:
         halve(built.obj / name)
     change(built)
@@ -119,18 +173,23 @@ def test_an_object_that_is_cut_short(built: Playground, wanted: dict[str, str], 
 
 def test_what_the_short_way_made_is_known(built: Playground) -> None:
     """After edits that are built without make, all in the object folder is as it was left."""
-    for number, path in enumerate(["kernel/panic.c", f"{BOOT}/compressed/misc.c", "lib/string.c", f"{BOOT}/main.c"]):
+    for number, path in enumerate(
+        ["kernel/panic.c", f"{BOOT}/compressed/misc.c", "lib/string.c", f"{BOOT}/main.c"]
+    ):
         built.append(built.linux / path, f"int more_{number}(void) {{ return {number}; }}\n")
         built.doit()
         built.append(built.linux / path, "/* more */\n")
         built.doit()
-        before = {str(path): path.stat().st_mtime_ns for path in built.obj.rglob("*") if path.is_file()}
+        before = {
+            str(path): path.stat().st_mtime_ns for path in built.obj.rglob("*") if path.is_file()
+        }
         assert manifest.purge(built.obj) == []
         assert {name for name in before if not Path(name).exists()} == set(), path
 
 
 def test_what_kconfig_made_is_known(built: Playground) -> None:
-    """After a configuration there and back, which make may have written files for, all is as it was left."""
+    """After a configuration there and back, which make may have written files for, all is as it was
+    left."""
     fragment = built.top / "configs" / "kernel" / "fake-base.config"
     text = fragment.read_text()
     for more in ("CONFIG_EXTRA=y\n", ""):
@@ -167,26 +226,62 @@ def test_what_is_emptied_before_an_edit_elsewhere(built: Playground, name: str) 
 def later(folder: Path) -> None:
     for path in folder.rglob("*"):
         info = path.lstat()
-        os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns + 3600 * 10**9), follow_symlinks=False)
+        os.utime(
+            path, ns=(info.st_atime_ns, info.st_mtime_ns + 3600 * 10**9), follow_symlinks=False
+        )
 
 
-@pytest.mark.parametrize("spoil", [
-    later, lambda obj: shutil.rmtree(obj / "include" / "generated"), lambda obj: shutil.rmtree(obj / "include"),
-    lambda obj: shutil.rmtree(obj / "scripts"), lambda obj: halve(obj / "include/generated/asm/errno.h"),
-    lambda obj: (obj / "include/generated/asm/errno.h").unlink(), lambda obj: (obj / "scripts/basic/fixdep").unlink(),
-], ids=["all from the future", "generated", "include", "scripts", "header halved", "header deleted", "fixdep deleted"])
-@pytest.mark.parametrize(("path", "old", "new", "ran"), [
-    (f"{BOOT}/compressed/misc.c", "VO__end", "3 * VO__end", ["compressed_vmlinux", "bzImage"]),
-    (f"{BOOT}/compressed/misc.h", "extern", "static const int more __attribute__((used)) = 7;\nextern",
-     ["compressed_vmlinux", "bzImage"]),
-    (f"{BOOT}/main.c", "\t\t;", '\t\t__asm__("hlt");', ["bzImage"])], ids=["misc.c", "misc.h", "main.c"])
-def test_the_links_find_what_is_made_on_the_way_to_vmlinux(built: Playground, spoil: Callable[[Path], object],
-                                                           path: str, old: str, new: str, ran: list[str]) -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        later,
+        lambda obj: shutil.rmtree(obj / "include" / "generated"),
+        lambda obj: shutil.rmtree(obj / "include"),
+        lambda obj: shutil.rmtree(obj / "scripts"),
+        lambda obj: halve(obj / "include/generated/asm/errno.h"),
+        lambda obj: (obj / "include/generated/asm/errno.h").unlink(),
+        lambda obj: (obj / "scripts/basic/fixdep").unlink(),
+    ],
+    ids=[
+        "all from the future",
+        "generated",
+        "include",
+        "scripts",
+        "header halved",
+        "header deleted",
+        "fixdep deleted",
+    ],
+)
+@pytest.mark.parametrize(
+    ("path", "old", "new", "ran"),
+    [
+        (f"{BOOT}/compressed/misc.c", "VO__end", "3 * VO__end", ["compressed_vmlinux", "bzImage"]),
+        (
+            f"{BOOT}/compressed/misc.h",
+            "extern",
+            "static const int more __attribute__((used)) = 7;\nextern",
+            ["compressed_vmlinux", "bzImage"],
+        ),
+        (f"{BOOT}/main.c", "\t\t;", '\t\t__asm__("hlt");', ["bzImage"]),
+    ],
+    ids=["misc.c", "misc.h", "main.c"],
+)
+def test_the_links_find_what_is_made_on_the_way_to_vmlinux(
+    built: Playground,
+    spoil: Callable[[Path], object],
+    path: str,
+    old: str,
+    new: str,
+    ran: list[str],
+) -> None:
     """Only the link is asked for, and its makefile has no rule for the generated headers."""
     spoil(built.obj)
     before = built.digests()
     built.edit(built.linux / path, old, new)
     assert built.doit().ran == ran
     after = built.digests()
-    assert {name for name in after if after[name] != before[name]} <= {"compressed_vmlinux", "bzImage"}
+    assert {name for name in after if after[name] != before[name]} <= {
+        "compressed_vmlinux",
+        "bzImage",
+    }
     assert after["bzImage"] != before["bzImage"]

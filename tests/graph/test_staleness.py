@@ -1,4 +1,5 @@
-"""What is built again after a change, and nothing else: real doit, real make and compiler, on the fake sources."""
+"""What is built again after a change, and nothing else: real doit, real make and compiler, on the
+fake sources."""
 
 from __future__ import annotations
 
@@ -13,8 +14,15 @@ from playground import EVERYTHING, IMAGES, Kept, Playground
 
 LINKS = ["Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"]
 KERNEL = ["vmlinux", *LINKS]
-OWNERS = {"System.map": "vmlinux", "config": "kernel_config", "miniconfig": "kernel_config", "rootfs.ext2": "rootfs",
-          "busybox.links": "busybox", "busybox.config": "busybox_config", "initramfs.cpio.gz": "initramfs"}
+OWNERS = {
+    "System.map": "vmlinux",
+    "config": "kernel_config",
+    "miniconfig": "kernel_config",
+    "rootfs.ext2": "rootfs",
+    "busybox.links": "busybox",
+    "busybox.config": "busybox_config",
+    "initramfs.cpio.gz": "initramfs",
+}
 CONFIGURED = ["kernel_config", *KERNEL]
 ROOT = ["rootfs", "initramfs"]
 LOADER = ["compressed_vmlinux", "bzImage"]
@@ -30,13 +38,15 @@ def settled(play: Playground) -> None:
 
 def test_everything_is_built_once(kept: Kept, built: Playground) -> None:
     assert sorted(kept.first.ran) == sorted(EVERYTHING)
-    assert {reason for reasons in kept.first.why.values() for reason in reasons} == {"never: not built yet"}
+    assert {reason for reasons in kept.first.why.values() for reason in reasons} == {
+        "never: not built yet"
+    }
     settled(built)
     settled(built)
 
 
 def in_tree(path: str, old: str, new: str) -> Change:
-    return lambda play: (play.edit(play.linux / path, old, new))
+    return lambda play: play.edit(play.linux / path, old, new)
 
 
 def longer(path: str, text: str) -> Change:
@@ -52,7 +62,12 @@ ETC = "overlays/fake/etc/"
 
 
 def touch_everything(play: Playground) -> None:
-    for folder in (play.linux.resolve(), play.top / "overlays", play.top / "tasks", play.top / "configs"):
+    for folder in (
+        play.linux.resolve(),
+        play.top / "overlays",
+        play.top / "tasks",
+        play.top / "configs",
+    ):
         for path in folder.rglob("*"):
             path.touch()
 
@@ -127,17 +142,35 @@ CHANGES: dict[str, dict[str, tuple[Change, list[str]]]] = {
     "kernel": {
         "used C file": (in_tree("kernel/panic.c", "printk(why)", "printk(why + 1)"), KERNEL),
         "used C file, a comment": (longer(LINUX + "kernel/panic.c", "/* more */\n"), ["vmlinux"]),
-        "used assembler file": (in_tree("arch/x86/kernel/head.S", "jmp 1b", "hlt\n\tjmp 1b"), KERNEL),
+        "used assembler file": (
+            in_tree("arch/x86/kernel/head.S", "jmp 1b", "hlt\n\tjmp 1b"),
+            KERNEL,
+        ),
         "file that adds to the release": (longer(LINUX + "localversion-x", "-x\n"), KERNEL),
         "used header": (in_tree("include/linux/panic.h", "30", "31"), KERNEL),
-        "used header, a comment": (longer(LINUX + "include/linux/kernel.h", "/* more */\n"), ["vmlinux"]),
+        "used header, a comment": (
+            longer(LINUX + "include/linux/kernel.h", "/* more */\n"),
+            ["vmlinux"],
+        ),
         "new header before one in use": (shadow, KERNEL),
-        "a header gone, with another one behind it": (lambda play: (play.linux / "include/linux/level.h").unlink(), KERNEL),
+        "a header gone, with another one behind it": (
+            lambda play: (play.linux / "include/linux/level.h").unlink(),
+            KERNEL,
+        ),
         "Kbuild beside a makefile": (kbuild_file, KERNEL),
         "linker script": (longer(LINUX + "scripts/link-vmlinux.sh", "# more\n"), KERNEL),
-        "makefile of a used folder, a comment": (longer(LINUX + "kernel/Makefile", "# more\n"), ["vmlinux"]),
-        "new header that nobody includes": (longer(LINUX + "include/linux/new.h", "#define NEW\n"), ["vmlinux"]),
-        "Kbuild beside a makefile gone": (lambda play: (play.linux / "lib/Kbuild").unlink(), KERNEL),
+        "makefile of a used folder, a comment": (
+            longer(LINUX + "kernel/Makefile", "# more\n"),
+            ["vmlinux"],
+        ),
+        "new header that nobody includes": (
+            longer(LINUX + "include/linux/new.h", "#define NEW\n"),
+            ["vmlinux"],
+        ),
+        "Kbuild beside a makefile gone": (
+            lambda play: (play.linux / "lib/Kbuild").unlink(),
+            KERNEL,
+        ),
         "makefile of a used folder, one more object": (add_object, KERNEL),
     },
     "older times": {
@@ -146,31 +179,57 @@ CHANGES: dict[str, dict[str, tuple[Change, list[str]]]] = {
     },
     "boot folder": {
         "boot file with an older time": (put_back_boot, LOADER),
-        "makefile of the boot folder": (longer(LINUX + "arch/x86/boot/Makefile", "# more\n"), LOADER),
-        "boot C file": (in_tree("arch/x86/boot/compressed/misc.c", "VO__end", "2 * VO__end"), LOADER),
+        "makefile of the boot folder": (
+            longer(LINUX + "arch/x86/boot/Makefile", "# more\n"),
+            LOADER,
+        ),
+        "boot C file": (
+            in_tree("arch/x86/boot/compressed/misc.c", "VO__end", "2 * VO__end"),
+            LOADER,
+        ),
         "boot C file, a comment": (longer(LOAD + "misc.c", "/* more */\n"), ["compressed_vmlinux"]),
         "boot header": (longer(LOAD + "misc.h", "/* more */\n"), ["compressed_vmlinux"]),
-        "real-mode C file": (in_tree("arch/x86/boot/main.c", ";;)\n\t\t;", ";;)\n\t\t__asm__(\"hlt\");"), ["bzImage"]),
-        "host program of the boot folder": (longer(LINUX + "arch/x86/boot/tools/build.c", "/* more */\n"), ["bzImage"]),
-        "host program that makes piggy.S": (longer(LOAD + "mkpiggy.c", "/* more */\n"), ["piggy.o"]),
+        "real-mode C file": (
+            in_tree("arch/x86/boot/main.c", ";;)\n\t\t;", ';;)\n\t\t__asm__("hlt");'),
+            ["bzImage"],
+        ),
+        "host program of the boot folder": (
+            longer(LINUX + "arch/x86/boot/tools/build.c", "/* more */\n"),
+            ["bzImage"],
+        ),
+        "host program that makes piggy.S": (
+            longer(LOAD + "mkpiggy.c", "/* more */\n"),
+            ["piggy.o"],
+        ),
     },
     "busybox": {
         "busybox file with an older time": (put_back_busybox, ["busybox", *ROOT]),
-        "busybox symbol": (longer("configs/busybox/fake.config", "# CONFIG_CAT is not set\n"),
-                           ["busybox_config", "busybox", *ROOT]),
+        "busybox symbol": (
+            longer("configs/busybox/fake.config", "# CONFIG_CAT is not set\n"),
+            ["busybox_config", "busybox", *ROOT],
+        ),
         "busybox file": (lambda play: play.edit(ECHO, "argv[2]", "argv[3]"), ["busybox", *ROOT]),
         "busybox file, a comment": (longer(ECHO, "/* more */\n"), ["busybox"]),
     },
     "configuration": {
         "fragment symbol added": (longer(BASE, "CONFIG_EXTRA=y\n"), CONFIGURED),
-        "fragment symbol removed": (lambda play: play.edit(BASE, "CONFIG_EXT2_FS=y\n", ""), CONFIGURED),
+        "fragment symbol removed": (
+            lambda play: play.edit(BASE, "CONFIG_EXT2_FS=y\n", ""),
+            CONFIGURED,
+        ),
         "fragment symbol turned off": (lambda play: play.edit(BASE, "ELF=y", "ELF=n"), CONFIGURED),
-        "another compressor": (lambda play: play.edit(BASE, "_GZIP=y\nCONFIG_BLOCK", "_XZ=y\nCONFIG_BLOCK"), CONFIGURED),
+        "another compressor": (
+            lambda play: play.edit(BASE, "_GZIP=y\nCONFIG_BLOCK", "_XZ=y\nCONFIG_BLOCK"),
+            CONFIGURED,
+        ),
         "fragment, a comment": (longer(BASE, "# more\n"), ["kernel_config"]),
         "fragments in another order": (reorder, ["kernel_config"]),
         "one more fragment": (add_fragment, CONFIGURED),
         "Kconfig default": (in_tree("init/Kconfig", "default 14", "default 15"), CONFIGURED),
-        "Kconfig text": (in_tree("init/Kconfig", "Kernel log buffer size", "Size of the log"), ["kernel_config"]),
+        "Kconfig text": (
+            in_tree("init/Kconfig", "Kernel log buffer size", "Size of the log"),
+            ["kernel_config"],
+        ),
     },
     "overlays and devices": {
         "overlay file": (longer(ETC + "inittab", "# more\n"), ROOT),
@@ -183,15 +242,20 @@ CHANGES: dict[str, dict[str, tuple[Change, list[str]]]] = {
         "device table, a comment": (longer("configs/rootfs/fake.txt", "# more\n"), ROOT),
     },
     "code": {
-        "code of an action": (lambda play: play.edit("tasks/rootfs.py", 'of it free")', 'of it unused")'), ["rootfs"]),
+        "code of an action": (
+            lambda play: play.edit("tasks/rootfs.py", 'of it free")', 'of it unused")'),
+            ["rootfs"],
+        ),
     },
 }
 
 
-# A task runs only when what it is made from has changed, so which ones ran also says which outputs were the same.
+# A task runs only when what it is made from has changed, so which ones ran also says which outputs
+# were the same.
 @pytest.mark.parametrize("group", CHANGES)
 def test_changes(built: Playground, group: str) -> None:
-    """One after the other: after each, exactly the tasks in its list run; after the last, nothing any more."""
+    """One after the other: after each, exactly the tasks in its list run; after the last, nothing
+    any more."""
     for name, (change, expected) in CHANGES[group].items():
         before = built.digests()["config"]
         change(built)
@@ -257,10 +321,17 @@ def test_a_new_header_that_is_found_before_the_old_one(built: Playground) -> Non
     settled(built)
 
 
-@pytest.mark.parametrize(("tool", "words", "image"), [("ld", "-Ttext=0x500000", "vmlinux"), ("gcc", "-O1", "vmlinux"),
-                                                      ("objcopy", "--gap-fill=0xff", "bzImage")])
-def test_another_program_under_a_tools_name(built: Playground, kept: Kept, triple: str, tool: str, words: str,
-                                            image: str) -> None:
+@pytest.mark.parametrize(
+    ("tool", "words", "image"),
+    [
+        ("ld", "-Ttext=0x500000", "vmlinux"),
+        ("gcc", "-O1", "vmlinux"),
+        ("objcopy", "--gap-fill=0xff", "bzImage"),
+    ],
+)
+def test_another_program_under_a_tools_name(
+    built: Playground, kept: Kept, triple: str, tool: str, words: str, image: str
+) -> None:
     """It makes everything anew, though each command is the same."""
     folder = built.home / "bin"
     folder.mkdir(exist_ok=True)

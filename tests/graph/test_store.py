@@ -66,7 +66,8 @@ def changed(*paths: Path) -> Iterator[None]:
 
 
 def back(play: Playground, kept: Kept, expected: list[str]) -> None:
-    """A run that only has these tasks' outputs from the store, and gives the first images; then nothing is to be done."""
+    """A run that only has these tasks' outputs from the store, and gives the first images; then
+    nothing is to be done."""
     result = play.doit()
     assert sorted(result.restored) == sorted(expected), (result.text, result.why)
     assert result.ran == []
@@ -77,7 +78,9 @@ def back(play: Playground, kept: Kept, expected: list[str]) -> None:
 
 
 def blobs(play: Playground) -> list[Path]:
-    return sorted(path for path in (play.top / "build" / "store" / "blobs").rglob("*") if path.is_file())
+    return sorted(
+        path for path in (play.top / "build" / "store" / "blobs").rglob("*") if path.is_file()
+    )
 
 
 def test_an_edit_and_back(play: Playground, kept: Kept) -> None:
@@ -95,13 +98,31 @@ def test_an_edit_and_back(play: Playground, kept: Kept) -> None:
 
 CHANGES: dict[str, tuple[str, Callable[[Playground], object], list[str]]] = {
     "symbol": (BASE, lambda play: play.append(BASE, "CONFIG_EXTRA=y\n"), CONFIGURED),
-    "compressor": (BASE, lambda play: play.edit(BASE, "_GZIP=y\nCONFIG_BLOCK", "_XZ=y\nCONFIG_BLOCK"), CONFIGURED),
-    "a comment in a fragment": (BASE, lambda play: play.append(BASE, "# more\n"), ["kernel_config"]),
-    "order of fragments": ("configs/machines/fake.toml", lambda play: play.edit(
-        "configs/machines/fake.toml", '["fake-base", "fake-serial"]', '["fake-serial", "fake-base"]'), ["kernel_config"]),
+    "compressor": (
+        BASE,
+        lambda play: play.edit(BASE, "_GZIP=y\nCONFIG_BLOCK", "_XZ=y\nCONFIG_BLOCK"),
+        CONFIGURED,
+    ),
+    "a comment in a fragment": (
+        BASE,
+        lambda play: play.append(BASE, "# more\n"),
+        ["kernel_config"],
+    ),
+    "order of fragments": (
+        "configs/machines/fake.toml",
+        lambda play: play.edit(
+            "configs/machines/fake.toml",
+            '["fake-base", "fake-serial"]',
+            '["fake-serial", "fake-base"]',
+        ),
+        ["kernel_config"],
+    ),
     "overlay file": (RC, lambda play: play.append(RC, "echo more\n"), ROOT),
-    "boot loader": (f"build/src/linux-6.1/{MISC}", lambda play: play.edit(
-        play.linux / MISC, "VO__end", "2 * VO__end"), ["compressed_vmlinux", "bzImage"]),
+    "boot loader": (
+        f"build/src/linux-6.1/{MISC}",
+        lambda play: play.edit(play.linux / MISC, "VO__end", "2 * VO__end"),
+        ["compressed_vmlinux", "bzImage"],
+    ),
     "busybox": (ECHO, lambda play: play.edit(ECHO, "argv[2]", "argv[3]"), ["busybox", *ROOT]),
 }
 
@@ -120,14 +141,22 @@ def test_changes_and_back(play: Playground, kept: Kept, name: str) -> None:
         assert "from the store, as made earlier from the same: kernel_config, vmlinux" in why
 
 
-# Kbuild's object folder is not taken back: what is made in it after a hit must not be made of the later state's parts.
+# Kbuild's object folder is not taken back: what is made in it after a hit must not be made of the
+# later state's parts.
+
 
 def clean(play: Playground) -> dict[str, str]:
-    """The digests of the images that a build from nothing gives, of the same sources, without the store."""
+    """The digests of the images that a build from nothing gives, of the same sources, without the
+    store."""
     shutil.rmtree(play.top / "build" / "clean" / "fake", ignore_errors=True)
     shutil.copytree(play.top / "dl", play.top / "build" / "clean" / "dl", dirs_exist_ok=True)
-    play.doit("build=build/clean", "dl=build/clean/dl", f"kernel_src={os.path.realpath(play.linux)}",
-              f"busybox_src={os.path.realpath(play.top / 'build/src/busybox')}", PIGGYBACK_STORE_SIZE="0")
+    play.doit(
+        "build=build/clean",
+        "dl=build/clean/dl",
+        f"kernel_src={os.path.realpath(play.linux)}",
+        f"busybox_src={os.path.realpath(play.top / 'build/src/busybox')}",
+        PIGGYBACK_STORE_SIZE="0",
+    )
     other = Playground(play.top, play.home)
     other.images = play.top / "build" / "clean" / "fake" / "images"
     return other.digests()
@@ -150,14 +179,22 @@ def loader(play: Playground) -> None:
 
 
 def real_mode(play: Playground) -> None:
-    play.edit(play.linux / "arch/x86/boot/main.c", ";;)\n\t\t;", ";;)\n\t\t__asm__(\"hlt\");")
+    play.edit(play.linux / "arch/x86/boot/main.c", ";;)\n\t\t;", ';;)\n\t\t__asm__("hlt");')
 
 
-FIRST: dict[str, Callable[[Playground], None]] = {"symbol": config_on, "C file": panic, "boot loader": loader}
+FIRST: dict[str, Callable[[Playground], None]] = {
+    "symbol": config_on,
+    "C file": panic,
+    "boot loader": loader,
+}
 THEN: dict[str, tuple[Callable[[Playground], None], list[str]]] = {
-    "C file": (lambda play: play.edit(play.linux / "lib/string.c", "return p - s", "return s - p"), KERNEL),
+    "C file": (
+        lambda play: play.edit(play.linux / "lib/string.c", "return p - s", "return s - p"),
+        KERNEL,
+    ),
     "boot loader": (lambda play: play.edit(play.linux / MISC, "VO__end", "3 * VO__end"), LINKS[3:]),
-    "real mode": (real_mode, LINKS[4:])}
+    "real mode": (real_mode, LINKS[4:]),
+}
 
 
 @pytest.mark.parametrize("first", FIRST)
@@ -190,7 +227,8 @@ def test_without_the_object_folders(play: Playground, kept: Kept) -> None:
 
 
 def test_a_tool_changes_back(play: Playground, kept: Kept) -> None:
-    """What another compressor left in the object folder is not taken for what the first one made."""
+    """What another compressor left in the object folder is not taken for what the first one
+    made."""
     tool = play.home / "bin" / "gzip"
     tool.parent.mkdir(exist_ok=True)
     tool.write_text('#!/bin/sh\nexec /bin/gzip "$@" -1\n')
@@ -208,14 +246,28 @@ def test_a_tool_changes_back(play: Playground, kept: Kept) -> None:
 
 
 class Toggles:
-    """Places of the sources that are in one of two states, and what a clean build gives of each state of all of them."""
+    """Places of the sources that are in one of two states, and what a clean build gives of each
+    state of all of them."""
 
     def __init__(self, play: Playground) -> None:
         self.play = play
-        self.files = [play.top / BASE, play.linux / PANIC, play.linux / "include/linux/panic.h", play.linux / MISC,
-                      play.linux / "arch/x86/boot/main.c", play.top / RC]
+        self.files = [
+            play.top / BASE,
+            play.linux / PANIC,
+            play.linux / "include/linux/panic.h",
+            play.linux / MISC,
+            play.linux / "arch/x86/boot/main.c",
+            play.top / RC,
+        ]
         first = [path.read_bytes() for path in self.files]
-        for change in (config_on, panic, header, loader, real_mode, lambda play: play.append(RC, "echo more\n")):
+        for change in (
+            config_on,
+            panic,
+            header,
+            loader,
+            real_mode,
+            lambda play: play.append(RC, "echo more\n"),
+        ):
             change(play)
         self.contents = list(zip(first, [path.read_bytes() for path in self.files], strict=True))
         self.state = [1] * len(self.files)
@@ -236,7 +288,8 @@ class Toggles:
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("PIGGYBACK_TEST_SEEDS", "2"))))
 def test_edits_and_reverts_at_random(play: Playground, seed: int) -> None:
-    """Whatever is edited and put back, asked for, cut off or thrown away: the images are those of a clean build."""
+    """Whatever is edited and put back, asked for, cut off or thrown away: the images are those of a
+    clean build."""
     dice = random.Random(seed)
     toggles = Toggles(play)
     play.store_size = dice.choice(("1G", "128K"))
@@ -285,7 +338,7 @@ def poison(play: Playground, task: str, image: str) -> None:
     digest = hashlib.sha256(content).hexdigest()[:32]
     blob(play, digest).parent.mkdir(exist_ok=True)
     blob(play, digest).write_bytes(content)
-    (_, place, result), = [one for one in store.results() if one[2].task == task]
+    ((_, place, result),) = [one for one in store.results() if one[2].task == task]
     outputs = [Output(digest, len(content), 0o644), *result.outputs[1:]]
     data = msgspec.msgpack.encode(msgspec.structs.replace(result, outputs=outputs))
     place.write_bytes(hashlib.sha256(data).digest() + data)
@@ -315,12 +368,15 @@ def test_verify_does_not_believe_the_store(play: Playground) -> None:
 
 
 @pytest.mark.parametrize("then", ["the same", "an edit", "the later state"])
-def test_kill_9_while_something_comes_back(play: Playground, kept: Kept, then: str, tmp_path: Path) -> None:
+def test_kill_9_while_something_comes_back(
+    play: Playground, kept: Kept, then: str, tmp_path: Path
+) -> None:
     """Half-way between the first output of vmlinux and the second, which takes long to open."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys, time\ndef wait(event, args):\n"
-        "    if event == 'open' and str(args[0]).endswith('.part/System.map'):\n        time.sleep(60)\n"
-        "sys.addaudithook(wait)\n")
+        "import sys, time\ndef wait(event, args):\n    if event == 'open' and"
+        " str(args[0]).endswith('.part/System.map'):\n       "
+        " time.sleep(60)\nsys.addaudithook(wait)\n"
+    )
     with changed(play.linux / PANIC):
         panic(play)
         play.doit()
@@ -417,7 +473,7 @@ def test_the_matrix_takes_it_for_built(play: Playground) -> None:
     machine.write_text(machine.read_text().partition("[qemu]")[0])
     (play.images / "vmlinux").unlink()
     play.doit("matrix", "machines=fake")
-    row, = json.loads((play.top / "build" / "matrix.json").read_text()).values()
+    (row,) = json.loads((play.top / "build" / "matrix.json").read_text()).values()
     assert row["result"] == "built"
     assert row["sizes"]["vmlinux"] == (play.images / "vmlinux").stat().st_size
 

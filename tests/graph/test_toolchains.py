@@ -1,4 +1,5 @@
-"""The providers of the toolchain: what each makes stale, Buildroot's traps, and toolchains that are refused."""
+"""The providers of the toolchain: what each makes stale, Buildroot's traps, and toolchains that are
+refused."""
 
 from __future__ import annotations
 
@@ -15,10 +16,23 @@ import pytest
 from faultyserver import file_server, serving
 from playground import Kept, Playground, finish
 
-FILES = ("binutils/binutils-2.44", "linux/linux-6.1", "gcc/gcc-14", "gcc/gcc-13", "uclibc/uClibc-ng-1.0.57")
+FILES = (
+    "binutils/binutils-2.44",
+    "linux/linux-6.1",
+    "gcc/gcc-14",
+    "gcc/gcc-13",
+    "uclibc/uClibc-ng-1.0.57",
+)
 KERNEL = {"vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"}
 BUILD = "toolchain=buildroot"
-PACKAGES = ["host-binutils", "linux-headers", "host-gcc-initial", "uclibc", "host-gcc-final", "toolchain"]
+PACKAGES = [
+    "host-binutils",
+    "linux-headers",
+    "host-gcc-initial",
+    "uclibc",
+    "host-gcc-final",
+    "toolchain",
+]
 
 
 @pytest.fixture
@@ -56,7 +70,9 @@ def prefix(play: Playground) -> str:
 
 def test_everything_with_buildroot(built: Playground, upstream: Path) -> None:
     first = built.doit(BUILD)
-    assert {"buildroot_config", "fetch:buildroot-sources", "toolchain", "busybox", *KERNEL} <= set(first.ran)
+    assert {"buildroot_config", "fetch:buildroot-sources", "toolchain", "busybox", *KERNEL} <= set(
+        first.ran
+    )
     assert "busybox_config" in first.ran
     assert not {"fetch:musl", "fetch:busybox", "_unpack:busybox"} & set(first.ran)
     assert built.doit(BUILD).ran == []
@@ -80,7 +96,8 @@ def test_switching_and_back(built: Playground, kept: Kept, upstream: Path) -> No
 
 
 def test_another_libc_leaves_the_kernel_alone(built: Playground) -> None:
-    """What user space takes, here a header that the kernel exports, is none of the kernel's compiler."""
+    """What user space takes, here a header that the kernel exports, is none of the kernel's
+    compiler."""
     header = next((built.linux / "include" / "uapi").rglob("*.h"))
     built.append(header, "#define PIGGYBACK_TEST 1\n")
     ran = set(built.doit().ran)
@@ -103,7 +120,10 @@ def test_missing_source_offline(built: Playground, upstream: Path) -> None:
     said = built.fails(BUILD, "offline=yes", "toolchain")
     place = built.top / "dl" / "binutils" / "binutils-2.44.tar.gz"
     line = next(line for line in said.splitlines() if "is missing" in line)
-    assert f"binutils-2.44.tar.gz is missing, and Buildroot's package host-binutils needs it: put it at {place}" in line
+    assert (
+        "binutils-2.44.tar.gz is missing, and Buildroot's package host-binutils needs it: put it"
+        f" at {place}" in line
+    )
     for name in FILES:
         (built.top / "dl" / name).parent.mkdir(exist_ok=True)
         shutil.copy(upstream / f"{name}.tar.gz", built.top / "dl" / f"{name}.tar.gz")
@@ -132,7 +152,9 @@ def test_wrong_hash(built: Playground, upstream: Path) -> None:
     """Buildroot's own checks stay on."""
     built.doit(BUILD, "_unpack:buildroot")
     tree = built.top / "build" / "src" / "buildroot"
-    (tree / "package" / "uclibc" / "uclibc.hash").write_text(f"{'0' * 64}  uClibc-ng-1.0.57.tar.gz\n")
+    (tree / "package" / "uclibc" / "uclibc.hash").write_text(
+        f"{'0' * 64}  uClibc-ng-1.0.57.tar.gz\n"
+    )
     said = built.fails(BUILD, "toolchain")
     assert "uClibc-ng-1.0.57.tar.gz is missing" in said
     assert "wrong hash" in (built.here / "logs" / "fetch-buildroot-sources.log").read_text()
@@ -150,11 +172,13 @@ def test_killed_in_gcc(built: Playground, upstream: Path, number: int) -> None:
     before = was_built(built)
     after = built.doit(BUILD, "toolchain")
     assert "cleaned first: host-gcc-final" in after.text
-    assert was_built(built)[len(before):] == ["host-gcc-final", "toolchain"]
+    assert was_built(built)[len(before) :] == ["host-gcc-final", "toolchain"]
     assert built.doit(BUILD, "toolchain").ran == []
 
 
-def test_another_gcc_starts_afresh_and_keeps_the_old(built: Playground, upstream: Path, tmp_path: Path) -> None:
+def test_another_gcc_starts_afresh_and_keeps_the_old(
+    built: Playground, upstream: Path, tmp_path: Path
+) -> None:
     built.doit(BUILD, "toolchain")
     (old,) = places(built)
     thirteen = tmp_path / "gcc13.config"
@@ -182,7 +206,8 @@ def test_a_request_that_does_not_take(built: Playground, upstream: Path, tmp_pat
 
 
 def test_an_override(built: Playground, upstream: Path, tmp_path: Path) -> None:
-    """A folder in the place of a download; an edit in it is seen, and no other package's toolchain is lost."""
+    """A folder in the place of a download; an edit in it is seen, and no other package's toolchain
+    is lost."""
     tree = tmp_path / "uclibc"
     tree.mkdir()
     (tree / "extra.h").write_text("#define MINE 1\n")
@@ -210,10 +235,16 @@ def test_headers_of_a_tarball(built: Playground, upstream: Path) -> None:
     assert (built.top / "dl" / "linux" / "linux-6.1.0.tar.gz").exists()
 
 
-def test_a_users_own_tree_is_never_written_to(built: Playground, upstream: Path, tmp_path: Path) -> None:
+def test_a_users_own_tree_is_never_written_to(
+    built: Playground, upstream: Path, tmp_path: Path
+) -> None:
     built.doit(BUILD, "_unpack:buildroot")
     tree = tmp_path / "buildroot"
-    shutil.copytree(built.top / "build" / "src" / "buildroot", tree, ignore=shutil.ignore_patterns(".piggyback*"))
+    shutil.copytree(
+        built.top / "build" / "src" / "buildroot",
+        tree,
+        ignore=shutil.ignore_patterns(".piggyback*"),
+    )
     subprocess.run(["chmod", "-R", "a-w", tree], check=True)
     before = {path: path.lstat().st_mtime_ns for path in tree.rglob("*")}
     own = f"buildroot_src={tree}"
@@ -247,11 +278,15 @@ def test_menuconfig(built: Playground, upstream: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["a folder of its own", "a folder.with dots"])
-def test_the_exported_tarball_on_another_machine(built: Playground, upstream: Path, tmp_path: Path, where: str) -> None:
+def test_the_exported_tarball_on_another_machine(
+    built: Playground, upstream: Path, tmp_path: Path, where: str
+) -> None:
     built.doit(BUILD, "toolchain", "toolchain_export")
     (tarball,) = built.images.glob("*_sdk-*.tar.gz")
     with tarfile.open(tarball) as tar:
-        assert {name.split("/")[0] for name in tar.getnames()} == {tarball.name.removesuffix(".tar.gz")}
+        assert {name.split("/")[0] for name in tar.getnames()} == {
+            tarball.name.removesuffix(".tar.gz")
+        }
     elsewhere = tmp_path / where.replace(" ", "_") / tarball.name
     elsewhere.parent.mkdir()
     shutil.move(tarball, elsewhere)
@@ -278,14 +313,18 @@ def test_path_by_prefix_and_by_folder(built: Playground, upstream: Path, triple:
     assert "busybox" not in ran
     gcc = Path(f"{mine}gcc")
     gcc.write_text(gcc.read_text().replace("14.1", "14.2"))  # upgraded under the same name
-    assert {"toolchain", "busybox"} <= set(built.doit("toolchain=path", f"toolchain_prefix={mine}", "busybox").ran)
+    assert {"toolchain", "busybox"} <= set(
+        built.doit("toolchain=path", f"toolchain_prefix={mine}", "busybox").ran
+    )
 
 
 def test_refused(built: Playground, upstream: Path) -> None:
     built.doit(BUILD, "toolchain")
     mine = prefix(built)
     words = ["toolchain=path", f"toolchain_prefix={mine}", "toolchain"]
-    version = Path(mine).parents[1] / "x86_64-buildroot-linux-uclibc/sysroot/usr/include/linux/version.h"
+    version = (
+        Path(mine).parents[1] / "x86_64-buildroot-linux-uclibc/sysroot/usr/include/linux/version.h"
+    )
     text = version.read_text()
     version.write_text("#define LINUX_VERSION_CODE 396288\n")
     said = built.fails(*words)
@@ -294,7 +333,9 @@ def test_refused(built: Playground, upstream: Path) -> None:
     built.doit(*words)
     gcc = Path(f"{mine}gcc")
     good = gcc.read_text()
-    no_static = 'for word; do [ "$word" != -static ] || { echo "ld: cannot find -lc" >&2; exit 1; }; done'
+    no_static = (
+        'for word; do [ "$word" != -static ] || { echo "ld: cannot find -lc" >&2; exit 1; }; done'
+    )
     gcc.write_text(good.replace("case $1 in", f"{no_static}\ncase $1 in"))
     said = built.fails(*words)
     assert "was refused: it can't compile and link a static program" in said
@@ -319,21 +360,31 @@ def test_a_space_in_a_path(built: Playground, upstream: Path, tmp_path: Path) ->
 
 def test_the_environments_traps(built: Playground, upstream: Path) -> None:
     """`.` in PATH, LD_LIBRARY_PATH and PERL_MM_OPT, which Buildroot refuses, never reach it."""
-    built.doit(BUILD, "toolchain", PATH=f".::{built.environ()['PATH']}", LD_LIBRARY_PATH=".", PERL_MM_OPT="INSTALL_BASE=/x")
+    built.doit(
+        BUILD,
+        "toolchain",
+        PATH=f".::{built.environ()['PATH']}",
+        LD_LIBRARY_PATH=".",
+        PERL_MM_OPT="INSTALL_BASE=/x",
+    )
 
 
 def test_bootlin(built: Playground, upstream: Path) -> None:
-    """From a server here, a tarball made here: fetched by its hash, unpacked, relocated by its own script, probed."""
+    """From a server here, a tarball made here: fetched by its hash, unpacked, relocated by its own
+    script, probed."""
     built.doit(BUILD, "toolchain", "toolchain_export")
     (tarball,) = built.images.glob("*_sdk-*.tar.gz")
     data = tarball.read_bytes()
     words = ["toolchain=bootlin", "busybox"]
     with serving(file_server(data)) as site:
         (built.top / "configs" / "bootlin.toml").write_text(
-            f'url = "{site.url}/{{arch}}/{{arch}}--{{libc}}--stable-{{version}}.tar.gz"\nversion = "2025.08-1"\n'
-            f'[sha256.x86-64]\nuclibc = "{hashlib.sha256(data).hexdigest()}"\n')
+            f'url = "{site.url}/{{arch}}/{{arch}}--{{libc}}--stable-{{version}}.tar.gz"\nversion ='
+            f' "2025.08-1"\n[sha256.x86-64]\nuclibc = "{hashlib.sha256(data).hexdigest()}"\n'
+        )
         ran = built.doit(*words).ran
-        assert [path for path, _ in site.seen] == ["/x86-64/x86-64--uclibc--stable-2025.08-1.tar.gz"]
+        assert [path for path, _ in site.seen] == [
+            "/x86-64/x86-64--uclibc--stable-2025.08-1.tar.gz"
+        ]
     assert {"fetch:bootlin-x86-64-uclibc", "toolchain", "busybox"} <= set(ran)
     home = Path(record(built)["prefix"]).parents[1]
     assert (home / "share/buildroot/sdk-location").read_text().strip() == str(home)
@@ -347,19 +398,31 @@ def test_bootlin(built: Playground, upstream: Path) -> None:
 
 
 def llvm_of_shims(folder: Path, triple: str, version: str = "14.0.6") -> str:
-    """A folder of programs with LLVM's names that call the host's GNU tools; returns it as LLVM= takes it."""
+    """A folder of programs with LLVM's names that call the host's GNU tools; returns it as LLVM=
+    takes it."""
     folder.mkdir(exist_ok=True)
-    for name, real in (("clang", "gcc"), ("ld.lld", "ld"), *((f"llvm-{tool}", tool) for tool in
-                       ("ar", "nm", "objcopy", "objdump", "readelf", "strip"))):
+    for name, real in (
+        ("clang", "gcc"),
+        ("ld.lld", "ld"),
+        *(
+            (f"llvm-{tool}", tool)
+            for tool in ("ar", "nm", "objcopy", "objdump", "readelf", "strip")
+        ),
+    ):
         path = folder / name
-        said = f'[ "$1" != --version ] || {{ echo "clang version {version}"; exit; }}\n' if name == "clang" else ""
+        said = (
+            f'[ "$1" != --version ] || {{ echo "clang version {version}"; exit; }}\n'
+            if name == "clang"
+            else ""
+        )
         path.write_text(f'#!/bin/sh\n{said}exec {triple}-{real} "$@"\n')
         path.chmod(0o755)
     return f"{folder}/"
 
 
 def test_llvm_is_the_kernels_affair(built: Playground, triple: str, tmp_path: Path) -> None:
-    """With clang for the kernel user space stays as it was; an upgraded clang makes the kernel stale, and only that."""
+    """With clang for the kernel user space stays as it was; an upgraded clang makes the kernel
+    stale, and only that."""
     machine = built.top / "configs" / "machines" / "fake.toml"
     words = ["toolchain=llvm", f"llvm={llvm_of_shims(tmp_path / 'bin', triple)}"]
     ran = set(built.doit(*words).ran)
@@ -371,7 +434,9 @@ def test_llvm_is_the_kernels_affair(built: Playground, triple: str, tmp_path: Pa
     ran = set(built.doit(*words).ran)
     assert {"toolchain", "vmlinux"} <= ran
     assert "busybox" not in ran
-    assert "setting 'llvm' takes 1, a suffix such as -14" in built.fails("toolchain=llvm", "llvm=fourteen")
+    assert "setting 'llvm' takes 1, a suffix such as -14" in built.fails(
+        "toolchain=llvm", "llvm=fourteen"
+    )
     assert "clang-99 is not installed" in built.fails("toolchain=llvm", "llvm=-99")
     machine.write_text(machine.read_text().replace("llvm = true\n", ""))
     assert "can't be built with LLVM=1 for the machine 'fake'" in built.fails("toolchain=llvm")

@@ -1,4 +1,5 @@
-"""A kernel tree of the user's own: built out of tree, never written to, its edits seen, shared by machines in turn."""
+"""A kernel tree of the user's own: built out of tree, never written to, its edits seen, shared by
+machines in turn."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ from playground import MACHINE, Kept, Playground
 
 def listing(tree: Path) -> dict[str, tuple[int, int, int, int]]:
     """Everything in a tree: kind and mode, size, and both times that a change would leave."""
-    return {str(path): (state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-            for path in (tree, *tree.rglob("*")) for state in (path.lstat(),)}
+    return {
+        str(path): (state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        for path in (tree, *tree.rglob("*"))
+        for state in (path.lstat(),)
+    }
 
 
 @pytest.fixture
@@ -63,9 +67,17 @@ def test_exported_header(built: Playground, tree: Path) -> None:
     source = f"kernel_src={tree}"
     built.doit(source)
     (tree / "include/uapi/linux/piggy.h").write_text("#define PIGGY_UAPI 2\n")
-    built.edit("build/src/busybox/coreutils/echo.c", "#include", 'const char *uapi = "uapi " _UAPI(PIGGY_UAPI);\n#include')
-    built.edit("build/src/busybox/coreutils/echo.c", "const char", "#include <linux/piggy.h>\n#define __UAPI(x) #x\n"
-               "#define _UAPI(x) __UAPI(x)\n__attribute__((used)) const char")
+    built.edit(
+        "build/src/busybox/coreutils/echo.c",
+        "#include",
+        'const char *uapi = "uapi " _UAPI(PIGGY_UAPI);\n#include',
+    )
+    built.edit(
+        "build/src/busybox/coreutils/echo.c",
+        "const char",
+        "#include <linux/piggy.h>\n#define __UAPI(x) #x\n"
+        "#define _UAPI(x) __UAPI(x)\n__attribute__((used)) const char",
+    )
     assert {"toolchain", "busybox", "rootfs"} <= set(built.doit(source).ran)
     assert b"uapi 2" in (built.images / "busybox").read_bytes()
     assert built.doit(source).ran == []
@@ -80,7 +92,9 @@ def test_two_machines_in_turn(built: Playground, kept: Kept, tree: Path, triple:
     history = built.top / "build/other/logs/history.jsonl"
     built.doit(source)
     built.doit(source, "machine=other")
-    built.doit(source)  # reads what the other wrote anew of the archives, which here are copies with new times
+    built.doit(
+        source
+    )  # reads what the other wrote anew of the archives, which here are copies with new times
     assert '"toolchain", "result": "ok"' in history.read_text()
     assert len(list((built.top / "build/toolchains").glob("[0-9a-f]*"))) == 1  # shared
     assert b"extra" in (built.top / "build/other/images/System.map").read_bytes()

@@ -1,7 +1,9 @@
-"""A bare Debian of any release in a folder, made by debootstrap, in which commands run as on a machine just installed.
+"""A bare Debian of any release in a folder, made by debootstrap, in which commands run as on a
+machine just installed.
 
-The package archive, apt's settings and pip's are those of this machine. What is mounted is so in a mount namespace of the
-command's own, so that nothing is left mounted and the folder can be removed at any time; its processes end with it.
+The package archive, apt's settings and pip's are those of this machine. What is mounted is so in a
+mount namespace of the command's own, so that nothing is left mounted and the folder can be removed
+at any time; its processes end with it.
 """
 
 from __future__ import annotations
@@ -45,11 +47,19 @@ def why_not() -> str:
 def archives() -> dict[str, str]:
     """Return the addresses of the archives that this machine has its own release, its updates and security fixes from:
     "" -> address, "-security" -> address, ..."""
-    asked = subprocess.run(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"],
-                           check=True, capture_output=True, text=True).stdout
+    asked = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     own = pins.codename()
     found = dict(line.split(" ", 1) for line in asked.splitlines())
-    return {kind: found[own + kind] for kind in ("", "-updates", "-security") if own and own + kind in found}
+    return {
+        kind: found[own + kind]
+        for kind in ("", "-updates", "-security")
+        if own and own + kind in found
+    }
 
 
 class Chroot:
@@ -59,23 +69,55 @@ class Chroot:
         self.root, self.release = root, release
         keys = ["--keyring", str(_KEYS)] if _KEYS.exists() else []
         with (root.parent / "debootstrap.log").open("w") as log:
-            subprocess.run(["debootstrap", "--variant=minbase", *keys, release, root, archives()[""]], check=True,
-                           stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, timeout=1800)
-        self.write("/etc/apt/sources.list", "".join(f"deb {address} {release}{kind} main\n"
-                                                    for kind, address in archives().items()))
-        settings = subprocess.run(["apt-config", "dump"], check=True, capture_output=True, text=True).stdout
-        self.write("/etc/apt/apt.conf.d/99host", "".join(
-            f"{line}\n" for line in settings.splitlines() if re.match(r"Acquire::(https?|ftp|Check-\w|Force)", line)))
+            subprocess.run(
+                ["debootstrap", "--variant=minbase", *keys, release, root, archives()[""]],
+                check=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=1800,
+            )
+        self.write(
+            "/etc/apt/sources.list",
+            "".join(
+                f"deb {address} {release}{kind} main\n" for kind, address in archives().items()
+            ),
+        )
+        settings = subprocess.run(
+            ["apt-config", "dump"], check=True, capture_output=True, text=True
+        ).stdout
+        self.write(
+            "/etc/apt/apt.conf.d/99host",
+            "".join(
+                f"{line}\n"
+                for line in settings.splitlines()
+                if re.match(r"Acquire::(https?|ftp|Check-\w|Force)", line)
+            ),
+        )
         for name in ("resolv.conf", "hosts"):
             self.write(f"/etc/{name}", Path("/etc", name).read_text())
-        self.env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "USER": "root",
-                    "HOME": str(Path("~root").expanduser()), "LANG": "C.UTF-8", **self._network()}
+        self.env = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "USER": "root",
+            "HOME": str(Path("~root").expanduser()),
+            "LANG": "C.UTF-8",
+            **self._network(),
+        }
 
     def _network(self) -> dict[str, str]:
-        """How this machine reaches the package registries: its proxies, certificates, and pip's settings, but for those
-        that name a place on its own disk."""
-        found = {name: os.environ[name] for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy")}
-        said = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True)
+        """How this machine reaches the package registries: its proxies, certificates, and pip's
+        settings, but for those that name a place on its own disk."""
+        found = {
+            name: os.environ[name]
+            for name in os.environ
+            if name.lower() in ("http_proxy", "https_proxy", "no_proxy")
+        }
+        said = subprocess.run(
+            [sys.executable, "-m", "pip", "config", "list"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         for name, value in re.findall(r"^\S+?\.([\w-]+)='(.*)'$", said.stdout, re.MULTILINE):
             if name == "cert":
                 self.write(_CA, Path(value).read_text())
@@ -92,8 +134,12 @@ class Chroot:
 
     def copy_checkout(self, top: Path) -> None:
         """Lay a copy of what git knows, or would take, of the checkout `top` to HOME."""
-        names = subprocess.run(["git", "-C", top, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-                               check=True, capture_output=True, text=True).stdout.split("\0")
+        names = subprocess.run(
+            ["git", "-C", top, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split("\0")
         for name in filter(None, names):
             target = self.root / HOME.lstrip("/") / name
             if (top / name).is_symlink() or (top / name).is_file():
@@ -101,21 +147,48 @@ class Chroot:
                 shutil.copy2(top / name, target, follow_symlinks=False)
 
     def run(self, script: str, log: Path, timeout: float = 3600) -> tuple[int, str]:
-        """Run a line of bash in HOME, with no terminal; return its exit status and output. `log`: for the latter."""
+        """Run a line of bash in HOME, with no terminal; return its exit status and output. `log`:
+        for the latter."""
         # bash is the first process of its namespace: it stays, and so buries whoever's parent died
         inside = ["bash", "-c", f"cd {HOME}\n{script}\nexit $?"]
         with log.open("w") as stream:
             stream.write(f"$ {script}\n")
             stream.flush()
-            done = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
-                                   "sh", "-ec", _ENTER, "sh", self.root, *inside],
-                                  env=self.env, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
-                                  timeout=timeout, check=False)
+            done = subprocess.run(
+                [
+                    "unshare",
+                    "--mount",
+                    "--pid",
+                    "--fork",
+                    "--kill-child",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-ec",
+                    _ENTER,
+                    "sh",
+                    self.root,
+                    *inside,
+                ],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                timeout=timeout,
+                check=False,
+            )
         return done.returncode, log.read_text(errors="replace")
 
     def version(self, command: str) -> str:
         """The first line that a program in the chroot says of itself."""
         words = ["chroot", self.root, *shlex.split(command)]
-        done = subprocess.run(words, env=self.env, text=True, check=False, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            words,
+            env=self.env,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         return next(iter(done.stdout.splitlines()), "")

@@ -1,4 +1,5 @@
-"""A real project: this checkout's dodo.py, tasks/, configs/ and overlays/ in a folder of the tests', and its dl/."""
+"""A real project: this checkout's dodo.py, tasks/, configs/ and overlays/ in a folder of the
+tests', and its dl/."""
 
 from __future__ import annotations
 
@@ -49,14 +50,29 @@ class Checkout:
         return [str(Path(sys.executable).with_name("doit")), *words]
 
     def variables(self) -> dict[str, str]:
-        return {**os.environ, "PIGGYBACK_DL": str(TOP / "dl"), "MACHINE": self.machine, "KERNEL": self.version,
-                "PIGGYBACK_STORE_SIZE": "0", **self.env}  # what is tested is how things are made
+        return {
+            **os.environ,
+            "PIGGYBACK_DL": str(TOP / "dl"),
+            "MACHINE": self.machine,
+            "KERNEL": self.version,
+            "PIGGYBACK_STORE_SIZE": "0",
+            **self.env,
+        }  # what is tested is how things are made
 
     def doit(self, *words: str, status: int = 0, timeout: float = 1500) -> str:
         """Run doit and return what it said; its exit status must be `status`."""
-        done = subprocess.run(self.argv(*words), cwd=self.top, env=self.variables(), text=True, timeout=timeout,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              umask=self.umask, check=False)
+        done = subprocess.run(
+            self.argv(*words),
+            cwd=self.top,
+            env=self.variables(),
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            umask=self.umask,
+            check=False,
+        )
         print(done.stdout)
         assert done.returncode == status, done.stdout
         assert "Traceback" not in done.stdout
@@ -70,36 +86,66 @@ class Checkout:
         return [json.loads(line)["task"] for line in history.read_text().splitlines()[before:]]
 
     def make(self, obj: Path, *goals: str, tree: Path | None = None) -> str:
-        """Run the kernel's own make, as somebody would by hand with the same pins, in this kernel tree or another one."""
+        """Run the kernel's own make, as somebody would by hand with the same pins, in this kernel
+        tree or another one."""
         here = project.load(self.top, {"MACHINE": self.machine}, {}).machine
-        return subprocess.run(["make", "-C", str(tree or self.kernel), f"O={obj}", f"ARCH={here.arch}",
-                               f"CROSS_COMPILE={here.triple}-", f"-j{os.cpu_count()}",
-                               *(f"{name}={value}" for name, value in here.kernel.variables.items()), *goals],
-                              env=clean_env(kbuild.pins(project.EPOCH)), text=True, check=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT).stdout
+        return subprocess.run(
+            [
+                "make",
+                "-C",
+                str(tree or self.kernel),
+                f"O={obj}",
+                f"ARCH={here.arch}",
+                f"CROSS_COMPILE={here.triple}-",
+                f"-j{os.cpu_count()}",
+                *(f"{name}={value}" for name, value in here.kernel.variables.items()),
+                *goals,
+            ],
+            env=clean_env(kbuild.pins(project.EPOCH)),
+            text=True,
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ).stdout
 
     def made_otherwise(self, obj: Path, *goals: str, tree: Path | None = None) -> list[str]:
-        """Build `goals` by plain make in a folder of their own; return the links that are not as doit made them. The folder
-        may hold an earlier build, as it would for somebody who goes from one configuration to the next."""
+        """Build `goals` by plain make in a folder of their own; return the links that are not as
+        doit made them. The folder may hold an earlier build, as it would for somebody who goes from
+        one configuration to the next."""
         obj.mkdir(exist_ok=True)
         shutil.copy(self.images / "config", obj / ".config")
         self.make(obj, "olddefconfig", *goals, tree=tree)
         assert (obj / ".config").read_bytes() == (self.images / "config").read_bytes()
         chain = project.load(self.top, {"MACHINE": self.machine}, {}).chain
-        files = {"vmlinux": "vmlinux", "System.map": "System.map",
-                 **{link: (self.obj / f"piggyback.{link}").read_text().strip() for link in chain}}
-        return [name for name, file in files.items() if (obj / file).read_bytes() != (self.images / name).read_bytes()]
+        files = {
+            "vmlinux": "vmlinux",
+            "System.map": "System.map",
+            **{link: (self.obj / f"piggyback.{link}").read_text().strip() for link in chain},
+        }
+        return [
+            name
+            for name, file in files.items()
+            if (obj / file).read_bytes() != (self.images / name).read_bytes()
+        ]
 
 
 def odd(home: Path) -> dict[str, str]:
     """Variables of somebody elsewhere, none of which may make a difference."""
-    return {"TZ": "Asia/Kathmandu", "LANG": "de_DE.UTF-8", "HOME": str(home), "USER": "somebody", "CFLAGS": "-O3",
-            "KBUILD_BUILD_HOST": "elsewhere", "MAKEFLAGS": "-k"}
+    return {
+        "TZ": "Asia/Kathmandu",
+        "LANG": "de_DE.UTF-8",
+        "HOME": str(home),
+        "USER": "somebody",
+        "CFLAGS": "-O3",
+        "KBUILD_BUILD_HOST": "elsewhere",
+        "MAKEFLAGS": "-k",
+    }
 
 
 @contextlib.contextmanager
 def edited(path: Path, old: str, new: str) -> Iterator[None]:
-    """Edit a source for the body of a `with`; afterwards it is back with its old time, as `cp -p` would put it."""
+    """Edit a source for the body of a `with`; afterwards it is back with its old time, as `cp -p`
+    would put it."""
     before, info = path.read_text(), path.stat()
     assert old in before
     path.write_text(before.replace(old, new, 1))
@@ -115,7 +161,12 @@ def lay_out(top: Path, **more: object) -> Checkout:
     top.mkdir(parents=True)
     shutil.copy(TOP / "dodo.py", top)
     for folder in ("tasks", "configs", "overlays"):
-        shutil.copytree(TOP / folder, top / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "local"))
+        shutil.copytree(
+            TOP / folder,
+            top / folder,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("__pycache__", "local"),
+        )
     return Checkout(top, **more)  # type: ignore[arg-type]
 
 
@@ -130,7 +181,8 @@ def pc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 @pytest.fixture(scope="session")
 def plain(pc: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An object folder in which plain make alone built the PC's kernel; a test that builds in it again copies it first."""
+    """An object folder in which plain make alone built the PC's kernel; a test that builds in it
+    again copies it first."""
     obj = tmp_path_factory.mktemp("plain") / "obj"
     pc.made_otherwise(obj, "bzImage")
     return obj
@@ -138,11 +190,17 @@ def plain(pc: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def versatile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """The ARM board, built from nothing by somebody with odd habits; its kernel takes modules and has one."""
-    missing = [tool for tool in ("arm-linux-gnueabi-gcc", "qemu-system-arm", "mkimage")
-               if not shutil.which(tool, path=clean_env()["PATH"])]
+    """The ARM board, built from nothing by somebody with odd habits; its kernel takes modules and
+    has one."""
+    missing = [
+        tool
+        for tool in ("arm-linux-gnueabi-gcc", "qemu-system-arm", "mkimage")
+        if not shutil.which(tool, path=clean_env()["PATH"])
+    ]
     if missing:
-        pytest.skip(f"not installed: {', '.join(missing)} ('doit machine=versatile setup' does that)")
+        pytest.skip(
+            f"not installed: {', '.join(missing)} ('doit machine=versatile setup' does that)"
+        )
     top = tmp_path_factory.mktemp("real")
     checkout = lay_out(top / "deeper" / "checkout", machine="versatile", env=odd(top), umask=0o077)
     own = checkout.top / "configs" / "kernel" / "local" / "versatile.config"

@@ -37,13 +37,20 @@ def test_every_link_is_what_plain_make_makes_elsewhere(versatile: Checkout, tmp_
     obj = tmp_path / "obj"
     goals = [initrd, "zImage", "uImage", "bootpImage", "versatile-pb.dtb"]
     assert versatile.made_otherwise(obj, *goals, tree=other.kernel) == []
-    assert (obj / "arch/arm/boot/dts/versatile-pb.dtb").read_bytes() == (versatile.images / "versatile-pb.dtb").read_bytes()
+    assert (obj / "arch/arm/boot/dts/versatile-pb.dtb").read_bytes() == (
+        versatile.images / "versatile-pb.dtb"
+    ).read_bytes()
     shutil.rmtree(other.top)
 
 
 def test_mkimage_knows_the_uimage(versatile: Checkout) -> None:
-    said = subprocess.run(["mkimage", "-l", str(versatile.images / "uImage")], env=clean_env(), text=True, check=True,
-                          stdout=subprocess.PIPE).stdout
+    said = subprocess.run(
+        ["mkimage", "-l", str(versatile.images / "uImage")],
+        env=clean_env(),
+        text=True,
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
     assert "ARM Linux Kernel Image (uncompressed)" in said
     assert "Load Address: 00008000" in said
     assert "2026" in said  # mkimage heeds SOURCE_DATE_EPOCH
@@ -51,7 +58,10 @@ def test_mkimage_knows_the_uimage(versatile: Checkout) -> None:
 
 def test_bootpimage_carries_the_initramfs_and_follows_it(versatile: Checkout) -> None:
     def carries() -> bool:
-        return (versatile.images / "initramfs.cpio.gz").read_bytes() in (versatile.images / "bootpImage").read_bytes()
+        return (versatile.images / "initramfs.cpio.gz").read_bytes() in (
+            versatile.images / "bootpImage"
+        ).read_bytes()
+
     assert carries()
     motd = versatile.top / "overlays" / "base" / "etc" / "motd.new"
     motd.write_text("new\n")
@@ -64,9 +74,17 @@ def test_bootpimage_carries_the_initramfs_and_follows_it(versatile: Checkout) ->
 
 def test_a_device_tree_edit_makes_the_device_tree_alone(versatile: Checkout) -> None:
     before = (versatile.images / "versatile-pb.dtb").read_bytes()
-    with edited(versatile.kernel / "arch/arm/boot/dts/versatile-ab.dts", 'model = "ARM Versatile AB"', 'model = "ARM AB"'):
+    with edited(
+        versatile.kernel / "arch/arm/boot/dts/versatile-ab.dts",
+        'model = "ARM Versatile AB"',
+        'model = "ARM AB"',
+    ):
         assert versatile.ran() == ["dtbs"]  # versatile-pb.dts includes it, and overrides the model
-    with edited(versatile.kernel / "arch/arm/boot/dts/versatile-pb.dts", 'model = "ARM Versatile PB"', 'model = "ARM PB"'):
+    with edited(
+        versatile.kernel / "arch/arm/boot/dts/versatile-pb.dts",
+        'model = "ARM Versatile PB"',
+        'model = "ARM PB"',
+    ):
         assert versatile.ran() == ["dtbs"]
         assert (versatile.images / "versatile-pb.dtb").read_bytes() != before
     assert versatile.ran() == ["dtbs"]
@@ -81,8 +99,14 @@ def test_modules_load_in_the_guest(versatile: Checkout, module: Path) -> None:
     assert sorted(path.name for path in module.iterdir()) == before  # nothing was written into it
     versatile.doit(f"src={module}", "rootfs")
     words = ["qemu_boot", f"src={module}"]
-    guest = pexpect.spawn(versatile.argv()[0], words, cwd=str(versatile.top), env=versatile.variables(), encoding="utf-8",
-                          timeout=120)
+    guest = pexpect.spawn(
+        versatile.argv()[0],
+        words,
+        cwd=str(versatile.top),
+        env=versatile.variables(),
+        encoding="utf-8",
+        timeout=120,
+    )
     with open(versatile.top / "boot.log", "w", encoding="utf-8") as guest.logfile_read:
         guest.expect("# ")
         guest.sendline("modprobe dummy && ip link show dummy0 | grep -c dummy0")
@@ -96,7 +120,9 @@ def test_modules_load_in_the_guest(versatile: Checkout, module: Path) -> None:
         guest.close(force=True)
 
 
-def test_a_module_is_rebuilt_when_the_kernel_concerns_it_and_only_then(versatile: Checkout, module: Path) -> None:
+def test_a_module_is_rebuilt_when_the_kernel_concerns_it_and_only_then(
+    versatile: Checkout, module: Path
+) -> None:
     words = [f"src={module}", "zImage", "modules", "module"]
     versatile.doit(*words)
     assert versatile.ran(*words) == []
@@ -104,7 +130,11 @@ def test_a_module_is_rebuilt_when_the_kernel_concerns_it_and_only_then(versatile
     with edited(panic, "Kernel panic - not syncing: %s", "Kernel panic - not  syncing: %s"):
         assert versatile.ran(*words) == ["vmlinux", *BOARD[:5]]
     versatile.doit(*words)
-    with edited(panic, "EXPORT_SYMBOL(panic);", "EXPORT_SYMBOL(panic);\nint piggy_new;\nEXPORT_SYMBOL(piggy_new);"):
+    with edited(
+        panic,
+        "EXPORT_SYMBOL(panic);",
+        "EXPORT_SYMBOL(panic);\nint piggy_new;\nEXPORT_SYMBOL(piggy_new);",
+    ):
         ran = versatile.ran(*words)
         assert "modules" in ran
         assert "module" in ran
@@ -129,4 +159,6 @@ def test_a_module_that_is_none_is_said(versatile: Checkout, tmp_path: Path) -> N
     assert "neither Kbuild nor Makefile" in versatile.doit(f"src={tmp_path}", "module", status=1)
     (tmp_path / "Kbuild").write_text("obj-m := broken.o\n")
     (tmp_path / "broken.c").write_text("int x = y;\n")
-    assert "broken.c:1:9: error: 'y' undeclared" in versatile.doit(f"src={tmp_path}", "module", status=1)
+    assert "broken.c:1:9: error: 'y' undeclared" in versatile.doit(
+        f"src={tmp_path}", "module", status=1
+    )

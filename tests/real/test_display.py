@@ -1,4 +1,5 @@
-"""Machines with a screen for real: the PC's text mode, the ARM board's frame buffer, each with its keyboard."""
+"""Machines with a screen for real: the PC's text mode, the ARM board's frame buffer, each with its
+keyboard."""
 
 from __future__ import annotations
 
@@ -15,14 +16,22 @@ import pytest
 from tests.real.conftest import Checkout, lay_out
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
-SCREENS = {"pc": ((720, 400), 2), "versatile": ((800, 600), 30)}  # pixels; colours: a penguin has many
+SCREENS = {
+    "pc": ((720, 400), 2),
+    "versatile": ((800, 600), 30),
+}  # pixels; colours: a penguin has many
 
 
 @pytest.fixture(scope="module", params=SCREENS)
-def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+def shown(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Checkout]:
     """A machine with its display, in a session without graphics, built from nothing."""
-    checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout", machine=request.param,
-                       env={"DISPLAY": "", "WAYLAND_DISPLAY": "", "PIGGYBACK_DISPLAY": "vga"})
+    checkout = lay_out(
+        tmp_path_factory.mktemp("real") / "checkout",
+        machine=request.param,
+        env={"DISPLAY": "", "WAYLAND_DISPLAY": "", "PIGGYBACK_DISPLAY": "vga"},
+    )
     yield checkout
     shutil.rmtree(checkout.top, ignore_errors=True)
 
@@ -51,8 +60,14 @@ def test_the_serial_console_still_passes_the_test(shown: Checkout) -> None:
 def guest(shown: Checkout) -> Iterator[Any]:
     """Its serial shell, as somebody has it who shows the screen by VNC."""
     pexpect = pytest.importorskip("pexpect")
-    one = pexpect.spawn(shown.argv()[0], ["qemu_boot", "window=vnc"], cwd=str(shown.top), env=shown.variables(),
-                        encoding="utf-8", timeout=120)
+    one = pexpect.spawn(
+        shown.argv()[0],
+        ["qemu_boot", "window=vnc"],
+        cwd=str(shown.top),
+        env=shown.variables(),
+        encoding="utf-8",
+        timeout=120,
+    )
     with open(shown.top / "boot.log", "w", encoding="utf-8") as one.logfile_read:
         yield one
         one.sendline("poweroff")
@@ -67,7 +82,9 @@ def test_shells_wait_on_four_terminals_and_vnc_shows_the_first(shown: Checkout, 
     assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
     guest.expect("piggyback: up")
     guest.expect("# ")
-    guest.sendline("dmesg -n 1; echo waiting: $(grep -l 'press Enter' /dev/vcs1 /dev/vcs2 /dev/vcs3 /dev/vcs4)")
+    guest.sendline(
+        "dmesg -n 1; echo waiting: $(grep -l 'press Enter' /dev/vcs1 /dev/vcs2 /dev/vcs3 /dev/vcs4)"
+    )
     guest.expect("waiting: /dev/vcs1 /dev/vcs2 /dev/vcs3 /dev/vcs4\r")
     guest.sendline("echo consoles: $(cat /sys/class/tty/console/active)")
     guest.expect(r"consoles: tty0 tty(S|AMA)0\r")
@@ -79,8 +96,14 @@ def test_shells_wait_on_four_terminals_and_vnc_shows_the_first(shown: Checkout, 
 
 def test_without_graphics_it_says_so_and_boots(shown: Checkout) -> None:
     pexpect = pytest.importorskip("pexpect")
-    one = pexpect.spawn(shown.argv()[0], ["qemu_boot"], cwd=str(shown.top), env=shown.variables(), encoding="utf-8",
-                        timeout=120)
+    one = pexpect.spawn(
+        shown.argv()[0],
+        ["qemu_boot"],
+        cwd=str(shown.top),
+        env=shown.variables(),
+        encoding="utf-8",
+        timeout=120,
+    )
     one.expect("no graphical session here")
     one.expect("piggyback: up")
     one.expect("# ")

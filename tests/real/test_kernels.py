@@ -1,7 +1,8 @@
-"""Every pinned kernel on a PC and on an ARM board, and every compressor: the chain held against plain make's, and booted.
+"""Every pinned kernel on a PC and on an ARM board, and every compressor: the chain held against
+plain make's, and booted.
 
-For each machine and kernel one build of ours and one of plain make's; the compressors come on top of those of 6.1.
-That takes some six minutes for each machine and kernel on two idle cores.
+For each machine and kernel one build of ours and one of plain make's; the compressors come on top
+of those of 6.1. That takes some six minutes for each machine and kernel on two idle cores.
 """
 
 from __future__ import annotations
@@ -18,22 +19,38 @@ from tests.real.conftest import TOP, Checkout, edited, lay_out
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 MACHINES = ("pc", "versatile")
-KERNELS = sorted((name.removeprefix("linux-") for name in pins.load(TOP / "configs" / "sources.toml")
-                  if name.startswith("linux-")), key=lambda version: [int(part) for part in version.split(".")])
-MAGIC = {"gzip": b"\x1f\x8b", "xz": b"\xfd7zXZ\x00", "lz4": b"\x02\x21\x4c\x18", "zstd": b"\x28\xb5\x2f\xfd"}
+KERNELS = sorted(
+    (
+        name.removeprefix("linux-")
+        for name in pins.load(TOP / "configs" / "sources.toml")
+        if name.startswith("linux-")
+    ),
+    key=lambda version: [int(part) for part in version.split(".")],
+)
+MAGIC = {
+    "gzip": b"\x1f\x8b",
+    "xz": b"\xfd7zXZ\x00",
+    "lz4": b"\x02\x21\x4c\x18",
+    "zstd": b"\x28\xb5\x2f\xfd",
+}
 PANIC = "Kernel panic - not syncing: %s"
 
 
 @pytest.fixture(scope="module")
 def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project for all machines and kernels, as users have it, and beside it plain make's object folders."""
+    """A project for all machines and kernels, as users have it, and beside it plain make's object
+    folders."""
     folder = tmp_path_factory.mktemp("kernels")
     (folder / "plain").mkdir()
     yield lay_out(folder / "checkout").top
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module", params=[(machine, kernel) for machine in MACHINES for kernel in KERNELS], ids="-".join)
+@pytest.fixture(
+    scope="module",
+    params=[(machine, kernel) for machine in MACHINES for kernel in KERNELS],
+    ids="-".join,
+)
 def built(request: pytest.FixtureRequest, top: Path) -> Checkout:
     """Each machine with each kernel in turn."""
     return build(top, *request.param)
@@ -54,7 +71,9 @@ def made_otherwise(built: Checkout) -> list[str]:
     """Plain make builds all that is bootable; return the links that are not as doit made them."""
     initrd = f"INITRD={built.images.absolute() / 'initramfs.cpio.gz'}"
     goals = [name for name in chain(built) if name.endswith("Image") and name != "Image"]
-    return built.made_otherwise(built.top.parent / "plain" / f"{built.machine}-{built.version}", initrd, *goals)
+    return built.made_otherwise(
+        built.top.parent / "plain" / f"{built.machine}-{built.version}", initrd, *goals
+    )
 
 
 def outputs(built: Checkout) -> dict[str, bytes]:
@@ -97,7 +116,10 @@ def test_lost_outputs_come_back(built: Checkout) -> None:
 
 
 def test_make_finds_nothing_to_compile_after_us(built: Checkout) -> None:
-    said = built.make(built.obj.absolute(), project.load(built.top, {"MACHINE": built.machine}, {}).machine.kernel.image)
+    said = built.make(
+        built.obj.absolute(),
+        project.load(built.top, {"MACHINE": built.machine}, {}).machine.kernel.image,
+    )
     assert not [line for line in said.splitlines() if re.match(r"  (CC|AS|LD|AR) ", line)]
     assert "nothing to do" in built.doit()
 
@@ -113,7 +135,11 @@ def test_every_compressor(with_gzip: Checkout, compressor: str) -> None:
     """Each in turn; what the architecture can't unpack is refused before anything is built."""
     folder = with_gzip.obj.joinpath("piggyback.Image").read_text().split("/")[1]  # of arch/
     text = (with_gzip.kernel / "arch" / folder / "Kconfig").read_text()
-    with edited(with_gzip.top / "configs" / "machines" / f"{with_gzip.machine}.toml", '"gzip"', f'"{compressor}"'):
+    with edited(
+        with_gzip.top / "configs" / "machines" / f"{with_gzip.machine}.toml",
+        '"gzip"',
+        f'"{compressor}"',
+    ):
         if not re.search(rf"select HAVE_KERNEL_{compressor.upper()}\b", text):
             said = with_gzip.doit("kernel_config", status=1)
             assert f"CONFIG_KERNEL_{compressor.upper()}=y did not take" in said

@@ -1,4 +1,5 @@
-"""Every other machine that QEMU has, for real: built, booted and held against plain make. An hour and more: -m long."""
+"""Every other machine that QEMU has, for real: built, booted and held against plain make. An hour
+and more: -m long."""
 
 from __future__ import annotations
 
@@ -26,8 +27,11 @@ def has_qemu(path: Path) -> bool:
     return "qemu" in tomllib.loads(path.read_text())
 
 
-NAMES = sorted(path.stem for path in (TOP / "configs" / "machines").glob("*.toml")
-               if path.stem not in ELSEWHERE and has_qemu(path))
+NAMES = sorted(
+    path.stem
+    for path in (TOP / "configs" / "machines").glob("*.toml")
+    if path.stem not in ELSEWHERE and has_qemu(path)
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,8 @@ def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module", params=NAMES)
 def machine(request: pytest.FixtureRequest, top: Path) -> Iterator[Checkout]:
-    """A machine, built from nothing: all that doit makes by default, and every link of its chain."""
+    """A machine, built from nothing: all that doit makes by default, and every link of its
+    chain."""
     checkout = Checkout(top, machine=request.param)
     checkout.doit(*everything(checkout), timeout=BUILD)
     yield checkout
@@ -60,21 +65,42 @@ def everything(checkout: Checkout) -> list[str]:
 def by_hand(checkout: Checkout) -> list[str]:
     """The words for plain make: the ends of the chain, or vmlinux, and what they take."""
     known = model(checkout)
-    ends = [name for name in known.chain if name not in {link.after for link in known.chain.values()}] or ["vmlinux"]
-    taken = {variable: path for link in known.chain.values() for variable, path in image.taken(known, link).items()}
+    ends = [
+        name for name in known.chain if name not in {link.after for link in known.chain.values()}
+    ] or ["vmlinux"]
+    taken = {
+        variable: path
+        for link in known.chain.values()
+        for variable, path in image.taken(known, link).items()
+    }
     trees = [f"{name}.dtb" for name in known.machine.kernel.dtbs]
-    return [*(f"{variable}={checkout.top / path}" for variable, path in taken.items()), *ends, *trees]
+    return [
+        *(f"{variable}={checkout.top / path}" for variable, path in taken.items()),
+        *ends,
+        *trees,
+    ]
 
 
 def test_it_boots_and_passes_its_checks(machine: Checkout) -> None:
     qemu = model(machine).machine.qemu
     assert qemu is not None
     said = machine.doit("qemu_test")
-    for check in ("shell", "uname", "mount", "free", "disk", "clock", "poweroff", *(["nic"] if qemu.nic else [])):
+    for check in (
+        "shell",
+        "uname",
+        "mount",
+        "free",
+        "disk",
+        "clock",
+        "poweroff",
+        *(["nic"] if qemu.nic else []),
+    ):
         assert f"=== {check} ok" in said
     if qemu.disk:
         assert "/ is ext2, read-write" in said
-        assert "/ is rootfs, read-write" in machine.doit("boot=initramfs", "qemu_test").replace("tmpfs", "rootfs")
+        assert "/ is rootfs, read-write" in machine.doit("boot=initramfs", "qemu_test").replace(
+            "tmpfs", "rootfs"
+        )
 
 
 def test_a_second_run_does_nothing(machine: Checkout) -> None:
@@ -83,16 +109,28 @@ def test_a_second_run_does_nothing(machine: Checkout) -> None:
 
 def test_make_finds_nothing_to_do_after_us(machine: Checkout) -> None:
     said = machine.make(machine.obj, *by_hand(machine))
-    assert [line for line in said.splitlines() if line.startswith("  ") and not ALWAYS.match(line)] == []
+    assert [
+        line for line in said.splitlines() if line.startswith("  ") and not ALWAYS.match(line)
+    ] == []
     assert "nothing to do" in machine.doit(*everything(machine))
 
 
 def test_every_link_is_what_plain_make_makes(machine: Checkout) -> None:
-    """Linked and packed anew, by hand, from the objects that are there; that these are make's own, the PC's test shows."""
-    files = {"vmlinux": "vmlinux", "System.map": "System.map",
-             **{link: (machine.obj / f"piggyback.{link}").read_text().strip() for link in model(machine).chain}}
+    """Linked and packed anew, by hand, from the objects that are there; that these are make's own,
+    the PC's test shows."""
+    files = {
+        "vmlinux": "vmlinux",
+        "System.map": "System.map",
+        **{
+            link: (machine.obj / f"piggyback.{link}").read_text().strip()
+            for link in model(machine).chain
+        },
+    }
     for file in files.values():
         (machine.obj / file).unlink()
     machine.make(machine.obj, *by_hand(machine))
-    assert [name for name, file in files.items()
-            if (machine.obj / file).read_bytes() != (machine.images / name).read_bytes()] == []
+    assert [
+        name
+        for name, file in files.items()
+        if (machine.obj / file).read_bytes() != (machine.images / name).read_bytes()
+    ] == []

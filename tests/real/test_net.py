@@ -1,6 +1,8 @@
-"""The network for real: booted guests in a small internet of namespaces (see `topology`), and what may go wrong.
+"""The network for real: booted guests in a small internet of namespaces (see `topology`), and what
+may go wrong.
 
-Whatever changes a network does so in namespaces that the test made; that takes root. Without it those tests are skipped.
+Whatever changes a network does so in namespaces that the test made; that takes root. Without it
+those tests are skipped.
 """
 
 from __future__ import annotations
@@ -48,8 +50,17 @@ def net(tmp_path: Path) -> Iterator[Topology]:
 
 def in_host(net: Topology, pc: Checkout, *words: str, status: int = 0) -> str:
     """Run doit in the test's host."""
-    done = subprocess.run([*net.prefix("host"), *pc.argv(*words)], cwd=pc.top, env=pc.variables(), text=True, timeout=300,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run(
+        [*net.prefix("host"), *pc.argv(*words)],
+        cwd=pc.top,
+        env=pc.variables(),
+        text=True,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     print(done.stdout)
     assert done.returncode == status, done.stdout
     assert "Traceback" not in done.stdout
@@ -61,8 +72,15 @@ def shell(pc: Checkout, prefix: list[str], *words: str) -> Iterator[Any]:
     """Give somebody's terminal with a guest's shell on it."""
     pexpect = pytest.importorskip("pexpect")
     argv = [*prefix, *pc.argv("qemu_boot", *words)]
-    guest = pexpect.spawn(argv[0], argv[1:], cwd=str(pc.top), env=pc.variables(), encoding="utf-8", timeout=120,
-                          dimensions=(24, 200))
+    guest = pexpect.spawn(
+        argv[0],
+        argv[1:],
+        cwd=str(pc.top),
+        env=pc.variables(),
+        encoding="utf-8",
+        timeout=120,
+        dimensions=(24, 200),
+    )
     with open(pc.top / "boot.log", "a", encoding="utf-8") as guest.logfile_read:
         guest.expect("piggyback: up")
         guest.expect("# ")
@@ -118,7 +136,9 @@ def test_without_a_card_there_is_none(pc: Checkout) -> None:
 
 
 @pytest.mark.parametrize("mode", BOTH)
-def test_a_guest_browses_and_everything_is_as_before(net: Topology, pc: Checkout, mode: str) -> None:
+def test_a_guest_browses_and_everything_is_as_before(
+    net: Topology, pc: Checkout, mode: str
+) -> None:
     before = net.settled()
     said = in_host(net, pc, *BOTH[mode], "net_up", "--dry-run", "--yes")
     assert "ip link add name piggy0" in said
@@ -174,12 +194,15 @@ def test_nothing_of_a_lab_outlives_its_command(number: int) -> None:
     if missing := _missing(*NEEDED):
         pytest.skip(f"not installed: {', '.join(missing)}")
     mark = f"piggylab{os.getpid()}"
-    code = ("import subprocess, time; from tasks.kit import netlab; from tasks.network.plan import Wanted\n"
-            f"with netlab.lab(Wanted(bridge='{mark[-9:]}')) as lab:\n"
-            "    subprocess.Popen([*lab.prefix, 'sleep', '99'])\n"
-            "    print('up', lab.prefix[-2], flush=True); time.sleep(99)")
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=TOP, stdout=subprocess.PIPE, text=True,
-                               env=clean_env())
+    code = (
+        "import subprocess, time; from tasks.kit import netlab; from tasks.network.plan import"
+        f" Wanted\nwith netlab.lab(Wanted(bridge='{mark[-9:]}')) as lab:\n   "
+        " subprocess.Popen([*lab.prefix, 'sleep', '99'])\n    print('up', lab.prefix[-2],"
+        " flush=True); time.sleep(99)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=TOP, stdout=subprocess.PIPE, text=True, env=clean_env()
+    )
     assert process.stdout is not None
     said = process.stdout.readline()
     if not said.startswith("up"):
@@ -204,35 +227,64 @@ def _inside(space: str) -> list[str]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            hands = {os.readlink(fd) for fd in (folder / "fd").iterdir()} | {os.readlink(folder / "ns" / "net")}
+            hands = {os.readlink(fd) for fd in (folder / "fd").iterdir()} | {
+                os.readlink(folder / "ns" / "net")
+            }
             if space in hands:
                 found.append((folder / "comm").read_text())
     return found
 
 
 def test_a_lab_for_somebody_without_any_right() -> None:
-    """As nobody: a bridge, NAT and DHCP in namespaces, and nothing outside. /dev/net/tun is open to all, as udev has it."""
+    """As nobody: a bridge, NAT and DHCP in namespaces, and nothing outside. /dev/net/tun is open to
+    all, as udev has it."""
     if os.geteuid():
         pytest.skip("only root can become somebody else")
     if missing := _missing(*NEEDED, "setpriv"):
         pytest.skip(f"not installed: {', '.join(missing)}")
-    code = ("import subprocess, sys; sys.path.insert(0, '.')\n"
-            "from tasks.kit import netlab; from tasks.network.plan import Wanted\n"
-            "with netlab.lab(Wanted(guests=2)) as lab:\n"
-            "    subprocess.Popen([*lab.prefix, 'sleep', '99'])\n"
-            "    print(subprocess.run([*lab.prefix, 'ip', '-br', 'link'], capture_output=True, text=True).stdout)")
+    code = (
+        "import subprocess, sys; sys.path.insert(0, '.')\nfrom tasks.kit import netlab; from"
+        " tasks.network.plan import Wanted\nwith netlab.lab(Wanted(guests=2)) as lab:\n   "
+        " subprocess.Popen([*lab.prefix, 'sleep', '99'])\n    print(subprocess.run([*lab.prefix,"
+        " 'ip', '-br', 'link'], capture_output=True, text=True).stdout)"
+    )
     public = Path("/tmp") / f"piggyback-test-{os.getpid()}"
     shutil.copytree(TOP / "tasks", public / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(Path(msgspec.__file__).parent, public / "msgspec")
     system = Path(f"/usr/bin/python3.{sys.version_info[1]}")
     python = str(system) if system.exists() else sys.executable
-    if subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", python, "-c", ""], check=False).returncode:
+    if subprocess.run(
+        ["setpriv", "--reuid=65534", "--clear-groups", python, "-c", ""], check=False
+    ).returncode:
         pytest.skip(f"{python} is not for everybody")
     try:
-        inside = 'mknod "$0" c 10 200 && chmod 666 "$0" && mount --bind "$0" /dev/net/tun && exec "$@"'
-        done = subprocess.run(["unshare", "--mount", "sh", "-c", inside, str(public / "tun"), "setpriv", "--reuid=65534",
-                               "--regid=65534", "--clear-groups", python, "-B", "-c", code], cwd=public, text=True,
-                              env={**clean_env(), "HOME": str(public)}, capture_output=True, timeout=60, check=False)
+        inside = (
+            'mknod "$0" c 10 200 && chmod 666 "$0" && mount --bind "$0" /dev/net/tun && exec "$@"'
+        )
+        done = subprocess.run(
+            [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                inside,
+                str(public / "tun"),
+                "setpriv",
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                python,
+                "-B",
+                "-c",
+                code,
+            ],
+            cwd=public,
+            text=True,
+            env={**clean_env(), "HOME": str(public)},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
         assert "piggy0-tap1" in done.stdout, done.stderr
     finally:
         shutil.rmtree(public)
@@ -253,9 +305,23 @@ def test_the_tap_is_the_users_and_nobody_elses(net: Topology, pc: Checkout) -> N
         del pc.env["SUDO_UID"]
     inside = 'mknod "$0" c 10 200 && chmod 666 "$0" && mount --bind "$0" /dev/net/tun && exec "$@"'
     for uid, status in (("65534", 0), ("65533", 1)):
-        said = net.run("host", "unshare", "--mount", "sh", "-c", inside, str(net.folder / f"tun{uid}"), "setpriv",
-                       f"--reuid={uid}", "--clear-groups", "--inh-caps=-all", shutil.which("python3", path="/usr/bin")
-                       or "python3", "-c", ATTACH, status=status)
+        said = net.run(
+            "host",
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            inside,
+            str(net.folder / f"tun{uid}"),
+            "setpriv",
+            f"--reuid={uid}",
+            "--clear-groups",
+            "--inh-caps=-all",
+            shutil.which("python3", path="/usr/bin") or "python3",
+            "-c",
+            ATTACH,
+            status=status,
+        )
         assert ("Operation not permitted" in said) == bool(status)
     in_host(net, pc, "net_down")
     net.unchanged(before)
@@ -263,11 +329,20 @@ def test_the_tap_is_the_users_and_nobody_elses(net: Topology, pc: Checkout) -> N
 
 def test_without_root_and_sudo_it_says_what_to_type(net: Topology, pc: Checkout) -> None:
     before = net.settled()
-    code = ("import os, sys; sys.path.insert(0, '.'); os.geteuid = lambda: 1000; import shutil; which = shutil.which\n"
-            "shutil.which = lambda name, **more: None if name == 'sudo' else which(name, **more)\n"
-            "from doit.doit_cmd import DoitMain; sys.exit(DoitMain().run(['net=nat', 'net_up']))")
-    done = subprocess.run([*net.prefix("host"), sys.executable, "-c", code], cwd=pc.top, env=pc.variables(), text=True,
-                          capture_output=True, check=False)
+    code = (
+        "import os, sys; sys.path.insert(0, '.'); os.geteuid = lambda: 1000; import shutil; which ="
+        " shutil.which\nshutil.which = lambda name, **more: None if name == 'sudo' else which(name,"
+        " **more)\nfrom doit.doit_cmd import DoitMain; sys.exit(DoitMain().run(['net=nat',"
+        " 'net_up']))"
+    )
+    done = subprocess.run(
+        [*net.prefix("host"), sys.executable, "-c", code],
+        cwd=pc.top,
+        env=pc.variables(),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 1
     said = done.stdout + done.stderr
     assert "net_up needs root" in said
@@ -301,16 +376,29 @@ except PiggyError as error:
 """
 
 
-@pytest.mark.parametrize(("mode", "how"), [
-    ("nat", "fail"), ("nat", "after"), ("bridged", "after"), pytest.param("nat", "before", marks=pytest.mark.long),
-    pytest.param("bridged", "fail", marks=pytest.mark.long), pytest.param("bridged", "before", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("mode", "how"),
+    [
+        ("nat", "fail"),
+        ("nat", "after"),
+        ("bridged", "after"),
+        pytest.param("nat", "before", marks=pytest.mark.long),
+        pytest.param("bridged", "fail", marks=pytest.mark.long),
+        pytest.param("bridged", "before", marks=pytest.mark.long),
+    ],
+)
 def test_a_fault_at_each_step(net: Topology, mode: str, how: str) -> None:
-    """A step that fails is rolled back; after kill -9 before or after a step, net_down puts everything back."""
-    net.script("host", "for file in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 >$file; done")  # not to wait each time
+    """A step that fails is rolled back; after kill -9 before or after a step, net_down puts
+    everything back."""
+    net.script(
+        "host", "for file in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 >$file; done"
+    )  # not to wait each time
     before = net.settled()
     python = ("env", f"PYTHONPATH={TOP}", sys.executable, "-B")
     for number in range(int(net.run("host", *python, "-c", STEPS, mode, "count", "0"))):
-        net.run("host", *python, "-c", STEPS, mode, how, str(number), status=3 if how == "fail" else -9)
+        net.run(
+            "host", *python, "-c", STEPS, mode, how, str(number), status=3 if how == "fail" else -9
+        )
         if how != "fail":
             net.run("host", *python, "-m", "tasks.network.apply", "down")
         print(f"after step {number}")
@@ -338,10 +426,12 @@ def test_an_interrupted_net_up_can_be_started_again(net: Topology, pc: Checkout)
 
 def test_names_and_networks_that_are_taken(net: Topology, pc: Checkout) -> None:
     before = net.settled()
-    assert "there is a bridge called 'br9' already, and it is not ours" in \
-        in_host(net, pc, "net=nat", "bridge=br9", "net_up", status=1)
-    assert "172.20.5.0/24 is taken: br9 has 172.20.0.0/16" in \
-        in_host(net, pc, "net=nat", "bridge_address=172.20.5.1/24", "net_up", status=1)
+    assert "there is a bridge called 'br9' already, and it is not ours" in in_host(
+        net, pc, "net=nat", "bridge=br9", "net_up", status=1
+    )
+    assert "172.20.5.0/24 is taken: br9 has 172.20.0.0/16" in in_host(
+        net, pc, "net=nat", "bridge_address=172.20.5.1/24", "net_up", status=1
+    )
     said = in_host(net, pc, "net=bridged", "uplink=eth0", "net_up", status=1)
     assert "eth0 carries the only default route" in said
     assert "--yes" in said
@@ -355,8 +445,12 @@ def test_a_bridge_that_is_there_only_gets_a_tap(net: Topology, pc: Checkout) -> 
     before = net.settled()
     in_host(net, pc, "net=bridged", "bridge=br9", "net_up")
     assert "master br9" in net.run("host", "ip", "link", "show", "br9-tap0")
-    said = in_host(net, pc, "net=bridged", "bridge=br9", "address=172.20.0.9/16", "qemu_test", status=1)
-    assert "=== network ok: eth0 has 172.20.0.9/16, no gateway" in said  # there is nobody to ping or to ask there
+    said = in_host(
+        net, pc, "net=bridged", "bridge=br9", "address=172.20.0.9/16", "qemu_test", status=1
+    )
+    assert (
+        "=== network ok: eth0 has 172.20.0.9/16, no gateway" in said
+    )  # there is nobody to ping or to ask there
     assert "=== fetch ok" in said
     in_host(net, pc, "net_down")
     net.unchanged(before)
@@ -366,8 +460,10 @@ def test_iptables_where_nft_is_missing(net: Topology) -> None:
     if _missing("iptables"):
         pytest.skip("iptables is not installed")
     before = net.settled()
-    code = STEPS.replace("netstate.observe()", "__import__('msgspec').structs.replace(netstate.observe(), "
-                                               "tools=('iptables', 'dnsmasq'))")
+    code = STEPS.replace(
+        "netstate.observe()",
+        "__import__('msgspec').structs.replace(netstate.observe(), tools=('iptables', 'dnsmasq'))",
+    )
     python = ("env", f"PYTHONPATH={TOP}", sys.executable, "-B")
     net.run("host", *python, "-c", code, "nat", "none", "0")
     rules = net.run("host", "iptables-save")
@@ -382,32 +478,61 @@ def test_iptables_where_nft_is_missing(net: Topology) -> None:
 def test_a_kernel_without_the_cards_driver_is_told_before_it_boots(pc: Checkout) -> None:
     config = pc.images / "config"
     before = config.read_text()
-    code = ("import sys; sys.path.insert(0, '.')\n"
-            "from pathlib import Path; from tasks import qemu; from tasks.config import project\n"
-            "qemu.check_network(project.load(Path.cwd(), {}, {}))")
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from pathlib import Path; from tasks import qemu; from tasks.config import project\n"
+        "qemu.check_network(project.load(Path.cwd(), {}, {}))"
+    )
     try:
         config.write_text(before.replace("CONFIG_NE2K_PCI=y", "# CONFIG_NE2K_PCI is not set"))
-        done = subprocess.run([sys.executable, "-c", code], cwd=pc.top, env=clean_env(), text=True, capture_output=True,
-                              check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=pc.top,
+            env=clean_env(),
+            text=True,
+            capture_output=True,
+            check=False,
+        )
     finally:
         config.write_text(before)
-    assert "the guest would have no network: the network card ne2k_pci needs CONFIG_NE2K_PCI in the kernel" in done.stderr
+    assert (
+        "the guest would have no network: the network card ne2k_pci needs CONFIG_NE2K_PCI in the"
+        " kernel" in done.stderr
+    )
 
 
 def test_the_status_page_in_a_browser(pc: Checkout, tmp_path: Path) -> None:
-    browser = next((name for name in ("chromium", "chromium-browser", "google-chrome") if not _missing(name)), "")
+    browser = next(
+        (name for name in ("chromium", "chromium-browser", "google-chrome") if not _missing(name)),
+        "",
+    )
     if not browser:
         pytest.skip("no Chromium is installed (Debian: package chromium)")
     with shell(pc, []) as guest:
         text = (pc.top / "boot.log").read_text()
         url = re.findall(r"http://127\.0\.0\.1:\d+/", text)[-1]
         release = ask(guest, "uname -r").split()[0]
-        words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                 "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
-                 f"--user-data-dir={tmp_path}/profile", "--window-size=900,1000"]
-        page = subprocess.run([*words, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True).stdout
+        words = [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-proxy-server",
+            f"--user-data-dir={tmp_path}/profile",
+            "--window-size=900,1000",
+        ]
+        page = subprocess.run(
+            [*words, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True
+        ).stdout
         picture = tmp_path / "page.png"
-        subprocess.run([*words, f"--screenshot={picture}", url], capture_output=True, timeout=120, check=True)
+        subprocess.run(
+            [*words, f"--screenshot={picture}", url], capture_output=True, timeout=120, check=True
+        )
         for wanted in (release, "eth0", "10.0.2.15/24", "Memory", "Interfaces", "console=ttyS0"):
             assert wanted in page
         assert picture.read_bytes().startswith(b"\x89PNG")

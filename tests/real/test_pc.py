@@ -13,9 +13,15 @@ from tests.real.conftest import Checkout, edited, lay_out, odd
 
 pytestmark = pytest.mark.real
 BOOT = "arch/x86/boot"
-LINKS = {"vmlinux": "vmlinux", "System.map": "System.map", "Image": f"{BOOT}/compressed/vmlinux.bin",
-         "piggy.gz": f"{BOOT}/compressed/vmlinux.bin.gz", "piggy.o": f"{BOOT}/compressed/piggy.o",
-         "compressed_vmlinux": f"{BOOT}/compressed/vmlinux", "bzImage": f"{BOOT}/bzImage"}
+LINKS = {
+    "vmlinux": "vmlinux",
+    "System.map": "System.map",
+    "Image": f"{BOOT}/compressed/vmlinux.bin",
+    "piggy.gz": f"{BOOT}/compressed/vmlinux.bin.gz",
+    "piggy.o": f"{BOOT}/compressed/piggy.o",
+    "compressed_vmlinux": f"{BOOT}/compressed/vmlinux",
+    "bzImage": f"{BOOT}/bzImage",
+}
 
 
 def test_it_boots_and_passes_its_checks(pc: Checkout) -> None:
@@ -30,13 +36,21 @@ def test_a_second_and_a_third_run_do_nothing(pc: Checkout) -> None:
 
 
 def test_the_initramfs_boots_too(pc: Checkout) -> None:
-    assert "/ is rootfs, read-write" in pc.doit("boot=initramfs", "qemu_test").replace("tmpfs", "rootfs")
+    assert "/ is rootfs, read-write" in pc.doit("boot=initramfs", "qemu_test").replace(
+        "tmpfs", "rootfs"
+    )
 
 
 def test_somebody_types_into_the_shell(pc: Checkout) -> None:
     pexpect = pytest.importorskip("pexpect")
-    guest = pexpect.spawn(pc.argv("qemu_boot")[0], ["qemu_boot"], cwd=str(pc.top), env=pc.variables(), encoding="utf-8",
-                          timeout=90)
+    guest = pexpect.spawn(
+        pc.argv("qemu_boot")[0],
+        ["qemu_boot"],
+        cwd=str(pc.top),
+        env=pc.variables(),
+        encoding="utf-8",
+        timeout=90,
+    )
     with open(pc.top / "boot.log", "w", encoding="utf-8") as guest.logfile_read:
         guest.expect("piggyback: up")
         guest.expect("# ")
@@ -55,7 +69,11 @@ def test_every_link_is_what_plain_make_makes(pc: Checkout, plain: Path) -> None:
 def test_make_finds_nothing_to_do_after_us(pc: Checkout) -> None:
     said = pc.make(pc.obj, "bzImage")
     pc.make(pc.obj, "bzImage")
-    assert not [line for line in said.splitlines() if line.startswith(("  CC ", "  LD      vmlinux", "  AR "))]
+    assert not [
+        line
+        for line in said.splitlines()
+        if line.startswith(("  CC ", "  LD      vmlinux", "  AR "))
+    ]
     assert "nothing to do" in pc.doit()
 
 
@@ -63,7 +81,14 @@ def test_edits_rebuild_what_they_concern_and_nothing_else(pc: Checkout) -> None:
     before = {name: (pc.images / name).read_bytes() for name in LINKS}
     panic = pc.kernel / "kernel" / "panic.c"
     with edited(panic, "Kernel panic - not syncing: %s", "Kernel panic - not  syncing: %s"):
-        assert pc.ran() == ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"]
+        assert pc.ran() == [
+            "vmlinux",
+            "Image",
+            "piggy.gz",
+            "piggy.o",
+            "compressed_vmlinux",
+            "bzImage",
+        ]
         assert b"panic - not  syncing" in (pc.images / "Image").read_bytes()
     assert pc.ran()[0] == "vmlinux"  # put back, with its old time: make alone would not see it
     assert {name: (pc.images / name).read_bytes() for name in LINKS} == before
@@ -72,7 +97,9 @@ def test_edits_rebuild_what_they_concern_and_nothing_else(pc: Checkout) -> None:
     assert pc.ran() == ["vmlinux"]
     with edited(pc.kernel / "sound" / "core" / "init.c", "/*", "/* nobody compiles this"):
         assert pc.ran() == []
-    with edited(pc.kernel / BOOT / "compressed" / "misc.c", "inappropriately aligned", "badly aligned"):
+    with edited(
+        pc.kernel / BOOT / "compressed" / "misc.c", "inappropriately aligned", "badly aligned"
+    ):
         assert pc.ran() == ["compressed_vmlinux", "bzImage"]
     assert pc.ran() == ["compressed_vmlinux", "bzImage"]
     assert {name: (pc.images / name).read_bytes() for name in LINKS} == before
@@ -102,8 +129,13 @@ def test_an_overlay_edit_rebuilds_the_images_alone(pc: Checkout) -> None:
 
 def test_e2fsck_finds_nothing(pc: Checkout) -> None:
     subprocess.run(["e2fsck", "-fn", str(pc.images / "rootfs.ext2")], env=clean_env(), check=True)
-    head = subprocess.run(["dumpe2fs", "-h", str(pc.images / "rootfs.ext2")], env=clean_env(), check=True, text=True,
-                          capture_output=True).stdout
+    head = subprocess.run(
+        ["dumpe2fs", "-h", str(pc.images / "rootfs.ext2")],
+        env=clean_env(),
+        check=True,
+        text=True,
+        capture_output=True,
+    ).stdout
     assert "Filesystem state:         clean" in head
 
 
@@ -122,8 +154,9 @@ def test_damaged_programs_of_kconfig_are_made_again(pc: Checkout) -> None:
     own = pc.top / "configs" / "kernel" / "local" / "pc.config"
     own.parent.mkdir(exist_ok=True)
     before = (pc.images / "config").read_bytes()
-    for number, name in enumerate(["kconfig/conf.o", "kconfig/conf", "kconfig/menu.o", "kconfig/.conf.o.cmd",
-                                   "basic/fixdep"]):
+    for number, name in enumerate(
+        ["kconfig/conf.o", "kconfig/conf", "kconfig/menu.o", "kconfig/.conf.o.cmd", "basic/fixdep"]
+    ):
         os.truncate(pc.obj / "scripts" / name, 0)
         own.write_text(f"CONFIG_PANIC_TIMEOUT={number + 1}\n")
         pc.doit("kernel_config")
@@ -144,14 +177,27 @@ def test_a_panic_is_a_panic(pc: Checkout) -> None:
     assert "panic" in said.lower()
 
 
-@pytest.mark.parametrize("tasks", [["kernel_config", "rootfs", "initramfs"], pytest.param([], marks=pytest.mark.long)])
-def test_a_second_checkout_elsewhere_gives_the_same_images(pc: Checkout, tmp_path: Path, tasks: list[str]) -> None:
-    """User space; and everything, which takes minutes. That a kernel does not follow its place test_arm.py shows."""
+@pytest.mark.parametrize(
+    "tasks", [["kernel_config", "rootfs", "initramfs"], pytest.param([], marks=pytest.mark.long)]
+)
+def test_a_second_checkout_elsewhere_gives_the_same_images(
+    pc: Checkout, tmp_path: Path, tasks: list[str]
+) -> None:
+    """User space; and everything, which takes minutes. That a kernel does not follow its place
+    test_arm.py shows."""
     other = lay_out(tmp_path / "elsewhere" / "deeper" / "checkout", env=odd(tmp_path), umask=0o077)
     other.doit(*tasks)
-    names = sorted(path.name for path in (other if tasks else pc).images.iterdir() if path.name != "run-qemu.sh")
+    names = sorted(
+        path.name
+        for path in (other if tasks else pc).images.iterdir()
+        if path.name != "run-qemu.sh"
+    )
     assert {"busybox", "rootfs.ext2", "initramfs.cpio.gz", "config"} <= set(names)
-    assert [name for name in names if (pc.images / name).read_bytes() != (other.images / name).read_bytes()] == []
+    assert [
+        name
+        for name in names
+        if (pc.images / name).read_bytes() != (other.images / name).read_bytes()
+    ] == []
 
 
 def test_a_root_filesystem_that_is_built_in_is_an_input(pc: Checkout, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The short way on the PC's real kernel: edits, an error, and kill -9, each held against plain make's result."""
+"""The short way on the PC's real kernel: edits, an error, and kill -9, each held against plain
+make's result."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from tests.real.conftest import Checkout, edited
 
 pytestmark = pytest.mark.real
 BOOT = "arch/x86/boot"
-WORK = re.compile(r"^  (?:CC|AS|LD|AR|OBJCOPY|GZIP|NM|MODPOST|VOFFSET|MKPIGGY|BUILD|HOSTCC|UPD) .*", re.MULTILINE)
+WORK = re.compile(
+    r"^  (?:CC|AS|LD|AR|OBJCOPY|GZIP|NM|MODPOST|VOFFSET|MKPIGGY|BUILD|HOSTCC|UPD) .*", re.MULTILINE
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +34,14 @@ def ways(pc: Checkout) -> dict[str, str]:
     """Run doit, and return how each link that it made was made: "short", or why make decided."""
     said = {}
     for task in pc.ran("bzImage"):
-        found = re.search(r"^# (the short way|make decides): (.*)$", (logs(pc) / f"{task}.log").read_text(), re.MULTILINE)
-        said[task] = "none" if found is None else "short" if found[1] == "the short way" else found[2]
+        found = re.search(
+            r"^# (the short way|make decides): (.*)$",
+            (logs(pc) / f"{task}.log").read_text(),
+            re.MULTILINE,
+        )
+        said[task] = (
+            "none" if found is None else "short" if found[1] == "the short way" else found[2]
+        )
     return said
 
 
@@ -44,19 +53,46 @@ def work(pc: Checkout) -> list[str]:
 SHORT = ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"]
 
 
-@pytest.mark.parametrize(("path", "old", "new", "tasks"), [
-    ("kernel/panic.c", "Kernel panic - not syncing: %s", "Kernel panic - not  syncing: %s", SHORT),
-    ("lib/string.c", "#include", "int piggyback(int x);\nint piggyback(int x) { return x * 7; }\n#include", SHORT),
-    ("lib/ctype.c", "#include", "extern const int piggyback;\nconst int piggyback = 7;\n#include", SHORT),
-    ("include/linux/reboot.h", "SYS_DOWN\t0x0001", "SYS_DOWN\t0x0005", SHORT),
-    ("arch/x86/kernel/verify_cpu.S", "verify_cpu)\n", "verify_cpu)\n\tnop\n", SHORT),
-    ("arch/x86/realmode/rm/reboot.S", "(machine_real_restart_asm)\n", "(machine_real_restart_asm)\n\tnop\n", SHORT),
-    ("kernel/panic.c", "/*", "/* a comment", SHORT[:1]),
-    ("include/linux/reboot.h", "/*", "/* a comment", SHORT[:1]),
-    (f"{BOOT}/compressed/misc.c", "inappropriately aligned", "badly aligned", SHORT[4:]),
-    (f"{BOOT}/main.c", "Unable to boot - please", "Unable to boot; please", SHORT[5:])])
-def test_the_short_way(pc: Checkout, second: Path, path: str, old: str, new: str, tasks: list[str]) -> None:
-    """The links that an edit concerns are made without make, are what make makes, and make finds nothing to do."""
+@pytest.mark.parametrize(
+    ("path", "old", "new", "tasks"),
+    [
+        (
+            "kernel/panic.c",
+            "Kernel panic - not syncing: %s",
+            "Kernel panic - not  syncing: %s",
+            SHORT,
+        ),
+        (
+            "lib/string.c",
+            "#include",
+            "int piggyback(int x);\nint piggyback(int x) { return x * 7; }\n#include",
+            SHORT,
+        ),
+        (
+            "lib/ctype.c",
+            "#include",
+            "extern const int piggyback;\nconst int piggyback = 7;\n#include",
+            SHORT,
+        ),
+        ("include/linux/reboot.h", "SYS_DOWN\t0x0001", "SYS_DOWN\t0x0005", SHORT),
+        ("arch/x86/kernel/verify_cpu.S", "verify_cpu)\n", "verify_cpu)\n\tnop\n", SHORT),
+        (
+            "arch/x86/realmode/rm/reboot.S",
+            "(machine_real_restart_asm)\n",
+            "(machine_real_restart_asm)\n\tnop\n",
+            SHORT,
+        ),
+        ("kernel/panic.c", "/*", "/* a comment", SHORT[:1]),
+        ("include/linux/reboot.h", "/*", "/* a comment", SHORT[:1]),
+        (f"{BOOT}/compressed/misc.c", "inappropriately aligned", "badly aligned", SHORT[4:]),
+        (f"{BOOT}/main.c", "Unable to boot - please", "Unable to boot; please", SHORT[5:]),
+    ],
+)
+def test_the_short_way(
+    pc: Checkout, second: Path, path: str, old: str, new: str, tasks: list[str]
+) -> None:
+    """The links that an edit concerns are made without make, are what make makes, and make finds
+    nothing to do."""
     before = [(pc.images / name).read_bytes() for name in SHORT]  # which make was seen to make, too
     with edited(pc.kernel / path, old, new):
         said = ways(pc)
@@ -90,10 +126,18 @@ def test_kill_9_on_the_short_way(pc: Checkout, second: Path, step: int) -> None:
     panic = pc.kernel / "kernel" / "panic.c"
     panic.write_text(panic.read_text().replace("not syncing", f"not{' ' * (step + 2)}syncing", 1))
     log.unlink(missing_ok=True)
-    process = subprocess.Popen(pc.argv("bzImage"), cwd=pc.top, env=pc.variables(), stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        pc.argv("bzImage"),
+        cwd=pc.top,
+        env=pc.variables(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     until = time.monotonic() + 60
-    while time.monotonic() < until and (not log.exists() or len(re.findall(r"^\$ ", log.read_text(), re.MULTILINE)) < step):
+    while time.monotonic() < until and (
+        not log.exists() or len(re.findall(r"^\$ ", log.read_text(), re.MULTILINE)) < step
+    ):
         time.sleep(0.005)
     process.kill()
     process.wait(20)

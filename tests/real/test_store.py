@@ -1,4 +1,5 @@
-"""Going back on the PC's real kernel: what comes back is what was there, and what is made after it is what make makes."""
+"""Going back on the PC's real kernel: what comes back is what was there, and what is made after it
+is what make makes."""
 
 from __future__ import annotations
 
@@ -66,13 +67,19 @@ def test_there_and_back(store: Checkout, plain: Path, tmp_path: Path) -> None:
     own.unlink()
     back(pc)
     # the object folder still has the other configuration
-    with edited(pc.kernel / "arch/x86/boot/compressed/misc.c", "inappropriately aligned", "badly aligned"):
+    with edited(
+        pc.kernel / "arch/x86/boot/compressed/misc.c", "inappropriately aligned", "badly aligned"
+    ):
         assert pc.ran() == ["compressed_vmlinux", "bzImage"]
         assert pc.made_otherwise(second, "bzImage") == []
     assert back(pc) == ["compressed_vmlinux", "bzImage"]
     own.write_text("CONFIG_MAGIC_SYSRQ=y\nCONFIG_IKCONFIG=y\n")
     back(pc)
-    with edited(pc.kernel / "kernel/panic.c", "Kernel panic - not syncing: %s", "Kernel panic - not  syncing: %s"):
+    with edited(
+        pc.kernel / "kernel/panic.c",
+        "Kernel panic - not syncing: %s",
+        "Kernel panic - not  syncing: %s",
+    ):
         with edited(pc.kernel / "include/linux/reboot.h", "#endif", f"{MORE}#endif"):
             assert pc.ran() == LINKS
             assert pc.made_otherwise(second, "bzImage") == []

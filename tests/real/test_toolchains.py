@@ -1,8 +1,10 @@
-"""Toolchains for real: LLVM's kernel booted, and Buildroot's toolchain built whole, used, moved and used again.
+"""Toolchains for real: LLVM's kernel booted, and Buildroot's toolchain built whole, used, moved and
+used again.
 
-Buildroot takes half an hour and gigabytes, and its tree is not ours: PIGGYBACK_TEST_BUILDROOT names a tree or a release's
-tarball, and PIGGYBACK_TEST_SETTINGS further settings (buildroot_override=..., dl=..., offline=yes), such as a machine that
-upstream is out of reach of needs. The test says why it is skipped.
+Buildroot takes half an hour and gigabytes, and its tree is not ours: PIGGYBACK_TEST_BUILDROOT names
+a tree or a release's tarball, and PIGGYBACK_TEST_SETTINGS further settings (buildroot_override=...,
+dl=..., offline=yes), such as a machine that upstream is out of reach of needs. The test says why it
+is skipped.
 """
 
 from __future__ import annotations
@@ -36,16 +38,25 @@ def suffix() -> str:
     """The suffix of an LLVM that this host has whole, as LLVM= takes it."""
     for llvm in ("1", "-19", "-18", "-17", "-16", "-15", "-14"):
         end = "" if llvm == "1" else llvm
-        if all(shutil.which(f"{name}{end}", path=clean_env()["PATH"]) for name in ("clang", "ld.lld", "llvm-objcopy")):
+        if all(
+            shutil.which(f"{name}{end}", path=clean_env()["PATH"])
+            for name in ("clang", "ld.lld", "llvm-objcopy")
+        ):
             return llvm
     pytest.skip("no clang with lld and llvm-objcopy ('doit toolchain=llvm setup' installs them)")
 
 
 @pytest.mark.real
 @pytest.mark.long
-@pytest.mark.parametrize(("machine", "triple", "qemu"), [
-    ("pc", "i686-linux-gnu", "qemu-system-i386"), ("x86_64", "x86_64-linux-gnu", "qemu-system-x86_64"),
-    ("versatile", "arm-linux-gnueabi", "qemu-system-arm"), ("aarch64", "aarch64-linux-gnu", "qemu-system-aarch64")])
+@pytest.mark.parametrize(
+    ("machine", "triple", "qemu"),
+    [
+        ("pc", "i686-linux-gnu", "qemu-system-i386"),
+        ("x86_64", "x86_64-linux-gnu", "qemu-system-x86_64"),
+        ("versatile", "arm-linux-gnueabi", "qemu-system-arm"),
+        ("aarch64", "aarch64-linux-gnu", "qemu-system-aarch64"),
+    ],
+)
 def test_llvms_kernel_boots(tmp_path: Path, machine: str, triple: str, qemu: str) -> None:
     wants(f"{triple}-gcc", qemu)
     checkout = lay_out(tmp_path / "checkout", machine=machine)
@@ -56,14 +67,26 @@ def test_llvms_kernel_boots(tmp_path: Path, machine: str, triple: str, qemu: str
 
 
 @pytest.fixture(scope="module", params=["pc", "versatile"])
-def board(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, list[str]]]:
+def board(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Checkout, list[str]]]:
     """A machine whose toolchain Buildroot is to build, and the settings for that."""
     tree = os.environ.get("PIGGYBACK_TEST_BUILDROOT")
     if not tree:
-        pytest.skip("PIGGYBACK_TEST_BUILDROOT names no Buildroot: it takes half an hour, and its tree is not ours")
+        pytest.skip(
+            "PIGGYBACK_TEST_BUILDROOT names no Buildroot: it takes half an hour, and its tree is"
+            " not ours"
+        )
     wants("g++", {"pc": "qemu-system-i386", "versatile": "qemu-system-arm"}[request.param])
     checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout", machine=request.param)
-    yield checkout, ["toolchain=buildroot", f"buildroot_src={tree}", *os.environ.get("PIGGYBACK_TEST_SETTINGS", "").split()]
+    yield (
+        checkout,
+        [
+            "toolchain=buildroot",
+            f"buildroot_src={tree}",
+            *os.environ.get("PIGGYBACK_TEST_SETTINGS", "").split(),
+        ],
+    )
     shutil.rmtree(checkout.top, ignore_errors=True)
 
 

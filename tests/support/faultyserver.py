@@ -14,7 +14,8 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class Site:
-    """url: the server's address, without a slash at its end; seen: path and headers of each request."""
+    """url: the server's address, without a slash at its end; seen: path and headers of each
+    request."""
 
     url: str
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -27,6 +28,7 @@ class Site:
 @contextlib.contextmanager
 def serving(answer: Answer) -> Iterator[Site]:
     """Answer every GET by `answer`, each in a thread of its own."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             site.seen.append((self.path, dict(self.headers)))
@@ -49,8 +51,13 @@ def serving(answer: Answer) -> Iterator[Site]:
         server.server_close()
 
 
-def send(request: BaseHTTPRequestHandler, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None,
-         length: int | None = None) -> None:
+def send(
+    request: BaseHTTPRequestHandler,
+    status: int,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    length: int | None = None,
+) -> None:
     """Send an answer whose Content-Length is that of `body`, or `length`, or none at all (-1)."""
     request.send_response(status)
     for name, value in (headers or {}).items():
@@ -66,6 +73,7 @@ def file_server(content: bytes, etag: str = '"v1"', first_bytes: int = 0) -> Ans
 
     first_bytes: break off there when the whole file is asked for (0: never).
     """
+
     def answer(request: BaseHTTPRequestHandler) -> None:
         asked = request.headers.get("Range", "")
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
@@ -73,16 +81,23 @@ def file_server(content: bytes, etag: str = '"v1"', first_bytes: int = 0) -> Ans
             if start >= len(content):
                 send(request, 416, headers={"Content-Range": f"bytes */{len(content)}"})
                 return
-            send(request, 206, content[start:],
-                 {"ETag": etag, "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"})
+            send(
+                request,
+                206,
+                content[start:],
+                {"ETag": etag, "Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"},
+            )
         else:
-            send(request, 200, content[:first_bytes or None], {"ETag": etag}, length=len(content))
+            send(request, 200, content[: first_bytes or None], {"ETag": etag}, length=len(content))
+
     return answer
 
 
 @contextlib.contextmanager
 def talking(talk: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Serve bytes that http.server would not: `talk` gets each connection when its request came, in a thread of its own."""
+    """Serve bytes that http.server would not: `talk` gets each connection when its request came, in
+    a thread of its own."""
+
     def serve(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.settimeout(20)

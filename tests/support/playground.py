@@ -1,7 +1,8 @@
-"""A project to play with: this checkout's dodo.py and tasks/, with a fake machine whose sources build in seconds.
+"""A project to play with: this checkout's dodo.py and tasks/, with a fake machine whose sources
+build in seconds.
 
-The project is built once a session and copied aside. Each test gets it back as it was then, at the same place, for the
-absolute paths of the place are in what is built.
+The project is built once a session and copied aside. Each test gets it back as it was then, at the
+same place, for the absolute paths of the place are in what is built.
 """
 
 from __future__ import annotations
@@ -21,11 +22,42 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 FAKE = Path(__file__).resolve().parent / "fake"
-IMAGES = ("vmlinux", "System.map", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage", "config", "miniconfig",
-          "busybox", "busybox.links", "busybox.config", "rootfs.ext2", "initramfs.cpio.gz")
-EVERYTHING = ["fetch:musl", "fetch:linux-6.1", "fetch:busybox", "_unpack:musl", "_unpack:linux-6.1", "_unpack:busybox",
-              "toolchain", "kernel_config", "vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage",
-              "busybox_config", "busybox", "rootfs", "initramfs"]
+IMAGES = (
+    "vmlinux",
+    "System.map",
+    "Image",
+    "piggy.gz",
+    "piggy.o",
+    "compressed_vmlinux",
+    "bzImage",
+    "config",
+    "miniconfig",
+    "busybox",
+    "busybox.links",
+    "busybox.config",
+    "rootfs.ext2",
+    "initramfs.cpio.gz",
+)
+EVERYTHING = [
+    "fetch:musl",
+    "fetch:linux-6.1",
+    "fetch:busybox",
+    "_unpack:musl",
+    "_unpack:linux-6.1",
+    "_unpack:busybox",
+    "toolchain",
+    "kernel_config",
+    "vmlinux",
+    "Image",
+    "piggy.gz",
+    "piggy.o",
+    "compressed_vmlinux",
+    "bzImage",
+    "busybox_config",
+    "busybox",
+    "rootfs",
+    "initramfs",
+]
 MACHINE = """\
 description = "a machine of the tests"
 arch = "x86_64"
@@ -73,8 +105,9 @@ SERIAL = "CONFIG_TTY=y\nCONFIG_SERIAL_8250=y\nCONFIG_SERIAL_8250_CONSOLE=y\n"
 
 @dataclass(frozen=True)
 class Result:
-    """One run of doit: exit status, standard output and error together, the tasks that were done and those that failed (in
-    order), why each was done, the seconds taken, and the tasks whose outputs came from the store."""
+    """One run of doit: exit status, standard output and error together, the tasks that were done
+    and those that failed (in order), why each was done, the seconds taken, and the tasks whose
+    outputs came from the store."""
 
     status: int
     text: str
@@ -86,12 +119,19 @@ class Result:
 
 
 class Playground:
-    """The project in the folder `top`; `home` is HOME for everything that is run in it, `umask` the umask.
-    `machine`: the one that is selected. `plain`: for root, whether modes count as they do for anybody else. `limit`: the
-    seconds that a run may take."""
+    """The project in the folder `top`; `home` is HOME for everything that is run in it, `umask` the
+    umask. `machine`: the one that is selected. `plain`: for root, whether modes count as they do
+    for anybody else. `limit`: the seconds that a run may take."""
 
     def __init__(self, top: Path, home: Path, umask: int = -1, machine: str = "fake") -> None:
-        self.top, self.home, self.umask, self.machine, self.plain, self.limit = top, home, umask, machine, False, 60.0
+        self.top, self.home, self.umask, self.machine, self.plain, self.limit = (
+            top,
+            home,
+            umask,
+            machine,
+            False,
+            60.0,
+        )
         self.store_size = "0"
         self.started: list[subprocess.Popen[str]] = []
         self.here = top / "build" / machine
@@ -101,34 +141,57 @@ class Playground:
         self.history = self.here / "logs" / "history.jsonl"
 
     def environ(self, **extra: str) -> dict[str, str]:
-        """The environment of a user who has set nothing but the machine, and keeps nothing: what is made is made again."""
+        """The environment of a user who has set nothing but the machine, and keeps nothing: what is
+        made is made again."""
         env = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-        return {**env, "HOME": str(self.home), "MACHINE": self.machine, "PYTHONDONTWRITEBYTECODE": "",
-                "PIGGYBACK_STORE_SIZE": self.store_size, **extra}
+        return {
+            **env,
+            "HOME": str(self.home),
+            "MACHINE": self.machine,
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PIGGYBACK_STORE_SIZE": self.store_size,
+            **extra,
+        }
 
     def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """Start `doit WORDS` in a process group of its own."""
         confined = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
         argv = [*(confined if self.plain and os.geteuid() == 0 else ()), "doit", *words]
-        process = subprocess.Popen(argv, umask=self.umask, cwd=cwd or self.top, env=self.environ(**env), text=True,
-                                   start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            argv,
+            umask=self.umask,
+            cwd=cwd or self.top,
+            env=self.environ(**env),
+            text=True,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         self.started.append(process)
         return process
 
-    def doit(self, *words: str, status: int | None = 0, cwd: Path | None = None, **env: str) -> Result:
-        """Run `doit WORDS` to its end, which must be with `status` (None: any), and without a traceback."""
+    def doit(
+        self, *words: str, status: int | None = 0, cwd: Path | None = None, **env: str
+    ) -> Result:
+        """Run `doit WORDS` to its end, which must be with `status` (None: any), and without a
+        traceback."""
         seen = len(self._history())
         started = time.monotonic()
         process = self.start(*words, cwd=cwd, **env)
         text = finish(process, self.limit)
         seconds = time.monotonic() - started
         new = self._history()[seen:]
-        result = Result(process.returncode, text, [entry["task"] for entry in new if entry["result"] == "ok"],
-                        [entry["task"] for entry in new if entry["result"] not in ("ok", "restored")],
-                        {entry["task"]: entry["why"] for entry in new}, seconds,
-                        [entry["task"] for entry in new if entry["result"] == "restored"])
+        result = Result(
+            process.returncode,
+            text,
+            [entry["task"] for entry in new if entry["result"] == "ok"],
+            [entry["task"] for entry in new if entry["result"] not in ("ok", "restored")],
+            {entry["task"]: entry["why"] for entry in new},
+            seconds,
+            [entry["task"] for entry in new if entry["result"] == "restored"],
+        )
         assert "Traceback" not in text, text
         assert status is None or result.status == status, text
         return result
@@ -140,19 +203,28 @@ class Playground:
         return result.text
 
     def _history(self) -> list[dict]:
-        return [json.loads(line) for line in self.history.read_text().splitlines()] if self.history.exists() else []
+        return (
+            [json.loads(line) for line in self.history.read_text().splitlines()]
+            if self.history.exists()
+            else []
+        )
 
     def finished(self) -> set[str]:
         """The tasks whose success is written down in the journal."""
         if not (self.here / "journal.sqlite").exists():
             return set()
         with contextlib.closing(sqlite3.connect(self.here / "journal.sqlite")) as journal:
-            return {name for name, data in journal.execute("select task_id, task_data from doit")
-                    if "_values_:" in json.loads(data) and name in EVERYTHING}
+            return {
+                name
+                for name, data in journal.execute("select task_id, task_data from doit")
+                if "_values_:" in json.loads(data) and name in EVERYTHING
+            }
 
     def digests(self) -> dict[str, str]:
         """The digest of each image."""
-        return {name: hashlib.sha256((self.images / name).read_bytes()).hexdigest() for name in IMAGES}
+        return {
+            name: hashlib.sha256((self.images / name).read_bytes()).hexdigest() for name in IMAGES
+        }
 
     def edit(self, path: str | Path, old: str, new: str) -> None:
         """Replace `old`, which must be there, in a file, as an editor would: by writing it anew."""
@@ -167,7 +239,8 @@ class Playground:
             stream.write(text)
 
     def pause(self, target: str, how: str = "") -> None:
-        """Have the command that makes the file called `target` stop half-way (see fake/linux/scripts/pause)."""
+        """Have the command that makes the file called `target` stop half-way (see
+        fake/linux/scripts/pause)."""
         folder = self.home / "pause"
         folder.mkdir(exist_ok=True)
         (folder / target).write_text(how)
@@ -197,7 +270,8 @@ class Playground:
 
 @dataclass(frozen=True)
 class Kept:
-    """The project as first laid out, and as first built, with that first build's result and image digests."""
+    """The project as first laid out, and as first built, with that first build's result and image
+    digests."""
 
     play: Playground
     bare: Path
@@ -207,7 +281,8 @@ class Kept:
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 60) -> str:
-    """Wait for a started doit to end and return what it said; one that hangs is ended, and fails the test."""
+    """Wait for a started doit to end and return what it said; one that hangs is ended, and fails
+    the test."""
     try:
         return process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
@@ -216,14 +291,17 @@ def finish(process: subprocess.Popen[str], seconds: float = 60) -> str:
 
 
 def lay_out(top: Path, triple: str, umask: int = 0o022) -> None:
-    """Make the project in the folder `top`: code of this checkout, a fake machine, and its sources in dl/.
+    """Make the project in the folder `top`: code of this checkout, a fake machine, and its sources
+    in dl/.
 
     umask: of whoever checked the project out, as far as an image could depend on it.
     """
     top.mkdir(parents=True)
     shutil.copy(TOP / "dodo.py", top)
     for name in ("tasks", "configs"):
-        shutil.copytree(TOP / name, top / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
+        shutil.copytree(
+            TOP / name, top / name, ignore=shutil.ignore_patterns("__pycache__", "local")
+        )
     configs = top / "configs"
     (configs / "machines" / "fake.toml").write_text(MACHINE.format(triple=triple))
     (configs / "kernel" / "fake-base.config").write_text(BASE)
@@ -241,11 +319,18 @@ def lay_out(top: Path, triple: str, umask: int = 0o022) -> None:
         path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
     (etc / "mtab").symlink_to("/proc/mounts")
     pins = []
-    for name, archive in (("linux-6.1", "linux-6.1.0.tar.gz"), ("linux-6.2", "linux-6.2.0.tar.gz"),
-                          ("busybox", "busybox-1.0.0.tar.gz"), ("musl", "musl-1.0.0.tar.gz"),
-                          ("buildroot", "buildroot-1.0.0.tar.gz")):
+    for name, archive in (
+        ("linux-6.1", "linux-6.1.0.tar.gz"),
+        ("linux-6.2", "linux-6.2.0.tar.gz"),
+        ("busybox", "busybox-1.0.0.tar.gz"),
+        ("musl", "musl-1.0.0.tar.gz"),
+        ("buildroot", "buildroot-1.0.0.tar.gz"),
+    ):
         sha256 = pack(name, top / "dl" / archive)
-        pins.append(f'["{name}"]\nversion = "1"\nurls = ["https://upstream.invalid/{archive}"]\nsha256 = "{sha256}"\n')
+        pins.append(
+            f'["{name}"]\nversion = "1"\nurls = ["https://upstream.invalid/{archive}"]\nsha256 ='
+            f' "{sha256}"\n'
+        )
     (configs / "sources.toml").write_text("\n".join(pins))
 
 
@@ -262,13 +347,21 @@ def pack(name: str, archive: Path) -> str:
     if name == "linux-6.2":  # since then the records hold savedcmd_X
         for path in ("Kbuild.include", "basic/fixdep.c"):
             text = (aside / "scripts" / path).read_text()
-            text = text.replace("'cmd_$@ :=", "'savedcmd_$@ :=").replace("$(cmd_$@)", "$(savedcmd_$@)")
+            text = text.replace("'cmd_$@ :=", "'savedcmd_$@ :=").replace(
+                "$(cmd_$@)", "$(savedcmd_$@)"
+            )
             (aside / "scripts" / path).write_text(text.replace('"cmd_%s :=', '"savedcmd_%s :='))
         makefile = (aside / "Makefile").read_text()
         (aside / "Makefile").write_text(makefile.replace("PATCHLEVEL = 1", "PATCHLEVEL = 2"))
 
     def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-        member.mtime, member.uid, member.gid, member.uname, member.gname = 1_700_000_000, 0, 0, "", ""
+        member.mtime, member.uid, member.gid, member.uname, member.gname = (
+            1_700_000_000,
+            0,
+            0,
+            "",
+            "",
+        )
         member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
         return member
 

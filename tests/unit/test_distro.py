@@ -16,24 +16,39 @@ def test_the_digest_of_a_folder(tmp_path: Path) -> None:
     seen = {distro.digest_of(base)}
     shutil.copytree(base, tmp_path / "copy")
     assert distro.digest_of(tmp_path / "copy") in seen
-    for change in (lambda: (base / "linux" / "a.h").write_text("b"), lambda: (base / "linux" / "a.h").rename(base / "a.h"),
-                   lambda: (base / "b.h").write_text(""), lambda: (base / "a.h").rename(base / "ab.h")):
+    for change in (
+        lambda: (base / "linux" / "a.h").write_text("b"),
+        lambda: (base / "linux" / "a.h").rename(base / "a.h"),
+        lambda: (base / "b.h").write_text(""),
+        lambda: (base / "a.h").rename(base / "ab.h"),
+    ):
         change()
         assert distro.digest_of(base) not in seen
         seen.add(distro.digest_of(base))
 
 
 def test_the_words_for_musl() -> None:
-    project: Any = SimpleNamespace(machine=SimpleNamespace(triple="odd-linux-gnu", cflags="-march=odd  -O2"))
+    project: Any = SimpleNamespace(
+        machine=SimpleNamespace(triple="odd-linux-gnu", cflags="-march=odd  -O2")
+    )
     assert distro.configure_words(project) == [
-        "--target=odd-linux-gnu", "--disable-shared", "--enable-wrapper=gcc", "CC=odd-linux-gnu-gcc",
-        "CROSS_COMPILE=odd-linux-gnu-", "CFLAGS=-Os -pipe -march=odd -O2"]
+        "--target=odd-linux-gnu",
+        "--disable-shared",
+        "--enable-wrapper=gcc",
+        "CC=odd-linux-gnu-gcc",
+        "CROSS_COMPILE=odd-linux-gnu-",
+        "CFLAGS=-Os -pipe -march=odd -O2",
+    ]
 
 
 def test_the_exported_headers_of_a_users_own_tree(tmp_path: Path) -> None:
     tree = tmp_path / "linux"
-    for name in ("include/uapi/linux/a.h", "arch/x86/include/uapi/asm/b.h", "include/linux/private.h",
-                 "include/uapi/linux/Kbuild"):
+    for name in (
+        "include/uapi/linux/a.h",
+        "arch/x86/include/uapi/asm/b.h",
+        "include/linux/private.h",
+        "include/uapi/linux/Kbuild",
+    ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(name)
     project: Any = SimpleNamespace(kernel_src=tree, stamps=Stamps(tmp_path / "s"))

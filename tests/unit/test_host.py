@@ -40,7 +40,8 @@ mkdir -p HERE/usr/include; : > HERE/usr/include/stdio.h
 
 
 class Host:
-    """A host of its own: a PATH with nothing on it but what a test puts there (and sh's own needs)."""
+    """A host of its own: a PATH with nothing on it but what a test puts there (and sh's own
+    needs)."""
 
     def __init__(self, top: Path) -> None:
         self.top, self.bin = top, top / "bin"
@@ -48,7 +49,9 @@ class Host:
         (top / "configs").mkdir()
         (top / "configs" / "packages.toml").write_text(TABLE.replace("HERE", str(top)))
         for name in ("basename", "cat", "chmod", "mkdir", "sh"):
-            (self.bin / name).symlink_to(f"/bin/{name}" if Path(f"/bin/{name}").exists() else f"/usr/bin/{name}")
+            (self.bin / name).symlink_to(
+                f"/bin/{name}" if Path(f"/bin/{name}").exists() else f"/usr/bin/{name}"
+            )
 
     def program(self, name: str, text: str = '#!/bin/sh\necho "$0 1.0"\n') -> None:
         (self.bin / name).write_text(text.replace("HERE", str(self.top)))
@@ -57,9 +60,16 @@ class Host:
     def job(self) -> Any:
         machine = SimpleNamespace(triple="x86_64-linux-gnu", qemu=None, arch="x86_64")
         settings = SimpleNamespace(net="user", toolchain="distro", llvm="1")
-        return SimpleNamespace(project=SimpleNamespace(top=self.top, machine=machine, build=self.top / "build" / "deep",
-                                                       dl=self.top / "dl", settings=settings),
-                               log=self.top / "logs" / "setup.log")
+        return SimpleNamespace(
+            project=SimpleNamespace(
+                top=self.top,
+                machine=machine,
+                build=self.top / "build" / "deep",
+                dl=self.top / "dl",
+                settings=settings,
+            ),
+            log=self.top / "logs" / "setup.log",
+        )
 
     def calls(self) -> list[str]:
         path = self.top / "calls"
@@ -82,20 +92,32 @@ def release(monkeypatch: pytest.MonkeyPatch, **said: str) -> None:
     monkeypatch.setattr(packages.platform, "freedesktop_os_release", lambda: said)
 
 
-def test_setup_installs_what_is_missing_and_then_nothing_more(bare: Host, capfd: pytest.CaptureFixture[str]) -> None:
+def test_setup_installs_what_is_missing_and_then_nothing_more(
+    bare: Host, capfd: pytest.CaptureFixture[str]
+) -> None:
     bare.program("apt-get", APT)
     host.setup(bare.job())
     said, errors = capfd.readouterr()
     assert errors == ""
     lines = said.splitlines()
-    assert lines[:-1] == ["  setup              missing: make, libc headers, x86_64-linux-gnu-gcc",
-                          "  $ apt-get update", "  $ apt-get install -y make libc6-dev gcc-x86-64-linux-gnu"]
-    assert re.fullmatch(rf"  setup              installed \(.* s\); its output: {bare.top}/logs/setup.log", lines[-1])
+    assert lines[:-1] == [
+        "  setup              missing: make, libc headers, x86_64-linux-gnu-gcc",
+        "  $ apt-get update",
+        "  $ apt-get install -y make libc6-dev gcc-x86-64-linux-gnu",
+    ]
+    assert re.fullmatch(
+        rf"  setup              installed \(.* s\); its output: {bare.top}/logs/setup.log",
+        lines[-1],
+    )
     log = "DEBIAN_FRONTEND=noninteractive apt-get {}\nGet:1 something\nE: a \033[31mfault\n"
     assert (bare.top / "logs/setup.log").read_text() == "".join(
-        f"$ {log.format(words)}" for words in ("update", "install -y make libc6-dev gcc-x86-64-linux-gnu"))
-    assert bare.calls() == ["apt-get update [noninteractive]",
-                            "apt-get install -y make libc6-dev gcc-x86-64-linux-gnu [noninteractive]"]
+        f"$ {log.format(words)}"
+        for words in ("update", "install -y make libc6-dev gcc-x86-64-linux-gnu")
+    )
+    assert bare.calls() == [
+        "apt-get update [noninteractive]",
+        "apt-get install -y make libc6-dev gcc-x86-64-linux-gnu [noninteractive]",
+    ]
     host.setup(bare.job())
     assert capfd.readouterr().out == "  setup              nothing is missing\n"
     assert len(bare.calls()) == 2
@@ -116,12 +138,17 @@ def test_sudo_goes_in_front_when_not_root(bare: Host, monkeypatch: pytest.Monkey
     with pytest.raises(PiggyError) as caught:
         host.setup(bare.job())
     assert caught.value.message == "packages are missing, you are not root, and there is no sudo"
-    assert caught.value.hint == "as root: apt-get update && apt-get install -y make libc6-dev gcc-x86-64-linux-gnu"
+    assert (
+        caught.value.hint
+        == "as root: apt-get update && apt-get install -y make libc6-dev gcc-x86-64-linux-gnu"
+    )
     assert bare.calls() == []
     bare.program("sudo", '#!/bin/sh\necho "sudo $*" >> HERE/calls\nexec "$@"\n')
     host.setup(bare.job())
     assert [line for line in bare.calls() if line.startswith("sudo")] == [
-        "sudo apt-get update", "sudo apt-get install -y make libc6-dev gcc-x86-64-linux-gnu"]
+        "sudo apt-get update",
+        "sudo apt-get install -y make libc6-dev gcc-x86-64-linux-gnu",
+    ]
 
 
 def test_another_manager(bare: Host) -> None:
@@ -130,18 +157,42 @@ def test_another_manager(bare: Host) -> None:
     assert bare.calls() == ["dnf install -y make glibc-devel gcc-x86_64-linux-gnu [noninteractive]"]
 
 
-@pytest.mark.parametrize(("manager", "said", "told"), [
-    ("apt-get", {"ID": "debian", "VERSION_ID": "13"}, ""),
-    ("apt-get", {"ID": "ubuntu", "VERSION_ID": "24.04", "PRETTY_NAME": "Ubuntu 24.04\033"},
-     "on Ubuntu 24.04\\x1b these package names were never tried (they were on debian 12 and debian 13)"),
-    ("apt-get", {"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux forky/sid"},
-     "on Debian GNU/Linux forky/sid these package names were never tried (they were on debian 12 and debian 13)"),
-    ("dnf", {"ID": "fedora", "VERSION_ID": "42", "PRETTY_NAME": "Fedora Linux 42"},
-     "on Fedora Linux 42 these package names were never tried"),
-    ("dnf", {}, "on this system these package names were never tried")])
-def test_names_that_were_never_tried_are_said_to_be_so(bare: Host, capfd: pytest.CaptureFixture[str],
-                                                       monkeypatch: pytest.MonkeyPatch, manager: str,
-                                                       said: dict[str, str], told: str) -> None:
+@pytest.mark.parametrize(
+    ("manager", "said", "told"),
+    [
+        ("apt-get", {"ID": "debian", "VERSION_ID": "13"}, ""),
+        (
+            "apt-get",
+            {"ID": "ubuntu", "VERSION_ID": "24.04", "PRETTY_NAME": "Ubuntu 24.04\033"},
+            (
+                "on Ubuntu 24.04\\x1b these package names were never tried (they were on debian 12"
+                " and debian 13)"
+            ),
+        ),
+        (
+            "apt-get",
+            {"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux forky/sid"},
+            (
+                "on Debian GNU/Linux forky/sid these package names were never tried (they were on"
+                " debian 12 and debian 13)"
+            ),
+        ),
+        (
+            "dnf",
+            {"ID": "fedora", "VERSION_ID": "42", "PRETTY_NAME": "Fedora Linux 42"},
+            "on Fedora Linux 42 these package names were never tried",
+        ),
+        ("dnf", {}, "on this system these package names were never tried"),
+    ],
+)
+def test_names_that_were_never_tried_are_said_to_be_so(
+    bare: Host,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    manager: str,
+    said: dict[str, str],
+    told: str,
+) -> None:
     release(monkeypatch, **said)
     bare.program(manager, APT)
     host.setup(bare.job())
@@ -151,7 +202,9 @@ def test_names_that_were_never_tried_are_said_to_be_so(bare: Host, capfd: pytest
 
 
 def test_no_manager_at_all(bare: Host) -> None:
-    with pytest.raises(PiggyError, match="missing on this host: make, libc headers, .* none of apt, dnf"):
+    with pytest.raises(
+        PiggyError, match="missing on this host: make, libc headers, .* none of apt, dnf"
+    ):
         host.setup(bare.job())
 
 
@@ -161,21 +214,31 @@ def test_a_manager_that_fails(bare: Host, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(PiggyError, match="'apt-get install .*' ended with status 100") as caught:
         host.setup(bare.job())
     assert caught.value.hint.splitlines()[1:] == [
-        "    Get:1 something", "    E: a \\x1b[31mfault", f"log: {bare.top}/logs/setup.log"]
+        "    Get:1 something",
+        "    E: a \\x1b[31mfault",
+        f"log: {bare.top}/logs/setup.log",
+    ]
 
 
 def test_a_manager_that_says_yes_and_does_nothing(bare: Host) -> None:
     bare.program("apt-get", APT)
     (bare.top / "useless").touch()
-    with pytest.raises(PiggyError, match="still missing after the installation: make, libc headers") as caught:
+    with pytest.raises(
+        PiggyError, match="still missing after the installation: make, libc headers"
+    ) as caught:
         host.setup(bare.job())
     assert "configs/packages.toml" in caught.value.hint
 
 
-def test_doctor_reports_everything_before_it_complains(bare: Host, capfd: pytest.CaptureFixture[str]) -> None:
+def test_doctor_reports_everything_before_it_complains(
+    bare: Host, capfd: pytest.CaptureFixture[str]
+) -> None:
     bare.program("apt-get")
     bare.program("make", '#!/bin/sh\n[ "$1" = --version ] && echo "GNU Make 4.3"\n')
-    with pytest.raises(PiggyError, match=r"missing on this host: libc headers, x86_64-linux-gnu-gcc\n  hint: 'doit setup'"):
+    with pytest.raises(
+        PiggyError,
+        match=r"missing on this host: libc headers, x86_64-linux-gnu-gcc\n  hint: 'doit setup'",
+    ):
         host.doctor(bare.job())
     lines = [line.split(maxsplit=1) for line in capfd.readouterr().out.splitlines()]
     assert lines[0] == ["make", "GNU Make 4.3"]
@@ -185,8 +248,9 @@ def test_doctor_reports_everything_before_it_complains(bare: Host, capfd: pytest
     assert not (bare.top / "build").exists()
 
 
-def test_doctor_says_when_room_is_short(bare: Host, capfd: pytest.CaptureFixture[str],
-                                        monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_when_room_is_short(
+    bare: Host, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare.program("apt-get", APT)
     host.setup(bare.job())
     monkeypatch.setattr(host.shutil, "disk_usage", lambda path: SimpleNamespace(free=3 << 30))
@@ -194,23 +258,32 @@ def test_doctor_says_when_room_is_short(bare: Host, capfd: pytest.CaptureFixture
     assert capfd.readouterr().out.count("3.0 GB free  TOO LITTLE: a first build needs 4 GB") == 2
 
 
-def test_doctor_asks_kvm(bare: Host, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_asks_kvm(
+    bare: Host, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare.program("apt-get", APT)
     host.setup(bare.job())
     bare.program("qemu-system-x86_64")
-    monkeypatch.setattr(kvm, "choose", lambda *args: SimpleNamespace(accel="tcg", reason="the trial hung"))
+    monkeypatch.setattr(
+        kvm, "choose", lambda *args: SimpleNamespace(accel="tcg", reason="the trial hung")
+    )
     job = bare.job()
     job.project.machine.qemu = SimpleNamespace(binary="qemu-system-x86_64")
     host.doctor(job)
     assert "  KVM                not used: the trial hung\n" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize(("script", "said"), [
-    ('echo "tool 1.2"', "tool 1.2"),
-    ('echo "no number"; echo "  tool 1.2  "; echo "3"', "tool 1.2"),
-    ('[ "$1" = -V ] && echo "mke2fs 1.47" >&2 || exit 1', "mke2fs 1.47"),
-    ('exit 3', "PATH"), ('echo nothing', "PATH"), ('echo "usage error 22"; exit 1', "PATH"),
-])
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('echo "tool 1.2"', "tool 1.2"),
+        ('echo "no number"; echo "  tool 1.2  "; echo "3"', "tool 1.2"),
+        ('[ "$1" = -V ] && echo "mke2fs 1.47" >&2 || exit 1', "mke2fs 1.47"),
+        ("exit 3", "PATH"),
+        ("echo nothing", "PATH"),
+        ('echo "usage error 22"; exit 1', "PATH"),
+    ],
+)
 def test_versions(tmp_path: Path, script: str, said: str) -> None:
     tool = tmp_path / "tool"
     tool.write_text(f"#!/bin/sh\n{script}\n")

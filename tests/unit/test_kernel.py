@@ -10,10 +10,16 @@ from tasks import kernel, kernel_config, modules
 from tasks.cache.digests import Stamps
 from tasks.config.project import Project
 
-RECORDS = ("/o/kernel/.panic.o.cmd", "/o/arch/arm/boot/.zImage.cmd", "/o/arch/arm/boot/compressed/.head.o.cmd",
-           "/o/arch/arm/boot/dts/.versatile-pb.dtb.cmd", "/o/arch/mips/boot/dts/mti/.malta.dtb.cmd",
-           "/o/arch/mips/boot/dts/mti/.malta.dtb.S.cmd", "/o/arch/mips/boot/dts/mti/.malta.dtb.o.cmd",
-           "/o/arch/x86/boot/startup/.gdt_idt.o.cmd")
+RECORDS = (
+    "/o/kernel/.panic.o.cmd",
+    "/o/arch/arm/boot/.zImage.cmd",
+    "/o/arch/arm/boot/compressed/.head.o.cmd",
+    "/o/arch/arm/boot/dts/.versatile-pb.dtb.cmd",
+    "/o/arch/mips/boot/dts/mti/.malta.dtb.cmd",
+    "/o/arch/mips/boot/dts/mti/.malta.dtb.S.cmd",
+    "/o/arch/mips/boot/dts/mti/.malta.dtb.o.cmd",
+    "/o/arch/x86/boot/startup/.gdt_idt.o.cmd",
+)
 EXPECTED = (True, False, False, False, True, True, True, True)
 
 
@@ -26,8 +32,15 @@ def test_git_may_name_the_kernel_anew_at_any_time(tmp_path: Path) -> None:
     for name in ("src", "obj"):
         (tmp_path / name).mkdir()
     (tmp_path / "src" / "localversion-mine").write_text("-mine")
-    project = cast(Project, SimpleNamespace(images=tmp_path, kernel_src=tmp_path / "src", kernel_obj=tmp_path / "obj",
-                                            stamps=Stamps(tmp_path / "stamps")))
+    project = cast(
+        Project,
+        SimpleNamespace(
+            images=tmp_path,
+            kernel_src=tmp_path / "src",
+            kernel_obj=tmp_path / "obj",
+            stamps=Stamps(tmp_path / "stamps"),
+        ),
+    )
     (tmp_path / "config").write_text("\n# CONFIG_LOCALVERSION_AUTO is not set\n")
     named = kernel.version_files(project)
     assert list(named) == [str(tmp_path / "src" / "localversion-mine")]
@@ -42,10 +55,19 @@ def test_what_modules_are_signed_with(tmp_path: Path) -> None:
     for path in (key, tmp_path / "src" / "scripts" / "x", tmp_path / "root"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("1")
-    project = cast(Project, SimpleNamespace(images=tmp_path, kernel_src=tmp_path / "src", kernel_obj=tmp_path / "obj",
-                                            stamps=Stamps(tmp_path / "stamps")))
-    (tmp_path / "config").write_text(f'CONFIG_INITRAMFS_SOURCE="{tmp_path}/root"\n'
-                                     'CONFIG_MODULE_SIG_KEY="certs/signing_key.pem"\n')
+    project = cast(
+        Project,
+        SimpleNamespace(
+            images=tmp_path,
+            kernel_src=tmp_path / "src",
+            kernel_obj=tmp_path / "obj",
+            stamps=Stamps(tmp_path / "stamps"),
+        ),
+    )
+    (tmp_path / "config").write_text(
+        f'CONFIG_INITRAMFS_SOURCE="{tmp_path}/root"\n'
+        'CONFIG_MODULE_SIG_KEY="certs/signing_key.pem"\n'
+    )
     before = modules.signed_with(project)
     assert list(before) == [str(key)]
     key.write_text("2")

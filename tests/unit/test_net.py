@@ -51,9 +51,16 @@ def test_what_the_settings_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert net.wanted(load(), consent=True).ssh == ""
 
 
-@pytest.mark.parametrize(("sudo", "status", "message"), [
-    ("", 0, "needs root, and there is no sudo"), ("/usr/bin/sudo", 1, "sudo can't ask for a password here")])
-def test_without_root_the_command_is_said(monkeypatch: pytest.MonkeyPatch, sudo: str, status: int, message: str) -> None:
+@pytest.mark.parametrize(
+    ("sudo", "status", "message"),
+    [
+        ("", 0, "needs root, and there is no sudo"),
+        ("/usr/bin/sudo", 1, "sudo can't ask for a password here"),
+    ],
+)
+def test_without_root_the_command_is_said(
+    monkeypatch: pytest.MonkeyPatch, sudo: str, status: int, message: str
+) -> None:
     monkeypatch.setattr(net.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(net.shutil, "which", lambda name: sudo)
     monkeypatch.setattr(net.sys, "stdin", SimpleNamespace(isatty=lambda: False))
@@ -69,9 +76,13 @@ def test_with_sudo_it_goes_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(net.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(net.shutil, "which", lambda name: "/usr/bin/sudo")
     monkeypatch.setattr(net.sys, "stdin", SimpleNamespace(isatty=lambda: True))
-    monkeypatch.setattr(net, "foreground", lambda words, cwd, stdin: called.append((words, stdin)) or 0)
+    monkeypatch.setattr(
+        net, "foreground", lambda words, cwd, stdin: called.append((words, stdin)) or 0
+    )
     net._as_root(load(), ["up"], "net_up", b"{}")
-    assert called == [(["sudo", net.sys.executable, "-B", "-m", "tasks.network.apply", "up"], b"{}")]
+    assert called == [
+        (["sudo", net.sys.executable, "-B", "-m", "tasks.network.apply", "up"], b"{}")
+    ]
 
 
 def test_by_hand_the_plan_is_handed_in_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -83,7 +94,9 @@ def test_by_hand_the_plan_is_handed_in_too(monkeypatch: pytest.MonkeyPatch, tmp_
     assert (tmp_path / "net" / "plan.json").read_bytes() == b"{}"
 
 
-@pytest.mark.parametrize("number", ["abc", "-1", "4294967295", "9" * 5000, "\u0663", "\x1b[2J", " 1"])
+@pytest.mark.parametrize(
+    "number", ["abc", "-1", "4294967295", "9" * 5000, "\u0663", "\x1b[2J", " 1"]
+)
 def test_a_user_that_cannot_be(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
     monkeypatch.setattr(net.os, "geteuid", lambda: 0)
     with pytest.raises(PiggyError, match="SUDO_UID=.* is no user's number") as caught:
@@ -102,6 +115,7 @@ def test_whose_the_taps_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_up_and_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.network import plan as netplan
+
     plan = netplan.nat(state.State(), Wanted())
     assert net._same(load(net="nat"), plan, consent=False) is plan
     with pytest.raises(PiggyError) as caught:
@@ -112,7 +126,9 @@ def test_what_is_up_and_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("name", MACHINES)
 def test_every_card_can_be_told_its_address_and_its_driver_is_known(name: str) -> None:
     model, _ = machine.load(TOP, name)
-    cards = ([model.qemu.nic] if model.qemu and model.qemu.nic else []) + [nic.args for nic in model.nic.values()]
+    cards = ([model.qemu.nic] if model.qemu and model.qemu.nic else []) + [
+        nic.args for nic in model.nic.values()
+    ]
     for card in cards:
         assert any("{mac}" in word for word in card)  # two guests on one bridge must differ
         assert model.qemu
@@ -140,13 +156,17 @@ def test_another_card_takes_the_place_of_the_machines_own() -> None:
 def test_a_lost_race_for_a_port_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.guest import checks, console
     from tasks.network import cable
+
     lost = [True, True, False]
     report = checks.Report((), 1.0, 2.0)
 
     def boot_test(*args: Any) -> checks.Report:
         if lost[0]:
-            raise console.GuestError("QEMU ended with status 1", "", "Could not set up host forwarding rule", Path("log"))
+            raise console.GuestError(
+                "QEMU ended with status 1", "", "Could not set up host forwarding rule", Path("log")
+            )
         return report
+
     monkeypatch.setattr(cable.Cable, "conflict", lambda self: lost.pop(0))
     monkeypatch.setattr(checks, "boot_test", boot_test)
     assert qemu.tested(load(boot="initramfs", forward=""), "tcg", (), console.Limits()) is report
@@ -161,22 +181,36 @@ def test_no_card_no_words() -> None:
     words = " ".join(qemu.plan(load(net="none"), "tcg", interactive=False))
     assert "net0" not in words
     with pytest.raises(PiggyError):
-        qemu.networked(SimpleNamespace(nic=None, settings=SimpleNamespace(net="nat", machine="x"), origins={"net": "here"},
-                                       machine=SimpleNamespace(qemu=SimpleNamespace(nic=()))))  # type: ignore[arg-type]
+        qemu.networked(
+            SimpleNamespace(
+                nic=None,
+                settings=SimpleNamespace(net="nat", machine="x"),
+                origins={"net": "here"},
+                machine=SimpleNamespace(qemu=SimpleNamespace(nic=())),
+            )
+        )  # type: ignore[arg-type]
 
 
 def test_the_address_and_the_end_of_the_cable_go_to_qemu() -> None:
     model, _ = machine.load(TOP, "versatile")
     assert model.qemu
-    words = argv(model.qemu, Boot(kernel=Path("/k"), net="tap,ifname=t0", mac="52:54:00:00:00:07", serial="pty"))
+    words = argv(
+        model.qemu,
+        Boot(kernel=Path("/k"), net="tap,ifname=t0", mac="52:54:00:00:00:07", serial="pty"),
+    )
     assert words[words.index("-nic") + 1] == "tap,ifname=t0,mac=52:54:00:00:00:07"
     assert words[words.index("-serial") + 1] == "pty"
 
 
 def test_packages_that_only_a_mode_takes() -> None:
     from tasks.config import packages
+
     table, model = packages.load(TOP), load().machine
     plain = {need.name for need in packages.needs(table, model, "user")}
-    assert {need.name for need in packages.needs(table, model, "nat")} - plain == {"ip", "nft", "dnsmasq"}
+    assert {need.name for need in packages.needs(table, model, "nat")} - plain == {
+        "ip",
+        "nft",
+        "dnsmasq",
+    }
     lab = {need.name for need in packages.needs(table, model, "lab")}
     assert lab - plain == {"ip", "nft", "dnsmasq", "pasta", "nsenter"}

@@ -18,18 +18,25 @@ TOP = Path(__file__).parents[2]
 MODULES = sorted(TOP.glob("tasks/**/*.py"))
 CODE = [TOP / "dodo.py", *MODULES]
 # With a ~ in each, so that this file does not hold what it looks for.
-FORBIDDEN = {what: pattern.replace("~", "") for what, pattern in {
-    "unfinished work": r"\b(?:TO~DO|FIX~ME|XX~X|NotImplemented~Error)\b",
-    "a path of somebody's machine": r"(?<![\w.])/(?:ro~ot|wo~rk)/[\w.]",
-    "a package registry's host": r"\b(?:\w+\.debian\.o~rg|archive\.ubuntu\.c~om|py~pi\.org|files\.python~hosted\.org"
-                                 r"|registry\.np~mjs)",
-}.items()}
+FORBIDDEN = {
+    what: pattern.replace("~", "")
+    for what, pattern in {
+        "unfinished work": r"\b(?:TO~DO|FIX~ME|XX~X|NotImplemented~Error)\b",
+        "a path of somebody's machine": r"(?<![\w.])/(?:ro~ot|wo~rk)/[\w.]",
+        "a package registry's host": (
+            r"\b(?:\w+\.debian\.o~rg|archive\.ubuntu\.c~om|py~pi\.org|files\.python~hosted\.org"
+            r"|registry\.np~mjs)"
+        ),
+    }.items()
+}
 NAMES = [str(path.relative_to(TOP)) for path in CODE]
 
 
 def tracked() -> list[Path]:
     try:
-        done = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=TOP, capture_output=True, text=True, check=True
+        )
     except (FileNotFoundError, subprocess.CalledProcessError):
         pytest.skip("this is no git checkout")
     return [TOP / name for name in done.stdout.split("\0") if name and (TOP / name).is_file()]
@@ -38,7 +45,9 @@ def tracked() -> list[Path]:
 def tool(name: str, *words: str) -> None:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed; the extra 'test' has it")
-    done = subprocess.run([sys.executable, "-m", name, *words], cwd=TOP, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", name, *words], cwd=TOP, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -64,11 +73,14 @@ def test_everything_public_says_what_it_is(name: str) -> None:
 
     def look(body: list[ast.stmt], where: str) -> None:
         for node in body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(
+                node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+            ) and not node.name.startswith("_"):
                 if not ast.get_docstring(node):
                     silent.append(f"{where}{node.name} (line {node.lineno})")
                 if isinstance(node, ast.ClassDef):
                     look(node.body, f"{where}{node.name}.")
+
     look(tree.body, "")
     assert silent == []
 
@@ -79,7 +91,11 @@ def test_no_shell_lines() -> None:
             if isinstance(node, ast.keyword) and node.arg == "shell":
                 raise AssertionError(f"{path}:{node.value.lineno}: shell=")
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                assert f"{node.value.id}.{node.attr}" not in {"os.system", "os.popen", "subprocess.getoutput"}, path
+                assert f"{node.value.id}.{node.attr}" not in {
+                    "os.system",
+                    "os.popen",
+                    "subprocess.getoutput",
+                }, path
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
@@ -90,15 +106,23 @@ def test_words_that_have_no_place_in_a_tracked_file(what: str) -> None:
             text = path.read_text()
         except UnicodeDecodeError:
             continue
-        found += [f"{path.relative_to(TOP)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
-                  for match in re.finditer(FORBIDDEN[what], text)]
+        found += [
+            f"{path.relative_to(TOP)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
+            for match in re.finditer(FORBIDDEN[what], text)
+        ]
     assert found == []
 
 
-@pytest.mark.parametrize(("what", "line"), [
-    ("unfinished work", "# TO~DO: later"), ("a path of somebody's machine", "cd /wo~rk/main"),
-    ("a path of somebody's machine", "'/ro~ot/x'"), ("a package registry's host", "https://deb.debian.o~rg/debian"),
-    ("a package registry's host", "py~pi.org")])
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("unfinished work", "# TO~DO: later"),
+        ("a path of somebody's machine", "cd /wo~rk/main"),
+        ("a path of somebody's machine", "'/ro~ot/x'"),
+        ("a package registry's host", "https://deb.debian.o~rg/debian"),
+        ("a package registry's host", "py~pi.org"),
+    ],
+)
 def test_the_patterns_find_what_they_look_for(what: str, line: str) -> None:
     assert re.search(FORBIDDEN[what], line.replace("~", ""))
 
@@ -115,23 +139,48 @@ def test_every_python_module_belongs_to_a_test_or_a_stage() -> None:
     texts = {path: path.read_text() for path in CODE}
     for path in TOP.glob("tasks/kit/*.py"):
         if path.stem != "__init__":
-            users = [other for other, text in texts.items() if other != path and re.search(rf"\b{path.stem}\b", text)]
+            users = [
+                other
+                for other, text in texts.items()
+                if other != path and re.search(rf"\b{path.stem}\b", text)
+            ]
             assert users, f"{path.name} is used by nothing"
 
 
 @pytest.fixture(scope="module")
 def loaded() -> set[str]:
     """The modules that are there after all that doit loads for a run was loaded."""
-    script = ("import json, sys; sys.path.insert(0, '.')\nimport dodo\nlist(dodo.task_pipeline())\n"
-              "print(json.dumps(sorted(sys.modules)))")
+    script = (
+        "import json, sys; sys.path.insert(0, '.')\nimport dodo\nlist(dodo.task_pipeline())\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run([sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=True, env=env)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=True, env=env
+    )
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("name", ["requests", "tqdm", "kconfiglib", "pexpect", "tarfile", "urllib3", "http.client",
-                                  "multiprocessing.pool", "asyncio", "unittest", "PIL", "qemu.qmp", "ctypes", "statistics",
-                                  "tasks.buildroot.tree"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requests",
+        "tqdm",
+        "kconfiglib",
+        "pexpect",
+        "tarfile",
+        "urllib3",
+        "http.client",
+        "multiprocessing.pool",
+        "asyncio",
+        "unittest",
+        "PIL",
+        "qemu.qmp",
+        "ctypes",
+        "statistics",
+        "tasks.buildroot.tree",
+    ],
+)
 def test_what_costs_start_up_time_is_not_imported(name: str, loaded: set[str]) -> None:
     ours = {f"tasks.{path.stem}" for path in TOP.glob("tasks/*.py") if path.stem != "__init__"}
     assert ours - loaded == set()
@@ -139,9 +188,13 @@ def test_what_costs_start_up_time_is_not_imported(name: str, loaded: set[str]) -
 
 
 def test_loading_starts_no_process_and_opens_no_connection() -> None:
-    script = ("import sys; sys.path.insert(0, '.')\nseen = []\n"
-              "bad = ('subprocess.Popen', 'socket.connect', 'socket.getaddrinfo', 'os.system', 'os.fork', 'os.exec')\n"
-              "sys.addaudithook(lambda event, args: seen.append(event) if event in bad else None)\n"
-              "import dodo\nassert list(dodo.task_pipeline())\nsys.exit(str(seen) if seen else 0)")
-    done = subprocess.run([sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=False)
+    script = (
+        "import sys; sys.path.insert(0, '.')\nseen = []\nbad = ('subprocess.Popen',"
+        " 'socket.connect', 'socket.getaddrinfo', 'os.system', 'os.fork',"
+        " 'os.exec')\nsys.addaudithook(lambda event, args: seen.append(event) if event in bad else"
+        " None)\nimport dodo\nassert list(dodo.task_pipeline())\nsys.exit(str(seen) if seen else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

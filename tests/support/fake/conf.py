@@ -1,6 +1,8 @@
-"""conf.py GOAL KCONFIG: what scripts/kconfig/conf does, for the fake trees of the tests, over kconfiglib.
+"""conf.py GOAL KCONFIG: what scripts/kconfig/conf does, for the fake trees of the tests, over
+kconfiglib.
 
-With CONF_STYLE=busybox like busybox's: allnoconfig passes over KCONFIG_ALLCONFIG, and the C header is include/autoconf.h.
+With CONF_STYLE=busybox like busybox's: allnoconfig passes over KCONFIG_ALLCONFIG, and the C header
+is include/autoconf.h.
 """
 
 import os
@@ -16,21 +18,29 @@ AUTO = Path("include/config/auto.conf")
 
 def lines(kconf):
     """The symbols that are set, as in auto.conf."""
-    return dict(sym.config_string.rstrip().split("=", 1) for sym in kconf.unique_defined_syms
-                if sym.config_string.startswith("CONFIG_"))
+    return dict(
+        sym.config_string.rstrip().split("=", 1)
+        for sym in kconf.unique_defined_syms
+        if sym.config_string.startswith("CONFIG_")
+    )
 
 
 def sync(kconf, top):
-    """Write auto.conf, its list of Kconfig files and the header, and touch a file for each symbol that changed."""
+    """Write auto.conf, its list of Kconfig files and the header, and touch a file for each symbol
+    that changed."""
     new = lines(kconf)
-    old = dict(line.split("=", 1) for line in AUTO.read_text().splitlines()) if AUTO.exists() else {}
+    old = (
+        dict(line.split("=", 1) for line in AUTO.read_text().splitlines()) if AUTO.exists() else {}
+    )
     AUTO.parent.mkdir(parents=True, exist_ok=True)
     HEADER.parent.mkdir(parents=True, exist_ok=True)
     for name in {*old, *new}:
         if old.get(name) != new.get(name):
             (AUTO.parent / name.removeprefix("CONFIG_")).touch()
     files = " \\\n\t".join(kconf.kconfig_filenames)
-    Path(f"{AUTO}.cmd").write_text(f"deps_config := \\\n\t{files}\n\n{AUTO}: $(deps_config)\n\n$(deps_config): ;\n")
+    Path(f"{AUTO}.cmd").write_text(
+        f"deps_config := \\\n\t{files}\n\n{AUTO}: $(deps_config)\n\n$(deps_config): ;\n"
+    )
     kconf.write_autoconf(str(HEADER))
     HEADER.touch()
     AUTO.write_text("".join(f"{name}={value}\n" for name, value in new.items()))

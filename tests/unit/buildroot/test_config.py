@@ -17,23 +17,41 @@ def asks(text: str, name: str = "f") -> dict[str, Ask]:
 
 
 def test_the_lines_of_a_fragment() -> None:
-    text = '# words\n\nBR2_A=y\n# BR2_B is not set\nBR2_C="a \\" b" # optional: it may be gone\nBR2_D=3\n'
+    text = (
+        '# words\n\nBR2_A=y\n# BR2_B is not set\nBR2_C="a \\" b" # optional: it may be'
+        " gone\nBR2_D=3\n"
+    )
     found = config.parse(text, "f")
-    assert found == [Ask("BR2_A", "y", False, "f:3"), Ask("BR2_B", "n", False, "f:4"),
-                     Ask("BR2_C", '"a \\" b"', True, "f:5"), Ask("BR2_D", "3", False, "f:6")]
-    assert [one.line for one in found] == ["BR2_A=y", "# BR2_B is not set", 'BR2_C="a \\" b"', "BR2_D=3"]
+    assert found == [
+        Ask("BR2_A", "y", False, "f:3"),
+        Ask("BR2_B", "n", False, "f:4"),
+        Ask("BR2_C", '"a \\" b"', True, "f:5"),
+        Ask("BR2_D", "3", False, "f:6"),
+    ]
+    assert [one.line for one in found] == [
+        "BR2_A=y",
+        "# BR2_B is not set",
+        'BR2_C="a \\" b"',
+        "BR2_D=3",
+    ]
 
 
-@pytest.mark.parametrize("line", ["CONFIG_NET=y", "BR2_A = y", "BR2_A=yes", "BR2_A=", "export BR2_A=y", 'BR2_A="x'])
+@pytest.mark.parametrize(
+    "line", ["CONFIG_NET=y", "BR2_A = y", "BR2_A=yes", "BR2_A=", "export BR2_A=y", 'BR2_A="x']
+)
 def test_what_is_no_line(line: str) -> None:
     with pytest.raises(PiggyError, match="f:2: not a line of a Buildroot defconfig"):
         config.parse(f"BR2_B=y\n{line}\n", "f")
 
 
 def test_the_later_fragment_wins_and_stands_last() -> None:
-    merged = config.merge([config.parse("BR2_A=y\nBR2_B=y\n", "one"), config.parse("# BR2_A is not set\n", "two")])
+    merged = config.merge(
+        [config.parse("BR2_A=y\nBR2_B=y\n", "one"), config.parse("# BR2_A is not set\n", "two")]
+    )
     assert [(one.symbol, one.value, one.where) for one in merged.values()] == [
-        ("BR2_B", "y", "one:2"), ("BR2_A", "n", "two:1")]
+        ("BR2_B", "y", "one:2"),
+        ("BR2_A", "n", "two:1"),
+    ]
 
 
 def test_what_did_not_take() -> None:
@@ -60,8 +78,12 @@ def test_relics_are_left_out_where_they_are_optional() -> None:
 
 
 def test_why_it_did_not_take() -> None:
-    missed = config.parse("BR2_SYSTEM_BIN_SH_NONE=y\nBR2_STATIC_LIB=y\nBR2_GCC_VERSION_13_X=y\n", "mine")
-    said = config.explain(missed, {"BR2_INIT_NONE": "n", "BR2_SYSTEM_BIN_SH_NONE": "n"}, FAKE, "2026.02.3")
+    missed = config.parse(
+        "BR2_SYSTEM_BIN_SH_NONE=y\nBR2_STATIC_LIB=y\nBR2_GCC_VERSION_13_X=y\n", "mine"
+    )
+    said = config.explain(
+        missed, {"BR2_INIT_NONE": "n", "BR2_SYSTEM_BIN_SH_NONE": "n"}, FAKE, "2026.02.3"
+    )
     lines = said.splitlines()
     assert lines[0] == "mine:1: BR2_SYSTEM_BIN_SH_NONE=y did not take: got n"
     assert lines[1].startswith("    Config.in:")
@@ -71,10 +93,21 @@ def test_why_it_did_not_take() -> None:
     assert lines[-1].endswith("(a choice takes one of its members, or another symbol selects it)")
 
 
-@pytest.mark.parametrize(("kernel", "symbol"), [((5, 10), "5_10"), ((5, 19), "5_10"), ((6, 1), "6_1"), ((6, 2), "6_1"),
-                                                ((6, 12), "6_12"), ((7, 3), "6_12")])
+@pytest.mark.parametrize(
+    ("kernel", "symbol"),
+    [
+        ((5, 10), "5_10"),
+        ((5, 19), "5_10"),
+        ((6, 1), "6_1"),
+        ((6, 2), "6_1"),
+        ((6, 12), "6_12"),
+        ((7, 3), "6_12"),
+    ],
+)
 def test_headers_match_or_precede_the_kernel(kernel: tuple[int, int], symbol: str) -> None:
-    assert [one.symbol for one in config.headers(FAKE, kernel, None, None)] == [f"BR2_KERNEL_HEADERS_{symbol}"]
+    assert [one.symbol for one in config.headers(FAKE, kernel, None, None)] == [
+        f"BR2_KERNEL_HEADERS_{symbol}"
+    ]
 
 
 def test_a_kernel_older_than_all_headers() -> None:
@@ -84,9 +117,11 @@ def test_a_kernel_older_than_all_headers() -> None:
 
 def test_headers_of_a_tarball() -> None:
     found = config.headers(FAKE, (6, 12), Path("/dl/linux.tar.xz"), (5, 19))
-    assert [one.line for one in found] == ["BR2_KERNEL_HEADERS_CUSTOM_TARBALL=y",
-                                           'BR2_KERNEL_HEADERS_CUSTOM_TARBALL_LOCATION="file:///dl/linux.tar.xz"',
-                                           "BR2_PACKAGE_HOST_LINUX_HEADERS_CUSTOM_5_10=y"]
+    assert [one.line for one in found] == [
+        "BR2_KERNEL_HEADERS_CUSTOM_TARBALL=y",
+        'BR2_KERNEL_HEADERS_CUSTOM_TARBALL_LOCATION="file:///dl/linux.tar.xz"',
+        "BR2_PACKAGE_HOST_LINUX_HEADERS_CUSTOM_5_10=y",
+    ]
     with pytest.raises(PiggyError, match="knows no kernel headers as old as 5.4"):
         config.headers(FAKE, (6, 12), Path("/dl/linux.tar.xz"), (5, 4))
 
@@ -94,7 +129,10 @@ def test_headers_of_a_tarball() -> None:
 def test_what_was_chosen_in_the_editor() -> None:
     given = {"BR2_A": "y", "BR2_B": "n", "BR2_SELECTED": "n", "BR2_DL_DIR": '"/a"', "BR2_S": '"x"'}
     edited = {"BR2_A": "n", "BR2_B": "y", "BR2_SELECTED": "y", "BR2_DL_DIR": '"/b"', "BR2_S": '"x"'}
-    assert config.chosen(edited, given, {"BR2_A", "BR2_B", "BR2_DL_DIR"}) == ["# BR2_A is not set", "BR2_B=y"]
+    assert config.chosen(edited, given, {"BR2_A", "BR2_B", "BR2_DL_DIR"}) == [
+        "# BR2_A is not set",
+        "BR2_B=y",
+    ]
 
 
 def test_every_shipped_fragment_can_be_read() -> None:

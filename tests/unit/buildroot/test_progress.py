@@ -65,8 +65,11 @@ def test_the_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     progress = Progress(found, PACKAGES, seconds)
     assert progress.text() == "package 2 of 4: host-binutils (configure), about 18 min left"
     with found.path.open("a") as stream:
-        stream.write("2.0:end  :configure           : host-binutils\n2.0:start:install-host        : host-binutils\n"
-                     "3.0:end  :install-host        : host-binutils\n4.0:start:build               : host-gcc-initial\n")
+        stream.write(
+            "2.0:end  :configure           : host-binutils\n2.0:start:install-host        :"
+            " host-binutils\n3.0:end  :install-host        : host-binutils\n4.0:start:build        "
+            "       : host-gcc-initial\n"
+        )
     now = 1150.0  # within what it should take: 50 of 200 s are left of it, and 880 s of others
     assert progress.text().endswith("about 16 min left")
     now = 1400.0  # twice what it should take

@@ -18,12 +18,26 @@ def facts(*downloads: Download, packages: dict[str, str] | None = None) -> Facts
 
 def test_the_command(tmp_path: Path) -> None:
     assert brtree.argv(tmp_path, Path("/o"), ["all"], {"BR2_JLEVEL": "2"}) == [
-        "make", "-C", str(tmp_path), "O=/o", "--no-print-directory", "BR2_JLEVEL=2", "all"]
+        "make",
+        "-C",
+        str(tmp_path),
+        "O=/o",
+        "--no-print-directory",
+        "BR2_JLEVEL=2",
+        "all",
+    ]
 
 
 def test_what_is_missing(tmp_path: Path) -> None:
-    found = facts(Download("gcc-final", "gcc/gcc.tar"), Download("host-gcc", "gcc/gcc.tar"), Download("m4", "m4/m4.tar"))
-    assert brtree.missing(found, tmp_path) == [Download("gcc-final", "gcc/gcc.tar"), Download("m4", "m4/m4.tar")]
+    found = facts(
+        Download("gcc-final", "gcc/gcc.tar"),
+        Download("host-gcc", "gcc/gcc.tar"),
+        Download("m4", "m4/m4.tar"),
+    )
+    assert brtree.missing(found, tmp_path) == [
+        Download("gcc-final", "gcc/gcc.tar"),
+        Download("m4", "m4/m4.tar"),
+    ]
     (tmp_path / "gcc").mkdir()
     (tmp_path / "gcc" / "gcc.tar").touch()
     assert brtree.missing(found, tmp_path) == [Download("m4", "m4/m4.tar")]
@@ -32,16 +46,31 @@ def test_what_is_missing(tmp_path: Path) -> None:
 def test_the_files_that_count(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(FAKE, tree)
-    for name in ("support/testing/run", "toolchain/toolchain-external/x.mk", "package/gcc/14.3.0/a.patch",
-                 "package/busybox/b.mk"):
+    for name in (
+        "support/testing/run",
+        "toolchain/toolchain-external/x.mk",
+        "package/gcc/14.3.0/a.patch",
+        "package/busybox/b.mk",
+    ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(name)
-    found = brtree.recipe_files(tree, facts(packages={"host-gcc-final": "package/gcc/gcc-final", "x": ""}))
+    found = brtree.recipe_files(
+        tree, facts(packages={"host-gcc-final": "package/gcc/gcc-final", "x": ""})
+    )
     names = {str(path.relative_to(tree)) for path in found}
-    assert {"Makefile", "support/step", "package/Makefile.in", "package/gcc/14.3.0/a.patch",
-            "package/gcc/gcc-initial/gcc-initial.mk"} <= names
-    assert not names & {"support/testing/run", "toolchain/toolchain-external/x.mk", "package/busybox/b.mk",
-                        "package/uclibc/uclibc.mk"}
+    assert {
+        "Makefile",
+        "support/step",
+        "package/Makefile.in",
+        "package/gcc/14.3.0/a.patch",
+        "package/gcc/gcc-initial/gcc-initial.mk",
+    } <= names
+    assert not names & {
+        "support/testing/run",
+        "toolchain/toolchain-external/x.mk",
+        "package/busybox/b.mk",
+        "package/uclibc/uclibc.mk",
+    }
     digest = brtree.tree_digest(tree, found)
     shutil.move(tree, tmp_path / "elsewhere")
     moved = [tmp_path / "elsewhere" / path.relative_to(tree) for path in found]
@@ -50,9 +79,15 @@ def test_the_files_that_count(tmp_path: Path) -> None:
     assert brtree.tree_digest(tmp_path / "elsewhere", moved) != digest
 
 
-@pytest.mark.parametrize("change", [
-    lambda base: (base / "a").write_text("22"), lambda base: (base / "a").rename(base / "c"),
-    lambda base: (base / "sub" / "new").touch(), lambda base: (base / "link").unlink()])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda base: (base / "a").write_text("22"),
+        lambda base: (base / "a").rename(base / "c"),
+        lambda base: (base / "sub" / "new").touch(),
+        lambda base: (base / "link").unlink(),
+    ],
+)
 def test_a_folders_digest_and_its_cheap_state(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
     base = tmp_path / "base"
     (base / "sub").mkdir(parents=True)

@@ -125,17 +125,20 @@ def test_the_same_code_has_the_same_identity() -> None:
     assert len(ident()) == 16
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    ("    # a comment\n", ""),
-    ("    # a comment\n", "\n\n\n    # another, lower down\n"),
-    ('"""Do it."""', '"""Do it in another way, as the doc string says."""'),
-    ('    """Do it."""\n', ""),
-    ('"""An inner doc string."""', '"""Another inner doc string."""'),
-    ('"""What it does."""', '"""What a method does."""'),
-    ("class Kind(enum.Enum):", "class Unused:\n    x = 1\n\nclass Kind(enum.Enum):"),
-    ("def odd(n):", "def unused(n):\n    return 99\n\ndef odd(n):"),
-    ("def helper(a, b=2", "def helper(a: int, b: int = 2"),
-])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    # a comment\n", ""),
+        ("    # a comment\n", "\n\n\n    # another, lower down\n"),
+        ('"""Do it."""', '"""Do it in another way, as the doc string says."""'),
+        ('    """Do it."""\n', ""),
+        ('"""An inner doc string."""', '"""Another inner doc string."""'),
+        ('"""What it does."""', '"""What a method does."""'),
+        ("class Kind(enum.Enum):", "class Unused:\n    x = 1\n\nclass Kind(enum.Enum):"),
+        ("def odd(n):", "def unused(n):\n    return 99\n\ndef odd(n):"),
+        ("def helper(a, b=2", "def helper(a: int, b: int = 2"),
+    ],
+)
 def test_what_makes_no_difference(old: str, new: str) -> None:
     assert ident(changed(old, new)) == ident()
 
@@ -145,59 +148,73 @@ def test_neither_line_nor_place_makes_a_difference() -> None:
     assert ident(BASE.replace('"gamma", "delta"', '"delta", "gamma"')) == ident()
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    ("print(TABLE,", "repr((TABLE,) and"),
-    ("helper(1)", "helper(8)"),  # a constant of the action itself
-    ("value + 10", "value - 10"),  # code of a function in a function
-    ("value + 10", "value + 12"),
-    ("b=2", "b=20"),
-    ("c=3", "c=30"),
-    ("a, b=2, *, c=3", "a, b=2, c=3"),
-    ("n * 11", "n * 12"),
-    ("n == 0 or", "n == 8 or"),
-    ('("-9", 1)', '("-9", 4)'),
-    ('{"gzip": ("-9", 1), "xz": ("-6", 2)}', '{"xz": ("-6", 2), "gzip": ("-9", 1)}'),  # the order of a table may count
-    ('"alpha", ', '"alpha", "zeta", '),
-    ('"@"', '"@" * 300'),
-    ('"@"', '"@", re.DOTALL'),
-    ("/nowhere/at/all", "/nowhere/at/last"),
-    ("size = 3", "size = 33"),
-    ("return self.size", "return -self.size"),
-    ("        return 1\n", "        return 100\n"),  # of the base class
-    ("        return 4\n", "        return 400\n"),
-    ("        return 5\n", "        return 500\n"),
-    ("        return 6\n", "        return 600\n"),
-    ("        return 7\n", "        return 700\n"),
-    ("x: int = 1", "x: int = 10"),
-    ("default_factory=list", "default_factory=dict"),
-    ("return self.x", "return self.x + 1"),
-    ("Point(2)", "Point(3)"),
-    ('Row("r", 9)', 'Row("r", 99)'),
-    ('name: str = "a"', 'name: str = "b"'),
-    ("size: int = 8", "size: bool = 8"),  # a struct's type decides how data is converted
-    ("ONE = 1", "ONE = 2"),
-    ('"one" in text', '"ONE" in text'),  # each of several lambdas in a table
-    ('"two" in text', '"TWO" in text'),
-    ("        n = 0\n", "        n = 1\n"),
-    ("except ValueError", "except KeyError"),
-])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("print(TABLE,", "repr((TABLE,) and"),
+        ("helper(1)", "helper(8)"),  # a constant of the action itself
+        ("value + 10", "value - 10"),  # code of a function in a function
+        ("value + 10", "value + 12"),
+        ("b=2", "b=20"),
+        ("c=3", "c=30"),
+        ("a, b=2, *, c=3", "a, b=2, c=3"),
+        ("n * 11", "n * 12"),
+        ("n == 0 or", "n == 8 or"),
+        ('("-9", 1)', '("-9", 4)'),
+        (
+            '{"gzip": ("-9", 1), "xz": ("-6", 2)}',
+            '{"xz": ("-6", 2), "gzip": ("-9", 1)}',
+        ),  # the order of a table may count
+        ('"alpha", ', '"alpha", "zeta", '),
+        ('"@"', '"@" * 300'),
+        ('"@"', '"@", re.DOTALL'),
+        ("/nowhere/at/all", "/nowhere/at/last"),
+        ("size = 3", "size = 33"),
+        ("return self.size", "return -self.size"),
+        ("        return 1\n", "        return 100\n"),  # of the base class
+        ("        return 4\n", "        return 400\n"),
+        ("        return 5\n", "        return 500\n"),
+        ("        return 6\n", "        return 600\n"),
+        ("        return 7\n", "        return 700\n"),
+        ("x: int = 1", "x: int = 10"),
+        ("default_factory=list", "default_factory=dict"),
+        ("return self.x", "return self.x + 1"),
+        ("Point(2)", "Point(3)"),
+        ('Row("r", 9)', 'Row("r", 99)'),
+        ('name: str = "a"', 'name: str = "b"'),
+        ("size: int = 8", "size: bool = 8"),  # a struct's type decides how data is converted
+        ("ONE = 1", "ONE = 2"),
+        ('"one" in text', '"ONE" in text'),  # each of several lambdas in a table
+        ('"two" in text', '"TWO" in text'),
+        ("        n = 0\n", "        n = 1\n"),
+        ("except ValueError", "except KeyError"),
+    ],
+)
 def test_what_makes_a_difference(old: str, new: str) -> None:
     assert ident(changed(old, new)) != ident()
 
 
 def test_a_constant_longer_than_any_repr_is_seen_to_its_end() -> None:
-    assert ident(changed('"@"', repr("x" * 400 + "1"))) != ident(changed('"@"', repr("x" * 400 + "2")))
+    assert ident(changed('"@"', repr("x" * 400 + "1"))) != ident(
+        changed('"@"', repr("x" * 400 + "2"))
+    )
 
 
 def test_what_a_try_block_covers_counts() -> None:
     code = ident.__code__
     assert identity._code_digest(code) == identity._code_digest(code.replace())
-    assert identity._code_digest(code) != identity._code_digest(code.replace(co_exceptiontable=b"\x01\x02\x03\x04"))
+    assert identity._code_digest(code) != identity._code_digest(
+        code.replace(co_exceptiontable=b"\x01\x02\x03\x04")
+    )
 
 
 def test_another_modules_function_is_reached_through_the_module_or_by_name() -> None:
     def other(constant: int) -> types.ModuleType:
-        return module(f"LIMIT = {constant}\ndef work():\n    return LIMIT\ndef unused():\n    return 5\n", "tasks.other")
+        return module(
+            f"LIMIT = {constant}\ndef work():\n    return LIMIT\ndef unused():\n    return 5\n",
+            "tasks.other",
+        )
+
     by_module = "def action(job):\n    return other.work()\n"
     by_name = "work = other.work\ndef action(job):\n    return work()\n"
     for text in (by_module, by_name):
@@ -210,27 +227,38 @@ def test_another_modules_function_is_reached_through_the_module_or_by_name() -> 
 def test_code_of_others_counts_by_name_only() -> None:
     text = "import os\nfrom os.path import {0}\ndef action(job):\n    return {0}('a')\n"
     assert ident(text.format("abspath")) != ident(text.format("realpath"))
-    assert ident("from os.path import abspath as f\ndef action(job):\n    return f('a')\n") != \
-        ident("from os.path import realpath as f\ndef action(job):\n    return f('a')\n")
+    assert ident(
+        "from os.path import abspath as f\ndef action(job):\n    return f('a')\n"
+    ) != ident("from os.path import realpath as f\ndef action(job):\n    return f('a')\n")
 
 
 def test_what_a_closure_and_a_partial_hold() -> None:
-    closure = "def make(n):\n    def action(job):\n        return n\n    return action\naction = make({})\n"
+    closure = (
+        "def make(n):\n    def action(job):\n        return n\n    return action\naction ="
+        " make({})\n"
+    )
     assert ident(closure.format(1)) != ident(closure.format(2))
-    part = "import functools\ndef f(n):\n    return n\nP = functools.partial(f, {})\ndef action(job):\n    return P()\n"
+    part = (
+        "import functools\ndef f(n):\n    return n\nP = functools.partial(f, {})\ndef"
+        " action(job):\n    return P()\n"
+    )
     assert ident(part.format(1)) != ident(part.format(2))
     assert ident(part.format(1)) != ident(part.format(1).replace("return n\n", "return -n\n"))
 
 
 def test_a_class_that_holds_itself_ends() -> None:
-    text = ("class A:\n    def f(self):\n        return A()\n{}\nA.me = A\nA.all = [A, {{'a': A}}]\n"
-            "def action(job):\n    return A\n")
+    text = (
+        "class A:\n    def f(self):\n        return A()\n{}\nA.me = A\nA.all = [A, {{'a': A}}]\n"
+        "def action(job):\n    return A\n"
+    )
     assert ident(text.format("")) == ident(text.format("# x"))
     assert ident(text.format("")) != ident(text.format("A.more = 1"))
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+def package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str, str], None]]:
     """A project elsewhere, with the given files."""
     monkeypatch.setattr(identity, "TOP", tmp_path)
 
@@ -240,46 +268,74 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         path.write_text(text)
         code_id.cache_clear()
         identity._node.cache_clear()
+
     yield write
     code_id.cache_clear()
     identity._node.cache_clear()
 
 
-@pytest.mark.parametrize("line", [
-    "from tasks.kit.late import f", "from tasks.kit import late",
-    "import tasks.kit.late", "from tasks.kit import late as x"])
-def test_a_module_imported_in_the_function_counts_by_its_file(package: Callable[[str, str], None], line: str) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from tasks.system.late import f",
+        "from tasks.system import late",
+        "import tasks.system.late",
+        "from tasks.system import late as x",
+    ],
+)
+def test_a_module_imported_in_the_function_counts_by_its_file(
+    package: Callable[[str, str], None], line: str
+) -> None:
     text = f"def action(job):\n    {line}\n"
-    package("tasks/kit/other.py", "x = 1\n")
-    package("tasks/kit/late.py", "x = 1\n")
+    package("tasks/system/other.py", "x = 1\n")
+    package("tasks/system/late.py", "x = 1\n")
     before = ident(text)
-    package("tasks/kit/other.py", "x = 2\n")
+    package("tasks/system/other.py", "x = 2\n")
     assert ident(text) == before
-    package("tasks/kit/late.py", "x = 2\n")
+    package("tasks/system/late.py", "x = 2\n")
     assert ident(text) != before
 
 
-def test_a_file_of_the_project_counts_by_content_and_not_by_place(package: Callable[[str, str], None], tmp_path: Path,
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_project_counts_by_content_and_not_by_place(
+    package: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = "from pathlib import Path\nRULES = Path({!r})\ndef action(job):\n    return RULES\n"
-    package("tasks/kit/link.mk", "one\n")
-    package("elsewhere/tasks/kit/link.mk", "one\n")
-    here = ident(text.format(str(tmp_path / "tasks/kit/link.mk")))
+    package("tasks/system/link.mk", "one\n")
+    package("elsewhere/tasks/system/link.mk", "one\n")
+    here = ident(text.format(str(tmp_path / "tasks/system/link.mk")))
     monkeypatch.setattr(identity, "TOP", tmp_path / "elsewhere")
-    assert ident(text.format(str(tmp_path / "elsewhere/tasks/kit/link.mk"))) == here
+    assert ident(text.format(str(tmp_path / "elsewhere/tasks/system/link.mk"))) == here
     monkeypatch.setattr(identity, "TOP", tmp_path)
-    package("tasks/kit/link.mk", "two\n")
-    assert ident(text.format(str(tmp_path / "tasks/kit/link.mk"))) != here
-    assert ident(text.format("/dev/null")) == ident(text.format("/dev/null"))  # a device is not read
+    package("tasks/system/link.mk", "two\n")
+    assert ident(text.format(str(tmp_path / "tasks/system/link.mk"))) != here
+    assert ident(text.format("/dev/null")) == ident(
+        text.format("/dev/null")
+    )  # a device is not read
 
 
 def actions() -> dict[str, Any]:
     from tasks import busybox, host, image, kernel, kernel_config, qemu, rootfs, sources, toolchain
     from tasks.reports import settings
+
     loaded = project.load(TOP, {}, {})
-    stages = (host, settings, sources, toolchain, kernel_config, kernel, image, busybox, rootfs, qemu)
-    return {task["basename"]: task["actions"][0][2]["action"] for stage in stages for task in stage.tasks(loaded)
-            if "actions" in task}
+    stages = (
+        host,
+        settings,
+        sources,
+        toolchain,
+        kernel_config,
+        kernel,
+        image,
+        busybox,
+        rootfs,
+        qemu,
+    )
+    return {
+        task["basename"]: task["actions"][0][2]["action"]
+        for stage in stages
+        for task in stage.tasks(loaded)
+        if "actions" in task
+    }
 
 
 def test_every_action_of_the_graph_has_an_identity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,10 +366,21 @@ def test_no_address_and_no_path_of_this_machine_is_in_it(monkeypatch: pytest.Mon
 
 
 def test_processes_with_other_hash_seeds_agree() -> None:
-    script = ("import sys; sys.path.insert(0, '.')\n"
-              "from tests.unit.cache import test_code as t\nfrom tasks.cache.code import code_id\n"
-              "print([(n, code_id(a)) for n, a in t.actions().items()], t.ident())")
-    said = {subprocess.run([sys.executable, "-c", script], cwd=TOP, env={**os.environ, "PYTHONHASHSEED": seed}, text=True,
-                           capture_output=True, check=True).stdout for seed in ("1", "2", "77")}
+    script = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from tests.unit.cache import test_code as t\nfrom tasks.cache.code import code_id\n"
+        "print([(n, code_id(a)) for n, a in t.actions().items()], t.ident())"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=TOP,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            text=True,
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "77")
+    }
     assert len(said) == 1
     assert "vmlinux" in said.pop()

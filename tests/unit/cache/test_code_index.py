@@ -1,4 +1,5 @@
-"""Identities of actions that are kept from run to run: the same as worked out anew, whatever was touched meanwhile."""
+"""Identities of actions that are kept from run to run: the same as worked out anew, whatever was
+touched meanwhile."""
 
 from __future__ import annotations
 
@@ -16,8 +17,10 @@ from tasks.cache.code import code_id
 from tasks.cache.code_index import Codes
 from tasks.cache.digests import Stamps
 
-TEXT = ("from pathlib import Path\nRULES = Path({rules!r})\n"
-        "def action(job):\n    from tasks.kit import late\n    return {value}, RULES\n")
+TEXT = (
+    "from pathlib import Path\nRULES = Path({rules!r})\n"
+    "def action(job):\n    from tasks.system import late\n    return {value}, RULES\n"
+)
 
 
 class Package:
@@ -32,9 +35,10 @@ class Package:
         def counted(action: Callable[..., Any]) -> str:
             self.asked += 1
             return plain(action)
+
         monkeypatch.setattr(code_index, "code_id", counted)
         self.write("tasks/sample.py", TEXT.format(rules=str(top / "tasks/rules.mk"), value=1))
-        self.write("tasks/kit/late.py", "x = 1\n")
+        self.write("tasks/system/late.py", "x = 1\n")
         self.write("tasks/rules.mk", "one\n")
 
     def write(self, name: str, text: str) -> None:
@@ -69,7 +73,9 @@ def test_what_was_worked_out_once_is_looked_up(package: Package) -> None:
     assert package.process() == (said, said, False)
 
 
-@pytest.mark.parametrize(("name", "text"), [("tasks/kit/late.py", "x = 2\n"), ("tasks/rules.mk", "two\n")])
+@pytest.mark.parametrize(
+    ("name", "text"), [("tasks/system/late.py", "x = 2\n"), ("tasks/rules.mk", "two\n")]
+)
 def test_a_file_that_it_reaches(package: Package, name: str, text: str) -> None:
     first, _, _ = package.process()
     package.write(name, text)
@@ -80,13 +86,15 @@ def test_a_file_that_it_reaches(package: Package, name: str, text: str) -> None:
 
 def test_other_code(package: Package) -> None:
     first, _, _ = package.process()
-    package.write("tasks/sample.py", TEXT.format(rules=str(package.top / "tasks/rules.mk"), value=2))
+    package.write(
+        "tasks/sample.py", TEXT.format(rules=str(package.top / "tasks/rules.mk"), value=2)
+    )
     said, right, asked = package.process()
     assert said == right != first
     assert asked
 
 
-@pytest.mark.parametrize("name", ["tasks/sample.py", "tasks/kit/late.py"])
+@pytest.mark.parametrize("name", ["tasks/sample.py", "tasks/system/late.py"])
 def test_a_file_put_back_under_its_old_time(package: Package, name: str) -> None:
     path = package.top / name
     info = path.stat()
@@ -98,13 +106,15 @@ def test_a_file_put_back_under_its_old_time(package: Package, name: str) -> None
 
 
 @pytest.mark.parametrize("change", ["new", "gone", "python"])
-def test_whatever_else_may_matter(package: Package, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    package.write("tasks/kit/other.py", "")
+def test_whatever_else_may_matter(
+    package: Package, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package.write("tasks/system/other.py", "")
     package.process()
     if change == "new":
         package.write("tasks/more.py", "")
     elif change == "gone":
-        (package.top / "tasks/kit/other.py").unlink()
+        (package.top / "tasks/system/other.py").unlink()
     else:
         monkeypatch.setattr(code_index.sys, "version", "4.0")
     said, right, asked = package.process()
@@ -113,20 +123,31 @@ def test_whatever_else_may_matter(package: Package, change: str, monkeypatch: py
     assert not package.process()[2]
 
 
-def test_what_was_touched_while_it_was_loaded_is_not_looked_up_and_not_kept(package: Package) -> None:
+def test_what_was_touched_while_it_was_loaded_is_not_looked_up_and_not_kept(
+    package: Package,
+) -> None:
     package.process()
     kept = (package.top / "codes").read_bytes()
     for number in (2, 3):
         begun = time.time_ns()
-        package.write("tasks/kit/late.py", f"x = {number}\n")
+        package.write("tasks/system/late.py", f"x = {number}\n")
         assert package.process(begun)[2]
         assert (package.top / "codes").read_bytes() == kept
     assert package.process()[2]
     assert not package.process()[2]
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\x81\xa5state\x01", b"\x81\xa5state\xa1\xff",
-                                     b"\x81\xa1x" + b"\x91" * 100_000], ids=range(5))
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"garbage",
+        b"\x81\xa5state\x01",
+        b"\x81\xa5state\xa1\xff",
+        b"\x81\xa1x" + b"\x91" * 100_000,
+    ],
+    ids=range(5),
+)
 def test_a_damaged_file(package: Package, content: bytes) -> None:
     said = package.process()[0]
     (package.top / "codes").write_bytes(content)
@@ -137,6 +158,7 @@ def test_a_damaged_file(package: Package, content: bytes) -> None:
 def test_a_folder_that_cannot_be_written(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(code_index, "write_whole", full)
     said, right, _ = package.process()
     assert said == right

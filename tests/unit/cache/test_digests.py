@@ -38,10 +38,16 @@ def known(tmp_path: Path) -> Stamps:
 def test_the_digest_is_of_the_content(tmp_path: Path, known: Stamps) -> None:
     (tmp_path / "a").write_bytes(b"content")
     (tmp_path / "b").write_bytes(b"content")
-    assert known.digest(tmp_path / "a") == hashlib.sha256(b"content").hexdigest()[:32] == known.digest(str(tmp_path / "b"))
+    assert (
+        known.digest(tmp_path / "a")
+        == hashlib.sha256(b"content").hexdigest()[:32]
+        == known.digest(str(tmp_path / "b"))
+    )
 
 
-def test_a_file_is_read_once_and_again_only_when_touched(tmp_path: Path, known: Stamps, reads: list[str]) -> None:
+def test_a_file_is_read_once_and_again_only_when_touched(
+    tmp_path: Path, known: Stamps, reads: list[str]
+) -> None:
     path = tmp_path / "a"
     path.write_text("x")
     settle()
@@ -87,9 +93,11 @@ def test_fresh_files_are_read_each_time(tmp_path: Path, known: Stamps, reads: li
     assert len(reads) == 200
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, known: Stamps,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    """The change may fall into the clock tick of the time that was looked up before, however long the reading takes."""
+def test_a_file_that_changes_while_it_is_read_is_not_kept(
+    tmp_path: Path, known: Stamps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change may fall into the clock tick of the time that was looked up before, however long
+    the reading takes."""
     path = tmp_path / "a"
     path.write_text("one")
     plain = module._hash
@@ -98,18 +106,22 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, known:
         value = plain(name)
         settle()
         return value
+
     monkeypatch.setattr(module, "_hash", slow)
     known.digest(path)
     assert str(path) not in (known._known or {})
 
 
-def test_a_file_from_the_future_is_not_kept(tmp_path: Path, known: Stamps, monkeypatch: pytest.MonkeyPatch,
-                                            reads: list[str]) -> None:
+def test_a_file_from_the_future_is_not_kept(
+    tmp_path: Path, known: Stamps, monkeypatch: pytest.MonkeyPatch, reads: list[str]
+) -> None:
     path = tmp_path / "a"
     path.write_text("one")
     settle()
     now = time.time_ns()
-    monkeypatch.setattr(module.time, "time_ns", lambda: now - 3600 * 10**9)  # our clock is behind the server's
+    monkeypatch.setattr(
+        module.time, "time_ns", lambda: now - 3600 * 10**9
+    )  # our clock is behind the server's
     known.digest(path)
     known.digest(path)
     assert len(reads) == 2
@@ -142,18 +154,22 @@ def test_a_file_that_comes_and_goes(tmp_path: Path, known: Stamps) -> None:
     assert known.digest(path) == "folder"
 
 
-def test_an_unreadable_file_counts_as_missing_until_it_can_be_read(tmp_path: Path, known: Stamps,
-                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_counts_as_missing_until_it_can_be_read(
+    tmp_path: Path, known: Stamps, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a"
     path.write_text("x")
     settle()
 
     def refuse(*args: object, **named: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
+
     with monkeypatch.context() as patch:
         patch.setitem(module.__dict__, "open", refuse)
         assert known.digest(path) == MISSING
-    assert known.digest(path) == hashlib.sha256(b"x").hexdigest()[:32]  # though nothing of the file's times has changed
+    assert (
+        known.digest(path) == hashlib.sha256(b"x").hexdigest()[:32]
+    )  # though nothing of the file's times has changed
 
 
 def test_a_link_counts_as_what_it_leads_to(tmp_path: Path, known: Stamps) -> None:
@@ -183,7 +199,9 @@ def test_something_else_in_place_of_the_store(tmp_path: Path, known: Stamps, kin
     theirs.write_text("precious")
     settle()
     known.store.parent.mkdir()
-    make = {"pipe": os.mkfifo, "link": lambda path: path.symlink_to(theirs), "folder": os.mkdir}[kind]
+    make = {"pipe": os.mkfifo, "link": lambda path: path.symlink_to(theirs), "folder": os.mkdir}[
+        kind
+    ]
     make(known.store)
     digest = known.digest(tmp_path / "a")
     known.save()
@@ -191,9 +209,20 @@ def test_something_else_in_place_of_the_store(tmp_path: Path, known: Stamps, kin
     assert Stamps(known.store).digest(tmp_path / "a") == digest
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\xc1", msgspec.msgpack.encode([1, 2]),
-                                     msgspec.msgpack.encode({"a": [1, 2]}), b"\x81\xa1\xff\x95\x01\x01\x01\x01\xa1x"])
-def test_a_damaged_store_costs_time_and_nothing_else(tmp_path: Path, content: bytes, known: Stamps) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"garbage",
+        b"\xc1",
+        msgspec.msgpack.encode([1, 2]),
+        msgspec.msgpack.encode({"a": [1, 2]}),
+        b"\x81\xa1\xff\x95\x01\x01\x01\x01\xa1x",
+    ],
+)
+def test_a_damaged_store_costs_time_and_nothing_else(
+    tmp_path: Path, content: bytes, known: Stamps
+) -> None:
     (tmp_path / "a").write_text("x")
     settle()
     known.store.parent.mkdir()
@@ -221,7 +250,9 @@ def test_nothing_new_writes_nothing(tmp_path: Path, known: Stamps) -> None:
     assert not known.store.exists()
 
 
-def test_a_name_that_is_no_utf8_is_digested_and_the_others_are_kept(tmp_path: Path, known: Stamps) -> None:
+def test_a_name_that_is_no_utf8_is_digested_and_the_others_are_kept(
+    tmp_path: Path, known: Stamps
+) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/latin1-\xe4")
     for path in (odd, f"{tmp_path}/utf8-ä"):
         Path(path).write_text(path, errors="surrogateescape")
@@ -234,14 +265,18 @@ def test_a_name_that_is_no_utf8_is_digested_and_the_others_are_kept(tmp_path: Pa
 def test_many_processes_save_at_once(tmp_path: Path, known: Stamps) -> None:
     (tmp_path / "a").write_text("x" * 1000)
     settle()
-    script = (f"import sys; sys.path.insert(0, {str(TOP)!r})\n"
-              "from pathlib import Path\nfrom tasks.cache.digests import Stamps\n"
-              f"for _ in range(100):\n    s = Stamps(Path({str(known.store)!r}))\n    s.digest({str(tmp_path / 'a')!r})\n"
-              "    s._dirty = True\n    s.save()\n")
+    script = (
+        f"import sys; sys.path.insert(0, {str(TOP)!r})\nfrom pathlib import Path\nfrom"
+        " tasks.cache.digests import Stamps\nfor _ in range(100):\n    s ="
+        f" Stamps(Path({str(known.store)!r}))\n    s.digest({str(tmp_path / 'a')!r})\n    s._dirty"
+        " = True\n    s.save()\n"
+    )
     children = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
     while any(child.poll() is None for child in children):
         if known.store.exists():
-            msgspec.msgpack.decode(known.store.read_bytes(), type=dict[str, tuple[int, int, int, int, str]])
+            msgspec.msgpack.decode(
+                known.store.read_bytes(), type=dict[str, tuple[int, int, int, int, str]]
+            )
     assert [child.returncode for child in children] == [0, 0, 0]
     assert [path.name for path in known.store.parent.iterdir()] == ["stamps"]
 

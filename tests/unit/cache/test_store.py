@@ -44,7 +44,12 @@ class World:
         self.values: dict[str, Any] = {}
         self.settings = {"level": "9"}
         self.action: Any = action_one
-        self.name, self.place, self.outputs, self.gone = "vmlinux", "/here", ["out", "map"], ["sign"]
+        self.name, self.place, self.outputs, self.gone = (
+            "vmlinux",
+            "/here",
+            ["out", "map"],
+            ["sign"],
+        )
         self.tree = {"etc/rc": "file 755 x"}
         self.discovered, self.made = ["src.c", "CONFIG_SMP"], ["obj/side.ko"]
         (top / "bin").mkdir()
@@ -59,7 +64,9 @@ class World:
 
     def write(self, name: str, text: str) -> None:
         (self.top / name).write_text(text)
-        old = time.time_ns() - 10**9  # a file that was there before; its ctime can't be set, so the tests wait instead
+        old = (
+            time.time_ns() - 10**9
+        )  # a file that was there before; its ctime can't be set, so the tests wait instead
         os.utime(self.top / name, ns=(old, old))
 
     def listing(self) -> Mapping[str, str]:
@@ -70,15 +77,28 @@ class World:
 
     def inputs(self, **more: Any) -> Inputs:
         words: dict[str, Any] = {"store": self.store, **more}
-        return Inputs(self.stamps, self.action, settings=self.settings, files=[self.path("in")],
-                      trees={"overlay": self.listing}, tools=["gcc"], outputs=[self.path(name) for name in self.outputs],
-                      config=self.path(".config"), place=self.place, within=str(self.top),
-                      gone=[self.path(name) for name in self.gone], **words)
+        return Inputs(
+            self.stamps,
+            self.action,
+            settings=self.settings,
+            files=[self.path("in")],
+            trees={"overlay": self.listing},
+            tools=["gcc"],
+            outputs=[self.path(name) for name in self.outputs],
+            config=self.path(".config"),
+            place=self.place,
+            within=str(self.top),
+            gone=[self.path(name) for name in self.gone],
+            **words,
+        )
 
     def content(self) -> str:
         """What the action makes: all that it reads."""
         read = [self.top / name for name in ("in", "src.c", ".config", "bin/gcc")]
-        return f"{self.name} {self.settings} {self.action.__name__} {self.tree} {[path.read_text() for path in read]}"
+        return (
+            f"{self.name} {self.settings} {self.action.__name__} {self.tree}"
+            f" {[path.read_text() for path in read]}"
+        )
 
     def run(self, during: Callable[[], None] = lambda: None, **more: Any) -> str:
         """Do what doit and the graph do; return "fresh", "restored" or "made"."""
@@ -97,21 +117,34 @@ class World:
             (self.top / "obj/side.ko").write_text(self.content())
             (self.top / "sign").touch()
             during()
-            task.values.update({"discovered": [self.path(name) for name in self.discovered], "commands": 7,
-                                "made": [self.path(name) for name in self.made], "notes": ["of one run"], **self.more})
+            task.values.update(
+                {
+                    "discovered": [self.path(name) for name in self.discovered],
+                    "commands": 7,
+                    "made": [self.path(name) for name in self.made],
+                    "notes": ["of one run"],
+                    **self.more,
+                }
+            )
         for saver in task.value_savers:
             task.values.update(saver())
         self.values = task.values
         return "restored" if kept else "made"
 
     def right(self) -> bool:
-        return all((self.top / name).read_text() == f"{name}: {self.content()}" for name in self.outputs)
+        return all(
+            (self.top / name).read_text() == f"{name}: {self.content()}" for name in self.outputs
+        )
 
     def blobs(self) -> list[Path]:
         return sorted(path for path in (self.top / "store" / "blobs").rglob("*") if path.is_file())
 
     def states(self) -> list[Path]:
-        return sorted(path for path in (self.top / "store" / "results").rglob("*") if path.is_file() and path.name != LIST)
+        return sorted(
+            path
+            for path in (self.top / "store" / "results").rglob("*")
+            if path.is_file() and path.name != LIST
+        )
 
 
 @pytest.fixture
@@ -169,13 +202,16 @@ def test_each_part_of_the_inputs_counts(world: World, part: str) -> None:
 @pytest.mark.parametrize("change", ["name", "place", "outputs"])
 def test_another_task_place_or_output_is_another_key(world: World, change: str) -> None:
     world.run()
-    setattr(world, change, {"name": "Image", "place": "/there", "outputs": ["out", "other"]}[change])
+    setattr(
+        world, change, {"name": "Image", "place": "/there", "outputs": ["out", "other"]}[change]
+    )
     world.values = {}
     assert world.run() == "made"
 
 
 def test_what_comes_back(world: World) -> None:
-    """Contents, modes and values, but nothing that holds for one run; what was made beside the targets is not kept."""
+    """Contents, modes and values, but nothing that holds for one run; what was made beside the
+    targets is not kept."""
     world.run()
     assert world.values["notes"] == ["of one run"]
     assert RESTORED not in world.values
@@ -187,8 +223,13 @@ def test_what_comes_back(world: World) -> None:
     world.values = {}
     assert world.run() == "restored"
     assert (world.top / "out").stat().st_mode & 0o777 == 0o751
-    assert not (world.top / "sign").exists()  # as asked: the folder is not in the state of this result
-    assert {name: world.values[name] for name in ("commands", RESTORED)} == {"commands": 7, RESTORED: True}
+    assert not (
+        world.top / "sign"
+    ).exists()  # as asked: the folder is not in the state of this result
+    assert {name: world.values[name] for name in ("commands", RESTORED)} == {
+        "commands": 7,
+        RESTORED: True,
+    }
     assert "notes" not in world.values
     assert world.values["record"] == record
     assert (world.top / "out").stat().st_nlink == 1
@@ -201,7 +242,9 @@ def test_what_was_made_beside_the_targets_goes_unless_it_is_the_same(world: Worl
     world.run()
     world.write("src.c", "src.c")
     assert world.run() == "restored"
-    assert not (world.top / "obj/side.ko").exists()  # of the later state; make would take it for good
+    assert not (
+        world.top / "obj/side.ko"
+    ).exists()  # of the later state; make would take it for good
     assert world.path("obj/side.ko") not in world.values["record"]["outputs"]
     assert world.run() == "fresh"
 
@@ -217,7 +260,8 @@ def test_a_target_under_another_setting_stays(world: World) -> None:
 
 
 def test_a_result_in_use_elsewhere_is_not_enough(world: World) -> None:
-    """A task that may no longer use the store runs where it was brought back, even if nothing changed."""
+    """A task that may no longer use the store runs where it was brought back, even if nothing
+    changed."""
     world.run()
     world.values = {}
     assert world.run() == "restored"
@@ -249,6 +293,7 @@ def test_off(world: World) -> None:
 
 # What must not be kept: what may have been made from something else than the record says.
 
+
 def touched_known(world: World) -> None:
     world.write("src.c", "edited while it ran")
 
@@ -259,9 +304,12 @@ def touched_and_back(world: World) -> None:
 
 
 UNSURE: dict[str, Callable[[World], None]] = {
-    "discovered input": touched_known, "discovered input, and back": touched_and_back,
+    "discovered input": touched_known,
+    "discovered input, and back": touched_and_back,
     "declared file": lambda world: world.write("in", "edited"),
-    "declared file, and back": lambda world: (world.write("in", "edited"), world.write("in", "in"))[0],
+    "declared file, and back": lambda world: (world.write("in", "edited"), world.write("in", "in"))[
+        0
+    ],
     "tool": lambda world: world.write("bin/gcc", "another"),
     "tree": lambda world: world.tree.update({"more": "x"}),
     "symbol": lambda world: world.write(".config", "# CONFIG_SMP is not set\n"),
@@ -283,12 +331,15 @@ def test_what_changed_meanwhile_is_not_kept(world: World, what: str, again: bool
     assert world.states() == []
 
 
-def test_an_output_that_is_not_the_recorded_one_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_that_is_not_the_recorded_one_is_not_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keep = Store._keep
 
     def late(self: Store, path: Path, output: Output) -> int:
         path.write_text("somebody else wrote this")
         return keep(self, path, output)
+
     monkeypatch.setattr(Store, "_keep", late)
     world.run()
     assert world.states() == []
@@ -296,6 +347,7 @@ def test_an_output_that_is_not_the_recorded_one_is_not_kept(world: World, monkey
 
 
 # Damage
+
 
 @pytest.mark.parametrize("how", ["cut", "same size", "gone", "folder"])
 def test_a_damaged_blob(world: World, how: str) -> None:
@@ -326,7 +378,9 @@ def test_a_damaged_blob(world: World, how: str) -> None:
 def test_nothing_is_written_when_one_of_the_outputs_is_damaged(world: World) -> None:
     world.run()
     world.values = {}
-    by_digest = {store_files.short_hash((world.top / name).read_bytes()): name for name in world.outputs}
+    by_digest = {
+        store_files.short_hash((world.top / name).read_bytes()): name for name in world.outputs
+    }
     for name in world.outputs:
         (world.top / name).write_text("mine")
     for blob in world.blobs():
@@ -343,13 +397,13 @@ def test_nothing_is_written_when_one_of_the_outputs_is_damaged(world: World) -> 
 def test_a_result_that_is_not_whole(world: World) -> None:
     """Each cut and each flipped bit is found out."""
     world.run()
-    place, = world.states()
+    (place,) = world.states()
     data = place.read_bytes()
     dice = random.Random(1)
     spoilt = [data[:length] for length in (0, 1, 31, 32, 33, len(data) // 2, len(data) - 1)]
     for _ in range(40):
         at = dice.randrange(len(data))
-        spoilt.append(data[:at] + bytes([data[at] ^ 1 << dice.randrange(8)]) + data[at + 1:])
+        spoilt.append(data[:at] + bytes([data[at] ^ 1 << dice.randrange(8)]) + data[at + 1 :])
     for bad in spoilt:
         place.write_bytes(bad)
         assert world.store.read(place) is None
@@ -361,11 +415,18 @@ def test_a_result_that_is_not_whole(world: World) -> None:
     assert world.store.read(place) is not None
 
 
-@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"", lambda data: data + b"\0x",
-                                   lambda data: data[:5] + b"?" + data[6:]])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[:-1],
+        lambda data: b"",
+        lambda data: data + b"\0x",
+        lambda data: data[:5] + b"?" + data[6:],
+    ],
+)
 def test_a_list_that_is_not_whole(world: World, spoil: Callable[[bytes], bytes]) -> None:
     world.run()
-    place, = (world.top / "store" / "results").rglob(LIST)
+    (place,) = (world.top / "store" / "results").rglob(LIST)
     place.write_bytes(spoil(place.read_bytes()))
     world.values = {}
     assert world.run() == "made"
@@ -375,7 +436,8 @@ def test_a_list_that_is_not_whole(world: World, spoil: Callable[[bytes], bytes])
 
 
 def test_two_lists_under_one_key(world: World) -> None:
-    """What a source includes depends on itself, so that the list of one state is not that of another."""
+    """What a source includes depends on itself, so that the list of one state is not that of
+    another."""
     world.run()
     world.write("src.c", "includes other.h")
     world.discovered = ["src.c", "CONFIG_SMP", "other.h"]
@@ -422,6 +484,7 @@ def test_names_that_are_no_utf_8(world: World) -> None:
 
 # Space
 
+
 def put(store: Store, top: Path, number: int, size: int, used: float | None = None) -> Path:
     """Put a result of `size` bytes in, last used at that time; return its place."""
     path = top / "output"
@@ -430,7 +493,7 @@ def put(store: Store, top: Path, number: int, size: int, used: float | None = No
     found = {"src.c": f"{number:032}"}
     before = {place for _, place, _ in store.results()}
     store.put(KEY, found, Result("vmlinux", 0.0, {}, [output]), [path])
-    place, = {place for _, place, _ in store.results()} - before or {top}
+    (place,) = {place for _, place, _ in store.results()} - before or {top}
     if used is not None and place != top:
         os.utime(place, (used, used))
     return place
@@ -441,7 +504,9 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     now = time.time()
     places = [put(store, tmp_path, number, 100_000, now - DAY + number) for number in range(9)]
     assert [place.exists() for place in places] == [True] * 9
-    assert store.find(KEY, lambda names: dict.fromkeys(names, f"{0:032}"))  # the oldest is used again
+    assert store.find(
+        KEY, lambda names: dict.fromkeys(names, f"{0:032}")
+    )  # the oldest is used again
     last = put(store, tmp_path, 9, 200_000)
     assert last.exists()
     kept = [place.exists() for place in places]
@@ -477,7 +542,9 @@ def test_a_blob_that_another_result_has_stays(tmp_path: Path) -> None:
     path.write_bytes(b"same" * 1000)
     output = Output(store_files.short_hash(path.read_bytes()), 4000, 0o644)
     for number in range(3):
-        store.put(KEY, {"src.c": f"{number:032}"}, Result("Image", float(number), {}, [output]), [path])
+        store.put(
+            KEY, {"src.c": f"{number:032}"}, Result("Image", float(number), {}, [output]), [path]
+        )
     assert len(list((tmp_path / "store" / "blobs").rglob("*/*"))) == 1
     oldest = min(place for _, place, _ in store.results())
     os.utime(oldest, (1, 1))
@@ -493,14 +560,24 @@ def test_what_a_killed_run_left_goes_when_it_is_old(tmp_path: Path) -> None:
     place = put(store, tmp_path, 1, 1000)
     blobs = tmp_path / "store" / "blobs"
     rest, state = "5" * 30, "a" * 32
-    litter = [blobs / "00" / rest, blobs / "00" / f".{rest}.abcd_123.part" / rest,
-              tmp_path / "store" / "results" / KEY / ("b" * 32) / f".{state}.abcd_123.part" / state]
+    litter = [
+        blobs / "00" / rest,
+        blobs / "00" / f".{rest}.abcd_123.part" / rest,
+        tmp_path / "store" / "results" / KEY / ("b" * 32) / f".{state}.abcd_123.part" / state,
+    ]
     for path in litter:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"orphan")
     store.trim(1 << 30)
-    assert all(path.exists() for path in litter)  # a run that is at work just now may have written them
-    folders = {parent for path in litter for parent in path.parents if parent.name.endswith(("part", "b" * 32, "00"))}
+    assert all(
+        path.exists() for path in litter
+    )  # a run that is at work just now may have written them
+    folders = {
+        parent
+        for path in litter
+        for parent in path.parents
+        if parent.name.endswith(("part", "b" * 32, "00"))
+    }
     for old in [*litter, *folders]:
         os.utime(old, (1, 1))
     store.trim(1 << 30)
@@ -521,11 +598,14 @@ def test_clear(world: World) -> None:
 
 # Faults
 
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_store_that_takes_nothing_costs_a_line(world: World, number: int, monkeypatch: pytest.MonkeyPatch,
-                                                 capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_that_takes_nothing_costs_a_line(
+    world: World, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(path: Path) -> Any:
         raise OSError(number, os.strerror(number), os.fspath(path))
+
     world.run()
     monkeypatch.setattr(module, "replacing", full)
     for text in ("one", "two"):
@@ -541,7 +621,10 @@ def test_a_store_that_is_no_folder(world: World, capsys: pytest.CaptureFixture[s
     world.store.folder.write_text("a file")
     assert world.run() == "made"
     assert world.right()
-    assert capsys.readouterr().out == f"  store              the store {world.store.folder} is no folder\n"
+    assert (
+        capsys.readouterr().out
+        == f"  store              the store {world.store.folder} is no folder\n"
+    )
     assert world.store.size() == 0
     assert world.store.results() == []
 
@@ -561,12 +644,15 @@ def test_a_read_only_store_still_gives(world: World) -> None:
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def test_no_room_for_the_outputs_is_left_to_the_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_for_the_outputs_is_left_to_the_task(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.run()
     world.values = {}
 
     def full(source: Path, draft: Path, digest: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     with monkeypatch.context() as patch:
         patch.setattr(module, "_copy", full)
         assert world.run() == "made"
@@ -576,8 +662,10 @@ def test_no_room_for_the_outputs_is_left_to_the_task(world: World, monkeypatch: 
 
 def test_where_the_kernel_can_not_copy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """As between two file systems on older kernels."""
+
     def refuse(*words: object) -> int:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
     monkeypatch.setattr(os, "copy_file_range", refuse)
     world.run()
     world.values = {}
@@ -610,13 +698,17 @@ def work(top: Path, seed: int) -> None:
         else:
             (top / "output").write_bytes(random.Random(number).randbytes(size))
             output = Output(short_hash((top / "output").read_bytes()), size, 0o644)
-            store.put(KEY, {"src.c": f"{number:032}"}, Result("x", 0.0, {}, [output]), [top / "output"])
+            store.put(
+                KEY, {"src.c": f"{number:032}"}, Result("x", 0.0, {}, [output]), [top / "output"]
+            )
 
 
 def test_several_at_once(tmp_path: Path) -> None:
     """Each of them puts, finds, and makes room."""
     context = multiprocessing.get_context("fork")
-    children = [context.Process(target=work, args=(tmp_path / str(seed), seed)) for seed in range(4)]
+    children = [
+        context.Process(target=work, args=(tmp_path / str(seed), seed)) for seed in range(4)
+    ]
     for child in children:
         child.start()
     for child in children:
@@ -629,7 +721,17 @@ def test_several_at_once(tmp_path: Path) -> None:
         assert store.bring_back(result, [tmp_path / "back"])
 
 
-@pytest.mark.parametrize(("text", "count"), [("0", 0), ("4096", 4096), ("500M", 500 << 20), ("2G", 2 << 30),
-                                             ("1.5K", 1536), ("1T", 1 << 40), ("0G", 0)])
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("500M", 500 << 20),
+        ("2G", 2 << 30),
+        ("1.5K", 1536),
+        ("1T", 1 << 40),
+        ("0G", 0),
+    ],
+)
 def test_sizes(text: str, count: int) -> None:
     assert bytes_of(text) == count

@@ -1,4 +1,5 @@
-"""What a store does not touch, and what it does not believe: files of the user's, and what somebody else put there."""
+"""What a store does not touch, and what it does not believe: files of the user's, and what somebody
+else put there."""
 
 from __future__ import annotations
 
@@ -11,7 +12,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from test_store import KEY, World, put, world
 
 from tasks.cache import store_tag
 from tasks.cache.store import Store
@@ -19,18 +19,26 @@ from tasks.cache.store_files import Output, Result, short_hash
 from tasks.cache.store_tag import LIST, TAG
 from tasks.system import owned
 from tasks.system.errors import PiggyError
+from tests.unit.cache.test_store import KEY, World, put, world
 
 __all__ = ["world"]  # the fixture
 NAMES, STATE, REST = short_hash(b"names"), short_hash(b"state"), "5" * 30
 
 
 def tree(top: Path) -> dict[str, object]:
-    """Everything below a folder: modes, times but those of folders, contents, and where links lead."""
+    """Everything below a folder: modes, times but those of folders, contents, and where links
+    lead."""
     found: dict[str, object] = {}
     for path in sorted(top.rglob("*")):
         info = path.lstat()
-        content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
-        found[str(path.relative_to(top))] = info.st_mode, 0 if path.is_dir() else info.st_mtime_ns, content
+        content = (
+            os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        )
+        found[str(path.relative_to(top))] = (
+            info.st_mode,
+            0 if path.is_dir() else info.st_mtime_ns,
+            content,
+        )
     return found
 
 
@@ -46,9 +54,14 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "blobs of another program": lambda top: lay(top / "blobs" / "sha256" / REST),
     "a home": lambda top: lay(top / ".profile"),
     "a hidden folder": lambda top: (top / ".git").mkdir(parents=True),
-    "results is a link": lambda top: (lay(top.parent / "elsewhere" / KEY / NAMES / STATE), top.mkdir(),
-                                      (top / "results").symlink_to(top.parent / "elsewhere")),
-    "another cache's tag": lambda top: lay(top / TAG, "Signature: 8a477f597d28d172789f06886806bc55\n# of cargo"),
+    "results is a link": lambda top: (
+        lay(top.parent / "elsewhere" / KEY / NAMES / STATE),
+        top.mkdir(),
+        (top / "results").symlink_to(top.parent / "elsewhere"),
+    ),
+    "another cache's tag": lambda top: lay(
+        top / TAG, "Signature: 8a477f597d28d172789f06886806bc55\n# of cargo"
+    ),
     "an empty tag": lambda top: lay(top / TAG, ""),
     "a tag that is a link": lambda top: (lay(top / "x"), (top / TAG).symlink_to("x")),
     "a tag that is a pipe": lambda top: (top.mkdir(), os.mkfifo(top / TAG)),
@@ -56,8 +69,9 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_a_folder_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, what: str,
-                                                             capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_no_store_is_refused_and_left_alone(
+    tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     top = tmp_path / "top" / "store"
     top.parent.mkdir()
     FOREIGN[what](top)
@@ -78,15 +92,27 @@ def test_a_folder_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, wha
     assert capsys.readouterr().out == f"  store              {message}\n"
 
 
-@pytest.mark.parametrize("make", [lambda top: None, lambda top: top.mkdir(), lambda top: lay(top / "lock", ""),
-                                  lambda top: (top / "results").mkdir(parents=True)],
-                         ids=["missing", "empty", "lock", "empty results"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda top: None,
+        lambda top: top.mkdir(),
+        lambda top: lay(top / "lock", ""),
+        lambda top: (top / "results").mkdir(parents=True),
+    ],
+    ids=["missing", "empty", "lock", "empty results"],
+)
 def test_what_becomes_a_store(tmp_path: Path, make: Callable[[Path], object]) -> None:
     make(tmp_path / "store")
     store = Store(tmp_path / "store", 1 << 20)
     assert put(store, tmp_path, 1, 100) != tmp_path
-    assert (tmp_path / "store" / TAG).read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55\n"
-                                                             "# A store of Piggyback, format 1.\n")
+    assert (
+        (tmp_path / "store" / TAG)
+        .read_text()
+        .startswith(
+            "Signature: 8a477f597d28d172789f06886806bc55\n# A store of Piggyback, format 1.\n"
+        )
+    )
     store_tag.check(tmp_path / "store")
 
 
@@ -101,7 +127,10 @@ def test_a_store_of_a_later_format(tmp_path: Path) -> None:
 def test_a_store_from_before_there_were_tags_is_taken_over(world: World, mode: int) -> None:
     """As it was made, under a umask of 022 or 002."""
     world.run()
-    folders = [world.store.folder, *(path for path in world.store.folder.rglob("*") if path.is_dir())]
+    folders = [
+        world.store.folder,
+        *(path for path in world.store.folder.rglob("*") if path.is_dir()),
+    ]
     (world.store.folder / TAG).unlink()
     for path in folders:
         path.chmod(mode)
@@ -113,16 +142,27 @@ def test_a_store_from_before_there_were_tags_is_taken_over(world: World, mode: i
 
 
 def users_files(top: Path) -> None:
-    """What somebody may have put into a store, all of it old; with names that are nearly ours, and links to what are."""
+    """What somebody may have put into a store, all of it old; with names that are nearly ours, and
+    links to what are."""
     outside = top.parent / "outside"
     lay(outside / KEY / NAMES / STATE)
     lay(outside / KEY / NAMES / LIST)
     lay(outside / REST)
-    for name in ("notes.txt", "results/experiment.csv", f"results/{KEY}/readme", f"results/{KEY}/mine/{STATE}",
-                 f"results/{KEY}/{NAMES}/{STATE}.bak", f"results/{KEY}/{NAMES}/deep/{STATE}", "lists/list",
-                 f"results/{KEY.upper()}/{NAMES}/list",
-                 f"blobs/00/{REST}.orig", f"blobs/000/{REST}", f"blobs/{REST}", f"blobs/00/.{REST}.abc.part/{REST}",
-                 f"blobs/00/.{REST}.abcdefgh.part/other"):
+    for name in (
+        "notes.txt",
+        "results/experiment.csv",
+        f"results/{KEY}/readme",
+        f"results/{KEY}/mine/{STATE}",
+        f"results/{KEY}/{NAMES}/{STATE}.bak",
+        f"results/{KEY}/{NAMES}/deep/{STATE}",
+        "lists/list",
+        f"results/{KEY.upper()}/{NAMES}/list",
+        f"blobs/00/{REST}.orig",
+        f"blobs/000/{REST}",
+        f"blobs/{REST}",
+        f"blobs/00/.{REST}.abc.part/{REST}",
+        f"blobs/00/.{REST}.abcdefgh.part/other",
+    ):
         lay(top / name)
     (top / "results" / ("1" * 32)).symlink_to(outside / KEY)
     (top / "results" / KEY / ("2" * 32)).symlink_to(outside / KEY / NAMES)
@@ -133,10 +173,18 @@ def users_files(top: Path) -> None:
     os.mkfifo(top / "blobs" / "00" / ("6" * 30))
 
 
-@pytest.mark.parametrize("act", [lambda store: store.trim(0), lambda store: store.clear(), lambda store: store.results(),
-                                 lambda store: store.size(), lambda store: store.drop("00" + "4" * 30),
-                                 lambda store: store.find(KEY, lambda names: dict.fromkeys(names, ""))],
-                         ids=["trim", "clear", "results", "size", "drop", "find"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda store: store.trim(0),
+        lambda store: store.clear(),
+        lambda store: store.results(),
+        lambda store: store.size(),
+        lambda store: store.drop("00" + "4" * 30),
+        lambda store: store.find(KEY, lambda names: dict.fromkeys(names, "")),
+    ],
+    ids=["trim", "clear", "results", "size", "drop", "find"],
+)
 def test_files_of_the_users_in_a_store_stay(tmp_path: Path, act: Callable[[Store], object]) -> None:
     top = tmp_path / "place" / "store"
     store_tag.tag(top)
@@ -172,14 +220,28 @@ def test_results_that_became_a_link(world: World) -> None:
 
 
 def rewrite(world: World, **changes: Any) -> None:
-    """Write the result anew with other parts, as somebody would who knows how: all checksums are right."""
-    place, = world.states()
+    """Write the result anew with other parts, as somebody would who knows how: all checksums are
+    right."""
+    (place,) = world.states()
     data = msgspec.msgpack.encode(msgspec.to_builtins(world.store.read(place)) | changes)
     place.write_bytes(hashlib.sha256(data).digest() + data)
 
 
-@pytest.mark.parametrize("name", ["xx{}", "../../../../../../../../..{}", "ab/../../../../victim", "ab" + "0" * 29 + "/",
-                                  "", "A" * 32, "0" * 31, "0" * 33, "0" * 32 + "\n", "ab\0" + "0" * 29])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "xx{}",
+        "../../../../../../../../..{}",
+        "ab/../../../../victim",
+        "ab" + "0" * 29 + "/",
+        "",
+        "A" * 32,
+        "0" * 31,
+        "0" * 33,
+        "0" * 32 + "\n",
+        "ab\0" + "0" * 29,
+    ],
+)
 def test_a_planted_digest_leads_nowhere(world: World, name: str) -> None:
     victim = lay(world.top / "victim", "precious")
     world.run()
@@ -194,11 +256,23 @@ def test_a_planted_digest_leads_nowhere(world: World, name: str) -> None:
     assert victim.read_text() == "precious"
 
 
-@pytest.mark.parametrize("changes", [
-    {"outputs": [["0" * 32, 8, 1 << 40]]}, {"outputs": [["0" * 32, -1, 0o644]]}, {"outputs": [["0" * 32, 8, -1]]},
-    {"time": float("nan")}, {"time": float("inf")}, {"time": -1.0}, {"time": "x"}, {"values": []},
-    {"values": {"a": msgspec.msgpack.Ext(5, b"x")}}, {"made": {"a": 1}}, {"task": 5}],
-    ids=lambda changes: next(iter(changes)))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"outputs": [["0" * 32, 8, 1 << 40]]},
+        {"outputs": [["0" * 32, -1, 0o644]]},
+        {"outputs": [["0" * 32, 8, -1]]},
+        {"time": float("nan")},
+        {"time": float("inf")},
+        {"time": -1.0},
+        {"time": "x"},
+        {"values": []},
+        {"values": {"a": msgspec.msgpack.Ext(5, b"x")}},
+        {"made": {"a": 1}},
+        {"task": 5},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
 def test_a_result_of_another_shape(world: World, changes: dict[str, Any]) -> None:
     world.run()
     rewrite(world, **changes)
@@ -208,9 +282,16 @@ def test_a_result_of_another_shape(world: World, changes: dict[str, Any]) -> Non
     assert world.run() == "made"
 
 
-@pytest.mark.parametrize("data", [b"\x81\xa4task\xa1\xff", b"\x91" * 100_000, b"",
-                                  b"\x81\xa6values\x81\xa1a" + b"\x91" * 100_000],
-                         ids=["no UTF-8", "deep", "empty", "deep values"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x81\xa4task\xa1\xff",
+        b"\x91" * 100_000,
+        b"",
+        b"\x81\xa6values\x81\xa1a" + b"\x91" * 100_000,
+    ],
+    ids=["no UTF-8", "deep", "empty", "deep values"],
+)
 def test_a_result_that_is_no_message(world: World, data: bytes) -> None:
     world.run()
     world.states()[0].write_bytes(hashlib.sha256(data).digest() + data)
@@ -221,20 +302,30 @@ def test_a_result_that_is_no_message(world: World, data: bytes) -> None:
 
 def test_modes_come_back_masked(world: World) -> None:
     world.run()
-    outputs = [msgspec.to_builtins(output) for output in world.store.read(world.states()[0]).outputs]  # type: ignore[union-attr]
+    outputs = [
+        msgspec.to_builtins(output) for output in world.store.read(world.states()[0]).outputs
+    ]  # type: ignore[union-attr]
     rewrite(world, outputs=[[*outputs[0][:2], 0o4777], [*outputs[1][:2], 0]])
     world.values = {}
     assert world.run() == "restored"
-    assert [stat.S_IMODE((world.top / name).stat().st_mode) for name in world.outputs] == [0o755, 0o400]
+    assert [stat.S_IMODE((world.top / name).stat().st_mode) for name in world.outputs] == [
+        0o755,
+        0o400,
+    ]
 
 
 @pytest.mark.parametrize("how", ["absolute", "upwards", "by a link"])
-def test_what_was_made_elsewhere_is_not_removed(world: World, how: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_was_made_elsewhere_is_not_removed(
+    world: World, how: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     victim = lay(tmp_path_factory.mktemp("elsewhere") / "victim", "precious")
     (world.top / "way").symlink_to(victim.parent)
     world.run()
-    path = {"absolute": str(victim), "upwards": f"{world.top}/obj/../../{victim.parent.name}/victim",
-            "by a link": f"{world.top}/way/victim"}[how]
+    path = {
+        "absolute": str(victim),
+        "upwards": f"{world.top}/obj/../../{victim.parent.name}/victim",
+        "by a link": f"{world.top}/way/victim",
+    }[how]
     rewrite(world, made={path: "0" * 32, str(world.top / "obj/side.ko"): "0" * 32})
     world.values["record"]["outputs"][path] = "1" * 32
     world.write("src.c", "edited")
@@ -250,22 +341,39 @@ def test_what_lies_below() -> None:
     assert owned.below("/a/b/c", "/a")
     assert owned.below("build/x", "build")
     assert owned.below("x", "")
-    for path in ("/a", "/ab/c", "/a/../c", "/a/b/..", "/a/", "/a/b/", "/a/.", "/a\0/b", "", "/etc/passwd"):
+    for path in (
+        "/a",
+        "/ab/c",
+        "/a/../c",
+        "/a/b/..",
+        "/a/",
+        "/a/b/",
+        "/a/.",
+        "/a\0/b",
+        "",
+        "/etc/passwd",
+    ):
         assert not owned.below(path, "/a"), path
 
 
 PLACES: dict[str, Callable[[World], Path]] = {
-    "store": lambda world: world.store.folder, "results": lambda world: world.store.folder / "results",
-    "key": lambda world: world.states()[0].parents[1], "names": lambda world: world.states()[0].parent,
-    "result": lambda world: world.states()[0], "list": lambda world: world.states()[0].with_name(LIST),
-    "blobs": lambda world: world.store.folder / "blobs", "folder of a blob": lambda world: world.blobs()[0].parent,
-    "blob": lambda world: world.blobs()[0]}
+    "store": lambda world: world.store.folder,
+    "results": lambda world: world.store.folder / "results",
+    "key": lambda world: world.states()[0].parents[1],
+    "names": lambda world: world.states()[0].parent,
+    "result": lambda world: world.states()[0],
+    "list": lambda world: world.states()[0].with_name(LIST),
+    "blobs": lambda world: world.store.folder / "blobs",
+    "folder of a blob": lambda world: world.blobs()[0].parent,
+    "blob": lambda world: world.blobs()[0],
+}
 
 
 @pytest.mark.parametrize("how", ["group", "others", "owner"])
 @pytest.mark.parametrize("place", PLACES)
-def test_what_others_can_write_is_not_taken(world: World, place: str, how: str, capsys: pytest.CaptureFixture[str]
-                                            ) -> None:
+def test_what_others_can_write_is_not_taken(
+    world: World, place: str, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     world.run()
     path = PLACES[place](world)
     if how == "owner":
@@ -294,7 +402,9 @@ def test_something_else_in_place_of_a_file(world: World, place: str, kind: str) 
         path.rename(moved)
     else:
         moved.write_text("precious")
-    {"pipe": lambda: os.mkfifo(path), "link": lambda: path.symlink_to(moved), "folder": path.mkdir}[kind]()
+    {"pipe": lambda: os.mkfifo(path), "link": lambda: path.symlink_to(moved), "folder": path.mkdir}[
+        kind
+    ]()
     before = tree(moved) if moved.is_dir() else moved.read_bytes()
     world.values = {}
     assert world.run() == ("restored" if place == "lock" else "made")

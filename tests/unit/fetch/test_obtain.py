@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import signal
@@ -49,7 +50,9 @@ def no_hash(path: Path) -> str:
     raise AssertionError(f"{path} was hashed again")
 
 
-def test_upstream_is_fetched_once_and_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upstream_is_fetched_once_and_hashed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dl = tmp_path / "deep" / "dl"
     with serving(file_server(CONTENT)) as site:
         url = f"{site.url}/pub/tool-1.2.tar.xz"
@@ -61,9 +64,18 @@ def test_upstream_is_fetched_once_and_hashed_once(tmp_path: Path, monkeypatch: p
         assert get(tool(url), dl, offline=True, mirror="http://127.0.0.1:1") == got
         assert len(site.seen) == 1
     assert sorted(os.listdir(dl)) == [".tool.lock", "tool-1.2.tar.xz", "tool.json"]
-    assert {key: record(dl)[key] for key in ("name", "file", "sha256", "version", "origin", "package", "pinned")} == {
-        "name": "tool", "file": "tool-1.2.tar.xz", "sha256": SHA256, "version": "1.2", "origin": url, "package": "",
-        "pinned": SHA256}
+    assert {
+        key: record(dl)[key]
+        for key in ("name", "file", "sha256", "version", "origin", "package", "pinned")
+    } == {
+        "name": "tool",
+        "file": "tool-1.2.tar.xz",
+        "sha256": SHA256,
+        "version": "1.2",
+        "origin": url,
+        "package": "",
+        "pinned": SHA256,
+    }
 
 
 def test_a_file_put_there_by_hand_is_taken(tmp_path: Path) -> None:
@@ -79,11 +91,19 @@ def test_the_order_is_mirror_then_upstream(tmp_path: Path) -> None:
             file_server(CONTENT)(request)
         else:
             send(request, 404)
+
     with serving(answer) as site:
-        got = get(tool(f"{site.url}/bad/tool-1.2.tar.xz", f"{site.url}/good/tool-1.2.tar.xz"), tmp_path,
-                  mirror=f"{site.url}/mirror/")
-        assert [path for path, _ in site.seen] == ["/mirror/tool-1.2.tar.xz", "/mirror/tool/tool-1.2.tar.xz",
-                                                   "/bad/tool-1.2.tar.xz", "/good/tool-1.2.tar.xz"]
+        got = get(
+            tool(f"{site.url}/bad/tool-1.2.tar.xz", f"{site.url}/good/tool-1.2.tar.xz"),
+            tmp_path,
+            mirror=f"{site.url}/mirror/",
+        )
+        assert [path for path, _ in site.seen] == [
+            "/mirror/tool-1.2.tar.xz",
+            "/mirror/tool/tool-1.2.tar.xz",
+            "/bad/tool-1.2.tar.xz",
+            "/good/tool-1.2.tar.xz",
+        ]
         assert got.origin == f"{site.url}/good/tool-1.2.tar.xz"
 
 
@@ -94,7 +114,9 @@ def test_a_folder_can_be_the_mirror(tmp_path: Path, below: str, form: str) -> No
     folder.mkdir(parents=True)
     (folder / "tool-1.2.tar.xz").write_bytes(CONTENT)
     mirror = form.format(tmp_path / "my mirror")
-    got = get(tool(), tmp_path / "dl", mirror=mirror.replace(" ", "%20") if "://" in mirror else mirror)
+    got = get(
+        tool(), tmp_path / "dl", mirror=mirror.replace(" ", "%20") if "://" in mirror else mirror
+    )
     assert got.path.read_bytes() == CONTENT
     assert "my" in got.origin
 
@@ -107,32 +129,57 @@ def test_a_mirror_with_another_file_is_passed_over(tmp_path: Path) -> None:
     assert not list((tmp_path / "dl").glob("*.part*"))
 
 
-@pytest.mark.parametrize("mirror", ["ftp://x/y", "/nowhere", "relative/nowhere", "http://[::1", "file://", "http://",
-                                    "/dev", "://"])
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        "ftp://x/y",
+        "/nowhere",
+        "relative/nowhere",
+        "http://[::1",
+        "file://",
+        "http://",
+        "/dev",
+        "://",
+    ],
+)
 def test_a_mirror_that_is_none_is_one_reason_of_several(tmp_path: Path, mirror: str) -> None:
     with pytest.raises(PiggyError, match=r"could not get tool-1\.2\.tar\.xz") as caught:
         get(tool(), tmp_path / "dl", mirror=mirror)
     assert mirror.rstrip("/") in caught.value.hint
 
 
-def test_when_all_fail_the_error_has_each_reason_and_the_remedies(tmp_path: Path,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_all_fail_the_error_has_each_reason_and_the_remedies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @contextlib.contextmanager
     def refuse(*args: object, **options: object) -> Iterator[apt.Fetched]:
         raise Unavailable("this host has no apt")
         yield
 
     monkeypatch.setattr(apt, "fetched", refuse)
-    with serving(lambda request: send(request, 404 if "a/" in request.path else 200, b"other")) as site:
+    with serving(
+        lambda request: send(request, 404 if "a/" in request.path else 200, b"other")
+    ) as site:
         with pytest.raises(PiggyError) as caught:
-            get(tool(f"{site.url}/a/tool-1.2.tar.xz", f"{site.url}/b/tool-1.2.tar.xz", package=BINARY), tmp_path / "dl")
+            get(
+                tool(
+                    f"{site.url}/a/tool-1.2.tar.xz", f"{site.url}/b/tool-1.2.tar.xz", package=BINARY
+                ),
+                tmp_path / "dl",
+            )
         assert caught.value.message == "could not get tool-1.2.tar.xz"
         lines = [line.strip() for line in caught.value.hint.splitlines()]
         assert f"- {site.url}/a/tool-1.2.tar.xz: HTTP status 404 Not Found" in lines
         wrong = hashlib.sha256(b"other").hexdigest()
-        assert f"- {site.url}/b/tool-1.2.tar.xz: wrong content: its sha256 is {wrong}, and should be {SHA256}" in lines
+        assert (
+            f"- {site.url}/b/tool-1.2.tar.xz: wrong content: its sha256 is {wrong}, and should be"
+            f" {SHA256}" in lines
+        )
         assert "- package tool-source (apt): this host has no apt" in lines
-        assert lines[-1] == f"or put the file there by hand: {tmp_path}/dl/tool-1.2.tar.xz (sha256 {SHA256})"
+        assert (
+            lines[-1]
+            == f"or put the file there by hand: {tmp_path}/dl/tool-1.2.tar.xz (sha256 {SHA256})"
+        )
         assert "mirror=" in caught.value.hint
     assert os.listdir(tmp_path / "dl") == [".tool.lock"]
 
@@ -149,8 +196,9 @@ def test_offline_looks_only_in_dl(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [b"", CONTENT[:-1], CONTENT + b"x", b"<html>"])
-def test_a_bad_file_is_moved_aside_and_fetched_again(tmp_path: Path, bad: bytes,
-                                                     capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_file_is_moved_aside_and_fetched_again(
+    tmp_path: Path, bad: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "tool-1.2.tar.xz").write_bytes(bad)
     with pytest.raises(PiggyError, match="is missing"):
         get(tool(), tmp_path, offline=True)
@@ -169,14 +217,17 @@ def test_a_verified_file_that_changed_is_noticed(tmp_path: Path) -> None:
     get(tool(), tmp_path)
     times = path.stat()
     path.write_bytes(b"X" + CONTENT[1:])
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # same size and time: only its ctime tells
+    os.utime(
+        path, ns=(times.st_atime_ns, times.st_mtime_ns)
+    )  # same size and time: only its ctime tells
     with pytest.raises(PiggyError, match="is missing"):
         get(tool(), tmp_path, offline=True)
     assert (tmp_path / "tool-1.2.tar.xz.bad").exists()
 
 
-def test_a_touched_file_is_hashed_once_more_and_keeps_its_origin(tmp_path: Path,
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_touched_file_is_hashed_once_more_and_keeps_its_origin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(file_server(CONTENT)) as site:
         got = get(tool(f"{site.url}/tool-1.2.tar.xz"), tmp_path)
     os.utime(got.path)
@@ -185,22 +236,53 @@ def test_a_touched_file_is_hashed_once_more_and_keeps_its_origin(tmp_path: Path,
     assert get(tool(), tmp_path, offline=True) == got
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"file": "../../etc/passwd"}', "\udce9", "[" * 100_000,
-                                    '{"other": ' + "[" * 100_000, "9" * 10_000, " " * (1 << 20) + "{}", "pipe", "link"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "{",
+        "[]",
+        '{"file": "../../etc/passwd"}',
+        "\udce9",
+        "[" * 100_000,
+        '{"other": ' + "[" * 100_000,
+        "9" * 10_000,
+        " " * (1 << 20) + "{}",
+        "pipe",
+        "link",
+    ],
+)
 def test_a_damaged_record_is_no_record(tmp_path: Path, damage: str) -> None:
     (tmp_path / "tool-1.2.tar.xz").write_bytes(CONTENT)
     get(tool(), tmp_path)
     if damage in ("pipe", "link"):
         (tmp_path / "tool.json").unlink()
-        os.mkfifo(tmp_path / "tool.json") if damage == "pipe" else (tmp_path / "tool.json").symlink_to("/dev/zero")
+        (
+            os.mkfifo(tmp_path / "tool.json")
+            if damage == "pipe"
+            else (tmp_path / "tool.json").symlink_to("/dev/zero")
+        )
     else:
         (tmp_path / "tool.json").write_bytes(os.fsencode(damage))
     assert get(tool(), tmp_path, offline=True).path.read_bytes() == CONTENT
     assert record(tmp_path)["sha256"] == SHA256
 
 
-@pytest.mark.parametrize("file", ["../evil", "..", ".", "", "evil/../../evil", "ABSOLUTE", "evil\0", "e\x1bvil", "-evil",
-                                  "e" * 300])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "../evil",
+        "..",
+        ".",
+        "",
+        "evil/../../evil",
+        "ABSOLUTE",
+        "evil\0",
+        "e\x1bvil",
+        "-evil",
+        "e" * 300,
+    ],
+)
 def test_a_record_can_not_lead_out_of_dl(tmp_path: Path, file: str) -> None:
     dl = tmp_path / "dl"
     install_package(dl, "1.0-1")
@@ -208,8 +290,17 @@ def test_a_record_can_not_lead_out_of_dl(tmp_path: Path, file: str) -> None:
     outside.write_bytes(b"evil")
     file = file.replace("ABSOLUTE", str(outside))
     now = (dl / file).stat() if file in ("..", ".", "") else outside.stat()
-    (dl / "tool.json").write_text(json.dumps({**record(dl), "file": file, "size": now.st_size, "mtime_ns": now.st_mtime_ns,
-                                              "ctime_ns": now.st_ctime_ns}))
+    (dl / "tool.json").write_text(
+        json.dumps(
+            {
+                **record(dl),
+                "file": file,
+                "size": now.st_size,
+                "mtime_ns": now.st_mtime_ns,
+                "ctime_ns": now.st_ctime_ns,
+            }
+        )
+    )
     with pytest.raises(PiggyError, match="is missing"):
         get(tool(package=BINARY), dl, offline=True)
     assert outside.read_bytes() == b"evil"
@@ -220,7 +311,9 @@ def test_a_record_with_another_hash_than_sha256_is_none(tmp_path: Path, sha256: 
     dl = tmp_path / "dl"
     got = install_package(dl, "1.0-1", source=only_packaged())
     now = got.path.stat()
-    (dl / "tool.json").write_text(json.dumps({**record(dl), "sha256": sha256, "ctime_ns": now.st_ctime_ns}))
+    (dl / "tool.json").write_text(
+        json.dumps({**record(dl), "sha256": sha256, "ctime_ns": now.st_ctime_ns})
+    )
     with pytest.raises(PiggyError, match="is missing"):
         get(only_packaged(), dl, offline=True)
 
@@ -234,19 +327,26 @@ def test_a_packages_version_is_no_way_out_of_dl(tmp_path: Path, version: str) ->
     assert os.listdir(tmp_path / "dl") == [".tool.lock"]
 
 
-def test_a_password_is_used_and_neither_shown_nor_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_password_is_used_and_neither_shown_nor_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def answer(request: BaseHTTPRequestHandler) -> None:
         if request.path.startswith("/good/"):
             file_server(CONTENT)(request)
         else:
             send(request, 404, headers={"X": "y"})
+
     with serving(answer) as site:
         login = site.url.replace("//", "//me:s3cret@")
         got = get(tool(f"{site.url}/x/tool-1.2.tar.xz"), tmp_path / "dl", mirror=f"{login}/good")
         assert got.origin == f"{site.url}/good/tool-1.2.tar.xz"
         assert site.seen[0][1]["Authorization"].startswith("Basic ")
         with pytest.raises(PiggyError) as caught:
-            get(tool(f"{login}/bad/tool-1.2.tar.xz?key=s3cret"), tmp_path / "dl2", mirror="http://me:s3cret@[::1")
+            get(
+                tool(f"{login}/bad/tool-1.2.tar.xz?key=s3cret"),
+                tmp_path / "dl2",
+                mirror="http://me:s3cret@[::1",
+            )
     said = capsys.readouterr()
     kept = [path.read_text() for path in (tmp_path / "dl").glob("*.json")]
     assert f"{site.url}/bad/tool-1.2.tar.xz?...: HTTP status 404" in caught.value.hint
@@ -263,10 +363,13 @@ def test_a_password_in_an_earlier_record_is_removed(tmp_path: Path) -> None:
     assert record(tmp_path)["origin"] == got.origin
 
 
-def test_what_a_server_says_is_shown_in_plain_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_server_says_is_shown_in_plain_letters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(404, "\x1b]0;owned\x07")
         request.end_headers()
+
     with serving(answer) as site, pytest.raises(PiggyError) as caught:
         get(tool(f"{site.url}/tool-1.2.tar.xz"), tmp_path)
     assert "HTTP status 404 \\x1b]0;owned\\x07" in caught.value.hint
@@ -283,9 +386,17 @@ def test_a_mirror_that_is_a_folder_does_not_write_through_a_planted_link(tmp_pat
     assert (got.path.read_bytes(), (tmp_path / "precious").read_bytes()) == (CONTENT, b"precious")
 
 
-def install_package(dl: Path, version: str, content: bytes = b"the distribution's tarball", package: Package = BINARY,
-                    source: Source | None = None, mirror: str = "") -> Obtained:
-    """Get `tool` from a package, as if apt had given a .deb with that tarball, and upstream did not answer."""
+def install_package(
+    dl: Path,
+    version: str,
+    content: bytes = b"the distribution's tarball",
+    package: Package = BINARY,
+    source: Source | None = None,
+    mirror: str = "",
+) -> Obtained:
+    """Get `tool` from a package, as if apt had given a .deb with that tarball, and upstream did not
+    answer."""
+
     @contextlib.contextmanager
     def fetched(package: Package, state: Path, **options: object) -> Iterator[apt.Fetched]:
         state.mkdir(parents=True, exist_ok=True)
@@ -296,6 +407,7 @@ def install_package(dl: Path, version: str, content: bytes = b"the distribution'
     def tarball_in(deb: Path, member: str, target: Path) -> None:
         assert member == BINARY.member
         target.write_bytes(deb.read_bytes())
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apt, "fetched", fetched)
         patch.setattr(apt, "tarball_in", tarball_in)
@@ -308,8 +420,12 @@ def test_a_package_is_recorded_with_its_version(tmp_path: Path) -> None:
     assert (got.version, got.origin) == ("1.0.5", "package tool-source 1:1.0.5-2+deb12u1 (apt)")
     assert got.sha256 == hashlib.sha256(b"the distribution's tarball").hexdigest()
     assert (record(tmp_path / "dl")["package"], record(tmp_path / "dl")["package_version"]) == (
-        "tool-source", "1:1.0.5-2+deb12u1")
-    assert get(tool(package=BINARY), tmp_path / "dl", offline=True) == got  # and needs no apt any more
+        "tool-source",
+        "1:1.0.5-2+deb12u1",
+    )
+    assert (
+        get(tool(package=BINARY), tmp_path / "dl", offline=True) == got
+    )  # and needs no apt any more
 
 
 def test_a_spoiled_tarball_of_a_package_is_moved_aside(tmp_path: Path) -> None:
@@ -335,7 +451,11 @@ def test_upstreams_file_put_there_later_goes_before_a_package(tmp_path: Path) ->
 def test_a_changed_pin_is_not_served_by_an_old_package(tmp_path: Path) -> None:
     dl = tmp_path / "dl"
     install_package(dl, "1.0-1")
-    for other in (tool(package=BINARY, sha256="0" * 64), tool(package=Package("other", "source")), tool()):
+    for other in (
+        tool(package=BINARY, sha256="0" * 64),
+        tool(package=Package("other", "source")),
+        tool(),
+    ):
         with pytest.raises(PiggyError, match="is missing"):
             get(other, dl, offline=True)
 
@@ -364,8 +484,16 @@ def test_what_only_the_distribution_has(tmp_path: Path, monkeypatch: pytest.Monk
     assert "None" not in caught.value.hint
 
 
-@pytest.mark.parametrize("change", [{"pinned": "0" * 64}, {"package": ""}, {"package": "other"}, {"file": "tool.tar.xz"},
-                                    {"name": "other"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pinned": "0" * 64},
+        {"package": ""},
+        {"package": "other"},
+        {"file": "tool.tar.xz"},
+        {"name": "other"},
+    ],
+)
 def test_a_record_that_proves_nothing_is_none(tmp_path: Path, change: dict[str, str]) -> None:
     dl = tmp_path / "dl"
     got = install_package(dl, "1.0-1", source=only_packaged())
@@ -376,7 +504,9 @@ def test_a_record_that_proves_nothing_is_none(tmp_path: Path, change: dict[str, 
         get(only_packaged(), dl, offline=True)
 
 
-def test_a_package_of_another_suite_that_can_not_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_of_another_suite_that_can_not_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @contextlib.contextmanager
     def refuse(*args: object, **options: object) -> Iterator[apt.Fetched]:
         raise Unavailable("there is no suite 'sid' at this server")
@@ -384,7 +514,10 @@ def test_a_package_of_another_suite_that_can_not_be_had(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(apt, "fetched", refuse)
     with pytest.raises(PiggyError, match=r"could not get tool\.tar\.xz") as caught:
-        get(only_packaged(Package("tool-source", "binary", "usr/src/tool.tar.xz", suite="sid")), tmp_path / "dl")
+        get(
+            only_packaged(Package("tool-source", "binary", "usr/src/tool.tar.xz", suite="sid")),
+            tmp_path / "dl",
+        )
     assert "- package tool-source of sid (apt): there is no suite 'sid'" in caught.value.hint
     assert "mirror=" not in caught.value.hint
 
@@ -407,7 +540,9 @@ def test_trouble_with_apts_folder_is_one_reason_of_several(tmp_path: Path) -> No
     with pytest.raises(PiggyError, match="could not get") as caught:
         get(tool(package=BINARY), tmp_path / "dl")
     assert "refuses the connection" in caught.value.hint
-    assert f"can't write {tmp_path}/apt: a file stands where a folder is wanted" in caught.value.hint
+    assert (
+        f"can't write {tmp_path}/apt: a file stands where a folder is wanted" in caught.value.hint
+    )
 
 
 def test_dl_must_be_a_folder(tmp_path: Path) -> None:
@@ -422,21 +557,31 @@ def test_a_folder_under_the_files_name_is_an_error(tmp_path: Path) -> None:
         get(tool(), tmp_path)
 
 
-def test_a_dl_that_is_read_only_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dl_that_is_read_only_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dl = tmp_path / "dl"
     package = install_package(dl, "1.0-1")
     os.utime(package.path)
     monkeypatch.setattr(obtain.os, "access", lambda path, mode: path != dl)
     before = sorted(os.listdir(dl)), (dl / "tool.json").read_bytes()
     assert get(tool(package=BINARY), dl) == package
-    with pytest.raises(PiggyError, match=r"has no good tool-1\.2\.tar\.xz, and can't be written to"):
+    with pytest.raises(
+        PiggyError, match=r"has no good tool-1\.2\.tar\.xz, and can't be written to"
+    ):
         get(tool(), dl)
     assert (sorted(os.listdir(dl)), (dl / "tool.json").read_bytes()) == before
 
 
 def test_a_full_disk_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "_open", lambda part, have: Path("/dev/full").open("ab", buffering=0))  # noqa: SIM115
-    with serving(file_server(CONTENT)) as site, pytest.raises(PiggyError, match="no space left") as caught:
+    def full(part: Path, have: int) -> io.FileIO:
+        return io.FileIO("/dev/full", "ab")
+
+    monkeypatch.setattr(download, "_open", full)
+    with (
+        serving(file_server(CONTENT)) as site,
+        pytest.raises(PiggyError, match="no space left") as caught,
+    ):
         get(tool(f"{site.url}/a/tool-1.2.tar.xz", f"{site.url}/b/tool-1.2.tar.xz"), tmp_path)
     assert len(site.seen) == 1
     assert "200.0 kB needed" in caught.value.message
@@ -452,11 +597,14 @@ def test_killed_in_the_middle_the_next_call_goes_on(tmp_path: Path) -> None:
         else:
             send(request, 200, CONTENT[:50_000], {"ETag": '"v1"'}, length=len(CONTENT))
             gate.wait(20)
+
     with serving(answer) as site:
         url = f"{site.url}/tool-1.2.tar.xz"
-        code = (f"from pathlib import Path; from tasks.kit import obtain, pins; "
-                f"obtain.obtain(pins.Source('tool', '1.2', ({url!r},), {SHA256!r}), dl=Path({str(tmp_path)!r}), "
-                f"apt_state=Path('/nonexistent'))")
+        code = (
+            "from pathlib import Path; from tasks.kit import obtain, pins;"
+            f" obtain.obtain(pins.Source('tool', '1.2', ({url!r},), {SHA256!r}),"
+            f" dl=Path({str(tmp_path)!r}), apt_state=Path('/nonexistent'))"
+        )
         process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
         part = tmp_path / "tool-1.2.tar.xz.part"
         end = time.monotonic() + 20
@@ -473,9 +621,9 @@ def test_killed_in_the_middle_the_next_call_goes_on(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == [".tool.lock", "tool-1.2.tar.xz", "tool.json"]
 
 
-def test_two_at_once_fetch_once_and_the_second_says_that_it_waits(tmp_path: Path,
-                                                                  capsys: pytest.CaptureFixture[str],
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_at_once_fetch_once_and_the_second_says_that_it_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     hashed: list[Path] = []
     real = disk.sha256_of
     monkeypatch.setattr(disk, "sha256_of", lambda path: (hashed.append(path), real(path))[1])
@@ -483,10 +631,15 @@ def test_two_at_once_fetch_once_and_the_second_says_that_it_waits(tmp_path: Path
     def slow(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.4)
         file_server(CONTENT)(request)
+
     got: list[Obtained] = []
     with serving(slow) as site:
-        threads = [threading.Thread(target=lambda: got.append(get(tool(f"{site.url}/tool-1.2.tar.xz"), tmp_path)))
-                   for _ in range(2)]
+        threads = [
+            threading.Thread(
+                target=lambda: got.append(get(tool(f"{site.url}/tool-1.2.tar.xz"), tmp_path))
+            )
+            for _ in range(2)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

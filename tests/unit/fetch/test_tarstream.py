@@ -28,52 +28,89 @@ def test_it_reads_what_tarfile_writes_as_tarfile_does(tmp_path: Path, form: int)
     path = tmp_path / "t.tar"
     longer = 80 if form == tarfile.USTAR_FORMAT else 300
     with tarfile.open(path, "w", format=form) as tar:
-        for number, (kind, name, target) in enumerate([
-                (tarfile.DIRTYPE, "t", ""), (tarfile.REGTYPE, "t/a", ""),
+        for number, (kind, name, target) in enumerate(
+            [
+                (tarfile.DIRTYPE, "t", ""),
+                (tarfile.REGTYPE, "t/a", ""),
                 (tarfile.REGTYPE, "t/" + "d" * 90 + "/" + "n" * 90, ""),
-                (tarfile.SYMTYPE, "t/l", "x" * longer), (tarfile.LNKTYPE, "t/h", "t/a"), (tarfile.FIFOTYPE, "t/p", ""),
-                (tarfile.REGTYPE, "t/\u00e4\udce4", ""), (tarfile.AREGTYPE, "t/old", ""), (tarfile.CONTTYPE, "t/c", "")]):
+                (tarfile.SYMTYPE, "t/l", "x" * longer),
+                (tarfile.LNKTYPE, "t/h", "t/a"),
+                (tarfile.FIFOTYPE, "t/p", ""),
+                (tarfile.REGTYPE, "t/\u00e4\udce4", ""),
+                (tarfile.AREGTYPE, "t/old", ""),
+                (tarfile.CONTTYPE, "t/c", ""),
+            ]
+        ):
             info = tarfile.TarInfo(name)
-            info.type, info.linkname, info.mode, info.mtime = kind, target, 0o4000 + number, 1000 + number
-            info.size = 700 * number if kind in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) else 0
+            info.type, info.linkname, info.mode, info.mtime = (
+                kind,
+                target,
+                0o4000 + number,
+                1000 + number,
+            )
+            info.size = (
+                700 * number if kind in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) else 0
+            )
             tar.addfile(info, io.BytesIO(bytes([number]) * info.size))
-    kinds = {"file": tarfile.TarInfo.isreg, "folder": tarfile.TarInfo.isdir, "link": tarfile.TarInfo.issym,
-             "hard": tarfile.TarInfo.islnk, "other": tarfile.TarInfo.isdev}
+    kinds = {
+        "file": tarfile.TarInfo.isreg,
+        "folder": tarfile.TarInfo.isdir,
+        "link": tarfile.TarInfo.issym,
+        "hard": tarfile.TarInfo.islnk,
+        "other": tarfile.TarInfo.isdev,
+    }
     with tarfile.open(path) as tar:
         known = tar.getmembers()
         contents = [tar.extractfile(info).read() if info.isreg() else b"" for info in known]  # type: ignore[union-attr]
     found = read(path)
     assert [(one.name, one.target, one.mode, one.size, one.mtime) for one, _ in found] == [
-        (info.name, info.linkname, info.mode, info.size, info.mtime) for info in known]
+        (info.name, info.linkname, info.mode, info.size, info.mtime) for info in known
+    ]
     assert all(kinds[one.kind](info) for (one, _), info in zip(found, known, strict=True))
     assert [data for _, data in found] == contents
 
 
-@pytest.mark.parametrize(("blocks", "said"), [
-    (extension(b"L", b"x" * (1 << 20)), "headers of more than 1,048,576 bytes"),
-    (header(b"./@", b"7" * 11, b"x"), "headers of more than"),
-    (header(b"./@", b"7" * 11, b"K"), "headers of more than"),
-    (header(b"./@", b"7" * 11, b"g"), "headers of more than"),
-    (extension(b"L", b"a") * 3000, "headers of more than"),
-    (header(size=b"\x80" + b"\xff" * 11), "a number that is none"),
-    (header(size=b"\xff" * 12), "a number that is none"),
-    (header(size=b"-1"), "a number that is none"),
-    (header(size=b"0o17"), "a number that is none"),
-    (header(size=b"1_0"), "a number that is none"),
-    (header(mode=b"9"), "a number that is none"),
-    (extension(b"x", record(b"size", b"9" * 200_000)) + header(), "a number that is none in the pax header"),
-    (extension(b"x", record(b"size", b"-1")) + header(), "a number that is none in the pax header"),
-    (extension(b"g", record(b"size", b"1e3")) + header(), "a number that is none in the pax header"),
-    (extension(b"x", b"9" * 200_000 + b" path=x\n") + header(), "a malformed pax header at byte 0"),
-    (extension(b"x", b"0 path=x\n") + header(), "a malformed pax header"),
-    (extension(b"x", b"99 path=x\n") + header(), "a malformed pax header"),
-    (extension(b"x", b"9 path=x") + header(), "a malformed pax header"),
-    (extension(b"x", b"8 path x\n") + header(), "a malformed pax header"),
-    (extension(b"x", b"-9 path=x\n") + header(), "a malformed pax header"),
-    (extension(b"x", b"5 =x\n") + header(), "a malformed pax header"),
-    (extension(b"L", b"name"), "a header without its member at byte 1024"),
-    (header(size=b"1000") + b"x" * 100, "it ends in the middle of a member"),
-    (header(b"./@", b"1000", b"x"), "it ends in the middle of a member")])
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        (extension(b"L", b"x" * (1 << 20)), "headers of more than 1,048,576 bytes"),
+        (header(b"./@", b"7" * 11, b"x"), "headers of more than"),
+        (header(b"./@", b"7" * 11, b"K"), "headers of more than"),
+        (header(b"./@", b"7" * 11, b"g"), "headers of more than"),
+        (extension(b"L", b"a") * 3000, "headers of more than"),
+        (header(size=b"\x80" + b"\xff" * 11), "a number that is none"),
+        (header(size=b"\xff" * 12), "a number that is none"),
+        (header(size=b"-1"), "a number that is none"),
+        (header(size=b"0o17"), "a number that is none"),
+        (header(size=b"1_0"), "a number that is none"),
+        (header(mode=b"9"), "a number that is none"),
+        (
+            extension(b"x", record(b"size", b"9" * 200_000)) + header(),
+            "a number that is none in the pax header",
+        ),
+        (
+            extension(b"x", record(b"size", b"-1")) + header(),
+            "a number that is none in the pax header",
+        ),
+        (
+            extension(b"g", record(b"size", b"1e3")) + header(),
+            "a number that is none in the pax header",
+        ),
+        (
+            extension(b"x", b"9" * 200_000 + b" path=x\n") + header(),
+            "a malformed pax header at byte 0",
+        ),
+        (extension(b"x", b"0 path=x\n") + header(), "a malformed pax header"),
+        (extension(b"x", b"99 path=x\n") + header(), "a malformed pax header"),
+        (extension(b"x", b"9 path=x") + header(), "a malformed pax header"),
+        (extension(b"x", b"8 path x\n") + header(), "a malformed pax header"),
+        (extension(b"x", b"-9 path=x\n") + header(), "a malformed pax header"),
+        (extension(b"x", b"5 =x\n") + header(), "a malformed pax header"),
+        (extension(b"L", b"name"), "a header without its member at byte 1024"),
+        (header(size=b"1000") + b"x" * 100, "it ends in the middle of a member"),
+        (header(b"./@", b"1000", b"x"), "it ends in the middle of a member"),
+    ],
+)
 def test_headers_that_run_away_are_damage(tmp_path: Path, blocks: bytes, said: str) -> None:
     path = tmp_path / "t.tar"
     path.write_bytes(blocks + (END if "middle" not in said else b""))
@@ -86,10 +123,16 @@ def test_headers_that_run_away_are_damage(tmp_path: Path, blocks: bytes, said: s
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("blocks", [
-    header(kind=b"S", rest=b"7" * 80), extension(b"x", record(b"GNU.sparse.map", b"1," * 1000)) + header(),
-    extension(b"x", record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.minor", b"0")) + header(),
-    extension(b"x", record(b"GNU.sparse.size", b"9" * 5000)) + header()])
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        header(kind=b"S", rest=b"7" * 80),
+        extension(b"x", record(b"GNU.sparse.map", b"1," * 1000)) + header(),
+        extension(b"x", record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.minor", b"0"))
+        + header(),
+        extension(b"x", record(b"GNU.sparse.size", b"9" * 5000)) + header(),
+    ],
+)
 def test_a_sparse_file_is_something_else(tmp_path: Path, blocks: bytes) -> None:
     path = tmp_path / "t.tar"
     path.write_bytes(blocks + END)
@@ -98,17 +141,36 @@ def test_a_sparse_file_is_something_else(tmp_path: Path, blocks: bytes) -> None:
 
 def test_pax_records_and_long_names(tmp_path: Path) -> None:
     path = tmp_path / "t.tar"
-    odd = record(b"path", b"t/a=b\nc \xff") + record(b"mtime", b"12.5") + record(b"size", b"3") + record(b"comment", b"\0")
-    path.write_bytes(extension(b"g", record(b"comment", b"a commit") + record(b"mtime", b"7")) + extension(b"x", odd)
-                     + header(size=b"777") + padded(b"abc")
-                     + extension(b"L", b"t/long\0rest") + extension(b"K", b"to\0") + header(kind=b"2", link=b"short")
-                     + extension(b"x", record(b"mtime", b"")) + header(b"name", mtime=b"11", prefix=b"t")
-                     + header(b"name", prefix=b"12345", magic=b"ustar  \0") + header(b"t/old/", kind=b"\0", magic=b"")
-                     + END)
+    odd = (
+        record(b"path", b"t/a=b\nc \xff")
+        + record(b"mtime", b"12.5")
+        + record(b"size", b"3")
+        + record(b"comment", b"\0")
+    )
+    path.write_bytes(
+        extension(b"g", record(b"comment", b"a commit") + record(b"mtime", b"7"))
+        + extension(b"x", odd)
+        + header(size=b"777")
+        + padded(b"abc")
+        + extension(b"L", b"t/long\0rest")
+        + extension(b"K", b"to\0")
+        + header(kind=b"2", link=b"short")
+        + extension(b"x", record(b"mtime", b""))
+        + header(b"name", mtime=b"11", prefix=b"t")
+        + header(b"name", prefix=b"12345", magic=b"ustar  \0")
+        + header(b"t/old/", kind=b"\0", magic=b"")
+        + END
+    )
     members = read(path)
-    assert [(one.name, one.kind, one.size, one.mtime, one.target, data) for one, data in members] == [
-        ("t/a=b\nc \udcff", "file", 3, 12.5, "", b"abc"), ("t/long", "link", 0, 7, "to", b""),
-        ("t/name", "file", 0, 9, "", b""), ("name", "file", 0, 7, "", b""), ("t/old", "folder", 0, 7, "", b"")]
+    assert [
+        (one.name, one.kind, one.size, one.mtime, one.target, data) for one, data in members
+    ] == [
+        ("t/a=b\nc \udcff", "file", 3, 12.5, "", b"abc"),
+        ("t/long", "link", 0, 7, "to", b""),
+        ("t/name", "file", 0, 9, "", b""),
+        ("name", "file", 0, 7, "", b""),
+        ("t/old", "folder", 0, 7, "", b""),
+    ]
 
 
 def zeros(count: int) -> Iterator[bytes]:
@@ -130,7 +192,10 @@ def test_a_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind
     monkeypatch.setattr(tarstream, "SIZE_FLOOR", 2 << 20)
     path = tmp_path / f"t.tar.{kind}"
     bomb(kind, path, 16)
-    with pytest.raises(PiggyError, match=f"it unpacks to more than {max(2 << 20, path.stat().st_size * 64):,} bytes"):
+    with pytest.raises(
+        PiggyError,
+        match=f"it unpacks to more than {max(2 << 20, path.stat().st_size * 64):,} bytes",
+    ):
         read(path)
 
 
@@ -152,17 +217,28 @@ def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         read(path)
 
 
-def test_an_xz_file_that_asks_for_much_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_xz_file_that_asks_for_much_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "t.tar.xz"
-    path.write_bytes(lzma.compress(header() + END, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30, "preset": 0}]))
+    path.write_bytes(
+        lzma.compress(
+            header() + END, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30, "preset": 0}]
+        )
+    )
     with pytest.raises(PiggyError, match="is damaged: Memory usage limit exceeded"):
         read(path)
 
 
 def test_several_xz_streams_with_padding_are_one(tmp_path: Path) -> None:
     path = tmp_path / "t.tar.xz"
-    path.write_bytes(lzma.compress(header()) + bytes(400_000) + lzma.compress(b"") + lzma.compress(header() + END)
-                     + bytes(8))
+    path.write_bytes(
+        lzma.compress(header())
+        + bytes(400_000)
+        + lzma.compress(b"")
+        + lzma.compress(header() + END)
+        + bytes(8)
+    )
     assert len(read(path)) == 2
     path.write_bytes(path.read_bytes() + b"junk")
     with pytest.raises(PiggyError, match="is damaged"):
@@ -173,9 +249,12 @@ def test_too_little_memory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(raw: object) -> Iterator[bytes]:
         raise MemoryError
         yield b""
+
     monkeypatch.setattr(tarstream, "decompressed", full)
     (tmp_path / "t.tar").write_bytes(END)
-    with pytest.raises(PiggyError, match="t.tar is damaged: there is not enough memory to decompress it"):
+    with pytest.raises(
+        PiggyError, match="t.tar is damaged: there is not enough memory to decompress it"
+    ):
         read(tmp_path / "t.tar")
 
 

@@ -28,7 +28,11 @@ def make(path: Path, members: list[Member], mode: str = "w:gz", **fields: object
     with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
         for name, kind, text in members:
             info = tarfile.TarInfo(name)
-            info.type, info.mtime, info.mode = kind, 1_600_000_000, 0o755 if kind == FOLDER else 0o644
+            info.type, info.mtime, info.mode = (
+                kind,
+                1_600_000_000,
+                0o755 if kind == FOLDER else 0o644,
+            )
             if kind in (LINK, HARD):
                 info.linkname = text
             else:
@@ -52,9 +56,14 @@ def listing(folder: Path) -> list[str]:
 
 
 GOOD: list[Member] = [
-    ("tool-1.0/", FOLDER, ""), ("tool-1.0/Makefile", FILE, "all:\n"), ("tool-1.0/a/b/c.c", FILE, "int c;\n"),
-    ("tool-1.0/a/up", LINK, "../Makefile"), ("tool-1.0/prefixes/a", LINK, "../a"),
-    ("tool-1.0/later", LINK, "not/there"), ("tool-1.0/hard", HARD, "tool-1.0/Makefile")]
+    ("tool-1.0/", FOLDER, ""),
+    ("tool-1.0/Makefile", FILE, "all:\n"),
+    ("tool-1.0/a/b/c.c", FILE, "int c;\n"),
+    ("tool-1.0/a/up", LINK, "../Makefile"),
+    ("tool-1.0/prefixes/a", LINK, "../a"),
+    ("tool-1.0/later", LINK, "not/there"),
+    ("tool-1.0/hard", HARD, "tool-1.0/Makefile"),
+]
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -63,8 +72,18 @@ def test_a_good_archive(tmp_path: Path, mode: str) -> None:
     folder = unpack(source, tmp_path / "src")
     assert folder == tmp_path / "src" / f"tool-{sha256(source)[:8]}"
     assert os.readlink(tmp_path / "src" / "tool") == folder.name
-    assert listing(folder) == [".piggyback-source", "Makefile", "a", "a/b", "a/b/c.c", "a/up", "hard", "later",
-                               "prefixes", "prefixes/a"]
+    assert listing(folder) == [
+        ".piggyback-source",
+        "Makefile",
+        "a",
+        "a/b",
+        "a/b/c.c",
+        "a/up",
+        "hard",
+        "later",
+        "prefixes",
+        "prefixes/a",
+    ]
     assert (folder / "prefixes/a/b/c.c").read_text() == "int c;\n"
     assert (folder / "hard").stat().st_ino == (folder / "Makefile").stat().st_ino
     assert (folder / "a/b/c.c").stat().st_mtime == 1_600_000_000
@@ -107,7 +126,9 @@ def test_another_archive_gets_a_folder_of_its_own_and_the_link(tmp_path: Path) -
     assert (first / "f").read_text() == "mine"
 
 
-@pytest.mark.parametrize("stamp", [None, "", "[]", '{"sha256": "else"}', "[" * 60_000, "pipe", "folder"])
+@pytest.mark.parametrize(
+    "stamp", [None, "", "[]", '{"sha256": "else"}', "[" * 60_000, "pipe", "folder"]
+)
 def test_a_folder_of_the_user_in_the_way_is_left_alone(tmp_path: Path, stamp: str | None) -> None:
     source = make(tmp_path / "tool.tar.gz", GOOD[:3])
     folder = tmp_path / f"tool-{sha256(source)[:8]}"
@@ -137,9 +158,15 @@ HOSTILE: dict[str, tuple[list[Member], str]] = {
     "absolute below the top": ([("t/f", FILE, "x"), ("/t/g", FILE, "x")], "unsafe path"),
     "dotdot": ([("t/f", FILE, "x"), ("t/../evil", FILE, "x")], "unsafe path"),
     "dotdot at the end": ([("t/a/..", FOLDER, "")], "unsafe path"),
-    "two tops": ([("t/f", FILE, "x"), ("u/f", FILE, "x")], "outside the archive's one top folder 't'"),
+    "two tops": (
+        [("t/f", FILE, "x"), ("u/f", FILE, "x")],
+        "outside the archive's one top folder 't'",
+    ),
     "no top": ([("f", FILE, "x")], "where our stamp or a folder belongs"),
-    "top is a link": ([("t", LINK, "/etc"), ("t/passwd", FILE, "x")], "where our stamp or a folder belongs"),
+    "top is a link": (
+        [("t", LINK, "/etc"), ("t/passwd", FILE, "x")],
+        "where our stamp or a folder belongs",
+    ),
     "newline": ([("t/a\nb", FILE, "x")], "unsafe path"),
     "nothing but dots": ([("./.", FOLDER, "")], "unsafe path"),
     "absolute link": ([("t/l", LINK, "/etc/passwd")], "link out of the tree"),
@@ -147,15 +174,27 @@ HOSTILE: dict[str, tuple[list[Member], str]] = {
     "link to the parent": ([("t/l", LINK, "..")], "link out of the tree"),
     "link back in by name": ([("t/l", LINK, "../t/f"), ("t/f", FILE, "x")], "link out of the tree"),
     "link with control characters": ([("t/l", LINK, "a\nb")], "unsafe target"),
-    "link through a link": ([("t/a/b/f", FILE, "x"), ("t/l", LINK, "a/b"), ("t/m", LINK, "l/../../..")],
-                            "'t/m' is a link out"),
-    "link through a later link": ([("t/d/f", FILE, "x"), ("t/z/m", LINK, "../d/s/../../.."), ("t/d/s", LINK, "../d")],
-                                  "'t/z/m' is a link out"),
-    "chain": ([("t/a", LINK, "b/.."), ("t/b", LINK, "c/.."), ("t/c", LINK, ".")], "link out of the tree"),
+    "link through a link": (
+        [("t/a/b/f", FILE, "x"), ("t/l", LINK, "a/b"), ("t/m", LINK, "l/../../..")],
+        "'t/m' is a link out",
+    ),
+    "link through a later link": (
+        [("t/d/f", FILE, "x"), ("t/z/m", LINK, "../d/s/../../.."), ("t/d/s", LINK, "../d")],
+        "'t/z/m' is a link out",
+    ),
+    "chain": (
+        [("t/a", LINK, "b/.."), ("t/b", LINK, "c/.."), ("t/c", LINK, ".")],
+        "link out of the tree",
+    ),
     "loop": ([("t/a", LINK, "b"), ("t/b", LINK, "a")], "link out of the tree"),
-    "written through a link": ([("t/real/f", FILE, "x"), ("t/l", LINK, "real"), ("t/l/evil", FILE, "x")],
-                               "below 'l', which is a link"),
-    "folder through a link": ([("t/l", LINK, "."), ("t/l/a/", FOLDER, "")], "below 'l', which is a link"),
+    "written through a link": (
+        [("t/real/f", FILE, "x"), ("t/l", LINK, "real"), ("t/l/evil", FILE, "x")],
+        "below 'l', which is a link",
+    ),
+    "folder through a link": (
+        [("t/l", LINK, "."), ("t/l/a/", FOLDER, "")],
+        "below 'l', which is a link",
+    ),
     "below a file": ([("t/f", FILE, "x"), ("t/f/g", FILE, "x")], "below 'f', which is a file"),
     "folder made a link": ([("t/a/", FOLDER, ""), ("t/a", LINK, "b")], "in place of a folder"),
     "file made a link": ([("t/a", FILE, "x"), ("t/a", LINK, "b")], "in place of a file"),
@@ -169,7 +208,10 @@ HOSTILE: dict[str, tuple[list[Member], str]] = {
     "hard link elsewhere": ([("t/f", FILE, "x"), ("t/h", HARD, "u/f")], "no earlier file"),
     "hard link to a link": ([("t/l", LINK, "f"), ("t/h", HARD, "t/l")], "no earlier file"),
     "hard link to a folder": ([("t/a/", FOLDER, ""), ("t/h", HARD, "t/a")], "no earlier file"),
-    "hard link through a link": ([("t/a/f", FILE, "x"), ("t/l", LINK, "a"), ("t/h", HARD, "t/l/f")], "no earlier file"),
+    "hard link through a link": (
+        [("t/a/f", FILE, "x"), ("t/l", LINK, "a"), ("t/h", HARD, "t/l/f")],
+        "no earlier file",
+    ),
     "character device": ([("t/null", tarfile.CHRTYPE, "")], "device"),
     "block device": ([("t/sda", tarfile.BLKTYPE, "")], "device"),
     "pipe": ([("t/p", tarfile.FIFOTYPE, "")], "pipe"),
@@ -184,12 +226,16 @@ def test_hostile_members_are_refused_by_name(tmp_path: Path, case: str) -> None:
     with pytest.raises(PiggyError) as caught:
         unpack(source, tmp_path / "src")
     assert told in str(caught.value)
-    assert any(f"evil.tar.gz: member {name.rstrip('/')!r}" in str(caught.value) for name, _, _ in members)
+    assert any(
+        f"evil.tar.gz: member {name.rstrip('/')!r}" in str(caught.value) for name, _, _ in members
+    )
     assert [name for name in os.listdir(tmp_path / "src") if not name.endswith(".lock")] == []
     assert sorted(os.listdir(tmp_path)) == ["evil.tar.gz", "src"]
 
 
-def test_links_that_take_long_to_follow_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_that_take_long_to_follow_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(untar, "MAX_STEPS", 1000)
     links: list[Member] = [(f"t/{n}", LINK, "./" * 50 + f"{n + 1}") for n in range(30)]
     with pytest.raises(PiggyError, match="leads through too many other links and folders"):
@@ -211,12 +257,18 @@ def test_a_target_that_no_link_can_have(tmp_path: Path, target: str) -> None:
 
 def test_a_refusal_has_no_control_characters(tmp_path: Path) -> None:
     with pytest.raises(PiggyError, match="lies outside") as caught:
-        unpack(make(tmp_path / "t.tar.gz", [("\x9b2J\u202e/f", FILE, "x"), ("u/f", FILE, "x")]), tmp_path / "src")
+        unpack(
+            make(tmp_path / "t.tar.gz", [("\x9b2J\u202e/f", FILE, "x"), ("u/f", FILE, "x")]),
+            tmp_path / "src",
+        )
     assert str(caught.value).replace("\n", "").isprintable()
 
 
 def test_a_link_that_may_leave_the_tree_has_to_be_named(tmp_path: Path) -> None:
-    source = make(tmp_path / "t.tar.gz", [("t/skeleton/rc", LINK, "/etc/init.d/rc"), ("t/other", LINK, "/etc")])
+    source = make(
+        tmp_path / "t.tar.gz",
+        [("t/skeleton/rc", LINK, "/etc/init.d/rc"), ("t/other", LINK, "/etc")],
+    )
     with pytest.raises(PiggyError, match="'t/other' is a link out"):
         unpack(source, tmp_path / "src", outside_links=("skeleton/rc",))
     folder = unpack(source, tmp_path / "src", outside_links=("skeleton/rc", "other"))
@@ -243,7 +295,11 @@ def test_an_impossible_time_becomes_the_epoch(tmp_path: Path, mtime: str) -> Non
     with tarfile.open(tmp_path / "t.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         for name, kind in (("t", FOLDER), ("t/f", FILE), ("t/l", LINK)):
             info = tarfile.TarInfo(name)
-            info.type, info.linkname, info.pax_headers = kind, "f" if kind == LINK else "", {"mtime": mtime}
+            info.type, info.linkname, info.pax_headers = (
+                kind,
+                "f" if kind == LINK else "",
+                {"mtime": mtime},
+            )
             tar.addfile(info)
     folder = unpack(tmp_path / "t.tar", tmp_path / "src")
     assert [os.lstat(folder / name).st_mtime for name in ("f", "l")] == [0, 0]
@@ -252,7 +308,11 @@ def test_an_impossible_time_becomes_the_epoch(tmp_path: Path, mtime: str) -> Non
 def test_modes_are_the_same_whatever_the_umask(tmp_path: Path) -> None:
     source = tmp_path / "t.tar.gz"
     with tarfile.open(source, "w:gz") as tar:
-        for name, kind, mode in (("t", FOLDER, 0o2577), ("t/run", FILE, 0o6775), ("t/plain", FILE, 0o040)):
+        for name, kind, mode in (
+            ("t", FOLDER, 0o2577),
+            ("t/run", FILE, 0o6775),
+            ("t/plain", FILE, 0o040),
+        ):
             info = tarfile.TarInfo(name)
             info.type, info.mode = kind, mode
             tar.addfile(info)
@@ -262,12 +322,18 @@ def test_modes_are_the_same_whatever_the_umask(tmp_path: Path) -> None:
             folder = unpack(source, tmp_path / f"src{umask}")
         finally:
             os.umask(old)
-        assert [stat.S_IMODE((folder / name).stat().st_mode) for name in ("", "run", "plain")] == [0o755, 0o755, 0o640]
+        assert [stat.S_IMODE((folder / name).stat().st_mode) for name in ("", "run", "plain")] == [
+            0o755,
+            0o755,
+            0o640,
+        ]
 
 
 def test_a_member_that_comes_twice_is_the_later_one(tmp_path: Path) -> None:
-    source = make(tmp_path / "t.tar.gz", [("t/f", FILE, "1"), ("t/h", HARD, "t/f"), ("t/f", FILE, "2"),
-                                          ("t/", FOLDER, "")])
+    source = make(
+        tmp_path / "t.tar.gz",
+        [("t/f", FILE, "1"), ("t/h", HARD, "t/f"), ("t/f", FILE, "2"), ("t/", FOLDER, "")],
+    )
     folder = unpack(source, tmp_path / "src")
     assert ((folder / "f").read_text(), (folder / "h").read_text()) == ("2", "1")
 
@@ -278,20 +344,37 @@ def test_dots_and_doubled_slashes_mean_nothing(tmp_path: Path) -> None:
 
 
 def test_a_deep_path_is_made_or_refused_without_a_traceback(tmp_path: Path) -> None:
-    folder = unpack(make(tmp_path / "1.tar.gz", [("t/" + "a/" * 90 + "f", FILE, "x")]), tmp_path / "1")
+    folder = unpack(
+        make(tmp_path / "1.tar.gz", [("t/" + "a/" * 90 + "f", FILE, "x")]), tmp_path / "1"
+    )
     assert len(listing(folder)) == 92
     for depth in (200, 1200, 5000):  # Python's own rmtree recurses, and stops at 1000
         with pytest.raises(PiggyError, match="unsafe path"):
-            unpack(make(tmp_path / "2.tar.gz", [("t/" + "a/" * depth + "f", FILE, "x")]), tmp_path / "2")
+            unpack(
+                make(tmp_path / "2.tar.gz", [("t/" + "a/" * depth + "f", FILE, "x")]),
+                tmp_path / "2",
+            )
     with pytest.raises(PiggyError, match="name too long"):
         unpack(make(tmp_path / "3.tar.gz", [("t/" + "a" * 300, FILE, "x")]), tmp_path / "3")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_every_truncation_is_damage(tmp_path: Path, mode: str) -> None:
-    whole = make(tmp_path / "t.tar", [(f"t/{n}", FILE, os.urandom(300).hex()) for n in range(20)], mode).read_bytes()
+    whole = make(
+        tmp_path / "t.tar", [(f"t/{n}", FILE, os.urandom(300).hex()) for n in range(20)], mode
+    ).read_bytes()
     real_end = len(whole.rstrip(b"\0")) if mode == "w" else len(whole)
-    for length in {0, 1, 100, 511, 512, 513, real_end // 3, real_end // 2 // 512 * 512, real_end - 1}:
+    for length in {
+        0,
+        1,
+        100,
+        511,
+        512,
+        513,
+        real_end // 3,
+        real_end // 2 // 512 * 512,
+        real_end - 1,
+    }:
         path = tmp_path / "cut.tar"
         path.write_bytes(whole[:length])
         with pytest.raises(PiggyError, match=r"cut\.tar is damaged") as caught:
@@ -301,7 +384,8 @@ def test_every_truncation_is_damage(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_wrong_check_sum_at_the_very_end_is_damage(tmp_path: Path) -> None:
-    # its content ends with a chunk of ours (5 of 256 KiB are 128 tar records), so that only reading on tells
+    # its content ends with a chunk of ours (5 of 256 KiB are 128 tar records), so that only reading
+    # on tells
     path = make(tmp_path / "t.tar.gz", [("t/f", FILE, "x" * (5 * (1 << 18) - 3 * 512))])
     data = bytearray(path.read_bytes())
     data[-8] ^= 1  # CRC32 of the content: RFC 1952, section 2.3.1
@@ -319,7 +403,9 @@ def test_a_spoiled_header_is_no_end(tmp_path: Path) -> None:
         unpack(path, tmp_path / "src")
 
 
-@pytest.mark.parametrize("junk", [b"<html>404</html>", b"\x1f\x8b junk", b"BZh9 junk", b"\xfd7zXZ\0 junk", b"7" * 9999])
+@pytest.mark.parametrize(
+    "junk", [b"<html>404</html>", b"\x1f\x8b junk", b"BZh9 junk", b"\xfd7zXZ\0 junk", b"7" * 9999]
+)
 def test_junk_is_damage(tmp_path: Path, junk: bytes) -> None:
     path = tmp_path / "junk.tar.gz"
     path.write_bytes(junk)
@@ -329,6 +415,7 @@ def test_junk_is_damage(tmp_path: Path, junk: bytes) -> None:
 
 def test_noise_never_gives_a_traceback(tmp_path: Path) -> None:
     import random
+
     whole = make(tmp_path / "t.tar", GOOD[:5], "w").read_bytes()
     dice = random.Random(1)
     path = tmp_path / "noisy.tar"
@@ -336,39 +423,55 @@ def test_noise_never_gives_a_traceback(tmp_path: Path) -> None:
         data = bytearray(whole)
         at = dice.randrange(5) * 512
         data[at + dice.randrange(512)] = dice.randrange(256)
-        header = bytearray(data[at:at + 512])
+        header = bytearray(data[at : at + 512])
         header[148:156] = b" " * 8
-        data[at + 148:at + 156] = b"%06o\0 " % sum(header)  # a valid check sum, so that the noise is looked at
+        data[at + 148 : at + 156] = b"%06o\0 " % sum(
+            header
+        )  # a valid check sum, so that the noise is looked at
         path.write_bytes(data)
         try:
             unpack(path, tmp_path / str(turn))
         except PiggyError:
-            assert not [name for name in os.listdir(tmp_path / str(turn)) if not name.endswith(".lock")]
-    assert sorted({name.rstrip("0123456789") for name in os.listdir(tmp_path)}) == ["", "noisy.tar", "t.tar"]
+            assert not [
+                name for name in os.listdir(tmp_path / str(turn)) if not name.endswith(".lock")
+            ]
+    assert sorted({name.rstrip("0123456789") for name in os.listdir(tmp_path)}) == [
+        "",
+        "noisy.tar",
+        "t.tar",
+    ]
 
 
 def test_another_hash_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     source = make(tmp_path / "tool.tar.gz", GOOD[:3])
-    with pytest.raises(PiggyError, match=f"its sha256 is {sha256(source)}, and should be {'0' * 64}"):
+    with pytest.raises(
+        PiggyError, match=f"its sha256 is {sha256(source)}, and should be {'0' * 64}"
+    ):
         archive.unpack(source, "0" * 64, tmp_path / "src", "tool")
     with pytest.raises(PiggyError, match=r"gone\.tar does not exist"):
         archive.unpack(tmp_path / "gone.tar", "0" * 64, tmp_path / "src", "tool")
 
 
-def test_a_full_disk_names_the_room_that_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_names_the_room_that_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = make(tmp_path / "tool.tar.gz", [("t/f", FILE, "x" * 10_000), ("t/g", FILE, "x")])
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(untar.shutil, "copyfileobj", full)
     with pytest.raises(PiggyError, match=r"no space left .*: 24\.6 kB needed"):
         unpack(source, tmp_path / "src")
     assert [name for name in os.listdir(tmp_path / "src") if not name.endswith(".lock")] == []
 
 
-def test_a_file_system_that_folds_case_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_that_folds_case_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def clash(*args: object) -> None:
         raise FileExistsError(17, "File exists")
+
     monkeypatch.setattr(untar, "_write", clash)
     with pytest.raises(PiggyError, match="folds case"):
         unpack(make(tmp_path / "t.tar.gz", [("t/f", FILE, "x")]), tmp_path / "src")
@@ -376,8 +479,11 @@ def test_a_file_system_that_folds_case_is_told(tmp_path: Path, monkeypatch: pyte
 
 def test_killed_in_the_middle_the_next_call_does_all(tmp_path: Path) -> None:
     source = make(tmp_path / "t.tar", [(f"t/{n}", FILE, "x" * 1000) for n in range(5_000)], "w")
-    code = (f"from pathlib import Path; from tasks.kit import archive; "
-            f"archive.unpack(Path({str(source)!r}), {sha256(source)!r}, Path({str(tmp_path / 'src')!r}), 'tool')")
+    code = (
+        "from pathlib import Path; from tasks.kit import archive;"
+        f" archive.unpack(Path({str(source)!r}), {sha256(source)!r},"
+        f" Path({str(tmp_path / 'src')!r}), 'tool')"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
     aside = tmp_path / "src" / f".tool-{sha256(source)[:8]}.part"
     end = time.monotonic() + 20

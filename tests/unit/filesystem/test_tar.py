@@ -40,18 +40,36 @@ def test_it_is_the_same_whoever_packs(folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_goes_in_comes_out_as_a_layer(folder: Path, tmp_path: Path) -> None:
-    packed.pack(folder, tmp_path / "one.tar", EPOCH, wanted=lambda path: not path.endswith("/build"))
+    packed.pack(
+        folder, tmp_path / "one.tar", EPOCH, wanted=lambda path: not path.endswith("/build")
+    )
     entries = {entry.path: entry for entry in packed.layer(tmp_path / "one.tar").entries}
-    assert sorted(entries) == ["/lib", "/lib/modules", "/lib/modules/6.1", "/lib/modules/6.1/a.ko", "/lib/modules/6.1/b.ko",
-                               "/lib/modules/6.1/run", "/lib/modules/latest"]
-    assert tree.content(entries["/lib/modules/6.1/a.ko"]) == tree.content(entries["/lib/modules/6.1/b.ko"]) == b"A" * 2000
+    assert sorted(entries) == [
+        "/lib",
+        "/lib/modules",
+        "/lib/modules/6.1",
+        "/lib/modules/6.1/a.ko",
+        "/lib/modules/6.1/b.ko",
+        "/lib/modules/6.1/run",
+        "/lib/modules/latest",
+    ]
+    assert (
+        tree.content(entries["/lib/modules/6.1/a.ko"])
+        == tree.content(entries["/lib/modules/6.1/b.ko"])
+        == b"A" * 2000
+    )
     assert entries["/lib/modules/6.1/run"].mode == 0o755
-    assert (entries["/lib/modules/latest"].kind, entries["/lib/modules/latest"].target) == ("link", "6.1")
+    assert (entries["/lib/modules/latest"].kind, entries["/lib/modules/latest"].target) == (
+        "link",
+        "6.1",
+    )
     assert tree.compose([packed.layer(tmp_path / "one.tar")])
 
 
 def test_it_can_be_laid_out_again(folder: Path, tmp_path: Path) -> None:
-    packed.pack(folder, tmp_path / "one.tar", EPOCH, wanted=lambda path: not path.endswith("/build"))
+    packed.pack(
+        folder, tmp_path / "one.tar", EPOCH, wanted=lambda path: not path.endswith("/build")
+    )
     packed.unpack(tmp_path / "one.tar", tmp_path / "again")
     packed.pack(tmp_path / "again", tmp_path / "two.tar", EPOCH)
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
@@ -73,12 +91,17 @@ def test_what_is_no_archive_is_said(tmp_path: Path) -> None:
             read(tmp_path / "two.tar")
 
 
-HOSTILE = {"dotdot": [("../target", tarfile.REGTYPE, "")], "dotdot inside": [("a/../../target", tarfile.REGTYPE, "")],
-           "absolute": [("ABSOLUTE/target", tarfile.REGTYPE, "")],
-           "through a link": [("l", tarfile.SYMTYPE, ".."), ("l/target", tarfile.REGTYPE, "")],
-           "over a link": [("l", tarfile.SYMTYPE, "../target"), ("l", tarfile.REGTYPE, "")],
-           "a link out": [("lib/l", tarfile.SYMTYPE, "../../target")], "an absolute link": [("l", tarfile.SYMTYPE, "/etc")],
-           "a hard link": [("h", tarfile.LNKTYPE, "../target")], "a device": [("null", tarfile.CHRTYPE, "")]}
+HOSTILE = {
+    "dotdot": [("../target", tarfile.REGTYPE, "")],
+    "dotdot inside": [("a/../../target", tarfile.REGTYPE, "")],
+    "absolute": [("ABSOLUTE/target", tarfile.REGTYPE, "")],
+    "through a link": [("l", tarfile.SYMTYPE, ".."), ("l/target", tarfile.REGTYPE, "")],
+    "over a link": [("l", tarfile.SYMTYPE, "../target"), ("l", tarfile.REGTYPE, "")],
+    "a link out": [("lib/l", tarfile.SYMTYPE, "../../target")],
+    "an absolute link": [("l", tarfile.SYMTYPE, "/etc")],
+    "a hard link": [("h", tarfile.LNKTYPE, "../target")],
+    "a device": [("null", tarfile.CHRTYPE, "")],
+}
 
 
 @pytest.mark.parametrize("case", HOSTILE)

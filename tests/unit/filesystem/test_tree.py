@@ -31,8 +31,13 @@ def names(*layers: Layer) -> Names:
 
 def files(name: str, **content: str) -> Layer:
     """A layer of files; keyword a__b is the file /a/b, its value the content."""
-    return Layer(name, tuple(Entry("/" + path.replace("__", "/"), "file", 0o644, source=text.encode())
-                             for path, text in content.items()))
+    return Layer(
+        name,
+        tuple(
+            Entry("/" + path.replace("__", "/"), "file", 0o644, source=text.encode())
+            for path, text in content.items()
+        ),
+    )
 
 
 def busybox(folder: Path, links: str) -> Layer:
@@ -49,12 +54,24 @@ def test_entries_are_frozen() -> None:
 
 def test_busybox_links_lead_to_busybox_from_wherever_the_root_is(tmp_path: Path) -> None:
     found = names(busybox(tmp_path, "/bin/ls\n/usr/sbin/httpd\n\n/linuxrc\n/bin/busybox\n"))
-    assert list(found) == ["/", "/bin", "/bin/busybox", "/bin/ls", "/linuxrc", "/usr", "/usr/sbin", "/usr/sbin/httpd"]
+    assert list(found) == [
+        "/",
+        "/bin",
+        "/bin/busybox",
+        "/bin/ls",
+        "/linuxrc",
+        "/usr",
+        "/usr/sbin",
+        "/usr/sbin/httpd",
+    ]
     assert content(found["/bin/busybox"]) == b"ELF"
     for path, entry in found.items():
         if entry.kind == "link":
             assert not entry.target.startswith("/")
-            assert os.path.normpath(os.path.join(os.path.dirname(path), entry.target)) == "/bin/busybox"
+            assert (
+                os.path.normpath(os.path.join(os.path.dirname(path), entry.target))
+                == "/bin/busybox"
+            )
 
 
 @pytest.mark.parametrize("line", ["bin/ls", "/bin/../ls", "/", "/bin/", "//bin/ls", "/bin//ls"])
@@ -74,18 +91,26 @@ def test_missing_busybox_files_are_named(tmp_path: Path) -> None:
 def test_a_later_layer_wins_and_folders_are_merged() -> None:
     found = names(files("one", etc__a="1", etc__b="1"), files("two", etc__b="2", etc__c="2"))
     assert {path: content(entry) for path, entry in found.items() if entry.kind == "file"} == {
-        "/etc/a": b"1", "/etc/b": b"2", "/etc/c": b"2"}
+        "/etc/a": b"1",
+        "/etc/b": b"2",
+        "/etc/c": b"2",
+    }
 
 
 def test_a_file_takes_the_place_of_a_link_and_the_other_way_round(tmp_path: Path) -> None:
-    found = names(busybox(tmp_path / "b", "/bin/ls\n/bin/sh\n"), files("over", bin__ls="mine"),
-                  Layer("link", (Entry("/bin/sh", "link", 0o777, target="/bin/dash"),)))
+    found = names(
+        busybox(tmp_path / "b", "/bin/ls\n/bin/sh\n"),
+        files("over", bin__ls="mine"),
+        Layer("link", (Entry("/bin/sh", "link", 0o777, target="/bin/dash"),)),
+    )
     assert (found["/bin/ls"].kind, content(found["/bin/ls"])) == ("file", b"mine")
     assert (found["/bin/sh"].kind, found["/bin/sh"].target) == ("link", "/bin/dash")
 
 
 @pytest.mark.parametrize(("first", "second"), [("etc__x", "etc"), ("etc", "etc__x")])
-def test_file_and_folder_of_one_name_are_refused_naming_both_layers(first: str, second: str) -> None:
+def test_file_and_folder_of_one_name_are_refused_naming_both_layers(
+    first: str, second: str
+) -> None:
     with pytest.raises(PiggyError, match="/etc is a (dir|file) in one and a (dir|file) in two"):
         compose([files("one", **{first: ""}), files("two", **{second: ""})])
 
@@ -101,7 +126,12 @@ def test_a_link_below_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_order_is_by_component_and_each_folder_comes_first() -> None:
-    layer = Layer("x", tuple(Entry(path, "file", 0o644) for path in ("/a/b", "/a-b", "/a.b/c", "/B", "/\udcff", "/z")))
+    layer = Layer(
+        "x",
+        tuple(
+            Entry(path, "file", 0o644) for path in ("/a/b", "/a-b", "/a.b/c", "/B", "/\udcff", "/z")
+        ),
+    )
     paths = [entry.path for entry in compose([layer])]
     assert paths == ["/", "/B", "/a", "/a/b", "/a-b", "/a.b", "/a.b/c", "/z", "/\udcff"]
     for path in paths:
@@ -134,33 +164,69 @@ def test_names_in_messages_are_few_and_printable() -> None:
     assert few(["a\x1b[2J", "b\udcff", "c", "d", "e"]) == r"a\x1b[2J, b\udcff, c and 2 more"
 
 
-@pytest.mark.parametrize("entry", [
-    Entry("/" + "a" * 256, "file", 0o644), Entry("/d/" + "\u00e9" * 128, "dir", 0o755),
-    Entry("/dir" * 1024, "dir", 0o755), Entry("/a", "link", 0o777, target="x" * 4096)])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry("/" + "a" * 256, "file", 0o644),
+        Entry("/d/" + "\u00e9" * 128, "dir", 0o755),
+        Entry("/dir" * 1024, "dir", 0o755),
+        Entry("/a", "link", 0o777, target="x" * 4096),
+    ],
+)
 def test_what_linux_cannot_name(entry: Entry) -> None:
     with pytest.raises(PiggyError, match="less than 4096 bytes|up to 255 bytes"):
         check_names([entry])
 
 
-LINKED = compose([Layer("x", (
-    Entry("/usr/lib/boot/init", "file", 0o755), Entry("/usr/sbin/init", "link", 0o777, target="../lib/boot/init"),
-    Entry("/sbin", "link", 0o777, target="usr/sbin"), Entry("/abs", "link", 0o777, target="/sbin/../sbin/./init"),
-    Entry("/a", "link", 0o777, target="b"), Entry("/b", "link", 0o777, target="a"),
-    Entry("/out", "link", 0o777, target="x"),
-    Entry("/up", "link", 0o777, target="../../usr")))])
+LINKED = compose(
+    [
+        Layer(
+            "x",
+            (
+                Entry("/usr/lib/boot/init", "file", 0o755),
+                Entry("/usr/sbin/init", "link", 0o777, target="../lib/boot/init"),
+                Entry("/sbin", "link", 0o777, target="usr/sbin"),
+                Entry("/abs", "link", 0o777, target="/sbin/../sbin/./init"),
+                Entry("/a", "link", 0o777, target="b"),
+                Entry("/b", "link", 0o777, target="a"),
+                Entry("/out", "link", 0o777, target="x"),
+                Entry("/up", "link", 0o777, target="../../usr"),
+            ),
+        )
+    ]
+)
 
 
-@pytest.mark.parametrize(("path", "to"), [
-    ("/usr/lib/boot/init", "/usr/lib/boot/init"), ("/sbin/init", "/usr/lib/boot/init"), ("/abs", "/usr/lib/boot/init"),
-    ("/a", None), ("/out", None), ("/up/sbin", "/usr/sbin"), ("/", "/"), ("/none/..", None)])
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [
+        ("/usr/lib/boot/init", "/usr/lib/boot/init"),
+        ("/sbin/init", "/usr/lib/boot/init"),
+        ("/abs", "/usr/lib/boot/init"),
+        ("/a", None),
+        ("/out", None),
+        ("/up/sbin", "/usr/sbin"),
+        ("/", "/"),
+        ("/none/..", None),
+    ],
+)
 def test_a_path_is_followed_as_the_guest_does(path: str, to: str | None) -> None:
     found = find(LINKED, path)
     assert (found and found.path) == to
 
 
 def with_init(path: str, **fields: object) -> tuple[Entry, ...]:
-    return compose([Layer("x", (Entry(path, **{"kind": "file", "mode": 0o755, **fields}),  # type: ignore[arg-type]
-                                Entry("/bin/sh", "file", 0o755)))])
+    return compose(
+        [
+            Layer(
+                "x",
+                (
+                    Entry(path, **{"kind": "file", "mode": 0o755, **fields}),  # type: ignore[arg-type]
+                    Entry("/bin/sh", "file", 0o755),
+                ),
+            )
+        ]
+    )
 
 
 def test_an_init_is_where_the_kernel_looks_for_it() -> None:
@@ -173,13 +239,41 @@ def test_an_init_is_where_the_kernel_looks_for_it() -> None:
     check_init(with_init("/x"), "/bin/sh")
 
 
-@pytest.mark.parametrize(("tree", "asked", "ramfs", "message"), [
-    (with_init("/x"), "", False,
-     "the kernel looks for /sbin/init, /etc/init, /bin/init (at last for /bin/sh), and there is none"),
-    (with_init("/etc/init"), "", True, "the kernel looks for /init, /sbin/init, and there is none"),
-    (with_init("/sbin/init"), "/my/own", False, "the kernel is told init=/my/own, and there is no such file"),
-    (with_init("/sbin/init"), "/my/own", True, "the kernel is told rdinit=/my/own, and there is no such file")])
-def test_a_tree_without_init_is_refused(tree: tuple[Entry, ...], asked: str, ramfs: bool, message: str) -> None:
+@pytest.mark.parametrize(
+    ("tree", "asked", "ramfs", "message"),
+    [
+        (
+            with_init("/x"),
+            "",
+            False,
+            (
+                "the kernel looks for /sbin/init, /etc/init, /bin/init (at last for /bin/sh), and"
+                " there is none"
+            ),
+        ),
+        (
+            with_init("/etc/init"),
+            "",
+            True,
+            "the kernel looks for /init, /sbin/init, and there is none",
+        ),
+        (
+            with_init("/sbin/init"),
+            "/my/own",
+            False,
+            "the kernel is told init=/my/own, and there is no such file",
+        ),
+        (
+            with_init("/sbin/init"),
+            "/my/own",
+            True,
+            "the kernel is told rdinit=/my/own, and there is no such file",
+        ),
+    ],
+)
+def test_a_tree_without_init_is_refused(
+    tree: tuple[Entry, ...], asked: str, ramfs: bool, message: str
+) -> None:
     with pytest.raises(PiggyError) as caught:
         check_init(tree, asked, ramfs)
     assert caught.value.message == f"no init in the root file system: {message}"
@@ -188,7 +282,9 @@ def test_a_tree_without_init_is_refused(tree: tuple[Entry, ...], asked: str, ram
 
 
 def test_an_init_that_cannot_be_started_is_refused() -> None:
-    with pytest.raises(PiggyError, match="/sbin/init has mode 644: the kernel can't start it as init"):
+    with pytest.raises(
+        PiggyError, match="/sbin/init has mode 644: the kernel can't start it as init"
+    ):
         check_init(with_init("/sbin/init", mode=0o644))
     with pytest.raises(PiggyError, match="/sbin/init is a dir"):
         check_init(with_init("/sbin/init", kind="dir"))

@@ -18,7 +18,9 @@ class Task:
     """As much of doit's Task as an `uptodate` callable sees."""
 
     def __init__(self) -> None:
-        self.value_savers: list[Callable[[], dict[str, Any]]] = [lambda: {"stale": "of an earlier call"}]
+        self.value_savers: list[Callable[[], dict[str, Any]]] = [
+            lambda: {"stale": "of an earlier call"}
+        ]
         self.values: dict[str, Any] = {}
 
 
@@ -31,7 +33,8 @@ def action_two(job: object) -> int:
 
 
 class World:
-    """A task with inputs and outputs in a folder, and doit's journal: values through JSON, as on disk."""
+    """A task with inputs and outputs in a folder, and doit's journal: values through JSON, as on
+    disk."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
@@ -58,9 +61,16 @@ class World:
         return self.tree
 
     def check(self) -> tuple[Inputs, Task]:
-        inputs = Inputs(Stamps(self.top / "stamps"), self.action, settings=self.settings,
-                        files=[str(self.top / name) for name in self.files], trees={"overlay": self.listing},
-                        tools=self.tools, outputs=[str(self.top / name) for name in self.outputs], config=self.config)
+        inputs = Inputs(
+            Stamps(self.top / "stamps"),
+            self.action,
+            settings=self.settings,
+            files=[str(self.top / name) for name in self.files],
+            trees={"overlay": self.listing},
+            tools=self.tools,
+            outputs=[str(self.top / name) for name in self.outputs],
+            config=self.config,
+        )
         task = Task()
         assert inputs(task, json.loads(self.journal)) is not bool(inputs.reasons)
         return inputs, task
@@ -68,14 +78,22 @@ class World:
     def reasons(self) -> list[str]:
         return [reason.replace(f"{self.top}/", "") for reason in self.check()[0].reasons]
 
-    def run(self, during: Callable[[], None] = lambda: None, discovered: tuple[str, ...] = ("src.c", "hdr.h"),
-            made: tuple[str, ...] = (), **values: Any) -> None:
+    def run(
+        self,
+        during: Callable[[], None] = lambda: None,
+        discovered: tuple[str, ...] = ("src.c", "hdr.h"),
+        made: tuple[str, ...] = (),
+        **values: Any,
+    ) -> None:
         """Do what doit does: check, run the action, save the values."""
         _, task = self.check()
         during()
-        found = [name if name.startswith("CONFIG_") else str(self.top / name) for name in discovered]
-        task.values.update({"discovered": found,
-                            "made": [str(self.top / name) for name in made], **values})
+        found = [
+            name if name.startswith("CONFIG_") else str(self.top / name) for name in discovered
+        ]
+        task.values.update(
+            {"discovered": found, "made": [str(self.top / name) for name in made], **values}
+        )
         for saver in task.value_savers:
             task.values.update(saver())
         self.journal = json.dumps(task.values)
@@ -101,33 +119,45 @@ def test_one_run_settles_it(world: World) -> None:
     assert world.reasons() == []
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda w: w.settings.update(level="1"), ["settings: setting level 9 -> 1"]),
-    (lambda w: w.settings.update(order="b a"), ["settings: setting order a b -> b a"]),
-    (lambda w: w.settings.update(order=""), ["settings: setting order a b -> (empty)"]),
-    (lambda w: w.settings.update(order="x" * 200), ["settings: setting order changed"]),
-    (lambda w: w.settings.update(more="1"), ["settings: setting more is new"]),
-    (lambda w: w.settings.pop("level"), ["settings: setting level is gone"]),
-    (lambda w: setattr(w, "action", action_two),
-     ["code: code of action_one is gone", "code: code of action_two is new"]),
-    (lambda w: w.tool("gcc", "two"), ["tools: tool gcc changed"]),
-    (lambda w: (w.bin / "gcc").unlink(), ["tools: tool gcc changed"]),  # now the host's own is found
-    (lambda w: w.tools.append("no-such-tool"), ["tools: tool no-such-tool is new"]),
-    (lambda w: w.write("in1", text="other"), ["files: file in1 changed"]),
-    (lambda w: (w.top / "in2").unlink(), ["files: file in2 is gone"]),
-    (lambda w: w.files.append("src.c"), ["files: file src.c is new"]),
-    (lambda w: w.files.remove("in1"), ["files: file in1 is gone"]),
-    (lambda w: w.tree.update({"etc/passwd": "file 600 x"}), ["trees: overlay etc/passwd changed"]),
-    (lambda w: w.tree.update({"etc/new": "file"}), ["trees: overlay etc/new is new"]),
-    (lambda w: w.tree.pop("etc/rc"), ["trees: overlay etc/rc is gone"]),
-    (lambda w: w.write("src.c", text="int x;"), ["discovered: src.c changed"]),
-    (lambda w: (w.top / "hdr.h").unlink(), ["discovered: hdr.h is gone"]),
-    (lambda w: w.write("out", text="damaged"), ["outputs: output out changed"]),
-    (lambda w: (w.top / "out").unlink(), ["outputs: output out is gone"]),
-    (lambda w: w.outputs.append("in1"), ["outputs: output in1 is new"]),
-])
-def test_each_change_gives_its_sentence_and_settles(world: World, change: Callable[[World], object],
-                                                    said: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w: w.settings.update(level="1"), ["settings: setting level 9 -> 1"]),
+        (lambda w: w.settings.update(order="b a"), ["settings: setting order a b -> b a"]),
+        (lambda w: w.settings.update(order=""), ["settings: setting order a b -> (empty)"]),
+        (lambda w: w.settings.update(order="x" * 200), ["settings: setting order changed"]),
+        (lambda w: w.settings.update(more="1"), ["settings: setting more is new"]),
+        (lambda w: w.settings.pop("level"), ["settings: setting level is gone"]),
+        (
+            lambda w: setattr(w, "action", action_two),
+            ["code: code of action_one is gone", "code: code of action_two is new"],
+        ),
+        (lambda w: w.tool("gcc", "two"), ["tools: tool gcc changed"]),
+        (
+            lambda w: (w.bin / "gcc").unlink(),
+            ["tools: tool gcc changed"],
+        ),  # now the host's own is found
+        (lambda w: w.tools.append("no-such-tool"), ["tools: tool no-such-tool is new"]),
+        (lambda w: w.write("in1", text="other"), ["files: file in1 changed"]),
+        (lambda w: (w.top / "in2").unlink(), ["files: file in2 is gone"]),
+        (lambda w: w.files.append("src.c"), ["files: file src.c is new"]),
+        (lambda w: w.files.remove("in1"), ["files: file in1 is gone"]),
+        (
+            lambda w: w.tree.update({"etc/passwd": "file 600 x"}),
+            ["trees: overlay etc/passwd changed"],
+        ),
+        (lambda w: w.tree.update({"etc/new": "file"}), ["trees: overlay etc/new is new"]),
+        (lambda w: w.tree.pop("etc/rc"), ["trees: overlay etc/rc is gone"]),
+        (lambda w: w.write("src.c", text="int x;"), ["discovered: src.c changed"]),
+        (lambda w: (w.top / "hdr.h").unlink(), ["discovered: hdr.h is gone"]),
+        (lambda w: w.write("out", text="damaged"), ["outputs: output out changed"]),
+        (lambda w: (w.top / "out").unlink(), ["outputs: output out is gone"]),
+        (lambda w: w.outputs.append("in1"), ["outputs: output in1 is new"]),
+    ],
+)
+def test_each_change_gives_its_sentence_and_settles(
+    world: World, change: Callable[[World], object], said: list[str]
+) -> None:
     world.run()
     assert world.reasons() == []
     change(world)
@@ -147,8 +177,11 @@ def test_single_symbols_of_a_configuration(world: World) -> None:
     world.write("config", text="CONFIG_A=y\nCONFIG_B=5\nCONFIG_OTHER=y\n")
     assert world.reasons() == []
     world.write("config", text="# CONFIG_A is not set\nCONFIG_B=6\nCONFIG_GONE=m\n")
-    assert world.reasons() == ["discovered: CONFIG_A y -> n", "discovered: CONFIG_B 5 -> 6",
-                               "discovered: CONFIG_GONE n -> m"]
+    assert world.reasons() == [
+        "discovered: CONFIG_A y -> n",
+        "discovered: CONFIG_B 5 -> 6",
+        "discovered: CONFIG_GONE n -> m",
+    ]
     (world.top / "config").unlink()
     assert world.reasons()
 
@@ -164,8 +197,12 @@ def test_several_reasons_keep_the_order_of_the_record(world: World) -> None:
     world.run()
     world.write("src.c", "in2", "in1", text="x")
     world.settings["level"] = "1"
-    assert world.reasons() == ["settings: setting level 9 -> 1", "files: file in1 changed", "files: file in2 changed",
-                               "discovered: src.c changed"]
+    assert world.reasons() == [
+        "settings: setting level 9 -> 1",
+        "files: file in1 changed",
+        "files: file in2 changed",
+        "discovered: src.c changed",
+    ]
 
 
 def test_touching_everything_changes_nothing(world: World) -> None:
@@ -175,8 +212,14 @@ def test_touching_everything_changes_nothing(world: World) -> None:
     assert world.reasons() == []
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    ("in1", "files: file in1 changed"), ("src.c", "discovered: src.c changed"), ("bin/gcc", "tools: tool gcc changed")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("in1", "files: file in1 changed"),
+        ("src.c", "discovered: src.c changed"),
+        ("bin/gcc", "tools: tool gcc changed"),
+    ],
+)
 def test_an_edit_while_the_action_ran_is_not_lost(world: World, name: str, said: str) -> None:
     world.run()
     world.write("in2", text="something to do")
@@ -184,6 +227,7 @@ def test_an_edit_while_the_action_ran_is_not_lost(world: World, name: str, said:
     def edit() -> None:
         time.sleep(0.02)
         (world.top / name).write_text("edited meanwhile")
+
     world.run(edit)
     assert world.reasons() == [said]
     world.run()
@@ -194,6 +238,7 @@ def test_an_edit_of_what_is_discovered_only_now_is_not_lost(world: World) -> Non
     def edit() -> None:
         time.sleep(0.02)
         world.write("src.c", text="edited after the compiler had read it")
+
     world.run(edit)
     assert world.reasons() == ["discovered: src.c changed"]
     assert CHANGING in world.journal
@@ -207,13 +252,16 @@ def test_an_edit_with_the_old_time_put_back_while_the_action_ran(world: World) -
         info = (world.top / "src.c").stat()
         world.write("src.c", text="SRC.C")
         os.utime(world.top / "src.c", ns=(info.st_atime_ns, info.st_mtime_ns))
+
     world.run(edit)
     assert world.reasons() == ["discovered: src.c changed"]
 
 
 def test_a_discovered_file_deleted_while_the_action_ran(world: World) -> None:
     world.run((world.top / "hdr.h").unlink)
-    assert world.reasons() == []  # it was gone before anybody could look; when it comes back it counts
+    assert (
+        world.reasons() == []
+    )  # it was gone before anybody could look; when it comes back it counts
     world.write("hdr.h")
     assert world.reasons() == ["discovered: hdr.h is new"]
 
@@ -233,7 +281,15 @@ def test_other_values_of_the_action_are_kept_and_its_lists_are_not(world: World)
     world.run(commands=7)
     values = json.loads(world.journal)
     assert set(values) == {"commands", "record"}
-    assert set(values["record"]) == {"settings", "code", "tools", "files", "trees", "discovered", "outputs"}
+    assert set(values["record"]) == {
+        "settings",
+        "code",
+        "tools",
+        "files",
+        "trees",
+        "discovered",
+        "outputs",
+    }
     inputs, _ = world.check()
     assert inputs.previous["commands"] == 7
 
@@ -250,12 +306,16 @@ def test_a_listing_that_fails_makes_the_task_stale_and_breaks_nothing(world: Wor
 
     def fail() -> Mapping[str, str]:
         raise PiggyError("overlays/x/pipe is a pipe", "remove it")
+
     world.listing = fail  # type: ignore[method-assign]
     assert "trees: overlay etc/passwd is gone" in world.reasons()
 
 
-def test_a_tool_is_looked_for_where_it_will_be_run_from(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's PATH without the sbin folders must not make mke2fs look missing, nor a relative entry count."""
+def test_a_tool_is_looked_for_where_it_will_be_run_from(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's PATH without the sbin folders must not make mke2fs look missing, nor a relative
+    entry count."""
     relative = world.top / "rel"
     relative.mkdir()
     (relative / "gcc").write_text("another")

@@ -17,7 +17,10 @@ from tasks.system.errors import PiggyError
 def rows(path: Path) -> dict[str, dict[str, object]]:
     connection = sqlite3.connect(path)
     try:
-        return {name: json.loads(data) for name, data in connection.execute("select task_id, task_data from doit")}
+        return {
+            name: json.loads(data)
+            for name, data in connection.execute("select task_id, task_data from doit")
+        }
     finally:
         connection.close()
 
@@ -39,19 +42,50 @@ def test_a_commit_is_seen_by_others_and_leaves_the_database_open(tmp_path: Path)
     assert rows(path) == {"two": {"deps:": ["a"]}}
 
 
-@pytest.mark.parametrize("record", [
-    {},
-    {"_values_:": {"record": {"files": {"a": "0" * 32}}, "n": 1, "f": 1.5, "no": None, "yes": True}, "deps:": ["é\u2028"]},
-    {"name": "no UTF-8: \udce9"}])
-def test_what_is_written_is_read_and_is_what_doit_itself_would_read(record: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {
+            "_values_:": {
+                "record": {"files": {"a": "0" * 32}},
+                "n": 1,
+                "f": 1.5,
+                "no": None,
+                "yes": True,
+            },
+            "deps:": ["é\u2028"],
+        },
+        {"name": "no UTF-8: \udce9"},
+    ],
+)
+def test_what_is_written_is_read_and_is_what_doit_itself_would_read(
+    record: dict[str, object],
+) -> None:
     text = journal.Codec().encode(record)
     assert journal.Codec().decode(text) == JSONCodec().decode(text) == record
     assert journal.Codec().decode(JSONCodec().encode(record)) == record
 
 
-RECORD = {"_values_:": {"record": {"files": {"a": "0" * 32}}, "commands": 3}, "deps:": ["a"], "checker:": "Present"}
-SHAPES = ["null", "1", '"x"', "[]", "[[]]", '{"a":', "[" * 100_000, '{"a": ' * 100_000, "1" * 5000, "\0", "",
-          '{"_values_:": {"record": ' + "[" * 100_000 + "}}"]
+RECORD = {
+    "_values_:": {"record": {"files": {"a": "0" * 32}}, "commands": 3},
+    "deps:": ["a"],
+    "checker:": "Present",
+}
+SHAPES = [
+    "null",
+    "1",
+    '"x"',
+    "[]",
+    "[[]]",
+    '{"a":',
+    "[" * 100_000,
+    '{"a": ' * 100_000,
+    "1" * 5000,
+    "\0",
+    "",
+    '{"_values_:": {"record": ' + "[" * 100_000 + "}}",
+]
 
 
 @pytest.mark.parametrize("text", SHAPES, ids=lambda text: text[:20])
@@ -59,9 +93,14 @@ def test_what_is_no_record_is_a_task_that_was_never_done(text: str) -> None:
     assert journal.Codec().decode(text) == {}
 
 
-@pytest.mark.parametrize("other", ["", "\udce9"], ids=["", "no UTF-8"])  # the latter is read by Python's JSON
-@pytest.mark.parametrize("wrong", [None, 1, "x", [1], [None], {"a": 1}, {"a": {"b": 1}}, {"a": [1]}, -1, 1 << 40, 2.5],
-                         ids=repr)
+@pytest.mark.parametrize(
+    "other", ["", "\udce9"], ids=["", "no UTF-8"]
+)  # the latter is read by Python's JSON
+@pytest.mark.parametrize(
+    "wrong",
+    [None, 1, "x", [1], [None], {"a": 1}, {"a": {"b": 1}}, {"a": [1]}, -1, 1 << 40, 2.5],
+    ids=repr,
+)
 @pytest.mark.parametrize("place", ["_values_:", "record", "commands", "deps:"])
 def test_a_record_of_another_shape(place: str, wrong: object, other: str) -> None:
     """What comes back is right in each part that others count on, whatever was written down."""
@@ -72,7 +111,11 @@ def test_a_record_of_another_shape(place: str, wrong: object, other: str) -> Non
     values = found.get("_values_:") or {}
     assert isinstance(values.get("commands", 0), int)
     assert set(found.get("deps:") or ()) <= {"a"}
-    assert all(isinstance(digest, str) for part in values.get("record", {}).values() for digest in part.values())
+    assert all(
+        isinstance(digest, str)
+        for part in values.get("record", {}).values()
+        for digest in part.values()
+    )
     right = wrong is None if place.endswith(":") else wrong == 1 and place == "commands"
     assert found == record or not right
 
@@ -137,13 +180,18 @@ def test_a_database_and_an_empty_file_stay(tmp_path: Path) -> None:
     assert rows(path) == {"one": {"k": 1}}
 
 
-@pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-journal", "journal.sqlite-wal", "journal.damaged"])
+@pytest.mark.parametrize(
+    "name", ["journal.sqlite", "journal.sqlite-journal", "journal.sqlite-wal", "journal.damaged"]
+)
 def test_a_folder_in_its_place_is_an_error_with_a_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / "journal.sqlite").exists() or (tmp_path / "journal.sqlite").write_bytes(b"damaged")
     with pytest.raises(PiggyError) as caught:
         journal.prepare(tmp_path / "journal.sqlite")
-    assert caught.value.message == f"{tmp_path / name} is a folder, and a file of the journal belongs there"
+    assert (
+        caught.value.message
+        == f"{tmp_path / name} is a folder, and a file of the journal belongs there"
+    )
 
 
 @pytest.mark.parametrize("kind", ["link", "dead link", "pipe", "socket"])
@@ -175,10 +223,18 @@ def test_what_is_no_file_in_its_place_goes_aside(tmp_path: Path, name: str, kind
 TABLE = "create table doit (task_id text not null primary key, task_data json)"
 
 
-@pytest.mark.parametrize("script", [
-    "create view doit as select 1 as task_id, '{}' as task_data", "create table other (x)",
-    f"{TABLE}; create trigger t before insert on doit begin select raise(abort, 'no'); end",
-    *(f"{TABLE}; insert into doit values ('a', {value})" for value in ("null", "5", "x'ff'", "'[]'"))])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "create view doit as select 1 as task_id, '{}' as task_data",
+        "create table other (x)",
+        f"{TABLE}; create trigger t before insert on doit begin select raise(abort, 'no'); end",
+        *(
+            f"{TABLE}; insert into doit values ('a', {value})"
+            for value in ("null", "5", "x'ff'", "'[]'")
+        ),
+    ],
+)
 def test_a_database_that_is_not_doits_is_moved_aside(tmp_path: Path, script: str) -> None:
     path = tmp_path / "journal.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as database:
@@ -192,7 +248,11 @@ def test_a_database_that_is_not_doits_is_moved_aside(tmp_path: Path, script: str
 def test_history_is_written_to_a_file_only(tmp_path: Path, kind: str) -> None:
     path, theirs = tmp_path / "history.jsonl", tmp_path / "theirs"
     theirs.touch()
-    {"link": lambda: path.symlink_to(theirs), "pipe": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
+    {
+        "link": lambda: path.symlink_to(theirs),
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }[kind]()
     journal.append_history(path, "one", "ok", 1, [])
     assert theirs.read_text() == ""
     assert explain.entries(path) == []
@@ -203,13 +263,20 @@ def test_history_is_appended_and_never_fails(tmp_path: Path) -> None:
     journal.append_history(path, "one", "ok", 1.23456, ["a"] * 50)
     journal.append_history(path, "two", "failed", 0, ["latin1-\udce4"])
     first, second = (json.loads(line) for line in path.read_text().splitlines())
-    assert (first["task"], first["result"], first["seconds"], len(first["why"])) == ("one", "ok", 1.235, 20)
+    assert (first["task"], first["result"], first["seconds"], len(first["why"])) == (
+        "one",
+        "ok",
+        1.235,
+        20,
+    )
     assert second["why"] == ["latin1-\udce4"]
     journal.append_history(tmp_path / "logs" / "history.jsonl" / "below", "x", "ok", 0, [])
     journal.append_history(Path("/dev/full"), "x", "ok", 0, [])
 
 
-def test_a_journal_that_another_program_holds_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_another_program_holds_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(journal, "PATIENCE", 0.05)
     path = tmp_path / "j.sqlite"
     SqliteDB(str(path), JSONCodec()).dump()

@@ -15,25 +15,44 @@ from tasks.graph import nested
 TOP = Path(__file__).parents[3]
 
 
-def test_the_words_of_the_command_line_are_passed_on_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_words_of_the_command_line_are_passed_on_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(TOP)
-    loaded = project.load(TOP, {"PIGGYBACK_MEMORY": "64", "PIGGYBACK_APPEND": "quiet"},
-                          {"jobs": "3", "snapshot": "off", "append": "a b=c", "machines": "pc,pc", "offline": "1"})
+    loaded = project.load(
+        TOP,
+        {"PIGGYBACK_MEMORY": "64", "PIGGYBACK_APPEND": "quiet"},
+        {"jobs": "3", "snapshot": "off", "append": "a b=c", "machines": "pc,pc", "offline": "1"},
+    )
     assert nested.words(loaded, {"machine": "board", "machines": ""}) == {
-        "offline": "yes", "jobs": "3", "snapshot": "no", "append": "a b=c", "machine": "board"}
+        "offline": "yes",
+        "jobs": "3",
+        "snapshot": "no",
+        "append": "a b=c",
+        "machine": "board",
+    }
     assert nested.words(loaded, {"jobs": "1"})["jobs"] == "1"
     plain = project.load(TOP, {}, {"append": ""})
     assert nested.words(plain, {}) == {"append": ""}  # said to be empty, whatever a file says
 
 
 def test_the_command() -> None:
-    assert nested.argv({"append": "a b", "machine": "pc"}, "qemu_test") == \
-        [sys.executable, "-m", "doit", "append=a b", "machine=pc", "qemu_test"]
+    assert nested.argv({"append": "a b", "machine": "pc"}, "qemu_test") == [
+        sys.executable,
+        "-m",
+        "doit",
+        "append=a b",
+        "machine=pc",
+        "qemu_test",
+    ]
 
 
 def test_what_it_says_is_logged_and_heard_and_its_status_returned(tmp_path: Path) -> None:
     heard: list[str] = []
-    script = "import sys, os; print('one'); print('two', file=sys.stderr); print(os.getcwd()); sys.exit(7)"
+    script = (
+        "import sys, os; print('one'); print('two', file=sys.stderr); print(os.getcwd());"
+        " sys.exit(7)"
+    )
     log = tmp_path / "deep" / "log"
     assert nested.logged(tmp_path, [sys.executable, "-u", "-c", script], log, heard.append) == 7
     assert sorted(heard) == sorted(["one", "two", str(tmp_path)])
@@ -44,8 +63,12 @@ def test_what_it_says_is_logged_and_heard_and_its_status_returned(tmp_path: Path
 def test_it_has_the_users_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIGGYBACK_MEMORY", "48")
     heard: list[str] = []
-    nested.logged(tmp_path, [sys.executable, "-c", "import os; print(os.environ['PIGGYBACK_MEMORY'])"], tmp_path / "log",
-                  heard.append)
+    nested.logged(
+        tmp_path,
+        [sys.executable, "-c", "import os; print(os.environ['PIGGYBACK_MEMORY'])"],
+        tmp_path / "log",
+        heard.append,
+    )
     assert heard == ["48"]
 
 
@@ -53,9 +76,11 @@ def test_it_has_the_users_environment(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_it_ends_with_us(tmp_path: Path, number: int) -> None:
     pid = tmp_path / "pid"
     script = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    ours = ("import signal, sys; from pathlib import Path; from tasks.graph import nested\n"
-            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
-            f"nested.logged(Path('.'), [sys.executable, '-c', {script!r}], Path({str(tmp_path / 'log')!r}), print)")
+    ours = (
+        "import signal, sys; from pathlib import Path; from tasks.graph import"
+        " nested\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\nnested.logged(Path('.'),"
+        f" [sys.executable, '-c', {script!r}], Path({str(tmp_path / 'log')!r}), print)"
+    )
     with subprocess.Popen([sys.executable, "-c", ours], cwd=TOP) as parent:
         until = time.monotonic() + 20
         while not (pid.exists() and pid.read_text()):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[3]
-DODO = '''
+DODO = """
 import errno, os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,8 +32,8 @@ console.install()
 runner.install()
 HERE = Path("here")
 STAMPS = Stamps(HERE / "stamps")
-PROJECT = SimpleNamespace(here=HERE, build=HERE, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), logs=HERE / "logs",
-                          lock=Lock(HERE / "lock", "here"))
+LAYOUT = SimpleNamespace(here=HERE, build=HERE, logs=HERE / "logs", history=HERE / "logs" / "history.jsonl")
+PROJECT = SimpleNamespace(layout=LAYOUT, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), lock=Lock(HERE / "lock", "here"))
 
 def write(job, name):
     print("RUN", job.name, flush=True)
@@ -87,7 +87,7 @@ try:
 except OSError as error:
     sys.exit(f"{{error.filename}}: {{error.strerror}}")
 sys.exit(DoitMain(ModuleTaskLoader(globals())).run(sys.argv[1:]))
-'''
+"""
 
 
 class Mini:
@@ -97,8 +97,14 @@ class Mini:
         (top / "run.py").write_text(DODO.format(top=str(TOP)))
 
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "run.py", *words], cwd=self.top, stdout=subprocess.PIPE, text=True,
-                                stderr=subprocess.PIPE, env={**os.environ, **env})
+        return subprocess.Popen(
+            [sys.executable, "run.py", *words],
+            cwd=self.top,
+            stdout=subprocess.PIPE,
+            text=True,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **env},
+        )
 
     def run(self, *words: str, **env: str) -> tuple[int, str, str]:
         process = self.start(*words, **env)
@@ -107,11 +113,19 @@ class Mini:
 
     def recorded(self) -> set[str]:
         with sqlite3.connect(self.top / "here" / "journal.sqlite") as database:
-            return {row[0] for row in database.execute("select task_id from doit where task_data like '%record%'"
-                                                    " and task_data not like '%unfinished%'")}
+            return {
+                row[0]
+                for row in database.execute(
+                    "select task_id from doit where task_data like '%record%'"
+                    " and task_data not like '%unfinished%'"
+                )
+            }
 
     def history(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in (self.top / "here" / "logs" / "history.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line)
+            for line in (self.top / "here" / "logs" / "history.jsonl").read_text().splitlines()
+        ]
 
     def wait_for(self, name: str) -> None:
         deadline = time.monotonic() + 20
@@ -135,7 +149,9 @@ def test_a_run_says_what_it_made_and_a_second_that_there_is_nothing_to_do(mini: 
     assert len(out.splitlines()) == 1
     assert out.startswith("  FRESH              nothing to do: 2 tasks up to date (0.")
     assert [(entry["task"], entry["result"], entry["why"]) for entry in mini.history()] == [
-        ("one", "ok", ["never: not built yet"]), ("two", "ok", ["never: not built yet"])]
+        ("one", "ok", ["never: not built yet"]),
+        ("two", "ok", ["never: not built yet"]),
+    ]
 
 
 def test_a_change_that_makes_no_difference_stops(mini: Mini) -> None:
@@ -152,11 +168,20 @@ def test_always_means_always(mini: Mini) -> None:
     assert "RUN always" in mini.run("always")[1]
 
 
-@pytest.mark.parametrize(("kind", "said"), [
-    ("piggy", "it went wrong\n  hint: mend it"),
-    ("enospc", "no space left on the disk while writing some/file\n  hint: free some space and run doit again"),
-    ("eacces", "some/file: Permission denied\n  hint: check the path"),
-])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("piggy", "it went wrong\n  hint: mend it"),
+        (
+            "enospc",
+            (
+                "no space left on the disk while writing some/file\n  hint: free some space and run"
+                " doit again"
+            ),
+        ),
+        ("eacces", "some/file: Permission denied\n  hint: check the path"),
+    ],
+)
 def test_a_failure_is_a_sentence_and_no_traceback(mini: Mini, kind: str, said: str) -> None:
     status, _, err = mini.run(kind)
     assert status == 1
@@ -180,9 +205,13 @@ def test_doit_ends_with_the_errors_status(mini: Mini, number: int) -> None:
     assert mini.recorded() == {"one", "two"}
 
 
-@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted"),
-                                              (signal.SIGHUP, "hung up")])
-def test_a_signal_stops_the_children_and_keeps_what_is_done(mini: Mini, number: signal.Signals, word: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted"), (signal.SIGHUP, "hung up")],
+)
+def test_a_signal_stops_the_children_and_keeps_what_is_done(
+    mini: Mini, number: signal.Signals, word: str
+) -> None:
     process = mini.start("slow")
     mini.wait_for("pid")
     process.send_signal(number)
@@ -190,7 +219,9 @@ def test_a_signal_stops_the_children_and_keeps_what_is_done(mini: Mini, number: 
     assert process.returncode == 128 + number
     assert err.strip() == f"{word}; what was finished is kept"
     child, until = Path(f"/proc/{(mini.top / 'pid').read_text().strip()}"), time.monotonic() + 10
-    while child.exists() and time.monotonic() < until:  # a killed process takes a moment to go on a busy host
+    while (
+        child.exists() and time.monotonic() < until
+    ):  # a killed process takes a moment to go on a busy host
         time.sleep(0.05)
     assert not child.exists()
     assert mini.recorded() == {"one"}
@@ -205,22 +236,38 @@ def broken() -> int:
 
 
 def run_into(mini: Mini, out: int, *words: str) -> tuple[int, str]:
-    """Run it with standard output at a descriptor, which is closed here; return its status and what it said besides."""
-    done = subprocess.run([sys.executable, "run.py", *words], cwd=mini.top, stdout=out, stderr=subprocess.PIPE, text=True,
-                          check=False, timeout=30)
+    """Run it with standard output at a descriptor, which is closed here; return its status and what
+    it said besides."""
+    done = subprocess.run(
+        [sys.executable, "run.py", *words],
+        cwd=mini.top,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=30,
+    )
     os.close(out)
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("words", [["two"], ["-n", "2", "two"], ["list"], ["info", "one"], ["look"], ["list", "-s"]],
-                         ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [["two"], ["-n", "2", "two"], ["list"], ["info", "one"], ["look"], ["list", "-s"]],
+    ids=" ".join,
+)
 def test_a_reader_that_has_gone_ends_it_quietly(mini: Mini, words: list[str]) -> None:
     assert run_into(mini, broken(), *words) == (141, "")
 
 
 def test_what_is_done_when_the_reader_goes_is_kept(mini: Mini) -> None:
-    (mini.top / "run.py").write_text((mini.top / "run.py").read_text().replace('print("RUN", job.name, flush=True)', ""))
-    assert run_into(mini, broken(), "two") == (141, "")  # the line that says so is the first that fails
+    (mini.top / "run.py").write_text(
+        (mini.top / "run.py").read_text().replace('print("RUN", job.name, flush=True)', "")
+    )
+    assert run_into(mini, broken(), "two") == (
+        141,
+        "",
+    )  # the line that says so is the first that fails
     assert mini.recorded() == {"one"}
     assert not (mini.top / "out2").exists()
     assert run_into(mini, broken(), "two") == (141, "")
@@ -256,7 +303,9 @@ def test_a_full_device_is_named(mini: Mini, words: list[str]) -> None:
 @pytest.mark.parametrize("words", ["list", "two", "look", "said"])
 def test_closed_streams_lead_nowhere(mini: Mini, fds: str, words: str) -> None:
     shell = f"exec {sys.executable} run.py {words} " + " ".join(f"{fd}>&-" for fd in fds.split())
-    done = subprocess.run(["sh", "-c", shell], cwd=mini.top, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(
+        ["sh", "-c", shell], cwd=mini.top, capture_output=True, text=True, check=False, timeout=30
+    )
     assert done.returncode == (words == "said")
     assert "Traceback" not in done.stdout + done.stderr
     assert words != "two" or mini.recorded() == {"one", "two"}

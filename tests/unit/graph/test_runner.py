@@ -14,7 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from tasks import busybox, display, dtbs, host, image, kernel, kernel_config, modules, qemu, rootfs, sources, toolchain
+from tasks import (
+    busybox,
+    display,
+    dtbs,
+    host,
+    image,
+    kernel,
+    kernel_config,
+    modules,
+    qemu,
+    rootfs,
+    sources,
+    toolchain,
+)
 from tasks.cache import code
 from tasks.config import project
 from tasks.kbuild import make
@@ -36,8 +49,8 @@ from tasks.cache.digests import Stamps
 
 HERE = Path("here")
 STAMPS = Stamps(HERE / "stamps")
-PROJECT = SimpleNamespace(here=HERE, build=HERE, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), logs=HERE / "logs",
-                          lock=Lock(HERE / "lock", "here"))
+LAYOUT = SimpleNamespace(here=HERE, build=HERE, logs=HERE / "logs", history=HERE / "logs" / "history.jsonl")
+PROJECT = SimpleNamespace(layout=LAYOUT, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), lock=Lock(HERE / "lock", "here"))
 
 def write(job, *needs, how=""):
     """Say that we are there, wait for the others, and check that none of `never` is there meanwhile."""
@@ -128,8 +141,15 @@ class Mini:
         (top / "run.py").write_text(DODO.format(top=str(TOP)))
 
     def start(self, *words: str, **more: object) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "run.py", *words], cwd=self.top, stdout=subprocess.PIPE, text=True,
-                                stderr=subprocess.PIPE, start_new_session=True, **more)  # type: ignore[call-overload]
+        return subprocess.Popen(
+            [sys.executable, "run.py", *words],
+            cwd=self.top,
+            stdout=subprocess.PIPE,
+            text=True,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            **more,
+        )  # type: ignore[call-overload]
 
     def run(self, *words: str) -> tuple[int, str, str]:
         process = self.start(*words)
@@ -139,8 +159,13 @@ class Mini:
 
     def recorded(self) -> set[str]:
         with sqlite3.connect(self.top / "here" / "journal.sqlite") as database:
-            return {row[0] for row in database.execute("select task_id from doit where task_data like '%record%'"
-                                                    " and task_data not like '%unfinished%'")}
+            return {
+                row[0]
+                for row in database.execute(
+                    "select task_id from doit where task_data like '%record%'"
+                    " and task_data not like '%unfinished%'"
+                )
+            }
 
     def history(self) -> list[tuple[str, str, list[str]]]:
         lines = (self.top / "here" / "logs" / "history.jsonl").read_text().splitlines()
@@ -148,7 +173,9 @@ class Mini:
 
     def wait_for(self, *names: str) -> None:
         until = time.monotonic() + 20
-        while not all((self.top / name).exists() and (self.top / name).read_text() for name in names):
+        while not all(
+            (self.top / name).exists() and (self.top / name).read_text() for name in names
+        ):
             assert time.monotonic() < until
             time.sleep(0.02)
 
@@ -159,7 +186,10 @@ class Mini:
             time.sleep(0.02)
 
     def gone(self, name: str) -> bool:
-        child, until = Path(f"/proc/{(self.top / f'{name}.pid').read_text().strip()}"), time.monotonic() + 10
+        child, until = (
+            Path(f"/proc/{(self.top / f'{name}.pid').read_text().strip()}"),
+            time.monotonic() + 10,
+        )
         while child.exists() and time.monotonic() < until:
             time.sleep(0.05)
         return not child.exists()
@@ -170,8 +200,12 @@ def mini(tmp_path: Path) -> Mini:
     return Mini(tmp_path)
 
 
-@pytest.mark.parametrize("words", [("-n", "2"), ("-n", "8"), ("-n", "2", "-P", "thread"), ("-n2", "-P", "process")])
-def test_two_that_need_each_other_to_be_there_run_at_once(mini: Mini, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "words", [("-n", "2"), ("-n", "8"), ("-n", "2", "-P", "thread"), ("-n2", "-P", "process")]
+)
+def test_two_that_need_each_other_to_be_there_run_at_once(
+    mini: Mini, words: tuple[str, ...]
+) -> None:
     status, out, err = mini.run(*words, "three", "one", "two")
     assert (status, err) == (0, "")
     assert sorted(line.split()[0] for line in out.splitlines()) == ["one", "three", "two"]
@@ -179,7 +213,9 @@ def test_two_that_need_each_other_to_be_there_run_at_once(mini: Mini, words: tup
     status, out, err = mini.run(*words, "three", "one", "two")
     assert (status, err) == (0, "")
     assert out.startswith("  FRESH              nothing to do: 3 tasks up to date (0.")
-    assert mini.run("three", "one", "two")[1].startswith("  FRESH              nothing to do: 3 tasks up to date (0.")
+    assert mini.run("three", "one", "two")[1].startswith(
+        "  FRESH              nothing to do: 3 tasks up to date (0."
+    )
 
 
 def test_an_action_knows_why_it_runs_and_what_it_learned_before(mini: Mini) -> None:
@@ -189,7 +225,9 @@ def test_an_action_knows_why_it_runs_and_what_it_learned_before(mini: Mini) -> N
     mini.run("-n", "2")
     for name in ("one", "two"):
         assert (mini.top / f"{name}.out").read_text() == "1 ['files: file in changed']"
-    assert sorted(mini.history()[2:]) == [(name, "ok", ["files: file in changed"]) for name in ("one", "two")]
+    assert sorted(mini.history()[2:]) == [
+        (name, "ok", ["files: file in changed"]) for name in ("one", "two")
+    ]
 
 
 def test_digests_that_were_taken_are_kept(mini: Mini) -> None:
@@ -206,7 +244,8 @@ def test_no_two_in_one_place(mini: Mini) -> None:
 
 
 def test_what_waits_for_its_place_takes_nobodys_turn(mini: Mini) -> None:
-    """With -n 2, while a is in the place, b and c are passed over for one, which needs two at the same time."""
+    """With -n 2, while a is in the place, b and c are passed over for one, which needs two at the
+    same time."""
     started = time.monotonic()
     status, _, err = mini.run("-n", "3", "a", "b", "c", "one", "two")
     assert (status, err) == (0, "")
@@ -229,13 +268,19 @@ def test_what_talks_to_the_user_is_alone_and_has_the_terminal(mini: Mini) -> Non
 def test_after_a_failure_what_runs_is_finished_and_kept_and_nothing_else_begun(mini: Mini) -> None:
     process = mini.start("-n", "2", "fail", "one", "two", "three")
     assert process.stdout is not None
-    assert process.stdout.readline().split(None, 1)[1] == "one still running: waiting for that; Ctrl-C ends it\n"
+    assert (
+        process.stdout.readline().split(None, 1)[1]
+        == "one still running: waiting for that; Ctrl-C ends it\n"
+    )
     (mini.top / "two.there").touch()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert err == "\nfail failed: it went wrong\n  hint: mend it\n"
     assert mini.recorded() == {"one"}
-    assert sorted(mini.history()) == [("fail", "failed", ["never: not built yet"]), ("one", "ok", ["never: not built yet"])]
+    assert sorted(mini.history()) == [
+        ("fail", "failed", ["never: not built yet"]),
+        ("one", "ok", ["never: not built yet"]),
+    ]
 
 
 def test_continue(mini: Mini) -> None:
@@ -245,9 +290,13 @@ def test_continue(mini: Mini) -> None:
     assert mini.recorded() == {"one", "two", "three"}
 
 
-@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted"),
-                                              (signal.SIGHUP, "hung up")])
-def test_a_signal_ends_all_and_keeps_what_is_done(mini: Mini, number: signal.Signals, word: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted"), (signal.SIGHUP, "hung up")],
+)
+def test_a_signal_ends_all_and_keeps_what_is_done(
+    mini: Mini, number: signal.Signals, word: str
+) -> None:
     process = mini.start("-n", "3", "one", "two", "slow", "slower")
     mini.wait_for("slow.pid", "slower.pid")
     mini.wait_until_recorded({"one", "two"})
@@ -339,18 +388,40 @@ def reaches(function: object, goal: object) -> bool:
     return False
 
 
-@pytest.mark.parametrize("machine", sorted(path.stem for path in (TOP / "configs" / "machines").glob("*.toml")))
-def test_every_task_that_runs_kbuild_names_its_object_folder(machine: str, monkeypatch: pytest.MonkeyPatch,
-                                                             tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "machine", sorted(path.stem for path in (TOP / "configs" / "machines").glob("*.toml"))
+)
+def test_every_task_that_runs_kbuild_names_its_object_folder(
+    machine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(TOP)
     (tmp_path / "Kbuild").touch()
-    loaded = project.load(TOP, {}, {"machine": machine, "fragments": "modules", "src": str(tmp_path)})
+    loaded = project.load(
+        TOP, {}, {"machine": machine, "fragments": "modules", "src": str(tmp_path)}
+    )
     folders = {str(loaded.kernel_obj), str(busybox.obj(loaded))}
-    stages = (busybox, display, dtbs, host, image, kernel, kernel_config, modules, qemu, rootfs, sources, toolchain)
+    stages = (
+        busybox,
+        display,
+        dtbs,
+        host,
+        image,
+        kernel,
+        kernel_config,
+        modules,
+        qemu,
+        rootfs,
+        sources,
+        toolchain,
+    )
     checked = set()
     for task in (task for stage in stages for task in stage.tasks(loaded) if "actions" in task):
         action = task["actions"][0][2]["action"]
-        if task["uptodate"] != [False] and reaches(action, make.make) and task["basename"] != "toolchain":
+        if (
+            task["uptodate"] != [False]
+            and reaches(action, make.make)
+            and task["basename"] != "toolchain"
+        ):
             assert task["meta"]["place"] in folders, task["basename"]
             checked.add(task["basename"])
     assert {"kernel_config", "vmlinux", "modules", "module", *loaded.chain} <= checked

@@ -28,8 +28,11 @@ def action(job: Job, *args: Any) -> Any:
 @pytest.fixture
 def project(tmp_path: Path) -> Any:
     stamps = Stamps(tmp_path / "stamps")
-    return SimpleNamespace(build=tmp_path, stamps=stamps, codes=Codes(tmp_path / "codes", stamps),
-                           logs=tmp_path / "new" / "logs")
+    return SimpleNamespace(
+        layout=SimpleNamespace(build=tmp_path, logs=tmp_path / "new" / "logs"),
+        stamps=stamps,
+        codes=Codes(tmp_path / "codes", stamps),
+    )
 
 
 def perform(project: Any, what: Any, name: str = "task", **named: Any) -> Any:
@@ -39,19 +42,39 @@ def perform(project: Any, what: Any, name: str = "task", **named: Any) -> Any:
 
 
 def test_the_dict_is_one_that_doit_takes(project: Any, tmp_path: Path) -> None:
-    made = graph.task(project, "name", "what it is", action, [1], files=[tmp_path / "in"], targets=[Path("out")],
-                      settings={"size": 5, "none": None}, after=["other"], tools=["gcc"])
-    task = dict_to_task({"name" if key == "basename" else key: value for key, value in made.items()})
-    assert (task.doc, task.targets, list(task.file_dep), list(task.task_dep)) == \
-        ("what it is", ["out"], [str(tmp_path / "in")], ["other"])
+    made = graph.task(
+        project,
+        "name",
+        "what it is",
+        action,
+        [1],
+        files=[tmp_path / "in"],
+        targets=[Path("out")],
+        settings={"size": 5, "none": None},
+        after=["other"],
+        tools=["gcc"],
+    )
+    task = dict_to_task(
+        {"name" if key == "basename" else key: value for key, value in made.items()}
+    )
+    assert (task.doc, task.targets, list(task.file_dep), list(task.task_dep)) == (
+        "what it is",
+        ["out"],
+        [str(tmp_path / "in")],
+        ["other"],
+    )
     inputs = made["uptodate"][0]
     assert inputs.settings == {"size": "5", "none": "None"}
     assert json.dumps(inputs.settings)  # fit for the journal
     assert graph.task(project, "name", "doc", action, always=True)["uptodate"] == [False]
 
 
-def test_values_pass_through_and_the_line_is_printed(project: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert perform(project, {"commands": 3}, targets=[Path("images/x"), Path("images/y")]) == {"commands": 3}
+def test_values_pass_through_and_the_line_is_printed(
+    project: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert perform(project, {"commands": 3}, targets=[Path("images/x"), Path("images/y")]) == {
+        "commands": 3
+    }
     out = capsys.readouterr().out
     assert out.startswith("  task               images/x  (0.0")
     assert perform(project, None, "_hidden") is None
@@ -62,22 +85,41 @@ def test_values_pass_through_and_the_line_is_printed(project: Any, capsys: pytes
 
 def test_the_job_knows_its_log_and_each_run_has_a_new_one(project: Any) -> None:
     for word in ("one", "two"):
-        perform(project, lambda job, word=word: run(["echo", word], log=job.log) and None, "_fetch:linux-6.1")
-    log = project.logs / "fetch-linux-6.1.log"
+        perform(
+            project,
+            lambda job, word=word: run(["echo", word], log=job.log) and None,
+            "_fetch:linux-6.1",
+        )
+    log = project.layout.logs / "fetch-linux-6.1.log"
     assert log.read_text() == "$ echo two\ntwo\n"
 
 
-@pytest.mark.parametrize(("error", "said"), [
-    (PiggyError("broke", "mend"), "broke\n  hint: mend"),
-    (OSError(errno.ENOSPC, "No space left on device", "build/x"),
-     "no space left on the disk while writing build/x\n  hint: free"),
-    (OSError(errno.EDQUOT, "Disk quota exceeded"), "no space left on the disk while writing a file\n  hint: free"),
-    (OSError(errno.EACCES, "Permission denied", "/x"), "/x: Permission denied\n  hint: check the path"),
-    (OSError(errno.EROFS, "Read-only file system", "/x"), "/x: Read-only file system\n  hint: check the path"),
-    (OSError("without a number"), "a file: without a number\n  hint: check"),
-])
-def test_a_failure_becomes_a_failed_task_with_a_sentence(project: Any, error: Exception, said: str,
-                                                         capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PiggyError("broke", "mend"), "broke\n  hint: mend"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "build/x"),
+            "no space left on the disk while writing build/x\n  hint: free",
+        ),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            "no space left on the disk while writing a file\n  hint: free",
+        ),
+        (
+            OSError(errno.EACCES, "Permission denied", "/x"),
+            "/x: Permission denied\n  hint: check the path",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/x"),
+            "/x: Read-only file system\n  hint: check the path",
+        ),
+        (OSError("without a number"), "a file: without a number\n  hint: check"),
+    ],
+)
+def test_a_failure_becomes_a_failed_task_with_a_sentence(
+    project: Any, error: Exception, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = perform(project, error)
     assert isinstance(result, TaskFailed)
     assert result.get_msg().strip().startswith(said)
@@ -105,14 +147,25 @@ def test_a_log_folder_that_can_not_be_made(project: Any, tmp_path: Path) -> None
 
 
 def test_what_the_last_success_left_is_given_to_the_next_run(project: Any) -> None:
-    made = graph.task(project, "task", "doc", action, [lambda job: {"n": job.previous.get("n", 0) + 1, "why": job.reasons}])
+    made = graph.task(
+        project,
+        "task",
+        "doc",
+        action,
+        [lambda job: {"n": job.previous.get("n", 0) + 1, "why": job.reasons}],
+    )
     inputs = made["uptodate"][0]
     task = SimpleNamespace(name="task", targets=[], value_savers=[], values={})
     inputs(task, {"n": 41, "record": {}})
-    assert graph.perform(task, **made["actions"][0][2]) == {"n": 42, "why": ("never: not built yet",)}
+    assert graph.perform(task, **made["actions"][0][2]) == {
+        "n": 42,
+        "why": ("never: not built yet",),
+    }
 
 
-def test_clean_removes_targets_and_dangling_links(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clean_removes_targets_and_dangling_links(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("nothing")
     (tmp_path / "folder").mkdir()

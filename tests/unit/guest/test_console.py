@@ -127,20 +127,33 @@ def test_commands_give_status_and_output(fake, tmp_path: Path, mode: str) -> Non
 def test_the_echo_of_questions_that_are_put_again_is_no_answer(fake, tmp_path: Path) -> None:
     with console.session(fake("plain"), tmp_path / "log", LIMITS) as one:
         one.ready()
-        assert one.sh("echo one; sleep 1.2; echo two") == (0, "one\ntwo")  # the question is put every 0.3 s
+        assert one.sh("echo one; sleep 1.2; echo two") == (
+            0,
+            "one\ntwo",
+        )  # the question is put every 0.3 s
         assert one.sh("printf half; sleep 0.8; echo way; false") == (1, "halfway")
     text = (tmp_path / "log").read_text()
     assert text.count("echo") > 6
 
 
-@pytest.mark.parametrize(("heard", "answer"), [
-    ('/ # echo "<~""abc123""~>"; (\n> date\n> ) </dev/null; s\n<~abc123~>\nTue\n', "Tue\n"),
-    ('<~abc123~>\nTue\necho "<~""abc123 $sabc123""~>"\n', "Tue\n"),
-    ('<~abc123~>\nTue\necho "<~""abc1random: crng init done\n23 $sabc123""~>"\n', "Tue\n"),
-    ('<~abc1random: crng init done\n23~>\n/ # date\nTue\n', "<~abc1random: crng init done\n23~>\nTue\n"),
-    ("<~abc123~>\n<~abc123~>\nTue\n", "")])
+@pytest.mark.parametrize(
+    ("heard", "answer"),
+    [
+        ('/ # echo "<~""abc123""~>"; (\n> date\n> ) </dev/null; s\n<~abc123~>\nTue\n', "Tue\n"),
+        ('<~abc123~>\nTue\necho "<~""abc123 $sabc123""~>"\n', "Tue\n"),
+        ('<~abc123~>\nTue\necho "<~""abc1random: crng init done\n23 $sabc123""~>"\n', "Tue\n"),
+        (
+            "<~abc1random: crng init done\n23~>\n/ # date\nTue\n",
+            "<~abc1random: crng init done\n23~>\nTue\n",
+        ),
+        ("<~abc123~>\n<~abc123~>\nTue\n", ""),
+    ],
+)
 def test_only_what_the_guest_says_is_its_answer(heard: str, answer: str) -> None:
-    assert console._answer(heard, "abc123", "date", 'echo "<~""abc123 $sabc123""~>"\n').lstrip("\n") == answer
+    assert (
+        console._answer(heard, "abc123", "date", 'echo "<~""abc123 $sabc123""~>"\n').lstrip("\n")
+        == answer
+    )
 
 
 def test_a_status_that_no_shell_has_is_none(fake, tmp_path: Path) -> None:
@@ -148,9 +161,11 @@ def test_a_status_that_no_shell_has_is_none(fake, tmp_path: Path) -> None:
     with console.session(fake("plain"), tmp_path / "log", LIMITS) as one:
         one.ready()
         for status in ("256", "9" * 5000, "-1", "1.0"):
+
             def answer(text: str, status: str = status) -> None:
                 token = re.search('<~""([0-9a-f]{6})', text)
                 one._take(f"<~{token and token[1]} {status}~>")
+
             one._send = answer  # type: ignore[method-assign]
             with pytest.raises(GuestError, match="did not end within"):
                 one.sh("true", 0.2)
@@ -162,7 +177,10 @@ def test_what_a_guest_writes_reaches_nobodys_terminal_as_it_is(fake, tmp_path: P
     assert printable(str(error)) == str(error)
     assert "\\x1b]0;owned\\x07" in error.hint
     said: list[str] = []
-    checks = [guestcheck.Check("evil", "printf '\\033]0;x\\007\\n'"), guestcheck.Check("bad", "printf '\\033c'; exit 3")]
+    checks = [
+        guestcheck.Check("evil", "printf '\\033]0;x\\007\\n'"),
+        guestcheck.Check("bad", "printf '\\033c'; exit 3"),
+    ]
     with pytest.raises(guestcheck.CheckError) as caught:
         guestcheck.boot_test(fake("plain"), checks, tmp_path / "log", LIMITS, said.append)
     assert said[1:3] == ["=== evil ok: \\x1b]0;x\\x07", "=== bad FAILED: \\x1bc"]
@@ -180,8 +198,10 @@ def test_a_log_that_is_no_file_is_refused_and_left_alone(fake, tmp_path: Path, k
         log.mkdir()
     else:
         log.symlink_to(precious if kind == "link" else kind)
-    with pytest.raises(PiggyError, match="console.log is no regular file") as caught, \
-            console.session(fake("plain"), log, LIMITS):
+    with (
+        pytest.raises(PiggyError, match="console.log is no regular file") as caught,
+        console.session(fake("plain"), log, LIMITS),
+    ):
         pass
     assert "move it away" in caught.value.hint
     assert precious.read_text() == "mine"
@@ -195,15 +215,29 @@ def test_a_log_is_begun_anew_in_the_file_that_is_there(tmp_path: Path) -> None:
     assert log.read_text() == "short"
 
 
-@pytest.mark.parametrize("line", ["[    1.000000] x", "Kernel panic - not syncing: ", "Failed to execute x ", "[a]",
-                                  'Cannot open root device "a" or ', "Waiting for root device ", "\x1b[", "Run x "])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    1.000000] x",
+        "Kernel panic - not syncing: ",
+        "Failed to execute x ",
+        "[a]",
+        'Cannot open root device "a" or ',
+        "Waiting for root device ",
+        "\x1b[",
+        "Run x ",
+    ],
+)
 def test_a_line_without_end_costs_no_time(tmp_path: Path, line: str) -> None:
     from tasks.guest import faults
+
     one = console.Guest(None, tmp_path, LIMITS, lambda text: None, ["qemu"])  # type: ignore[arg-type]
     started = time.process_time()
     for _ in range(16):
         one._take((line * 65536)[:65536])
-    one._take("\nKernel panic - not syncing: VFS: Unable to mount root fs\nnot syncing: No working init\n")
+    one._take(
+        "\nKernel panic - not syncing: VFS: Unable to mount root fs\nnot syncing: No working init\n"
+    )
     faults.diagnose(one.console, "qemu")
     faults.silence(one.console, 1, "qemu")
     faults.restarted(one.console)
@@ -219,7 +253,10 @@ def test_refused_command_is_named(fake, tmp_path: Path) -> None:
 
 
 def test_too_long_line_is_refused_before_it_is_cut(fake, tmp_path: Path) -> None:
-    with console.session(fake("plain"), tmp_path / "log", LIMITS) as one, pytest.raises(PiggyError, match="longer than"):
+    with (
+        console.session(fake("plain"), tmp_path / "log", LIMITS) as one,
+        pytest.raises(PiggyError, match="longer than"),
+    ):
         one.sh("echo " + "x" * 1000)
 
 
@@ -255,22 +292,60 @@ def test_machine_that_can_only_halt_is_done_then(fake, tmp_path: Path) -> None:
     assert gone(int((tmp_path / "qemu-system-i386.pid").read_text()))
 
 
-@pytest.mark.parametrize(("mode", "boot", "message", "hint"), [
-    ("exit0", BOOT + "[ 1.0] Kernel panic - not syncing: Fatal\n", "kernel panic: Fatal", "call trace"),
-    ("silent", BOOT + "Kernel panic - not syncing: Fatal\n", "kernel panic: Fatal", "Fatal"),
-    ("shell", BOOT + "Initramfs unpacking failed: write error\n", "not unpack the initramfs: write error", "boot=disk"),
-    ("exit1", "qemu-system-i386: -foo: invalid option\n", "ended with status 1: -foo: invalid option", "machine file"),
-    ("exit1", "qemu-system-i386: Failed to get \"write\" lock\nIs another process using the image?\n", "lock", "another"),
-    ("crash", "", "killed by SIGSEGV", "empty"),
-    ("exit0", "", "reset itself before its first word", "PHYSICAL_START"),
-    ("exit0", "qemu-system-i386: warning: no feature\n", "reset itself before its first word", "PHYSICAL_START"),
-    ("exit0", BOOT, "reset or switched itself off", "triple fault"),
-    ("silent", "", "black screen: not a word", "console="),
-    ("silent", BOOT, "fell silent for 2 s after '.*Run /sbin/init", "inittab"),
-    ("silent", "Linux version 6\n[    0.1] PCI: probing\n", "hangs: silent for .* PCI: probing", "initcall_debug"),
-    ("silent", "Linux version 6\nWaiting for root device /dev/sdb...\n", "waits for its root device /dev/sdb", "root="),
-    ("loop", "Linux version 6.1.0\n", "starts over again and again", "panic=0"),
-])
+@pytest.mark.parametrize(
+    ("mode", "boot", "message", "hint"),
+    [
+        (
+            "exit0",
+            BOOT + "[ 1.0] Kernel panic - not syncing: Fatal\n",
+            "kernel panic: Fatal",
+            "call trace",
+        ),
+        ("silent", BOOT + "Kernel panic - not syncing: Fatal\n", "kernel panic: Fatal", "Fatal"),
+        (
+            "shell",
+            BOOT + "Initramfs unpacking failed: write error\n",
+            "not unpack the initramfs: write error",
+            "boot=disk",
+        ),
+        (
+            "exit1",
+            "qemu-system-i386: -foo: invalid option\n",
+            "ended with status 1: -foo: invalid option",
+            "machine file",
+        ),
+        (
+            "exit1",
+            'qemu-system-i386: Failed to get "write" lock\nIs another process using the image?\n',
+            "lock",
+            "another",
+        ),
+        ("crash", "", "killed by SIGSEGV", "empty"),
+        ("exit0", "", "reset itself before its first word", "PHYSICAL_START"),
+        (
+            "exit0",
+            "qemu-system-i386: warning: no feature\n",
+            "reset itself before its first word",
+            "PHYSICAL_START",
+        ),
+        ("exit0", BOOT, "reset or switched itself off", "triple fault"),
+        ("silent", "", "black screen: not a word", "console="),
+        ("silent", BOOT, "fell silent for 2 s after '.*Run /sbin/init", "inittab"),
+        (
+            "silent",
+            "Linux version 6\n[    0.1] PCI: probing\n",
+            "hangs: silent for .* PCI: probing",
+            "initcall_debug",
+        ),
+        (
+            "silent",
+            "Linux version 6\nWaiting for root device /dev/sdb...\n",
+            "waits for its root device /dev/sdb",
+            "root=",
+        ),
+        ("loop", "Linux version 6.1.0\n", "starts over again and again", "panic=0"),
+    ],
+)
 def test_ways_to_die(fake, tmp_path: Path, mode: str, boot: str, message: str, hint: str) -> None:
     started = time.monotonic()
     error = failure(fake(mode, boot), tmp_path)
@@ -282,13 +357,18 @@ def test_ways_to_die(fake, tmp_path: Path, mode: str, boot: str, message: str, h
 
 def test_no_shell_among_chatter_ends_in_time(fake, tmp_path: Path) -> None:
     started = time.monotonic()
-    assert "no shell answered within 2 s" in failure(fake("chatter"), tmp_path, Limits(boot=2, silence=9)).message
+    assert (
+        "no shell answered within 2 s"
+        in failure(fake("chatter"), tmp_path, Limits(boot=2, silence=9)).message
+    )
     assert time.monotonic() - started < 4
 
 
 def test_missing_qemu(tmp_path: Path) -> None:
-    with pytest.raises(PiggyError, match="'qemu-system-none' can't be started"), \
-            console.session(["qemu-system-none"], tmp_path / "log", LIMITS):
+    with (
+        pytest.raises(PiggyError, match="'qemu-system-none' can't be started"),
+        console.session(["qemu-system-none"], tmp_path / "log", LIMITS),
+    ):
         pass
 
 
@@ -297,15 +377,18 @@ def test_interrupt_kills_qemu(fake, tmp_path: Path) -> None:
         with console.session(fake("plain"), tmp_path / "log", LIMITS) as one:
             one.ready()
             raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert gone(int((tmp_path / "qemu-system-i386.pid").read_text()))
 
 
 def test_qemu_dies_with_us(fake, tmp_path: Path) -> None:
-    program = ("import sys, time, pathlib\nfrom tasks.guest import console as guest\n"
-               f"with guest.session({fake('plain')!r}, pathlib.Path({str(tmp_path / 'log')!r}), guest.Limits()) as one:\n"
-               "    one.ready(); print('ready', flush=True); time.sleep(60)\n")
+    program = (
+        "import sys, time, pathlib\nfrom tasks.guest import console as guest\nwith"
+        f" guest.session({fake('plain')!r}, pathlib.Path({str(tmp_path / 'log')!r}),"
+        " guest.Limits()) as one:\n    one.ready(); print('ready', flush=True); time.sleep(60)\n"
+    )
     ours = subprocess.Popen([sys.executable, "-c", program], cwd=TOP, stdout=subprocess.PIPE)
     assert ours.stdout is not None
     assert ours.stdout.readline() == b"ready\n"
@@ -327,8 +410,13 @@ def check(name: str, command: str, judge=str.strip) -> guestcheck.Check:
 
 def test_boot_test_passes_and_reports(fake, tmp_path: Path) -> None:
     lines: list[str] = []
-    report = guestcheck.boot_test(fake("noisy"), [check("one", "echo 1"), check("two", "echo 2")], tmp_path / "log",
-                                  LIMITS, lines.append)
+    report = guestcheck.boot_test(
+        fake("noisy"),
+        [check("one", "echo 1"), check("two", "echo 2")],
+        tmp_path / "log",
+        LIMITS,
+        lines.append,
+    )
     assert report.status == 0
     assert [result.said for result in report.results] == ["1", "2"]
     assert lines[1:] == ["=== one ok: 1", "=== two ok: 2", "=== poweroff ok"]
@@ -338,40 +426,54 @@ def test_boot_test_passes_and_reports(fake, tmp_path: Path) -> None:
 def test_boot_test_fails_with_the_first_status_and_runs_all(fake, tmp_path: Path) -> None:
     def never(output: str) -> str:
         raise ValueError(f"no good: {output}")
+
     checks = [check("a", "echo x"), check("b", "echo oh; exit 5"), check("c", "echo y", never)]
     lines: list[str] = []
     with pytest.raises(guestcheck.CheckError) as caught:
         guestcheck.boot_test(fake("plain"), checks, tmp_path / "log", LIMITS, lines.append)
     assert caught.value.report.status == 5
-    assert "failed 2 of 3 checks: b (status 5): oh; c (status 1): no good: y" in caught.value.message
+    assert (
+        "failed 2 of 3 checks: b (status 5): oh; c (status 1): no good: y" in caught.value.message
+    )
     assert lines[2] == "=== b FAILED: oh"
 
 
 MOUNTS = "/dev/root / ext2 rw,relatime 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\n"
 
 
-@pytest.mark.parametrize(("name", "output", "wrong"), [
-    ("uname", "Linux (none) 6.1.192 #1 i686 GNU/Linux", ""),
-    ("uname", "Linux (none) 6.1.1 #1 i686 GNU/Linux", "the kernel that runs is 6.1.1, not 6.1.192"),
-    ("uname", "", "not what uname says"),
-    ("mount", MOUNTS, ""),
-    ("mount", "rootfs / rootfs rw 0 0\n" + MOUNTS, ""),
-    ("mount", MOUNTS.replace("rw,", "ro,"), "read-only"),
-    ("mount", MOUNTS.replace("ext2", "minix"), "of type minix, not ext2"),
-    ("mount", MOUNTS.replace("proc /proc", "none /pro"), "proc is not mounted on /proc"),
-    ("mount", MOUNTS.replace("sysfs /sys sysfs", "x /sys tmpfs"), "sysfs is not mounted on /sys"),
-    ("mount", "", "has no /"),
-    ("free", "       total used free\nMem:   28772 1580 26000 0 4 5 6", ""),
-    ("free", "Mem:  0 0 0", "no memory"),
-    ("clock", "1700000000\n1700000001", ""),
-    ("clock", "1700000000\n1700000000", "stands still"),
-    ("clock", "10\n11", "RTC_HCTOSYS"),
-    ("clock", "4102444800\n4102444801", "2100"),
-    ("clock", "date: not found", "not two times"),
-    ("disk", "d41d8cd98f00b204e9800998ecf8427e  -\nfrom disk", "not what was written"),
-    ("nic", "eth0 52:54:00:12:34:56 ne2k-pci\n", ""),
-    ("nic", "", "no network card"),
-])
+@pytest.mark.parametrize(
+    ("name", "output", "wrong"),
+    [
+        ("uname", "Linux (none) 6.1.192 #1 i686 GNU/Linux", ""),
+        (
+            "uname",
+            "Linux (none) 6.1.1 #1 i686 GNU/Linux",
+            "the kernel that runs is 6.1.1, not 6.1.192",
+        ),
+        ("uname", "", "not what uname says"),
+        ("mount", MOUNTS, ""),
+        ("mount", "rootfs / rootfs rw 0 0\n" + MOUNTS, ""),
+        ("mount", MOUNTS.replace("rw,", "ro,"), "read-only"),
+        ("mount", MOUNTS.replace("ext2", "minix"), "of type minix, not ext2"),
+        ("mount", MOUNTS.replace("proc /proc", "none /pro"), "proc is not mounted on /proc"),
+        (
+            "mount",
+            MOUNTS.replace("sysfs /sys sysfs", "x /sys tmpfs"),
+            "sysfs is not mounted on /sys",
+        ),
+        ("mount", "", "has no /"),
+        ("free", "       total used free\nMem:   28772 1580 26000 0 4 5 6", ""),
+        ("free", "Mem:  0 0 0", "no memory"),
+        ("clock", "1700000000\n1700000001", ""),
+        ("clock", "1700000000\n1700000000", "stands still"),
+        ("clock", "10\n11", "RTC_HCTOSYS"),
+        ("clock", "4102444800\n4102444801", "2100"),
+        ("clock", "date: not found", "not two times"),
+        ("disk", "d41d8cd98f00b204e9800998ecf8427e  -\nfrom disk", "not what was written"),
+        ("nic", "eth0 52:54:00:12:34:56 ne2k-pci\n", ""),
+        ("nic", "", "no network card"),
+    ],
+)
 def test_judges(name: str, output: str, wrong: str) -> None:
     judge = {one.name: one.judge for one in guestcheck.standard("6.1.192", nic=True)}[name]
     if not wrong:
@@ -384,21 +486,37 @@ def test_judges(name: str, output: str, wrong: str) -> None:
 def test_disk_check_really_reads_back(tmp_path: Path) -> None:
     """Run the guest's own command here, once whole and once with a disk that loses bytes."""
     disk = {one.name: one for one in guestcheck.standard()}["disk"]
-    command = disk.command.replace("f=/.piggy-test", f"f={tmp_path}/f").replace("/proc/sys/vm/drop_caches", "/nonexistent")
+    command = disk.command.replace("f=/.piggy-test", f"f={tmp_path}/f").replace(
+        "/proc/sys/vm/drop_caches", "/nonexistent"
+    )
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert disk.judge(done.stdout) == ("108894 bytes written, synced and read back (perhaps from the cache: "
-                                       "the kernel has no /proc/sys/vm/drop_caches)")
+    assert (
+        disk.judge(done.stdout)
+        == "108894 bytes written, synced and read back (perhaps from the cache: "
+        "the kernel has no /proc/sys/vm/drop_caches)"
+    )
     assert not (tmp_path / "f").exists()
-    lossy = subprocess.run(["sh", "-c", command.replace("sync ||", "truncate -s 5000 $f ||")], capture_output=True,
-                           text=True, check=False)
+    lossy = subprocess.run(
+        ["sh", "-c", command.replace("sync ||", "truncate -s 5000 $f ||")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     with pytest.raises(ValueError, match="not what was written"):
         disk.judge(lossy.stdout)
-    full = subprocess.run(["sh", "-c", command.replace(f"f={tmp_path}/f", "f=/dev/full").replace("rm -f", ": ")],
-                          capture_output=True, text=True, check=False)
+    full = subprocess.run(
+        ["sh", "-c", command.replace(f"f={tmp_path}/f", "f=/dev/full").replace("rm -f", ": ")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert full.returncode
 
 
 def test_kvm_is_named_as_a_suspect_of_silence(fake, tmp_path: Path) -> None:
-    assert "accel=tcg shows whether KVM is to blame" in failure([*fake("silent", ""), "-accel", "kvm"], tmp_path).hint
+    assert (
+        "accel=tcg shows whether KVM is to blame"
+        in failure([*fake("silent", ""), "-accel", "kvm"], tmp_path).hint
+    )
     assert "KVM" not in failure([*fake("silent", ""), "-accel", "tcg"], tmp_path).hint

@@ -1,4 +1,5 @@
-"""When KVM is used, and what is remembered of it. The boot sector is assembled again where an assembler is at hand."""
+"""When KVM is used, and what is remembered of it. The boot sector is assembled again where an
+assembler is at hand."""
 
 from __future__ import annotations
 
@@ -80,18 +81,36 @@ idtr: .word 0x47
     .org 510
     .word 0xaa55
 """
-PREFIX = next((prefix for prefix in ("i686-linux-gnu-", "x86_64-linux-gnu-") if shutil.which(f"{prefix}as")), "")
+PREFIX = next(
+    (prefix for prefix in ("i686-linux-gnu-", "x86_64-linux-gnu-") if shutil.which(f"{prefix}as")),
+    "",
+)
 
 
 @pytest.mark.skipif(not PREFIX, reason="no x86 assembler")
 def test_sector_is_what_its_comments_say(tmp_path: Path) -> None:
     (tmp_path / "s.S").write_text(SOURCE)
     subprocess.run([f"{PREFIX}as", "--32", tmp_path / "s.S", "-o", tmp_path / "s.o"], check=True)
-    subprocess.run([f"{PREFIX}ld", "-m", "elf_i386", "-Ttext", "0x7c00", "-e", "0x7c00", "--oformat", "binary",
-                    "-o", tmp_path / "s", tmp_path / "s.o"], check=True)
+    subprocess.run(
+        [
+            f"{PREFIX}ld",
+            "-m",
+            "elf_i386",
+            "-Ttext",
+            "0x7c00",
+            "-e",
+            "0x7c00",
+            "--oformat",
+            "binary",
+            "-o",
+            tmp_path / "s",
+            tmp_path / "s.o",
+        ],
+        check=True,
+    )
     # the padding before the table is the assembler's choice, and never executed
     ours, theirs = bytearray(kvm.SECTOR), bytearray((tmp_path / "s").read_bytes())
-    ours[0x9b:0xa0] = theirs[0x9b:0xa0] = bytes(5)
+    ours[0x9B:0xA0] = theirs[0x9B:0xA0] = bytes(5)
     assert ours == theirs
 
 
@@ -102,22 +121,33 @@ def test_sector_runs_to_its_end() -> None:
 
 def program(tmp_path: Path, body: str) -> str:
     path = tmp_path / "qemu-system-i386"
-    path.write_text(f"#!{sys.executable}\nimport sys, time, os\n"
-                    f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n{body}\n")
+    path.write_text(
+        f"#!{sys.executable}\nimport sys, time, os\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n{body}\n"
+    )
     path.chmod(0o755)
     return str(path)
 
 
-@pytest.mark.parametrize(("body", "why"), [
-    ("print('rpgt', end='', flush=True); time.sleep(60)", ""),
-    ("print('rpg', end='', flush=True); time.sleep(60)", "no timer interrupts"),
-    ("print('rp', end='', flush=True)", "paging is switched on (QEMU ended with status 0)"),
-    ("print('r', end='', flush=True); time.sleep(60)", "before protected mode"),
-    ("time.sleep(60)", "did not get as far as the boot sector"),
-    ("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", "did not get as far"),
-    ("print('zz', flush=True); time.sleep(60)", "the guest said 'zz"),
-    ("sys.exit('qemu: failed to initialize kvm: Permission denied')", "failed to initialize kvm: Permission denied"),
-])
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("print('rpgt', end='', flush=True); time.sleep(60)", ""),
+        ("print('rpg', end='', flush=True); time.sleep(60)", "no timer interrupts"),
+        ("print('rp', end='', flush=True)", "paging is switched on (QEMU ended with status 0)"),
+        ("print('r', end='', flush=True); time.sleep(60)", "before protected mode"),
+        ("time.sleep(60)", "did not get as far as the boot sector"),
+        (
+            "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)",
+            "did not get as far",
+        ),
+        ("print('zz', flush=True); time.sleep(60)", "the guest said 'zz"),
+        (
+            "sys.exit('qemu: failed to initialize kvm: Permission denied')",
+            "failed to initialize kvm: Permission denied",
+        ),
+    ],
+)
 def test_how_a_trial_ends(tmp_path: Path, body: str, why: str) -> None:
     started = time.monotonic()
     result = kvm.try_sector(program(tmp_path, body), "kvm", 0.7)
@@ -136,6 +166,7 @@ def trial(name: str, why: str, runs: list[str], failed_key: str = "") -> kvm.Tri
         assert 0 < seconds <= kvm.SECONDS
         runs.append(name)
         return why
+
     return kvm.Trial(name, f"host / {name}", run, failed_key)
 
 
@@ -143,7 +174,12 @@ def test_answer_is_remembered(tmp_path: Path) -> None:
     memory, runs = tmp_path / "sub" / "kvm.json", list[str]()
     first = kvm.usable([trial("sector", "", runs), trial("kernel", "", runs)], memory)
     again = kvm.usable([trial("sector", "x", runs), trial("kernel", "x", runs)], memory)
-    assert (first.accel, first.remembered, again.accel, again.remembered) == ("kvm", False, "kvm", True)
+    assert (first.accel, first.remembered, again.accel, again.remembered) == (
+        "kvm",
+        False,
+        "kvm",
+        True,
+    )
     assert runs == ["sector", "kernel"]
 
 
@@ -164,7 +200,9 @@ def test_broken_kernel_does_not_speak_for_the_next_one(tmp_path: Path) -> None:
     assert runs == ["kernel", "kernel"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'"x"', b'{"a": 1}', b'{"a": {"works": true}}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b'"x"', b'{"a": 1}', b'{"a": {"works": true}}', b"\xff\xfe"]
+)
 def test_damaged_memory_is_only_forgotten(tmp_path: Path, content: bytes) -> None:
     memory, runs = tmp_path / "kvm.json", list[str]()
     memory.write_bytes(content)
@@ -217,13 +255,27 @@ def test_settings_are_obeyed_without_a_trial(tmp_path: Path, monkeypatch) -> Non
         choose("fast")
 
 
-@pytest.mark.parametrize(("host", "arch", "tried"), [
-    ("x86_64", "i386", True), ("x86_64", "x86_64", True), ("i686", "i386", True), ("i686", "x86_64", False),
-    ("x86_64", "arm", False), ("aarch64", "i386", False), ("aarch64", "arm", False), ("x86_64", "mips", False)])
-def test_kvm_is_tried_only_for_the_hosts_own_kind(tmp_path: Path, monkeypatch, host: str, arch: str, tried: bool) -> None:
+@pytest.mark.parametrize(
+    ("host", "arch", "tried"),
+    [
+        ("x86_64", "i386", True),
+        ("x86_64", "x86_64", True),
+        ("i686", "i386", True),
+        ("i686", "x86_64", False),
+        ("x86_64", "arm", False),
+        ("aarch64", "i386", False),
+        ("aarch64", "arm", False),
+        ("x86_64", "mips", False),
+    ],
+)
+def test_kvm_is_tried_only_for_the_hosts_own_kind(
+    tmp_path: Path, monkeypatch, host: str, arch: str, tried: bool
+) -> None:
     asked: list[str] = []
     monkeypatch.setattr(kvm, "obstacle", lambda: "")
-    monkeypatch.setattr(kvm, "usable", lambda trials, memory: asked.append("x") or kvm.Answer("kvm", ""))
+    monkeypatch.setattr(
+        kvm, "usable", lambda trials, memory: asked.append("x") or kvm.Answer("kvm", "")
+    )
     real = os.uname()
     monkeypatch.setattr(kvm.os, "uname", lambda: os.uname_result((*real[:4], host)))
     answer = kvm.choose("auto", arch, "qemu-none", tmp_path / "m")

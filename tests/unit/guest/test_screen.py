@@ -1,4 +1,5 @@
-"""The screen of a guest: what shows it, and whether a picture of it shows what the guest has written."""
+"""The screen of a guest: what shows it, and whether a picture of it shows what the guest has
+written."""
 
 from __future__ import annotations
 
@@ -23,21 +24,35 @@ GRAPHICAL = {"DISPLAY": ":0"}
 @pytest.fixture
 def binary(tmp_path: Path):
     """A QEMU that offers the given windows."""
+
     def offering(*windows: str) -> str:
         path = tmp_path / "qemu-system-x"
-        path.write_text("#!/bin/sh\n[ \"$*\" = '-display help' ] || exit 9\necho Available display backend types:\n"
-                        + "".join(f"echo {name}\n" for name in ("none", *windows)))
+        path.write_text(
+            "#!/bin/sh\n[ \"$*\" = '-display help' ] || exit 9\necho Available display backend"
+            " types:\n" + "".join(f"echo {name}\n" for name in ("none", *windows))
+        )
         path.chmod(0o755)
         return str(path)
+
     return offering
 
 
-@pytest.mark.parametrize(("offered", "wanted", "environ", "word"), [
-    (("gtk", "sdl"), "auto", GRAPHICAL, "gtk"), (("sdl",), "auto", {"WAYLAND_DISPLAY": "wayland-0"}, "sdl"),
-    (("gtk", "sdl"), "sdl", GRAPHICAL, "sdl"), (("gtk",), "gtk", {}, "gtk"), (("gtk",), "none", GRAPHICAL, "none"),
-    (("gtk",), "auto", {}, "none"), (("gtk",), "auto", {"DISPLAY": ""}, "none"), ((), "auto", GRAPHICAL, "none"),
-])
-def test_what_shows_the_screen(binary, offered: tuple[str, ...], wanted: str, environ: dict[str, str], word: str) -> None:
+@pytest.mark.parametrize(
+    ("offered", "wanted", "environ", "word"),
+    [
+        (("gtk", "sdl"), "auto", GRAPHICAL, "gtk"),
+        (("sdl",), "auto", {"WAYLAND_DISPLAY": "wayland-0"}, "sdl"),
+        (("gtk", "sdl"), "sdl", GRAPHICAL, "sdl"),
+        (("gtk",), "gtk", {}, "gtk"),
+        (("gtk",), "none", GRAPHICAL, "none"),
+        (("gtk",), "auto", {}, "none"),
+        (("gtk",), "auto", {"DISPLAY": ""}, "none"),
+        ((), "auto", GRAPHICAL, "none"),
+    ],
+)
+def test_what_shows_the_screen(
+    binary, offered: tuple[str, ...], wanted: str, environ: dict[str, str], word: str
+) -> None:
     found, said = screen.window(binary(*offered), wanted, environ, Path("/nowhere"))
     assert found == word
     assert ("not shown" in said or "no windows" in said) == (word == "none")
@@ -58,7 +73,9 @@ def test_vnc_is_a_socket_and_the_user_is_told_how_to_reach_it(binary) -> None:
     assert "ssh -L 5900:/run/x,y/vnc " in said
 
 
-def drawn(rows: list[str], wide: int = 8, high: int = 16, size: tuple[int, int] | None = None) -> Any:
+def drawn(
+    rows: list[str], wide: int = 8, high: int = 16, size: tuple[int, int] | None = None
+) -> Any:
     """A picture of a text, each character a dot in its place."""
     image = pytest.importorskip("PIL.Image")
     picture = image.new("RGB", size or (wide * len(rows[0]), high * len(rows)))
@@ -72,7 +89,9 @@ def drawn(rows: list[str], wide: int = 8, high: int = 16, size: tuple[int, int] 
 ROWS = [row.ljust(20) for row in ("Linux version 6.1.0", "", "Please press Enter", "/ #", "")]
 
 
-@pytest.mark.parametrize(("wide", "high", "size"), [(8, 16, None), (9, 16, None), (8, 16, (167, 83))])
+@pytest.mark.parametrize(
+    ("wide", "high", "size"), [(8, 16, None), (9, 16, None), (8, 16, (167, 83))]
+)
 def test_a_picture_that_shows_the_text(wide: int, high: int, size: tuple[int, int] | None) -> None:
     assert screen.unseen(drawn(ROWS, wide, high, size), ROWS) == []
 
@@ -110,8 +129,16 @@ def test_the_text_of_the_screen() -> None:
     assert screen.text(Guest(shown(kernel))) == kernel
 
 
-@pytest.mark.parametrize("said", ["", "5 20\n", "5 20\nrandom: crng init done\n" + shown(ROWS)[1][5:], "5 20\nAAAA",
-                                  "stty: no\n" + shown(ROWS)[1][5:]])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "5 20\n",
+        "5 20\nrandom: crng init done\n" + shown(ROWS)[1][5:],
+        "5 20\nAAAA",
+        "stty: no\n" + shown(ROWS)[1][5:],
+    ],
+)
 def test_a_text_that_was_torn_counts_as_none(said: str) -> None:
     assert screen.text(Guest((0, said))) == []
 
@@ -123,13 +150,15 @@ def test_a_guest_without_a_screen() -> None:
 
 
 def taken(guest: Any, tmp_path: Path, *pictures: Any, seconds: float = 5) -> tuple[Any, list[str]]:
-    """Take the picture of a guest whose QEMU dumps the next of `pictures`; return it, and the commands to QEMU."""
+    """Take the picture of a guest whose QEMU dumps the next of `pictures`; return it, and the
+    commands to QEMU."""
     left, commands = list(pictures), []
 
     def ask(command: str, **arguments: Any) -> None:
         commands.append(command)
         if command == "screendump":
             (left.pop(0) if len(left) > 1 else left[0]).save(arguments["filename"], format="PPM")
+
     return screen._picture(guest, ask, tmp_path / "dump.ppm", seconds), commands
 
 
@@ -141,7 +170,11 @@ PROMPT = [ASKING[0], ASKING[1], "/ #".ljust(60)]
 def test_it_presses_enter_and_waits_for_the_prompt_and_for_its_picture(tmp_path: Path) -> None:
     guest = Guest(shown(BEFORE), shown(ASKING), shown(PROMPT))
     picture, commands = taken(guest, tmp_path, drawn(ASKING), drawn(PROMPT))
-    assert commands == ["send-key", "screendump", "screendump"]  # the first picture was not up to date
+    assert commands == [
+        "send-key",
+        "screendump",
+        "screendump",
+    ]  # the first picture was not up to date
     assert screen.unseen(picture, PROMPT) == []
 
 
@@ -164,21 +197,40 @@ def server(tmp_path: Path):
     def serve() -> None:
         peer, _ = listener.accept()
         with peer, contextlib.suppress(OSError):
+
             def send(message: dict) -> None:
                 peer.sendall(json.dumps(message).encode() + b"\r\n")
-            send({"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}})
+
+            send(
+                {
+                    "QMP": {
+                        "version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""},
+                        "capabilities": [],
+                    }
+                }
+            )
             heard = ""
             while data := peer.recv(4096):
                 heard += data.decode()
                 with contextlib.suppress(json.JSONDecodeError):
-                    asked, end = json.JSONDecoder().raw_decode(heard)  # no line ends between messages
+                    asked, end = json.JSONDecoder().raw_decode(
+                        heard
+                    )  # no line ends between messages
                     heard = heard[end:].lstrip()
                     seen.append({name: value for name, value in asked.items() if name != "id"})
-                    answer: dict = {"error": {"class": "CommandNotFound", "desc": "no such command"}}
+                    answer: dict = {
+                        "error": {"class": "CommandNotFound", "desc": "no such command"}
+                    }
                     if asked["execute"] in ("qmp_capabilities", "screendump"):
                         answer = {"return": {}}
                     if asked["execute"] != "never":
-                        send({**answer, **{name: value for name, value in asked.items() if name == "id"}})
+                        send(
+                            {
+                                **answer,
+                                **{name: value for name, value in asked.items() if name == "id"},
+                            }
+                        )
+
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     yield SimpleNamespace(address=address, seen=seen)
@@ -193,13 +245,24 @@ def test_commands_over_qmp(server) -> None:
         with pytest.raises(PiggyError, match="QEMU refused 'nonsense': .*no such command"):
             ask("nonsense")
         assert ask("screendump", filename="/y") == {}
-    assert server.seen[1:] == [{"execute": command, "arguments": arguments} for command, arguments in (
-        ("screendump", {"filename": "/x"}), ("nonsense", {}), ("screendump", {"filename": "/y"}))]
+    assert server.seen[1:] == [
+        {"execute": command, "arguments": arguments}
+        for command, arguments in (
+            ("screendump", {"filename": "/x"}),
+            ("nonsense", {}),
+            ("screendump", {"filename": "/y"}),
+        )
+    ]
 
 
-def test_no_monitor_and_one_that_is_mute(server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_monitor_and_one_that_is_mute(
+    server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("qemu.qmp")
-    with pytest.raises(PiggyError, match="monitor can't be reached"), screen.monitor(tmp_path / "nothing"):
+    with (
+        pytest.raises(PiggyError, match="monitor can't be reached"),
+        screen.monitor(tmp_path / "nothing"),
+    ):
         pass
     with screen.monitor(server.address) as ask:
         monkeypatch.setattr(screen, "_PATIENCE", 0.1)

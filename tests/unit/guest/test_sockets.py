@@ -34,7 +34,9 @@ def test_only_we_can_enter_it_and_it_goes(short: Path) -> None:
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("kind", ["deep", "missing", "relative", "open to all", "another's", "file"])
+@pytest.mark.parametrize(
+    "kind", ["deep", "missing", "relative", "open to all", "another's", "file"]
+)
 def test_a_place_that_will_not_do_is_passed_over(short: Path, kind: str) -> None:
     place = short / ("d" * 80 if kind == "deep" else "place")
     if kind == "file":
@@ -47,7 +49,9 @@ def test_a_place_that_will_not_do_is_passed_over(short: Path, kind: str) -> None
         if os.geteuid():
             pytest.skip("only root can give a folder away")
         os.chown(place, 4321, 4321)
-    with sockets.folder({"XDG_RUNTIME_DIR": "place" if kind == "relative" else str(place), "TMPDIR": str(short)}) as folder:
+    with sockets.folder(
+        {"XDG_RUNTIME_DIR": "place" if kind == "relative" else str(place), "TMPDIR": str(short)}
+    ) as folder:
         assert folder.parent == short
 
 
@@ -56,13 +60,19 @@ def test_a_socket_works_in_the_deepest_place_that_is_taken(short: Path) -> None:
     while len(str(place)) + len("/piggy.12345678") + sockets._NAME < sockets.LONGEST - 1:
         place = place / "d" * 1 if len(str(place)) % 2 else place / "e"
         place.mkdir()
-    with sockets.folder({"XDG_RUNTIME_DIR": str(place)}) as folder, socket.socket(socket.AF_UNIX) as one:
+    with (
+        sockets.folder({"XDG_RUNTIME_DIR": str(place)}) as folder,
+        socket.socket(socket.AF_UNIX) as one,
+    ):
         assert folder.parent == place
         one.bind(str(folder / ("x" * (sockets._NAME - 1))))
 
 
 def test_no_place_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "_safe", lambda place: False)
-    with pytest.raises(PiggyError, match="no place for QEMU's sockets") as caught, sockets.folder({}):
+    with (
+        pytest.raises(PiggyError, match="no place for QEMU's sockets") as caught,
+        sockets.folder({}),
+    ):
         pass
     assert "TMPDIR" in caught.value.hint

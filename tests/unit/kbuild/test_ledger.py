@@ -14,7 +14,8 @@ OLD = 1_700_000_000
 
 
 class Folder:
-    """A tree with two sources and a header, an object folder with two objects, and what the ledger says of them."""
+    """A tree with two sources and a header, an object folder with two objects, and what the ledger
+    says of them."""
 
     def __init__(self, top: Path) -> None:
         self.obj, self.src, self.stamps = top / "obj", top / "src", Stamps(top / "stamps")
@@ -25,8 +26,9 @@ class Folder:
         for name in ("a", "b"):
             (self.obj / f"{name}.o").write_text(name)
             (self.obj / f".{name}.o.cmd").write_text(
-                f"cmd_{name}.o := cc\n\nsource_{name}.o := {self.src}/{name}.c\n\ndeps_{name}.o := \\\n"
-                f"  {self.src}/x.h \\\n\n{name}.o: $(deps_{name}.o)\n\n$(deps_{name}.o):\n")
+                f"cmd_{name}.o := cc\n\nsource_{name}.o := {self.src}/{name}.c\n\ndeps_{name}.o :="
+                f" \\\n  {self.src}/x.h \\\n\n{name}.o: $(deps_{name}.o)\n\n$(deps_{name}.o):\n"
+            )
         with ledger.kept(self.obj, self.src, self.stamps):
             pass
         self.settle()
@@ -36,14 +38,17 @@ class Folder:
         os.utime(self.src / name, (when, when))
 
     def settle(self) -> None:
-        """Let the clock of the file system go on, so that what was written counts as written before."""
+        """Let the clock of the file system go on, so that what was written counts as written
+        before."""
         time.sleep(0.06)
 
     def digests(self) -> dict[str, str]:
         return {Path(name).name: digest for name, digest in ledger._read(self.obj).digests.items()}
 
     def depfiles(self, *names: str) -> Depfiles:
-        return Depfiles(self.obj, self.src, [f"{self.obj}/.{name}.o.cmd" for name in names] if names else None)
+        return Depfiles(
+            self.obj, self.src, [f"{self.obj}/.{name}.o.cmd" for name in names] if names else None
+        )
 
 
 @pytest.fixture
@@ -69,7 +74,9 @@ def test_a_source_that_was_put_back_takes_its_objects_away(folder: Folder) -> No
 
 def test_nothing_is_written_where_nothing_changed(folder: Folder) -> None:
     before = (folder.obj / ledger.FILE).stat().st_mtime_ns
-    with ledger.renewed(folder.obj, folder.stamps, folder.depfiles("a"), [record(folder, "a")]) as possible:
+    with ledger.renewed(
+        folder.obj, folder.stamps, folder.depfiles("a"), [record(folder, "a")]
+    ) as possible:
         assert possible
         assert ledger.trusted(folder.obj)
     assert (folder.obj / ledger.FILE).stat().st_mtime_ns == before
@@ -95,7 +102,10 @@ def test_an_edit_meanwhile_leaves_a_doubt(folder: Folder) -> None:
 
 def test_a_body_that_fails_is_not_trusted(folder: Folder) -> None:
     folder.write("a.c", "one", OLD + 1)
-    with pytest.raises(ZeroDivisionError), ledger.renewed(folder.obj, folder.stamps, folder.depfiles(), []):
+    with (
+        pytest.raises(ZeroDivisionError),
+        ledger.renewed(folder.obj, folder.stamps, folder.depfiles(), []),
+    ):
         raise ZeroDivisionError
     assert not ledger.trusted(folder.obj)
 
@@ -113,7 +123,9 @@ def test_records_one_by_one(folder: Folder) -> None:
     assert part.given() == {f"{folder.src}/b.c", f"{folder.src}/x.h"}
     assert whole.naming({f"{folder.src}/x.h"}).keys() == {record(folder, "a"), record(folder, "b")}
     text = Path(record(folder, "b")).read_text()
-    Path(record(folder, "b")).write_text(text.replace(f"  {folder.src}/x.h", f"  {folder.src}/a.c \\\n  gen/y.h"))
+    Path(record(folder, "b")).write_text(
+        text.replace(f"  {folder.src}/x.h", f"  {folder.src}/a.c \\\n  gen/y.h")
+    )
     part.refresh([record(folder, "b")])
     assert part.given() == {f"{folder.src}/b.c", f"{folder.src}/a.c"}
     assert part.made(record(folder, "b")) == ["gen/y.h"]
@@ -130,11 +142,16 @@ def test_a_new_header_that_will_be_found_first_takes_objects_away(tmp_path: Path
     (tmp_path / "src" / "first" / "include" / "asm-generic" / "c.h").write_text("1")
     obj, src, stamps = tmp_path / "obj", tmp_path / "src", Stamps(tmp_path / "stamps")
     obj.mkdir()
-    for name, header in (("a", "second/include/linux/x.h"), ("b", "first/include/linux/y.h"),
-                         ("c", "first/include/asm-generic/c.h")):
+    for name, header in (
+        ("a", "second/include/linux/x.h"),
+        ("b", "first/include/linux/y.h"),
+        ("c", "first/include/asm-generic/c.h"),
+    ):
         (obj / f"{name}.o").write_text(name)
-        (obj / f".{name}.o.cmd").write_text(f"cmd_{name}.o := cc\n\nsource_{name}.o := {src}/{header}\n\n"
-                                            f"deps_{name}.o := \\\n\n{name}.o: $(deps_{name}.o)\n")
+        (obj / f".{name}.o.cmd").write_text(
+            f"cmd_{name}.o := cc\n\nsource_{name}.o := {src}/{header}\n\n"
+            f"deps_{name}.o := \\\n\n{name}.o: $(deps_{name}.o)\n"
+        )
 
     def objects() -> list[str]:
         with ledger.kept(obj, src, stamps):

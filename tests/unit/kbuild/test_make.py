@@ -18,11 +18,19 @@ NOW = 1_700_000_000_000_000_000  # ns; a marker's time in these tests
 SECOND = 1_000_000_000
 
 
-def fixdep(target: str, *names: str, word: str = "cmd", symbols: tuple[str, ...] = ("SMP", "64BIT")) -> str:
+def fixdep(
+    target: str, *names: str, word: str = "cmd", symbols: tuple[str, ...] = ("SMP", "64BIT")
+) -> str:
     """A .cmd file as scripts/basic/fixdep.c writes it."""
     folder, base = os.path.split(target)
     command = f"gcc -Wp,-MMD,{folder}/.{base}.d -Iinclude -c -o {target} {names[0]}"
-    lines = [f"{word}_{target} := {command}", "", f"source_{target} := {names[0]}", "", f"deps_{target} := \\"]
+    lines = [
+        f"{word}_{target} := {command}",
+        "",
+        f"source_{target} := {names[0]}",
+        "",
+        f"deps_{target} := \\",
+    ]
     lines += [f"    $(wildcard include/config/{symbol}) \\" for symbol in symbols]
     lines += [f"  {name} \\" for name in names[1:]]
     return "\n".join([*lines, "", f"{target}: $(deps_{target})", "", f"$(deps_{target}):", ""])
@@ -38,10 +46,17 @@ def put(path: Path, text: str = "x", when: int = 0) -> Path:
 
 # Parsing.
 
+
 @pytest.mark.parametrize("word", ["cmd", "savedcmd"])
 def test_a_fixdep_record(tmp_path: Path, word: str) -> None:
-    names = ("/src/init/main.c", "/src/include/linux/kconfig.h", "include/generated/autoconf.h", "../../x/y.h",
-             "arch/x86/include/generated/asm/a+b~c@d.h", "/src/include/linux/compiler.h")
+    names = (
+        "/src/init/main.c",
+        "/src/include/linux/kconfig.h",
+        "include/generated/autoconf.h",
+        "../../x/y.h",
+        "arch/x86/include/generated/asm/a+b~c@d.h",
+        "/src/include/linux/compiler.h",
+    )
     record = put(tmp_path / "init" / ".main.o.cmd", fixdep("init/main.o", *names, word=word))
     assert kbuild.dependencies(str(record)) == set(names)
     assert kbuild.command(str(record)).startswith("gcc -Wp,-MMD,init/.main.o.d ")
@@ -50,21 +65,29 @@ def test_a_fixdep_record(tmp_path: Path, word: str) -> None:
 
 @pytest.mark.parametrize("word", ["cmd", "savedcmd"])
 def test_a_record_without_dependencies(tmp_path: Path, word: str) -> None:
-    record = put(tmp_path / ".vmlinux.a.cmd", f"{word}_vmlinux.a := rm -f vmlinux.a; ar cDPrST vmlinux.a ./built-in.a\n")
+    record = put(
+        tmp_path / ".vmlinux.a.cmd",
+        f"{word}_vmlinux.a := rm -f vmlinux.a; ar cDPrST vmlinux.a ./built-in.a\n",
+    )
     assert kbuild.dependencies(str(record)) == set()
     assert kbuild.command(str(record)) == "rm -f vmlinux.a; ar cDPrST vmlinux.a ./built-in.a"
 
 
 def test_a_source_alone_and_old_ways_of_saying_symbols(tmp_path: Path) -> None:
-    text = ("cmd_a.o := gcc -c -o a.o a.S\n\nsource_a.o := /src/a.S\n\ndeps_a.o := \\\n"
-            "    $(wildcard include/config/smp.h) \\\n  $(wildcard include/config/x86/32.h) \\\n\n"
-            "a.o: $(deps_a.o)\n\n$(deps_a.o):\n")
+    text = (
+        "cmd_a.o := gcc -c -o a.o a.S\n\nsource_a.o := /src/a.S\n\ndeps_a.o := \\\n"
+        "    $(wildcard include/config/smp.h) \\\n  $(wildcard include/config/x86/32.h) \\\n\n"
+        "a.o: $(deps_a.o)\n\n$(deps_a.o):\n"
+    )
     assert kbuild.dependencies(str(put(tmp_path / ".a.o.cmd", text))) == {"/src/a.S"}
 
 
 def test_a_command_with_make_in_it(tmp_path: Path) -> None:
     text = "savedcmd_a/b.h := echo '$(pound)define A \"$$x\"' > a/b.h; cmd_x := y\n"
-    assert kbuild.command(str(put(tmp_path / ".b.h.cmd", text))) == "echo '$(pound)define A \"$$x\"' > a/b.h; cmd_x := y"
+    assert (
+        kbuild.command(str(put(tmp_path / ".b.h.cmd", text)))
+        == "echo '$(pound)define A \"$$x\"' > a/b.h; cmd_x := y"
+    )
 
 
 def test_records_that_are_empty_or_odd_bytes(tmp_path: Path) -> None:
@@ -103,6 +126,7 @@ def test_every_cut_of_a_record_is_noticed(tmp_path: Path) -> None:
 
 # Closure, and what lies outside.
 
+
 @pytest.fixture
 def chain(tmp_path: Path) -> Path:
     """vmlinux <- Image <- piggy <- loader, as in arch/x86/boot/compressed."""
@@ -110,31 +134,62 @@ def chain(tmp_path: Path) -> Path:
     boot = "arch/x86/boot/compressed"
     put(obj / ".vmlinux.cmd", "cmd_vmlinux := scripts/link-vmlinux.sh ld vmlinux.a\n")
     put(obj / ".vmlinux.a.cmd", "cmd_vmlinux.a := ar vmlinux.a init/main.o\n")
-    put(obj / boot / ".vmlinux.bin.cmd", f"cmd_{boot}/vmlinux.bin := objcopy -R .note vmlinux {boot}/vmlinux.bin\n")
-    put(obj / boot / ".vmlinux.bin.gz.cmd",
-        f"cmd_{boot}/vmlinux.bin.gz := cat {boot}/vmlinux.bin | gzip > {boot}/vmlinux.bin.gz\n")
-    put(obj / boot / ".piggy.S.cmd", f"cmd_{boot}/piggy.S := {boot}/mkpiggy {boot}/vmlinux.bin.gz > {boot}/piggy.S\n")
-    put(obj / boot / ".piggy.o.cmd", fixdep(f"{boot}/piggy.o", f"{boot}/piggy.S", "/src/include/x.h"))
-    put(obj / boot / ".mkpiggy.cmd", fixdep(f"{boot}/mkpiggy", f"/src/{boot}/mkpiggy.c", "/usr/include/stdio.h"))
-    put(obj / boot / ".vmlinux.cmd",
-        f"cmd_{boot}/vmlinux := ld -T {boot}/vmlinux.lds ./{boot}/piggy.o {boot}/../compressed/head.o -o {boot}/vmlinux\n")
+    put(
+        obj / boot / ".vmlinux.bin.cmd",
+        f"cmd_{boot}/vmlinux.bin := objcopy -R .note vmlinux {boot}/vmlinux.bin\n",
+    )
+    put(
+        obj / boot / ".vmlinux.bin.gz.cmd",
+        f"cmd_{boot}/vmlinux.bin.gz := cat {boot}/vmlinux.bin | gzip > {boot}/vmlinux.bin.gz\n",
+    )
+    put(
+        obj / boot / ".piggy.S.cmd",
+        f"cmd_{boot}/piggy.S := {boot}/mkpiggy {boot}/vmlinux.bin.gz > {boot}/piggy.S\n",
+    )
+    put(
+        obj / boot / ".piggy.o.cmd",
+        fixdep(f"{boot}/piggy.o", f"{boot}/piggy.S", "/src/include/x.h"),
+    )
+    put(
+        obj / boot / ".mkpiggy.cmd",
+        fixdep(f"{boot}/mkpiggy", f"/src/{boot}/mkpiggy.c", "/usr/include/stdio.h"),
+    )
+    put(
+        obj / boot / ".vmlinux.cmd",
+        f"cmd_{boot}/vmlinux := ld -T {boot}/vmlinux.lds ./{boot}/piggy.o"
+        f" {boot}/../compressed/head.o -o {boot}/vmlinux\n",
+    )
     put(obj / boot / ".head.o.cmd", fixdep(f"{boot}/head.o", f"/src/{boot}/head.S"))
     return obj
 
 
 def closure(obj: Path, target: str, *stop: str) -> list[str]:
-    return sorted(os.path.relpath(path, obj).replace("arch/x86/boot/compressed/", "")
-                  for path in kbuild.closure(obj, target, stop))
+    return sorted(
+        os.path.relpath(path, obj).replace("arch/x86/boot/compressed/", "")
+        for path in kbuild.closure(obj, target, stop)
+    )
 
 
 def test_the_closure_of_each_link(chain: Path) -> None:
     boot = "arch/x86/boot/compressed"
-    assert closure(chain, f"{boot}/piggy.o", "vmlinux") == \
-        [".mkpiggy.cmd", ".piggy.S.cmd", ".piggy.o.cmd", ".vmlinux.bin.cmd", ".vmlinux.bin.gz.cmd"]
-    assert closure(chain, f"{boot}/piggy.o", "vmlinux", f"./{boot}/vmlinux.bin.gz") == \
-        [".mkpiggy.cmd", ".piggy.S.cmd", ".piggy.o.cmd"]
+    assert closure(chain, f"{boot}/piggy.o", "vmlinux") == [
+        ".mkpiggy.cmd",
+        ".piggy.S.cmd",
+        ".piggy.o.cmd",
+        ".vmlinux.bin.cmd",
+        ".vmlinux.bin.gz.cmd",
+    ]
+    assert closure(chain, f"{boot}/piggy.o", "vmlinux", f"./{boot}/vmlinux.bin.gz") == [
+        ".mkpiggy.cmd",
+        ".piggy.S.cmd",
+        ".piggy.o.cmd",
+    ]
     assert closure(chain, f"{boot}/vmlinux", f"{boot}/piggy.o") == [".head.o.cmd", ".vmlinux.cmd"]
-    assert closure(chain, f"{boot}/vmlinux.bin") == [".vmlinux.a.cmd", ".vmlinux.bin.cmd", ".vmlinux.cmd"]
+    assert closure(chain, f"{boot}/vmlinux.bin") == [
+        ".vmlinux.a.cmd",
+        ".vmlinux.bin.cmd",
+        ".vmlinux.cmd",
+    ]
     assert closure(chain, "nothing") == []
 
 
@@ -146,48 +201,115 @@ def test_a_target_made_from_itself_ends(tmp_path: Path) -> None:
 
 def test_the_files_outside_the_object_folder(tmp_path: Path) -> None:
     obj, src = tmp_path / "build" / "obj", tmp_path / "src"
-    for name in ("init/main.c", "include/a.h", "scripts/link.sh", "lib/table.uni", "include/odd,name+x~1.h"):
+    for name in (
+        "init/main.c",
+        "include/a.h",
+        "scripts/link.sh",
+        "lib/table.uni",
+        "include/odd,name+x~1.h",
+    ):
         put(src / name)
     put(obj / "include" / "generated.h")
     put(tmp_path / "build" / "beside.h")
-    put(obj / "init" / ".main.o.cmd", fixdep("init/main.o", f"{src}/init/main.c", f"{src}/include/../include/a.h",
-                                             "include/generated.h", f"{obj}/include/generated.h", "../beside.h",
-                                             f"{src}/include/gone.h", f"{src}/include/odd,name+x~1.h"))
-    put(obj / ".vmlinux.cmd",
-        f"cmd_vmlinux := sh {src}/scripts/link.sh {src}/lib/table.uni; {src}/scripts; echo {src}x/no\n")
+    put(
+        obj / "init" / ".main.o.cmd",
+        fixdep(
+            "init/main.o",
+            f"{src}/init/main.c",
+            f"{src}/include/../include/a.h",
+            "include/generated.h",
+            f"{obj}/include/generated.h",
+            "../beside.h",
+            f"{src}/include/gone.h",
+            f"{src}/include/odd,name+x~1.h",
+        ),
+    )
+    put(
+        obj / ".vmlinux.cmd",
+        f"cmd_vmlinux := sh {src}/scripts/link.sh {src}/lib/table.uni; {src}/scripts; echo"
+        f" {src}x/no\n",
+    )
     found = Depfiles(obj, src).files()
-    given = ("init/main.c", "include/a.h", "include/odd,name+x~1.h", "scripts/link.sh", "lib/table.uni")
+    given = (
+        "init/main.c",
+        "include/a.h",
+        "include/odd,name+x~1.h",
+        "scripts/link.sh",
+        "lib/table.uni",
+    )
     assert found == sorted([f"{tmp_path}/build/beside.h", *(f"{src}/{name}" for name in given)])
 
 
 def test_the_makefiles_of_the_folders_that_were_built_in(tmp_path: Path) -> None:
     obj, src = tmp_path / "obj", tmp_path / "src"
-    for name in ("Makefile", "Kbuild", "init/Makefile", "init/main.c", "arch/x86/Makefile", "arch/x86/Makefile_32.cpu",
-                 "arch/arm/Makefile", "arch/x86/boot/Makefile", "drivers/Makefile", "scripts/Makefile.build",
-                 "scripts/link-vmlinux.sh", "scripts/kconfig/x.c", "init/Kconfig", "init/table.bc", "init/main.c~",
-                 "arch/x86/include/asm/Kbuild", "include/asm-generic/Kbuild", "arch/x86/entry/syscalls/Makefile",
-                 "arch/arm/include/asm/Kbuild", "lib/vdso/Makefile", "drivers/table.bc"):
+    for name in (
+        "Makefile",
+        "Kbuild",
+        "init/Makefile",
+        "init/main.c",
+        "arch/x86/Makefile",
+        "arch/x86/Makefile_32.cpu",
+        "arch/arm/Makefile",
+        "arch/x86/boot/Makefile",
+        "drivers/Makefile",
+        "scripts/Makefile.build",
+        "scripts/link-vmlinux.sh",
+        "scripts/kconfig/x.c",
+        "init/Kconfig",
+        "init/table.bc",
+        "init/main.c~",
+        "arch/x86/include/asm/Kbuild",
+        "include/asm-generic/Kbuild",
+        "arch/x86/entry/syscalls/Makefile",
+        "arch/arm/include/asm/Kbuild",
+        "lib/vdso/Makefile",
+        "drivers/table.bc",
+    ):
         put(src / name)
-    put(src / "init/Makefile", "obj-y := main.o\n  include $(srctree)/lib/vdso/Makefile\n-include $(obj)/other\n")
+    put(
+        src / "init/Makefile",
+        "obj-y := main.o\n  include $(srctree)/lib/vdso/Makefile\n-include $(obj)/other\n",
+    )
     for name in ("init/.main.o.cmd", "arch/x86/boot/.setup.cmd"):
         put(obj / name)
-    found = [os.path.relpath(path, src) for path in kbuild.makefiles(obj, src, list(kbuild.records(obj)))]
-    assert found == sorted(["Makefile", "Kbuild", "init/Makefile", "arch/x86/Makefile", "arch/x86/Makefile_32.cpu",
-                            "arch/x86/boot/Makefile", "scripts/Makefile.build", "scripts/link-vmlinux.sh", "init/table.bc",
-                            "arch/x86/include/asm/Kbuild", "include/asm-generic/Kbuild", "lib/vdso/Makefile",
-                            "arch/x86/entry/syscalls/Makefile"])
+    found = [
+        os.path.relpath(path, src) for path in kbuild.makefiles(obj, src, list(kbuild.records(obj)))
+    ]
+    assert found == sorted(
+        [
+            "Makefile",
+            "Kbuild",
+            "init/Makefile",
+            "arch/x86/Makefile",
+            "arch/x86/Makefile_32.cpu",
+            "arch/x86/boot/Makefile",
+            "scripts/Makefile.build",
+            "scripts/link-vmlinux.sh",
+            "init/table.bc",
+            "arch/x86/include/asm/Kbuild",
+            "include/asm-generic/Kbuild",
+            "lib/vdso/Makefile",
+            "arch/x86/entry/syscalls/Makefile",
+        ]
+    )
 
 
 def test_the_kconfig_files(tmp_path: Path) -> None:
     obj, src = tmp_path / "obj", tmp_path / "src"
     for name in ("Kconfig", "init/Kconfig", "arch/x86/Kconfig.cpu", "lib/Kconfig"):
         put(src / name)
-    put(obj / "include/config/auto.conf.cmd",
+    put(
+        obj / "include/config/auto.conf.cmd",
         "deps_config := \\\n\tinit/Kconfig \\\n\t$(srctree)/lib/Kconfig \\\n\tgone/Kconfig \\\n"
         f"\t{src}/arch/x86/Kconfig.cpu \\\n\tKconfig \n\ninclude/config/auto.conf: $(deps_config)\n"
-        'ifneq "$(ARCH)" "x86"\ninclude/config/auto.conf: FORCE\nendif\n\n$(deps_config): ;\n')
-    assert [os.path.relpath(path, src) for path in kbuild.kconfig_files(obj, src)] == \
-        ["Kconfig", "arch/x86/Kconfig.cpu", "init/Kconfig", "lib/Kconfig"]
+        'ifneq "$(ARCH)" "x86"\ninclude/config/auto.conf: FORCE\nendif\n\n$(deps_config): ;\n',
+    )
+    assert [os.path.relpath(path, src) for path in kbuild.kconfig_files(obj, src)] == [
+        "Kconfig",
+        "arch/x86/Kconfig.cpu",
+        "init/Kconfig",
+        "lib/Kconfig",
+    ]
     put(obj / "include/config/auto.conf.cmd", "")
     assert kbuild.kconfig_files(obj, src) == []
     with pytest.raises(PiggyError, match="auto.conf.cmd is missing after make syncconfig"):
@@ -195,6 +317,7 @@ def test_the_kconfig_files(tmp_path: Path) -> None:
 
 
 # Repair.
+
 
 @pytest.fixture
 def obj(tmp_path: Path) -> Path:
@@ -219,16 +342,25 @@ def test_what_is_good_is_kept(obj: Path, record: str, made: int, said: int) -> N
     assert after(obj) == {"a/x.o", "a/.x.o.cmd"}
 
 
-@pytest.mark.parametrize(("made", "said", "text"), [
-    (5, 4, GOOD),  # made anew, and killed before its record was
-    (5, -4, GOOD),
-    (5, 6, GOOD[:-20]),  # the record cut off
-    (5, 6, ""),
-    (0, 0, GOOD[:-1]),  # in the tick of the marker
-    (-9, 6, GOOD.split("\n\n")[0] + "\n"),  # cut off behind the command: such a command comes with a list
-])
+@pytest.mark.parametrize(
+    ("made", "said", "text"),
+    [
+        (5, 4, GOOD),  # made anew, and killed before its record was
+        (5, -4, GOOD),
+        (5, 6, GOOD[:-20]),  # the record cut off
+        (5, 6, ""),
+        (0, 0, GOOD[:-1]),  # in the tick of the marker
+        (
+            -9,
+            6,
+            GOOD.split("\n\n")[0] + "\n",
+        ),  # cut off behind the command: such a command comes with a list
+    ],
+)
 @pytest.mark.parametrize("name", ["x.o", "piggy.S", "vmlinux", "z_before_or_after"])
-def test_what_is_doubtful_goes_with_its_record(obj: Path, made: int, said: int, text: str, name: str) -> None:
+def test_what_is_doubtful_goes_with_its_record(
+    obj: Path, made: int, said: int, text: str, name: str
+) -> None:
     put(obj / "a" / name, when=NOW + made * SECOND)
     put(obj / "a" / f".{name}.cmd", text, NOW + said * SECOND)
     put(obj / "a" / "good.o", when=NOW + SECOND)
@@ -239,7 +371,9 @@ def test_what_is_doubtful_goes_with_its_record(obj: Path, made: int, said: int, 
 def test_an_object_without_a_record(obj: Path) -> None:
     put(obj / "new.o", when=NOW + SECOND)
     put(obj / "old.o", when=NOW - SECOND)
-    put(obj / "generated.h", when=NOW + SECOND)  # by filechk, which leaves no record and replaces whole
+    put(
+        obj / "generated.h", when=NOW + SECOND
+    )  # by filechk, which leaves no record and replaces whole
     put(obj / "piggyback.piggy.o", when=NOW + SECOND)  # ours
     assert after(obj) == {"old.o", "generated.h", "piggyback.piggy.o"}
 
@@ -250,7 +384,9 @@ def test_a_left_over_depfile(obj: Path) -> None:
     put(obj / ".half.o.cmd", GOOD, NOW - 50 * SECOND)
     put(obj / "fresh.o", when=NOW + 5 * SECOND)  # never made before
     put(obj / ".fresh.o.d", when=NOW + 5 * SECOND)
-    put(obj / "done.cpio", when=NOW + 5 * SECOND)  # usr/initramfs_data.cpio: its depfile stays for good
+    put(
+        obj / "done.cpio", when=NOW + 5 * SECOND
+    )  # usr/initramfs_data.cpio: its depfile stays for good
     put(obj / ".done.cpio.d", when=NOW + 5 * SECOND)
     put(obj / ".done.cpio.cmd", "cmd_done.cpio := gen\n", NOW + 6 * SECOND)
     assert after(obj) == {".half.o.d", ".fresh.o.d", "done.cpio", ".done.cpio.d", ".done.cpio.cmd"}
@@ -268,7 +404,11 @@ def test_nothing_older_than_the_marker_is_touched(obj: Path) -> None:
     put(obj / ".a.o.cmd", GOOD[:60], NOW - 50 * SECOND)
     put(obj / "b.o", when=NOW - 5 * SECOND)
     put(obj / ".b.o.d", when=NOW - 5 * SECOND)
-    before = {path: path.stat().st_mtime_ns for path in obj.rglob("*.*") if path.name != "piggyback.running"}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in obj.rglob("*.*")
+        if path.name != "piggyback.running"
+    }
     after(obj)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -307,8 +447,17 @@ def tree(tmp_path: Path) -> Path:
 
 
 def make(tree: Path, goal: str, label: str = "x", **named: object) -> int:
-    return kbuild.make(tree / "src", tree / "obj", [goal], jobs=Budget(2), variables={"X": "a b"}, env=kbuild.pins(0),
-                       log=tree / "log", label=label, **named)  # type: ignore[arg-type]
+    return kbuild.make(
+        tree / "src",
+        tree / "obj",
+        [goal],
+        jobs=Budget(2),
+        variables={"X": "a b"},
+        env=kbuild.pins(0),
+        log=tree / "log",
+        label=label,
+        **named,
+    )  # type: ignore[arg-type]
 
 
 def test_make_counts_and_leaves_no_marker(tree: Path) -> None:
@@ -323,7 +472,10 @@ def test_a_failed_make_shows_the_compilers_words_first_and_leaves_the_marker(tre
         with pytest.raises(CommandError) as caught:
             make(tree, "fail", label=label)
         if label:
-            assert caught.value.message.splitlines() == ["'make' ended with status 2:", "    x.c:3:1: error: no such thing"]
+            assert caught.value.message.splitlines() == [
+                "'make' ended with status 2:",
+                "    x.c:3:1: error: no such thing",
+            ]
         assert (tree / "obj" / "piggyback.running").exists()
     put(tree / "obj" / "half.o")
     make(tree, "all")
@@ -336,14 +488,20 @@ def test_make_gets_its_input(tree: Path) -> None:
 
 
 def test_a_real_make_that_was_killed_is_mended(tmp_path: Path) -> None:
-    """A compiler that writes slowly, killed with its make: what it left is newer than its sources, and would be taken."""
+    """A compiler that writes slowly, killed with its make: what it left is newer than its sources,
+    and would be taken."""
     if not shutil.which("make"):
         pytest.skip("make is not installed")
-    put(tmp_path / "src" / "Makefile", "x.o: ; @printf half > $(O)/x.o; echo there > $(O)/flag; sleep 300\n")
+    put(
+        tmp_path / "src" / "Makefile",
+        "x.o: ; @printf half > $(O)/x.o; echo there > $(O)/flag; sleep 300\n",
+    )
     obj = tmp_path / "obj"
     obj.mkdir()
     (obj / "piggyback.running").touch()
-    process = subprocess.Popen(["make", "-C", str(tmp_path / "src"), f"O={obj}", "x.o"], start_new_session=True)
+    process = subprocess.Popen(
+        ["make", "-C", str(tmp_path / "src"), f"O={obj}", "x.o"], start_new_session=True
+    )
     while not (obj / "flag").exists():
         time.sleep(0.02)
     os.killpg(process.pid, 9)
@@ -354,27 +512,47 @@ def test_a_real_make_that_was_killed_is_mended(tmp_path: Path) -> None:
 
 
 BOOT = {
-    "Makefile": 'export FLAGS := -a\nbuild := -f Makefile.build obj\nboot-y = LOAD=$(load-y) NAME="a b"\nload-y = 0x10\n',
+    "Makefile": (
+        'export FLAGS := -a\nbuild := -f Makefile.build obj\nboot-y = LOAD=$(load-y) NAME="a'
+        ' b"\nload-y = 0x10\n'
+    ),
     "Makefile.build": "build := -f Makefile.build obj\ninclude $(obj)/Makefile\n",
-    "arch/boot/Makefile": "suffix-y := gz\nFLAGS += -b\n"
-                          "$(obj)/../image.$(suffix-y): ; echo $(FLAGS) $(LOAD) $(NAME) > $@\n"
-                          "image.$(suffix-y): ; echo top $(FLAGS) $(LOAD) $(NAME) > $@\n"}
+    "arch/boot/Makefile": (
+        "suffix-y := gz\nFLAGS += -b\n"
+        "$(obj)/../image.$(suffix-y): ; echo $(FLAGS) $(LOAD) $(NAME) > $@\n"
+        "image.$(suffix-y): ; echo top $(FLAGS) $(LOAD) $(NAME) > $@\n"
+    ),
+}
 
 
-@pytest.mark.parametrize(("file", "found", "handed", "text"), [
-    ("arch/boot/../image.$(suffix-y)", "arch/image.gz", "$(boot-y)", "-a -b 0x10 a b"),
-    ("image.$(suffix-y)", "image.gz", "$(boot-y)", "top -a -b 0x10 a b"),
-    ("image.gz", "image.gz", "", "top -a -b")])
-def test_the_rules_that_ask_for_a_link(tmp_path: Path, file: str, found: str, handed: str, text: str) -> None:
-    """Names are expanded by the Makefile that makes the link, what is handed to it by the one above; what the former
-    adds to an exported variable is added once."""
+@pytest.mark.parametrize(
+    ("file", "found", "handed", "text"),
+    [
+        ("arch/boot/../image.$(suffix-y)", "arch/image.gz", "$(boot-y)", "-a -b 0x10 a b"),
+        ("image.$(suffix-y)", "image.gz", "$(boot-y)", "top -a -b 0x10 a b"),
+        ("image.gz", "image.gz", "", "top -a -b"),
+    ],
+)
+def test_the_rules_that_ask_for_a_link(
+    tmp_path: Path, file: str, found: str, handed: str, text: str
+) -> None:
+    """Names are expanded by the Makefile that makes the link, what is handed to it by the one
+    above; what the former adds to an exported variable is added once."""
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     for name, content in BOOT.items():
         put(tmp_path / name, content)
-    env = {"MAKEFILES": str(kbuild.LINK_RULES), "sub_make_done": "1", "PIGGYBACK_DIR": "arch/boot",
-           "PIGGYBACK_FILE": file, "PIGGYBACK_VARS": handed, "PIGGYBACK_SAY": str(tmp_path / "said")}
-    subprocess.run(["make", "-s", "piggyback-link"], cwd=tmp_path, env={**os.environ, **env}, check=True)
+    env = {
+        "MAKEFILES": str(kbuild.LINK_RULES),
+        "sub_make_done": "1",
+        "PIGGYBACK_DIR": "arch/boot",
+        "PIGGYBACK_FILE": file,
+        "PIGGYBACK_VARS": handed,
+        "PIGGYBACK_SAY": str(tmp_path / "said"),
+    }
+    subprocess.run(
+        ["make", "-s", "piggyback-link"], cwd=tmp_path, env={**os.environ, **env}, check=True
+    )
     said = (tmp_path / "said").read_text().strip()
     assert (os.path.normpath(said), (tmp_path / said).read_text().strip()) == (found, text)
 
@@ -387,15 +565,20 @@ def test_the_pins_name_nobody_and_no_place() -> None:
     assert os.uname().nodename not in pins.values()
 
 
-@pytest.mark.parametrize(("line", "symbol"), [
-    ("$(wildcard include/config/MODULE_UNLOAD)", "MODULE_UNLOAD"),
-    ("$(wildcard include/config/module/unload.h)", "MODULE_UNLOAD"),
-    ("$(wildcard include/config/smp.h)", "SMP"),
-    ("$(wildcard include/config/X86_32)", "X86_32"),
-])
+@pytest.mark.parametrize(
+    ("line", "symbol"),
+    [
+        ("$(wildcard include/config/MODULE_UNLOAD)", "MODULE_UNLOAD"),
+        ("$(wildcard include/config/module/unload.h)", "MODULE_UNLOAD"),
+        ("$(wildcard include/config/smp.h)", "SMP"),
+        ("$(wildcard include/config/X86_32)", "X86_32"),
+    ],
+)
 def test_symbols_of_a_record(tmp_path: Path, line: str, symbol: str) -> None:
     record = tmp_path / ".a.o.cmd"
-    record.write_text(f"cmd_a.o := gcc -c a.c\n\ndeps_a.o := \\\n    {line} \\\n  include/linux/a.h \\\n")
+    record.write_text(
+        f"cmd_a.o := gcc -c a.c\n\ndeps_a.o := \\\n    {line} \\\n  include/linux/a.h \\\n"
+    )
     assert kbuild.symbols(str(record)) == {symbol}
 
 
@@ -405,14 +588,24 @@ def test_what_is_part_of_a_module() -> None:
     assert not kbuild.of_module("cmd_a.o := gcc -DKBUILD_MODNAME=a -c a.c", "/x/.a.o.cmd")
 
 
-@pytest.mark.parametrize(("arch", "left", "said"), [
-    ("i386", ".config", ".config"), ("i386", "include/config/auto.conf", "include/config"),
-    ("i386", "arch/x86/include/generated/asm/x.h", "arch/x86/include/generated"),
-    ("i386", "arch/i386/include/generated/x", ""),
-    ("arm", "arch/arm/include/generated/x", "arch/arm/include/generated"), ("arm", "arch/x86/include/generated/x", ""),
-    ("arm", "include/generated/autoconf.h", "")])
-def test_what_a_build_in_place_leaves_behind(tmp_path: Path, arch: str, left: str, said: str) -> None:
-    put(tmp_path / "Makefile", """\
+@pytest.mark.parametrize(
+    ("arch", "left", "said"),
+    [
+        ("i386", ".config", ".config"),
+        ("i386", "include/config/auto.conf", "include/config"),
+        ("i386", "arch/x86/include/generated/asm/x.h", "arch/x86/include/generated"),
+        ("i386", "arch/i386/include/generated/x", ""),
+        ("arm", "arch/arm/include/generated/x", "arch/arm/include/generated"),
+        ("arm", "arch/x86/include/generated/x", ""),
+        ("arm", "include/generated/autoconf.h", ""),
+    ],
+)
+def test_what_a_build_in_place_leaves_behind(
+    tmp_path: Path, arch: str, left: str, said: str
+) -> None:
+    put(
+        tmp_path / "Makefile",
+        """\
 SRCARCH \t:= $(ARCH)
 # Additional ARCH settings for x86
 ifeq ($(ARCH),i386)
@@ -424,7 +617,8 @@ outputmakefile:
 \t\t -d $(srctree)/arch/$(SRCARCH)/include/generated ]; then \\
 \t\techo >&2 "***"; \\
 \t\techo >&2 "*** The source tree is not clean, please run 'make mrproper'"; \\
-""")
+""",
+    )
     assert kbuild.left_behind(tmp_path, arch) == ""
     put(tmp_path / left)
     assert kbuild.left_behind(tmp_path, arch) == said

@@ -10,9 +10,21 @@ import pytest
 
 from tasks.kbuild import manifest
 
-FILES = ("a/x.o", "a/.x.o.cmd", "a/y.o", "a/.y.o.cmd", "vmlinux", "include/generated/utsrelease.h",
-         "include/config/auto.conf", "include/config/auto.conf.cmd", "include/generated/autoconf.h", "include/config/TTY",
-         ".config", "scripts/kconfig/conf", "piggyback.ledger")
+FILES = (
+    "a/x.o",
+    "a/.x.o.cmd",
+    "a/y.o",
+    "a/.y.o.cmd",
+    "vmlinux",
+    "include/generated/utsrelease.h",
+    "include/config/auto.conf",
+    "include/config/auto.conf.cmd",
+    "include/generated/autoconf.h",
+    "include/config/TTY",
+    ".config",
+    "scripts/kconfig/conf",
+    "piggyback.ledger",
+)
 
 
 @pytest.fixture
@@ -44,11 +56,22 @@ def test_what_was_left_alone_stays(obj: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [halve, rewrite])
-@pytest.mark.parametrize(("name", "goes"), [
-    ("a/x.o", {"a/x.o", "a/.x.o.cmd"}), ("a/.x.o.cmd", {"a/x.o", "a/.x.o.cmd"}), ("vmlinux", {"vmlinux"}),
-    ("include/generated/utsrelease.h", {"include/generated/utsrelease.h"}), (".config", set()),
-    ("scripts/kconfig/conf", {"scripts/kconfig/conf"}), ("include/config/TTY", set()), ("piggyback.ledger", set())])
-def test_what_was_spoilt_goes(obj: Path, spoil: Callable[[Path], None], name: str, goes: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "goes"),
+    [
+        ("a/x.o", {"a/x.o", "a/.x.o.cmd"}),
+        ("a/.x.o.cmd", {"a/x.o", "a/.x.o.cmd"}),
+        ("vmlinux", {"vmlinux"}),
+        ("include/generated/utsrelease.h", {"include/generated/utsrelease.h"}),
+        (".config", set()),
+        ("scripts/kconfig/conf", {"scripts/kconfig/conf"}),
+        ("include/config/TTY", set()),
+        ("piggyback.ledger", set()),
+    ],
+)
+def test_what_was_spoilt_goes(
+    obj: Path, spoil: Callable[[Path], None], name: str, goes: set[str]
+) -> None:
     spoil(obj / name)
     assert gone(obj) == goes
 
@@ -57,7 +80,11 @@ def test_what_was_spoilt_goes(obj: Path, spoil: Callable[[Path], None], name: st
 @pytest.mark.parametrize("name", ["include/config/auto.conf", "include/generated/autoconf.h"])
 def test_kconfigs_files_go_together(obj: Path, spoil: Callable[[Path], None], name: str) -> None:
     spoil(obj / name)
-    assert gone(obj) == {"include/config/auto.conf", "include/config/auto.conf.cmd", "include/generated/autoconf.h"}
+    assert gone(obj) == {
+        "include/config/auto.conf",
+        "include/config/auto.conf.cmd",
+        "include/generated/autoconf.h",
+    }
 
 
 def test_what_kconfig_made_since_is_not_spoilt(obj: Path) -> None:

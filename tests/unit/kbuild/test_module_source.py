@@ -19,7 +19,10 @@ def top(tmp_path: Path) -> Path:
     """A module, and what lies around it."""
     project = tmp_path / "project"
     put(project / "mod" / "Kbuild", "obj-m := mod.o\n")
-    put(project / "mod" / "mod.c", '/* see above.. and so on */\nint f(int, ...);\n#include "mod.h"\n')
+    put(
+        project / "mod" / "mod.c",
+        '/* see above.. and so on */\nint f(int, ...);\n#include "mod.h"\n',
+    )
     put(project / "mod" / "mod.h")
     for name in ("mod.o", ".mod.o.cmd", "mod.ko", "Module.symvers"):
         put(project / "mod" / name)
@@ -43,14 +46,24 @@ ALL = ["../common/common.h", "../common/deep/deep.h", "../common/part.c", "../co
 BESIDE = ["../common/common.h", "../common/part.c", "../common/part.h"]
 
 
-@pytest.mark.parametrize(("line", "found"), [
-    ("ccflags-y := -I$(src)/../common", ALL), ("ccflags-y := -I$(src)/../common/", ALL),
-    ("ccflags-y := -I$(M)/../common -DX", ALL),
-    ("ccflags-y := -I../common", ALL), ("COMMON = ../common\nccflags-y := -I$(src)/$(COMMON)", ALL),
-    ("ccflags-y := -I$(src)/sub/../../common/deep", ["../common/deep/deep.h"]),
-    ("mod-y := a.o ../common/part.o", BESIDE), ("ccflags-y := -I$(src)/../../project/common", ALL),
-    ("ccflags-y := -include ../common/common.h", BESIDE), ("include $(src)/../common/part.h", BESIDE),
-    ("# as in ../common", []), ("ccflags-y := -I$(src)/../nowhere", []), ("x := a..b ... common..", [])])
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("ccflags-y := -I$(src)/../common", ALL),
+        ("ccflags-y := -I$(src)/../common/", ALL),
+        ("ccflags-y := -I$(M)/../common -DX", ALL),
+        ("ccflags-y := -I../common", ALL),
+        ("COMMON = ../common\nccflags-y := -I$(src)/$(COMMON)", ALL),
+        ("ccflags-y := -I$(src)/sub/../../common/deep", ["../common/deep/deep.h"]),
+        ("mod-y := a.o ../common/part.o", BESIDE),
+        ("ccflags-y := -I$(src)/../../project/common", ALL),
+        ("ccflags-y := -include ../common/common.h", BESIDE),
+        ("include $(src)/../common/part.h", BESIDE),
+        ("# as in ../common", []),
+        ("ccflags-y := -I$(src)/../nowhere", []),
+        ("x := a..b ... common..", []),
+    ],
+)
 def test_what_a_makefile_names_above(top: Path, line: str, found: list[str]) -> None:
     put(top / "Kbuild", f"obj-m := mod.o\n{line}\n")
     assert [name for name in module_source.files(top) if name.startswith("..")] == found
@@ -76,8 +89,16 @@ def test_links_are_followed_and_nothing_is_a_link_in_the_copy(top: Path, tmp_pat
     (top / "file.h").symlink_to("../common/part.h")
     (top / "dangling.h").symlink_to("nowhere")
     found = module_source.files(top)
-    assert sorted(found) == ["Kbuild", "file.h", "mod.c", "mod.h", "sub/common.h", "sub/deep/deep.h", "sub/part.c",
-                             "sub/part.h"]
+    assert sorted(found) == [
+        "Kbuild",
+        "file.h",
+        "mod.c",
+        "mod.h",
+        "sub/common.h",
+        "sub/deep/deep.h",
+        "sub/part.c",
+        "sub/part.h",
+    ]
     work = module_source.copy(found, "mod", tmp_path / "copy")
     assert not any(path.is_symlink() for path in (tmp_path / "copy").rglob("*"))
     (work / "sub" / "part.c").write_text("changed")
@@ -88,7 +109,9 @@ def test_all_that_is_above_may_be_too_much(top: Path, monkeypatch: pytest.Monkey
     put(top / "Kbuild", "ccflags-y := -I$(src)/..\n")
     assert "../unrelated/x.c" in module_source.files(top)
     monkeypatch.setattr(module_source, "MOST", 3)
-    with pytest.raises(PiggyError, match="Kbuild names .*/project, which has more than 3 files") as error:
+    with pytest.raises(
+        PiggyError, match="Kbuild names .*/project, which has more than 3 files"
+    ) as error:
         module_source.files(top)
     assert "../common" in error.value.hint
 

@@ -21,7 +21,10 @@ deps_{0} := \\
 
 $(deps_{0}):
 """
-COMPILE = "cmd_kernel/panic.o := gcc -Wp,-MMD,kernel/.panic.o.d -c -o kernel/panic.o /src/kernel/panic.c  \n"
+COMPILE = (
+    "cmd_kernel/panic.o := gcc -Wp,-MMD,kernel/.panic.o.d -c -o kernel/panic.o"
+    " /src/kernel/panic.c  \n"
+)
 
 
 def put(folder: Path, target: str, text: str) -> str:
@@ -38,8 +41,16 @@ def test_a_record_of_fixdep(tmp_path: Path, word: str) -> None:
     command = saved.read(put(tmp_path, "kernel/panic.o", text))
     assert command.target == "kernel/panic.o"
     assert command.key == f"{word}_kernel/panic.o :="
-    assert command.command == "gcc -Wp,-MMD,kernel/.panic.o.d -c -o kernel/panic.o /src/kernel/panic.c  "
-    assert (command.lists, command.compiles, command.source, command.tail) == (True, True, "/src/kernel/panic.c", "")
+    assert (
+        command.command
+        == "gcc -Wp,-MMD,kernel/.panic.o.d -c -o kernel/panic.o /src/kernel/panic.c  "
+    )
+    assert (command.lists, command.compiles, command.source, command.tail) == (
+        True,
+        True,
+        "/src/kernel/panic.c",
+        "",
+    )
     assert (command.record, command.depfile) == ("kernel/.panic.o.cmd", "kernel/.panic.o.d")
 
 
@@ -51,7 +62,10 @@ def test_a_record_of_a_command_alone(tmp_path: Path) -> None:
 
 
 def test_a_target_that_is_spelt_in_a_roundabout_way(tmp_path: Path) -> None:
-    text = "cmd_arch/x86/boot/compressed/../voffset.h := nm vmlinux > arch/x86/boot/compressed/../voffset.h\n"
+    text = (
+        "cmd_arch/x86/boot/compressed/../voffset.h := nm vmlinux >"
+        " arch/x86/boot/compressed/../voffset.h\n"
+    )
     command = saved.read(put(tmp_path, "arch/x86/boot/voffset.h", text))
     assert command.target == "arch/x86/boot/compressed/../voffset.h"
     assert command.record == "arch/x86/boot/compressed/../.voffset.h.cmd"
@@ -62,19 +76,37 @@ def test_what_objtool_adds_is_kept(tmp_path: Path) -> None:
     tail = "\nkernel/panic.o: $(wildcard ./tools/objtool/objtool)\n"
     text = COMPILE + LISTS.format("kernel/panic.o") + tail
     assert saved.read(put(tmp_path, "kernel/panic.o", text)).tail == tail
-    alone = "cmd_vmlinux.o := ld -r -o vmlinux.o vmlinux.a\n\nvmlinux.o: $(wildcard ./tools/objtool/objtool)\n"
-    assert saved.read(put(tmp_path, "vmlinux.o", alone)).tail.strip() == "vmlinux.o: $(wildcard ./tools/objtool/objtool)"
+    alone = (
+        "cmd_vmlinux.o := ld -r -o vmlinux.o vmlinux.a\n\nvmlinux.o: $(wildcard"
+        " ./tools/objtool/objtool)\n"
+    )
+    assert (
+        saved.read(put(tmp_path, "vmlinux.o", alone)).tail.strip()
+        == "vmlinux.o: $(wildcard ./tools/objtool/objtool)"
+    )
 
 
-@pytest.mark.parametrize("text", [
-    "", "\n", "cmd_kernel/panic.o :=\n", "cmd_kernel/panic.o := \n", "source_x := y\n", COMPILE.rstrip("\n"),
-    COMPILE + "another line of the command\n",
-    COMPILE + LISTS.format("kernel/panic.o") + "#SYMVER panic 0x12345678\n",
-    COMPILE + LISTS.format("kernel/panic.o") + "    $(wildcard include/ksym/panic.h) \\\n",
-    COMPILE + LISTS.format("kernel/other.o"),
-    COMPILE + LISTS.format("kernel/panic.o")[:-20],
-    "cmd_kernel/panic.o := gcc $(c_flags) -c x.c\n", "cmd_kernel/panic.o := gcc $x\n", "cmd_kernel/panic.o := echo $\n",
-    "cmd_kernel/pa'nic.o := gcc -c x.c\n", "cmd_kernel/$x.o := gcc -c x.c\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "cmd_kernel/panic.o :=\n",
+        "cmd_kernel/panic.o := \n",
+        "source_x := y\n",
+        COMPILE.rstrip("\n"),
+        COMPILE + "another line of the command\n",
+        COMPILE + LISTS.format("kernel/panic.o") + "#SYMVER panic 0x12345678\n",
+        COMPILE + LISTS.format("kernel/panic.o") + "    $(wildcard include/ksym/panic.h) \\\n",
+        COMPILE + LISTS.format("kernel/other.o"),
+        COMPILE + LISTS.format("kernel/panic.o")[:-20],
+        "cmd_kernel/panic.o := gcc $(c_flags) -c x.c\n",
+        "cmd_kernel/panic.o := gcc $x\n",
+        "cmd_kernel/panic.o := echo $\n",
+        "cmd_kernel/pa'nic.o := gcc -c x.c\n",
+        "cmd_kernel/$x.o := gcc -c x.c\n",
+    ],
+)
 def test_what_is_not_understood(tmp_path: Path, text: str) -> None:
     with pytest.raises(Unfamiliar):
         saved.read(put(tmp_path, "kernel/panic.o", text))
@@ -110,7 +142,7 @@ def test_a_command_writes_its_record_again(tmp_path: Path) -> None:
 def test_fixdep_gets_what_kbuild_gives_it(tmp_path: Path) -> None:
     fixdep = tmp_path / "scripts" / "basic" / "fixdep"
     fixdep.parent.mkdir(parents=True)
-    fixdep.write_text("#!/bin/sh\ntest -f \"$1\" && printf '%s|%s|%s\\n' \"$1\" \"$2\" \"$3\"\n")
+    fixdep.write_text('#!/bin/sh\ntest -f "$1" && printf \'%s|%s|%s\\n\' "$1" "$2" "$3"\n')
     fixdep.chmod(0o755)
     said = "echo 'a $$x $(pound)' > k/a,b.o; echo k/a.o: x.c > k/.a_b.o.d; : -c x.c"
     text = f"cmd_k/a,b.o := {said}\n" + LISTS.format("k/a,b.o")

@@ -20,11 +20,19 @@ def touched(obj: Path, *names: str) -> None:
 
 
 def changed(obj: Path) -> dict[str, int]:
-    return {path.relative_to(obj / "include/config").as_posix(): path.stat().st_mtime_ns
-            for path in (obj / "include/config").rglob("*") if path.is_file()}
+    return {
+        path.relative_to(obj / "include/config").as_posix(): path.stat().st_mtime_ns
+        for path in (obj / "include/config").rglob("*")
+        if path.is_file()
+    }
 
 
-@pytest.fixture(params=[("TTY", "LOG_BUF_SHIFT", "NET", "EXT2_FS"), ("tty.h", "log/buf/shift.h", "net.h", "ext2/fs.h")])
+@pytest.fixture(
+    params=[
+        ("TTY", "LOG_BUF_SHIFT", "NET", "EXT2_FS"),
+        ("tty.h", "log/buf/shift.h", "net.h", "ext2/fs.h"),
+    ]
+)
 def names(request: pytest.FixtureRequest) -> tuple[str, str, str, str]:
     """Of four symbols, as new kernels have them, and as old ones have."""
     names: tuple[str, str, str, str] = request.param
@@ -49,7 +57,9 @@ def reconfigured(obj: Path, text: str, *names: str) -> None:
     manifest.renew(obj)
 
 
-def test_a_symbol_that_came_back_has_its_old_time(obj: Path, names: tuple[str, str, str, str]) -> None:
+def test_a_symbol_that_came_back_has_its_old_time(
+    obj: Path, names: tuple[str, str, str, str]
+) -> None:
     reconfigured(obj, "CONFIG_NET=y\nCONFIG_EXT2_FS=y\n", *names)
     reconfigured(obj, AUTO, *names)
     found = changed(obj)
@@ -82,8 +92,9 @@ def unconfigure(obj: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [spoil, add, lose, unconfigure])
-def test_no_time_is_put_back_where_objects_may_be_newer(obj: Path, names: tuple[str, str, str, str],
-                                                             change: Callable[[Path], None]) -> None:
+def test_no_time_is_put_back_where_objects_may_be_newer(
+    obj: Path, names: tuple[str, str, str, str], change: Callable[[Path], None]
+) -> None:
     touched(obj, *names)
     before = changed(obj)
     change(obj)

@@ -46,8 +46,11 @@ def obj(tmp_path: Path) -> Path:
 def listened(obj: Path, *goals: str, stamps: Stamps) -> trace.Trace:
     """Run make on the folder and return what it said."""
     with trace.listening(obj, "goal", stamps) as more:
-        subprocess.run(["make", "-C", str(obj), "-j2", "--no-print-directory", *goals], check=True,
-                       env=clean_env({**more, "sub_make_done": "1"}))
+        subprocess.run(
+            ["make", "-C", str(obj), "-j2", "--no-print-directory", *goals],
+            check=True,
+            env=clean_env({**more, "sub_make_done": "1"}),
+        )
     return trace.read(obj)
 
 
@@ -59,7 +62,11 @@ def stamps(tmp_path: Path) -> Stamps:
 def test_make_says_what_each_file_is_made_from(obj: Path, stamps: Stamps) -> None:
     known = listened(obj, "all", trace.GOAL, stamps=stamps)
     said = known.goals["goal"]
-    assert said.edges["prog"] == ["a.o", "b.o", "gen.h"]  # not what the saved dependencies say, no phony target, no order
+    assert said.edges["prog"] == [
+        "a.o",
+        "b.o",
+        "gen.h",
+    ]  # not what the saved dependencies say, no phony target, no order
     assert said.edges["a.o"] == ["a.c"]
     assert said.edges["gen.h"] == ["a.o"]
     assert "all" not in said.edges
@@ -70,8 +77,9 @@ def test_make_says_what_each_file_is_made_from(obj: Path, stamps: Stamps) -> Non
 def test_a_make_that_has_nothing_to_do_says_the_same(obj: Path, stamps: Stamps) -> None:
     first = listened(obj, "all", trace.GOAL, stamps=stamps)
     again = listened(obj, "all", trace.GOAL, stamps=stamps)
-    assert {name: again.goals["goal"].edges[name] for name in ("a.o", "b.o")} == \
-        {name: first.goals["goal"].edges[name] for name in ("a.o", "b.o")}
+    assert {name: again.goals["goal"].edges[name] for name in ("a.o", "b.o")} == {
+        name: first.goals["goal"].edges[name] for name in ("a.o", "b.o")
+    }
 
 
 def test_the_environment_of_a_recipe(obj: Path, stamps: Stamps) -> None:
@@ -117,6 +125,8 @@ def test_a_file_that_can_not_be_read_says_nothing(obj: Path) -> None:
 
 
 def test_what_is_written_is_read(obj: Path) -> None:
-    known = trace.Trace({"x": trace.Said({"A": "1"}, {"t": ["u"]})}, {"t": (1, 2, "abc")}, {"g": "d"})
+    known = trace.Trace(
+        {"x": trace.Said({"A": "1"}, {"t": ["u"]})}, {"t": (1, 2, "abc")}, {"g": "d"}
+    )
     trace.write(obj, known)
     assert trace.read(obj) == known

@@ -16,25 +16,61 @@ def put(path: Path, text: str = "") -> Path:
 
 def test_what_a_configuration_is_made_by(tmp_path: Path) -> None:
     """Its own Kconfig files are known already."""
-    for name in ("Makefile", "arch/x86/Makefile", "arch/x86/Makefile_32.cpu", "arch/arm/Makefile", "init/Makefile",
-                 "arch/x86/configs/own_defconfig", "arch/x86/configs/other_defconfig", "arch/x86/configs/more.config",
-                 "scripts/Makefile.compiler", "scripts/Kbuild.include", "scripts/kconfig/conf.c", "scripts/basic/fixdep.c",
-                 "scripts/kconfig/.gitignore", "scripts/link-vmlinux.sh", "scripts/min-version.sh"):
+    for name in (
+        "Makefile",
+        "arch/x86/Makefile",
+        "arch/x86/Makefile_32.cpu",
+        "arch/arm/Makefile",
+        "init/Makefile",
+        "arch/x86/configs/own_defconfig",
+        "arch/x86/configs/other_defconfig",
+        "arch/x86/configs/more.config",
+        "scripts/Makefile.compiler",
+        "scripts/Kbuild.include",
+        "scripts/kconfig/conf.c",
+        "scripts/basic/fixdep.c",
+        "scripts/kconfig/.gitignore",
+        "scripts/link-vmlinux.sh",
+        "scripts/min-version.sh",
+    ):
         put(tmp_path / name)
     put(tmp_path / "scripts" / "cc-version.sh", "min=$($(dirname $0)/min-version.sh gcc)\n")
-    init = put(tmp_path / "init" / "Kconfig", "config CC\n\tdef_bool $(shell,$(srctree)/scripts/cc-version.sh $(CC))\n")
+    init = put(
+        tmp_path / "init" / "Kconfig",
+        "config CC\n\tdef_bool $(shell,$(srctree)/scripts/cc-version.sh $(CC))\n",
+    )
     arch = put(tmp_path / "arch" / "x86" / "Kconfig")
     cpu = put(tmp_path / "arch" / "arm" / "mach-x" / "Kconfig")
     found = unrecorded.kconfig(tmp_path, [str(init), str(arch), str(cpu)], "own_defconfig")
-    assert [os.path.relpath(path, tmp_path) for path in found] == sorted([
-        "Makefile", "arch/x86/Makefile", "arch/x86/Makefile_32.cpu", "arch/x86/configs/own_defconfig",
-        "arch/x86/configs/more.config", "scripts/Makefile.compiler", "scripts/Kbuild.include", "scripts/kconfig/conf.c",
-        "scripts/basic/fixdep.c", "scripts/cc-version.sh", "scripts/min-version.sh"])
+    assert [os.path.relpath(path, tmp_path) for path in found] == sorted(
+        [
+            "Makefile",
+            "arch/x86/Makefile",
+            "arch/x86/Makefile_32.cpu",
+            "arch/x86/configs/own_defconfig",
+            "arch/x86/configs/more.config",
+            "scripts/Makefile.compiler",
+            "scripts/Kbuild.include",
+            "scripts/kconfig/conf.c",
+            "scripts/basic/fixdep.c",
+            "scripts/cc-version.sh",
+            "scripts/min-version.sh",
+        ]
+    )
 
 
-@pytest.mark.parametrize(("values", "answer"), [
-    ({}, False), ({"SMP": "y"}, False), ({"MODULE_SIG": "y"}, True), ({"EXTRA_FIRMWARE": '""'}, False),
-    ({"EXTRA_FIRMWARE": '"a.bin"'}, True), ({"LOCALVERSION_AUTO": "n"}, False), ({"LOCALVERSION_AUTO": "y"}, True)])
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        ({}, False),
+        ({"SMP": "y"}, False),
+        ({"MODULE_SIG": "y"}, True),
+        ({"EXTRA_FIRMWARE": '""'}, False),
+        ({"EXTRA_FIRMWARE": '"a.bin"'}, True),
+        ({"LOCALVERSION_AUTO": "n"}, False),
+        ({"LOCALVERSION_AUTO": "y"}, True),
+    ],
+)
 def test_what_no_record_tells(values: dict[str, str], answer: bool) -> None:
     assert unrecorded.unrecorded(values) is answer
 

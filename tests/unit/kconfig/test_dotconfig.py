@@ -27,8 +27,15 @@ CONFIG_EMPTY=
 
 
 def test_a_config_is_read_as_it_stands():
-    assert parse_config(CONFIG) == {"CC_VERSION_TEXT": '"gcc (Debian 12.2.0-14) 12.2.0"', "A": "y", "B": "n", "M": "m",
-                                    "START": "0x100000", "S": '"a \\"b\\""', "EMPTY": ""}
+    assert parse_config(CONFIG) == {
+        "CC_VERSION_TEXT": '"gcc (Debian 12.2.0-14) 12.2.0"',
+        "A": "y",
+        "B": "n",
+        "M": "m",
+        "START": "0x100000",
+        "S": '"a \\"b\\""',
+        "EMPTY": "",
+    }
 
 
 def test_bytes_that_are_no_utf8_do_not_disturb(tmp_path: Path):
@@ -47,16 +54,25 @@ def test_a_missing_or_cut_file_is_an_error(tmp_path: Path):
 
 def test_unmet_requests_in_order(tmp_path: Path):
     path = tmp_path / "f"
-    path.write_text('CONFIG_Z=y\nCONFIG_A=y\n# CONFIG_B is not set\n# CONFIG_GONE is not set\nCONFIG_M=y\n'
-                    'CONFIG_START=0x0100000\nCONFIG_S="a \\"b\\""\nCONFIG_T="t" # optional\n# CONFIG_A2 is not set\n'
-                    "CONFIG_N=12\n")
+    path.write_text(
+        "CONFIG_Z=y\nCONFIG_A=y\n# CONFIG_B is not set\n# CONFIG_GONE is not"
+        ' set\nCONFIG_M=y\nCONFIG_START=0x0100000\nCONFIG_S="a \\"b\\""\nCONFIG_T="t" # optional\n#'
+        " CONFIG_A2 is not set\nCONFIG_N=12\n"
+    )
     missed = unmet(merge([path]), {**parse_config(CONFIG), "A2": "y"})
     assert [(one.request.symbol, one.got, one.request.optional) for one in missed] == [
-        ("Z", "n", False), ("M", "m", False), ("T", "", True), ("A2", "y", False), ("N", "", False)]
+        ("Z", "n", False),
+        ("M", "m", False),
+        ("T", "", True),
+        ("A2", "y", False),
+        ("N", "", False),
+    ]
     assert plain(missed).splitlines()[0] == f"{path}:1: CONFIG_Z=y did not take: got n"
     assert plain(missed).splitlines()[2] == f'{path}:8: CONFIG_T="t" did not take: got nothing'
 
 
 def test_differences_between_configurations():
-    assert differences({"A": "y", "B": "n", "C": "0x1"}, {"C": "0x01", "A": "m", "D": "y", "E": "n"}) == ["A", "D"]
+    assert differences(
+        {"A": "y", "B": "n", "C": "0x1"}, {"C": "0x01", "A": "m", "D": "y", "E": "n"}
+    ) == ["A", "D"]
     assert differences({"B": "n"}, {}) == []

@@ -1,4 +1,5 @@
-"""Configurations turned back into fragments. The tree's own model plays Kconfig's part where one is needed."""
+"""Configurations turned back into fragments. The tree's own model plays Kconfig's part where one is
+needed."""
 
 from __future__ import annotations
 
@@ -22,15 +23,34 @@ def kconf():  # type: ignore[no-untyped-def]
 @pytest.fixture
 def made(kconf):  # type: ignore[no-untyped-def]
     """What allnoconfig makes of lines: as Kconfig writes it, without what is invisible and off."""
+
     def of(lines: Mapping[str, str], base: str = "allnoconfig") -> dict[str, str]:
         symbols.assume(kconf, lines, base)
-        return {sym.name: symbols.value(sym) for sym in kconf.unique_defined_syms if sym.config_string}
+        return {
+            sym.name: symbols.value(sym) for sym in kconf.unique_defined_syms if sym.config_string
+        }
+
     return of
 
 
-USER = {"EXPERT": "y", "PRINTK": "y", "TTY": "y", "MODULES": "y", "SERIAL": "m", "HZ_1000": "y", "LOG_SHIFT": "20",
-        "START": "0x100000", "NEEDS_START": "y", "CMDLINE_BOOL": "y", "CMDLINE": '"a \\"b\\""', "NET": "y", "INET": "y",
-        "LIBRARY_USER": "y", "CRC_USER": "m", "IMPLIES": "y"}
+USER = {
+    "EXPERT": "y",
+    "PRINTK": "y",
+    "TTY": "y",
+    "MODULES": "y",
+    "SERIAL": "m",
+    "HZ_1000": "y",
+    "LOG_SHIFT": "20",
+    "START": "0x100000",
+    "NEEDS_START": "y",
+    "CMDLINE_BOOL": "y",
+    "CMDLINE": '"a \\"b\\""',
+    "NET": "y",
+    "INET": "y",
+    "LIBRARY_USER": "y",
+    "CRC_USER": "m",
+    "IMPLIES": "y",
+}
 
 
 def test_the_smallest_fragment_is_just_what_was_set(kconf, made):
@@ -39,8 +59,11 @@ def test_the_smallest_fragment_is_just_what_was_set(kconf, made):
 
 
 def test_what_is_default_or_selected_needs_no_line(kconf, made):
-    text = minimal.smallest(made({**USER, "LIBRARY": "y", "LOG_SHIFT": "17", "HZ_1000": "n", "HZ_250": "y"}), kconf,
-                          lambda text: made(parse_config(text)))
+    text = minimal.smallest(
+        made({**USER, "LIBRARY": "y", "LOG_SHIFT": "17", "HZ_1000": "n", "HZ_250": "y"}),
+        kconf,
+        lambda text: made(parse_config(text)),
+    )
     assert not {"LIBRARY", "LOG_SHIFT", "HZ_250"} & parse_config(text).keys()
 
 
@@ -50,7 +73,9 @@ def test_no_line_of_the_smallest_fragment_can_go(kconf, made):
         lines = minimal.smallest(config, kconf, lambda text: made(parse_config(text))).splitlines()
         assert not differences(config, made(parse_config("\n".join(lines))))
         for number in range(len(lines)):
-            assert differences(config, made(parse_config("\n".join(lines[:number] + lines[number + 1:])))), lines[number]
+            assert differences(
+                config, made(parse_config("\n".join(lines[:number] + lines[number + 1 :])))
+            ), lines[number]
 
 
 def test_over_a_base_only_what_differs_from_it(kconf, made):
@@ -59,6 +84,7 @@ def test_over_a_base_only_what_differs_from_it(kconf, made):
 
     def over(text: str) -> dict[str, str]:
         return made(symbols.layered(base, parse_config(text)))
+
     lines = parse_config(minimal.smallest(config, kconf, over, under=base))
     assert lines == {"PCI": "y", "INET": "n", "HZ_250": "y"}
 
@@ -68,16 +94,26 @@ def test_choices_are_what_the_user_can_set(kconf, made):
     after = made({"NET": "y", "EXPERT": "y", "PRINTK": "y", "TTY": "y", "HZ_1000": "y"})
     lines = minimal.choices(before, after, kconf, requested=())
     assert parse_config("\n".join(lines)) == {"EXPERT": "y", "HZ_1000": "y", "INET": "n"}
-    proved = minimal.proved(lines, after, lambda text: made({"NET": "y", **parse_config(text)}), kconf)
+    proved = minimal.proved(
+        lines, after, lambda text: made({"NET": "y", **parse_config(text)}), kconf
+    )
     # what was on by default, and is a question now, needs a line to stay on
-    assert parse_config("\n".join(proved)) == {"EXPERT": "y", "HZ_1000": "y", "INET": "n", "PRINTK": "y", "TTY": "y"}
+    assert parse_config("\n".join(proved)) == {
+        "EXPERT": "y",
+        "HZ_1000": "y",
+        "INET": "n",
+        "PRINTK": "y",
+        "TTY": "y",
+    }
 
 
 def test_a_request_that_the_user_made_impossible_is_taken_back(kconf, made):
     """INET is invisible without NET; without a line its fragment would ask for it in vain."""
     before, after = made({"NET": "y", "INET": "y", "NETDEVICES": "y"}), made({})
     assert minimal.choices(before, after, kconf, requested={"NET", "INET"}) == [
-        "# CONFIG_NET is not set", "# CONFIG_INET is not set"]
+        "# CONFIG_NET is not set",
+        "# CONFIG_INET is not set",
+    ]
     assert "# CONFIG_NETDEVICES is not set" in minimal.choices(before, after, kconf)
     assert minimal.choices(before, after, kconf, requested=()) == ["# CONFIG_NET is not set"]
 
@@ -85,12 +121,18 @@ def test_a_request_that_the_user_made_impossible_is_taken_back(kconf, made):
 def test_a_string_that_went_away_is_taken_back_too(kconf, made):
     before, after = made({"CMDLINE_BOOL": "y", "CMDLINE": '"x"'}), made({})
     assert minimal.choices(before, after, kconf, requested={"CMDLINE", "CMDLINE_BOOL"}) == [
-        "# CONFIG_CMDLINE_BOOL is not set", "# CONFIG_CMDLINE is not set"]
+        "# CONFIG_CMDLINE_BOOL is not set",
+        "# CONFIG_CMDLINE is not set",
+    ]
 
 
 def test_without_a_model_all_that_differs(made):
     before, after = made({"NET": "y"}), made({"CRC_USER": "y"})
-    assert minimal.choices(before, after) == ["CONFIG_CRC=y", "CONFIG_CRC_USER=y", "# CONFIG_NET is not set"]
+    assert minimal.choices(before, after) == [
+        "CONFIG_CRC=y",
+        "CONFIG_CRC_USER=y",
+        "# CONFIG_NET is not set",
+    ]
     assert minimal.choices(after, after) == []
 
 
@@ -103,21 +145,34 @@ def test_without_a_model_the_fragment_is_complete(made):
 
 def test_what_the_guess_left_out_is_added_in_rounds(kconf):
     """A Kconfig that shows B only once A is there, and C only once B is."""
+
     def answer(text: str) -> dict[str, str]:
         lines = parse_config(text)
-        return {name: lines.get(name, "n") for name in ("EXPERT", "PRINTK", "TTY")
-                if name == "EXPERT" or lines.get({"PRINTK": "EXPERT", "TTY": "PRINTK"}[name]) == "y"}
+        return {
+            name: lines.get(name, "n")
+            for name in ("EXPERT", "PRINTK", "TTY")
+            if name == "EXPERT" or lines.get({"PRINTK": "EXPERT", "TTY": "PRINTK"}[name]) == "y"
+        }
+
     wanted = {"EXPERT": "y", "PRINTK": "y", "TTY": "y"}
-    assert minimal.proved([], wanted, answer, kconf) == ["CONFIG_EXPERT=y", "CONFIG_PRINTK=y", "CONFIG_TTY=y"]
+    assert minimal.proved([], wanted, answer, kconf) == [
+        "CONFIG_EXPERT=y",
+        "CONFIG_PRINTK=y",
+        "CONFIG_TTY=y",
+    ]
 
 
 def test_a_wrong_guess_is_corrected(kconf):
     assert minimal.proved(["CONFIG_NET=y", "CONFIG_PCI=y"], {"PCI": "y"}, parse_config, kconf) == [
-        "CONFIG_PCI=y", "# CONFIG_NET is not set"]
+        "CONFIG_PCI=y",
+        "# CONFIG_NET is not set",
+    ]
 
 
 def test_what_no_fragment_gives_is_an_error_that_names_it(kconf):
-    with pytest.raises(PiggyError, match="no fragment gives this configuration: NET, PCI would not take"):
+    with pytest.raises(
+        PiggyError, match="no fragment gives this configuration: NET, PCI would not take"
+    ):
         minimal.proved([], {"NET": "y", "PCI": "y"}, lambda text: {}, kconf)
     # what has no prompt follows from the rest, and is none of the fragment's business
     assert minimal.proved([], {"CRC": "y"}, lambda text: {}, kconf) == []
@@ -129,5 +184,6 @@ def test_an_answer_that_swings_ends(kconf):
     def swinging(text: str) -> dict[str, str]:
         state["NET"] = "y" if state["NET"] == "n" else "n"
         return dict(state)
+
     with pytest.raises(PiggyError, match="no fragment gives"):
         minimal.proved([], {"NET": "m"}, swinging, kconf)

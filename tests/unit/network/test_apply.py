@@ -1,5 +1,5 @@
-"""Doing and undoing steps: what is recorded before, what is rolled back, what is left alone. Files stand for links, so
-the plans here are none that net_up could make; test_nettrust has those."""
+"""Doing and undoing steps: what is recorded before, what is rolled back, what is left alone. Files
+stand for links, so the plans here are none that net_up could make; test_nettrust has those."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ TOP = Path(__file__).parents[3]
 
 
 def step(path: Path, value: str = "1", before: str = "0") -> Step:
-    return Step(do=write(str(path), value), undo=(write(str(path), before),), holds=("file", str(path), value))
+    return Step(
+        do=write(str(path), value),
+        undo=(write(str(path), before),),
+        holds=("file", str(path), value),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +81,9 @@ def test_up_and_down_and_down_again(files: list[Path], tmp_path: Path) -> None:
     assert not apply.down(folder, silent)
 
 
-def test_a_step_is_recorded_before_it_is_done(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_recorded_before_it_is_done(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, seen = tmp_path / "record", []
     real = apply.do
 
@@ -86,6 +92,7 @@ def test_a_step_is_recorded_before_it_is_done(files: list[Path], tmp_path: Path,
         assert record
         seen.append((record.begun, record.complete, values(files)))
         real(words, stdin, patience)
+
     monkeypatch.setattr(apply, "do", watched)
     apply.up(plan(files), folder, silent)
     assert seen == [(1, False, "000"), (2, False, "100"), (3, False, "110")]
@@ -189,8 +196,12 @@ def test_patience_tries_again(tmp_path: Path) -> None:
 def test_a_daemon_is_ended_by_its_pidfile_and_a_stranger_is_not(tmp_path: Path) -> None:
     pidfile = tmp_path / "d.pid"
     code = "import time; print(1, flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code, f"--pid-file={pidfile}"], stdout=subprocess.PIPE) as ours, \
-            subprocess.Popen(["sleep", "60"]) as stranger:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", code, f"--pid-file={pidfile}"], stdout=subprocess.PIPE
+        ) as ours,
+        subprocess.Popen(["sleep", "60"]) as stranger,
+    ):
         assert ours.stdout
         ours.stdout.read(1)
         pidfile.write_text(f"{stranger.pid}\n")
@@ -220,8 +231,12 @@ def test_a_pidfile_of_another_form_names_no_process(tmp_path: Path, content: str
     apply.do((KILL, str(pidfile)), "", 0)
 
 
-def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[Path],
-                     capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(netrecord, "place", lambda: tmp_path / "record")
     hand_in(monkeypatch, msgspec.json.encode(plan(files)))
     assert apply.main(["up"]) == 0
@@ -233,16 +248,25 @@ def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: lis
     assert apply.main([]) == 2
     hand_in(monkeypatch, b'{"mode": 1}')
     assert apply.main(["up"]) == 1
-    assert capsys.readouterr().err.startswith("the plan on standard input can't be read: Expected `str`")
+    assert capsys.readouterr().err.startswith(
+        "the plan on standard input can't be read: Expected `str`"
+    )
     assert apply.main(["up", str(tmp_path / "plan.json")]) == 2
 
 
 def hand_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False))
+    monkeypatch.setattr(
+        sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False)
+    )
 
 
-def test_a_plan_that_is_not_ours_is_not_carried_out(real_check: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                    files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_that_is_not_ours_is_not_carried_out(
+    real_check: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(netrecord, "place", lambda: tmp_path / "record")
     ours = netplan.nat(state.State(), netplan.Wanted(run_dir=str(tmp_path / "record")))
     for bad in (plan(files), msgspec.structs.replace(ours, steps=(step(files[0]), *ours.steps))):
@@ -254,17 +278,24 @@ def test_a_plan_that_is_not_ours_is_not_carried_out(real_check: None, tmp_path: 
     assert not (tmp_path / "record").exists()
 
 
-def test_a_planted_record_is_not_undone(real_check: None, tmp_path: Path, files: list[Path]) -> None:
+def test_a_planted_record_is_not_undone(
+    real_check: None, tmp_path: Path, files: list[Path]
+) -> None:
     folder = tmp_path / "record"
     files[0].write_text("1\n")
-    netrecord.write(folder, Record(boot=netrecord.boot_id(), plan=plan(files), begun=1, complete=True))
+    netrecord.write(
+        folder, Record(boot=netrecord.boot_id(), plan=plan(files), begun=1, complete=True)
+    )
     with pytest.raises(PiggyError, match="is no plan of net_up's"):
         apply.down(folder, silent)
     assert values(files) == "100"
     assert (folder / "record.json").exists()
 
 
-@pytest.mark.parametrize("content", [b"{}", b"", b"null", b"[" * 100_000, b"\xff\xfe", b'{"boot": "\x1b[2J"}', b"7" * 9999])
+@pytest.mark.parametrize(
+    "content",
+    [b"{}", b"", b"null", b"[" * 100_000, b"\xff\xfe", b'{"boot": "\x1b[2J"}', b"7" * 9999],
+)
 def test_a_record_that_is_spoilt_is_said(real_check: None, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "record.json").write_bytes(content)
     with pytest.raises(PiggyError) as caught:
@@ -276,18 +307,30 @@ def test_a_record_that_is_spoilt_is_said(real_check: None, tmp_path: Path, conte
 def good(folder: Path) -> Path:
     """Write a record that net_up could have made."""
     made = netplan.nat(state.State(), netplan.Wanted(run_dir=str(folder)))
-    netrecord.write(folder, Record(boot=netrecord.boot_id(), plan=made, begun=len(made.steps), complete=True))
+    netrecord.write(
+        folder, Record(boot=netrecord.boot_id(), plan=made, begun=len(made.steps), complete=True)
+    )
     return folder / "record.json"
 
 
-@pytest.mark.parametrize(("how", "said"), [
-    ("fifo", "record.json can't be read: it is no regular file"), ("folder", "can't be read: it is no regular file"),
-    ("link", "can't be read: Too many levels"), ("linked folder", "is no folder"),
-    ("writable", "can be written to by others (mode 0666)"), ("writable folder", "others (mode 0777)"),
-    ("writable parent", "others (mode 0777)"), ("other's", "belongs to user 4321"),
-    ("other's folder", "belongs to user 4321"),
-    ("count", "-1 of 10 steps")])
-def test_who_can_have_written_a_record(real_check: None, tmp_path: Path, how: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("fifo", "record.json can't be read: it is no regular file"),
+        ("folder", "can't be read: it is no regular file"),
+        ("link", "can't be read: Too many levels"),
+        ("linked folder", "is no folder"),
+        ("writable", "can be written to by others (mode 0666)"),
+        ("writable folder", "others (mode 0777)"),
+        ("writable parent", "others (mode 0777)"),
+        ("other's", "belongs to user 4321"),
+        ("other's folder", "belongs to user 4321"),
+        ("count", "-1 of 10 steps"),
+    ],
+)
+def test_who_can_have_written_a_record(
+    real_check: None, tmp_path: Path, how: str, said: str
+) -> None:
     if "other" in how and "writ" not in how and os.geteuid():
         pytest.skip("only root can give a file away")
     folder = tmp_path / "run" / "1"

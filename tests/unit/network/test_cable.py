@@ -1,4 +1,5 @@
-"""Where the card's cable ends: words for QEMU, ports that are free, taps of ours and helpers of others."""
+"""Where the card's cable ends: words for QEMU, ports that are free, taps of ours and helpers of
+others."""
 
 from __future__ import annotations
 
@@ -47,8 +48,11 @@ def test_no_card() -> None:
 
 def test_user_mode_forwards_a_free_port_and_says_which() -> None:
     with netattach.cables(Settings()) as (cable,):
-        (forward, port), = cable.taken
-        assert (forward, cable.net) == (Forward("http", 80), f"user,hostfwd=tcp:127.0.0.1:{port}-:80")
+        ((forward, port),) = cable.taken
+        assert (forward, cable.net) == (
+            Forward("http", 80),
+            f"user,hostfwd=tcp:127.0.0.1:{port}-:80",
+        )
         assert cable.said == (f"http://127.0.0.1:{port}/ is the guest's http (port 80)",)
         assert (cable.append, cable.prefix) == ("", ())
 
@@ -56,7 +60,9 @@ def test_user_mode_forwards_a_free_port_and_says_which() -> None:
 def test_a_busy_port_is_passed_over_and_one_asked_for_is_an_error() -> None:
     with listener() as busy:
         port = busy.getsockname()[1]
-        assert f"port {port} of this host is in use" in refused(Settings(forward=f"{port}:80")).message
+        assert (
+            f"port {port} of this host is in use" in refused(Settings(forward=f"{port}:80")).message
+        )
         one = Forward("x", port)  # a port above 1000 is tried under its own number first
         assert netattach._choose([one])[0][1] > port
 
@@ -88,7 +94,9 @@ def test_static_addresses() -> None:
     with netattach.cables(Settings(address="10.0.2.77")) as (cable,):
         assert cable.append == "ip=10.0.2.77::10.0.2.2:255.255.255.0:::off:10.0.2.3"
         assert "-10.0.2.77:80" in cable.net
-    assert "not in the guests' network 10.0.2.0/24" in refused(Settings(address="192.168.1.1")).message
+    assert (
+        "not in the guests' network 10.0.2.0/24" in refused(Settings(address="192.168.1.1")).message
+    )
 
 
 @pytest.fixture
@@ -119,7 +127,10 @@ def test_nat_without_a_free_tap(up: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_is_not_up(up: Path) -> None:
-    assert "net=bridged bridge=piggy0 is not up (up is: net=nat bridge=piggy0)" in refused(Settings(net="bridged")).message
+    assert (
+        "net=bridged bridge=piggy0 is not up (up is: net=nat bridge=piggy0)"
+        in refused(Settings(net="bridged")).message
+    )
     record = netrecord.read(up)
     assert record
     netrecord.write(up, msgspec.structs.replace(record, complete=False))
@@ -137,6 +148,7 @@ def test_somebody_elses_bridge_helper(tmp_path: Path, monkeypatch: pytest.Monkey
     def asked(rules: str) -> str:
         allowed.write_text(rules)
         return netattach.bridge_helper("br0", [tmp_path / "none", helper], allowed)
+
     assert asked("allow br0\n") == asked("# all\nallow all\n") == str(helper)
     assert asked("allow br1\n") == asked("allow all\ndeny br0\n") == ""
     monkeypatch.setattr(netattach.os, "geteuid", lambda: 1000)
@@ -153,30 +165,59 @@ default via 10.0.2.2 dev eth0 """
 
 def test_the_checks_that_a_cable_is_worth() -> None:
     def names(cable: Cable, *overlays: str, page: str = "http://10.0.2.2:1/") -> list[str]:
-        return [check.name for check in network_checks.checks(cable, overlays, (page, "x"), ["192.168.135.65"])]
+        return [
+            check.name
+            for check in network_checks.checks(cable, overlays, (page, "x"), ["192.168.135.65"])
+        ]
+
     user = Cable(taken=((Forward("http", 80), 8080),), listen="127.0.0.1")
-    assert names(user, "base", "network", "httpd") == ["network", "gateway", "fetch", "neighbour 192.168.135.65", "httpd"]
-    assert names(user, "base", "network", page="") == ["network", "gateway", "neighbour 192.168.135.65"]
-    assert "httpd" not in names(Cable(listen="127.0.0.1"), "network", "httpd")  # no port leads there
+    assert names(user, "base", "network", "httpd") == [
+        "network",
+        "gateway",
+        "fetch",
+        "neighbour 192.168.135.65",
+        "httpd",
+    ]
+    assert names(user, "base", "network", page="") == [
+        "network",
+        "gateway",
+        "neighbour 192.168.135.65",
+    ]
+    assert "httpd" not in names(
+        Cable(listen="127.0.0.1"), "network", "httpd"
+    )  # no port leads there
     assert "httpd" in names(Cable(net="tap", listen="192.168.135.251"), "network", "httpd")
-    assert names(user, "base") == names(Cable(net=""), "network") == names(Cable(append="ip=off"), "network") == []
+    assert (
+        names(user, "base")
+        == names(Cable(net=""), "network")
+        == names(Cable(append="ip=off"), "network")
+        == []
+    )
 
 
 def test_what_the_guest_says_is_judged() -> None:
     assert network_checks._up("", UP) == "eth0 has 10.0.2.15/24, gateway 10.0.2.2"
-    assert network_checks._ping("64 bytes from 10.0.2.2: seq=0 ttl=255 time=1.234 ms\n") == "10.0.2.2 answers after 1.234 ms"
+    assert (
+        network_checks._ping("64 bytes from 10.0.2.2: seq=0 ttl=255 time=1.234 ms\n")
+        == "10.0.2.2 answers after 1.234 ms"
+    )
     assert network_checks._fetched("u", "token", "token\n") == "u fetched (5 bytes)"
-    for wrong in (lambda: network_checks._up("", "default via 10.0.2.2"), lambda: network_checks._up("10.0.2.16", UP),
-                  lambda: network_checks._ping("1 packets transmitted, 0 packets received"),
-                  lambda: network_checks._fetched("u", "token", "404")):
+    for wrong in (
+        lambda: network_checks._up("", "default via 10.0.2.2"),
+        lambda: network_checks._up("10.0.2.16", UP),
+        lambda: network_checks._ping("1 packets transmitted, 0 packets received"),
+        lambda: network_checks._fetched("u", "token", "404"),
+    ):
         with pytest.raises(ValueError):
             wrong()
 
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[bytes, float], str]]:
-    """A guest's web server that answers with these bytes, one at a time with this pause (seconds)."""
+    """A guest's web server that answers with these bytes, one at a time with this pause
+    (seconds)."""
     with contextlib.ExitStack() as stack:
+
         def serve(data: bytes, pause: float) -> str:
             server = stack.enter_context(listener())
 
@@ -185,27 +226,45 @@ def answering() -> Iterator[Callable[[bytes, float], str]]:
                 with peer, contextlib.suppress(OSError):
                     peer.recv(4096)
                     for at in range(len(data)) if pause else ():
-                        peer.sendall(data[at:at + 1])
+                        peer.sendall(data[at : at + 1])
                         time.sleep(pause)
                     for _ in range(0 if pause else 400):
                         peer.sendall(data)
+
             threading.Thread(target=talk, daemon=True).start()
             return f"http://127.0.0.1:{server.getsockname()[1]}/"
+
         yield serve
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 def test_a_cgi_script_may_end_its_lines_as_unix_does(answering, end: str) -> None:
-    url = answering(f"HTTP/1.0 200 OK\r\nContent-Type: text/html{end}{end}<p>6.1</p>".encode(), 0.001)
-    assert network_checks._served(url, "inet 10.0.2.15/24\n6.1") == f"{url} fetched from the host (10 bytes)"
+    url = answering(
+        f"HTTP/1.0 200 OK\r\nContent-Type: text/html{end}{end}<p>6.1</p>".encode(), 0.001
+    )
+    assert (
+        network_checks._served(url, "inet 10.0.2.15/24\n6.1")
+        == f"{url} fetched from the host (10 bytes)"
+    )
 
 
-@pytest.mark.parametrize(("data", "pause", "said"), [
-    (b"HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", 0, "does not show the guest's kernel 6.1"),
-    (b"x" * 100_000, 0, "gives no answer of HTTP"), (b"HTTP/1.0 200 OK\r\n\r\n" + b"y" * 100_000, 0, "does not show"),
-    (b"HTTP/1.0 200 OK\r\nX: " + b"x" * 99, 0.05, "no whole answer in time|timed out"), (b"", 0, "gives no answer")])
-def test_a_guests_web_server_that_goes_on_and_on(answering, monkeypatch: pytest.MonkeyPatch, data: bytes, pause: float,
-                                                 said: str) -> None:
+@pytest.mark.parametrize(
+    ("data", "pause", "said"),
+    [
+        (
+            b"HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n",
+            0,
+            "does not show the guest's kernel 6.1",
+        ),
+        (b"x" * 100_000, 0, "gives no answer of HTTP"),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + b"y" * 100_000, 0, "does not show"),
+        (b"HTTP/1.0 200 OK\r\nX: " + b"x" * 99, 0.05, "no whole answer in time|timed out"),
+        (b"", 0, "gives no answer"),
+    ],
+)
+def test_a_guests_web_server_that_goes_on_and_on(
+    answering, monkeypatch: pytest.MonkeyPatch, data: bytes, pause: float, said: str
+) -> None:
     monkeypatch.setattr(network_checks, "_SERVED", 1.0)
     monkeypatch.setattr(network_checks, "_LONGEST", 1 << 17)
     started = time.monotonic()
@@ -216,13 +275,19 @@ def test_a_guests_web_server_that_goes_on_and_on(answering, monkeypatch: pytest.
 
 @pytest.mark.parametrize("output", ["", "\n", "inet 10.0.2.15/24"])
 def test_a_guest_that_says_nothing_of_itself(output: str) -> None:
-    with pytest.raises(ValueError, match="says nothing|no address|refused|timed out|does not show|gives no answer"):
+    with pytest.raises(
+        ValueError, match="says nothing|no address|refused|timed out|does not show|gives no answer"
+    ):
         network_checks._served("http://127.0.0.1:1/" if output.strip() else "", output)
 
 
 def test_the_page_is_served_and_the_guests_is_fetched() -> None:
     import urllib.request
-    with network_checks.served(Cable(listen="127.0.0.1", gateway="127.0.0.1"), "6.1.192") as (url, token):
+
+    with network_checks.served(Cable(listen="127.0.0.1", gateway="127.0.0.1"), "6.1.192") as (
+        url,
+        token,
+    ):
         with urllib.request.urlopen(url, timeout=5) as answer:
             assert answer.read().decode() == token
         assert "fetched from the host" in network_checks._served(url, "inet 10.0.2.15/24\n6.1.192")

@@ -9,23 +9,39 @@ from tests.unit.graph.test_explain import one
 
 @pytest.fixture
 def graph() -> Graph:
-    return Graph([one("kernel_config", [], ["config"]), one("vmlinux", ["config"], ["vmlinux"]),
-                  one("Image", ["vmlinux"], ["Image"]), one("busybox", [], ["busybox"]),
-                  one("rootfs", ["busybox"], ["img"])])
+    return Graph(
+        [
+            one("kernel_config", [], ["config"]),
+            one("vmlinux", ["config"], ["vmlinux"]),
+            one("Image", ["vmlinux"], ["Image"]),
+            one("busybox", [], ["busybox"]),
+            one("rootfs", ["busybox"], ["img"]),
+        ]
+    )
 
 
 def test_what_would_run_comes_in_its_order(graph: Graph) -> None:
     order = plan.in_order(graph, ["rootfs", "Image"])
     assert order == ["busybox", "rootfs", "kernel_config", "vmlinux", "Image"]
     assert plan.downstream(graph, order, {"vmlinux": []}) == ["vmlinux", "Image"]
-    assert plan.downstream(graph, order, {"kernel_config": [], "rootfs": []}) == \
-        ["rootfs", "kernel_config", "vmlinux", "Image"]
+    assert plan.downstream(graph, order, {"kernel_config": [], "rootfs": []}) == [
+        "rootfs",
+        "kernel_config",
+        "vmlinux",
+        "Image",
+    ]
     assert plan.downstream(graph, order, {}) == []
 
 
-@pytest.mark.parametrize(("past", "count", "seconds"), [
-    ([], None, None), ([136.0], None, 136.0), ([136.0, 4.0, 3.0], 1, 3.0), ([136.0, 4.0, 3.0], None, 4.0),
-    ([136.0, 4.0, 140.0], 900, 136.0),
-])
+@pytest.mark.parametrize(
+    ("past", "count", "seconds"),
+    [
+        ([], None, None),
+        ([136.0], None, 136.0),
+        ([136.0, 4.0, 3.0], 1, 3.0),
+        ([136.0, 4.0, 3.0], None, 4.0),
+        ([136.0, 4.0, 140.0], 900, 136.0),
+    ],
+)
 def test_estimates(past: list[float], count: int | None, seconds: float | None) -> None:
     assert plan.estimate(past, count) == seconds

@@ -13,14 +13,36 @@ from tasks.reports import matrix as stage
 from tasks.reports import table
 from tasks.reports.table import Row, Sizes
 
-PC = Row(machine="pc", result="booted", date="2026-01-02T03:04:05+00:00", arch="i386", kernel="6.1.192", image="bzImage",
-         sizes=Sizes(3521628, 1311232, 1127604, 1777664), accel="tcg", ready=1.06, build=151.2)
-BOARD = Row(machine="board", result="failed", date="2026-01-02T03:04:06+00:00", arch="arm", error="a | b")
+PC = Row(
+    machine="pc",
+    result="booted",
+    date="2026-01-02T03:04:05+00:00",
+    arch="i386",
+    kernel="6.1.192",
+    image="bzImage",
+    sizes=Sizes(3521628, 1311232, 1127604, 1777664),
+    accel="tcg",
+    ready=1.06,
+    build=151.2,
+)
+BOARD = Row(
+    machine="board", result="failed", date="2026-01-02T03:04:06+00:00", arch="arm", error="a | b"
+)
 
 
 def test_the_cells_of_each_kind_of_row() -> None:
-    assert table.cells(PC) == ("pc", "i386", "6.1.192", "3,521,628", "bzImage 1,311,232", "1,127,604", "1,777,664",
-                                "1.1 s", "2 min 31 s", "booted (tcg)")
+    assert table.cells(PC) == (
+        "pc",
+        "i386",
+        "6.1.192",
+        "3,521,628",
+        "bzImage 1,311,232",
+        "1,127,604",
+        "1,777,664",
+        "1.1 s",
+        "2 min 31 s",
+        "booted (tcg)",
+    )
     assert table.cells(BOARD) == ("board", "arm", "-", "-", "-", "-", "-", "-", "-", "a | b")
     built = msgspec.structs.replace(PC, result="built", accel="", ready=None, build=None)
     assert table.cells(built)[-3:] == ("-", "-", "built, not booted")
@@ -62,7 +84,10 @@ def test_the_time_of_build_is_that_of_what_is_there(tmp_path: Path) -> None:
     fresh = msgspec.structs.replace(PC, build=None)
     table.keep(tmp_path, fresh, ["pc"])
     assert table.read(tmp_path / "matrix.json")["pc"].build == PC.build
-    for other in (msgspec.structs.replace(fresh, kernel="6.12.1"), msgspec.structs.replace(fresh, sizes=None)):
+    for other in (
+        msgspec.structs.replace(fresh, kernel="6.12.1"),
+        msgspec.structs.replace(fresh, sizes=None),
+    ):
         table.keep(tmp_path, other, ["pc"])  # these are other images
         assert table.read(tmp_path / "matrix.json")["pc"].build is None
         table.keep(tmp_path, PC, ["pc"])
@@ -77,17 +102,39 @@ def test_what_is_no_matrix_counts_as_none(tmp_path: Path, content: bytes) -> Non
     assert table.read(tmp_path / "matrix.json") == {"pc": PC}
 
 
-@pytest.mark.parametrize(("lines", "status", "said"), [
-    (["  CC  x", "vmlinux failed: 'make' ended with status 2:", "    x.c:1:1: error: no", "  command: make"], 1,
-     "vmlinux failed: 'make' ended with status 2: x.c:1:1: error: no"),
-    (["qemu_test failed: no shell answered within 120 s", "  hint: does init"], 1,
-     "qemu_test failed: no shell answered within 120 s"),
-    (["ERROR: command line: there is no kernel '7'", "hint"], 3, "command line: there is no kernel '7'"),
-    (["failed: what somebody prints", "last words ", ""], 4, "doit ended with status 4: last words"),
-    ([], -signal.SIGKILL, "doit was killed by signal 9"),
-    (["rootfs failed: x:"], 1, "rootfs failed: x:"),
-    ([f"rootfs failed: {'long ' * 99}"], 1, "rootfs failed: " + "long " * 28 + "lo..."),
-])
+@pytest.mark.parametrize(
+    ("lines", "status", "said"),
+    [
+        (
+            [
+                "  CC  x",
+                "vmlinux failed: 'make' ended with status 2:",
+                "    x.c:1:1: error: no",
+                "  command: make",
+            ],
+            1,
+            "vmlinux failed: 'make' ended with status 2: x.c:1:1: error: no",
+        ),
+        (
+            ["qemu_test failed: no shell answered within 120 s", "  hint: does init"],
+            1,
+            "qemu_test failed: no shell answered within 120 s",
+        ),
+        (
+            ["ERROR: command line: there is no kernel '7'", "hint"],
+            3,
+            "command line: there is no kernel '7'",
+        ),
+        (
+            ["failed: what somebody prints", "last words ", ""],
+            4,
+            "doit ended with status 4: last words",
+        ),
+        ([], -signal.SIGKILL, "doit was killed by signal 9"),
+        (["rootfs failed: x:"], 1, "rootfs failed: x:"),
+        ([f"rootfs failed: {'long ' * 99}"], 1, "rootfs failed: " + "long " * 28 + "lo..."),
+    ],
+)
 def test_the_first_error_in_one_sentence(lines: list[str], status: int, said: str) -> None:
     assert table.first_error(lines, status) == said
     assert len(said) <= 160
@@ -96,8 +143,17 @@ def test_the_first_error_in_one_sentence(lines: list[str], status: int, said: st
 def test_records_of_any_shape_cost_no_row(tmp_path: Path) -> None:
     its = SimpleNamespace(logs=tmp_path)
     good = {"task": "vmlinux", "result": "ok", "seconds": 1.5}
-    lines = [b"null", b"3", b"[" * 100_000, b'{"task": 1, "seconds": 2}', b'{"task": "x", "seconds": "y"}', b"\xff", b"{",
-             json.dumps(good).encode(), b'{"task": "x"}']
+    lines = [
+        b"null",
+        b"3",
+        b"[" * 100_000,
+        b'{"task": 1, "seconds": 2}',
+        b'{"task": "x", "seconds": "y"}',
+        b"\xff",
+        b"{",
+        json.dumps(good).encode(),
+        b'{"task": "x"}',
+    ]
     (tmp_path / "history.jsonl").write_bytes(b"\n".join(lines))
     assert stage.history(its) == [good]  # type: ignore[arg-type]
     (tmp_path / "history.jsonl").unlink()
@@ -105,7 +161,9 @@ def test_records_of_any_shape_cost_no_row(tmp_path: Path) -> None:
     assert stage.history(its) == []  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", [b'{"pc": {"machine": "\xff"}}', b"[" * 100_000, b"null", b'{"pc": 3}', b"{\"a\": 1"])
+@pytest.mark.parametrize(
+    "text", [b'{"pc": {"machine": "\xff"}}', b"[" * 100_000, b"null", b'{"pc": 3}', b'{"a": 1']
+)
 def test_a_table_of_another_shape_counts_as_no_rows(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "matrix.json").write_bytes(text)
     assert table.read(tmp_path / "matrix.json") == {}

@@ -20,11 +20,15 @@ endef
 """
 
 
-CONFIG = "#\n# Automatically generated file\n#\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_C=\"y\"\nCONFIG_MODVERSIONS_NOT=y\n"
+CONFIG = (
+    "#\n# Automatically generated"
+    ' file\n#\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_C="y"\nCONFIG_MODVERSIONS_NOT=y\n'
+)
 
 
 def checks(tmp_path: Path, rules: str, config: str = CONFIG) -> dict[str, str]:
-    """What is left to check after the compiler, in a tree with these rules and a folder with this configuration."""
+    """What is left to check after the compiler, in a tree with these rules and a folder with this
+    configuration."""
     scripts, include = tmp_path / "src" / "scripts", tmp_path / "obj" / "include" / "config"
     scripts.mkdir(parents=True, exist_ok=True)
     include.mkdir(parents=True, exist_ok=True)
@@ -34,8 +38,17 @@ def checks(tmp_path: Path, rules: str, config: str = CONFIG) -> dict[str, str]:
 
 
 def test_steps_that_do_nothing_to_an_object(tmp_path: Path) -> None:
-    for step in ("checksrc", "checkdoc", "gen_objtooldep", "warn_shared_object", "gen_ksymdeps", "objtool", "record_mcount",
-                 "gen_symversions_c", "modversions_c"):
+    for step in (
+        "checksrc",
+        "checkdoc",
+        "gen_objtooldep",
+        "warn_shared_object",
+        "gen_ksymdeps",
+        "objtool",
+        "record_mcount",
+        "gen_symversions_c",
+        "modversions_c",
+    ):
         assert checks(tmp_path, RULES.format(step)) == {}
 
 
@@ -52,32 +65,60 @@ def test_the_check_of_exports_is_run(tmp_path: Path) -> None:
     assert checks(tmp_path, RULES.format("check_local_export")) == {".c": script}
 
 
-@pytest.mark.parametrize(("step", "config"), [
-    ("gen_symversions_c", "CONFIG_MODVERSIONS=y\n"), ("modversions_c", "CONFIG_A=y\nCONFIG_MODVERSIONS=y\n"),
-    ("record_mcount", "CONFIG_FTRACE_MCOUNT_RECORD=y\n"), ("gen_ksymdeps", "CONFIG_TRIM_UNUSED_KSYMS=y\n"),
-    ("objtool", "CONFIG_STACK_VALIDATION=y\n"), ("sign_object", "")])
+@pytest.mark.parametrize(
+    ("step", "config"),
+    [
+        ("gen_symversions_c", "CONFIG_MODVERSIONS=y\n"),
+        ("modversions_c", "CONFIG_A=y\nCONFIG_MODVERSIONS=y\n"),
+        ("record_mcount", "CONFIG_FTRACE_MCOUNT_RECORD=y\n"),
+        ("gen_ksymdeps", "CONFIG_TRIM_UNUSED_KSYMS=y\n"),
+        ("objtool", "CONFIG_STACK_VALIDATION=y\n"),
+        ("sign_object", ""),
+    ],
+)
 def test_steps_that_are_left_to_make(tmp_path: Path, step: str, config: str) -> None:
     with pytest.raises(Unfamiliar, match=step):
         checks(tmp_path, RULES.format(step), config)
 
 
-@pytest.mark.parametrize("rules", [
-    "", RULES.format("checksrc").replace("rule_as_o_S", "rule_other"),
-    RULES.format("checksrc").replace("	$(call cmd,gen_objtooldep)", "	$(Q)mv $@ $@.tmp"),
-    RULES.format("checksrc").replace("	$(call cmd,gen_objtooldep)", "	$(call cmd,gen_objtooldep); touch $@\n	@:")])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "",
+        RULES.format("checksrc").replace("rule_as_o_S", "rule_other"),
+        RULES.format("checksrc").replace("	$(call cmd,gen_objtooldep)", "	$(Q)mv $@ $@.tmp"),
+        RULES.format("checksrc").replace(
+            "	$(call cmd,gen_objtooldep)", "	$(call cmd,gen_objtooldep); touch $@\n	@:"
+        ),
+    ],
+)
 def test_rules_that_are_new(tmp_path: Path, rules: str) -> None:
     with pytest.raises(Unfamiliar):
         checks(tmp_path, rules)
 
 
 def test_what_may_be_edited() -> None:
-    edits = ["discovered: /src/kernel/panic.c changed", "discovered: /src/a/b.h changed", "discovered: /src/a/x.S changed",
-             "files: file build/images/vmlinux changed"]
+    edits = [
+        "discovered: /src/kernel/panic.c changed",
+        "discovered: /src/a/b.h changed",
+        "discovered: /src/a/x.S changed",
+        "files: file build/images/vmlinux changed",
+    ]
     assert attempt._edited(edits) == {"/src/kernel/panic.c", "/src/a/b.h", "/src/a/x.S"}
 
 
-@pytest.mark.parametrize("name", ["kernel/Makefile", "Kconfig", "scripts/link-vmlinux.sh", "arch/x86/kernel/vmlinux.lds.S",
-                                  "kernel/time/timeconst.bc", "arch/x86/entry/syscalls/syscall_32.tbl", "lib/raid6/int.uc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kernel/Makefile",
+        "Kconfig",
+        "scripts/link-vmlinux.sh",
+        "arch/x86/kernel/vmlinux.lds.S",
+        "kernel/time/timeconst.bc",
+        "arch/x86/entry/syscalls/syscall_32.tbl",
+        "lib/raid6/int.uc",
+    ],
+)
 def test_what_is_left_to_make(name: str) -> None:
     with pytest.raises(Unfamiliar, match="changed"):
         attempt._edited([f"discovered: /src/{name} changed"])

@@ -8,12 +8,18 @@ import pytest
 from tasks.shortway.refresh import refresh
 
 OLD = 1_700_000_000
-EDGES = {"Image": ["vmlinux"], "Image.gz": ["Image"], "loader.o": [], "boot": ["Image.gz", "loader.o"]}
+EDGES = {
+    "Image": ["vmlinux"],
+    "Image.gz": ["Image"],
+    "loader.o": [],
+    "boot": ["Image.gz", "loader.o"],
+}
 
 
 @pytest.fixture
 def obj(tmp_path: Path) -> Path:
-    """A chain of targets, each a minute younger than the one before; the first has just been renewed."""
+    """A chain of targets, each a minute younger than the one before; the first has just been
+    renewed."""
     folder = tmp_path / "obj"
     folder.mkdir()
     (tmp_path / "src").mkdir()
@@ -24,7 +30,10 @@ def obj(tmp_path: Path) -> Path:
         (folder / target).write_text(target)
         text = f"cmd_{target} := make {target}\n"
         if target == "loader.o":
-            text += f"\nsource_{target} := {source}\n\ndeps_{target} := \\\n  gen.h \\\n\n{target}: $(deps_{target})\n"
+            text += (
+                f"\nsource_{target} := {source}\n\ndeps_{target} := \\\n  gen.h \\\n\n{target}:"
+                f" $(deps_{target})\n"
+            )
         (folder / f".{target}.cmd").write_text(text)
         for name in (target, f".{target}.cmd"):
             os.utime(folder / name, (OLD + 60 * number, OLD + 60 * number))
@@ -48,11 +57,14 @@ def test_what_was_fresh_stays_fresh(obj: Path) -> None:
     assert (obj / "loader.o").stat().st_mtime == OLD + 180
 
 
-@pytest.mark.parametrize(("name", "when", "expected"), [
-    ("Image", OLD - 1, []),  # older than vmlinux was
-    ("Image.gz", OLD + 1, ["Image"]),  # older than Image
-    ("loader.o", OLD + 999, ["Image", "Image.gz"]),  # boot is older than loader.o
-])
+@pytest.mark.parametrize(
+    ("name", "when", "expected"),
+    [
+        ("Image", OLD - 1, []),  # older than vmlinux was
+        ("Image.gz", OLD + 1, ["Image"]),  # older than Image
+        ("loader.o", OLD + 999, ["Image", "Image.gz"]),  # boot is older than loader.o
+    ],
+)
 def test_what_was_stale_stays_stale(obj: Path, name: str, when: int, expected: list[str]) -> None:
     os.utime(obj / name, (when, when))
     assert later(obj) == expected

@@ -44,18 +44,30 @@ class Box:
         self.compile("b.o", "b.c", "b.h")
         self.add("all.a", f"{{ printf '{THIN}\\n'; ls a.o b.o; }} > all.a", "a.o", "b.o")
         self.add("whole.o", f"{{ {ELF}; cat $$(tail -n +2 all.a); }} > whole.o", "all.a")
-        self.add("prog", "{ echo linked by \"$$LINKER\"; cat whole.o; } > prog; wc -c < prog > prog.map", "whole.o")
+        self.add(
+            "prog",
+            '{ echo linked by "$$LINKER"; cat whole.o; } > prog; wc -c < prog > prog.map',
+            "whole.o",
+        )
         self.build()
 
     def compile(self, target: str, source: str, *headers: str) -> None:
-        """An object from a source and headers; what stands between /* and */ makes no difference."""
+        """An object from a source and headers; what stands between /* and */ makes no
+        difference."""
         names = " ".join(str(self.src / name) for name in (source, *headers))
         strip = r"sed 's|/\*.*\*/||'"
-        command = (f"grep -n BROKEN {names} && exit 1; {{ {ELF}; cat {names} | {strip}; }} > {target}; "
-                   f"printf '%s\\n' {names} > .{target}.d; : cc -nostdinc -c -o {target} {self.src / source}")
+        command = (
+            f"grep -n BROKEN {names} && exit 1; {{ {ELF}; cat {names} | {strip}; }} > {target};"
+            f" printf '%s\\n' {names} > .{target}.d; : cc -nostdinc -c -o {target}"
+            f" {self.src / source}"
+        )
         lists = "".join(f"  {self.src / name} \\\n" for name in headers)
-        self.record(target, command, f"\nsource_{target} := {self.src / source}\n\ndeps_{target} := \\\n{lists}\n"
-                    f"{target}: $(deps_{target})\n\n$(deps_{target}):\n")
+        self.record(
+            target,
+            command,
+            f"\nsource_{target} := {self.src / source}\n\ndeps_{target} := \\\n{lists}\n"
+            f"{target}: $(deps_{target})\n\n$(deps_{target}):\n",
+        )
         self.edges[target] = []
 
     def add(self, target: str, command: str, *inputs: str) -> None:
@@ -69,8 +81,12 @@ class Box:
         """Make everything, oldest first, a minute ago."""
         for number, target in enumerate(self.edges):
             text = (self.obj / f".{target}.cmd").read_text().split("\n")[0].split(" := ", 1)[1]
-            subprocess.run(["sh", "-c", text.replace("$$", "$")], cwd=self.obj, check=True,
-                           env={**os.environ, "LINKER": "ld"})
+            subprocess.run(
+                ["sh", "-c", text.replace("$$", "$")],
+                cwd=self.obj,
+                check=True,
+                env={**os.environ, "LINKER": "ld"},
+            )
             when = time.time() - 60 + number
             for name in (target, f".{target}.cmd"):
                 os.utime(self.obj / name, (when, when))
@@ -80,10 +96,14 @@ class Box:
     def edit(self, name: str, text: str) -> None:
         (self.src / name).write_text(text)
 
-    def replay(self, goal: str = "prog", edges: dict[str, list[str]] | None = None, **more: dict[str, str]) -> Replay:
+    def replay(
+        self, goal: str = "prog", edges: dict[str, list[str]] | None = None, **more: dict[str, str]
+    ) -> Replay:
         env = {"PATH": os.environ["PATH"], "LINKER": "ld", "HOSTCC": "hostcc"}
         said = Said(env, self.edges if edges is None else edges)
-        return Replay(self.obj, goal, said, Depfiles(self.obj, self.src), Budget(2), self.obj / "log", **more)
+        return Replay(
+            self.obj, goal, said, Depfiles(self.obj, self.src), Budget(2), self.obj / "log", **more
+        )
 
     def run(self, **more: dict[str, str]) -> list[str]:
         """Replay, and return what got a new time; afterwards nothing is stale any more."""
@@ -117,7 +137,10 @@ def test_an_edit_reaches_the_goal(box: Box) -> None:
     assert "new code" in box.content("prog")
     assert box.content("prog").startswith("linked by ld")
     assert (box.obj / "b.o").stat().st_mtime_ns == other
-    times = [(box.obj / name).stat().st_mtime_ns for name in ("a.o", ".a.o.cmd", "all.a", ".all.a.cmd", "whole.o", "prog")]
+    times = [
+        (box.obj / name).stat().st_mtime_ns
+        for name in ("a.o", ".a.o.cmd", "all.a", ".all.a.cmd", "whole.o", "prog")
+    ]
     assert times == sorted(times)
 
 
@@ -204,7 +227,8 @@ def test_a_check_that_fails(box: Box) -> None:
 
 
 def test_a_file_without_a_record(box: Box) -> None:
-    """Make writes it by a rule of its own; if what it is made from changes, only make can say what becomes of it."""
+    """Make writes it by a rule of its own; if what it is made from changes, only make can say what
+    becomes of it."""
     (box.obj / "offsets.h").write_text("x")
     os.utime(box.obj / "offsets.h", (1_700_000_000, 1_700_000_000))
     box.edges["offsets.h"] = ["a.o"]
@@ -223,8 +247,12 @@ def test_a_source_that_is_gone(box: Box) -> None:
 
 
 def test_a_program_of_the_build_itself(box: Box) -> None:
-    box.record("a.o", f"hostcc -o a.o {box.src / 'a.c'}", f"\nsource_a.o := {box.src / 'a.c'}\n\ndeps_a.o := \\\n\n"
-               "a.o: $(deps_a.o)\n\n$(deps_a.o):\n")
+    box.record(
+        "a.o",
+        f"hostcc -o a.o {box.src / 'a.c'}",
+        f"\nsource_a.o := {box.src / 'a.c'}\n\ndeps_a.o := \\\n\n"
+        "a.o: $(deps_a.o)\n\n$(deps_a.o):\n",
+    )
     box.edit("a.c", "x\n")
     with pytest.raises(Unfamiliar, match="that the build itself runs"):
         box.replay().run()

@@ -15,28 +15,49 @@ HOUR = 3600 * 10**9
 
 
 class Box:
-    """A folder with objects and the three kinds of archives that Kbuild has: of objects, of archives, with symbols."""
+    """A folder with objects and the three kinds of archives that Kbuild has: of objects, of
+    archives, with symbols."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
         self.asked: list[str] = []
         for folder in ("a", "a/deep", "b"):
             (top / folder).mkdir()
-        self.names = ["a/one.o", "a/quite-a-long-name-of-an-object.o", "a/deep/two.o", "b/exactly-15-char.o", "b/4.o"]
+        self.names = [
+            "a/one.o",
+            "a/quite-a-long-name-of-an-object.o",
+            "a/deep/two.o",
+            "b/exactly-15-char.o",
+            "b/4.o",
+        ]
         for number, name in enumerate(self.names):
-            self.compile(name, f"int f{number}(void) {{ return {number}; }} static int s{number} __attribute__((used));")
+            self.compile(
+                name,
+                f"int f{number}(void) {{ return {number}; }} static int s{number}"
+                " __attribute__((used));",
+            )
         self.archives = {
-            "a/deep/built-in.a": "rm -f a/deep/built-in.a; printf 'a/deep/%s ' two.o | xargs ar cDPrST a/deep/built-in.a",
-            "a/built-in.a": "rm -f a/built-in.a; ar cDPrST a/built-in.a a/one.o a/quite-a-long-name-of-an-object.o "
-                            "a/deep/built-in.a",
+            "a/deep/built-in.a": (
+                "rm -f a/deep/built-in.a; printf 'a/deep/%s ' two.o | xargs ar cDPrST"
+                " a/deep/built-in.a"
+            ),
+            "a/built-in.a": (
+                "rm -f a/built-in.a; ar cDPrST a/built-in.a a/one.o"
+                " a/quite-a-long-name-of-an-object.o a/deep/built-in.a"
+            ),
             "b/lib.a": "rm -f b/lib.a; ar cDPrsT b/lib.a b/exactly-15-char.o b/4.o",
             "built-in.a": "rm -f built-in.a; ar cDPrST built-in.a a/built-in.a b/lib.a",
-            "vmlinux.a": "rm -f vmlinux.a; ar cDPrST vmlinux.a ./built-in.a; "
-                         "ar mPiT $(ar t vmlinux.a | sed -n 1p) vmlinux.a $(ar t vmlinux.a | grep -F 4.o)"}
+            "vmlinux.a": (
+                "rm -f vmlinux.a; ar cDPrST vmlinux.a ./built-in.a; "
+                "ar mPiT $(ar t vmlinux.a | sed -n 1p) vmlinux.a $(ar t vmlinux.a | grep -F 4.o)"
+            ),
+        }
         self.by_ar()
 
     def compile(self, name: str, code: str) -> None:
-        subprocess.run(["gcc", "-xc", "-c", "-", "-o", name], input=code, text=True, cwd=self.top, check=True)
+        subprocess.run(
+            ["gcc", "-xc", "-c", "-", "-o", name], input=code, text=True, cwd=self.top, check=True
+        )
 
     def by_ar(self) -> dict[str, bytes]:
         """Make all archives by ar, older than they are."""
@@ -56,8 +77,15 @@ class Box:
 
     def symbols(self, objects: Sequence[str]) -> list[list[bytes]]:
         self.asked += objects
-        return [subprocess.run(["nm", "-g", "-p", "-j", "--defined-only", name], cwd=self.top, capture_output=True,
-                               check=True).stdout.split() for name in objects]
+        return [
+            subprocess.run(
+                ["nm", "-g", "-p", "-j", "--defined-only", name],
+                cwd=self.top,
+                capture_output=True,
+                check=True,
+            ).stdout.split()
+            for name in objects
+        ]
 
     def renew(self, name: str) -> bool:
         return thin_archive.renew(str(self.top / name), str(self.top), self.symbols)
@@ -71,8 +99,11 @@ def box(tmp_path: Path) -> Box:
 @pytest.mark.parametrize("number", range(5))
 def test_a_member_of_another_size(box: Box, number: int) -> None:
     before = box.content()
-    box.compile(box.names[number],
-                f"int f{number}(void) {{ return 7; }} static int s{number}[5] __attribute__((used)) = {{ 1, 2, 3 }};")
+    box.compile(
+        box.names[number],
+        f"int f{number}(void) {{ return 7; }} static int s{number}[5] __attribute__((used)) = {{ 1,"
+        " 2, 3 };",
+    )
     for name in box.archives:
         assert box.renew(name)
     found = box.content()
@@ -94,8 +125,15 @@ def test_it_gets_the_time_of_now(box: Box) -> None:
     assert os.stat(box.top / "built-in.a").st_mtime_ns >= os.stat(box.top / "b/4.o").st_mtime_ns
 
 
-@pytest.mark.parametrize("code", ["int f4(void) { return 1; } int more;", "int other;", "static int f4;",
-                                  "__attribute__((weak)) int more; int f4(void) { return 2; }"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "int f4(void) { return 1; } int more;",
+        "int other;",
+        "static int f4;",
+        "__attribute__((weak)) int more; int f4(void) { return 2; }",
+    ],
+)
 def test_other_symbols_are_for_ar(box: Box, code: str) -> None:
     box.compile("b/4.o", code)
     before = box.content()
@@ -126,8 +164,18 @@ def test_many_members_are_for_ar(box: Box, monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_odd_is_left_alone(box: Box) -> None:
     archive = box.top / "vmlinux.a"
     good = archive.read_bytes()
-    for bad in (b"", b"!<arch>\n", good[:100], good[:-1], good[:-30], good.replace(b"`\n", b"`?", 1), good + b"x" * 60,
-                good.replace(b"/0 ", b"x/ "), good.replace(b"one.o/\n", b"gone.o/"), thin_archive.MAGIC + b"x" * 60):
+    for bad in (
+        b"",
+        b"!<arch>\n",
+        good[:100],
+        good[:-1],
+        good[:-30],
+        good.replace(b"`\n", b"`?", 1),
+        good + b"x" * 60,
+        good.replace(b"/0 ", b"x/ "),
+        good.replace(b"one.o/\n", b"gone.o/"),
+        thin_archive.MAGIC + b"x" * 60,
+    ):
         archive.write_bytes(bad)
         box.age("vmlinux.a", 0)
         assert not box.renew("vmlinux.a")

@@ -11,14 +11,17 @@ def test_a_message_and_its_hint() -> None:
     assert PiggyError("x").status == 1
 
 
-@pytest.mark.parametrize(("word", "known", "said"), [
-    ("kernal", ["kernel", "jobs"], " Did you mean 'kernel'?"),
-    ("KERNEL", ["kernel", "jobs"], " Did you mean 'kernel'?"),
-    ("image", ["Image", "zImage"], " Did you mean 'Image'?"),
-    ("zzz", ["kernel", "jobs"], ""),
-    ("", ["kernel"], ""),
-    ("kernel", [], ""),
-])
+@pytest.mark.parametrize(
+    ("word", "known", "said"),
+    [
+        ("kernal", ["kernel", "jobs"], " Did you mean 'kernel'?"),
+        ("KERNEL", ["kernel", "jobs"], " Did you mean 'kernel'?"),
+        ("image", ["Image", "zImage"], " Did you mean 'Image'?"),
+        ("zzz", ["kernel", "jobs"], ""),
+        ("", ["kernel"], ""),
+        ("kernel", [], ""),
+    ],
+)
 def test_the_nearest_word(word: str, known: list[str], said: str) -> None:
     assert nearest(word, known) == said
 

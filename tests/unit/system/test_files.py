@@ -26,13 +26,16 @@ def test_a_file_appears_whole_with_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_an_exception_leaves_the_old_content_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+def test_an_exception_leaves_the_old_content_and_nothing_else(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
     path = tmp_path / "x"
     path.write_text("old")
 
     def fail(draft: Path) -> None:
         draft.write_text("new")
         raise error
+
     with pytest.raises(error), replacing(path) as draft:
         fail(draft)
     assert path.read_text() == "old"
@@ -102,7 +105,11 @@ def test_copying_keeps_content_and_mode(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_reported_with_the_name_that_the_user_knows(tmp_path: Path) -> None:
-    with pytest.raises(OSError) as caught, replacing(tmp_path / "x"), open("/dev/full", "wb", buffering=0) as full:
+    with (
+        pytest.raises(OSError) as caught,
+        replacing(tmp_path / "x"),
+        open("/dev/full", "wb", buffering=0) as full,
+    ):
         full.write(b"x")
     assert caught.value.filename == str(tmp_path / "x")
     assert names(tmp_path) == []
@@ -114,11 +121,20 @@ def test_a_library_error_without_a_number_stays_as_it_is(tmp_path: Path) -> None
     assert str(caught.value) == "the server said no"
 
 
-@pytest.mark.parametrize(("plant", "said"), [
-    (os.mkfifo, errno.EINVAL), (lambda path: path.mkdir(), errno.EISDIR),
-    (lambda path: path.symlink_to("other"), errno.ELOOP), (lambda path: path.symlink_to("/dev/zero"), errno.ELOOP),
-    (lambda path: path.write_bytes(bytes(11)), errno.EFBIG), (lambda path: None, errno.ENOENT)])
-def test_only_a_regular_file_is_read(tmp_path: Path, plant: Callable[[Path], object], said: int) -> None:
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (os.mkfifo, errno.EINVAL),
+        (lambda path: path.mkdir(), errno.EISDIR),
+        (lambda path: path.symlink_to("other"), errno.ELOOP),
+        (lambda path: path.symlink_to("/dev/zero"), errno.ELOOP),
+        (lambda path: path.write_bytes(bytes(11)), errno.EFBIG),
+        (lambda path: None, errno.ENOENT),
+    ],
+)
+def test_only_a_regular_file_is_read(
+    tmp_path: Path, plant: Callable[[Path], object], said: int
+) -> None:
     (tmp_path / "other").write_text("other")
     plant(tmp_path / "x")
     with pytest.raises(OSError) as error:

@@ -1,4 +1,5 @@
-"""Real makes on a budget: each command of theirs leaves a mark while it runs, and counts the marks."""
+"""Real makes on a budget: each command of theirs leaves a mark while it runs, and counts the
+marks."""
 
 from __future__ import annotations
 
@@ -25,16 +26,19 @@ mkdir -p marks && : > "marks/$$" && ls marks | wc -l >> counts && sleep ${1:-0.1
 
 
 class Place:
-    """A folder with a Makefile whose targets 1 to 12 take a tenth of a second each and count what runs."""
+    """A folder with a Makefile whose targets 1 to 12 take a tenth of a second each and count what
+    runs."""
 
     def __init__(self, top: Path) -> None:
         self.top = top
         (top / "count").write_text(COUNT)
         names = " ".join(map(str, range(1, 13)))
-        (top / "Makefile").write_text(f"all: {names}\n{names}:\n\t@sh count\nhalf: 1 2 3 4 5 6\n"
-                                      "nested:\n\t@+$(MAKE) half\n\t@+$(MAKE) -f Makefile half\n"
-                                      "slow: ; @sh count 300\nslow2: ; @sh count 300\nbad: ; @sh count; false\n"
-                                      "both: slow slow2 bad\n")
+        (top / "Makefile").write_text(
+            f"all: {names}\n{names}:\n\t@sh count\nhalf: 1 2 3 4 5 6\n"
+            "nested:\n\t@+$(MAKE) half\n\t@+$(MAKE) -f Makefile half\n"
+            "slow: ; @sh count 300\nslow2: ; @sh count 300\nbad: ; @sh count; false\n"
+            "both: slow slow2 bad\n"
+        )
 
     def make(self, budget: Budget, *goals: str, check: bool = True) -> str:
         with budget.token():
@@ -56,7 +60,9 @@ class Place:
 
     def started(self) -> int:
         """How many commands began."""
-        return len((self.top / "counts").read_text().split()) if (self.top / "counts").exists() else 0
+        return (
+            len((self.top / "counts").read_text().split()) if (self.top / "counts").exists() else 0
+        )
 
     def running(self) -> int:
         return len(list((self.top / "marks").glob("*"))) if (self.top / "marks").exists() else 0
@@ -69,7 +75,8 @@ def place(tmp_path: Path) -> Place:
 
 @contextlib.contextmanager
 def at_once(*calls: Callable[[], object]) -> Iterator[list[object]]:
-    """Run the calls in threads; at the end of the body they must end within half a minute. Yields what they return."""
+    """Run the calls in threads; at the end of the body they must end within half a minute. Yields
+    what they return."""
     results: list[object] = [None] * len(calls)
 
     def do(number: int) -> None:
@@ -77,7 +84,10 @@ def at_once(*calls: Callable[[], object]) -> Iterator[list[object]]:
             results[number] = calls[number]()
         except Exception as error:
             results[number] = error
-    threads = [threading.Thread(target=do, args=[number], daemon=True) for number in range(len(calls))]
+
+    threads = [
+        threading.Thread(target=do, args=[number], daemon=True) for number in range(len(calls))
+    ]
     for thread in threads:
         thread.start()
     yield results
@@ -106,7 +116,9 @@ def makes(top: Path) -> list[int]:
 @pytest.mark.parametrize("size", [1, 3])
 def test_all_makes_together_keep_to_the_budget_and_use_it(place: Place, size: int) -> None:
     budget = Budget(size)
-    with at_once(*[lambda goal=goal: place.make(budget, goal) for goal in ("all", "all", "nested")]) as said:  # type: ignore[misc]
+    with at_once(
+        *[lambda goal=goal: place.make(budget, goal) for goal in ("all", "all", "nested")]
+    ) as said:  # type: ignore[misc]
         pass
     assert place.most() == size
     assert not any(re.search("warning|jobserver", str(text)) for text in said), said
@@ -121,17 +133,21 @@ def test_our_own_commands_count(place: Place) -> None:
         for _ in range(4):
             with budget.token(), budget.token():  # the second is free
                 run(["sh", "count"], cwd=place.top)
+
     with at_once(lambda: place.make(budget), own, own, own, own):
         pass
     assert place.most() == 3
 
 
 def test_a_make_that_is_killed_costs_nothing_in_the_end(place: Place) -> None:
-    """By SIGKILL it can't return its tokens, here three of four. While another make runs, nobody can know which those are;
-    it goes on with what it has, and whoever comes next has all of them."""
+    """By SIGKILL it can't return its tokens, here three of four. While another make runs, nobody
+    can know which those are; it goes on with what it has, and whoever comes next has all of
+    them."""
     budget = Budget(4)
     with at_once(lambda: place.make(budget, "slow", "slow2", "1", check=False)) as said:
-        wait_for(lambda: place.started() >= 2 and place.running() >= 2)  # each leaves its mark before it is counted
+        wait_for(
+            lambda: place.started() >= 2 and place.running() >= 2
+        )  # each leaves its mark before it is counted
         os.kill(makes(place.top)[0], signal.SIGKILL)
     assert said == [""]
     assert place.clear() >= 2
@@ -154,12 +170,14 @@ def test_who_waits_for_a_token_while_the_others_are_lost_is_not_forgotten(place:
 
 
 def test_an_error_and_a_signal_return_all_tokens(place: Place) -> None:
-    """By any signal but SIGKILL make waits for its children. Asked of the pipe itself, for a token that is taken would
-    bring lost ones back."""
+    """By any signal but SIGKILL make waits for its children. Asked of the pipe itself, for a token
+    that is taken would bring lost ones back."""
     budget = Budget(4)
     for number in (signal.SIGTERM, signal.SIGINT):
         with budget.token():
-            with at_once(lambda: run(["make", "both"], cwd=place.top, env=budget.environment(), check=False)):
+            with at_once(
+                lambda: run(["make", "both"], cwd=place.top, env=budget.environment(), check=False)
+            ):
                 # all that it will start, for a child that it just forks may be missed
                 wait_for(lambda: place.started() == 3 and place.running() == 2)
                 os.killpg(makes(place.top)[0], number)
@@ -167,15 +185,20 @@ def test_an_error_and_a_signal_return_all_tokens(place: Place) -> None:
                 pass
         place.clear()
     with budget.token():
-        assert "Error" in run(["make", "bad", "all", "-k"], cwd=place.top, env=budget.environment(), check=False).output
+        assert (
+            "Error"
+            in run(
+                ["make", "bad", "all", "-k"], cwd=place.top, env=budget.environment(), check=False
+            ).output
+        )
         place.clear()
         run(["make"], cwd=place.top, env=budget.environment())
     assert place.most() == 4
 
 
 def test_a_budget_under_a_make_is_that_makes(place: Place) -> None:
-    """Two of us and a command under `make -j3`: three at once, and all three are used. From 4.4 on make has a named pipe
-    in $TMPDIR."""
+    """Two of us and a command under `make -j3`: three at once, and all three are used. From 4.4 on
+    make has a named pipe in $TMPDIR."""
     (place.top / "with a space").mkdir()
     (place.top / "us.py").write_text(
         f"import os, sys; sys.path.insert(0, {str(TOP)!r})\nfrom pathlib import Path\n"
@@ -183,11 +206,21 @@ def test_a_budget_under_a_make_is_that_makes(place: Place) -> None:
         "budget = Budget(64, os.environ['MAKEFLAGS'])\n"
         "with budget.token(): run(['sh', 'count'])\n"
         "with budget.token(): print(run(['make'], env=budget.environment()).output)\n"
-        "with budget.token(): run(['sh', 'count'])\n")
-    (place.top / "outer").write_text(f"all: one two 1 2 3 4 5 6\none two:\n\t@+{sys.executable} us.py\n"
-                                     "1 2 3 4 5 6:\n\t@sh count\n")
-    done = subprocess.run(["make", "-f", "outer", "-j3"], cwd=place.top, text=True, capture_output=True, check=True,
-                          timeout=60, env=clean_env({"TMPDIR": str(place.top / "with a space")}))
+        "with budget.token(): run(['sh', 'count'])\n"
+    )
+    (place.top / "outer").write_text(
+        f"all: one two 1 2 3 4 5 6\none two:\n\t@+{sys.executable} us.py\n"
+        "1 2 3 4 5 6:\n\t@sh count\n"
+    )
+    done = subprocess.run(
+        ["make", "-f", "outer", "-j3"],
+        cwd=place.top,
+        text=True,
+        capture_output=True,
+        check=True,
+        timeout=60,
+        env=clean_env({"TMPDIR": str(place.top / "with a space")}),
+    )
     assert place.most() == 3
     assert not re.search("warning|jobserver|INTERNAL", done.stdout + done.stderr), done
 
@@ -195,15 +228,28 @@ def test_a_budget_under_a_make_is_that_makes(place: Place) -> None:
 def test_what_make_did_not_hand_on_is_not_used(tmp_path: Path) -> None:
     """Without + make names its pipe and closes it; by then another file may have the number."""
     with (tmp_path / "file").open("w") as stream:
-        for flags in (" -j8 --jobserver-auth=98,99", f" -j8 --jobserver-auth={stream.fileno()},{stream.fileno()}",
-                      "-j --jobserver-auth=-2,-2", f"-j8 --jobserver-auth=fifo:{tmp_path}/none", "kB", ""):
+        for flags in (
+            " -j8 --jobserver-auth=98,99",
+            f" -j8 --jobserver-auth={stream.fileno()},{stream.fileno()}",
+            "-j --jobserver-auth=-2,-2",
+            f"-j8 --jobserver-auth=fifo:{tmp_path}/none",
+            "kB",
+            "",
+        ):
             budget = Budget(2, flags)
             with budget.token():
-                assert re.fullmatch(r" -j2 --jobserver-auth=\d+,\d+", budget.environment()["MAKEFLAGS"])
-                assert flags.rpartition(" ")[2] not in budget.environment()["MAKEFLAGS"] or not flags
+                assert re.fullmatch(
+                    r" -j2 --jobserver-auth=\d+,\d+", budget.environment()["MAKEFLAGS"]
+                )
+                assert (
+                    flags.rpartition(" ")[2] not in budget.environment()["MAKEFLAGS"] or not flags
+                )
 
 
-@pytest.mark.parametrize(("folder", "quoted"), [("plain", "plain"), ("with space, $ and \\", r"with\ space,\ $$\ and\ \\")])
+@pytest.mark.parametrize(
+    ("folder", "quoted"),
+    [("plain", "plain"), ("with space, $ and \\", r"with\ space,\ $$\ and\ \\")],
+)
 def test_a_named_pipe(tmp_path: Path, folder: str, quoted: str) -> None:
     """As make 4.4 has it, in the folder of $TMPDIR."""
     fifo = tmp_path / folder / "fifo"
@@ -212,7 +258,9 @@ def test_a_named_pipe(tmp_path: Path, folder: str, quoted: str) -> None:
     end = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
     os.write(end, b"+")
     budget = Budget(8, f" -j2 --jobserver-auth=fifo:{tmp_path}/{quoted}/fifo")
-    assert budget.environment() == {"MAKEFLAGS": f" -j8 --jobserver-auth=fifo:{tmp_path}/{quoted}/fifo"}
+    assert budget.environment() == {
+        "MAKEFLAGS": f" -j8 --jobserver-auth=fifo:{tmp_path}/{quoted}/fifo"
+    }
     taken = threading.Semaphore(0)
     go = threading.Event()
 
@@ -220,6 +268,7 @@ def test_a_named_pipe(tmp_path: Path, folder: str, quoted: str) -> None:
         with budget.token():
             taken.release()
             go.wait(20)
+
     with at_once(hold, hold, hold):
         assert taken.acquire(timeout=5)
         assert taken.acquire(timeout=5)

@@ -22,11 +22,18 @@ class Other:
     """Another process that takes the lock at once, and then does what it is told."""
 
     def __init__(self, path: Path, then: str = "sys.stdin.read()", limit: str = "") -> None:
-        script = (f"import os, subprocess, sys; sys.path.insert(0, {str(TOP)!r})\n"
-                  f"from pathlib import Path\nfrom tasks.system.lock import Lock\n{limit}\n"
-                  f"lock = Lock(Path({str(path)!r}), 'the folder')\nlock.acquire()\nprint('got it', flush=True)\n{then}\n")
-        self.process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
+        script = (
+            f"import os, subprocess, sys; sys.path.insert(0, {str(TOP)!r})\nfrom pathlib import"
+            f" Path\nfrom tasks.system.lock import Lock\n{limit}\nlock = Lock(Path({str(path)!r}),"
+            f" 'the folder')\nlock.acquire()\nprint('got it', flush=True)\n{then}\n"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     def said(self) -> str:
         assert self.process.stdout is not None
@@ -72,6 +79,7 @@ def test_held_for_a_body_whatever_ends_it(path: Path) -> None:
     def interrupted() -> None:
         assert not free(path)
         raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt), Lock(path, "x").held():
         interrupted()
     assert free(path)
@@ -81,7 +89,10 @@ def test_the_second_waits_and_says_for_whom(path: Path) -> None:
     lock = Lock(path, "x")
     lock.acquire()
     other = Other(path)
-    assert other.warned() == f"WAIT    the folder is in use by another run (pid {os.getpid()}); Ctrl-C gives up"
+    assert (
+        other.warned()
+        == f"WAIT    the folder is in use by another run (pid {os.getpid()}); Ctrl-C gives up"
+    )
     time.sleep(0.2)
     assert other.process.poll() is None
     lock.release()
@@ -109,7 +120,11 @@ def test_a_killed_owner_leaves_no_lock(path: Path) -> None:
 
 
 def test_the_children_of_a_killed_owner_keep_it(path: Path) -> None:
-    other = Other(path, "print(subprocess.Popen(['sleep', '300'], close_fds=False).pid, flush=True); sys.stdin.read()")
+    other = Other(
+        path,
+        "print(subprocess.Popen(['sleep', '300'], close_fds=False).pid, flush=True);"
+        " sys.stdin.read()",
+    )
     assert other.said() == "got it"
     child = int(other.said())
     other.process.kill()
@@ -138,7 +153,9 @@ def test_a_folder_removed_and_made_anew_while_we_wait_is_locked_anew(path: Path)
 
 def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PiggyError, match=rf"{tmp_path}/file/lock can't be opened: (Not a directory|File exists)"):
+    with pytest.raises(
+        PiggyError, match=rf"{tmp_path}/file/lock can't be opened: (Not a directory|File exists)"
+    ):
         Lock(tmp_path / "file" / "lock", "x").acquire()
     with pytest.raises(PiggyError, match="can't be locked: it is no file"):
         Lock(tmp_path, "x").acquire()
@@ -147,6 +164,7 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
 def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise OSError(37, "No locks available")
+
     open_before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(PiggyError, match="can't be locked: No locks available"):
@@ -162,9 +180,17 @@ def test_a_full_disk_hinders_no_lock(path: Path) -> None:
     assert other.process.returncode == 0
 
 
-@pytest.mark.parametrize(("kind", "said"), [("link", "it is a link"), ("dead link", "it is a link"),
-                                            *((kind, "it is no file") for kind in ("pipe", "socket", "folder"))])
-def test_something_else_in_its_place_is_named_and_left_alone(path: Path, tmp_path: Path, kind: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("link", "it is a link"),
+        ("dead link", "it is a link"),
+        *((kind, "it is no file") for kind in ("pipe", "socket", "folder")),
+    ],
+)
+def test_something_else_in_its_place_is_named_and_left_alone(
+    path: Path, tmp_path: Path, kind: str, said: str
+) -> None:
     theirs = tmp_path / "theirs"
     if kind != "dead link":
         theirs.write_text("precious")
@@ -173,7 +199,9 @@ def test_something_else_in_its_place_is_named_and_left_alone(path: Path, tmp_pat
         with socket.socket(socket.AF_UNIX) as bound:
             bound.bind(str(path))
     else:
-        {"pipe": lambda: os.mkfifo(path), "folder": path.mkdir}.get(kind, lambda: path.symlink_to(theirs))()
+        {"pipe": lambda: os.mkfifo(path), "folder": path.mkdir}.get(
+            kind, lambda: path.symlink_to(theirs)
+        )()
     with pytest.raises(PiggyError) as caught:
         Lock(path, "x").acquire()
     assert caught.value.message == f"{path} can't be locked: {said}"

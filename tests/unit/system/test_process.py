@@ -35,7 +35,11 @@ def gone(pid: int, seconds: float = 5.0) -> bool:
 
 def test_output_status_and_time() -> None:
     done = run([SH, "-c", "echo one; echo two >&2; sleep 0.1"])
-    assert (done.argv, done.returncode, done.output) == ((SH, "-c", "echo one; echo two >&2; sleep 0.1"), 0, "one\ntwo\n")
+    assert (done.argv, done.returncode, done.output) == (
+        (SH, "-c", "echo one; echo two >&2; sleep 0.1"),
+        0,
+        "one\ntwo\n",
+    )
     assert 0.1 <= done.seconds < 5
 
 
@@ -43,8 +47,10 @@ def test_the_log_holds_the_command_and_all_that_was_said(tmp_path: Path) -> None
     log = tmp_path / "logs" / "x.log"
     run(["echo", "a b"], log=log, cwd=tmp_path, env={"X": "1 2"})
     run([SH, "-c", "printf 'no newline'; exit 3"], log=log, check=False)
-    assert log.read_text() == (f"$ cd {tmp_path} && X='1 2' echo 'a b'\na b\n"
-                               f"$ {SH} -c 'printf '\"'\"'no newline'\"'\"'; exit 3'\nno newline")
+    assert (
+        log.read_text() == f"$ cd {tmp_path} && X='1 2' echo 'a b'\na b\n"
+        f"$ {SH} -c 'printf '\"'\"'no newline'\"'\"'; exit 3'\nno newline"
+    )
 
 
 def test_passwords_in_addresses_reach_the_program_but_no_log_and_no_error(tmp_path: Path) -> None:
@@ -54,14 +60,19 @@ def test_passwords_in_addresses_reach_the_program_but_no_log_and_no_error(tmp_pa
     with pytest.raises(CommandError) as caught:
         run([SH, "-c", f"echo {url}; printf '\\033[2J\\n'; exit 3"], log=log, env={"SITE": url})
     assert "s3cret" not in log.read_text() + str(caught.value)
-    assert log.read_text().startswith("$ echo 'http://h/f?...'\nhttp://h/f?...\n$ SITE='http://h/f?...' /bin/sh")
+    assert log.read_text().startswith(
+        "$ echo 'http://h/f?...'\nhttp://h/f?...\n$ SITE='http://h/f?...' /bin/sh"
+    )
     assert "\x1b" not in str(caught.value)
     assert "    \\x1b[2J" in str(caught.value)
 
 
 def test_each_line_is_passed_on_as_it_comes() -> None:
     seen: list[tuple[str, float]] = []
-    run([SH, "-c", "echo a; sleep 0.4; echo; printf b"], on_line=lambda line: seen.append((line, time.monotonic())))
+    run(
+        [SH, "-c", "echo a; sleep 0.4; echo; printf b"],
+        on_line=lambda line: seen.append((line, time.monotonic())),
+    )
     assert [line for line, _ in seen] == ["a", "", "b"]
     assert seen[1][1] - seen[0][1] > 0.2
 
@@ -74,12 +85,19 @@ def test_a_failure_gives_command_log_and_tail(tmp_path: Path) -> None:
     assert error.message == "'sh' ended with status 7"
     assert error.done.returncode == 7
     lines = error.hint.splitlines()
-    assert lines[:3] == [f"command: cd {tmp_path} && A=b /bin/sh -c 'seq 100; exit 7'", f"log: {log}", "last lines:"]
+    assert lines[:3] == [
+        f"command: cd {tmp_path} && A=b /bin/sh -c 'seq 100; exit 7'",
+        f"log: {log}",
+        "last lines:",
+    ]
     assert lines[3:] == [f"    {number}" for number in range(101 - runner.TAIL_LINES, 101)]
     assert run([SH, "-c", "exit 7"], check=False).returncode == 7
 
 
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGSEGV, "SIGSEGV"), (40, "signal 40")])
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(signal.SIGKILL, "SIGKILL"), (signal.SIGSEGV, "SIGSEGV"), (40, "signal 40")],
+)
 def test_a_killed_program_names_the_signal(number: int, name: str) -> None:
     with pytest.raises(CommandError) as caught:
         run([SH, "-c", f"kill -{int(number)} $$"])
@@ -87,7 +105,9 @@ def test_a_killed_program_names_the_signal(number: int, name: str) -> None:
 
 
 def test_a_missing_program_and_one_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(PiggyError, match=r"'no-such-program' is not installed\n  hint: 'doit setup'"):
+    with pytest.raises(
+        PiggyError, match=r"'no-such-program' is not installed\n  hint: 'doit setup'"
+    ):
         run(["no-such-program"])
     with pytest.raises(PiggyError, match=r"'no-such-program' is not installed"):
         foreground(["no-such-program"])
@@ -106,9 +126,29 @@ def test_a_missing_folder_is_not_taken_for_a_missing_program(tmp_path: Path) -> 
 
 
 def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MAKEFLAGS", "MAKELEVEL", "CFLAGS", "LDFLAGS", "KBUILD_BUILD_USER", "KCONFIG_CONFIG", "ARCH", "O",
-                 "CC", "V", "CROSS_COMPILE", "LD_LIBRARY_PATH", "GCC_EXEC_PREFIX", "LC_MESSAGES", "LANG", "PYTHONPATH",
-                 "CDPATH", "BASH_ENV", "ENV", "SOURCE_DATE_EPOCH", "PIGGYBACK_JOBS"):
+    for name in (
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "CFLAGS",
+        "LDFLAGS",
+        "KBUILD_BUILD_USER",
+        "KCONFIG_CONFIG",
+        "ARCH",
+        "O",
+        "CC",
+        "V",
+        "CROSS_COMPILE",
+        "LD_LIBRARY_PATH",
+        "GCC_EXEC_PREFIX",
+        "LC_MESSAGES",
+        "LANG",
+        "PYTHONPATH",
+        "CDPATH",
+        "BASH_ENV",
+        "ENV",
+        "SOURCE_DATE_EPOCH",
+        "PIGGYBACK_JOBS",
+    ):
         monkeypatch.setenv(name, "leak")
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     monkeypatch.setenv("TZ", "Asia/Tokyo")
@@ -146,12 +186,35 @@ def test_output_that_is_no_utf8(tmp_path: Path) -> None:
 def test_the_pasteable_line_does_the_same_in_a_shell(tmp_path: Path) -> None:
     folder = tmp_path / "a b'c"
     folder.mkdir()
-    env = {"EMPTY": "", "SPACED": "x  y", "QUOTED": "it's \"so\" $HOME `id` \\"}
-    script = "import os, sys; print(os.getcwd(), sys.argv[1:], [os.environ[n] for n in ('EMPTY', 'SPACED', 'QUOTED')])"
-    argv = [sys.executable, "-c", script, "", "a b", "$(id)", "new\nline", "*", "~", "it's", "#x", "a=b", "ü"]
+    env = {"EMPTY": "", "SPACED": "x  y", "QUOTED": 'it\'s "so" $HOME `id` \\'}
+    script = (
+        "import os, sys; print(os.getcwd(), sys.argv[1:], [os.environ[n] for n in ('EMPTY',"
+        " 'SPACED', 'QUOTED')])"
+    )
+    argv = [
+        sys.executable,
+        "-c",
+        script,
+        "",
+        "a b",
+        "$(id)",
+        "new\nline",
+        "*",
+        "~",
+        "it's",
+        "#x",
+        "a=b",
+        "ü",
+    ]
     ours = run(argv, cwd=folder, env=env)
     assert "new" in ours.output
-    pasted = subprocess.run([SH, "-c", pasteable(argv, folder, env)], capture_output=True, text=True, check=True, cwd="/")
+    pasted = subprocess.run(
+        [SH, "-c", pasteable(argv, folder, env)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+    )
     assert pasted.stdout == ours.output
 
 
@@ -161,6 +224,7 @@ def test_an_exception_ends_the_whole_group(tmp_path: Path, error: type[BaseExcep
 
     def fail(line: str) -> None:
         raise error
+
     started = time.monotonic()
     with pytest.raises(error):
         run([SH, "-c", script], on_line=fail)
@@ -170,14 +234,20 @@ def test_an_exception_ends_the_whole_group(tmp_path: Path, error: type[BaseExcep
 
 def test_what_ignores_sigterm_is_killed_with_its_group(tmp_path: Path) -> None:
     ready, pid = tmp_path / "ready", tmp_path / "pid"
-    script = f"(trap '' TERM; echo 1 > {ready}; while :; do sleep 0.1; done) & echo $! > {pid}; wait"
+    script = (
+        f"(trap '' TERM; echo 1 > {ready}; while :; do sleep 0.1; done) & echo $! > {pid}; wait"
+    )
     with child([SH, "-c", script]) as process:
         while not (ready.exists() and pid.exists() and pid.read_text()):  # either may come first
             time.sleep(0.02)
         stop(process, patience=0.5)
-    assert process.returncode == -signal.SIGTERM  # the leader went at once; what it left behind was killed
+    assert (
+        process.returncode == -signal.SIGTERM
+    )  # the leader went at once; what it left behind was killed
     assert gone(int(pid.read_text()))
-    with child([SH, "-c", f"trap '' TERM; echo 1 > {tmp_path}/again; while :; do sleep 0.1; done"]) as process:
+    with child(
+        [SH, "-c", f"trap '' TERM; echo 1 > {tmp_path}/again; while :; do sleep 0.1; done"]
+    ) as process:
         while not (tmp_path / "again").exists():
             time.sleep(0.02)
         stop(process, patience=0.3)
@@ -186,14 +256,23 @@ def test_what_ignores_sigterm_is_killed_with_its_group(tmp_path: Path) -> None:
 
 def parent(code: str) -> subprocess.Popen[str]:
     """Start a Python that runs `code` with our modules; it says the pid of its child."""
-    return subprocess.Popen([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(TOP)!r})\n" + code],
-                            stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(TOP)!r})\n" + code],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
-@pytest.mark.parametrize("call", [
-    "run.run(['sh', '-c', 'echo $$; exec sleep 300'], on_line=lambda line: print(line, flush=True))",
-    "run.foreground(['sh', '-c', 'echo $$; exec sleep 300'])",
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        (
+            "run.run(['sh', '-c', 'echo $$; exec sleep 300'], on_line=lambda line: print(line,"
+            " flush=True))"
+        ),
+        "run.foreground(['sh', '-c', 'echo $$; exec sleep 300'])",
+    ],
+)
 def test_a_child_dies_with_a_parent_that_is_killed(call: str) -> None:
     process = parent(f"from tasks.system import process as run\n{call}")
     assert process.stdout is not None
@@ -206,18 +285,22 @@ def test_a_child_dies_with_a_parent_that_is_killed(call: str) -> None:
 
 
 def test_a_lock_is_inherited_and_outlives_its_parent(tmp_path: Path) -> None:
-    """A child that ignores SIGTERM goes on after a kill -9 of doit; as long as it does, the folder stays locked."""
+    """A child that ignores SIGTERM goes on after a kill -9 of doit; as long as it does, the folder
+    stays locked."""
     path = tmp_path / "lock"
-    process = parent("from pathlib import Path\nfrom tasks.system import lock; from tasks.system import process as run\n"
-                     f"lock.Lock(Path({str(path)!r}), 'x').acquire()\n"
-                     "run.run(['sh', '-c', 'trap \"\" TERM; echo $$; while :; do sleep 0.1; done'],\n"
-                     "        on_line=lambda line: print(line, flush=True))")
+    process = parent(
+        "from pathlib import Path\nfrom tasks.system import lock; from tasks.system import process"
+        f" as run\nlock.Lock(Path({str(path)!r}), 'x').acquire()\nrun.run(['sh', '-c', 'trap \"\""
+        " TERM; echo $$; while :; do sleep 0.1; done'],\n        on_line=lambda line: print(line,"
+        " flush=True))"
+    )
     assert process.stdout is not None
     pid = int(process.stdout.readline())
     process.kill()
     process.wait()
     try:
         import fcntl
+
         with path.open() as stream, pytest.raises(BlockingIOError):
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
@@ -236,7 +319,10 @@ def test_other_open_files_are_not_inherited(tmp_path: Path) -> None:
 
 def test_a_log_on_a_full_disk_stops_the_program(tmp_path: Path) -> None:
     with pytest.raises(OSError) as caught:
-        run([SH, "-c", f"echo $$ > {tmp_path}/pid; seq 100000; exec sleep 300"], log=Path("/dev/full"))
+        run(
+            [SH, "-c", f"echo $$ > {tmp_path}/pid; seq 100000; exec sleep 300"],
+            log=Path("/dev/full"),
+        )
     assert caught.value.errno == 28
     if (tmp_path / "pid").exists():
         assert gone(int((tmp_path / "pid").read_text()))
@@ -246,7 +332,10 @@ def test_foregrounds_output_goes_to_a_function_and_nobody_waits_for_what_was_lef
     """A package's script may start a service, which keeps the pipe open."""
     said: list[str] = []
     started = time.monotonic()
-    script = "cat; echo one; (sleep 60; echo late) & echo two >&2; printf '\\377 rest'; echo $! >&2; exit 3"
+    script = (
+        "cat; echo one; (sleep 60; echo late) & echo two >&2; printf '\\377 rest'; echo $! >&2;"
+        " exit 3"
+    )
     assert foreground([SH, "-c", script], on_line=said.append) == 3
     assert time.monotonic() - started < 20
     assert said[:2] == ["one", "two"]
@@ -257,7 +346,9 @@ def test_foregrounds_output_goes_to_a_function_and_nobody_waits_for_what_was_lef
 def test_foreground_returns_the_status_and_leaves_ctrl_c_to_the_program() -> None:
     before = signal.getsignal(signal.SIGINT)
     assert foreground([SH, "-c", "exit 5"]) == 5
-    assert foreground([SH, "-c", "kill -INT $PPID; exit 6"]) == 6  # Ctrl-C reaches us too, and is not for us
+    assert (
+        foreground([SH, "-c", "kill -INT $PPID; exit 6"]) == 6
+    )  # Ctrl-C reaches us too, and is not for us
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -15,17 +15,41 @@ import pytest
 from tasks.system import terminal as ui
 
 
-@pytest.mark.parametrize(("seconds", "said"), [
-    (0, "0.00 s"), (0.123, "0.12 s"), (0.994, "0.99 s"), (0.996, "1.0 s"), (4.06, "4.1 s"), (59.94, "59.9 s"),
-    (59.96, "1 min 00 s"), (60, "1 min 00 s"), (119.4, "1 min 59 s"), (119.6, "2 min 00 s"), (151, "2 min 31 s"),
-    (3725, "62 min 05 s")])
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0.00 s"),
+        (0.123, "0.12 s"),
+        (0.994, "0.99 s"),
+        (0.996, "1.0 s"),
+        (4.06, "4.1 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (60, "1 min 00 s"),
+        (119.4, "1 min 59 s"),
+        (119.6, "2 min 00 s"),
+        (151, "2 min 31 s"),
+        (3725, "62 min 05 s"),
+    ],
+)
 def test_durations(seconds: float, said: str) -> None:
     assert ui.took(seconds) == said
 
 
-@pytest.mark.parametrize(("seconds", "said"), [
-    (-5, "0 s ago"), (0, "0 s ago"), (119.9, "119 s ago"), (120, "2 min ago"), (7199, "119 min ago"), (7200, "2 h ago"),
-    (172_799, "47 h ago"), (172_800, "2 days ago"), (40 * 86_400, "40 days ago")])
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-5, "0 s ago"),
+        (0, "0 s ago"),
+        (119.9, "119 s ago"),
+        (120, "2 min ago"),
+        (7199, "119 min ago"),
+        (7200, "2 h ago"),
+        (172_799, "47 h ago"),
+        (172_800, "2 days ago"),
+        (40 * 86_400, "40 days ago"),
+    ],
+)
 def test_how_long_ago(seconds: float, said: str) -> None:
     assert ui.ago(seconds) == said
 
@@ -40,14 +64,17 @@ def test_lines_stand_in_two_columns(capsys: pytest.CaptureFixture[str]) -> None:
     ui.made("compressed_vmlinux", "build/pc/images/compressed_vmlinux", 1.25)
     ui.made("setup", "", 0.5)
     ui.line("word", "")
-    assert capsys.readouterr().out == ("  CC                 x.o\n"
-                                       "  compressed_vmlinux build/pc/images/compressed_vmlinux  (1.2 s)\n"
-                                       "  setup              (0.50 s)\n"
-                                       "  word\n")
+    assert capsys.readouterr().out == (
+        "  CC                 x.o\n"
+        "  compressed_vmlinux build/pc/images/compressed_vmlinux  (1.2 s)\n"
+        "  setup              (0.50 s)\n"
+        "  word\n"
+    )
 
 
-def test_a_bar_without_a_terminal_is_silent_at_first_and_then_shows_life(capsys: pytest.CaptureFixture[str],
-                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_without_a_terminal_is_silent_at_first_and_then_shows_life(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
     with ui.bar("vmlinux", 10, "commands") as progress:
@@ -60,11 +87,14 @@ def test_a_bar_without_a_terminal_is_silent_at_first_and_then_shows_life(capsys:
     out = capsys.readouterr()
     assert [line.split() for line in out.out.splitlines()] == [
         ["...", "vmlinux:", "4", "of", "about", "10", "commands"],
-        ["...", "vmlinux:", "13", "of", "about", "13", "commands"]]
+        ["...", "vmlinux:", "13", "of", "about", "13", "commands"],
+    ]
     assert out.err == ""
 
 
-def test_a_bar_of_unknown_length(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_of_unknown_length(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
     with ui.bar("musl", 0, "files") as progress:
@@ -78,7 +108,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_bar_on_a_terminal_grows_past_its_total_and_is_closed_by_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_on_a_terminal_grows_past_its_total_and_is_closed_by_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     bars: list[object] = []
@@ -89,6 +121,7 @@ def test_a_bar_on_a_terminal_grows_past_its_total_and_is_closed_by_an_error(monk
             progress.step(2)
             progress.step(3)
             raise ValueError
+
     with pytest.raises(ValueError):
         fail()
     bar = bars[0].bar  # type: ignore[attr-defined]
@@ -96,8 +129,9 @@ def test_a_bar_on_a_terminal_grows_past_its_total_and_is_closed_by_an_error(monk
     assert "vmlinux" in screen.getvalue()
 
 
-def test_the_last_word_of_what_runs_in_the_background(capsys: pytest.CaptureFixture[str],
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_word_of_what_runs_in_the_background(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
     with ui.status("1/2 pc") as show:
@@ -109,7 +143,9 @@ def test_the_last_word_of_what_runs_in_the_background(capsys: pytest.CaptureFixt
         show("  ...    vmlinux: 80 of about 900 commands")
     out = capsys.readouterr()
     assert [line.split(maxsplit=1)[1] for line in out.out.splitlines()] == [
-        "1/2 pc: WAIT build/pc is in use by another run", "1/2 pc: ... vmlinux: 80 of about 900 commands"]
+        "1/2 pc: WAIT build/pc is in use by another run",
+        "1/2 pc: ... vmlinux: 80 of about 900 commands",
+    ]
     assert out.err == ""
 
 
@@ -164,7 +200,11 @@ def on_screen(said: str, columns: int = 100) -> list[str]:
     rows = [[" "] * columns for _ in range(99)]
     row = column = 0
     for code, count, letter, char in re.findall(r"(\x1b\[(\d*)([A-Za-z]))|(.)", said, re.DOTALL):
-        pass_by = {"A": (row - int(count or 1), column)} if code else {"\r": (row, 0), "\n": (row + 1, column)}
+        pass_by = (
+            {"A": (row - int(count or 1), column)}
+            if code
+            else {"\r": (row, 0), "\n": (row + 1, column)}
+        )
         if letter == "K":
             rows[row][column:] = [" "] * (columns - column)
         elif (letter or char) in pass_by:
@@ -176,7 +216,8 @@ def on_screen(said: str, columns: int = 100) -> list[str]:
 
 
 def test_two_bars_and_lines_on_one_terminal(tmp_path: Path) -> None:
-    """Two threads with a bar each, and lines meanwhile: in the end only whole lines are there, each from its beginning."""
+    """Two threads with a bar each, and lines meanwhile: in the end only whole lines are there, each
+    from its beginning."""
     script = tmp_path / "two.py"
     script.write_text(TWO_AT_ONCE.format(top=str(Path(__file__).parents[3])))
     pid, terminal = pty.fork()
@@ -198,14 +239,30 @@ def test_two_bars_and_lines_on_one_terminal(tmp_path: Path) -> None:
     assert "vmlinux:   0%" in text
     assert "busybox:   0%" in text
     lines = on_screen(text)
-    assert lines[:8] == [*(f"  rootfs             line {number}" for number in range(5)), "", "x failed: y", "  hint: z"]
-    assert sorted(filter(None, lines[8:-1])) == ["  busybox            build/busybox  (1.0 s)",
-                                                 "  vmlinux            build/vmlinux  (1.0 s)"]
+    assert lines[:8] == [
+        *(f"  rootfs             line {number}" for number in range(5)),
+        "",
+        "x failed: y",
+        "  hint: z",
+    ]
+    assert sorted(filter(None, lines[8:-1])) == [
+        "  busybox            build/busybox  (1.0 s)",
+        "  vmlinux            build/vmlinux  (1.0 s)",
+    ]
     assert lines[-1] == "  end                of it"
 
 
-@pytest.mark.parametrize(("text", "shown"), [
-    ("plain\ttext\n", "plain\ttext\n"), ("\x1b[2J\x07", r"\x1b[2J\x07"), ("a\rb", r"a\rb"), ("\x9b31m", r"\x9b31m"),
-    ("gr\u00fc\u00dfe", "gr\u00fc\u00dfe"), ("\u202egnp", r"\u202egnp"), ("\udcff", r"\udcff")])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\ttext\n", "plain\ttext\n"),
+        ("\x1b[2J\x07", r"\x1b[2J\x07"),
+        ("a\rb", r"a\rb"),
+        ("\x9b31m", r"\x9b31m"),
+        ("gr\u00fc\u00dfe", "gr\u00fc\u00dfe"),
+        ("\u202egnp", r"\u202egnp"),
+        ("\udcff", r"\udcff"),
+    ],
+)
 def test_what_others_wrote_moves_no_terminal(text: str, shown: str) -> None:
     assert ui.printable(text) == shown

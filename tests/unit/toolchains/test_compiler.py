@@ -31,7 +31,9 @@ def gcc(bin_folder: Path, tmp_path: Path) -> Path:
         (tmp_path / name).touch()
     for name in ("as", "ld", "objcopy"):
         program(bin_folder / f"{TRIPLE}-{name}", "#!/bin/sh\n")
-    return program(bin_folder / f"{TRIPLE}-gcc", GCC.replace("HERE", str(tmp_path)).replace("TRIPLE", TRIPLE))
+    return program(
+        bin_folder / f"{TRIPLE}-gcc", GCC.replace("HERE", str(tmp_path)).replace("TRIPLE", TRIPLE)
+    )
 
 
 def test_the_compiler_and_the_files_that_are_its_identity(gcc: Path, tmp_path: Path) -> None:
@@ -39,7 +41,14 @@ def test_the_compiler_and_the_files_that_are_its_identity(gcc: Path, tmp_path: P
     assert version == "odd-gcc 12.2"
     here = f"{tmp_path}/bin/{TRIPLE}-"
     lib = f"{tmp_path}/lib"
-    assert parts == [str(gcc), f"{lib}/cc1", f"{here}as", f"{here}ld", f"{lib}/libgcc.a", f"{here}objcopy"]
+    assert parts == [
+        str(gcc),
+        f"{lib}/cc1",
+        f"{here}as",
+        f"{here}ld",
+        f"{lib}/libgcc.a",
+        f"{here}objcopy",
+    ]
 
 
 def test_at_an_absolute_place(gcc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,26 +69,37 @@ def test_buildroots_wrapper_and_the_real_driver(gcc: Path) -> None:
     assert compiler.compiler(f"{TRIPLE}-", "")[1][:2] == [str(wrapper), str(real)]
 
 
-@pytest.mark.parametrize(("prefix", "said"), [
-    ("no_such-", "the cross compiler no_such-gcc is not installed"),
-    ("/opt/x/no_such-", "there is no compiler /opt/x/no_such-gcc")])
+@pytest.mark.parametrize(
+    ("prefix", "said"),
+    [
+        ("no_such-", "the cross compiler no_such-gcc is not installed"),
+        ("/opt/x/no_such-", "there is no compiler /opt/x/no_such-gcc"),
+    ],
+)
 def test_no_compiler(prefix: str, said: str) -> None:
     with pytest.raises(PiggyError) as caught:
         compiler.compiler(prefix, "do this")
     assert (caught.value.message, caught.value.hint) == (said, "do this")
 
 
-def test_a_compiler_in_a_relative_folder_of_path_is_not_taken(gcc: Path, tmp_path: Path,
-                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_in_a_relative_folder_of_path_is_not_taken(
+    gcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "bin:.:/usr/bin:/bin")
     with pytest.raises(PiggyError, match="is not installed"):
         compiler.compiler(f"{TRIPLE}-", "")
 
 
-@pytest.mark.parametrize(("gone", "question"), [
-    ("lib/cc1", "-print-prog-name=cc1"), (f"bin/{TRIPLE}-as", "-print-prog-name=as"),
-    (f"bin/{TRIPLE}-ld", "-print-prog-name=ld"), ("lib/libgcc.a", "-print-file-name=libgcc.a")])
+@pytest.mark.parametrize(
+    ("gone", "question"),
+    [
+        ("lib/cc1", "-print-prog-name=cc1"),
+        (f"bin/{TRIPLE}-as", "-print-prog-name=as"),
+        (f"bin/{TRIPLE}-ld", "-print-prog-name=ld"),
+        ("lib/libgcc.a", "-print-file-name=libgcc.a"),
+    ],
+)
 def test_an_incomplete_compiler(gcc: Path, tmp_path: Path, gone: str, question: str) -> None:
     (tmp_path / gone).unlink()
     with pytest.raises(PiggyError) as caught:
@@ -106,7 +126,9 @@ def test_the_prefix_in_a_folder(gcc: Path, tmp_path: Path) -> None:
     assert compiler.prefix_in(tmp_path) == str(gcc)[:-3]
     assert compiler.prefix_in(tmp_path / "bin") == str(gcc)[:-3]
     program(gcc.parent / "arm-linux-gcc", "#!/bin/sh\necho arm-linux\n")
-    with pytest.raises(PiggyError, match="has more than one compiler: arm-linux-gcc, odd-linux-gcc"):
+    with pytest.raises(
+        PiggyError, match="has more than one compiler: arm-linux-gcc, odd-linux-gcc"
+    ):
         compiler.prefix_in(tmp_path)
     with pytest.raises(PiggyError, match="holds no cross compiler"):
         compiler.prefix_in(tmp_path / "lib")

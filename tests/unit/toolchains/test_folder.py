@@ -71,7 +71,10 @@ def test_staged_whole_or_not_at_all(tmp_path: Path) -> None:
         make(made)
     assert folder.intact(place)
     assert [path.name for path in tmp_path.iterdir()] == ["abc"]
-    with pytest.raises(RuntimeError), folder.staged(tmp_path / "def", NAMES) as (_, made):  # noqa: PT012
+    with (  # noqa: PT012
+        pytest.raises(RuntimeError),
+        folder.staged(tmp_path / "def", NAMES) as (_, made),
+    ):
         make(made)
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["abc"]

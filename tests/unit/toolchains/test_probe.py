@@ -29,7 +29,9 @@ chmod +x "$out"
 ANSWER = "piggy: for yes\npiggy: libc uClibc-ng 1 . 0 . 54\npiggy: code 393664"
 
 
-def compiler(folder: Path, body: str = "echo probe ok", answer: str = ANSWER, elf: str = "LOAD") -> str:
+def compiler(
+    folder: Path, body: str = "echo probe ok", answer: str = ANSWER, elf: str = "LOAD"
+) -> str:
     program(folder / "readelf", f"#!/bin/sh\necho {elf}\n")
     return str(program(folder / "cc", CC.replace("BODY", body).replace("ANSWER", answer)))
 
@@ -50,12 +52,15 @@ def test_what_it_finds(tmp_path: Path, bin_folder: Path) -> None:
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-@pytest.mark.parametrize(("body", "elf", "said"), [
-    ("echo probe ok", "INTERP", "what it links with -static is not static"),
-    ("echo probe", "LOAD", "the program that it makes does not run here (status 0)"),
-    ("echo probe ok; exit 3", "LOAD", "the program that it makes does not run here (status 3)"),
-    ("kill -SEGV $$", "LOAD", "the program that it makes does not run here (status -11)"),
-])
+@pytest.mark.parametrize(
+    ("body", "elf", "said"),
+    [
+        ("echo probe ok", "INTERP", "what it links with -static is not static"),
+        ("echo probe", "LOAD", "the program that it makes does not run here (status 0)"),
+        ("echo probe ok; exit 3", "LOAD", "the program that it makes does not run here (status 3)"),
+        ("kill -SEGV $$", "LOAD", "the program that it makes does not run here (status -11)"),
+    ],
+)
 def test_what_it_refuses(tmp_path: Path, bin_folder: Path, body: str, elf: str, said: str) -> None:
     cc = compiler(bin_folder, body, elf=elf)
     with pytest.raises(PiggyError) as caught:
@@ -66,7 +71,10 @@ def test_what_it_refuses(tmp_path: Path, bin_folder: Path, body: str, elf: str, 
 
 
 def test_a_program_for_another_processor_is_not_run(tmp_path: Path, bin_folder: Path) -> None:
-    assert ask(compiler(bin_folder, "exit 1"), tmp_path, arch="alien").ran == "to be run at the first boot"
+    assert (
+        ask(compiler(bin_folder, "exit 1"), tmp_path, arch="alien").ran
+        == "to be run at the first boot"
+    )
 
 
 def test_qemus_user_mode(tmp_path: Path, bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +90,10 @@ def test_for_another_processor(tmp_path: Path, bin_folder: Path) -> None:
     cc = compiler(bin_folder, answer=ANSWER.replace("yes", "no"))
     with pytest.raises(PiggyError) as caught:
         ask(cc, tmp_path, arch="arm64")
-    assert caught.value.message == f"the toolchain {cc} makes programs for odd-linux, not for ARCH=arm64"
+    assert (
+        caught.value.message
+        == f"the toolchain {cc} makes programs for odd-linux, not for ARCH=arm64"
+    )
 
 
 def test_without_a_libc(tmp_path: Path, bin_folder: Path) -> None:
@@ -90,10 +101,15 @@ def test_without_a_libc(tmp_path: Path, bin_folder: Path) -> None:
         ask(compiler(bin_folder, answer="cc.c:1:10: fatal error: stdio.h: No such file"), tmp_path)
 
 
-def test_a_compiler_that_can_not_link_gives_its_own_first_error(tmp_path: Path, bin_folder: Path) -> None:
+def test_a_compiler_that_can_not_link_gives_its_own_first_error(
+    tmp_path: Path, bin_folder: Path
+) -> None:
     cc = compiler(bin_folder).replace("/cc", "/cc2")
-    program(Path(cc), "#!/bin/sh\n[ $1 != -E ] || { echo 'piggy: for yes'; echo 'piggy: code 393664'; exit 0; }\n"
-                      "echo note; echo 'ld: cannot find crt1.o: No such file'; exit 1\n")
+    program(
+        Path(cc),
+        "#!/bin/sh\n[ $1 != -E ] || { echo 'piggy: for yes'; echo 'piggy: code 393664'; exit 0; }\n"
+        "echo note; echo 'ld: cannot find crt1.o: No such file'; exit 1\n",
+    )
     with pytest.raises(PiggyError) as caught:
         ask(cc, tmp_path)
     assert caught.value.message.endswith("it can't compile and link a static program")

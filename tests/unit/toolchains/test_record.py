@@ -31,24 +31,33 @@ def test_the_records(tmp_path: Path) -> None:
 
 
 def test_the_kernels_version(tmp_path: Path) -> None:
-    assert record.kernel_version(kernel(tmp_path / "a", "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 3\n")) == (6, 12)
+    assert record.kernel_version(
+        kernel(tmp_path / "a", "VERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 3\n")
+    ) == (6, 12)
     with pytest.raises(PiggyError, match="names no VERSION and PATCHLEVEL"):
         record.kernel_version(kernel(tmp_path / "b", "all:\n"))
     with pytest.raises(PiggyError, match="names no VERSION"):
         record.kernel_version(tmp_path / "none")
 
 
-@pytest.mark.parametrize(("headers", "fine"), [("5.15.200", True), ("6.1.0", True), ("6.1.255", True), ("6.2.0", False),
-                                               ("7.0.0", False)])
+@pytest.mark.parametrize(
+    ("headers", "fine"),
+    [("5.15.200", True), ("6.1.0", True), ("6.1.255", True), ("6.2.0", False), ("7.0.0", False)],
+)
 def test_headers_may_not_be_newer_than_the_kernel(tmp_path: Path, headers: str, fine: bool) -> None:
-    project: Any = SimpleNamespace(kernel_src=kernel(tmp_path / "k", "VERSION = 6\nPATCHLEVEL = 1\n"))
+    project: Any = SimpleNamespace(
+        kernel_src=kernel(tmp_path / "k", "VERSION = 6\nPATCHLEVEL = 1\n")
+    )
     facts = Facts("musl", headers, "runs here")
     if fine:
         record.check_headers(facts, project)
         return
     with pytest.raises(PiggyError) as caught:
         record.check_headers(facts, project)
-    assert caught.value.message == f"the toolchain's kernel headers ({headers}) are newer than the kernel (6.1)"
+    assert (
+        caught.value.message
+        == f"the toolchain's kernel headers ({headers}) are newer than the kernel (6.1)"
+    )
 
 
 def test_an_id_is_of_all_its_parts() -> None:

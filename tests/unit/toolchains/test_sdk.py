@@ -30,10 +30,15 @@ RELOCATE = '#!/bin/sh\ncd "$(dirname "$0")" && pwd > share/buildroot/sdk-locatio
 def folder(tmp_path: Path) -> Path:
     """A toolchain as Buildroot leaves it."""
     made = tmp_path / "host"
-    for name, text, mode in (("bin/odd-linux-gcc", GCC, 0o755), ("bin/odd-linux-as", "#!/bin/sh\n", 0o755),
-                             ("bin/odd-linux-ld", "#!/bin/sh\n", 0o755), ("bin/odd-linux-cc1", "", 0o755),
-                             ("lib/libgcc.a", "ar", 0o644), ("relocate-sdk.sh", RELOCATE, 0o755),
-                             ("share/buildroot/sdk-location", "/built/here\n", 0o644)):
+    for name, text, mode in (
+        ("bin/odd-linux-gcc", GCC, 0o755),
+        ("bin/odd-linux-as", "#!/bin/sh\n", 0o755),
+        ("bin/odd-linux-ld", "#!/bin/sh\n", 0o755),
+        ("bin/odd-linux-cc1", "", 0o755),
+        ("lib/libgcc.a", "ar", 0o644),
+        ("relocate-sdk.sh", RELOCATE, 0o755),
+        ("share/buildroot/sdk-location", "/built/here\n", 0o644),
+    ):
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         (made / name).write_text(text)
         (made / name).chmod(mode)
@@ -43,7 +48,9 @@ def folder(tmp_path: Path) -> Path:
 
 def install(tmp_path: Path, archive: Path) -> Path:
     project: Any = SimpleNamespace(build=tmp_path / "build")
-    return sdk.install(project, archive, hashlib.sha256(archive.read_bytes()).hexdigest(), tmp_path / "log")
+    return sdk.install(
+        project, archive, hashlib.sha256(archive.read_bytes()).hexdigest(), tmp_path / "log"
+    )
 
 
 def test_packed_unpacked_and_relocated(tmp_path: Path, folder: Path) -> None:
@@ -92,7 +99,11 @@ def test_nothing_half_done_stays(tmp_path: Path, folder: Path) -> None:
     sdk.pack(folder, "odd_sdk", archive, tmp_path / "log")
     with pytest.raises(CommandError, match="ended with status 3"):
         install(tmp_path, archive)
-    assert [path.name for path in (tmp_path / "build" / "toolchains").iterdir() if not path.name.startswith(".")] == []
+    assert [
+        path.name
+        for path in (tmp_path / "build" / "toolchains").iterdir()
+        if not path.name.startswith(".")
+    ] == []
 
 
 def test_no_toolchain_in_it(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""conf.py GOAL KCONFIG .CONFIG DEFCONFIG: Buildroot's configuration targets, over kconfiglib. Without CONFIG_"""
+"""conf.py GOAL KCONFIG .CONFIG DEFCONFIG: Buildroot's configuration targets, over kconfiglib.
+Without CONFIG_"""
 
 import os
 import sys

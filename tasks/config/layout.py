@@ -1,0 +1,162 @@
+"""Where everything lies: each file and folder that more than one module names, in one place.
+
+    build/MACHINE/images/   what tasks make, each file under its task's name
+    build/MACHINE/kernel/   Kbuild's O= folder, one for each kernel tree
+    build/MACHINE/busybox/  busybox's O= folder
+    build/MACHINE/logs/     what each task's programs said, and the history of runs
+    build/src/              unpacked sources, for all machines
+    build/toolchains/       what is built or unpacked of toolchains, for all machines
+    build/store/            earlier results, for all machines
+    build/host/             what was found out about this host
+    dl/                     what was downloaded
+    configs/*/local/        the user's own fragments, made by the editors; not in git
+
+A path is relative to the project's top, which is doit's working folder, where it can be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from tasks.config.machine import Machine
+from tasks.config.settings import Settings
+from tasks.system.errors import PiggyError
+
+# The ending that each compressor of the initramfs gives (scripts/Makefile.lib, size_append users).
+SUFFIX = {
+    "none": "",
+    "gzip": ".gz",
+    "bzip2": ".bz2",
+    "lzma": ".lzma",
+    "xz": ".xz",
+    "lz4": ".lz4",
+    "zstd": ".zst",
+}
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """The places of one machine's build. `here` is the folder of all that is built for it."""
+
+    build: Path
+    dl: Path
+    store: Path
+    here: Path
+    images: Path
+    logs: Path
+    history: Path
+    journal: Path
+
+    kernel_src: Path
+    kernel_place: str  # its absolute path: depfiles and debug data hold it
+    kernel_obj: Path
+    kernel_fragment: Path
+    config: Path
+    miniconfig: Path
+    kernel_image: Path  # the link of the chain that is booted
+
+    busybox_src: Path
+    busybox_place: str
+    busybox_obj: Path
+    busybox_fragment: Path
+    busybox_config: Path
+    busybox_miniconfig: Path
+
+    toolchain_record: Path  # what the kernel is built with
+    userspace_record: Path  # what busybox is built with
+    buildroot_obj: Path
+    buildroot_fragment: Path
+    buildroot_config: Path
+    buildroot_facts: Path  # what the configured tree said of itself
+
+    device_table: Path
+    rootfs: Path
+    initramfs: Path
+    run_script: Path  # boots the images by hand
+    boot_record: Path  # what qemu_test measured when it last passed
+    screenshot: Path
+
+
+def plan(
+    top: Path,
+    settings: Settings,
+    machine: Machine,
+    image: str,
+    kernel_pin: str,
+    origins: Mapping[str, str],
+) -> Layout:
+    """Return where everything lies.
+
+    Args:
+        top: The project's folder.
+        settings: Those in force.
+        machine: The selected machine.
+        image: The link of the chain that is booted.
+        kernel_pin: The name of the pinned kernel, which is that of its unpacked folder.
+        origins: Where each setting came from.
+
+    Raises:
+        PiggyError: A source tree of the user's own has no Makefile.
+    """
+    name = settings.machine
+    build = Path(settings.build).expanduser()
+    here, configs = build / name, Path("configs")
+    images, logs = here / "images", here / "logs"
+
+    def tree(setting: str, own: str, pinned: str) -> tuple[Path, str]:
+        if not own:
+            folder = build / "src" / pinned  # a link, which need not be there yet
+            return folder, os.path.join(os.path.realpath(folder.parent), folder.name)
+        folder = Path(own).expanduser()
+        if not (top / folder / "Makefile").exists():
+            raise PiggyError(
+                f"{origins[setting]}: {setting}={own} has no Makefile",
+                "it names the top folder of a source tree",
+            )
+        return (folder := Path(os.path.abspath(top / folder))), os.path.realpath(folder)
+
+    kernel_src, kernel_place = tree("kernel_src", settings.kernel_src, kernel_pin)
+    busybox_src, busybox_place = tree("busybox_src", settings.busybox_src, "busybox")
+    objects = settings.kernel
+    if settings.kernel_src:  # two trees never share objects
+        digest = hashlib.sha256(os.fspath(kernel_src).encode()).hexdigest()
+        objects = f"{kernel_src.name}-{digest[:6]}"
+    return Layout(
+        build=build,
+        dl=Path(settings.dl).expanduser(),
+        store=Path(settings.store).expanduser() if settings.store else build / "store",
+        here=here,
+        images=images,
+        logs=logs,
+        history=logs / "history.jsonl",
+        journal=here / "journal.sqlite",
+        kernel_src=kernel_src,
+        kernel_place=kernel_place,
+        kernel_obj=here / "kernel" / objects,
+        kernel_fragment=configs / "kernel" / "local" / f"{name}.config",
+        config=images / "config",
+        miniconfig=images / "miniconfig",
+        kernel_image=images / image,
+        busybox_src=busybox_src,
+        busybox_place=busybox_place,
+        busybox_obj=here / "busybox",
+        busybox_fragment=configs / "busybox" / "local" / f"{name}.config",
+        busybox_config=images / "busybox.config",
+        busybox_miniconfig=images / "busybox.miniconfig",
+        toolchain_record=here / "toolchain.json",
+        userspace_record=here / "userspace.json",
+        buildroot_obj=here / "buildroot",
+        buildroot_fragment=configs / "buildroot" / "local" / f"{name}.config",
+        buildroot_config=images / "buildroot.config",
+        buildroot_facts=here / "buildroot.json",
+        device_table=configs / "rootfs" / f"{machine.rootfs.devices}.txt",
+        rootfs=images / "rootfs.ext2",
+        initramfs=images / f"initramfs.cpio{SUFFIX[settings.initramfs]}",
+        run_script=images / "run-qemu.sh",
+        boot_record=logs / "boot.json",
+        screenshot=images / "screenshot.png",
+    )
