@@ -39,9 +39,11 @@ def install(spec: ModuleSpec) -> None:
         try:
             return plain(loader, name)
         except DAMAGE:
-            with contextlib.suppress(OSError):
+            try:
                 os.unlink(cache_from_source(loader.path))
-            return loader.source_to_code(loader.get_data(loader.path), loader.path)
+            except OSError:  # there is none, or it is not ours to remove
+                return loader.source_to_code(loader.get_data(loader.path), loader.path)
+            return plain(loader, name)
 
     SourceFileLoader.get_code = get_code  # type: ignore[assignment,method-assign]
     with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-for _folder in (TOP, TOP / "tests" / "graph"):
+for _folder in (TOP, TOP / "tests" / "support", TOP / "tests" / "graph"):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 

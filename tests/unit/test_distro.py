@@ -51,7 +51,9 @@ def test_the_exported_headers_of_a_users_own_tree(tmp_path: Path) -> None:
     ):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(name)
-    project: Any = SimpleNamespace(kernel_src=tree, stamps=Stamps(tmp_path / "s"))
+    project: Any = SimpleNamespace(
+        layout=SimpleNamespace(kernel_src=tree), stamps=Stamps(tmp_path / "s")
+    )
     before = distro.uapi_state(project)
     assert sorted(before) == ["arch/x86/include/uapi/asm/b.h", "include/uapi/linux/a.h"]
     (tree / "include/uapi/linux/a.h").write_text("other")

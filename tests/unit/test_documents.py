@@ -29,14 +29,9 @@ NAMES = [str(path.relative_to(TOP)) for path in DOCUMENTS]
 # Documents that name modules by the packages of docs/develop.md, which tasks/kit/ still stands for.
 # EMPTY THIS when kit/ is gone: then their paths, and the map in docs/develop.md, are held against
 # the tree.
-BEFORE_THE_MOVE = {"docs/develop.md", "docs/doit.md"}
+BEFORE_THE_MOVE: set[str] = set()
 # What the documents name and other branches bring. EMPTY THIS, too, when it has come.
-COMING = {
-    "tests/real/test_debian.py",
-    "tests/campaign/outside.py",
-    "configs/rootfs/overlays.txt",
-    "restrict",
-}
+COMING: set[str] = set()
 
 WIDTH, README_LINES = 124, 150
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")  # TASK, NAME, DIR, MACHINE

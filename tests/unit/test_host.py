@@ -64,8 +64,7 @@ class Host:
             project=SimpleNamespace(
                 top=self.top,
                 machine=machine,
-                build=self.top / "build" / "deep",
-                dl=self.top / "dl",
+                layout=SimpleNamespace(build=self.top / "build" / "deep", dl=self.top / "dl"),
                 settings=settings,
             ),
             log=self.top / "logs" / "setup.log",

@@ -35,9 +35,11 @@ def test_git_may_name_the_kernel_anew_at_any_time(tmp_path: Path) -> None:
     project = cast(
         Project,
         SimpleNamespace(
-            images=tmp_path,
-            kernel_src=tmp_path / "src",
-            kernel_obj=tmp_path / "obj",
+            layout=SimpleNamespace(
+                config=tmp_path / "config",
+                kernel_src=tmp_path / "src",
+                kernel_obj=tmp_path / "obj",
+            ),
             stamps=Stamps(tmp_path / "stamps"),
         ),
     )
@@ -58,9 +60,11 @@ def test_what_modules_are_signed_with(tmp_path: Path) -> None:
     project = cast(
         Project,
         SimpleNamespace(
-            images=tmp_path,
-            kernel_src=tmp_path / "src",
-            kernel_obj=tmp_path / "obj",
+            layout=SimpleNamespace(
+                config=tmp_path / "config",
+                kernel_src=tmp_path / "src",
+                kernel_obj=tmp_path / "obj",
+            ),
             stamps=Stamps(tmp_path / "stamps"),
         ),
     )
@@ -77,7 +81,7 @@ def test_what_modules_are_signed_with(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_was_cut_short_is_no_obstacle_to_the_next(tmp_path: Path) -> None:
-    project = cast(Project, SimpleNamespace(images=tmp_path))
+    project = cast(Project, SimpleNamespace(layout=SimpleNamespace(config=tmp_path / "config")))
     for text in (None, "CONFIG_SMP=y\nCONFIG_", "\0"):
         if text is not None:
             (tmp_path / "config").write_text(text)

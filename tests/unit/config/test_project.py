@@ -41,13 +41,13 @@ def tree(path: Path) -> Path:
 
 def test_the_places(top: Path) -> None:
     found = load(top)
-    assert str(found.build) == "build"
-    assert str(found.images) == "build/pc/images"
-    assert str(found.logs) == "build/pc/logs"
-    assert str(found.dl) == "dl"
-    assert str(found.kernel_src) == "build/src/linux-6.1"
-    assert str(found.kernel_obj) == "build/pc/kernel/6.1"
-    assert str(found.busybox_src) == "build/src/busybox"
+    assert str(found.layout.build) == "build"
+    assert str(found.layout.images) == "build/pc/images"
+    assert str(found.layout.logs) == "build/pc/logs"
+    assert str(found.layout.dl) == "dl"
+    assert str(found.layout.kernel_src) == "build/src/linux-6.1"
+    assert str(found.layout.kernel_obj) == "build/pc/kernel/6.1"
+    assert str(found.layout.busybox_src) == "build/src/busybox"
     assert [str(folder) for folder in found.overlays] == [
         "overlays/base",
         "overlays/network",
@@ -62,9 +62,9 @@ def test_places_of_the_users_own(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     found = load(top, build="~/b", dl="/var/d")
-    assert found.images == tmp_path / "b" / "pc" / "images"
+    assert found.layout.images == tmp_path / "b" / "pc" / "images"
     assert found.stamps.store == tmp_path / "b" / "pc" / "stamps"
-    assert found.dl == Path("/var/d")
+    assert found.layout.dl == Path("/var/d")
 
 
 def test_jobs(top: Path) -> None:
@@ -77,8 +77,8 @@ def test_trees_of_the_users_own_have_objects_of_their_own(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     one, two = tree(tmp_path / "a" / "linux"), tree(tmp_path / "b" / "linux")
-    objects = {load(top, kernel_src=str(path)).kernel_obj for path in (one, two)} | {
-        load(top).kernel_obj
+    objects = {load(top, kernel_src=str(path)).layout.kernel_obj for path in (one, two)} | {
+        load(top).layout.kernel_obj
     }
     assert len(objects) == 3
     for name in (
@@ -89,9 +89,9 @@ def test_trees_of_the_users_own_have_objects_of_their_own(
         f"{two}/../../a/linux",
     ):  # one tree, however it is named
         found = load(top, kernel_src=name, busybox_src=name)
-        assert found.kernel_src == found.busybox_src == one
-        assert found.kernel_obj in objects
-    assert found.kernel_place == str(one)
+        assert found.layout.kernel_src == found.layout.busybox_src == one
+        assert found.layout.kernel_obj in objects
+    assert found.layout.kernel_place == str(one)
 
 
 @pytest.mark.parametrize("setting", ["kernel_src", "busybox_src"])
@@ -161,7 +161,7 @@ def test_the_projects_own_folder_counts_too(
     monkeypatch.chdir(moved)
     error = refused(moved)
     assert error.message.startswith("default: there is a ' ' in the path ")
-    assert load(moved, build=str(tmp_path / "fine")).build == tmp_path / "fine"
+    assert load(moved, build=str(tmp_path / "fine")).layout.build == tmp_path / "fine"
 
 
 def test_two_loads_agree_and_nothing_can_be_changed(top: Path) -> None:

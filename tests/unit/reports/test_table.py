@@ -141,7 +141,7 @@ def test_the_first_error_in_one_sentence(lines: list[str], status: int, said: st
 
 
 def test_records_of_any_shape_cost_no_row(tmp_path: Path) -> None:
-    its = SimpleNamespace(logs=tmp_path)
+    its = SimpleNamespace(layout=SimpleNamespace(history=tmp_path / "history.jsonl"))
     good = {"task": "vmlinux", "result": "ok", "seconds": 1.5}
     lines = [
         b"null",

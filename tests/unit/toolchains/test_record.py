@@ -18,12 +18,14 @@ def kernel(folder: Path, text: str) -> Path:
 
 
 def test_the_records(tmp_path: Path) -> None:
-    project: Any = SimpleNamespace(here=tmp_path, machine=SimpleNamespace(userspace=True))
-    assert record.records(project) == [tmp_path / "toolchain.json", tmp_path / "userspace.json"]
+    files = [tmp_path / "toolchain.json", tmp_path / "userspace.json"]
+    places = SimpleNamespace(toolchain_record=files[0], userspace_record=files[1])
+    project: Any = SimpleNamespace(layout=places, machine=SimpleNamespace(userspace=True))
+    assert record.records(project) == files
     tool = record.Toolchain("x", "llvm", "/p-", "v", {"LLVM": "-14"})
     user = record.Userspace("y", "/p-", "/cc", "musl", "6.1.0")
-    record.write_record(record.record(project), tool)
-    record.write_record(record.user_record(project), user)
+    record.write_record(files[0], tool)
+    record.write_record(files[1], user)
     assert record.read(project) == tool
     assert record.read_user(project) == user
     project.machine.userspace = False
@@ -46,7 +48,7 @@ def test_the_kernels_version(tmp_path: Path) -> None:
 )
 def test_headers_may_not_be_newer_than_the_kernel(tmp_path: Path, headers: str, fine: bool) -> None:
     project: Any = SimpleNamespace(
-        kernel_src=kernel(tmp_path / "k", "VERSION = 6\nPATCHLEVEL = 1\n")
+        layout=SimpleNamespace(kernel_src=kernel(tmp_path / "k", "VERSION = 6\nPATCHLEVEL = 1\n"))
     )
     facts = Facts("musl", headers, "runs here")
     if fine:
