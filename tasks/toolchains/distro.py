@@ -191,7 +191,7 @@ def install_headers(job: Job, include: Path) -> None:
     """Export the kernel's user-space headers (`make headers_install`) into the folder `include`."""
     project = job.project
     with tempfile.TemporaryDirectory(prefix=".hdr.", dir=include.parent) as scratch:
-        make.make(
+        make.run(
             project.layout.kernel_src,
             Path(scratch),
             ["headers_install"],
