@@ -19,9 +19,8 @@ from pathlib import Path
 from tasks.config.project import EPOCH, Project
 from tasks.fetch import unpack
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import configure as kconfig
 from tasks.kbuild import ledger, make, manifest
-from tasks.kbuild.configure import Kconfig
+from tasks.kbuild.configure import Kconfig, by_contract, fresh, put
 from tasks.kbuild.depfiles import Depfiles
 from tasks.system.files import copy_whole
 from tasks.toolchains import record
@@ -119,7 +118,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 def configure(job: Job) -> dict[str, list[str]]:
     """Configure by contract (see kbuild/configure.py)."""
     project = job.project
-    kconfig.configure(job, tree(project))
+    by_contract(job, tree(project))
     return {
         "discovered": sorted(
             str(path) for path in project.layout.busybox_src.resolve().rglob("Config.*")
@@ -129,7 +128,9 @@ def configure(job: Job) -> dict[str, list[str]]:
 
 def menuconfig(job: Job) -> None:
     """Edit the configuration in force."""
-    kconfig.edit(job, tree(job.project))
+    from tasks.kbuild.menuconfig import edit
+
+    edit(job, tree(job.project))
 
 
 def build(job: Job) -> dict[str, object]:
@@ -137,8 +138,8 @@ def build(job: Job) -> dict[str, object]:
     project = job.project
     folder = project.layout.busybox_obj
     box = tree(project)
-    kconfig.fresh(box)
-    kconfig.put(project.layout.busybox_config, folder / ".config")
+    fresh(box)
+    put(project.layout.busybox_config, folder / ".config")
     manifest.purge(folder)
     spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
     for name in ("busybox", "busybox.links"):  # what is not as we kept it, make would take for good
@@ -153,7 +154,7 @@ def build(job: Job) -> dict[str, object]:
             "busybox",
             "busybox.links",
         ):  # with O= each goal is a make of its own, and two at once collide
-            count += make.make(
+            count += make.run(
                 box.source,
                 folder,
                 [goal],

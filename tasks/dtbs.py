@@ -13,7 +13,7 @@ from pathlib import Path
 from tasks import kernel, kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import ledger, make, manifest
+from tasks.kbuild import ledger, make, manifest, records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.files import copy_whole
@@ -61,7 +61,7 @@ def build(job: Job) -> dict[str, list[str]]:
     for name, file in files.items():
         kernel.restore(job, file, blob(project, name))
     with ledger.kept(obj, project.layout.kernel_src, project.stamps):
-        make.make(
+        make.run(
             project.layout.kernel_src,
             obj,
             [file.partition("/boot/dts/")[2] for file in files.values()],
@@ -70,11 +70,11 @@ def build(job: Job) -> dict[str, list[str]]:
             env=make.pins(EPOCH),
             log=job.log,
         )
-    records: set[str] = set()
+    commands: set[str] = set()
     for name, file in files.items():
         copy_whole(obj / file, blob(project, name))
-        records |= make.closure(obj, file, [])
-    return {"discovered": Depfiles(obj, project.layout.kernel_src).inputs(records)}
+        commands |= records.closure(obj, file, [])
+    return {"discovered": Depfiles(obj, project.layout.kernel_src).inputs(commands)}
 
 
 def source(project: Project, name: str) -> str:

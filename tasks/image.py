@@ -18,7 +18,7 @@ from tasks import kernel, kernel_config
 from tasks.config.machine import LINKS, Link
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import ledger, make, manifest, trace
+from tasks.kbuild import ledger, make, manifest, records, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.shortway import attempt
 from tasks.system.errors import PiggyError
@@ -120,7 +120,7 @@ def by_make(job: Job, name: str, link: Link) -> None:
         ledger.kept(obj, project.layout.kernel_src, project.stamps),
         trace.listening(obj, name, project.stamps) as more,
     ):
-        make.make(
+        make.run(
             project.layout.kernel_src,
             obj,
             ["piggyback-link"],
@@ -150,10 +150,10 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
     """
     obj = project.layout.kernel_obj
     ends = [file_of(obj, other) for other in project.chain if other != name]
-    records = make.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
+    found = records.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
     unsaid: set[str] = set()
-    if not records:  # Kbuild saves no command of it (MIPS's vmlinuz), so all in its folder counts
-        records = set(make.records(obj / folder))
+    if not found:  # Kbuild saves no command of it (MIPS's vmlinuz), so all in its folder counts
+        found = set(records.below(obj / folder))
         unsaid = {
             str(path)
             for path in (project.layout.kernel_src.resolve() / folder).iterdir()
@@ -161,7 +161,7 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
         }
     unsaid.update(path for _, path in trace.prerequisites(obj, name))
     return kernel.without_named(
-        project, Depfiles(obj, project.layout.kernel_src, records).inputs(unsaid=unsaid)
+        project, Depfiles(obj, project.layout.kernel_src, found).inputs(unsaid=unsaid)
     )
 
 

@@ -120,7 +120,7 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
         ledger.kept(obj, project.layout.kernel_src, project.stamps, roots),
         trace.listening(obj, "vmlinux", project.stamps) as more,
     ):
-        count = make.make(
+        count = make.run(
             project.layout.kernel_src,
             obj,
             ["vmlinux", trace.GOAL],
@@ -254,7 +254,7 @@ def put_config(job: Job) -> None:
     tree = kernel_config.tree(job.project)
     configure.fresh(tree)
     if configure.put(tree.full, tree.obj / ".config"):
-        configure.make(job, tree, "syncconfig")
+        configure.run_goal(job, tree, "syncconfig")
 
 
 def first_guess(config: Path) -> int:

@@ -18,9 +18,8 @@ from pathlib import Path
 from tasks.config.project import Project
 from tasks.fetch import unpack
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import configure as kconfig
-from tasks.kbuild import make, unrecorded
-from tasks.kbuild.configure import Kconfig
+from tasks.kbuild import records, unrecorded
+from tasks.kbuild.configure import Kconfig, by_contract, put, run_goal
 from tasks.kconfig import dotconfig, fragments
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
@@ -165,9 +164,9 @@ def configure(job: Job) -> dict[str, list[str]]:
     project = job.project
     kernel = tree(project)
     told = news(project)
-    kconfig.configure(job, kernel)
-    kconfig.make(job, kernel, "syncconfig")
-    files = make.kconfig_files(project.layout.kernel_obj, project.layout.kernel_src)
+    by_contract(job, kernel)
+    run_goal(job, kernel, "syncconfig")
+    files = records.kconfig_files(project.layout.kernel_obj, project.layout.kernel_src)
     return {
         "discovered": [*files, *unrecorded.kconfig(project.layout.kernel_src, files, kernel.base)],
         "notes": told(),
@@ -208,18 +207,22 @@ def changes(project: Project, before: Mapping[str, str]) -> list[str]:
 
 def menuconfig(job: Job) -> None:
     """Edit the configuration in force."""
-    kconfig.edit(job, tree(job.project))
+    from tasks.kbuild.menuconfig import edit
+
+    edit(job, tree(job.project))
 
 
 def savedefconfig(job: Job) -> None:
     """Write images/fragment.config, the smallest equal fragment, and images/defconfig, the kernel's
     own kind of file, which names only what differs from Kconfig's defaults."""
+    from tasks.kbuild.menuconfig import smallest
+
     project = job.project
     kernel = tree(project)
     fragment = project.layout.images / "fragment.config"
-    write_whole(fragment, kconfig.smallest(job, kernel))
-    kconfig.put(project.layout.config, project.layout.kernel_obj / ".config")
-    kconfig.make(job, kernel, "savedefconfig")
+    write_whole(fragment, smallest(job, kernel))
+    put(project.layout.config, project.layout.kernel_obj / ".config")
+    run_goal(job, kernel, "savedefconfig")
     (project.layout.kernel_obj / "defconfig").replace(project.layout.images / "defconfig")
     terminal.line(
         "savedefconfig",

@@ -21,7 +21,7 @@ from pathlib import Path
 from tasks import kernel, kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import ledger, make, manifest, module_source
+from tasks.kbuild import ledger, make, manifest, module_source, records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kconfig import dotconfig
 from tasks.system import owned, terminal
@@ -123,7 +123,7 @@ def build(job: Job) -> dict[str, object]:
     ):
         # vmlinux, too: make reads the exported symbols from vmlinux.o, should that have been
         # removed meanwhile
-        count = make.make(
+        count = make.run(
             project.layout.kernel_src,
             obj,
             ["vmlinux", "modules"],
@@ -140,12 +140,11 @@ def build(job: Job) -> dict[str, object]:
     copy_whole(obj / "Module.symvers", project.layout.images / "Module.symvers")
     terminal.line("modules", f"{len(made)} of them" if made else "the configuration has none")
     known = Depfiles(obj, project.layout.kernel_src)
-    records = known.of_modules()
     return {
         "commands": max(count, int(job.previous.get("commands", 0))),
         "made": made,
         "unsure": kernel.unsure(project),
-        "discovered": known.inputs(records),
+        "discovered": known.inputs(known.of_modules()),
     }
 
 
@@ -156,7 +155,7 @@ def _install(job: Job, obj: Path | None, target: Path) -> None:
     project = job.project
     with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.layout.here) as stage:
         if obj is not None:
-            make.make(
+            make.run(
                 project.layout.kernel_src,
                 obj,
                 ["modules_install"],
@@ -220,7 +219,7 @@ def build_outside(job: Job) -> dict[str, object]:
     ):
         copy_whole(project.layout.images / "Module.symvers", obj / "Module.symvers")
     variables = {**kernel_config.variables(project), "M": str(work.absolute())}
-    make.make(
+    make.run(
         project.layout.kernel_src,
         obj,
         ["modules"],
@@ -240,7 +239,7 @@ def build_outside(job: Job) -> dict[str, object]:
         terminal.line("module", str(project.layout.images / module.name))
     with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.layout.here) as stage:
         tar.unpack(project.layout.images / "modules.tar", Path(stage))
-        make.make(
+        make.run(
             project.layout.kernel_src,
             obj,
             ["modules_install"],
@@ -274,16 +273,16 @@ def _inputs(project: Project, work: Path) -> list[str]:
         project.layout.kernel_obj.absolute(),
         os.path.realpath(project.layout.here / "module"),
     )
-    found = set(make.makefiles(obj, project.layout.kernel_src, []))
-    for record in make.records(project.layout.here / "module"):
-        for name in make.dependencies(record):
+    found = set(records.makefiles(obj, project.layout.kernel_src, []))
+    for record in records.below(project.layout.here / "module"):
+        for name in records.dependencies(record):
             path = next(
                 (os.path.normpath(base / name) for base in (obj, work) if (base / name).is_file()),
                 "",
             )
             if path and not os.path.realpath(path).startswith(own + "/"):
                 found.add(path)
-        found.update(f"CONFIG_{symbol}" for symbol in make.symbols(record))
+        found.update(f"CONFIG_{symbol}" for symbol in records.symbols(record))
     generated = {
         str(obj / "include" / "generated" / name)
         for name in ("autoconf.h", "compile.h", "utsversion.h")

@@ -1,6 +1,7 @@
 """Configuration by contract, for every tree that is configured by Kconfig: the kernel, and busybox.
 
-    base (allnoconfig, defconfig, ...) + fragments -> miniconfig -> make allnoconfig -> each request checked -> .config
+    base (allnoconfig, defconfig, ...) + fragments -> miniconfig -> make allnoconfig
+      -> each request checked -> .config
 
 What the user asks for is taken or is an error; nothing else is let in; and no .config of earlier is
 ever the start.
@@ -18,13 +19,11 @@ import msgspec
 
 from tasks.config.project import EPOCH
 from tasks.graph.task import Job
-from tasks.kbuild import make as kbuild
-from tasks.kbuild import manifest
+from tasks.kbuild import make, manifest
 from tasks.kconfig import dotconfig, fragments, symbols
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
-from tasks.system.process import foreground
 
 BASE = "piggyback.base"  # the base's configuration, in the object folder
 
@@ -83,7 +82,7 @@ class Kconfig(msgspec.Struct, frozen=True):
         ]
 
 
-def configure(job: Job, tree: Kconfig) -> None:
+def by_contract(job: Job, tree: Kconfig) -> None:
     """Make the configuration from the fragments, check every request, and put it in force only if
     all took."""
     fresh(tree)
@@ -98,7 +97,7 @@ def configure(job: Job, tree: Kconfig) -> None:
     if fatal:
         raise PiggyError(
             f"{len(fatal)} of {len(merged.requests)} symbols requested of {tree.what} did not take",
-            "\n" + explain(tree, fatal, merged, draft),
+            "\n" + unmet_report(tree, fatal, merged, draft),
         )
     for note in merged.notes:
         terminal.line("note", note)
@@ -161,16 +160,16 @@ def solve(job: Job, tree: Kconfig, requests: Mapping[str, str]) -> Path:
         os.replace(live, kept)
     under: dict[str, str] = {}
     if tree.base != "allnoconfig" or not tree.takes_miniconfig:
-        make(job, tree, tree.base)
+        run_goal(job, tree, tree.base)
         under = dotconfig.read_config(live)
         copy_whole(live, tree.obj / BASE)
     given = symbols.layered(under, requests)
     if tree.takes_miniconfig:
         write_config(request, given)
-        make(job, tree, "allnoconfig", env={"KCONFIG_ALLCONFIG": str(request.absolute())})
+        run_goal(job, tree, "allnoconfig", env={"KCONFIG_ALLCONFIG": str(request.absolute())})
     while not tree.takes_miniconfig:
         write_config(live, given)
-        make(job, tree, "oldconfig", answers="\n" * 10_000)  # to each question: its default
+        run_goal(job, tree, "oldconfig", answers="\n" * 10_000)  # to each question: its default
         surplus = {
             symbol
             for symbol, value in dotconfig.read_config(live).items()
@@ -190,7 +189,7 @@ def write_config(path: Path, values: Mapping[str, str]) -> None:
     write_whole(path, "".join(fragments.config_line(*item) + "\n" for item in values.items()))
 
 
-def make(
+def run_goal(
     job: Job,
     tree: Kconfig,
     goal: str,
@@ -199,13 +198,13 @@ def make(
 ) -> None:
     """Run one configuration target of the tree, with `answers` on its standard input."""
     manifest.purge_tools(tree.obj)
-    kbuild.make(
+    make.run(
         tree.source,
         tree.obj,
         [goal],
         jobs=job.project.jobs,
         variables=tree.variables,
-        env={**kbuild.pins(EPOCH), **(env or {})},
+        env={**make.pins(EPOCH), **(env or {})},
         log=job.log,
         stdin=answers,
     )
@@ -231,7 +230,7 @@ def put(draft: Path, live: Path) -> bool:
 def fresh(tree: Kconfig) -> None:
     """Empty the object folder if it is another tree's or other tools', and refuse a tree that was
     configured in place."""
-    if left := kbuild.left_behind(tree.source, tree.variables.get("ARCH", "")):
+    if left := make.left_behind(tree.source, tree.variables.get("ARCH", "")):
         raise PiggyError(
             f"{tree.source} was configured in place ({left} is there), and such a tree can't be"
             " built with O=",
@@ -254,15 +253,15 @@ def fresh(tree: Kconfig) -> None:
         write_whole(owner, real)
 
 
-def explain(
+def unmet_report(
     tree: Kconfig, fatal: list[dotconfig.Unmet], merged: fragments.Merged, draft: Path
 ) -> str:
     """Say why requests did not take, by the tree's own Kconfig files."""
-    from tasks.kconfig import explain as kexplain
+    from tasks.kconfig.explain import explain, report
 
     under = dotconfig.read_config(tree.obj / BASE) if tree.base != "allnoconfig" else None
-    return kexplain.report(
-        kexplain.explain(
+    return report(
+        explain(
             fatal,
             merged,
             root=tree.source,
@@ -273,102 +272,6 @@ def explain(
             top=tree.top,
             generated=tree.obj if tree.generated else None,
         )
-    )
-
-
-def edit(job: Job, tree: Kconfig) -> None:
-    """Open the editor on the configuration in force; show what was changed, and keep it as the
-    user's own fragment.
-
-    The fragment holds all that differs from what the other fragments give, so that earlier choices
-    stay, and it is proved before it is written: the other fragments and it together give just what
-    the editor saved.
-    """
-    live = tree.obj / ".config"
-    fresh(tree)  # the configuration may have come from the store
-    put(tree.full, live)
-    old = dotconfig.read_config(live)
-    project = job.project
-    project.lock.release()  # others may build while somebody sits in the editor
-    try:
-        status = foreground([*tree.argv, project.settings.menu], env=kbuild.pins(EPOCH))
-    finally:
-        project.lock.acquire()
-    if status:
-        raise PiggyError(
-            f"'make {project.settings.menu}' ended with status {status}",
-            "it needs a terminal of at least 80x19 and the headers of ncurses (Qt for xconfig)",
-        )
-    new = dotconfig.read_config(live)
-    changed = dotconfig.differences(old, new)
-    if not changed:
-        terminal.line("unchanged", "the configuration is as it was")
-        return
-    edited = tree.full.with_name(tree.full.name + ".edited")
-    copy_whole(live, edited)  # whatever happens now, what was chosen is not lost
-    put(tree.full, live)
-    try:
-        lines = keep(job, tree, new)
-    except PiggyError as error:
-        raise PiggyError(
-            error.message, f"{error.hint}\n  what you chose is kept in {edited}"
-        ) from error
-    edited.unlink()
-    for symbol in changed:
-        terminal.line(
-            "changed", f"CONFIG_{symbol}: {old.get(symbol, 'n')} -> {new.get(symbol, 'n')}"
-        )
-    terminal.line(
-        "kept",
-        (
-            f"{len(lines)} lines in {tree.own}"
-            if lines
-            else f"all as the fragments say, without {tree.own}"
-        ),
-    )
-
-
-def keep(job: Job, tree: Kconfig, wanted: Mapping[str, str]) -> list[str]:
-    """Write the user's own fragment such that all fragments together give `wanted`; return its
-    lines."""
-    from tasks.kconfig import minimal
-
-    given = {
-        symbol: request.value
-        for symbol, request in fragments.merge(tree.paths, tree.optional).requests.items()
-    }
-    known = model(tree)
-
-    def config_from(text: str) -> dict[str, str]:
-        return dotconfig.read_config(
-            solve(job, tree, symbols.layered(given, dotconfig.parse_config(text)))
-        )
-
-    lines = minimal.proved(
-        minimal.choices(config_from(""), wanted, known, given), wanted, config_from, known
-    )
-    if lines:
-        write_whole(
-            tree.own,
-            f"# Chosen in {job.project.settings.menu}; later than every other fragment, so it"
-            " wins.\n" + "\n".join(lines) + "\n",
-        )
-    else:
-        tree.own.unlink(missing_ok=True)
-    return lines
-
-
-def smallest(job: Job, tree: Kconfig) -> str:
-    """Return the smallest fragment that, over the same base, gives the configuration in force."""
-    from tasks.kconfig import minimal
-
-    fresh(tree)
-    under = dotconfig.read_config(solve(job, tree, {})) if tree.base != "allnoconfig" else {}
-    return minimal.smallest(
-        dotconfig.read_config(tree.full),
-        model(tree),
-        lambda text: dotconfig.read_config(solve(job, tree, dotconfig.parse_config(text))),
-        under,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tasks.kbuild import make
+from tasks.kbuild.records import below, dependencies, makefiles, mentioned, of_module
 from tasks.system.files import write_whole
 
 CACHE = "piggyback.deps"
@@ -63,7 +63,7 @@ class Depfiles:
         self._cached = store.records
         self.records: dict[str, Entry] = {}
         self.whole = only is None
-        renewed = self.refresh(make.records(obj) if only is None else filter(os.path.exists, only))
+        renewed = self.refresh(below(obj) if only is None else filter(os.path.exists, only))
         if save and self.whole and (renewed or len(self.records) != len(self._cached)):
             self.save()
 
@@ -76,7 +76,7 @@ class Depfiles:
             kept = self._entry(record)
             if kept is None or (kept.when, kept.size) != (info.st_mtime_ns, info.st_size):
                 with open(record, encoding="utf-8", errors="surrogateescape") as stream:
-                    module = make.of_module(stream.read(), record)
+                    module = of_module(stream.read(), record)
                 given, made, mentioned = (
                     [self._number(name) for name in part] for part in self._named(record)
                 )
@@ -120,7 +120,7 @@ class Depfiles:
         the folders in which a new file would count."""
         chosen = self.records if records is None else records
         return self.with_folders(
-            [*self.files(chosen), *unsaid, *make.makefiles(self.obj, Path(self.tree), chosen)]
+            [*self.files(chosen), *unsaid, *makefiles(self.obj, Path(self.tree), chosen)]
         )
 
     def with_folders(self, files: Iterable[str]) -> list[str]:
@@ -182,11 +182,11 @@ class Depfiles:
 
     def _named(self, record: str) -> tuple[list[str], list[str], list[str]]:
         """The files that a record names: given, made, and named by its command alone."""
-        paths = self._paths(make.dependencies(record))
+        paths = self._paths(dependencies(record))
         said = (
             set()
             if record.endswith(".o.cmd")
-            else self._paths(make.mentioned(record, self.tree)) - paths
+            else self._paths(mentioned(record, self.tree)) - paths
         )
         here = self.top + "/"
         return (

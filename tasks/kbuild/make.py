@@ -1,35 +1,25 @@
-"""Kbuild asked, not copied: make runs with a pinned environment, and its own records say what a
-build was made from.
-
-Kbuild leaves beside every target X a file .X.cmd with the command that made it (`savedcmd_X :=
-...`, before 6.2 `cmd_X`) and, for compiled objects, the sources and headers that the compiler read
-(scripts/basic/fixdep.c). Busybox, whose build system descends from Kbuild, leaves the same.
-"""
+"""Run make with a pinned environment, and remove what a make that was killed left half-made."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks.kbuild import unrecorded
-from tasks.system import terminal
-from tasks.system.errors import PiggyError
+from tasks.system import process, terminal
 from tasks.system.jobserver import Budget
-from tasks.system.process import CommandError, run
+from tasks.system.process import CommandError
 
 LINK_RULES = Path(__file__).with_name("link.mk")
 _WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|OBJCOPY)\s")
-_TOKEN = re.compile(r"[\w./+@%~,:-]*[\w]")
 # ld's words
 _UNREADABLE = (
     "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"
 )
-RUNNING = (
-    "piggyback.running"  # a marker in the object folder: make is at work, or was killed at work
-)
+# a marker in the object folder: make is at work, or was killed at work
+RUNNING = "piggyback.running"
 
 
 def pins(epoch: int) -> dict[str, str]:
@@ -50,7 +40,7 @@ def pins(epoch: int) -> dict[str, str]:
     }
 
 
-def make(
+def run(
     source: Path,
     obj: Path,
     goals: Sequence[str],
@@ -101,7 +91,7 @@ def make(
         dropped: set[Path] = set()
         while True:
             try:
-                run(argv, env=env, log=log, stdin=stdin, on_line=watch)
+                process.run(argv, env=env, log=log, stdin=stdin, on_line=watch)
                 break
             except CommandError as error:
                 damaged = _drop_damaged(obj, error.done.output)  # ld names one at a time
@@ -201,112 +191,6 @@ def _remove(*paths: str) -> None:
             os.remove(path)
 
 
-def records(folder: Path) -> Iterator[str]:
-    """Yield the path of every .cmd file below a folder."""
-    for where, folders, names in os.walk(folder):
-        folders.sort()
-        for name in names:
-            if name.startswith(".") and name.endswith(".cmd"):
-                yield os.path.join(where, name)
-
-
-def dependencies(record: str) -> set[str]:
-    """Return the files that a .cmd file says its target was made from, as they stand there
-    (relative to O=, or absolute).
-
-    The `$(wildcard include/config/X)` entries, which stand for CONFIG symbols, are left out: the
-    configuration is an input of its own.
-    """
-    with open(record, encoding="utf-8", errors="surrogateescape") as stream:
-        text = stream.read()
-    found: set[str] = set()
-    for match in re.finditer(
-        r"^(?:source|deps)_[^\n]*?:= ?((?:[^\n]*\\\n)*[^\n]*)", text, re.MULTILINE
-    ):
-        found.update(match[1].replace("\\\n", " ").split())
-    return {
-        name
-        for name in found
-        if not name.startswith(("$(", "include/config/")) and not name.endswith(")")
-    }
-
-
-def symbols(record: str) -> set[str]:
-    """Return the CONFIG symbols, without CONFIG_, that a .cmd file says its target's sources ask
-    for.
-
-    Source: scripts/basic/fixdep.c. Before 5.14 FOO_BAR was written include/config/foo/bar.h.
-    """
-    with open(record, encoding="utf-8", errors="surrogateescape") as stream:
-        found = re.findall(r"\$\(wildcard include/config/([\w/]+)(?:\.h)?\)", stream.read())
-    return {
-        name.replace("/", "_").upper() if name.islower() or "/" in name else name for name in found
-    }
-
-
-def of_module(text: str, record: str) -> bool:
-    """Tell by the text of a .cmd file whether its target is part of a loadable module, or is
-    one."""
-    return " -DMODULE " in text or record.endswith((".ko.cmd", ".mod.cmd", ".mod.o.cmd"))
-
-
-def command(record: str) -> str:
-    """Return the saved command of a .cmd file."""
-    with open(record, encoding="utf-8", errors="surrogateescape") as stream:
-        found = re.search(r"^(?:saved)?cmd_[^\n]*? := (.*)$", stream.read(), re.MULTILINE)
-    return found[1] if found else ""
-
-
-def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
-    """Return the .cmd files of everything that `target` (relative to O=) was made from, found
-    through the saved commands.
-
-    Names in a command, and in its list of dependencies, that have a .cmd file of their own are
-    followed; `stop` holds targets at which another task's work begins.
-    """
-    ends = {os.path.normpath(name) for name in stop}
-    waiting, found = [os.path.normpath(target)], set()
-    while waiting:
-        name = waiting.pop()
-        record = os.path.join(obj, os.path.dirname(name), f".{os.path.basename(name)}.cmd")
-        if record in found or not os.path.exists(record):
-            continue
-        found.add(record)
-        for word in {*_TOKEN.findall(command(record)), *dependencies(record)}:
-            path = os.path.normpath(word)
-            if path not in ends and not path.startswith(("/", "..")):
-                waiting.append(path)
-    return found
-
-
-def mentioned(record: str, tree: str) -> set[str]:
-    """Return the files of the tree that a saved command names: scripts, tables, linker scripts."""
-    return set(re.findall(re.escape(tree) + r"/[\w./+@%~,-]*\w", command(record)))
-
-
-def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]:
-    """Return the makefiles and scripts that steer a build, which no depfile names.
-
-    These are: the top Makefile and Kbuild, those of the architecture, those of each folder in which
-    one of the .cmd files lies with the tables beside them, lists of headers, and the files directly
-    in scripts/ (link-vmlinux.sh and the like are called by one another).
-    """
-    tree = os.path.realpath(source)
-    built_in = {os.path.relpath(os.path.dirname(record), obj) for record in record_files}
-    found = {
-        os.path.join(tree, folder, name)
-        for folder in {".", *built_in}
-        for name in ("Makefile", "Kbuild")
-    }
-    found.update(str(path) for path in Path(tree, "scripts").glob("*"))
-    found.update(unrecorded.beside(tree, built_in - {"."}))
-    archs = {folder.split("/")[1] for folder in built_in if folder.startswith("arch/")}
-    for arch in archs:
-        found.update(str(path) for path in Path(tree, "arch", arch).glob("Makefile*"))
-    found.update(unrecorded.headers(tree, archs))
-    return sorted(os.path.normpath(path) for path in found if os.path.isfile(path))
-
-
 def left_behind(source: Path, arch: str) -> str:
     """Return what a build in place has left in a tree so that its makefile refuses O=, relative to
     the tree; "" for none.
@@ -325,25 +209,3 @@ def left_behind(source: Path, arch: str) -> str:
     folders = dict(re.findall(r"ifeq \(\$\(ARCH\),\s*(\w+)\)\s+SRCARCH\s*:=\s*(\w+)", text))
     names = [name.replace("$(SRCARCH)", folders.get(arch, arch)) for name in names]
     return next((name for name in names if "$" not in name and (source / name).exists()), "")
-
-
-def kconfig_files(obj: Path, source: Path) -> list[str]:
-    """Return the Kconfig files that the configuration was made from, as `make syncconfig` recorded
-    them.
-
-    Source: scripts/kconfig/confdata.c, conf_write_autoconf_cmd().
-    """
-    record = obj / "include" / "config" / "auto.conf.cmd"
-    try:
-        text = record.read_text()
-    except FileNotFoundError as error:
-        raise PiggyError(
-            f"{record} is missing after make syncconfig", "is this a kernel tree?"
-        ) from error
-    tree = os.path.realpath(source)
-    words = re.search(r"deps_config :=((?:[^\n]*\\\n)*[^\n]*)", text)
-    names = words[1].replace("\\\n", " ").split() if words else []
-    paths = {
-        os.path.normpath(os.path.join(tree, name.replace("$(srctree)", tree))) for name in names
-    }
-    return sorted(path for path in paths if os.path.isfile(path))

@@ -77,7 +77,7 @@ def purge(obj: Path) -> list[str]:
     """Remove what is not as it was left, and what belongs to a damaged .cmd file; return the names
     (relative to the folder) of that, and of what is gone by itself, which make sees where it has a
     rule for it. A file with the oldest time there is was put there, or given that time, by us
-    (image.hand_over, kconfig.put)."""
+    (image.hand_over, configure.put)."""
     return _purged(obj, _read(obj))
 
 

@@ -157,7 +157,7 @@ def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -
     roots: as in Named. edges: pairs of a target and a file outside of the object folder that it is
         made from.
     """
-    from tasks.kbuild import make
+    from tasks.kbuild import records
 
     words = {root.partition(" ")[2] for root in roots}
     ends = {word if word.startswith("/") else f"/{word}" for word in words}
@@ -169,8 +169,8 @@ def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -
     spelled = re.compile(
         "|".join(rf"(?<![\w.+-]){re.escape(word)}(?![\w+-])" for word in sorted(words))
     )
-    for record in make.records(obj):
-        if spelled.search(make.command(record)):
+    for record in records.below(obj):
+        if spelled.search(records.command(record)):
             folder, name = os.path.split(os.path.relpath(record, obj))
             found.add(os.path.join(folder, name[1 : -len(".cmd")]))
     return found

@@ -14,7 +14,7 @@ from tasks.config.project import Project
 from tasks.graph import explain
 from tasks.graph.explain import ARROW, Graph
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import make
+from tasks.kbuild import records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kconfig import dotconfig, fragments
 from tasks.system.errors import PiggyError, nearest
@@ -162,7 +162,7 @@ def objects(
     known, wanted = Depfiles(obj, tree), set(symbols)
     concerned = set(known.naming(files))
     if wanted:
-        concerned |= {record for record in known.records if wanted & make.symbols(record)}
+        concerned |= {record for record in known.records if wanted & records.symbols(record)}
     return sum(record.endswith(".o.cmd") for record in concerned)
 
 

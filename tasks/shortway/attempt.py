@@ -78,7 +78,7 @@ def taken(
     _log(job, f"the short way: {len(replay.made)} targets, {len(replay.changed)} of them changed")
     previous = job.previous["record"]["discovered"]
     return replay.known.with_folders(
-        {*previous, *replay.known.given([replay.recorded[name] for name in replay.made])}
+        {*previous, *replay.known.given([replay.targets.recorded[name] for name in replay.made])}
     )
 
 
@@ -122,7 +122,7 @@ def _replayed(
             replay.run()
         except CommandError as error:
             failure = error
-        renewed += [replay.recorded[name] for name in replay.made]
+        renewed += [replay.targets.recorded[name] for name in replay.made]
         known.refresh(renewed)
         if not failure:
             _nothing_new(obj, replay, known)
@@ -236,20 +236,22 @@ def _same(obj: Path, trace: Trace, replay: Replay, stamps: Stamps) -> None:
     for target in replay.said.edges:
         if traces.meddled(obj, trace, target, stamps):
             raise Unfamiliar(f"{target} was made by somebody else")
-    if name := manifest.spoilt(obj, set(replay.inputs).union(*replay.inputs.values())):
+    if name := manifest.spoilt(
+        obj, set(replay.targets.inputs).union(*replay.targets.inputs.values())
+    ):
         raise Unfamiliar(f"{name} is not as it was left")
 
 
 def _compiled_in(replay: Replay, sources: set[str]) -> None:
     """Raise Unfamiliar unless every edited source is what some target was compiled from, by its
     record, and no file that make writes without a record is made from it."""
-    records = set(replay.recorded.values())
+    records = set(replay.targets.recorded.values())
     naming = replay.known.naming(sources, commands=False)
     named = {name for record, names in naming.items() if record in records for name in names}
     if sources - named:
         raise Unfamiliar(f"{min(sources - named)} is not what anything here was compiled from")
-    for target, names in replay.inputs.items():
-        if target not in replay.recorded and names & sources:
+    for target, names in replay.targets.inputs.items():
+        if target not in replay.targets.recorded and names & sources:
             raise Unfamiliar(
                 f"{target}, which make writes without a record, is made from an edited file"
             )
@@ -259,9 +261,11 @@ def _nothing_new(obj: Path, replay: Replay, after: Depfiles) -> None:
     """Raise Unfamiliar if something was compiled for the first time from a file that the build
     makes, unless that is a target that is known here, and older."""
     for target in replay.made:
-        for name in set(after.made(replay.recorded[target])) - replay.inputs[target]:
+        for name in (
+            set(after.made(replay.targets.recorded[target])) - replay.targets.inputs[target]
+        ):
             if (
-                name not in replay.inputs
+                name not in replay.targets.inputs
                 or os.stat(obj / name).st_mtime_ns > os.stat(obj / target).st_mtime_ns
             ):
                 raise Unfamiliar(f"{target} is now compiled from {name}")

@@ -1,9 +1,8 @@
-"""Rebuild what is stale by Kbuild's own saved commands, in the order that make's prerequisites
-give, several at once.
+"""Rebuild what is stale by Kbuild's own saved commands, several at once.
 
-What is stale is judged as make judges it: a target is, when it is missing or older than a file that
-it is made from. A target all of whose stale inputs came out with the bytes that they had is not
-made again; it gets a new time, so that make, too, takes it for fresh.
+The order is that of make's prerequisites; what is stale, stale.py says. A target all of whose stale
+inputs came out with the bytes that they had is not made again; it gets a new time, so that make,
+too, takes it for fresh.
 """
 
 from __future__ import annotations
@@ -12,17 +11,18 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from tasks.cache.digests import MISSING
-from tasks.kbuild import make, saved, trace
 from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.make import first_errors
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said
 from tasks.shortway import thin_archive
+from tasks.shortway.stale import Targets, users_of, when_changed
 from tasks.system import terminal
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError, Completed, child, clean_env, run, stop_all
@@ -36,14 +36,6 @@ _ERROR = re.compile(
 )  # of gcc and clang; of as
 _ABSENT = re.compile("No such file|not found")
 _TEXT = (".c", ".h", ".S", ".s", ".lds")
-
-
-def when_changed(path: str) -> int:
-    """When a file was changed (ns since 1970), -1 if it is missing."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return -1
 
 
 class Replay(msgspec.Struct, dict=True):
@@ -73,101 +65,49 @@ class Replay(msgspec.Struct, dict=True):
         self.env = {**clean_env(), **self.said.env}
         if "LC_ALL" not in self.said.env:
             del self.env["LC_ALL"]  # Kbuild does not pass it on
-        self.times: dict[str, int] = {}
-        self.newest: dict[str, int] = {}
-        self.prefix = f"{self.obj}/"
-        self.inputs: dict[str, set[str]] = {}
-        self.recorded: dict[str, str] = {}
-        for target, names in self.said.edges.items():
-            record = trace.record_of(self.obj, target)
-            found = set(names)
-            if record in self.known.records:
-                self.recorded[target] = record
-                found.update(self.known.made(record))
-            self.inputs[target] = found - {target}
+        self.targets = Targets(self.obj, self.said, self.known, self.given)
 
     def run(self) -> None:
         """Make everything that is stale, then the goal. Raises Unfamiliar when make has to decide,
         CommandError when there are errors in a source; what was made until then stays, and is what
         make would have made."""
-        self.newest = self._sources()
-        stale = self.stale()
+        self.targets.look_at_sources()
+        stale = self.targets.stale()
         by_itself = self.goal in stale
         for target in stale:  # all commands that will surely run, before the first one does
-            self._familiar(target)
+            self.targets.command(target)
         for _ in range(ROUNDS):
             if not stale - {self.goal}:
                 break
             self._round(stale - {self.goal})
-            stale = self.stale()
+            stale = self.targets.stale()
         if self.goal in stale:
-            self._finish(self.goal, self._familiar(self.goal), run=by_itself or bool(self.changed))
-            stale = self.stale()
+            self._finish(
+                self.goal, self.targets.command(self.goal), run=by_itself or bool(self.changed)
+            )
+            stale = self.targets.stale()
         if stale:
             raise Unfamiliar(f"{min(stale)} would be made once more")
-
-    def stale(self) -> set[str]:
-        """Return the targets with a record that make would make again, judging by times."""
-        self.times = {name: when for name, when in self.times.items() if name.startswith("/")}
-        when, newest = self._when, self.newest
-        return {
-            target
-            for target in self.recorded
-            if when(target) < max(0, newest.get(target, 0))
-            or any(when(name) > when(target) for name in self.inputs[target])
-        }
-
-    def _sources(self) -> dict[str, int]:
-        """Return the time of the newest given file that a target was compiled from, for the targets
-        that may be older than that. Raises Unfamiliar for a file that is gone."""
-        oldest = min(map(self._when, self.recorded), default=0)
-        young = {name for name in self.known.given() if not -1 < self._when(name) <= oldest}
-        targets = {record: target for target, record in self.recorded.items()}
-        newest = {}
-        for record, names in self.known.naming(young, commands=False).items():
-            if record in targets:
-                if gone := [name for name in names if self._when(name) < 0]:
-                    raise Unfamiliar(f"{gone[0]}, which {targets[record]} was made from, is gone")
-                newest[targets[record]] = max(map(self._when, names))
-        return newest
-
-    def _when(self, name: str) -> int:
-        """When a file was changed (ns since 1970), -1 if it is missing."""
-        when = self.times.get(name)
-        if when is None:
-            when = self.times[name] = (
-                self.given(name) if name[0] == "/" else when_changed(self.prefix + name)
-            )
-        return when
-
-    def _familiar(self, target: str) -> Saved:
-        """The command of a target. Raises Unfamiliar if it can't be run as it stands."""
-        command = saved.read(self.recorded.get(target, trace.record_of(self.obj, target)))
-        if os.path.normpath(command.target) != target:
-            raise Unfamiliar(f"the record of {target} speaks of {command.target}")
-        host = {
-            self.said.env.get(name, name)
-            for name in ("HOSTCC", "HOSTCXX", "HOSTLD", "HOSTRUSTC", "RUSTC")
-        }
-        if command.command.split(" ", 1)[0] in host and " -nostdinc " not in command.command:
-            raise Unfamiliar(f"{target} is a program that the build itself runs")
-        return command
 
     def _round(self, stale: set[str]) -> None:
         """Make what is stale, and in turn what is made from that; each as soon as its inputs are
         there."""
         from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-        todo = self._downstream(stale)
-        commands = {target: self._familiar(target) for target in todo if target in self.recorded}
+        todo = self.targets.downstream(stale, self.goal)
+        commands = {
+            target: self.targets.command(target)
+            for target in todo
+            if target in self.targets.recorded
+        }
         words = {target: command.words() for target, command in commands.items()}
         inputs = {
-            target: (self.inputs[target] | words.get(target, set())) & todo - {target}
+            target: (self.targets.inputs[target] | words.get(target, set())) & todo - {target}
             for target in todo
         }
         waits = {target: len(names) for target, names in inputs.items()}
         ready = [target for target, count in waits.items() if not count]
-        users = _users(inputs)
+        users = users_of(inputs)
         running: dict[Future[None], str] = {}
         left = len(todo)
         bar = (
@@ -207,37 +147,23 @@ class Replay(msgspec.Struct, dict=True):
                     stop_all(lambda: not all(future.done() for future in running))
                 raise
 
-    def _downstream(self, stale: set[str]) -> set[str]:
-        """What is made, directly or not, from stale targets, and these themselves; the goal is left
-        out, and so is all that is made from a file without a record."""
-        users = _users(self.inputs)
-        found: set[str] = set()
-        waiting = list(stale)
-        while waiting:
-            target = waiting.pop()
-            if target not in found and target != self.goal:
-                found.add(target)
-                if target in self.recorded:
-                    waiting.extend(users.get(target, ()))
-        return found
-
     def _finish(self, target: str, command: Saved | None, run: bool) -> None:
         """Make a target, or say by its time and its record's that it is fresh. Raises Unfamiliar
         when that fails."""
         if command is None:
             return
         path = os.path.join(self.obj, target)
-        before = self.made.get(target, self._when(target))
+        before = self.made.get(target, self.targets.when(target))
         if not run:
             os.utime(path)
-            os.utime(self.recorded[target])
+            os.utime(self.targets.recorded[target])
             self.made[target] = before
             return
         was = _digest(path)
         if self._packed(command) and thin_archive.renew(
             path, os.fspath(self.obj), self._symbols_of
         ):
-            os.utime(self.recorded[target])
+            os.utime(self.targets.recorded[target])
         else:
             self._command(
                 command,
@@ -308,17 +234,8 @@ class Replay(msgspec.Struct, dict=True):
                     os.remove(os.path.join(self.obj, name))
             if command.compiles and _ERROR.search(said) and not _ABSENT.search(said):
                 done = Completed(tuple(command.command.split()), process.returncode, said, 0.0)
-                raise make.first_errors(CommandError(done, self.obj, {}, self.log))
+                raise first_errors(CommandError(done, self.obj, {}, self.log))
             raise Unfamiliar(f"the command of {command.target} failed")
-
-
-def _users(inputs: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
-    """For each file, what is made from it."""
-    users: dict[str, list[str]] = {}
-    for target, names in inputs.items():
-        for name in names:
-            users.setdefault(name, []).append(target)
-    return users
 
 
 def _digest(path: str) -> str:

@@ -20,7 +20,7 @@ from tasks.config.project import Project
 from tasks.graph.task import Job
 from tasks.system.errors import PiggyError
 from tasks.system.process import clean_env, run
-from tasks.toolchains import compiler, distro, record
+from tasks.toolchains import compiler, distro, libc, record
 from tasks.toolchains.record import Found
 
 # What LLVM=1 stands for in the kernel's top Makefile.
@@ -73,7 +73,7 @@ def names(llvm: str) -> list[str]:
 
 def sources(project: Project) -> list[Source]:
     """The pins that user space needs."""
-    return distro.sources(project)
+    return libc.sources(project)
 
 
 def needs(project: Project) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def build(job: Job) -> dict[str, list[str]]:
     gcc_version, gcc_parts = compiler.compiler(
         prefix, "user space is compiled with it; " + distro.hint(machine.triple)
     )
-    user, cc, more, made = distro.userspace(job, gcc_version, gcc_parts)
+    user, cc, more, made = libc.userspace(job, gcc_version, gcc_parts)
     return record.finish(
         job,
         Found(

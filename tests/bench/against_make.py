@@ -32,7 +32,7 @@ os.chdir(TOP)
 from tasks import image, kernel_config  # noqa: E402
 from tasks.config import project  # noqa: E402
 from tasks.config.project import Project  # noqa: E402
-from tasks.kbuild import make as kbuild  # noqa: E402
+from tasks.kbuild import make  # noqa: E402
 from tasks.system.process import clean_env  # noqa: E402
 
 DOIT = str(Path(sys.executable).with_name("doit"))
@@ -55,7 +55,7 @@ class Tool:
         env = (
             {**os.environ, "COLUMNS": "80", "PIGGYBACK_STORE_SIZE": "0"}
             if self.name == "doit"
-            else {**clean_env(kbuild.pins(project.EPOCH)), "PATH": os.environ["PATH"]}
+            else {**clean_env(make.pins(project.EPOCH)), "PATH": os.environ["PATH"]}
         )
         started = time.perf_counter()
         done = subprocess.run(
@@ -79,8 +79,8 @@ def tools(here: Project) -> list[Tool]:
     variables = [f"{name}={value}" for name, value in kernel_config.variables(here).items()]
     prefix = kernel_config.variables(here)["CROSS_COMPILE"]
     place, tree, jobs = (here.here / "bench").absolute(), here.kernel_src.resolve(), str(here.jobs)
-    make = ["make", "-C", str(tree), f"O={place / 'make'}", f"-j{jobs}", *variables, here.image]
-    found = [Tool("doit", here.kernel_obj, [DOIT, here.image]), Tool("make", place / "make", make)]
+    argv = ["make", "-C", str(tree), f"O={place / 'make'}", f"-j{jobs}", *variables, here.image]
+    found = [Tool("doit", here.kernel_obj, [DOIT, here.image]), Tool("make", place / "make", argv)]
     if shutil.which("tuxmake"):
         cross = {"CROSS_COMPILE": prefix}
         found.append(
@@ -126,7 +126,7 @@ def tools(here: Project) -> list[Tool]:
                     jobs,
                     f"O={place / 'vng'}",
                     *variables,
-                    *(f"{name}={value}" for name, value in kbuild.pins(project.EPOCH).items()),
+                    *(f"{name}={value}" for name, value in make.pins(project.EPOCH).items()),
                 ],
                 tree,
             )

@@ -28,7 +28,7 @@ os.chdir(TOP)
 
 from tasks import image, kernel_config  # noqa: E402
 from tasks.config import project  # noqa: E402
-from tasks.kbuild import make as kbuild  # noqa: E402
+from tasks.kbuild import make  # noqa: E402
 from tasks.kbuild.depfiles import Depfiles  # noqa: E402
 from tasks.system.process import clean_env  # noqa: E402
 
@@ -150,7 +150,7 @@ class Campaign:
         ]
         return subprocess.run(
             argv,
-            env=clean_env(kbuild.pins(project.EPOCH)),
+            env=clean_env(make.pins(project.EPOCH)),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -13,10 +13,10 @@ from tasks.cache.digests import Stamps
 from tasks.kbuild import (
     depfiles,
     ledger,
-    make,
     manifest,
     module_source,
     named_files,
+    records,
     saved,
     symbol_times,
     trace,
@@ -166,10 +166,10 @@ def check_record(data: bytes, folder: Path) -> None:
     """Read it in each of the ways; what can be run again is one command and its record."""
     record = folder / ".x.o.cmd"
     record.write_bytes(data)
-    for read in (make.dependencies, make.symbols, make.command):
+    for read in (records.dependencies, records.symbols, records.command):
         read(str(record))
-    make.closure(folder, "x.o", [])
-    make.mentioned(str(record), "/t")
+    records.closure(folder, "x.o", [])
+    records.mentioned(str(record), "/t")
     command = saved.read(str(record))
     assert "\n" not in command.command
     assert command.script().startswith("set -e\n")

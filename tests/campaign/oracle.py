@@ -26,7 +26,7 @@ from pathlib import Path
 from world import World, digest_of
 
 from tasks.config.project import EPOCH
-from tasks.kbuild import make as kbuild
+from tasks.kbuild import make, records
 from tasks.rootfs import SUFFIX
 from tasks.system.process import clean_env
 
@@ -131,8 +131,8 @@ class Oracle:
         mini.write_text(
             _requests(fragments / f"{name}.config" for name in toml["kernel"]["fragments"])
         )
-        env = {**self._env(), **kbuild.pins(EPOCH), "KCONFIG_ALLCONFIG": str(mini)}
-        make = [
+        env = {**self._env(), **make.pins(EPOCH), "KCONFIG_ALLCONFIG": str(mini)}
+        argv = [
             "make",
             "-C",
             str(source),
@@ -146,7 +146,7 @@ class Oracle:
         with (obj / "make.log").open("w") as log:
             for goal in ("allnoconfig", "bzImage"):
                 if subprocess.run(
-                    [*make, goal], env=env, stdout=log, stderr=log, check=False
+                    [*argv, goal], env=env, stdout=log, stderr=log, check=False
                 ).returncode:
                     return None
                 if goal == "allnoconfig" and info and (obj / ".config").read_bytes() == old:
@@ -197,7 +197,7 @@ class Oracle:
         token = re.compile(re.escape(str(source)) + r"/([^\s)\\:;'\"]+)")
         users: dict[str, int] = {}
         used: dict[str, set[str]] = {"vmlinux": set(), "boot": set()}
-        for record in kbuild.records(obj):
+        for record in records.below(obj):
             time_of = os.stat(record).st_mtime
             if record not in self.records or self.records[record][0] != time_of:
                 text = Path(record).read_text(errors="surrogateescape")

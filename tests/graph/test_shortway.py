@@ -17,7 +17,7 @@ from playground import Playground
 from test_kill import working_in
 
 from tasks.config.project import EPOCH
-from tasks.kbuild import make as kbuild
+from tasks.kbuild import make
 from tasks.system.process import clean_env
 
 LOADER = "arch/x86/boot/compressed"
@@ -36,7 +36,7 @@ WORK = re.compile(
 )
 
 
-def make(play: Playground, obj: Path) -> list[str]:
+def plain_make(play: Playground, obj: Path) -> list[str]:
     """Run plain make, with our pins, in an object folder, and return the commands that it says."""
     prefix = re.search(
         r'^triple = "(.*)"', (play.top / "configs/machines/fake.toml").read_text(), re.MULTILINE
@@ -53,7 +53,7 @@ def make(play: Playground, obj: Path) -> list[str]:
             f"CROSS_COMPILE={prefix[1]}-",
             "bzImage",
         ],
-        env={**clean_env(kbuild.pins(EPOCH)), "HOME": str(play.home)},
+        env={**clean_env(make.pins(EPOCH)), "HOME": str(play.home)},
         text=True,
         check=True,
         stdout=subprocess.PIPE,
@@ -76,7 +76,7 @@ def as_make_does(play: Playground, tmp_path: Path) -> bool:
     shutil.rmtree(obj, ignore_errors=True)
     obj.mkdir()
     shutil.copy(play.images / "config", obj / ".config")
-    make(play, obj)
+    plain_make(play, obj)
     return all(
         (obj / file).read_bytes() == (play.images / name).read_bytes()
         for name, file in FILES.items()
@@ -90,7 +90,7 @@ def short(play: Playground, tmp_path: Path, *tasks: str) -> None:
     assert result.ran == list(tasks), result.why
     assert {task: way(play, task) for task in tasks} == dict.fromkeys(tasks, "short")
     assert as_make_does(play, tmp_path)
-    assert make(play, play.obj) == []
+    assert plain_make(play, play.obj) == []
     assert play.doit("bzImage").ran == []
 
 
@@ -143,7 +143,7 @@ def test_what_was_stale_before_a_comment_stays_so(built: Playground, tmp_path: P
     built.append(built.linux / "kernel/printk.c", "/* more */\n")
     assert built.doit("vmlinux").ran == ["vmlinux"]
     assert way(built, "vmlinux") == "short"
-    assert [line.split()[0] for line in make(built, built.obj)][-1] == "BUILD"
+    assert [line.split()[0] for line in plain_make(built, built.obj)][-1] == "BUILD"
     assert as_make_does(built, tmp_path) is False  # the images beyond vmlinux are those of before
     built.doit("bzImage")
     assert as_make_does(built, tmp_path)
@@ -200,13 +200,13 @@ def test_a_symbol_that_comes_back_after_something_was_built(
 ) -> None:
     built.append(FRAGMENT, SHIFT)
     built.doit("kernel_config")
-    assert make(built, built.obj)
+    assert plain_make(built, built.obj)
     built.edit(FRAGMENT, SHIFT, "")
     built.doit("bzImage")
     code("kernel/panic.c")(built)
     built.doit("bzImage")
     assert as_make_does(built, tmp_path)
-    assert make(built, built.obj) == []
+    assert plain_make(built, built.obj) == []
 
 
 def by_hand(play: Playground) -> None:
@@ -351,5 +351,5 @@ def test_kill_9(built: Playground, tmp_path: Path, then: str, everything: bool) 
         os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
     built.doit("bzImage")
     assert as_make_does(built, tmp_path)
-    assert make(built, built.obj) == []
+    assert plain_make(built, built.obj) == []
     assert built.doit("bzImage").ran == []

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tasks.config import project
-from tasks.kbuild import make as kbuild
+from tasks.kbuild import make
 from tasks.system.process import clean_env
 
 TOP = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ class Checkout:
                 *(f"{name}={value}" for name, value in here.kernel.variables.items()),
                 *goals,
             ],
-            env=clean_env(kbuild.pins(project.EPOCH)),
+            env=clean_env(make.pins(project.EPOCH)),
             text=True,
             check=True,
             stdout=subprocess.PIPE,

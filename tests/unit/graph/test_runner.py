@@ -419,7 +419,7 @@ def test_every_task_that_runs_kbuild_names_its_object_folder(
         action = task["actions"][0][2]["action"]
         if (
             task["uptodate"] != [False]
-            and reaches(action, make.make)
+            and reaches(action, make.run)
             and task["basename"] != "toolchain"
         ):
             assert task["meta"]["place"] in folders, task["basename"]

@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from cmd_files import fixdep, put
 
-from tasks.kbuild import make as kbuild
-from tasks.kbuild.depfiles import Depfiles
-from tasks.system.errors import PiggyError
+from tasks.kbuild import make, records
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError
 
@@ -18,302 +17,37 @@ NOW = 1_700_000_000_000_000_000  # ns; a marker's time in these tests
 SECOND = 1_000_000_000
 
 
-def fixdep(
-    target: str, *names: str, word: str = "cmd", symbols: tuple[str, ...] = ("SMP", "64BIT")
-) -> str:
-    """A .cmd file as scripts/basic/fixdep.c writes it."""
-    folder, base = os.path.split(target)
-    command = f"gcc -Wp,-MMD,{folder}/.{base}.d -Iinclude -c -o {target} {names[0]}"
-    lines = [
-        f"{word}_{target} := {command}",
-        "",
-        f"source_{target} := {names[0]}",
-        "",
-        f"deps_{target} := \\",
-    ]
-    lines += [f"    $(wildcard include/config/{symbol}) \\" for symbol in symbols]
-    lines += [f"  {name} \\" for name in names[1:]]
-    return "\n".join([*lines, "", f"{target}: $(deps_{target})", "", f"$(deps_{target}):", ""])
-
-
-def put(path: Path, text: str = "x", when: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    if when:
-        os.utime(path, ns=(when, when))
-    return path
-
-
 # Parsing.
-
-
-@pytest.mark.parametrize("word", ["cmd", "savedcmd"])
-def test_a_fixdep_record(tmp_path: Path, word: str) -> None:
-    names = (
-        "/src/init/main.c",
-        "/src/include/linux/kconfig.h",
-        "include/generated/autoconf.h",
-        "../../x/y.h",
-        "arch/x86/include/generated/asm/a+b~c@d.h",
-        "/src/include/linux/compiler.h",
-    )
-    record = put(tmp_path / "init" / ".main.o.cmd", fixdep("init/main.o", *names, word=word))
-    assert kbuild.dependencies(str(record)) == set(names)
-    assert kbuild.command(str(record)).startswith("gcc -Wp,-MMD,init/.main.o.d ")
-    assert kbuild.command(str(record)).endswith("/src/init/main.c")
-
-
-@pytest.mark.parametrize("word", ["cmd", "savedcmd"])
-def test_a_record_without_dependencies(tmp_path: Path, word: str) -> None:
-    record = put(
-        tmp_path / ".vmlinux.a.cmd",
-        f"{word}_vmlinux.a := rm -f vmlinux.a; ar cDPrST vmlinux.a ./built-in.a\n",
-    )
-    assert kbuild.dependencies(str(record)) == set()
-    assert kbuild.command(str(record)) == "rm -f vmlinux.a; ar cDPrST vmlinux.a ./built-in.a"
-
-
-def test_a_source_alone_and_old_ways_of_saying_symbols(tmp_path: Path) -> None:
-    text = (
-        "cmd_a.o := gcc -c -o a.o a.S\n\nsource_a.o := /src/a.S\n\ndeps_a.o := \\\n"
-        "    $(wildcard include/config/smp.h) \\\n  $(wildcard include/config/x86/32.h) \\\n\n"
-        "a.o: $(deps_a.o)\n\n$(deps_a.o):\n"
-    )
-    assert kbuild.dependencies(str(put(tmp_path / ".a.o.cmd", text))) == {"/src/a.S"}
-
-
-def test_a_command_with_make_in_it(tmp_path: Path) -> None:
-    text = "savedcmd_a/b.h := echo '$(pound)define A \"$$x\"' > a/b.h; cmd_x := y\n"
-    assert (
-        kbuild.command(str(put(tmp_path / ".b.h.cmd", text)))
-        == "echo '$(pound)define A \"$$x\"' > a/b.h; cmd_x := y"
-    )
 
 
 def test_records_that_are_empty_or_odd_bytes(tmp_path: Path) -> None:
     path = tmp_path / ".x.o.cmd"
     for content in (b"", b"\n", b"\xff\xfe\x00", b"cmd_x.o :="):
         path.write_bytes(content)
-        assert kbuild.dependencies(str(path)) == set()
-        assert kbuild.command(str(path)) == ""
-        assert not kbuild._whole(str(path)) or content == b"\n"
-
-
-def test_all_records_below_a_folder(tmp_path: Path) -> None:
-    for name in ("a/.x.o.cmd", "a/b/.y.cmd", ".z.cmd", "a/plain.cmd", "a/.x.o.d", "a/x.o"):
-        put(tmp_path / name)
-    found = sorted(os.path.relpath(name, tmp_path) for name in kbuild.records(tmp_path))
-    assert found == [".z.cmd", "a/.x.o.cmd", "a/b/.y.cmd"]
+        assert records.dependencies(str(path)) == set()
+        assert records.command(str(path)) == ""
+        assert not make._whole(str(path)) or content == b"\n"
 
 
 def test_every_cut_of_a_record_is_noticed(tmp_path: Path) -> None:
     """Whatever a full disk or a kill leaves of a record, but for the whole, is no record."""
     text = fixdep("init/main.o", "/src/init/main.c", "/src/a.h", "include/b.h")
     path = put(tmp_path / ".main.o.cmd", text)
-    assert kbuild._whole(str(path))
+    assert make._whole(str(path))
     passed = []
     for length in range(len(text)):
         path.write_text(text[:length])
-        if kbuild._whole(str(path)):
+        if make._whole(str(path)):
             passed.append(text[length:])
     assert passed == []
     plain = "cmd_x.a := ar x.a\n"
     path.write_text(plain)
-    assert kbuild._whole(str(path))
+    assert make._whole(str(path))
     path.write_text(plain[:-1])
-    assert not kbuild._whole(str(path))
+    assert not make._whole(str(path))
 
 
 # Closure, and what lies outside.
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Path:
-    """vmlinux <- Image <- piggy <- loader, as in arch/x86/boot/compressed."""
-    obj = tmp_path / "obj"
-    boot = "arch/x86/boot/compressed"
-    put(obj / ".vmlinux.cmd", "cmd_vmlinux := scripts/link-vmlinux.sh ld vmlinux.a\n")
-    put(obj / ".vmlinux.a.cmd", "cmd_vmlinux.a := ar vmlinux.a init/main.o\n")
-    put(
-        obj / boot / ".vmlinux.bin.cmd",
-        f"cmd_{boot}/vmlinux.bin := objcopy -R .note vmlinux {boot}/vmlinux.bin\n",
-    )
-    put(
-        obj / boot / ".vmlinux.bin.gz.cmd",
-        f"cmd_{boot}/vmlinux.bin.gz := cat {boot}/vmlinux.bin | gzip > {boot}/vmlinux.bin.gz\n",
-    )
-    put(
-        obj / boot / ".piggy.S.cmd",
-        f"cmd_{boot}/piggy.S := {boot}/mkpiggy {boot}/vmlinux.bin.gz > {boot}/piggy.S\n",
-    )
-    put(
-        obj / boot / ".piggy.o.cmd",
-        fixdep(f"{boot}/piggy.o", f"{boot}/piggy.S", "/src/include/x.h"),
-    )
-    put(
-        obj / boot / ".mkpiggy.cmd",
-        fixdep(f"{boot}/mkpiggy", f"/src/{boot}/mkpiggy.c", "/usr/include/stdio.h"),
-    )
-    put(
-        obj / boot / ".vmlinux.cmd",
-        f"cmd_{boot}/vmlinux := ld -T {boot}/vmlinux.lds ./{boot}/piggy.o"
-        f" {boot}/../compressed/head.o -o {boot}/vmlinux\n",
-    )
-    put(obj / boot / ".head.o.cmd", fixdep(f"{boot}/head.o", f"/src/{boot}/head.S"))
-    return obj
-
-
-def closure(obj: Path, target: str, *stop: str) -> list[str]:
-    return sorted(
-        os.path.relpath(path, obj).replace("arch/x86/boot/compressed/", "")
-        for path in kbuild.closure(obj, target, stop)
-    )
-
-
-def test_the_closure_of_each_link(chain: Path) -> None:
-    boot = "arch/x86/boot/compressed"
-    assert closure(chain, f"{boot}/piggy.o", "vmlinux") == [
-        ".mkpiggy.cmd",
-        ".piggy.S.cmd",
-        ".piggy.o.cmd",
-        ".vmlinux.bin.cmd",
-        ".vmlinux.bin.gz.cmd",
-    ]
-    assert closure(chain, f"{boot}/piggy.o", "vmlinux", f"./{boot}/vmlinux.bin.gz") == [
-        ".mkpiggy.cmd",
-        ".piggy.S.cmd",
-        ".piggy.o.cmd",
-    ]
-    assert closure(chain, f"{boot}/vmlinux", f"{boot}/piggy.o") == [".head.o.cmd", ".vmlinux.cmd"]
-    assert closure(chain, f"{boot}/vmlinux.bin") == [
-        ".vmlinux.a.cmd",
-        ".vmlinux.bin.cmd",
-        ".vmlinux.cmd",
-    ]
-    assert closure(chain, "nothing") == []
-
-
-def test_a_target_made_from_itself_ends(tmp_path: Path) -> None:
-    put(tmp_path / ".a.cmd", "cmd_a := sed b > a\n")
-    put(tmp_path / ".b.cmd", "cmd_b := sed a > b\n")
-    assert closure(tmp_path, "a") == [".a.cmd", ".b.cmd"]
-
-
-def test_the_files_outside_the_object_folder(tmp_path: Path) -> None:
-    obj, src = tmp_path / "build" / "obj", tmp_path / "src"
-    for name in (
-        "init/main.c",
-        "include/a.h",
-        "scripts/link.sh",
-        "lib/table.uni",
-        "include/odd,name+x~1.h",
-    ):
-        put(src / name)
-    put(obj / "include" / "generated.h")
-    put(tmp_path / "build" / "beside.h")
-    put(
-        obj / "init" / ".main.o.cmd",
-        fixdep(
-            "init/main.o",
-            f"{src}/init/main.c",
-            f"{src}/include/../include/a.h",
-            "include/generated.h",
-            f"{obj}/include/generated.h",
-            "../beside.h",
-            f"{src}/include/gone.h",
-            f"{src}/include/odd,name+x~1.h",
-        ),
-    )
-    put(
-        obj / ".vmlinux.cmd",
-        f"cmd_vmlinux := sh {src}/scripts/link.sh {src}/lib/table.uni; {src}/scripts; echo"
-        f" {src}x/no\n",
-    )
-    found = Depfiles(obj, src).files()
-    given = (
-        "init/main.c",
-        "include/a.h",
-        "include/odd,name+x~1.h",
-        "scripts/link.sh",
-        "lib/table.uni",
-    )
-    assert found == sorted([f"{tmp_path}/build/beside.h", *(f"{src}/{name}" for name in given)])
-
-
-def test_the_makefiles_of_the_folders_that_were_built_in(tmp_path: Path) -> None:
-    obj, src = tmp_path / "obj", tmp_path / "src"
-    for name in (
-        "Makefile",
-        "Kbuild",
-        "init/Makefile",
-        "init/main.c",
-        "arch/x86/Makefile",
-        "arch/x86/Makefile_32.cpu",
-        "arch/arm/Makefile",
-        "arch/x86/boot/Makefile",
-        "drivers/Makefile",
-        "scripts/Makefile.build",
-        "scripts/link-vmlinux.sh",
-        "scripts/kconfig/x.c",
-        "init/Kconfig",
-        "init/table.bc",
-        "init/main.c~",
-        "arch/x86/include/asm/Kbuild",
-        "include/asm-generic/Kbuild",
-        "arch/x86/entry/syscalls/Makefile",
-        "arch/arm/include/asm/Kbuild",
-        "lib/vdso/Makefile",
-        "drivers/table.bc",
-    ):
-        put(src / name)
-    put(
-        src / "init/Makefile",
-        "obj-y := main.o\n  include $(srctree)/lib/vdso/Makefile\n-include $(obj)/other\n",
-    )
-    for name in ("init/.main.o.cmd", "arch/x86/boot/.setup.cmd"):
-        put(obj / name)
-    found = [
-        os.path.relpath(path, src) for path in kbuild.makefiles(obj, src, list(kbuild.records(obj)))
-    ]
-    assert found == sorted(
-        [
-            "Makefile",
-            "Kbuild",
-            "init/Makefile",
-            "arch/x86/Makefile",
-            "arch/x86/Makefile_32.cpu",
-            "arch/x86/boot/Makefile",
-            "scripts/Makefile.build",
-            "scripts/link-vmlinux.sh",
-            "init/table.bc",
-            "arch/x86/include/asm/Kbuild",
-            "include/asm-generic/Kbuild",
-            "lib/vdso/Makefile",
-            "arch/x86/entry/syscalls/Makefile",
-        ]
-    )
-
-
-def test_the_kconfig_files(tmp_path: Path) -> None:
-    obj, src = tmp_path / "obj", tmp_path / "src"
-    for name in ("Kconfig", "init/Kconfig", "arch/x86/Kconfig.cpu", "lib/Kconfig"):
-        put(src / name)
-    put(
-        obj / "include/config/auto.conf.cmd",
-        "deps_config := \\\n\tinit/Kconfig \\\n\t$(srctree)/lib/Kconfig \\\n\tgone/Kconfig \\\n"
-        f"\t{src}/arch/x86/Kconfig.cpu \\\n\tKconfig \n\ninclude/config/auto.conf: $(deps_config)\n"
-        'ifneq "$(ARCH)" "x86"\ninclude/config/auto.conf: FORCE\nendif\n\n$(deps_config): ;\n',
-    )
-    assert [os.path.relpath(path, src) for path in kbuild.kconfig_files(obj, src)] == [
-        "Kconfig",
-        "arch/x86/Kconfig.cpu",
-        "init/Kconfig",
-        "lib/Kconfig",
-    ]
-    put(obj / "include/config/auto.conf.cmd", "")
-    assert kbuild.kconfig_files(obj, src) == []
-    with pytest.raises(PiggyError, match="auto.conf.cmd is missing after make syncconfig"):
-        kbuild.kconfig_files(tmp_path, src)
 
 
 # Repair.
@@ -326,7 +60,7 @@ def obj(tmp_path: Path) -> Path:
 
 
 def after(obj: Path) -> set[str]:
-    kbuild.repair(obj)
+    make.repair(obj)
     assert not (obj / "piggyback.running").exists()
     return {str(path.relative_to(obj)) for path in obj.rglob("*") if path.is_file()}
 
@@ -415,9 +149,9 @@ def test_nothing_older_than_the_marker_is_touched(obj: Path) -> None:
 
 def test_without_a_marker_nothing_is_looked_at(tmp_path: Path) -> None:
     put(tmp_path / "x.o")
-    kbuild.repair(tmp_path)
+    make.repair(tmp_path)
     assert (tmp_path / "x.o").exists()
-    kbuild.repair(tmp_path / "missing")
+    make.repair(tmp_path / "missing")
 
 
 def test_a_dangling_link_and_a_folder_with_an_objects_name(obj: Path) -> None:
@@ -446,14 +180,14 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(tree: Path, goal: str, label: str = "x", **named: object) -> int:
-    return kbuild.make(
+def run(tree: Path, goal: str, label: str = "x", **named: object) -> int:
+    return make.run(
         tree / "src",
         tree / "obj",
         [goal],
         jobs=Budget(2),
         variables={"X": "a b"},
-        env=kbuild.pins(0),
+        env=make.pins(0),
         log=tree / "log",
         label=label,
         **named,
@@ -461,8 +195,8 @@ def make(tree: Path, goal: str, label: str = "x", **named: object) -> int:
 
 
 def test_make_counts_and_leaves_no_marker(tree: Path) -> None:
-    assert make(tree, "all") == 2
-    assert make(tree, "all", label="") == 0
+    assert run(tree, "all") == 2
+    assert run(tree, "all", label="") == 0
     assert f"O={tree}/obj V=a b E=piggyback M=" in (tree / "log").read_text()
     assert list((tree / "obj").iterdir()) == []
 
@@ -470,7 +204,7 @@ def test_make_counts_and_leaves_no_marker(tree: Path) -> None:
 def test_a_failed_make_shows_the_compilers_words_first_and_leaves_the_marker(tree: Path) -> None:
     for label in ("x", ""):
         with pytest.raises(CommandError) as caught:
-            make(tree, "fail", label=label)
+            run(tree, "fail", label=label)
         if label:
             assert caught.value.message.splitlines() == [
                 "'make' ended with status 2:",
@@ -478,12 +212,12 @@ def test_a_failed_make_shows_the_compilers_words_first_and_leaves_the_marker(tre
             ]
         assert (tree / "obj" / "piggyback.running").exists()
     put(tree / "obj" / "half.o")
-    make(tree, "all")
+    run(tree, "all")
     assert not (tree / "obj" / "half.o").exists()
 
 
 def test_make_gets_its_input(tree: Path) -> None:
-    make(tree, "input", label="", stdin="yes\n" * 3)
+    run(tree, "input", label="", stdin="yes\n" * 3)
     assert (tree / "log").read_text().count("\nyes") == 3
 
 
@@ -507,7 +241,7 @@ def test_a_real_make_that_was_killed_is_mended(tmp_path: Path) -> None:
     os.killpg(process.pid, 9)
     process.wait()
     assert (obj / "x.o").read_text() == "half"
-    kbuild.repair(obj)
+    make.repair(obj)
     assert not (obj / "x.o").exists()
 
 
@@ -543,7 +277,7 @@ def test_the_rules_that_ask_for_a_link(
     for name, content in BOOT.items():
         put(tmp_path / name, content)
     env = {
-        "MAKEFILES": str(kbuild.LINK_RULES),
+        "MAKEFILES": str(make.LINK_RULES),
         "sub_make_done": "1",
         "PIGGYBACK_DIR": "arch/boot",
         "PIGGYBACK_FILE": file,
@@ -558,34 +292,11 @@ def test_the_rules_that_ask_for_a_link(
 
 
 def test_the_pins_name_nobody_and_no_place() -> None:
-    pins = kbuild.pins(1767225600)
+    pins = make.pins(1767225600)
     assert pins["KBUILD_BUILD_TIMESTAMP"] == "Thu Jan  1 00:00:00 UTC 2026"
     assert pins["SOURCE_DATE_EPOCH"] == "1767225600"
     assert pins["LOCALVERSION"] == ""
     assert os.uname().nodename not in pins.values()
-
-
-@pytest.mark.parametrize(
-    ("line", "symbol"),
-    [
-        ("$(wildcard include/config/MODULE_UNLOAD)", "MODULE_UNLOAD"),
-        ("$(wildcard include/config/module/unload.h)", "MODULE_UNLOAD"),
-        ("$(wildcard include/config/smp.h)", "SMP"),
-        ("$(wildcard include/config/X86_32)", "X86_32"),
-    ],
-)
-def test_symbols_of_a_record(tmp_path: Path, line: str, symbol: str) -> None:
-    record = tmp_path / ".a.o.cmd"
-    record.write_text(
-        f"cmd_a.o := gcc -c a.c\n\ndeps_a.o := \\\n    {line} \\\n  include/linux/a.h \\\n"
-    )
-    assert kbuild.symbols(str(record)) == {symbol}
-
-
-def test_what_is_part_of_a_module() -> None:
-    assert kbuild.of_module("cmd_a.o := gcc -DMODULE -c a.c", "/x/.a.o.cmd")
-    assert kbuild.of_module("cmd_a.ko := ld", "/x/.a.ko.cmd")
-    assert not kbuild.of_module("cmd_a.o := gcc -DKBUILD_MODNAME=a -c a.c", "/x/.a.o.cmd")
 
 
 @pytest.mark.parametrize(
@@ -619,14 +330,14 @@ outputmakefile:
 \t\techo >&2 "*** The source tree is not clean, please run 'make mrproper'"; \\
 """,
     )
-    assert kbuild.left_behind(tmp_path, arch) == ""
+    assert make.left_behind(tmp_path, arch) == ""
     put(tmp_path / left)
-    assert kbuild.left_behind(tmp_path, arch) == said
+    assert make.left_behind(tmp_path, arch) == said
 
 
 def test_a_makefile_that_asks_for_nothing(tmp_path: Path) -> None:
     put(tmp_path / "Makefile", "all:\n")
     put(tmp_path / "include/config/x")
-    assert kbuild.left_behind(tmp_path, "arm") == ""
+    assert make.left_behind(tmp_path, "arm") == ""
     put(tmp_path / ".config")
-    assert kbuild.left_behind(tmp_path, "arm") == ".config"
+    assert make.left_behind(tmp_path, "arm") == ".config"

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from tasks.cache.digests import Stamps
-from tasks.toolchains import distro
+from tasks.toolchains import libc
 
 
 def test_the_digest_of_a_folder(tmp_path: Path) -> None:
     base = tmp_path / "include"
     (base / "linux").mkdir(parents=True)
     (base / "linux" / "a.h").write_text("a")
-    seen = {distro.digest_of(base)}
+    seen = {libc.digest_of(base)}
     shutil.copytree(base, tmp_path / "copy")
-    assert distro.digest_of(tmp_path / "copy") in seen
+    assert libc.digest_of(tmp_path / "copy") in seen
     for change in (
         lambda: (base / "linux" / "a.h").write_text("b"),
         lambda: (base / "linux" / "a.h").rename(base / "a.h"),
@@ -23,15 +23,15 @@ def test_the_digest_of_a_folder(tmp_path: Path) -> None:
         lambda: (base / "a.h").rename(base / "ab.h"),
     ):
         change()
-        assert distro.digest_of(base) not in seen
-        seen.add(distro.digest_of(base))
+        assert libc.digest_of(base) not in seen
+        seen.add(libc.digest_of(base))
 
 
 def test_the_words_for_musl() -> None:
     project: Any = SimpleNamespace(
         machine=SimpleNamespace(triple="odd-linux-gnu", cflags="-march=odd  -O2")
     )
-    assert distro.configure_words(project) == [
+    assert libc.configure_words(project) == [
         "--target=odd-linux-gnu",
         "--disable-shared",
         "--enable-wrapper=gcc",
@@ -54,7 +54,7 @@ def test_the_exported_headers_of_a_users_own_tree(tmp_path: Path) -> None:
     project: Any = SimpleNamespace(
         layout=SimpleNamespace(kernel_src=tree), stamps=Stamps(tmp_path / "s")
     )
-    before = distro.uapi_state(project)
+    before = libc.uapi_state(project)
     assert sorted(before) == ["arch/x86/include/uapi/asm/b.h", "include/uapi/linux/a.h"]
     (tree / "include/uapi/linux/a.h").write_text("other")
-    assert distro.uapi_state(project) != before
+    assert libc.uapi_state(project) != before
