@@ -27,7 +27,7 @@ from tasks.system import stdio  # noqa: E402
 
 stdio.install()  # before anything can be said
 
-from tasks import busybox, display, dtbs, host, image, kernel, kernel_config  # noqa: E402, I001
+from tasks import busybox, dtbs, host, image, kernel, kernel_config  # noqa: E402, I001
 from tasks import modules, net, qemu, rootfs, sources, toolchain  # noqa: E402
 from tasks.config import project  # noqa: E402
 from tasks.graph import journal, reporter, runner  # noqa: E402
@@ -47,7 +47,6 @@ STAGES = (
     busybox,
     rootfs,
     qemu,
-    display,
     net,
     verify,
     matrix,

@@ -3,6 +3,7 @@
 images/BOOTED + rootfs.ext2 (or initramfs) -> qemu_boot   an interactive shell on the terminal
                                            -> qemu_test   boots, checks, powers off; the exit status says it all
                                            -> _run_qemu   images/run-qemu.sh, the same by hand
+the same, made with display=NAME          -> qemu_screenshot -> images/screenshot.png
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +23,8 @@ from tasks import dtbs, rootfs
 from tasks.config.machine import NO_DISPLAY
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
-from tasks.guest import qemu
+from tasks.guest import boot, qemu
+from tasks.guest.qemu import Boot
 from tasks.kconfig import dotconfig
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
@@ -36,28 +39,11 @@ if TYPE_CHECKING:
 RACES = 5  # how often a boot is tried when somebody else takes a forwarded port in the same moment
 
 
-def from_disk(project: Project) -> bool:
-    """Does the machine boot from its disk, rather than from the initramfs alone?"""
-    assert project.machine.qemu is not None
-    if project.settings.boot == "disk" and project.machine.qemu.disk is None:
-        raise PiggyError(
-            f"{project.origins['boot']}: boot=disk, but the machine '{project.settings.machine}'"
-            " has no disk",
-            "boot=initramfs, or add a [qemu.disk] table to the machine file",
-        )
-    return project.machine.qemu.disk is not None and project.settings.boot != "initramfs"
-
-
-def root_image(project: Project) -> Path:
-    """What holds the root filesystem at boot."""
-    return project.layout.rootfs if from_disk(project) else project.layout.initramfs
-
-
 def boot_files(project: Project) -> list[Path]:
     """What a boot reads, or is checked against."""
     return [
         project.layout.kernel_image,
-        root_image(project),
+        boot.root_image(project),
         project.layout.config,
         *filter(None, [dtbs.booted(project)]),
     ]
@@ -73,7 +59,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         project,
         "qemu_boot",
         "boot it: an interactive shell; 'poweroff' or Ctrl-A X ends it",
-        boot,
+        shell,
         files=files,
         after=["_run_qemu"],
         always=True,
@@ -95,185 +81,51 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "write run-qemu.sh beside the images",
         write_script,
         targets=[project.layout.run_script],
-        settings={"argv": " ".join(plan(project, "tcg", interactive=True))},
+        settings={"argv": " ".join(_command(project, "tcg", interactive=True))},
         quiet=True,
     )
+    if project.machine.display:
+        yield _screenshot(project)
 
 
-def networked(project: Project) -> bool:
-    """Does the guest have a network card? Raises PiggyError where one is asked for that the machine
-    lacks."""
-    assert project.machine.qemu is not None
-    card = bool(project.nic or project.machine.qemu.nic)
-    if not card and project.settings.net not in ("user", "none"):
-        raise PiggyError(
-            f"{project.origins['net']}: net={project.settings.net}, but the machine "
-            f"'{project.settings.machine}' has no network card",
-            "add 'nic' to its [qemu] table",
-        )
-    return card and project.settings.net != "none"
-
-
-def plan(
-    project: Project,
-    accel: str,
-    interactive: bool,
-    trial: bool = False,
-    window: str = "",
-    extra: Sequence[str] = (),
-    cable: Cable | None = None,
-    serial: str = "",
-) -> list[str]:
-    """QEMU's argument vector for the machine and the settings; the images by their absolute paths.
-    A trial, which is killed when it has said a word, never writes to the disk image. window: for
-    -display; extra: more words for QEMU;
-    cable: of its network card (none: QEMU's user network, no port forwarded); serial: for
-        -serial."""
-    assert project.machine.qemu is not None
-    settings = project.settings
-    root = root_image(project).absolute()
-    disk, tree = from_disk(project), dtbs.booted(project)
-    net, mac, word, prefix = (
-        (cable.net, cable.mac, cable.append, cable.prefix) if cable else ("user", qemu.MAC, "", ())
+def _screenshot(project: Project) -> TaskDict:
+    doc = "boot it, wait for the prompt on its screen, and write the screen as PNG"
+    if project.settings.display == NO_DISPLAY:  # nothing is built without the display, to no avail
+        return task(project, "qemu_screenshot", doc, elsewhere, always=True, quiet=True)
+    return task(
+        project,
+        "qemu_screenshot",
+        doc,
+        screenshot,
+        always=True,
+        quiet=True,
+        files=boot_files(project),
     )
-    several = settings.net == "lab" and settings.guests > 1  # they share one disk image
-    return [
-        *prefix,
-        *qemu.argv(
-            project.machine.qemu,
-            qemu.Boot(
-                kernel=project.layout.kernel_image.absolute(),
-                rootfs=root if disk else None,
-                initrd=None if disk else root,
-                dtb=tree.absolute() if tree else None,
-                memory=settings.memory,
-                accel=accel,
-                append=" ".join(filter(None, (project.display.append, word, settings.append))),
-                console=project.display.console,
-                window=window,
-                snapshot=settings.snapshot or trial or several,
-                interactive=interactive,
-                net=net if networked(project) else "",
-                mac=mac,
-                nic=project.nic.args if project.nic else (),
-                serial=serial,
-                extra=(*project.display.args, *extra),
-            ),
-        ),
-    ]
 
 
-def inspect(project: Project) -> None:
-    """Hold configuration, command line and machine against each other. Raises PiggyError for a pair
-    that can't boot; says what would merely be missed."""
-    from tasks.guest import preflight
+def gathered(project: Project) -> Boot:
+    """Return the boot that is checked and started."""
+    return boot.gather(project, dtbs.booted(project))
 
-    assert project.machine.qemu is not None
-    disk = from_disk(project)
-    boot = qemu.Boot(
-        kernel=project.layout.kernel_image,
-        rootfs=project.layout.rootfs if disk else None,
-        initrd=None if disk else project.layout.initramfs,
-        console=project.display.console,
-        append=f"{project.display.append} {project.settings.append}",
-    )
-    with project.layout.kernel_image.open("rb") as stream:
-        head = stream.read(preflight.HEAD)
-    initrd_head = b"" if disk else project.layout.initramfs.read_bytes()[:16]
-    payload = os.path.getsize(project.layout.kernel_image) + (
-        0 if disk else os.path.getsize(project.layout.initramfs)
-    )
-    problems = preflight.check(
+
+def _command(project: Project, accel: str, interactive: bool) -> list[str]:
+    return boot.command(project, gathered(project), accel, interactive)
+
+
+def checked(project: Project) -> Boot:
+    """Return the boot, checked: raise PiggyError for what can't boot (see guest/preflight.py)."""
+    it = gathered(project)
+    boot.check(
+        project,
+        it,
         dotconfig.read_config(project.layout.config),
-        qemu.command_line(project.machine.qemu, boot),
-        project.machine.qemu,
-        has_disk=disk,
-        has_initrd=not disk,
-        arch=project.machine.arch,
-        memory=project.settings.memory,
-        kernel_head=head,
-        payload=payload,
-        initrd_head=initrd_head,
-        static_dev=True,
-        has_nic=networked(project) and not project.nic,
-        unpacked=0 if disk else rootfs.unpacked(project),
-        attributes=disk and rootfs.has_attributes(project),
+        unpacked=rootfs.unpacked(project) if it.initrd else 0,
+        attributes=it.rootfs is not None and rootfs.has_attributes(project),
     )
-    fatal = [problem for problem in problems if problem.fatal]
-    if fatal:
-        raise PiggyError(
-            "this would not boot: " + "; ".join(problem.message for problem in fatal),
-            "\n  ".join(dict.fromkeys(problem.hint for problem in fatal)),
-        )
-    check_network(project)
-    for problem in problems:
-        terminal.line("note", f"{problem.message} ({problem.hint})")
+    return it
 
 
-def check_network(project: Project) -> None:
-    """Raise PiggyError for a kernel that has no driver for the network card, or no IPv4, before
-    anything is booted."""
-    from tasks.network import card as netguest
-
-    assert project.machine.qemu is not None
-    if not networked(project) or project.settings.address in ("off", "none"):
-        return
-    card = project.nic.args if project.nic else project.machine.qemu.nic
-    missing = netguest.unmet(
-        dotconfig.read_config(project.layout.config),
-        card,
-        (),
-        dhcp=project.settings.address == "dhcp",
-        modules=not from_disk(project),
-    )
-    if missing:
-        raise PiggyError(
-            "the guest would have no network: "
-            + "; ".join(
-                f"{whose} needs CONFIG_{symbol.replace('|', ' or CONFIG_')} in the kernel"
-                for whose, symbol in missing
-            ),
-            "add to a fragment: "
-            + " ".join(f"CONFIG_{symbol.split('|')[0]}=y" for _, symbol in missing)
-            + "; or net=none boots without a card",
-        )
-
-
-def accelerator(project: Project) -> str:
-    """Choose between KVM and TCG (see guest/kvm.py), and say which when KVM was wanted in vain."""
-    from tasks.guest import kvm
-
-    machine = project.machine.qemu
-    assert machine is not None
-    answer = kvm.choose(
-        project.settings.accel,
-        project.machine.arch,
-        machine.binary,
-        project.layout.build / "host" / "kvm.json",
-        project.layout.kernel_image.absolute(),
-        plan(project, "kvm", interactive=False, trial=True),
-    )
-    if answer.accel == "tcg" and not answer.remembered and project.settings.accel == "auto":
-        terminal.line("note", f"KVM is not used: {answer.reason}")
-    return answer.accel
-
-
-def window(project: Project, folder: Path) -> str:
-    """What qemu_boot shows the screen in, for -display; tells the user. folder: for its socket."""
-    from tasks.guest import screen
-
-    if project.settings.display == NO_DISPLAY:
-        return ""
-    assert project.machine.qemu is not None
-    word, said = screen.window(
-        project.machine.qemu.binary, project.settings.window, os.environ, folder
-    )
-    for line in said.splitlines():
-        terminal.line("display", line)
-    return word
-
-
-def boot(job: Job) -> None:
+def shell(job: Job) -> None:
     """Give the guest's shell on the terminal; without a terminal, do what qemu_test does."""
     project = job.project
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -282,14 +134,14 @@ def boot(job: Job) -> None:
         return
     from tasks.guest import sockets
 
-    inspect(project)
-    accel = accelerator(project)
+    it = checked(project)
+    accel = boot.accelerator(project, it)
     with sockets.folder() as folder:
-        shown = window(project, folder)
+        shown = boot.window(project, folder)
         terminal.line("qemu_boot", "'poweroff' in the guest or Ctrl-A X here ends it")
         project.lock.release()  # others may build while somebody sits at the guest
         try:
-            status = _sat_at(project, accel, shown, folder)
+            status = _sat_at(project, it, accel, shown, folder)
         finally:
             project.lock.acquire()
     if status:
@@ -299,7 +151,7 @@ def boot(job: Job) -> None:
         )
 
 
-def _sat_at(project: Project, accel: str, shown: str, folder: Path) -> int:
+def _sat_at(project: Project, it: Boot, accel: str, shown: str, folder: Path) -> int:
     """Run the guests, the first on the terminal; return its QEMU's status. Where somebody else
     takes a port in the same moment, again. shown: for -display;  folder: for the others'
     consoles."""
@@ -309,12 +161,12 @@ def _sat_at(project: Project, accel: str, shown: str, folder: Path) -> int:
         with contextlib.ExitStack() as stack:
             cables = (
                 stack.enter_context(netattach.cables(project.settings))
-                if networked(project)
+                if it.net
                 else [netattach.UNPLUGGED]
             )
-            _others(project, accel, cables, stack, folder)
+            _others(project, it, accel, cables, stack, folder)
             status = foreground(
-                plan(project, accel, interactive=True, window=shown, cable=cables[0])
+                boot.command(project, it, accel, interactive=True, window=shown, cable=cables[0])
             )
             if not status or not cables[0].conflict():
                 break
@@ -323,7 +175,12 @@ def _sat_at(project: Project, accel: str, shown: str, folder: Path) -> int:
 
 
 def _others(
-    project: Project, accel: str, cables: Sequence[Cable], stack: contextlib.ExitStack, folder: Path
+    project: Project,
+    it: Boot,
+    accel: str,
+    cables: Sequence[Cable],
+    stack: contextlib.ExitStack,
+    folder: Path,
 ) -> None:
     """Say what leads to the guests, and start all but the first; their consoles are Unix sockets in
     `folder`, which only we can enter, and in the logs."""
@@ -344,8 +201,9 @@ def _others(
             console.unlink(missing_ok=True)  # of a turn before this one
             stack.enter_context(
                 child(
-                    plan(
+                    boot.command(
                         project,
+                        it,
                         accel,
                         interactive=False,
                         cable=cable,
@@ -371,8 +229,8 @@ def test(job: Job) -> None:
     machine = project.machine.qemu
     assert machine is not None
     project.layout.boot_record.unlink(missing_ok=True)
-    inspect(project)
-    accel = accelerator(project)
+    it = checked(project)
+    accel = boot.accelerator(project, it)
     limit = guest.limits(accel)
     limit = guest.Limits(
         limit.boot,
@@ -383,11 +241,11 @@ def test(job: Job) -> None:
     )
     standard = checks.standard(
         release=release(project),
-        root=("ext2",) if from_disk(project) else ("rootfs", "tmpfs"),
+        root=("ext2",) if it.rootfs else ("rootfs", "tmpfs"),
         epoch=EPOCH if machine.rtc else 0,
-        nic=networked(project),
+        nic=bool(it.net),
     )
-    report = tested(project, accel, standard, limit)
+    report = tested(project, it, accel, standard, limit)
     write_whole(
         project.layout.boot_record,
         json.dumps(
@@ -408,7 +266,11 @@ def test(job: Job) -> None:
 
 
 def tested(
-    project: Project, accel: str, standard: Sequence[checks.Check], limit: guest.Limits
+    project: Project,
+    it: Boot,
+    accel: str,
+    standard: Sequence[checks.Check],
+    limit: guest.Limits,
 ) -> checks.Report:
     """Boot with a network, and run the standard checks and those of the network; again where QEMU
     lost a race for a port. In a lab the other guests run meanwhile, and are reached from the
@@ -421,8 +283,9 @@ def tested(
         project.layout.logs / "console.log",
         [folder.name for folder in project.overlays],
     )
-    if not networked(project):
-        return checks.boot_test(plan(project, accel, interactive=False), standard, log, limit)
+    if not it.net:
+        argv = boot.command(project, it, accel, interactive=False)
+        return checks.boot_test(argv, standard, log, limit)
     for left in reversed(range(RACES)):
         token = f"piggyback {os.urandom(8).hex()}"
         with contextlib.ExitStack() as stack:
@@ -433,14 +296,14 @@ def tested(
             for number, cable in enumerate(others):
                 stack.enter_context(
                     guest.session(
-                        plan(project, accel, interactive=False, cable=cable),
+                        boot.command(project, it, accel, interactive=False, cable=cable),
                         project.layout.logs / f"console-{number + 2}.log",
                         limit,
                     )
                 ).ready()
             try:
                 return checks.boot_test(
-                    plan(project, accel, interactive=False, cable=first),
+                    boot.command(project, it, accel, interactive=False, cable=first),
                     (
                         *standard,
                         *network_checks.checks(
@@ -465,6 +328,58 @@ def release(project: Project) -> str:
 
 def write_script(job: Job) -> None:
     """Write run-qemu.sh."""
-    argv = plan(job.project, "tcg", interactive=True)
+    argv = _command(job.project, "tcg", interactive=True)
     text = qemu.script(argv, job.project.layout.images.absolute())
     write_whole(job.project.layout.run_script, re.sub(r"\n+$", "\n", text), mode=0o755)
+
+
+def elsewhere(job: Job) -> None:
+    """Without display=, take the machine's only one: the same task in a doit of its own, which
+    builds what it needs."""
+    from tasks.graph import nested
+
+    project = job.project
+    names = list(project.machine.display)
+    if len(names) > 1:
+        raise PiggyError(
+            f"the machine '{project.settings.machine}' has several displays, and none is selected",
+            " or ".join(f"display={name}" for name in names),
+        )
+    terminal.line(
+        "qemu_screenshot",
+        f"display={names[0]}, the machine's only one; to build without it again, leave it out",
+    )
+    command = nested.argv(
+        nested.words(project, {"machine": project.settings.machine, "display": names[0]}), job.name
+    )
+    project.lock.release()  # the child takes it
+    status = nested.run(project.top, command)
+    project.lock.acquire()
+    if status:
+        raise PiggyError(
+            f"it failed with display={names[0]}, as is said above",
+            f"command: {shlex.join(command)}",
+        )
+
+
+def screenshot(job: Job) -> None:
+    """Boot without a window, wait until a prompt is on the screen, and write the screen to
+    images/screenshot.png."""
+    from tasks.guest import console, screen
+
+    project = job.project
+    target = project.layout.screenshot
+    target.unlink(missing_ok=True)
+    it = checked(project)
+    accel = boot.accelerator(project, it)
+    width, height = screen.capture(
+        lambda extra: boot.command(
+            project, it, accel, interactive=False, window="none", extra=extra
+        ),
+        target,
+        project.layout.logs / "console.log",
+        console.limits(accel),
+    )
+    terminal.line(
+        "qemu_screenshot", f"{target}  ({width} x {height} pixels, {os.path.getsize(target):,} B)"
+    )

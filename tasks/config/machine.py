@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from tasks.config import toml
-from tasks.guest.qemu import Qemu
+from tasks.config.emulator import Qemu
 from tasks.system.errors import PiggyError, nearest
 
 NO_DISPLAY = "none"

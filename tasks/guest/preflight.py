@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from tasks.config.emulator import Qemu
 from tasks.guest import facts
-from tasks.guest.qemu import Qemu
 
 Have = Callable[[str], bool]  # is "A" or "A|B" in the kernel?
 _MB = 1 << 20

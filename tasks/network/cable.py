@@ -13,8 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.config.emulator import MAC
 from tasks.config.settings import Settings
-from tasks.guest.qemu import MAC
 from tasks.network import card, state
 from tasks.network import plan as netplan
 from tasks.network import record as netrecord

@@ -28,6 +28,7 @@ from tasks.config import project as projects
 from tasks.config.project import Project
 from tasks.graph import nested
 from tasks.graph.task import Job, TaskDict, task
+from tasks.guest import boot
 from tasks.reports import table as matrix
 from tasks.reports.table import Row, Sizes
 from tasks.system import terminal
@@ -226,7 +227,7 @@ def sizes(its: Project, image: str) -> Sizes | None:
     if its.machine.userspace:
         files += [
             its.layout.images / "busybox",
-            qemu.root_image(its) if its.machine.qemu else its.layout.rootfs,
+            boot.root_image(its) if its.machine.qemu else its.layout.rootfs,
         ]
     try:
         return Sizes(*map(os.path.getsize, files))

@@ -481,7 +481,9 @@ def test_a_kernel_without_the_cards_driver_is_told_before_it_boots(pc: Checkout)
     code = (
         "import sys; sys.path.insert(0, '.')\n"
         "from pathlib import Path; from tasks import qemu; from tasks.config import project\n"
-        "qemu.check_network(project.load(Path.cwd(), {}, {}))"
+        "from tasks.guest import boot; from tasks.kconfig import dotconfig\n"
+        "it = project.load(Path.cwd(), {}, {})\n"
+        "boot.check_network(it, qemu.gathered(it), dotconfig.read_config(it.layout.config))"
     )
     try:
         config.write_text(before.replace("CONFIG_NE2K_PCI=y", "# CONFIG_NE2K_PCI is not set"))

@@ -10,6 +10,7 @@ import pytest
 
 from tasks import kernel_config, net, qemu
 from tasks.config import machine, project
+from tasks.guest import boot
 from tasks.guest.qemu import Boot, argv
 from tasks.network import card as netguest
 from tasks.network import record, state
@@ -141,11 +142,15 @@ def test_every_card_can_be_told_its_address_and_its_driver_is_known(name: str) -
         assert set(nic.instead_of) <= set(model.kernel.fragments)
 
 
+def command(its: project.Project) -> list[str]:
+    return boot.command(its, boot.gather(its, None), "tcg", interactive=False)
+
+
 def test_another_card_takes_the_place_of_the_machines_own() -> None:
     names = [path.stem for path in kernel_config.fragment_paths(load(nic="virtio"))]
     assert "ne2k-pci" not in names
     assert {"virtio-pci", "virtio-net", "net"} <= set(names)
-    words = qemu.plan(load(nic="e1000", boot="initramfs"), "tcg", interactive=False)
+    words = command(load(nic="e1000", boot="initramfs"))
     assert "e1000,netdev=net0,mac=52:54:00:12:34:56,romfile=" in words
     assert "user,id=net0" in words
     with pytest.raises(PiggyError) as caught:
@@ -169,19 +174,21 @@ def test_a_lost_race_for_a_port_is_run_again(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(cable.Cable, "conflict", lambda self: lost.pop(0))
     monkeypatch.setattr(checks, "boot_test", boot_test)
-    assert qemu.tested(load(boot="initramfs", forward=""), "tcg", (), console.Limits()) is report
+    its = load(boot="initramfs", forward="")
+    it = qemu.gathered(its)
+    assert qemu.tested(its, it, "tcg", (), console.Limits()) is report
     assert lost == [False]
     lost[:] = [True]  # it failed, and not for lack of a port
     monkeypatch.setattr(cable.Cable, "conflict", lambda self: False)
     with pytest.raises(console.GuestError):
-        qemu.tested(load(boot="initramfs", forward=""), "tcg", (), console.Limits())
+        qemu.tested(its, it, "tcg", (), console.Limits())
 
 
 def test_no_card_no_words() -> None:
-    words = " ".join(qemu.plan(load(net="none"), "tcg", interactive=False))
+    words = " ".join(command(load(net="none")))
     assert "net0" not in words
     with pytest.raises(PiggyError):
-        qemu.networked(
+        boot.networked(
             SimpleNamespace(
                 nic=None,
                 settings=SimpleNamespace(net="nat", machine="x"),

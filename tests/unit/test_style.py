@@ -55,6 +55,17 @@ def test_ruff_is_content() -> None:
     tool("ruff", "check", "--no-cache", "dodo.py", "tasks", "tests")
 
 
+def test_imports_run_downward() -> None:
+    """pyproject.toml says who may import whom."""
+    if importlib.util.find_spec("importlinter") is None:
+        pytest.skip("import-linter is not installed; the extra 'test' has it")
+    script = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_mypy_is_content() -> None:
     tool("mypy")
 

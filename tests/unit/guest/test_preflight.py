@@ -8,9 +8,9 @@ import struct
 import msgspec
 import pytest
 
+from tasks.config.emulator import Disk, Qemu
 from tasks.guest import facts, preflight
 from tasks.guest.preflight import Problem, check
-from tasks.guest.qemu import Disk, Qemu
 
 PC = Qemu(
     binary="qemu-system-i386",

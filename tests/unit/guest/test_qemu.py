@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tasks.config.emulator import Disk, Qemu
 from tasks.guest import qemu
-from tasks.guest.qemu import Boot, Disk, Qemu
+from tasks.guest.qemu import Boot
 from tasks.system.errors import PiggyError
 
 PC = Qemu(

@@ -1,0 +1,228 @@
+"""One boot: gathered from images, settings and machine, checked, and turned into a command.
+
+    images + settings + machine file -> Boot -> check    preflight.py, and the network card's driver
+                                             -> command  qemu.py: the argument vector that is started
+
+What is checked is what starts: `command` changes only who sits at it (terminal, window, cable).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tasks.config.machine import NO_DISPLAY
+from tasks.config.project import Project
+from tasks.guest import qemu
+from tasks.guest.qemu import Boot
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+
+if TYPE_CHECKING:
+    from tasks.network.cable import Cable
+
+
+def from_disk(project: Project) -> bool:
+    """Does the machine boot from its disk, rather than from the initramfs alone?"""
+    assert project.machine.qemu is not None
+    if project.settings.boot == "disk" and project.machine.qemu.disk is None:
+        raise PiggyError(
+            f"{project.origins['boot']}: boot=disk, but the machine '{project.settings.machine}'"
+            " has no disk",
+            "boot=initramfs, or add a [qemu.disk] table to the machine file",
+        )
+    return project.machine.qemu.disk is not None and project.settings.boot != "initramfs"
+
+
+def root_image(project: Project) -> Path:
+    """Return what holds the root filesystem at boot."""
+    return project.layout.rootfs if from_disk(project) else project.layout.initramfs
+
+
+def networked(project: Project) -> bool:
+    """Does the guest have a network card?
+
+    Raises PiggyError where one is asked for that the machine lacks.
+    """
+    assert project.machine.qemu is not None
+    card = bool(project.nic or project.machine.qemu.nic)
+    if not card and project.settings.net not in ("user", "none"):
+        raise PiggyError(
+            f"{project.origins['net']}: net={project.settings.net}, but the machine "
+            f"'{project.settings.machine}' has no network card",
+            "add 'nic' to its [qemu] table",
+        )
+    return card and project.settings.net != "none"
+
+
+def gather(project: Project, dtb: Path | None) -> Boot:
+    """Return the boot that machine and settings describe; the images by their absolute paths.
+
+    dtb: the device tree blob that the machine boots with (none: it needs none).
+    The card is plugged into QEMU's user network, with no port forwarded, until `command` gets a
+    cable for it.
+    """
+    settings = project.settings
+    root, disk = root_image(project).absolute(), from_disk(project)
+    several = settings.net == "lab" and settings.guests > 1  # they share one disk image
+    return Boot(
+        kernel=project.layout.kernel_image.absolute(),
+        rootfs=root if disk else None,
+        initrd=None if disk else root,
+        dtb=dtb.absolute() if dtb else None,
+        memory=settings.memory,
+        append=" ".join(filter(None, (project.display.append, settings.append))),
+        console=project.display.console,
+        snapshot=settings.snapshot or several,
+        net="user" if networked(project) else "",
+        nic=project.nic.args if project.nic else (),
+        extra=project.display.args,
+    )
+
+
+def command(
+    project: Project,
+    boot: Boot,
+    accel: str,
+    interactive: bool,
+    trial: bool = False,
+    window: str = "",
+    extra: Sequence[str] = (),
+    cable: Cable | None = None,
+    serial: str = "",
+) -> list[str]:
+    """Return QEMU's argument vector for a boot.
+
+    trial: it is killed when it has said a word, so it never writes to the disk image.
+    window: for -display;  extra: more words for QEMU;  serial: for -serial.
+    cable: of its network card (none: QEMU's user network, no port forwarded).
+    """
+    assert project.machine.qemu is not None
+    if cable:
+        words = (project.display.append, cable.append, project.settings.append)
+        boot = msgspec.structs.replace(
+            boot,
+            append=" ".join(filter(None, words)),
+            net=cable.net if boot.net else "",
+            mac=cable.mac,
+        )
+    started = msgspec.structs.replace(
+        boot,
+        accel=accel,
+        interactive=interactive,
+        window=window,
+        snapshot=boot.snapshot or trial,
+        serial=serial,
+        extra=(*boot.extra, *extra),
+    )
+    prefix = cable.prefix if cable else ()
+    return [*prefix, *qemu.argv(project.machine.qemu, started)]
+
+
+def check(
+    project: Project, boot: Boot, config: Mapping[str, str], unpacked: int, attributes: bool
+) -> None:
+    """Hold a boot, the kernel's configuration and the machine against each other.
+
+    config: of the kernel, as dotconfig.read_config gives it.
+    unpacked: bytes of memory that the initramfs takes;  attributes: the root disk has extended ones.
+    Raises PiggyError for a pair that can't boot; says what would merely be missed.
+    """
+    from tasks.guest import preflight
+
+    assert project.machine.qemu is not None
+    with boot.kernel.open("rb") as stream:
+        head = stream.read(preflight.HEAD)
+    problems = preflight.check(
+        config,
+        qemu.command_line(project.machine.qemu, boot),
+        project.machine.qemu,
+        has_disk=boot.rootfs is not None,
+        has_initrd=boot.initrd is not None,
+        arch=project.machine.arch,
+        memory=boot.memory,
+        kernel_head=head,
+        payload=os.path.getsize(boot.kernel) + (os.path.getsize(boot.initrd) if boot.initrd else 0),
+        initrd_head=boot.initrd.read_bytes()[:16] if boot.initrd else b"",
+        static_dev=True,
+        has_nic=bool(boot.net) and not boot.nic,
+        unpacked=unpacked if boot.initrd else 0,
+        attributes=boot.rootfs is not None and attributes,
+    )
+    fatal = [problem for problem in problems if problem.fatal]
+    if fatal:
+        raise PiggyError(
+            "this would not boot: " + "; ".join(problem.message for problem in fatal),
+            "\n  ".join(dict.fromkeys(problem.hint for problem in fatal)),
+        )
+    check_network(project, boot, config)
+    for problem in problems:
+        terminal.line("note", f"{problem.message} ({problem.hint})")
+
+
+def check_network(project: Project, boot: Boot, config: Mapping[str, str]) -> None:
+    """Raise PiggyError for a kernel that has no driver for the boot's card, or no IPv4."""
+    from tasks.network import card as netguest
+
+    assert project.machine.qemu is not None
+    if not boot.net or project.settings.address in ("off", "none"):
+        return
+    missing = netguest.unmet(
+        config,
+        boot.nic or project.machine.qemu.nic,
+        (),
+        dhcp=project.settings.address == "dhcp",
+        modules=boot.initrd is not None,
+    )
+    if missing:
+        raise PiggyError(
+            "the guest would have no network: "
+            + "; ".join(
+                f"{whose} needs CONFIG_{symbol.replace('|', ' or CONFIG_')} in the kernel"
+                for whose, symbol in missing
+            ),
+            "add to a fragment: "
+            + " ".join(f"CONFIG_{symbol.split('|')[0]}=y" for _, symbol in missing)
+            + "; or net=none boots without a card",
+        )
+
+
+def accelerator(project: Project, boot: Boot) -> str:
+    """Choose between KVM and TCG (see kvm.py), and say which when KVM was wanted in vain."""
+    from tasks.guest import kvm
+
+    machine = project.machine.qemu
+    assert machine is not None
+    answer = kvm.choose(
+        project.settings.accel,
+        project.machine.arch,
+        machine.binary,
+        project.layout.build / "host" / "kvm.json",
+        boot.kernel,
+        command(project, boot, "kvm", interactive=False, trial=True),
+    )
+    if answer.accel == "tcg" and not answer.remembered and project.settings.accel == "auto":
+        terminal.line("note", f"KVM is not used: {answer.reason}")
+    return answer.accel
+
+
+def window(project: Project, folder: Path) -> str:
+    """Return what qemu_boot shows the screen in, for -display, and tell the user.
+
+    folder: for its socket.
+    """
+    from tasks.guest import screen
+
+    if project.settings.display == NO_DISPLAY:
+        return ""
+    assert project.machine.qemu is not None
+    word, said = screen.window(
+        project.machine.qemu.binary, project.settings.window, os.environ, folder
+    )
+    for line in said.splitlines():
+        terminal.line("display", line)
+    return word

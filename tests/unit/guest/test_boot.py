@@ -1,0 +1,62 @@
+"""One boot: what is checked is what starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tasks.config import project
+from tasks.guest import boot, preflight
+from tasks.network.cable import Cable
+from tasks.system.errors import PiggyError
+
+TOP = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("where", ["disk", "initramfs"])
+def test_what_is_checked_is_what_starts(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    its = project.load(TOP, {}, {"boot": where, "memory": "48", "append": "quiet", "net": "none"})
+    it = boot.gather(its, None)
+    assert its.machine.qemu
+    words = boot.command(its, it, "tcg", interactive=False)
+    root = its.layout.rootfs if where == "disk" else its.layout.initramfs
+    assert any(str(root.absolute()) in word for word in words)
+    kernel, image = tmp_path / "kernel", tmp_path / "root"
+    kernel.write_bytes(b"k" * 1000)
+    image.write_bytes(b"r" * 500)
+    seen: dict[str, Any] = {}
+
+    def check(config: object, append: str, machine: object, **rest: Any) -> list[preflight.Problem]:
+        seen.update(rest, append=append)
+        return [preflight.Problem("no", "mend it")]
+
+    monkeypatch.setattr(preflight, "check", check)
+    here = {"rootfs" if where == "disk" else "initrd": image}
+    with pytest.raises(PiggyError, match="this would not boot: no"):
+        boot.check(its, msgspec.structs.replace(it, kernel=kernel, **here), {}, 7, True)
+    assert seen["append"] == words[words.index("-append") + 1]
+    assert str(seen["memory"]) == words[words.index("-m") + 1] == "48"
+    assert (seen["has_disk"], seen["has_initrd"]) == (where == "disk", where == "initramfs")
+    assert seen["payload"] == (1000 if where == "disk" else 1500)
+    assert (seen["unpacked"], seen["attributes"]) == ((0, True) if where == "disk" else (7, False))
+
+
+def test_a_cable_comes_before_the_users_own_words() -> None:
+    its = project.load(TOP, {}, {"append": "quiet"})
+    cable = Cable(net="user,a=b", append="ip=dhcp", prefix=("nsenter", "--"))
+    words = boot.command(its, boot.gather(its, None), "tcg", interactive=False, cable=cable)
+    assert words[:2] == ["nsenter", "--"]
+    assert words[words.index("-append") + 1].endswith(" ip=dhcp quiet")
+    assert any("user,a=b" in word for word in words)
+
+
+def test_a_trial_leaves_the_disk_alone() -> None:
+    its = project.load(TOP, {}, {"boot": "disk", "snapshot": "no"})
+    it = boot.gather(its, None)
+    assert "-snapshot" not in boot.command(its, it, "tcg", interactive=False)
+    assert "-snapshot" in boot.command(its, it, "kvm", interactive=False, trial=True)
