@@ -102,7 +102,7 @@ def needs(project: Project) -> dict[str, Any]:
 
 def read_facts(project: Project) -> Facts:
     """Read that."""
-    return msgspec.json.decode(project.layout.buildroot_facts.read_bytes(), type=Facts)
+    return record.decode(project.layout.buildroot_facts, Facts)
 
 
 def override_states(project: Project) -> dict[str, str]:
