@@ -18,7 +18,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import msgspec
 
 from tasks.buildroot import config as brconfig
 from tasks.buildroot import progress
