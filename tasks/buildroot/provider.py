@@ -18,7 +18,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import msgspec
 
 from tasks.buildroot import config as brconfig
 from tasks.buildroot import progress
@@ -102,7 +101,7 @@ def needs(project: Project) -> dict[str, Any]:
 
 def read_facts(project: Project) -> Facts:
     """Read that."""
-    return msgspec.json.decode(project.layout.buildroot_facts.read_bytes(), type=Facts)
+    return record.decode(project.layout.buildroot_facts, Facts)
 
 
 def override_states(project: Project) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from tasks.system import owned
 from tasks.system.errors import PiggyError
-from tasks.system.files import open_regular, write_whole
+from tasks.system.files import open_regular, read_regular, write_whole
 
 LAYOUT = 1  # of the folders and their names; in the tag
 LIST = "list"
@@ -103,13 +104,15 @@ def _tag(folder: Path) -> str | None:
         os.stat(folder)
         return None
     except OSError as error:
-        if isinstance(error, NotADirectoryError | PermissionError):
+        if isinstance(error, NotADirectoryError):
             raise
-        return ""  # a link, a folder
+        os.lstat(folder / TAG)  # PermissionError: it is the folder that may not be entered
+        return ""  # a link, a folder, a file that we may not read
 
 
 def _before_tags(folder: Path) -> bool:
-    """Is the folder empty, or what was a store before there were tags? Raises OSError."""
+    """Is the folder empty, or what was a store before there were tags: with files, at least one
+    list that can be nobody else's? Raises OSError."""
     top = {name for name in os.listdir(folder) if not _TAG_ASIDE.fullmatch(name)}
     if not top <= {*PARTS, "lock"}:
         return False
@@ -119,7 +122,18 @@ def _before_tags(folder: Path) -> bool:
             FOLDERS.fullmatch(f"{part}/{name}") for name in os.listdir(place)
         ):
             return False
-    return True
+    filled = any(names for part in PARTS for _, _, names in os.walk(folder / part))
+    return not filled or any(map(_is_list, (folder / "results").glob(f"*/*/{LIST}")))
+
+
+def _is_list(path: Path) -> bool:
+    """Is this a list of a store's? It lies in a folder named by its hash, which names of a like
+    form do not have by chance."""
+    try:
+        data = read_regular(path, 1 << 26)
+    except OSError:
+        return False
+    return hashlib.sha256(data).hexdigest()[:32] == path.parent.name
 
 
 def _close_to_the_group(folder: Path) -> None:

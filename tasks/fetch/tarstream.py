@@ -35,6 +35,7 @@ _HEADER = struct.Struct(
 )  # name mode size mtime check-sum type target magic prefix
 _KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"5": "folder", b"2": "link", b"1": "hard"}
 _WITHOUT_DATA = b"123456"  # links, devices, folders, pipes: whatever their size says
+_SPARSE = "GNU.sparse"  # stands for all records of a sparse file
 _PAX_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{0,20})?")
 
 
@@ -182,7 +183,7 @@ def _member(ahead: Ahead, forever: dict[str, bytes]) -> tuple[Member, int] | Non
     if records.get("size"):
         size = _digits(ahead, records["size"], at)
     name, target = records.get("path") or name, records.get("linkpath") or target or _cut(link)
-    sparse = kind == b"S" or any(word.startswith("GNU.sparse.") for word in records)
+    sparse = kind == b"S" or _SPARSE in records
     what = (
         "other"
         if sparse
@@ -255,7 +256,9 @@ def _records(ahead: Ahead, data: bytes, at: int) -> dict[str, bytes]:
         word, sign, value = record[:-1].partition(b"=")
         if end > len(data) or not sign or not word or record[-1:] != b"\n":
             raise ahead.damaged(f"a malformed pax header at byte {at} of its content")
-        if word in (b"path", b"linkpath", b"size", b"mtime") or word.startswith(b"GNU.sparse."):
+        if word in (b"path", b"linkpath", b"size", b"mtime"):
             found[word.decode("latin-1")] = value
+        elif word.startswith(b"GNU.sparse."):  # one entry, however many words there are
+            found[_SPARSE] = value
         start = end
     return found

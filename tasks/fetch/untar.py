@@ -25,6 +25,8 @@ STAMP = ".piggyback-source"  # a file that we add to the tree, and no archive ma
 MAX_HOPS = 40  # as many symbolic links as the kernel follows: MAXSYMLINKS, include/linux/namei.h
 MAX_DEPTH = 100  # folders in a path: a kernel has 10, and shutil.rmtree recurses
 MAX_NAME = 4095  # bytes of a path or a link's target: PATH_MAX, include/uapi/linux/limits.h
+# of all paths together, with the folders that no member brings; a kernel's have 5 MB
+MAX_PATHS = 1 << 26  # bytes
 MAX_STEPS = 5_000_000  # to follow all links: some seconds; a kernel's take 2,000
 _COPY = 1 << 20
 _FOLDER, _FILE, _LINK = "folder", "file", "link"
@@ -42,6 +44,16 @@ class _Tree(msgspec.Struct, frozen=True):
     kinds: dict[str, str] = msgspec.field(default_factory=lambda: {"": _FOLDER})
     links: dict[str, str] = msgspec.field(default_factory=dict)
     times: dict[str, float] = msgspec.field(default_factory=dict)
+    room: list[int] = msgspec.field(default_factory=lambda: [MAX_PATHS])  # bytes for more paths
+
+    def note(self, path: str, kind: str) -> None:
+        """Note what is made at a path. Raises Hostile when there are too many of them: a member of
+        4 KB can ask for 100 folders, each with a path of up to 4 KB."""
+        if path not in self.kinds:
+            self.room[0] -= len(path)
+            if self.room[0] < 0 or len(self.kinds) > tarstream.MEMBERS:
+                raise Hostile("needs more folders than any source has")
+        self.kinds[path] = kind
 
 
 def extract(
@@ -131,22 +143,24 @@ def _place(tree: _Tree, member: Member, data: Data, path: str, top: str) -> None
     _make_folders(tree, path.rpartition("/")[0])
     place = tree.root / path
     if member.kind == "folder":
+        tree.note(path, _FOLDER)
         if not there:
             place.mkdir()
         place.chmod((member.mode & 0o755) | 0o700)
-        tree.kinds[path], tree.times[path] = _FOLDER, member.mtime
+        tree.times[path] = member.mtime
     elif member.kind == "file":
         if there:
             place.unlink()
         _write(data, member, place)
-        tree.kinds[path] = _FILE
+        tree.note(path, _FILE)
     elif member.kind == "link":
         target = member.target
         if not target or not _is_text(target):
             raise Hostile(f"is a link with an unsafe target: {target[:200]!r}")
         os.symlink(target, place)
         os.utime(place, (member.mtime, member.mtime), follow_symlinks=False)
-        tree.kinds[path], tree.links[path] = _LINK, target
+        tree.note(path, _LINK)
+        tree.links[path] = target
     elif member.kind == "hard":
         target = checked(member.target)
         first, _, below = target.partition("/")
@@ -157,7 +171,7 @@ def _place(tree: _Tree, member: Member, data: Data, path: str, top: str) -> None
                 f"is a hard link to '{member.target}', which is no earlier file of the archive"
             )
         os.link(tree.root / target, place, follow_symlinks=False)
-        tree.kinds[path] = _FILE
+        tree.note(path, _FILE)
     else:
         raise Hostile(
             "is a device, a pipe, a sparse file, or something else that no source tree needs"
@@ -172,8 +186,8 @@ def _make_folders(tree: _Tree, path: str) -> None:
     for step in ("/".join(parts[:count]) for count in range(1, len(parts) + 1)):
         kind = tree.kinds.get(step)
         if kind is None:
+            tree.note(step, _FOLDER)
             (tree.root / step).mkdir()
-            tree.kinds[step] = _FOLDER
         elif kind != _FOLDER:
             raise Hostile(f"lies below '{step}', which is a {kind}")
 

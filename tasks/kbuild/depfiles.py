@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tasks.kbuild.records import below, dependencies, makefiles, mentioned, of_module
-from tasks.system.files import write_whole
+from tasks.system.files import read_regular, write_whole
 
 CACHE = "piggyback.deps"
 
@@ -55,7 +55,7 @@ class Depfiles:
     ) -> None:
         self.obj, self.top, self.tree = obj, os.path.abspath(obj), os.path.realpath(source)
         try:
-            store = msgspec.msgpack.decode((obj / CACHE).read_bytes(), type=_Store)
+            store = msgspec.msgpack.decode(read_regular(obj / CACHE), type=_Store)
         except (OSError, ValueError, RecursionError, msgspec.DecodeError):
             store = _Store()
         self.names = store.names

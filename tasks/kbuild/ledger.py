@@ -20,7 +20,7 @@ import msgspec
 from tasks.cache.digests import Stamps
 from tasks.kbuild import manifest, trace
 from tasks.kbuild.depfiles import Depfiles
-from tasks.system.files import write_whole
+from tasks.system.files import read_regular, write_whole
 
 FILE = "piggyback.ledger"
 CLOCK = "piggyback.clock"
@@ -258,7 +258,7 @@ def _touch(obj: Path) -> None:
 
 def _read(obj: Path) -> _Ledger:
     try:
-        return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_Ledger)
+        return msgspec.msgpack.decode(read_regular(obj / FILE), type=_Ledger)
     except FileNotFoundError:
         return _Ledger(whole=not obj.exists() or not any(obj.glob("*/*.o")))
     except (OSError, ValueError, RecursionError, msgspec.DecodeError):

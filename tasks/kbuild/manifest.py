@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.kbuild import symbol_times
-from tasks.system.files import write_whole
+from tasks.system.files import read_regular, write_whole
 
 FILE = "piggyback.made"
 # Kconfig's, the kernel's and busybox's: all are made together when the first is missing
@@ -127,7 +127,7 @@ def spoilt(obj: Path, names: Iterable[str]) -> str:
 
 def _read(obj: Path) -> _States:
     try:
-        return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_States)
+        return msgspec.msgpack.decode(read_regular(obj / FILE), type=_States)
     except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         return {}
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.digests import MISSING, Stamps
-from tasks.system.files import write_whole
+from tasks.system.files import read_regular, write_whole
 from tasks.system.process import clean_env
 from tasks.system.terminal import printable
 
@@ -300,7 +300,7 @@ def _used(symbol: str, tree: Path, obj: Path) -> bool:
     """Do the makefiles or scripts of the tree use a symbol? The answers are kept in the object
     folder; see `forget`."""
     try:
-        known = msgspec.msgpack.decode((obj / CACHE).read_bytes(), type=dict[str, bool])
+        known = msgspec.msgpack.decode(read_regular(obj / CACHE), type=dict[str, bool])
     except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         known = {}
     if symbol not in known:

@@ -17,7 +17,7 @@ import msgspec
 
 from tasks.kconfig import dotconfig
 from tasks.system.errors import PiggyError
-from tasks.system.files import write_whole
+from tasks.system.files import read_regular, write_whole
 
 FILE = "piggyback.symbols"
 _TOP = "include/config"
@@ -84,5 +84,5 @@ def _times(obj: Path) -> dict[str, int]:
 
 def _read(obj: Path) -> _Symbols:
     with contextlib.suppress(OSError, ValueError, RecursionError, msgspec.DecodeError):
-        return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=_Symbols)
+        return msgspec.msgpack.decode(read_regular(obj / FILE), type=_Symbols)
     return _Symbols()

@@ -21,7 +21,7 @@ import msgspec
 
 from tasks.cache.digests import Stamps
 from tasks.kbuild import saved
-from tasks.system.files import write_whole
+from tasks.system.files import read_regular, write_whole
 from tasks.system.process import clean_env
 
 RULES = Path(__file__).with_name("trace.mk")
@@ -57,7 +57,7 @@ class Trace(msgspec.Struct):
 def read(obj: Path) -> Trace:
     """Return what is known of an object folder; nothing where it can't be read."""
     try:
-        return msgspec.msgpack.decode((obj / FILE).read_bytes(), type=Trace)
+        return msgspec.msgpack.decode(read_regular(obj / FILE), type=Trace)
     except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         return Trace()
 

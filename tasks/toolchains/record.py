@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -21,8 +22,11 @@ from tasks.config.project import Project
 from tasks.graph.task import Job
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
-from tasks.system.files import write_whole
+from tasks.system.files import read_regular, write_whole
+from tasks.system.terminal import printable
 from tasks.toolchains.probe import Facts, probe
+
+_T = TypeVar("_T")
 
 
 class Toolchain(msgspec.Struct, frozen=True):
@@ -88,12 +92,27 @@ def records(project: Project) -> list[Path]:
 
 def read(project: Project) -> Toolchain:
     """Read the kernel's record, as the task `toolchain` left it."""
-    return msgspec.json.decode(project.layout.toolchain_record.read_bytes(), type=Toolchain)
+    return decode(project.layout.toolchain_record, Toolchain)
 
 
 def read_user(project: Project) -> Userspace:
     """Read user space's record, likewise."""
-    return msgspec.json.decode(project.layout.userspace_record.read_bytes(), type=Userspace)
+    return decode(project.layout.userspace_record, Userspace)
+
+
+def decode(path: Path, kind: type[_T]) -> _T:
+    """Read a record that a task of ours left. Raises PiggyError for anything else in its place, and
+    FileNotFoundError for nothing."""
+    try:
+        return msgspec.json.decode(read_regular(path), type=kind)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        why = error.strerror if isinstance(error, OSError) else error
+        raise PiggyError(
+            f"{path} is no record of ours: {printable(str(why))[:200]}",
+            "remove it, and 'doit toolchain' makes it anew",
+        ) from error
 
 
 def finish(job: Job, found: Found) -> dict[str, list[str]]:

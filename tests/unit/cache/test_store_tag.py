@@ -52,6 +52,8 @@ def lay(path: Path, text: str = "mine", age: float = 1.0) -> Path:
 FOREIGN: dict[str, Callable[[Path], object]] = {
     "a result of an experiment": lambda top: lay(top / "results" / "experiment.csv"),
     "blobs of another program": lambda top: lay(top / "blobs" / "sha256" / REST),
+    "blobs of another program, by names of our form": lambda top: lay(top / "blobs" / "ab" / REST),
+    "results by MD5": lambda top: lay(top / "results" / KEY / NAMES / LIST),
     "a home": lambda top: lay(top / ".profile"),
     "a hidden folder": lambda top: (top / ".git").mkdir(parents=True),
     "results is a link": lambda top: (

@@ -139,6 +139,22 @@ def test_a_sparse_file_is_something_else(tmp_path: Path, blocks: bytes) -> None:
     assert [member.kind for member, _ in read(path)] == ["other"]
 
 
+def test_many_records_for_all_members_take_no_memory(tmp_path: Path) -> None:
+    """Each global header is small, but what it says holds on to the end of the archive."""
+    path, count = tmp_path / "t.tar", 3000
+    with path.open("wb") as file:
+        for number in range(60):
+            words = (b"GNU.sparse.%x" % (number * count + one) for one in range(count))
+            file.write(extension(b"g", b"".join(record(word, b"1") for word in words)) + header())
+        file.write(END)
+    tracemalloc.start()
+    try:
+        assert {member.kind for member, _ in read(path)} == {"other"}
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
 def test_pax_records_and_long_names(tmp_path: Path) -> None:
     path = tmp_path / "t.tar"
     odd = (

@@ -233,6 +233,17 @@ def test_hostile_members_are_refused_by_name(tmp_path: Path, case: str) -> None:
     assert sorted(os.listdir(tmp_path)) == ["evil.tar.gz", "src"]
 
 
+def test_folders_that_no_member_brings_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(untar, "MAX_PATHS", 10_000)
+    deep = "/".join(["d" * 20] * 90)
+    members: list[Member] = [(f"t/{number}/{deep}/f", FILE, "") for number in range(3)]
+    with pytest.raises(PiggyError, match="needs more folders than any source has"):
+        unpack(make(tmp_path / "t.tar.gz", members), tmp_path / "src")
+    assert [name for name in os.listdir(tmp_path / "src") if not name.endswith(".lock")] == []
+
+
 def test_links_that_take_long_to_follow_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +32,24 @@ def test_the_records(tmp_path: Path) -> None:
     assert record.read_user(project) == user
     project.machine.userspace = False
     assert record.records(project) == [tmp_path / "toolchain.json"]
+
+
+@pytest.mark.parametrize("text", ["precious\n", "null", '{"id": 5}', "[" * 100_000, "\xff"])
+def test_what_is_no_record_is_said(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "toolchain.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(PiggyError, match="toolchain.json is no record of ours: .") as caught:
+        record.decode(path, record.Toolchain)
+    assert caught.value.hint == "remove it, and 'doit toolchain' makes it anew"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_a_record_is_a_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A pipe would hang us."""
+    make(tmp_path / "toolchain.json")
+    with pytest.raises(PiggyError, match="toolchain.json is no record of ours: .") as caught:
+        record.decode(tmp_path / "toolchain.json", record.Toolchain)
+    assert "remove it" in str(caught.value.hint)
 
 
 def test_the_kernels_version(tmp_path: Path) -> None:
