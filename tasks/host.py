@@ -46,6 +46,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         doctor,
         always=True,
         quiet=True,
+        reads=True,
     )
 
 

@@ -76,6 +76,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         net_status,
         always=True,
         quiet=True,
+        reads=True,
     )
 
 

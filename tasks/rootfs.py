@@ -46,7 +46,10 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         *filter(None, [modules.archive(project)]),
     ]
     layers = {"overlays": " ".join(map(str, project.overlays))}
-    trees = {str(folder): listing(project, folder) for folder in project.overlays}
+    disk, archive = (
+        {str(folder): listing(project, folder, most) for folder in project.overlays}
+        for most in (tree.DISK_FILE_MAX, tree.ARCHIVE_FILE_MAX)
+    )
     yield task(
         project,
         "rootfs",
@@ -54,7 +57,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         build_disk,
         files=files,
         targets=[project.layout.rootfs],
-        trees=trees,
+        trees=disk,
         tools=["mke2fs", "debugfs"],
         settings={
             **layers,
@@ -71,7 +74,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         build_archive,
         files=files,
         targets=[project.layout.initramfs],
-        trees=trees,
+        trees=archive,
         tools=["lz4", "zstd"],
         settings={
             **layers,
@@ -82,16 +85,24 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     )
 
 
-def listing(project: Project, folder: Path) -> Callable[[], Mapping[str, str]]:
+def listing(project: Project, folder: Path, most: int) -> Callable[[], Mapping[str, str]]:
     """Return a function that lists an overlay as {path: kind, mode, and content digest or link
-    target}."""
+    target}.
+
+    most: the largest file that the image can hold, in bytes. What is larger is not read, for the
+        image is refused, and that should be said at once.
+    """
+
+    def content(path: Path) -> str:
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = 0
+        return f"{size} bytes" if size > most else project.stamps.digest(path)
 
     def state() -> Mapping[str, str]:
         return {
-            path: (
-                f"{kind} {rest}"
-                + (f" {project.stamps.digest(folder / path)}" if kind == "file" else "")
-            )
+            path: f"{kind} {rest}" + (f" {content(folder / path)}" if kind == "file" else "")
             for path, (kind, rest) in overlay.snapshot(folder).items()
         }
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from tasks.config import toml
+from tasks.system.address import hidden
 from tasks.system.errors import PiggyError, nearest
 
 PREFIX = "PIGGYBACK_"
@@ -305,7 +306,7 @@ def _typed(name: str, value: Any, kind: Any, origin: str) -> Any:
         near = nearest(value, _choices(kind)) if isinstance(value, str) else ""
         raise PiggyError(
             f"{origin}: setting '{name}' takes {_kind_in_words(kind, from_text)}, not"
-            f" {_short(value)}.{near}",
+            f" {hidden(_short(value))}.{near}",
             f"{name}: {HELP[name]}",
         ) from error
     if isinstance(found, str) and "\0" in found:

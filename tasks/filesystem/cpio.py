@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks.filesystem.tree import (
+    ARCHIVE_FILE_MAX,
     LINK_MODE,
     PIECE,
     Entry,
@@ -33,7 +34,7 @@ from tasks.system.files import replacing
 from tasks.system.process import run
 
 BLOCK = 512  # what cpio pads an archive to; the kernel skips NULs
-EPOCH_MAX, SIZE_MAX = 0xFFFFFFFF, 0xFFFFFFFF  # eight hex digits
+EPOCH_MAX, SIZE_MAX = 0xFFFFFFFF, ARCHIVE_FILE_MAX  # eight hex digits
 PAGE = 4096  # bytes; some architectures have larger pages, none smaller ones
 TRAILER = b"TRAILER!!!"  # the name of an archive's last member
 DICTIONARY = 1 << 20  # bytes that the decompressor needs in RAM: Documentation/staging/xz.rst

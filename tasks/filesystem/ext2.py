@@ -34,9 +34,7 @@ POINTERS = BLOCK // 4  # block numbers in an indirect block
 ROUND = 4  # blocks: whole pages, so that a guest needs no partial page at the end of its disk
 SPARE_INODES, BYTES_PER_SPARE_INODE = 64, 8192
 EPOCH_MAX = 0x7FFFFFFF  # a 128-byte inode counts seconds in 32 signed bits
-FILE_MAX = (
-    12 + POINTERS + POINTERS**2 + POINTERS**3
-) * BLOCK  # ext2_max_size() in fs/ext2/super.c for this block size
+FILE_MAX = tree.DISK_FILE_MAX
 FOLDERS_MAX = (
     32000 - 2
 )  # folders in one: EXT2_LINK_MAX in fs/ext2/ext2.h, less the links of "." and of its own name

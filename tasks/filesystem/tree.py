@@ -30,6 +30,10 @@ PIECE = 1 << 20  # bytes of a file that are read at once
 # fs/ext2/ext2.h), but an image is checked whole and hashed whole, which takes a minute for this
 # much.
 IMAGE_MAX = 32 << 30
+# Bytes of one file: ext2_max_size() in fs/ext2/super.c for blocks of 1 KiB; eight hex digits in a
+# cpio header (buffer-format.rst of the kernel).
+DISK_FILE_MAX = (12 + 256 + 256**2 + 256**3) << 10
+ARCHIVE_FILE_MAX = 0xFFFFFFFF
 LINKS_MAX = 40  # links on the way to a file: MAXSYMLINKS, include/linux/namei.h
 
 

@@ -89,3 +89,17 @@ def test_sizes_that_no_image_may_have_are_refused_at_once(fresh: Playground) -> 
         assert "KiB" in said
         assert "up to 32 GiB" in said
     assert not fresh.here.exists()
+
+
+def test_a_file_that_no_image_can_hold_is_not_read_first(built: Playground) -> None:
+    big = built.top / "overlays/fake/big"
+    built.limit = 15  # to read it takes minutes
+    try:
+        for task, size, most in (("rootfs", 20 << 30, "16 GiB"), ("initramfs", 15 << 30, "4 GiB")):
+            big.touch()
+            os.truncate(big, size)
+            said = built.fails(task)
+            assert f"/big has {size} bytes" in said, said
+            assert most in said
+    finally:
+        built.limit = 60

@@ -140,7 +140,14 @@ def test_reading_does_not_wait(built: Playground) -> None:
     built.reached("main.o")
     built.limit = 30
     try:
-        for words in (["settings", "store"], ["why"], ["plan"], ["list"], ["info", "vmlinux"]):
+        for words in (
+            ["settings", "store"],
+            ["why"],
+            ["plan"],
+            ["list"],
+            ["info", "vmlinux"],
+            ["doctor"],
+        ):
             text = built.doit(*words, status=None).text
             assert "WAIT" not in text
             assert "locked" not in text

@@ -498,3 +498,10 @@ def test_words_of_odd_forms(
     assert error.message.startswith(said)
     assert len(error.message) < 300
     assert printable(str(error)) == str(error)
+
+
+def test_a_password_in_a_value_of_the_wrong_type_is_not_shown(top: Path) -> None:
+    (top / "local.toml").write_text('mirror = ["http://u:s3cret@h/"]\n')
+    with pytest.raises(PiggyError) as caught:
+        resolve(top, {}, {})
+    assert "not ['http://h/']" in str(caught.value)
