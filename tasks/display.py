@@ -55,9 +55,8 @@ def elsewhere(job: Job) -> None:
     command = nested.argv(
         nested.words(project, {"machine": project.settings.machine, "display": names[0]}), job.name
     )
-    project.lock.release()  # the child takes it
-    status = nested.run(project.top, command)
-    project.lock.acquire()
+    with project.lock.released():  # the child takes it
+        status = nested.run(project.top, command)
     if status:
         raise PiggyError(
             f"it failed with display={names[0]}, as is said above",

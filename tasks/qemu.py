@@ -287,11 +287,8 @@ def boot(job: Job) -> None:
     with sockets.folder() as folder:
         shown = window(project, folder)
         terminal.line("qemu_boot", "'poweroff' in the guest or Ctrl-A X here ends it")
-        project.lock.release()  # others may build while somebody sits at the guest
-        try:
+        with project.lock.released():  # others may build while somebody sits at the guest
             status = _sat_at(project, accel, shown, folder)
-        finally:
-            project.lock.acquire()
     if status:
         raise PiggyError(
             f"QEMU ended with status {status}",

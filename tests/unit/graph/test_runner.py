@@ -399,7 +399,7 @@ def test_every_task_that_runs_kbuild_names_its_object_folder(
     loaded = project.load(
         TOP, {}, {"machine": machine, "fragments": "modules", "src": str(tmp_path)}
     )
-    folders = {str(loaded.kernel_obj), str(busybox.obj(loaded))}
+    folders = {str(loaded.layout.kernel_obj), str(loaded.layout.busybox_obj)}
     stages = (
         busybox,
         display,
