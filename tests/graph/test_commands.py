@@ -24,6 +24,7 @@ def test_by_force_after_an_edit_and_back(built: Playground, kept: Kept, threads:
     built.doit("forget", "vmlinux")
     result = built.doit(*threads, "-a", "vmlinux")
     assert (result.restored, "vmlinux" in result.ran) == ([], True)
+    assert built.doit(*threads, "-a", "-s", "vmlinux").ran == ["vmlinux"]
     result = built.doit("forget", "vmlinux")
     assert "forgetting vmlinux\n" in result.text
     assert (

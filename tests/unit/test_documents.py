@@ -58,7 +58,6 @@ FREE = {
     "info",
     "list",
     "plan",
-    "reset-dep",
     "settings",
     "store",
     "tabcompletion",

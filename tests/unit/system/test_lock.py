@@ -105,6 +105,7 @@ def test_a_signal_waits_for_nobody(path: Path) -> None:
     other = None
     with pytest.raises(SystemExit), lock.released():
         other = Other(path)
+        assert other.said() == "got it"
         raise SystemExit(130)
     assert other is not None
     assert not lock.taken
