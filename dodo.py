@@ -1,5 +1,4 @@
-"""Piggyback: a tiny Linux from source, as a graph of tasks that mirrors the kernel's own chain.
-`doit list` shows them."""
+"""Piggyback: a tiny Linux from source, as a graph of tasks like the kernel's own chain of steps."""
 
 import gc
 import os
@@ -14,15 +13,10 @@ BEGUN = time.time_ns()
 gc.disable()  # nothing that is loaded goes away again; the reporter turns it on when a task is run
 TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
-if (
-    sys.dont_write_bytecode
-):  # as in many containers; to compile ourselves anew costs each start a third of its time
-    sys.pycache_prefix, sys.dont_write_bytecode = str(TOP / "build" / "pycache"), False
 
 from tasks.system import bytecode  # noqa: E402
 
 bytecode.install(__spec__)  # before anything else is loaded
-
 from tasks.system import stdio  # noqa: E402
 
 stdio.install()  # before anything can be said
@@ -30,28 +24,12 @@ stdio.install()  # before anything can be said
 from tasks import busybox, dtbs, host, image, kernel, kernel_config  # noqa: E402, I001
 from tasks import modules, net, qemu, rootfs, sources, toolchain  # noqa: E402
 from tasks.config import project  # noqa: E402
-from tasks.graph import journal, reporter, runner  # noqa: E402
+from tasks.graph import commands, journal, reporter  # noqa: E402
 from tasks.reports import matrix, plan, settings, store, verify, why  # noqa: E402
 from tasks.system.errors import in_a_sentence  # noqa: E402
 
-STAGES = (
-    host,
-    settings,
-    sources,
-    toolchain,
-    kernel_config,
-    kernel,
-    image,
-    dtbs,
-    modules,
-    busybox,
-    rootfs,
-    qemu,
-    net,
-    verify,
-    matrix,
-    store,
-)
+MADE = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox)
+STAGES = (*MADE, rootfs, qemu, net, verify, matrix, store)
 
 with in_a_sentence(InvalidDodoFile):
     os.chdir(TOP)
@@ -59,7 +37,7 @@ with in_a_sentence(InvalidDodoFile):
     toolchain.check(PROJECT)
     journal.prepare(PROJECT.layout.journal)
 
-runner.install()
+commands.install(PROJECT)
 DOIT_CONFIG = {
     "minversion": "0.37.0",
     "backend": "sqlite3",

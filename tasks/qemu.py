@@ -139,11 +139,8 @@ def shell(job: Job) -> None:
     with sockets.folder() as folder:
         shown = boot.window(project, folder)
         terminal.line("qemu_boot", "'poweroff' in the guest or Ctrl-A X here ends it")
-        project.lock.release()  # others may build while somebody sits at the guest
-        try:
+        with project.lock.released():  # others may build while somebody sits at the guest
             status = _sat_at(project, it, accel, shown, folder)
-        finally:
-            project.lock.acquire()
     if status:
         raise PiggyError(
             f"QEMU ended with status {status}",
@@ -352,9 +349,8 @@ def elsewhere(job: Job) -> None:
     command = nested.argv(
         nested.words(project, {"machine": project.settings.machine, "display": names[0]}), job.name
     )
-    project.lock.release()  # the child takes it
-    status = nested.run(project.top, command)
-    project.lock.acquire()
+    with project.lock.released():  # the child takes it
+        status = nested.run(project.top, command)
     if status:
         raise PiggyError(
             f"it failed with display={names[0]}, as is said above",

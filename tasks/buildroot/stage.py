@@ -248,13 +248,10 @@ def menuconfig(job: Job) -> None:
     project = job.project
     source, folder = provider.source(project), project.layout.buildroot_obj
     copy_whole(project.layout.buildroot_config, folder / ".config")
-    project.lock.release()  # others may build while somebody sits in the editor
-    try:
+    with project.lock.released():  # others may build while somebody sits in the editor
         status = foreground(
             tree.argv(source, folder, [project.settings.menu], {}), env=tree.environment()
         )
-    finally:
-        project.lock.acquire()
     if status:
         raise PiggyError(
             f"'make {project.settings.menu}' ended with status {status}",

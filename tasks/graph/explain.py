@@ -93,6 +93,20 @@ def stale(graph: Graph, values: Callable[[str], Mapping[str, Any]]) -> dict[str,
     return found
 
 
+def left_alone(graph: Graph, is_ignored: Callable[[Node], object]) -> tuple[list[str], set[str]]:
+    """Return the tasks that `doit ignore` was told, and all that do not run because of them: they
+    and what is made from them."""
+    named = [node.name for node in graph.nodes.values() if is_ignored(node)]
+    alone = set(named)
+    while more := {
+        name
+        for name in graph.nodes
+        if name not in alone and not alone.isdisjoint(graph.producers(name))
+    }:
+        alone |= more
+    return named, alone
+
+
 def brought_back(history: Path) -> list[str]:
     """The tasks that the last run that made anything did not run, but had from the store, in their
     order."""

@@ -92,6 +92,7 @@ class Inputs:
         )
         self.store, self.place, self.gone, self.within = store, place, gone, within
         self.reasons: list[str] = []
+        self.forced = False  # by `doit -a`, as the runner knows
         self.previous: dict[str, Any] = {}
         self.now: Record = {}
 
@@ -228,8 +229,8 @@ class Inputs:
     def bring_back(self, name: str) -> tuple[dict[str, Any], float] | None:
         """Have the outputs of the task as they were made from the same inputs before. Returns the
         values that its action returned then, and when that was (seconds since 1970); None when the
-        store has no such result, or when the task runs though nothing changed (`doit -a`)."""
-        if not self.store or not self.store.limit or self.now and not self.reasons:
+        store has no such result, or when the task is made by force (`doit -a`)."""
+        if not self.store or not self.store.limit or self.forced:
             return None
         found = self.store.find(self._key(name, self.now or self._declared()), self._digests)
         if not found:
@@ -282,6 +283,12 @@ class Inputs:
         if self.config and path.startswith("CONFIG_"):
             return digest
         return CHANGING if _touched(path, started) else digest
+
+
+def inputs_of(task: Any) -> Inputs | None:
+    """Return what decides whether one of doit's tasks is up to date; None for a task that runs
+    whenever it is asked for."""
+    return next((test[0] for test in task.uptodate if isinstance(test[0], Inputs)), None)
 
 
 def _touched(path: str, since: int) -> bool:

@@ -18,7 +18,7 @@ from doit.reporter import ConsoleReporter
 
 from tasks.config.project import Project
 from tasks.graph import journal
-from tasks.graph.inputs import RESTORED, Inputs
+from tasks.graph.inputs import RESTORED, inputs_of
 from tasks.system import stdio, terminal
 from tasks.system.errors import PiggyError
 
@@ -42,8 +42,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
             self.done = self.fresh = 0
             self.reads = False
             self.begun: dict[str, float] = {}
-            for number in STATUS_OF_SIGNAL:
-                signal.signal(number, _leave)
+            unwind_on_signals()
             selected = [tasks[name] for name in selected_tasks if name in tasks]
             if selected and all((task.meta or {}).get("reads") for task in selected):
                 # who only reads waits for nobody, and leaves the journal as it is
@@ -118,7 +117,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                 raise SystemExit(status)
 
         def _unfinished(self, task: Any) -> None:
-            inputs = _inputs(task)
+            inputs = inputs_of(task)
             self._commit(
                 lambda: journal.unfinish(
                     Globals.dep_manager, task, inputs.previous if inputs else {}
@@ -149,7 +148,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                 )
 
         def _history(self, task: Any, result: str) -> None:
-            inputs = _inputs(task)
+            inputs = inputs_of(task)
             seconds = time.monotonic() - self.begun.pop(task.name, time.monotonic())
             journal.append_history(
                 here / "logs" / "history.jsonl",
@@ -164,8 +163,10 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
     return Reporter
 
 
-def _inputs(task: Any) -> Inputs | None:
-    return next((test[0] for test in task.uptodate if isinstance(test[0], Inputs)), None)
+def unwind_on_signals() -> None:
+    """Have a signal that ends us stop what was started, and end us in a sentence."""
+    for number in STATUS_OF_SIGNAL:
+        signal.signal(number, _leave)
 
 
 def _leave(number: int, frame: Any) -> NoReturn:

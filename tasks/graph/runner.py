@@ -19,17 +19,30 @@ from doit import cmd_run
 from doit.exceptions import InvalidCommand
 from doit.runner import Runner
 
-from tasks.graph.inputs import Inputs
+from tasks.graph.inputs import inputs_of
 from tasks.system import process, terminal
 
 
 def install() -> None:
-    """Have doit use our runner for -n, of whichever kind (-P). A dodo.py has no other way: doit's
-    plug-ins are loaded before it is known."""
+    """Have doit use our runners, for -n that of threads, of whichever kind (-P). A dodo.py has no
+    other way: doit's plug-ins are loaded before it is known."""
+    cmd_run.Runner = InTurn
     cmd_run.MRunner = cmd_run.MThreadRunner = Threads
 
 
-class Threads(Runner):
+class InTurn(Runner):
+    """doit's own runner, one task after the other; what it makes by force (`doit -a`) is not taken
+    from the store."""
+
+    def select_task(self, node: Any, tasks_dict: Any) -> bool:
+        """Called to learn whether a task is to run now."""
+        inputs = inputs_of(node.task)
+        if inputs is not None:
+            inputs.forced = self.always_execute
+        return bool(super().select_task(node, tasks_dict))
+
+
+class Threads(InTurn):
     """Runs up to `num_process` tasks at once; but no two that work in the same folder (see
     graph.task), and what talks to the user, on the terminal, by itself and in the main thread."""
 
@@ -152,4 +165,4 @@ def _place(task: Any) -> str:
 def _interactive(task: Any) -> bool:
     """Does it run whenever it is asked for (a boot, an editor, a report)? Then it has the terminal
     to itself."""
-    return not any(isinstance(test[0], Inputs) for test in task.uptodate)
+    return inputs_of(task) is None

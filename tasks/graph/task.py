@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -121,7 +120,6 @@ def task(
         "uptodate": [False] if always else [inputs],
         "verbosity": 2,
         "io": {"capture": False},
-        "clean": [(_clean, [[os.fspath(path) for path in targets]])],
         "meta": {"place": os.fspath(place or ""), "reads": reads},
         **({"pos_arg": "names"} if names else {}),
         **({"params": [*params]} if params else {}),
@@ -215,15 +213,3 @@ def _in_words(error: OSError) -> PiggyError:
         f"{where}: {error.strerror or error}",
         "check the path and its permissions, then run doit again",
     )
-
-
-def _clean(targets: Sequence[str], dryrun: bool) -> None:
-    """`doit clean`: remove a task's outputs, and nothing else."""
-    for target in targets:
-        if os.path.lexists(target):
-            print(f"remove {target}")
-            try:
-                if not dryrun:
-                    os.remove(target)
-            except OSError as error:
-                print(f"{target} can't be removed: {error.strerror}", file=sys.stderr)

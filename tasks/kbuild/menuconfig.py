@@ -30,11 +30,8 @@ def edit(job: Job, tree: configure.Kconfig) -> None:
     configure.put(tree.full, live)
     old = dotconfig.read_config(live)
     project = job.project
-    project.lock.release()  # others may build while somebody sits in the editor
-    try:
+    with project.lock.released():  # others may build while somebody sits in the editor
         status = foreground([*tree.argv, project.settings.menu], env=make.pins(EPOCH))
-    finally:
-        project.lock.acquire()
     if status:
         raise PiggyError(
             f"'make {project.settings.menu}' ended with status {status}",

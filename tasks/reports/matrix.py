@@ -57,17 +57,16 @@ def run(job: Job) -> None:
     known = sorted(path.stem for path in (project.top / "configs" / "machines").glob("*.toml"))
     names = chosen(project, known)
     rows: list[Row] = []
-    project.lock.release()  # the children take their machines' locks, which may be this one
-    try:
-        for number, name in enumerate(names, 1):
-            row = one(project, name, f"{number}/{len(names)} {name}")
-            rows.append(row)
-            matrix.keep(project.layout.build, row, known)
-            terminal.line(name, f"{row.result}{': ' + row.error if row.error else ''}")
-    finally:
-        if rows:
-            print("\n" + matrix.plain(rows) + "\n", flush=True)
-    project.lock.acquire()
+    with project.lock.released():  # the children take their machines' locks, which may be this one
+        try:
+            for number, name in enumerate(names, 1):
+                row = one(project, name, f"{number}/{len(names)} {name}")
+                rows.append(row)
+                matrix.keep(project.layout.build, row, known)
+                terminal.line(name, f"{row.result}{': ' + row.error if row.error else ''}")
+        finally:
+            if rows:
+                print("\n" + matrix.plain(rows) + "\n", flush=True)
     terminal.line(
         "matrix", f"{project.layout.build / 'matrix.json'}, {project.layout.build / 'matrix.md'}"
     )

@@ -46,9 +46,11 @@ def plan(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> Non
 
     project, graph = job.project, Graph(others)
     wanted = why.named(project, graph, names)
-    stale = explain.stale(graph, Globals.dep_manager.get_values)
+    manager = Globals.dep_manager
+    alone = why.ignored(graph, wanted, manager.status_is_ignore)
+    stale = explain.stale(graph, manager.get_values)
     order = in_order(graph, wanted)
-    runs = downstream(graph, order, stale)
+    runs = [name for name in downstream(graph, order, stale) if name not in alone]
     if not runs:
         terminal.line("plan", f"nothing to do for {', '.join(wanted)}")
         return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from tasks import kernel_config
 from tasks.config.project import Project
@@ -17,6 +17,7 @@ from tasks.graph.task import Job, TaskDict, task
 from tasks.kbuild import records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kconfig import dotconfig, fragments
+from tasks.system import terminal
 from tasks.system.errors import PiggyError, nearest
 
 MOST = 8  # lines of an answer
@@ -43,14 +44,20 @@ def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None
 
     project, graph = job.project, Graph(others)
     wanted = named(project, graph, names)
-    stale = explain.stale(graph, Globals.dep_manager.get_values)
+    manager = Globals.dep_manager
+    alone = ignored(graph, wanted, manager.status_is_ignore)
+    stale = explain.stale(graph, manager.get_values)
+    stale = {name: reasons for name, reasons in stale.items() if name not in alone}
     lines = [line for name in wanted for line in would(project, graph, name, stale)]
     if lines:
         _show("would run now:", lines)
         return
-    print(f"  {', '.join(wanted)}: up to date")
+    fresh = [name for name in wanted if name not in alone]
+    if not fresh:
+        return
+    print(f"  {', '.join(fresh)}: up to date")
     ran = explain.last_run(project.layout.history)
-    lines = [line for name in wanted for line in did(project, graph, name, ran)]
+    lines = [line for name in fresh for line in did(project, graph, name, ran)]
     if lines:
         _show("the last run did:", lines)
         kept = explain.brought_back(project.layout.history)
@@ -59,6 +66,22 @@ def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None
                 "from the store, as made earlier from the same:"
                 f" {', '.join(name.lstrip('_') for name in kept)}"
             )
+
+
+def ignored(
+    graph: Graph, wanted: Sequence[str], is_ignored: Callable[[explain.Node], object]
+) -> set[str]:
+    """Return the tasks that a run leaves alone because of `doit ignore`, and say so where one of
+    `wanted` is among them."""
+    told, alone = explain.left_alone(graph, is_ignored)
+    if not alone.isdisjoint(wanted):
+        here = ", ".join(name for name in wanted if name in alone)
+        terminal.line(
+            "ignored",
+            f"{here}: left alone, as 'doit ignore' was told {', '.join(told)};"
+            " 'doit forget TASK' ends that",
+        )
+    return alone
 
 
 def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:

@@ -22,7 +22,8 @@ class PiggyError(Exception):
     """A failure that the user can do something about.
 
     message: one sentence that names the file, key or command at fault.
-    hint:    what to do about it ("" when there is nothing sensible to say).
+    hint:    what to do about it ("" when there is nothing sensible to say). One that begins with a
+        new line holds details, in lines of their own.
     status:  what doit is to end with.
 
     Either may hold what others wrote (a file's name, a program's last lines): what a terminal would
@@ -36,7 +37,9 @@ class PiggyError(Exception):
         super().__init__(self.message)
 
     def __str__(self) -> str:
-        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+        if self.hint.startswith("\n"):
+            return self.message + self.hint.rstrip()
+        return f"{self.message}\n  hint: {self.hint}" if self.hint.strip() else self.message
 
 
 @contextlib.contextmanager

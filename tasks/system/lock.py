@@ -91,6 +91,21 @@ class Lock:
             self._fd = -1
 
     @contextlib.contextmanager
+    def released(self) -> Iterator[None]:
+        """Let others have the lock for the body of a `with`, however that ends. On a signal nobody
+        waits for it again: the run is over."""
+        self.release()
+        try:
+            yield
+        except Exception:
+            self.acquire()
+            raise
+        except BaseException:
+            self.acquire_if_free()
+            raise
+        self.acquire()
+
+    @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock for the body of a `with`."""
         self.acquire()

@@ -53,7 +53,6 @@ FREE = {
     "info",
     "list",
     "plan",
-    "reset-dep",
     "settings",
     "store",
     "tabcompletion",

@@ -270,11 +270,14 @@ def test_a_result_in_use_elsewhere_is_not_enough(world: World) -> None:
     assert world.inputs().reasons == []
 
 
-def test_a_run_though_nothing_changed_is_a_run(world: World) -> None:
+def test_a_run_by_force_is_a_run(world: World) -> None:
     world.run()
     inputs = world.inputs()
-    assert inputs(SimpleNamespace(values={}, value_savers=[]), world.values)
+    assert inputs(SimpleNamespace(values={}, value_savers=[]), {}) is False
+    inputs.forced = True
     assert inputs.bring_back(world.name) is None
+    inputs.forced = False
+    assert inputs.bring_back(world.name) is not None
 
 
 def test_off(world: World) -> None:

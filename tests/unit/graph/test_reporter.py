@@ -22,18 +22,18 @@ sys.path.insert(0, {top!r})
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 from tasks.cache.code_index import Codes
-from tasks.system import stdio as console; from tasks.graph import task as graph; from tasks.graph import journal; from tasks.graph import reporter; from tasks.graph import runner
+from tasks.system import stdio as console; from tasks.graph import task as graph; from tasks.graph import journal; from tasks.graph import reporter; from tasks.graph import commands
 from tasks.system.errors import PiggyError
 from tasks.system.lock import Lock
 from tasks.system.process import run
 from tasks.cache.digests import Stamps
 
 console.install()
-runner.install()
 HERE = Path("here")
 STAMPS = Stamps(HERE / "stamps")
-LAYOUT = SimpleNamespace(here=HERE, build=HERE, logs=HERE / "logs", history=HERE / "logs" / "history.jsonl")
+LAYOUT = SimpleNamespace(here=HERE, build=HERE, logs=HERE / "logs", history=HERE / "logs" / "history.jsonl", journal=HERE / "journal.sqlite")
 PROJECT = SimpleNamespace(layout=LAYOUT, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), lock=Lock(HERE / "lock", "here"))
+commands.install(PROJECT)
 
 def write(job, name):
     print("RUN", job.name, flush=True)
@@ -398,13 +398,16 @@ def test_a_folder_in_place_of_the_lock(mini: Mini) -> None:
 
 def test_clean_removes_the_outputs_and_nothing_else(mini: Mini) -> None:
     mini.run()
-    assert "remove out1" in mini.run("clean", "--dry-run", "one")[1]
+    assert mini.run("clean", "--dry-run", "one")[1] == "would remove out1\n"
     assert (mini.top / "out1").exists()
+    (mini.top / "out1").unlink()
+    (mini.top / "out1").symlink_to("nothing")
     (mini.top / "out2").unlink()
     (mini.top / "out2").mkdir()
     status, out, err = mini.run("clean", "one", "two")
-    assert "remove out1" in out
+    assert (status, out) == (1, "remove out1\nremove out2\n")
     assert "out2 can't be removed: Is a directory" in err
     assert "Traceback" not in err
-    assert not (mini.top / "out1").exists()
+    assert not os.path.lexists(mini.top / "out1")
     assert (mini.top / "in").exists()
+    assert mini.run("clean", "piggy")[1] == "nothing to remove\n"

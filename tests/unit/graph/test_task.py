@@ -161,19 +161,3 @@ def test_what_the_last_success_left_is_given_to_the_next_run(project: Any) -> No
         "n": 42,
         "why": ("never: not built yet",),
     }
-
-
-def test_clean_removes_targets_and_dangling_links(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "link").symlink_to("nothing")
-    (tmp_path / "folder").mkdir()
-    names = [str(tmp_path / name) for name in ("file", "link", "folder", "missing")]
-    graph._clean(names, dryrun=True)
-    assert (tmp_path / "file").exists()
-    graph._clean(names, dryrun=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
-    said = capsys.readouterr()
-    assert said.err == f"{names[2]} can't be removed: Is a directory\n"
-    assert "missing" not in said.out

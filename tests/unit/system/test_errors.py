@@ -11,6 +11,12 @@ def test_a_message_and_its_hint() -> None:
     assert PiggyError("x").status == 1
 
 
+def test_details_are_no_hint() -> None:
+    assert str(PiggyError("a", "\n    b\n    c\n")) == "a\n    b\n    c"
+    assert str(PiggyError("a", " ")) == "a"
+    assert str(PiggyError("a", "it said:\n  b")) == "a\n  hint: it said:\n  b"
+
+
 @pytest.mark.parametrize(
     ("word", "known", "said"),
     [

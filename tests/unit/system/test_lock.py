@@ -85,6 +85,34 @@ def test_held_for_a_body_whatever_ends_it(path: Path) -> None:
     assert free(path)
 
 
+@pytest.mark.parametrize("error", [PiggyError, KeyboardInterrupt, SystemExit])
+def test_given_to_others_for_a_body_whatever_ends_it(
+    path: Path, error: type[BaseException]
+) -> None:
+    lock = Lock(path, "the folder")
+    lock.acquire()
+    with lock.released():
+        assert not lock.taken
+    assert lock.taken
+    with pytest.raises(error), lock.released():
+        raise error("")
+    assert lock.taken
+
+
+def test_a_signal_waits_for_nobody(path: Path) -> None:
+    lock = Lock(path, "the folder")
+    lock.acquire()
+    other = None
+    with pytest.raises(SystemExit), lock.released():
+        other = Other(path)
+        assert other.said() == "got it"
+        raise SystemExit(130)
+    assert other is not None
+    assert not lock.taken
+    other.process.kill()
+    other.process.communicate()
+
+
 def test_the_second_waits_and_says_for_whom(path: Path) -> None:
     lock = Lock(path, "x")
     lock.acquire()
