@@ -82,8 +82,11 @@ def chosen(project: Project) -> str:
 def userspace(
     job: Job, version: str, parts: Sequence[str]
 ) -> tuple[str, str, list[str], list[str]]:
-    """Have the libc at build/toolchains/ID; return the ID, the driver, what else went into it, and
-    its key files."""
+    """Have the libc at build/toolchains/ID.
+
+    Returns:
+        The ID, the driver, what else went into it, and its key files.
+    """
     project = job.project
     base = project.layout.build / "toolchains"
     base.mkdir(parents=True, exist_ok=True)
@@ -140,8 +143,10 @@ def uapi_state(project: Project) -> dict[str, str]:
 
 
 def configure_words(project: Project) -> list[str]:
-    """The words for musl's configure, without its places: small, static, with its gcc wrapper (see
-    musl's INSTALL)."""
+    """Return the words for musl's configure, without its places.
+
+    They ask for a small, static one with its gcc wrapper (see musl's INSTALL).
+    """
     prefix = f"{project.machine.triple}-"
     flags = " ".join(["-Os", "-pipe", *project.machine.cflags.split()])
     return [
@@ -187,8 +192,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def build_musl(job: Job, place: Path, recipe: Sequence[str], headers: Path) -> None:
-    """Build a static musl with its gcc wrapper, add the kernel headers, and put it all at `place`,
-    whole."""
+    """Build a static musl with its gcc wrapper, and put it at `place`, whole.
+
+    The kernel headers are added.
+    """
     project = job.project
     source = project.layout.build.absolute() / "src" / "musl"
     with home.staged(place, KEY_FILES) as (work, made):

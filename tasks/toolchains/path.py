@@ -1,9 +1,10 @@
-"""A toolchain of the user's own: any prefix (/opt/x/bin/arm-linux-), a toolchain's folder, or the
-tarball of an SDK.
+"""A toolchain of the user's own: any prefix, a toolchain's folder, or the tarball of an SDK.
 
-    toolchain_prefix=/opt/x/bin/arm-linux-   crosstool-NG's x-tools, a Yocto SDK, Linaro's and Arm's releases, ...
+    toolchain_prefix=/opt/x/bin/arm-linux-   crosstool-NG's x-tools, a Yocto SDK, Linaro's and Arm's
+                                             releases, ...
     toolchain_prefix=/opt/x                  the same, where /opt/x/bin holds one compiler
-    toolchain_prefix=sdk.tar.gz              what `doit toolchain_export` packed: unpacked to build/toolchains/ID
+    toolchain_prefix=sdk.tar.gz              what `doit toolchain_export` packed: unpacked to
+                                             build/toolchains/ID
 
 Nothing is written to what the user named. The identity is the content of the tools, wherever they
 lie.
@@ -102,8 +103,10 @@ def build(job: Job) -> dict[str, list[str]]:
 
 
 def found(project: Project, prefix: str, made: list[str]) -> Found:
-    """Describe the toolchain with that prefix; its ID is the content of its tools and of its
-    libc."""
+    """Describe the toolchain with that prefix.
+
+    Its ID is the content of its tools and of its libc.
+    """
     version, parts = compiler.compiler(prefix, HINT)
     ident = record.ident(version, *map(project.stamps.digest, parts))
     if not project.machine.userspace:

@@ -1,5 +1,7 @@
-"""Prebuilt toolchains as tarballs: unpacked once, relocated by their own script, and packed again
-for another machine."""
+"""Prebuilt toolchains as tarballs.
+
+They are unpacked once, relocated by their own script, and packed again for another machine.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +69,10 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
 
 
 def relocate(place: Path, log: Path) -> None:
-    """Run a toolchain's own relocation script, where it has one; it must stand at its final
-    place."""
+    """Run a toolchain's own relocation script, where it has one.
+
+    The toolchain must stand at its final place.
+    """
     script = place / SCRIPT
     if script.is_file():
         run(
@@ -79,8 +83,10 @@ def relocate(place: Path, log: Path) -> None:
 
 
 def misplaced(folder: Path) -> str:
-    """Return where a Buildroot toolchain says that it stands, when that is not where it is; ""
-    otherwise."""
+    """Return where a Buildroot toolchain says that it stands, when that is not where it is.
+
+    It is "" otherwise.
+    """
     try:
         said = files.read_regular(folder / LOCATION, 1 << 16).decode().strip()
     except (OSError, UnicodeDecodeError):
@@ -93,10 +99,12 @@ def misplaced(folder: Path) -> str:
 
 
 def pack(folder: Path, name: str, target: Path, log: Path) -> None:
-    """Pack a toolchain's folder as the tarball `target`, below one folder called `name`: the same
-    bytes whenever.
+    """Pack a toolchain's folder as the tarball `target`, below one folder called `name`.
 
-    Raises PiggyError when tar fails.
+    The bytes are the same whenever it is packed.
+
+    Raises:
+        PiggyError: tar failed.
     """
     with replacing(target) as draft:
         draft.parent.mkdir(parents=True, exist_ok=True)
