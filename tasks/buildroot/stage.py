@@ -31,8 +31,7 @@ from tasks.system import disk, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
 from tasks.system.process import CommandError, foreground
-from tasks.toolchains import record as chain
-from tasks.toolchains import sdk
+from tasks.toolchains import record, sdk
 
 TOOLS = ["make", "gcc", "g++"]
 
@@ -65,7 +64,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         tools=TOOLS,
         settings={"fragments": " ".join(map(str, paths)), "tree": provider.source_place(project)},
     )
-    record = project.layout.here / "buildroot.fetched"
+    fetched = project.layout.here / "buildroot.fetched"
     yield {
         **task(
             project,
@@ -73,7 +72,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             "have Buildroot get and verify the sources of its packages (make source)",
             fetch,
             files=[project.layout.buildroot_config, facts],
-            targets=[record],
+            targets=[fetched],
             settings={"dl": os.path.abspath(project.layout.dl)},
         ),
         "name": "buildroot-sources",
@@ -102,7 +101,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "toolchain_export",
         "pack Buildroot's toolchain as a relocatable SDK tarball",
         export,
-        files=chain.records(project),
+        files=record.records(project),
         always=True,
         quiet=True,
     )
@@ -168,7 +167,7 @@ def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig
             0,
             brconfig.headers(
                 source,
-                chain.kernel_version(project.layout.kernel_src),
+                record.kernel_version(project.layout.kernel_src),
                 provider.placed(project, tarball),
                 series,
             ),
@@ -345,7 +344,7 @@ def export(job: Job) -> None:
     Another machine names the tarball: toolchain=path toolchain_prefix=FILE.
     """
     project = job.project
-    tool, facts = chain.read(project), provider.read_facts(project)
+    tool, facts = record.read(project), provider.read_facts(project)
     host = Path(tool.prefix).parents[1]
     version = re.sub(r"[^0-9A-Za-z.-]", "_", facts.version)
     target = project.layout.images / f"{facts.target}_sdk-{version}-{host.parent.name}.tar.gz"

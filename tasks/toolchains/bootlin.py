@@ -18,7 +18,7 @@ from tasks.fetch import obtain
 from tasks.graph.task import Job
 from tasks.system.errors import PiggyError
 from tasks.toolchains import compiler, path, record, sdk
-from tasks.toolchains import folder as home
+from tasks.toolchains.folder import key_files
 
 DATA = "configs/bootlin.toml"
 
@@ -107,6 +107,4 @@ def build(job: Job) -> dict[str, list[str]]:
         log=job.log,
     )
     folder = sdk.install(project, got.path, got.sha256, job.log)
-    return record.finish(
-        job, path.found(project, compiler.prefix_in(folder), home.key_files(folder))
-    )
+    return record.finish(job, path.found(project, compiler.prefix_in(folder), key_files(folder)))

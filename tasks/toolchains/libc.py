@@ -22,8 +22,7 @@ from tasks.kbuild import make
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.process import run
-from tasks.toolchains import folder as home
-from tasks.toolchains import record, uclibc
+from tasks.toolchains import folder, record, uclibc
 
 KEY_FILES = (
     "bin/musl-gcc",
@@ -110,9 +109,9 @@ def userspace(
             version, *stamps, source, digest_of(headers), *recipe, os.path.abspath(base)
         )
         place = (base / ident).absolute()
-        with home.locked(place):
-            if not home.intact(place):
-                home.clear(place)
+        with folder.locked(place):
+            if not folder.intact(place):
+                folder.clear(place)
                 if other:
                     tree = (project.layout.build / "src" / "uclibc").resolve()
                     uclibc.build(job, tree, place, f"{project.machine.triple}-", headers)
@@ -121,7 +120,7 @@ def userspace(
     # In the unpacked tree an edit counts. To list it anew at every run, as is done for a tree of
     # one's own, takes 40 ms.
     edited = [] if project.settings.kernel_src else [str(path) for path in uapi_headers(project)]
-    return ident, str(place / "bin" / f"{chosen(project)}-gcc"), edited, home.key_files(place)
+    return ident, str(place / "bin" / f"{chosen(project)}-gcc"), edited, folder.key_files(place)
 
 
 def uapi_headers(project: Project) -> list[Path]:
@@ -179,16 +178,16 @@ def install_headers(job: Job, include: Path) -> None:
         litter.unlink()
 
 
-def digest_of(folder: Path) -> str:
+def digest_of(top: Path) -> str:
     """A digest over names and contents of all files below a folder."""
     whole = hashlib.sha256()
-    for path in sorted(_files(folder)):
-        whole.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes() + b"\0")
+    for path in sorted(_files(top)):
+        whole.update(f"{path.relative_to(top)}\0".encode() + path.read_bytes() + b"\0")
     return whole.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def _files(top: Path) -> Iterator[Path]:
+    return (path for path in top.rglob("*") if path.is_file())
 
 
 def build_musl(job: Job, place: Path, recipe: Sequence[str], headers: Path) -> None:
@@ -198,7 +197,7 @@ def build_musl(job: Job, place: Path, recipe: Sequence[str], headers: Path) -> N
     """
     project = job.project
     source = project.layout.build.absolute() / "src" / "musl"
-    with home.staged(place, KEY_FILES) as (work, made):
+    with folder.staged(place, KEY_FILES) as (work, made):
         with project.jobs.token(), terminal.bar("musl", 1310, "files") as progress:
 
             def seen(line: str) -> None:
@@ -221,4 +220,4 @@ def build_musl(job: Job, place: Path, recipe: Sequence[str], headers: Path) -> N
                 cwd=work,
                 log=job.log,
             )
-        home.add(headers, made / "include")
+        folder.add(headers, made / "include")

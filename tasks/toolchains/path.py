@@ -23,7 +23,7 @@ from tasks.graph.task import Job
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.toolchains import compiler, record, sdk
-from tasks.toolchains import folder as home
+from tasks.toolchains.folder import key_files
 from tasks.toolchains.record import Found
 
 HINT = (
@@ -87,7 +87,7 @@ def build(job: Job) -> dict[str, list[str]]:
     made: list[str] = []
     if sdk.is_tarball(named):
         folder = sdk.install(project, path, project.stamps.digest(path), job.log)
-        prefix, made = compiler.prefix_in(folder), home.key_files(folder)
+        prefix, made = compiler.prefix_in(folder), key_files(folder)
     elif path.is_dir() and not named.endswith("-"):
         prefix = compiler.prefix_in(path.absolute())
     else:
