@@ -36,8 +36,10 @@ def fragment_paths(project: Project) -> tuple[Path, ...]:
 
 
 def source_files(project: Project) -> list[Path]:
-    """What stands for the busybox tree as a whole: its archive's stamp; a tree of the user's own
-    has none."""
+    """Return the file that stands for the busybox tree as a whole: its archive's stamp.
+
+    A tree of the user's own has none.
+    """
     return [] if project.settings.busybox_src else [unpack.stamp(project.layout.build, "busybox")]
 
 
@@ -62,8 +64,10 @@ def tree(project: Project) -> Kconfig:
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield `busybox_config`, `busybox_menuconfig` and `busybox`, for a machine that has a user
-    space."""
+    """Yield `busybox_config`, `busybox_menuconfig` and `busybox`.
+
+    A machine without a user space has none of them.
+    """
     if not project.machine.userspace:
         return
     paths = [*fragment_paths(project), *filter(os.path.lexists, [project.layout.busybox_fragment])]

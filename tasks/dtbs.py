@@ -78,9 +78,13 @@ def build(job: Job) -> dict[str, list[str]]:
 
 
 def source(project: Project, name: str) -> str:
-    """Find a device tree in the kernel's, and return Kbuild's name of its .dtb. Since 6.5 those of
-    ARM lie in a folder for each vendor. Raises PiggyError when there is none, or more than one, of
-    that name."""
+    """Return Kbuild's name of the .dtb that is made from a device tree of the kernel's.
+
+    Since 6.5 those of ARM lie in a folder for each vendor.
+
+    Raises:
+        PiggyError: There is none of that name, or more than one.
+    """
     folder = project.layout.kernel_src / "arch" / project.machine.arch / "boot" / "dts"
     found = sorted(
         path.relative_to(project.layout.kernel_src) for path in folder.rglob(f"{name}.dts")

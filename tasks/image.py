@@ -1,5 +1,4 @@
-"""From vmlinux to what a boot loader takes, link by link, as the machine's chain of
-configs/chains.toml has them.
+"""From vmlinux to what a boot loader takes, link by link, as configs/chains.toml has them.
 
     x86:  vmlinux -> Image -> piggy.gz -> piggy.o -> compressed_vmlinux -> bzImage
     ARM:  vmlinux -> Image -> piggy.gz -> piggy.o -> compressed_vmlinux -> zImage
@@ -96,11 +95,9 @@ def by_make(job: Job, name: str, link: Link) -> None:
     """Have make bring one link up to date."""
     project = job.project
     obj = project.layout.kernel_obj
-    make.repair(
-        obj
-        # this and the next remove what is doubtful, perhaps vmlinux, for which the boot folder has no
-        # rule
-    )
+    # This and the next remove what is doubtful, perhaps vmlinux, for which the boot folder has no
+    # rule.
+    make.repair(obj)
     kernel.catch_up(job, manifest.purge(obj))
     drop_others(project, link)
     for earlier in dict.fromkeys(
@@ -143,10 +140,15 @@ def by_make(job: Job, name: str, link: Link) -> None:
 
 
 def discovered(project: Project, name: str, folder: str, file: str) -> list[str]:
-    """The files that a link was made from beside the link before, as Kbuild's records have them,
-    and the makefiles.
+    """Return the files that a link was made from beside the link before, and the makefiles.
 
-    folder: whose Makefile makes it; file: Kbuild's name of it.
+    Kbuild's records have them.
+
+    Args:
+        project: The project.
+        name: The link.
+        folder: The folder whose Makefile makes the link.
+        file: Kbuild's name of the link.
     """
     obj = project.layout.kernel_obj
     ends = [file_of(obj, other) for other in project.chain if other != name]
@@ -166,9 +168,11 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
 
 
 def drop_others(project: Project, link: Link) -> None:
-    """Remove what Kbuild has of the earlier links, where that is not what we keep, so that make
-    makes it again: if ours came from the store it may be of another state, and newer than all that
-    it is made from."""
+    """Remove what Kbuild has of the earlier links, where that is not what we keep.
+
+    Make then makes it again: if ours came from the store, Kbuild's may be of another state, and
+    newer than all that it is made from.
+    """
     name, digest = link.after, project.stamps.digest
     while name in project.chain:
         file = file_of(project.layout.kernel_obj, name)

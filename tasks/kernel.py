@@ -2,7 +2,8 @@
 
 images/config -+
 toolchain -----+-> vmlinux -> images/{vmlinux,System.map}
-sources -------+   (and what Kbuild's depfiles say it was really made from, and what symbols name: firmware, keys, ...)
+sources -------+   (and what Kbuild's depfiles say it was really made from, and what symbols name:
+                    firmware, keys, ...)
 """
 
 from __future__ import annotations
@@ -58,8 +59,10 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def module_facts(project: Project) -> list[Path]:
-    """What vmlinux offers to modules: exported symbols, and the parameters and names of what is
-    built in."""
+    """Return the files that tell what vmlinux offers to modules.
+
+    They hold exported symbols, and the parameters and names of what is built in.
+    """
     names = ("vmlinux.symvers", "modules.builtin", "modules.builtin.modinfo")
     return (
         [project.layout.images / name for name in names] if kernel_config.modular(project) else []
@@ -136,11 +139,19 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
 
 
 def catch_up(job: Job, lost: Iterable[str]) -> None:
-    """Before make makes a link: have it bring the object folder to the state of images/vmlinux, if
-    vmlinux came from the store and the folder is at another state, is gone, or has `lost` something
-    (names relative to it) that make has a rule for only when it makes vmlinux: the headers and
-    programs that it makes on the way are used by the links, too. Raises PiggyError when make has
-    another vmlinux."""
+    """Have make bring the object folder to the state of images/vmlinux, before it makes a link.
+
+    That is needed if vmlinux came from the store and the folder is at another state, is gone, or
+    has lost something that make has a rule for only when it makes vmlinux: the headers and programs
+    that it makes on the way are used by the links, too.
+
+    Args:
+        job: The job.
+        lost: Names, relative to the folder, of what it has lost.
+
+    Raises:
+        PiggyError: Make has another vmlinux.
+    """
     project = job.project
     obj, kept = project.layout.kernel_obj, project.layout.images / "vmlinux"
     lost = [
@@ -168,14 +179,18 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
 
 
 def unsure(project: Project) -> bool:
-    """Is the kernel made from something that is no input of its tasks? Then it is not kept in the
-    store."""
+    """Tell whether the kernel is made from something that is no input of its tasks.
+
+    Then it is not kept in the store.
+    """
     return unrecorded.unrecorded(dotconfig.read_config(project.layout.config))
 
 
 def files_named(project: Project) -> named_files.Named:
-    """Return what the symbols of the configuration in force name, and the keys that are made for
-    it."""
+    """Return what the symbols of the configuration in force name.
+
+    The keys that are made for it are there, too.
+    """
     return named_files.find(
         project.layout.config, project.layout.kernel_src, project.layout.kernel_obj, project.stamps
     )
@@ -203,9 +218,11 @@ def refuse_missing(project: Project) -> None:
 
 
 def version_files(project: Project) -> dict[str, str]:
-    """The files that give the kernel a name of its own, each with its digest. With
-    CONFIG_LOCALVERSION_AUTO git gives it one, and only make can tell whether that is another one
-    now."""
+    """Return the files that give the kernel a name of its own, each with its digest.
+
+    With CONFIG_LOCALVERSION_AUTO git gives it one, and only make can tell whether that is another
+    one now.
+    """
     found = unrecorded.version_files(project.layout.kernel_src, project.layout.kernel_obj)
     states = {str(path): project.stamps.digest(path) for path in found}
     try:
@@ -227,8 +244,10 @@ def version_files(project: Project) -> dict[str, str]:
 
 
 def discovered(project: Project) -> list[str]:
-    """The files that vmlinux was made from, as Kbuild's records have them, and the makefiles and
-    scripts."""
+    """Return the files that vmlinux was made from, and the makefiles and scripts.
+
+    Kbuild's records have them.
+    """
     known = Depfiles(project.layout.kernel_obj, project.layout.kernel_src)
     modules = set(known.of_modules())
     records = [
@@ -239,9 +258,11 @@ def discovered(project: Project) -> list[str]:
 
 
 def in_vmlinux(record: str, records: Collection[str]) -> bool:
-    """Is the target of a .cmd file part of vmlinux, as far as its folder tells? Below boot/ only a
-    device tree is that is linked in: beside X.dtb there is an object made from it (cmd_dt_S_dtb in
-    scripts/Makefile.lib)."""
+    """Tell whether the target of a .cmd file is part of vmlinux, by its folder.
+
+    Below boot/ only a device tree is that is linked in: beside X.dtb there is an object made from
+    it (cmd_dt_S_dtb in scripts/Makefile.lib).
+    """
     if not BOOT.search(record):
         return True
     tree = re.fullmatch(r"(.+\.dtb)(\.S|\.o)?\.cmd", record)
@@ -249,8 +270,10 @@ def in_vmlinux(record: str, records: Collection[str]) -> bool:
 
 
 def put_config(job: Job) -> None:
-    """Have the configuration in force in the object folder, and nothing of another tree, whatever
-    happened meanwhile."""
+    """Have the configuration in force in the object folder, and nothing of another tree.
+
+    That holds whatever happened meanwhile.
+    """
     tree = kernel_config.tree(job.project)
     configure.fresh(tree)
     if configure.put(tree.full, tree.obj / ".config"):
@@ -265,9 +288,14 @@ def first_guess(config: Path) -> int:
 
 
 def restore(job: Job, file: str, image: Path) -> bool:
-    """Where Kbuild's own copy of an output is not the one that we kept (truncated, or replaced by
-    hand), or the kept one was spoilt itself, remove it, so that make builds it again instead of
-    taking it for good by its time. Returns whether it stays."""
+    """Remove Kbuild's own copy of an output where it is not the one that we kept.
+
+    It may have been truncated, or replaced by hand, or the kept one was spoilt itself. Make builds
+    it again instead of taking it for good by its time.
+
+    Returns:
+        Whether it stays.
+    """
     mine, digest = job.project.layout.kernel_obj / file, job.project.stamps.digest
     spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
     same = not spoilt and image.exists() and digest(mine) == digest(image)

@@ -4,7 +4,8 @@ configs/kernel/*.config (in the machine's order) -+
 configs/kernel/local/MACHINE.config (menuconfig) -+-> kernel_config -> images/{miniconfig,config}
 toolchain, the tree's Kconfig files --------------+                 -> kernel/VERSION/.config
 
-menuconfig     edits the configuration in force; what differs is kept in configs/kernel/local/MACHINE.config
+menuconfig     edits the configuration in force; what differs is kept in
+               configs/kernel/local/MACHINE.config
 savedefconfig  writes the smallest fragment that gives the configuration in force
 """
 
@@ -30,8 +31,11 @@ TOOLS = ["make", "gcc", "flex", "bison"]
 
 
 def fragment_paths(project: Project) -> tuple[Path, ...]:
-    """The fragments in order: those of the machine, of the image booted, of its network card, of
-    its display, then of the setting."""
+    """Return the fragments in order.
+
+    They are those of the machine, of the image booted, of its network card, of its display, then of
+    the setting.
+    """
     kernel, card = project.machine.kernel, project.nic
     own = [name for name in kernel.fragments if not card or name not in card.instead_of]
     names = (
@@ -49,8 +53,11 @@ def present_paths(project: Project) -> list[Path]:
 
 
 def modular(project: Project) -> bool:
-    """Can the kernel have modules? What the fragments say of CONFIG_MODULES decides; where they
-    start from a configuration of the kernel's own, which may have it, the answer is yes."""
+    """Tell whether the kernel can have modules.
+
+    What the fragments say of CONFIG_MODULES decides; where they start from a configuration of the
+    kernel's own, which may have it, the answer is yes.
+    """
     known = vars(
         project
     )  # as its cached properties are: several stages ask, and each time costs some milliseconds
@@ -67,15 +74,19 @@ def modular(project: Project) -> bool:
 
 
 def stored(project: Project) -> bool:
-    """Is what is made of the kernel kept in the store? Not with a module from outside: that is
-    compiled against what make leaves in the object folder, which must then have the present
-    state."""
+    """Tell whether what is made of the kernel is kept in the store.
+
+    With a module from outside it is not: that is compiled against what make leaves in the object
+    folder, which must then have the present state.
+    """
     return not project.settings.src
 
 
 def source_files(project: Project) -> list[Path]:
-    """What stands for the kernel tree as a whole: its archive's stamp; a tree of the user's own has
-    none."""
+    """Return the file that stands for the kernel tree as a whole: its archive's stamp.
+
+    A tree of the user's own has none.
+    """
     return (
         []
         if project.settings.kernel_src
@@ -159,8 +170,10 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def configure(job: Job) -> dict[str, list[str]]:
-    """Configure by contract (see kbuild/configure.py), then let Kconfig write its records:
-    auto.conf, and which Kconfig files it read."""
+    """Configure by contract (see kbuild/configure.py), then let Kconfig write its records.
+
+    These are auto.conf, and which Kconfig files it read.
+    """
     project = job.project
     kernel = tree(project)
     told = news(project)
@@ -174,8 +187,7 @@ def configure(job: Job) -> dict[str, list[str]]:
 
 
 def news(project: Project) -> Callable[[], list[str]]:
-    """Remember the configuration in force; return a function that says what is otherwise in the
-    next one."""
+    """Remember the configuration in force; return a function that says how the next one differs."""
     before: Mapping[str, str] = {}
     with contextlib.suppress(
         PiggyError
@@ -185,8 +197,10 @@ def news(project: Project) -> Callable[[], list[str]]:
 
 
 def changes(project: Project, before: Mapping[str, str]) -> list[str]:
-    """What is otherwise in the configuration in force than it was `before`, each symbol with the
-    request behind it."""
+    """Return how the configuration in force differs from the one `before`.
+
+    Each symbol has the request behind it.
+    """
     after = dotconfig.read_config(project.layout.config)
     asked = tree(project).asked().requests
     found = (
@@ -213,8 +227,11 @@ def menuconfig(job: Job) -> None:
 
 
 def savedefconfig(job: Job) -> None:
-    """Write images/fragment.config, the smallest equal fragment, and images/defconfig, the kernel's
-    own kind of file, which names only what differs from Kconfig's defaults."""
+    """Write images/fragment.config and images/defconfig.
+
+    The first is the smallest equal fragment. The second is the kernel's own kind of file, which
+    names only what differs from Kconfig's defaults.
+    """
     from tasks.kbuild.menuconfig import smallest
 
     project = job.project

@@ -1,9 +1,13 @@
 """Kernel modules: the tree's own, and one from outside.
 
     vmlinux -> images/{vmlinux.symvers,modules.builtin,modules.builtin.modinfo} -+
-    images/config ---------------------------------------------------------------+-> modules -> images/{modules.tar,
-    (sources that Kbuild's records name) ----------------------------------------+               Module.symvers}
-    src=DIR + images/Module.symvers + the headers and symbols it was compiled with -> module -> images/module.tar, *.ko
+    images/config ---------------------------------------------------------------+-> modules
+    (sources that Kbuild's records name) ----------------------------------------+     v
+                                                     images/{modules.tar,Module.symvers}
+                                                                      |
+    src=DIR ----------------------------------------------------------+-> module
+    (the headers and symbols it was compiled with) -------------------+     v
+                                                            images/module.tar, *.ko
 
 What `modules` depends on is what the kernel offers to modules, not the kernel itself: an edit that
 changes no exported symbol and no header of theirs ends before it. With src=, the root filesystem
@@ -91,8 +95,11 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def signed_with(project: Project) -> dict[str, str]:
-    """What symbols name that may go into modules, and the key that make has made for vmlinux and
-    for them together."""
+    """Return the states of what goes into modules beside their sources.
+
+    That is what symbols name that may go into modules, and the key that make has made for vmlinux
+    and for them together.
+    """
     found = kernel.files_named(project)
     return {
         **found.states(modules=True),
@@ -101,8 +108,10 @@ def signed_with(project: Project) -> dict[str, str]:
 
 
 def build(job: Job) -> dict[str, object]:
-    """Let Kbuild build and install the modules; pack them. A .ko that is not as it was left is made
-    anew."""
+    """Let Kbuild build and install the modules; pack them.
+
+    A .ko that is not as it was left is made anew.
+    """
     project, obj = job.project, job.project.layout.kernel_obj
     kernel.put_config(job)
     if dotconfig.read_config(project.layout.config).get("MODULES") != "y":
@@ -187,8 +196,13 @@ def explain(job: Job) -> None:
 
 
 def sources_of(project: Project) -> Mapping[str, str]:
-    """The files of the module from outside, each with its digest; see kbuild/module_source.py.
-    Raises PiggyError when it is no module's folder."""
+    """Return the files of the module from outside, each with its digest.
+
+    See kbuild/module_source.py.
+
+    Raises:
+        PiggyError: It is no module's folder.
+    """
     top = source(project)
     if not any((top / name).is_file() for name in ("Kbuild", "Makefile")):
         raise PiggyError(
@@ -202,8 +216,10 @@ def sources_of(project: Project) -> Mapping[str, str]:
 
 
 def build_outside(job: Job) -> dict[str, object]:
-    """Build the module in a copy of its folder (nothing is written into the user's), and install it
-    beside the others."""
+    """Build the module in a copy of its folder, and install it beside the others.
+
+    Nothing is written into the user's folder.
+    """
     from tasks.filesystem import tar
 
     project, obj = job.project, job.project.layout.kernel_obj
@@ -266,9 +282,11 @@ def build_outside(job: Job) -> dict[str, object]:
 
 
 def _inputs(project: Project, work: Path) -> list[str]:
-    """What a module was made from besides its own files: the kernel's headers, those that were made
-    in the object folder, and the symbols that they ask for (fixdep lists these instead of
-    autoconf.h), as CONFIG_NAME."""
+    """Return what a module was made from besides its own files.
+
+    That is the kernel's headers, those that were made in the object folder, and the symbols that
+    they ask for (fixdep lists these instead of autoconf.h), as CONFIG_NAME.
+    """
     obj, own = (
         project.layout.kernel_obj.absolute(),
         os.path.realpath(project.layout.here / "module"),

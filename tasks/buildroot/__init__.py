@@ -1,0 +1,1 @@
+"""Buildroot, which builds a toolchain: its tree, its configuration, the build."""

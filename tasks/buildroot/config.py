@@ -1,5 +1,4 @@
-"""Buildroot's configuration by contract: defconfig fragments in, a .config out that holds all that
-was asked for.
+"""Buildroot's configuration by contract: the .config has all that the fragments ask for.
 
 A fragment is written as Buildroot writes its defconfigs (BR2_NAME=value, `# BR2_NAME is not set`);
 a request with the comment `# optional` at the end of its line is reported, and not fatal, where
@@ -41,8 +40,10 @@ PLACES = (
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One symbol as a fragment asks for it: its name, value ("n" for "is not set"), and
-    FILE:LINE."""
+    """One symbol as a fragment asks for it.
+
+    symbol's name; value, "n" for "is not set"; where it stands, as FILE:LINE.
+    """
 
     symbol: str
     value: str
@@ -56,8 +57,15 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 def parse(text: str, name: str) -> list[Ask]:
-    """Read a fragment; `name` is for messages. Raises PiggyError with file and line for what is no
-    line of one."""
+    """Read a fragment.
+
+    Args:
+        text: The fragment.
+        name: What messages call it.
+
+    Raises:
+        PiggyError: A line is none of a fragment; with file and line.
+    """
     return [
         Ask(one.symbol, one.value, one.optional, one.where)
         for one in fragments.lines(text, Path(name), STYLE)
@@ -65,8 +73,10 @@ def parse(text: str, name: str) -> list[Ask]:
 
 
 def merge(parts: Iterable[Sequence[Ask]]) -> dict[str, Ask]:
-    """The requests by symbol, a later one in place of an earlier one; the order is that of the
-    lines that won."""
+    """Return the requests by symbol, a later one in place of an earlier one.
+
+    The order is that of the lines that won.
+    """
     asked: dict[str, Ask] = {}
     for part in parts:
         for one in part:
@@ -95,8 +105,13 @@ def unmet(asked: Mapping[str, Ask], values: Mapping[str, str]) -> list[Ask]:
 
 
 def without_legacy(asked: Mapping[str, Ask], source: Path) -> tuple[dict[str, Ask], list[Ask]]:
-    """Leave out the optional requests for symbols that this release has only as relics
-    (Config.in.legacy), which would stop the build; return the rest, and those."""
+    """Leave out optional requests for symbols that this release has only as relics.
+
+    Those of Config.in.legacy would stop the build.
+
+    Returns:
+        The rest, and those left out.
+    """
     relics = set(re.findall(r"^config (BR2_\w+)", _text(source / "Config.in.legacy"), re.MULTILINE))
     dropped = [
         one for one in asked.values() if one.symbol in relics and one.optional and one.value != "n"
@@ -105,8 +120,10 @@ def without_legacy(asked: Mapping[str, Ask], source: Path) -> tuple[dict[str, As
 
 
 def explain(missed: Sequence[Ask], values: Mapping[str, str], source: Path, version: str) -> str:
-    """Say of each request that did not take what its Kconfig entry depends on, or that there is
-    none."""
+    """Say why each request did not take.
+
+    That is what its Kconfig entry depends on, or that there is none.
+    """
     places: dict[str, tuple[str, list[str]]] = {}
     for path, text in _kconfigs(source):
         for match in re.finditer(
@@ -156,9 +173,14 @@ def _text(path: Path) -> str:
 def headers(
     source: Path, kernel: tuple[int, int], tarball: Path | None, series: tuple[int, int] | None
 ) -> list[Ask]:
-    """The requests for kernel headers that match the kernel, or precede it: of the series that this
-    release offers, the newest that is not newer; or those of a tarball, of the given series. Raises
-    PiggyError where it offers none."""
+    """Return the requests for kernel headers that match the kernel, or precede it.
+
+    Of the series that this release offers, they are the newest that is not newer; or those of a
+    tarball, of the given series.
+
+    Raises:
+        PiggyError: The release offers none.
+    """
     name = "package/linux-headers/Config.in.host"
     known = _text(source / name)
     where = "kernel headers"
@@ -194,8 +216,11 @@ def _series(text: str, prefix: str) -> list[tuple[int, int]]:
 
 
 def chosen(edited: Mapping[str, str], given: Mapping[str, str], small: Iterable[str]) -> list[str]:
-    """The lines that lead from the configuration `given` to the `edited` one: of all that differs,
-    the symbols in `small` (those of the minimal defconfigs of both), without places."""
+    """Return the lines that lead from the configuration `given` to the `edited` one.
+
+    They are, of all that differs, the symbols in `small` (those of the minimal defconfigs of both),
+    without places.
+    """
     return [
         Ask(symbol, edited.get(symbol, "n"), False, "").line
         for symbol in dict.fromkeys([*given, *edited])

@@ -1,5 +1,6 @@
-"""Building with Buildroot: how far it is, by its own build-time.log, and how to go on where a
-killed one stopped.
+"""The progress of a build with Buildroot, and how to go on where a killed one stopped.
+
+Buildroot's own build-time.log tells how far it is.
 
 Each line of build-time.log is TIME:start|end  :STEP : PACKAGE (package/pkg-generic.mk, step_time).
 A step that has begun and not ended was cut off; its package is then cleaned and made anew, while
@@ -47,8 +48,7 @@ OTHERS = 2  # skeletons and the like
 
 
 class Timeline(msgspec.Struct):
-    """What build-time.log says: for each package the steps that have ended, and the one that
-    runs."""
+    """What build-time.log says: the steps of each package that ended, and the one that runs."""
 
     path: Path
     offset: int = 0
@@ -87,14 +87,18 @@ class Timeline(msgspec.Struct):
         }
 
     def half_made(self) -> list[str]:
-        """The packages in the midst of which the build was cut off, and which have left
-        something."""
+        """Return the packages that were being built when the build was cut off.
+
+        Those that have left nothing are not among them.
+        """
         return [package for package, step in self.open.items() if step not in SOURCE_STEPS]
 
 
 class Progress:
-    """Shows the package that is made, which of how many, and how long the rest will take by what is
-    known of each."""
+    """Show which package is made, of how many, and how long the rest will take.
+
+    The times are those known of each package.
+    """
 
     def __init__(
         self, timeline: Timeline, packages: Collection[str], seconds: Mapping[str, float]

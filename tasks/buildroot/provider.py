@@ -1,5 +1,4 @@
-"""A toolchain that Buildroot builds from source: gcc, binutils and uClibc-ng (or musl), and nothing
-else.
+"""A toolchain that Buildroot builds from source: gcc, binutils, and uClibc-ng or musl.
 
     images/buildroot.config, here/buildroot.json, dl/* -> toolchain -> build/toolchains/ID/host
 
@@ -37,8 +36,7 @@ NAME = "buildroot"
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError for a machine without a configuration for Buildroot, and for files that are
-    not there."""
+    """Raise PiggyError for a machine without a Buildroot configuration, or for a missing file."""
     fragment_paths(project)
     for name in ("buildroot_override", "buildroot_headers"):
         named = getattr(project.settings, name)
@@ -78,8 +76,10 @@ def libc(project: Project) -> str:
 
 
 def sources(project: Project) -> list[Source]:
-    """The pin of Buildroot itself; its packages' sources are its own affair
-    (fetch:buildroot-sources)."""
+    """Return the pin of Buildroot itself.
+
+    Its packages' sources are its own affair (fetch:buildroot-sources).
+    """
     return [] if project.settings.buildroot_src else [project.source(NAME)]
 
 
@@ -105,8 +105,10 @@ def read_facts(project: Project) -> Facts:
 
 
 def override_states(project: Project) -> dict[str, str]:
-    """The folders of the override file, each with its state: Buildroot itself does not notice a
-    change in them."""
+    """Return the folders of the override file, each with its state.
+
+    Buildroot itself does not notice a change in them.
+    """
     if not project.layout.buildroot_facts.exists():
         return {}
     return {
@@ -116,8 +118,10 @@ def override_states(project: Project) -> dict[str, str]:
 
 
 def source_files(project: Project) -> list[Path]:
-    """What stands for the tree: its archive's stamp, or the tarball or Makefile that the user
-    named."""
+    """Return the file that stands for the tree.
+
+    It is its archive's stamp, or the tarball or Makefile that the user named.
+    """
     own = project.settings.buildroot_src
     if not own:
         return [unpack.stamp(project.layout.build, NAME)]
@@ -131,10 +135,13 @@ def source_place(project: Project) -> str:
 
 
 def source(project: Project) -> Path:
-    """The tree: the pinned release, a tarball of the user's (unpacked), or a tree of the user's,
-    which is never written to.
+    """Return Buildroot's tree, unpacked if need be.
 
-    Raises PiggyError for a path that Buildroot can't work in: its makefiles quote nothing.
+    It is the pinned release, a tarball of the user's (unpacked), or a tree of the user's, which is
+    never written to.
+
+    Raises:
+        PiggyError: Buildroot can't work in that path: its makefiles quote nothing.
     """
     own = project.settings.buildroot_src
     place = (
@@ -168,8 +175,12 @@ def source(project: Project) -> Path:
 
 
 def variables(project: Project, *, closed: bool = False) -> dict[str, str]:
-    """The make variables by which Buildroot finds what is ours. closed: it must not ask any
-    site."""
+    """Return the make variables by which Buildroot finds what is ours.
+
+    Args:
+        project: The project.
+        closed: It must not ask any site.
+    """
     settings = project.settings
     words = {"BR2_DL_DIR": str(project.layout.dl.absolute()), "BR2_JLEVEL": str(project.jobs)}
     site = settings.buildroot_site or settings.mirror
@@ -189,8 +200,11 @@ def variables(project: Project, *, closed: bool = False) -> dict[str, str]:
 
 
 def series_of(tarball: Path) -> tuple[int, int]:
-    """The series of the kernel in a tarball, by its top Makefile. Raises PiggyError when it has
-    none."""
+    """Return the series of the kernel in a tarball, by its top Makefile.
+
+    Raises:
+        PiggyError: The tarball has none.
+    """
     from tasks.fetch import tarstream
 
     with tarstream.members(tarball) as members:
@@ -207,8 +221,10 @@ def series_of(tarball: Path) -> tuple[int, int]:
 
 
 def placed(project: Project, tarball: Path | None) -> Path | None:
-    """Have the headers' tarball in dl/linux, where Buildroot looks first, so that no site is asked;
-    return its path."""
+    """Have the headers' tarball in dl/linux, and return its path.
+
+    Buildroot looks there first, so that no site is asked.
+    """
     if not tarball:
         return None
     target = project.layout.dl.absolute() / "linux" / tarball.name
@@ -224,8 +240,10 @@ def placed(project: Project, tarball: Path | None) -> Path | None:
 
 
 def identity(project: Project, facts: Facts) -> str:
-    """The ID: of all that decides what comes out, wherever it lies, and of the place where it will
-    stand."""
+    """Return the ID: a hash of all that decides the result, wherever it lies.
+
+    The place where the toolchain will stand is part of it.
+    """
     values = brconfig.read((project.layout.images / "buildroot.config").read_text())
     parts = [
         facts.version,
@@ -281,8 +299,10 @@ def build(job: Job) -> dict[str, list[str]]:
 
 
 def make(job: Job, facts: Facts, place: Path) -> None:
-    """Let Buildroot build at `place`, from where it was cut off if it was; then keep host/, seal
-    it, and drop what it was made from."""
+    """Let Buildroot build at `place`, from where it was cut off if it was.
+
+    Then host/ is kept and sealed, and what it was made from is dropped.
+    """
     project = job.project
     tree, log = source(project), place / progress.LOG
     words = variables(project, closed=True)

@@ -1,13 +1,15 @@
-"""Buildroot, for the toolchain alone: its configuration, its sources, and the toolchain as an SDK
-tarball.
+"""Buildroot, for the toolchain alone: its configuration, its sources, and an SDK tarball.
 
 configs/buildroot/*.config (toolchain, libc, processor) -+
-kernel headers that match or precede the kernel ---------+-> buildroot_config -> images/buildroot.config
-fragments and override file of the user's ---------------+        |              buildroot.json (what it says of itself)
-_unpack:buildroot, or buildroot_src= --------------------+        v
-                                        fetch:buildroot-sources -> dl/PACKAGE/FILE (make source)
+kernel headers that match or precede the kernel ---------+
+fragments and override file of the user's ---------------+-> buildroot_config
+_unpack:buildroot, or buildroot_src= --------------------+        |
                                                                   v
-                                                              toolchain -> build/toolchains/ID/host -> toolchain_export
+                        images/buildroot.config, buildroot.json (what it says of itself)
+                                                                  v
+                          fetch:buildroot-sources -> dl/PACKAGE/FILE (make source)
+                                                                  v
+                                  toolchain -> build/toolchains/ID/host -> toolchain_export
 """
 
 from __future__ import annotations
@@ -29,8 +31,7 @@ from tasks.system import disk, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
 from tasks.system.process import CommandError, foreground
-from tasks.toolchains import record as chain
-from tasks.toolchains import sdk
+from tasks.toolchains import record, sdk
 
 TOOLS = ["make", "gcc", "g++"]
 
@@ -63,7 +64,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         tools=TOOLS,
         settings={"fragments": " ".join(map(str, paths)), "tree": provider.source_place(project)},
     )
-    record = project.layout.here / "buildroot.fetched"
+    fetched = project.layout.here / "buildroot.fetched"
     yield {
         **task(
             project,
@@ -71,7 +72,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             "have Buildroot get and verify the sources of its packages (make source)",
             fetch,
             files=[project.layout.buildroot_config, facts],
-            targets=[record],
+            targets=[fetched],
             settings={"dl": os.path.abspath(project.layout.dl)},
         ),
         "name": "buildroot-sources",
@@ -100,15 +101,18 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "toolchain_export",
         "pack Buildroot's toolchain as a relocatable SDK tarball",
         export,
-        files=chain.records(project),
+        files=record.records(project),
         always=True,
         quiet=True,
     )
 
 
 def configure(job: Job) -> dict[str, list[str]]:
-    """Configure by contract, and ask the tree what it will build of what. Raises PiggyError for a
-    request that does not take, with the Kconfig entry that says why."""
+    """Configure by contract, and ask the tree what it will build of what.
+
+    Raises:
+        PiggyError: A request does not take; with the Kconfig entry that says why.
+    """
     project = job.project
     source = provider.source(project)
     asked = requests(project, source, own=True)
@@ -136,10 +140,14 @@ def configure(job: Job) -> dict[str, list[str]]:
 
 
 def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig.Ask]:
-    """What the fragments ask for, with the headers that go with the kernel unless a fragment names
-    others.
+    """Return what the fragments ask for, with the headers that go with the kernel.
 
-    own: with the user's own fragment.
+    A fragment may name other headers.
+
+    Args:
+        project: The project.
+        source: The tree.
+        own: With the user's own fragment.
     """
     paths = [
         *provider.fragment_paths(project),
@@ -159,7 +167,7 @@ def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig
             0,
             brconfig.headers(
                 source,
-                chain.kernel_version(project.layout.kernel_src),
+                record.kernel_version(project.layout.kernel_src),
                 provider.placed(project, tarball),
                 series,
             ),
@@ -171,8 +179,11 @@ def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig
 
 
 def solve(job: Job, source: Path, asked: dict[str, brconfig.Ask]) -> dict[str, str]:
-    """Let Buildroot complete the requests to a configuration, in our O= folder; return its
-    symbols."""
+    """Let Buildroot complete the requests to a configuration, in our O= folder.
+
+    Returns:
+        The symbols of the configuration.
+    """
     folder = job.project.layout.buildroot_obj
     folder.mkdir(parents=True, exist_ok=True)
     request = folder / "piggyback_defconfig"
@@ -189,10 +200,12 @@ def solve(job: Job, source: Path, asked: dict[str, brconfig.Ask]) -> dict[str, s
 
 
 def fetch(job: Job) -> dict[str, list[str]]:
-    """Have all sources in dl/. With `offline`, or when all are there, no site is asked; Buildroot
-    checks its hashes.
+    """Have all sources in dl/.
 
-    Raises PiggyError that names a file that is missing, and where to put it.
+    With `offline`, or when all are there, no site is asked. Buildroot checks its hashes.
+
+    Raises:
+        PiggyError: A file is missing; it is named, with where to put it.
     """
     project = job.project
     facts, dl = provider.read_facts(project), project.layout.dl.absolute()
@@ -243,8 +256,10 @@ def missing(files: list[tree.Download], dl: Path, log: Path | None = None) -> Pi
 
 
 def menuconfig(job: Job) -> None:
-    """Edit the configuration in force; what differs from the fragments is kept, if it can be proved
-    to give the same."""
+    """Edit the configuration in force, and keep what differs from the fragments.
+
+    It is kept if it can be proved to give the same.
+    """
     project = job.project
     source, folder = provider.source(project), project.layout.buildroot_obj
     copy_whole(project.layout.buildroot_config, folder / ".config")
@@ -321,10 +336,12 @@ def savedefconfig(job: Job) -> None:
 
 
 def export(job: Job) -> None:
-    """Pack host/ of the toolchain in force, which was prepared to be moved; another machine names
-    the tarball: toolchain=path toolchain_prefix=FILE."""
+    """Pack host/ of the toolchain in force, which was prepared to be moved.
+
+    Another machine names the tarball: toolchain=path toolchain_prefix=FILE.
+    """
     project = job.project
-    tool, facts = chain.read(project), provider.read_facts(project)
+    tool, facts = record.read(project), provider.read_facts(project)
     host = Path(tool.prefix).parents[1]
     version = re.sub(r"[^0-9A-Za-z.-]", "_", facts.version)
     target = project.layout.images / f"{facts.target}_sdk-{version}-{host.parent.name}.tar.gz"

@@ -14,8 +14,10 @@ ROOM = 8 << 30  # bytes: a toolchain's build folder takes 6.1 GB, its sources 0.
 
 
 def traps(project: Project) -> list[tuple[str, str, bool]]:
-    """What Buildroot stumbles over, as (word, state, whether it is fatal). What of the environment
-    would break a build never reaches it (see system/process.py), and is told all the same.
+    """Return what Buildroot stumbles over, as (word, state, whether it is fatal).
+
+    What of the environment would break a build never reaches it (see system/process.py), and is
+    told all the same.
 
     Sources: support/dependencies/dependencies.sh, and Buildroot's Makefile (the checks on PATH,
     PERL_MM_OPT and umask).

@@ -1,5 +1,4 @@
-"""A Buildroot tree: how make is called in it, what it says of itself, and what of it decides a
-toolchain.
+"""A Buildroot tree: how make is called in it, and what of it decides a toolchain.
 
 The tree is never written into: all is built with O=. Everything here works by Buildroot's
 documented targets (defconfig, show-info, printvars, source, PKG-dirclean, prepare-sdk), so that
@@ -44,8 +43,10 @@ IGNORED = ("support/testing/", "toolchain/toolchain-external/", "support/docker/
 
 
 class Download(msgspec.Struct, frozen=True):
-    """A file that Buildroot wants in its download folder (path below that), and the package that
-    wants it."""
+    """A file that Buildroot wants in its download folder, and the package that wants it.
+
+    The file's path is below that folder.
+    """
 
     package: str
     path: str
@@ -71,8 +72,10 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 def environment() -> dict[str, str]:
-    """Variables of every call: configure scripts refuse root without a word of consent (tar,
-    coreutils)."""
+    """Return the variables of every call.
+
+    Configure scripts refuse root without a word of consent (tar, coreutils).
+    """
     return {"FORCE_UNSAFE_CONFIGURE": "1"} if os.geteuid() == 0 else {}
 
 
@@ -118,8 +121,11 @@ def make(
 
 
 def ask(source: Path, out: Path, log: Path | None, variables: Mapping[str, str]) -> Facts:
-    """Ask a configured tree (its .config lies in `out`) about itself. Raises PiggyError for an
-    answer without sense."""
+    """Ask a configured tree (its .config lies in `out`) about itself.
+
+    Raises:
+        PiggyError: The answer makes no sense.
+    """
     done = make(
         source,
         out,
@@ -168,8 +174,10 @@ def ask(source: Path, out: Path, log: Path | None, variables: Mapping[str, str])
 
 
 def _overrides(words: Mapping[str, str], info: Iterable[str]) -> dict[str, str]:
-    """By package, the override folder that is in force for it: its own, or for a host package that
-    of the target's."""
+    """Return by package the override folder that is in force for it.
+
+    It is its own, or for a host package that of the target's.
+    """
     found = {}
     for name in info:
         upper = name.upper().replace("-", "_")
@@ -195,8 +203,10 @@ def _folder(source: Path, package: str) -> str:
 
 
 def recipe_files(source: Path, facts: Facts) -> list[Path]:
-    """The files of the tree that decide the toolchain: the infrastructure, and the recipes and
-    patches of its packages."""
+    """Return the files of the tree that decide the toolchain.
+
+    They are the infrastructure, and the recipes and patches of its packages.
+    """
     tree = source.resolve()
     found: set[Path] = set()
     # gcc-initial and gcc-final lie in package/gcc, beside the patches of both
@@ -226,8 +236,10 @@ def tree_digest(source: Path, files: Iterable[Path]) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest over names, contents and links of all that lies in a folder (or over a file); git's
-    own folder left out."""
+    """Return a digest over names, contents and links of all that lies in a folder.
+
+    The folder may be a file. Git's own folder is left out.
+    """
     whole = hashlib.sha256()
     for path in sorted(_walk(folder)):
         whole.update(os.fsencode(os.path.relpath(path, folder)) + b"\0")

@@ -1,0 +1,1 @@
+"""Kbuild: running make, and what its records say of a build."""

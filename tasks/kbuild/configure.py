@@ -83,8 +83,7 @@ class Kconfig(msgspec.Struct, frozen=True):
 
 
 def by_contract(job: Job, tree: Kconfig) -> None:
-    """Make the configuration from the fragments, check every request, and put it in force only if
-    all took."""
+    """Configure from the fragments, and put the result in force only if each request took."""
     fresh(tree)
     merged = tree.asked()
     draft = solve(job, tree, {symbol: request.value for symbol, request in merged.requests.items()})
@@ -110,8 +109,7 @@ def by_contract(job: Job, tree: Kconfig) -> None:
 def unknown(
     tree: Kconfig, merged: fragments.Merged, got: Mapping[str, str]
 ) -> list[dotconfig.Unmet]:
-    """Return the requests to have a symbol off that no Kconfig file of the tree defines, for any
-    architecture.
+    """Return the requests to have a symbol off that no Kconfig file of the tree defines.
 
     Kconfig says nothing of them (confdata.c, conf_read_simple: an unset symbol that is not found is
     passed over), so a misspelt one would leave on what was to be off. A file search of some 0.3 s,
@@ -140,8 +138,7 @@ def unknown(
 
 
 def solve(job: Job, tree: Kconfig, requests: Mapping[str, str]) -> Path:
-    """Let Kconfig complete the base and the requests (symbol to value) to a configuration; return
-    it as a draft.
+    """Let Kconfig complete the base and the requests to a configuration; return it as a draft.
 
     allnoconfig over a miniconfig takes nothing that was not asked for; merge_config.sh with
     olddefconfig would let defaults in. Source: Documentation/kbuild/kconfig.rst, KCONFIG_ALLCONFIG.
@@ -151,6 +148,11 @@ def solve(job: Job, tree: Kconfig, requests: Mapping[str, str]) -> Path:
     Busybox's allnoconfig passes over KCONFIG_ALLCONFIG (its conf.c answers n a second time), so
     there oldconfig completes the base's .config; what comes into sight only by a request is then
     refused by asking for n, until nothing new appears.
+
+    Args:
+        job: The job.
+        tree: The tree to configure.
+        requests: Symbol to value.
     """
     live, draft, request = (
         tree.obj / name for name in (".config", "piggyback.config", "piggyback.mini")
@@ -228,8 +230,11 @@ def put(draft: Path, live: Path) -> bool:
 
 
 def fresh(tree: Kconfig) -> None:
-    """Empty the object folder if it is another tree's or other tools', and refuse a tree that was
-    configured in place."""
+    """Empty the object folder if it is another tree's or other tools'.
+
+    Raises:
+        PiggyError: The tree was configured in place, or the folder is not ours.
+    """
     if left := make.left_behind(tree.source, tree.variables.get("ARCH", "")):
         raise PiggyError(
             f"{tree.source} was configured in place ({left} is there), and such a tree can't be"

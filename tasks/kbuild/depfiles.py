@@ -19,9 +19,12 @@ CACHE = "piggyback.deps"
 
 
 class Entry(msgspec.Struct, array_like=True):
-    """One record: its time (ns) and size; by number, the names among its dependencies that were
-    given, those that were made in the object folder, and those that its command alone names; and
-    whether it is a loadable module's."""
+    """One record.
+
+    when, size: of the .cmd file (ns since 1970, bytes); given, made, mentioned: by number, the
+    names among its dependencies that were given, those that were made in the object folder, and
+    those that its command alone names; module: whether it is a loadable module's.
+    """
 
     when: int
     size: int
@@ -32,8 +35,10 @@ class Entry(msgspec.Struct, array_like=True):
 
 
 class _Store(msgspec.Struct):
-    """The cache file: file names once, and the records, which hold the numbers of names. Each is an
-    Entry, which is decoded only when it is asked for."""
+    """The cache file: file names once, and the records, which hold the numbers of names.
+
+    Each record is an Entry, which is decoded only when it is asked for.
+    """
 
     names: list[str] = []
     records: dict[str, msgspec.Raw] = {}
@@ -68,8 +73,11 @@ class Depfiles:
             self.save()
 
     def refresh(self, records: Iterable[str]) -> bool:
-        """Look at these records again, or for the first time; say whether any of them is not as it
-        was kept."""
+        """Look at these records again, or for the first time.
+
+        Returns:
+            Whether any of them is not as it was kept.
+        """
         renewed = False
         for record in records:
             info = os.stat(record)
@@ -93,8 +101,11 @@ class Depfiles:
         )
 
     def given(self, records: Iterable[str] | None = None) -> set[str]:
-        """Return the files that the given records (default: all) name as compiled from, outside of
-        the object folder."""
+        """Return the files outside of the object folder that records name as compiled from.
+
+        Args:
+            records: Those to look at; all by default.
+        """
         chosen = self.records if records is None else records
         return {
             self.names[number]
@@ -102,8 +113,11 @@ class Depfiles:
         }
 
     def files(self, records: Iterable[str] | None = None) -> list[str]:
-        """Return the sources, headers, scripts and tables that the given records (default: all)
-        name and that exist."""
+        """Return the sources, headers, scripts and tables that records name and that exist.
+
+        Args:
+            records: Those to look at; all by default.
+        """
         chosen = [self.records[record] for record in (self.records if records is None else records)]
         numbers = set().union(
             *(entry.given for entry in chosen), *(entry.mentioned for entry in chosen)
@@ -115,18 +129,26 @@ class Depfiles:
     def inputs(
         self, records: Collection[str] | None = None, unsaid: Iterable[str] = ()
     ) -> list[str]:
-        """Return what the targets of the given records (default: all) depend on: the files that
-        these name, the makefiles and scripts that steer the build, what is `unsaid` in records, and
-        the folders in which a new file would count."""
+        """Return what the targets of records depend on.
+
+        That is the files that these name, the makefiles and scripts that steer the build, and the
+        folders in which a new file would count.
+
+        Args:
+            records: Those to look at; all by default.
+            unsaid: Files that no record names.
+        """
         chosen = self.records if records is None else records
         return self.with_folders(
             [*self.files(chosen), *unsaid, *makefiles(self.obj, Path(self.tree), chosen)]
         )
 
     def with_folders(self, files: Iterable[str]) -> list[str]:
-        """Add to files of the tree their folders, each with a "/" at its end, and those above them
-        in which headers are looked for: of them counts which headers and makefiles there are (see
-        Stamps)."""
+        """Add to files of the tree their folders, each with a "/" at its end.
+
+        The folders above them in which headers are looked for are added, too. Of a folder counts
+        which headers and makefiles there are (see Stamps).
+        """
         found = set(files)
         waiting = {os.path.dirname(path) for path in found if path.startswith(self.tree + "/")}
         while waiting:
@@ -142,8 +164,12 @@ class Depfiles:
         return [record for record, entry in self.records.items() if entry.module]
 
     def naming(self, paths: Collection[str], commands: bool = True) -> dict[str, list[str]]:
-        """Return the records that name one of `paths`, each with those it names. commands: what a
-        command names counts, too, and not only what a compiler read."""
+        """Return the records that name one of `paths`, each with those it names.
+
+        Args:
+            paths: The files that are looked for.
+            commands: What a command names counts, too, and not only what a compiler read.
+        """
         numbers = (
             {number: name for number, name in enumerate(self.names) if name in paths}
             if paths
@@ -161,8 +187,10 @@ class Depfiles:
         return named
 
     def made(self, record: str) -> list[str]:
-        """Return the files of the object folder, relative to it, that a record's target was
-        compiled from."""
+        """Return the files of the object folder that a record's target was compiled from.
+
+        They are relative to the folder.
+        """
         return [self.names[number][len(self.top) + 1 :] for number in self.records[record].made]
 
     def _entry(self, record: str) -> Entry | None:

@@ -1,9 +1,9 @@
-"""Make compares times; what counts is content. The ledger keeps what the objects of a folder were
-really made from.
+"""The ledger: the content that the objects of a folder were really made from.
 
-A source that was put back with its old time, or edited after the clock was set back, is older than
-its object, and make takes the object for good. Before make runs, such objects are removed, so that
-it makes them again. After an edit in the ordinary way nothing is removed, and make decides alone.
+Make compares times; what counts is content. A source that was put back with its old time, or edited
+after the clock was set back, is older than its object, and make takes the object for good. Before
+make runs, such objects are removed, so that it makes them again. After an edit in the ordinary way
+nothing is removed, and make decides alone.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ UNSURE = "?"  # changed while make ran: no telling which content an object has
 
 
 class _Ledger(msgspec.Struct):
-    """digests: of every source that an object was made from. whole: the last make ended well, so
-    that none is missing.
-    folders: which headers there were, where one is looked for. since: when the last make began (ns
-    since 1970). named: the state of what symbols name (see named.Named.digests)."""
+    """What was written down when the last make ended.
+
+    digests: of every source that an object was made from; whole: the last make ended well, so that
+    none is missing; folders: which headers there were, where one is looked for; since: when the
+    last make began (ns since 1970); named: the state of what symbols name (see
+    named_files.Named.digests).
+    """
 
     digests: dict[str, str] = {}
     whole: bool = True
@@ -44,11 +47,16 @@ class _Ledger(msgspec.Struct):
 def kept(
     obj: Path, source: Path, stamps: Stamps, roots: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Run make on an object folder in the body of a `with`: before it, objects that make would
-    wrongly take for good are removed; after it, what the objects were made from is written down.
+    """Run make on an object folder in the body of a `with`.
 
-    obj: the object folder, of which manifest.purge was done; source: the tree; stamps: digests of
-    files; roots: the state of what symbols name (see named.Named.digests; None: as it was).
+    Before it, objects that make would wrongly take for good are removed; after it, what the objects
+    were made from is written down.
+
+    Args:
+        obj: The object folder, of which manifest.purge was done.
+        source: The tree.
+        stamps: Digests of files.
+        roots: The state of what symbols name (see named_files.Named.digests); None: as it was.
     """
     _wind_forward(obj)
     ledger = _read(obj)
@@ -89,10 +97,12 @@ def trusted(obj: Path) -> bool:
 
 @contextlib.contextmanager
 def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]) -> Iterator[bool]:
-    """Like `kept`, for a body of which it is known which records it renews: it puts them into
-    `made` and refreshes `depfiles`. Only a folder that is `trusted` will do. Yields False, and then
-    the body must do nothing, when a source changed and `depfiles` does not hold all records, so
-    that there is no telling what was made from it."""
+    """Run in the body of a `with` what is known to renew certain records; else like `kept`.
+
+    The body puts the records into `made` and refreshes `depfiles`. Only a folder that is `trusted`
+    will do. Yields False, and then the body must do nothing, when a source changed and `depfiles`
+    does not hold all records, so that there is no telling what was made from it.
+    """
     ledger = _read(obj)
     digests = ledger.digests
     changed = {
@@ -121,8 +131,10 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
 
 
 def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> None:
-    """Remove the targets that were made from what symbols name, where that has another state now:
-    make sees neither a new mode nor an old time."""
+    """Remove the targets made from what symbols name, where that has another state now.
+
+    Make sees neither a new mode nor an old time.
+    """
     from tasks.kbuild import named_files as named
 
     if changed := {
@@ -136,12 +148,18 @@ def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> Non
 def _remove_hidden(
     depfiles: Depfiles, ledger: _Ledger, changed: set[str], edges: Iterable[tuple[str, str]] = ()
 ) -> None:
-    """Remove the targets that were made from other content than their sources have now, and that
-    make can't tell.
+    """Remove the targets made from other content than their sources have now.
 
-    edges: targets, relative to the object folder, with a file of which make said that they are made
-    from it. A source that the ledger does not know, after a make that did not end well, is suspect
-    when it was changed in any way (its ctime) after the target was made.
+    Only those go of which make can't tell. A source that the ledger does not know, after a make
+    that did not end well, is suspect when it was changed in any way (its ctime) after the target
+    was made.
+
+    Args:
+        depfiles: The records.
+        ledger: What was kept.
+        changed: The sources with other content.
+        edges: Targets, relative to the object folder, with a file of which make said that they are
+            made from it.
     """
     edges = list(edges)
     known = {*depfiles.files(), *(path for _, path in edges)}
@@ -162,9 +180,16 @@ def _remove_hidden(
 
 
 def _hidden(source: str, made: int, changed: bool) -> bool:
-    """Is a source's change one that make can't tell from a target's time (ns since 1970)? Of one
-    that is gone, too: Kbuild says that all targets are .SECONDARY, and what is made from a missing
-    one of these counts as fresh."""
+    """Tell whether a source's change is one that make can't see by a target's time.
+
+    A source that is gone is such a one: Kbuild says that all targets are .SECONDARY, and what is
+    made from a missing one of these counts as fresh.
+
+    Args:
+        source: The source.
+        changed: Whether its content is another one.
+        made: When the target was made (ns since 1970).
+    """
     try:
         info = os.stat(source)
     except FileNotFoundError:
@@ -173,8 +198,10 @@ def _hidden(source: str, made: int, changed: bool) -> bool:
 
 
 def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]) -> None:
-    """Remove the targets that would now be compiled with a new header in place of one that they
-    were made from: the compiler takes the first that it finds, and make does not look for new ones.
+    """Remove the targets that would now be compiled with a new header.
+
+    It takes the place of one that they were made from: the compiler takes the first that it finds,
+    and make does not look for new ones.
 
     A header of .../include/ is taken to be named from there on, as in <linux/types.h>, any other
     one by its own name. One of asm-generic/ is what <asm/...> leads to where the architecture has
@@ -196,8 +223,10 @@ def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]
 
 
 def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:
-    """The headers of these folders that came since the last make began; those of include/ may be in
-    a new folder there."""
+    """Yield the headers of these folders that came since the last make began.
+
+    Those of include/ may be in a new folder there.
+    """
     for folder in folders:
         for where, below, names in os.walk(folder):
             if "/include/" not in folder:
@@ -228,8 +257,10 @@ def _touched(path: str, since: int) -> bool:
 
 
 def _wind_forward(obj: Path) -> None:
-    """If the clock was set back since the last make, make everything in the folder older by as
-    much, in the same order: files that are older than now is what make counts on."""
+    """If the clock was set back since the last make, make all files older by as much.
+
+    Their order stays. Files that are older than now is what make counts on.
+    """
     ahead = _ahead(obj)
     if ahead > 0:
         for folder, _, names in os.walk(obj):

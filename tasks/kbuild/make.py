@@ -103,8 +103,11 @@ def run(
 
 
 def _drop_damaged(obj: Path, output: str) -> set[Path]:
-    """Remove the object files that the linker could not read, cut short or overwritten by something
-    outside: make takes them for good by their time, and would fail for ever. Returns them."""
+    """Remove the object files that the linker could not read, and return them.
+
+    They were cut short or overwritten by something outside. Make takes them for good by their time,
+    and would fail for ever.
+    """
     top = obj.resolve()
     names = re.findall(
         rf"([^\s:]+\.[oa])(?:\(\S+\))?: (?:{_UNREADABLE})|member (\S+\.o) in archive is not", output
@@ -117,8 +120,10 @@ def _drop_damaged(obj: Path, output: str) -> set[Path]:
 
 
 def first_errors(error: CommandError) -> CommandError:
-    """Put the compiler's errors before the last lines of a failed command, from which with -j they
-    stand far away."""
+    """Put the compiler's errors before the last lines of a failed command.
+
+    With -j they stand far away from these.
+    """
     said = [line.strip() for line in error.done.output.splitlines()]
     lines = [
         line for line in said if re.search(rf"\berror:|undefined reference|{_UNREADABLE}", line)
@@ -156,8 +161,10 @@ def repair(obj: Path) -> None:
 
 
 def _judge(folder: str, name: str, since: int) -> None:
-    """Remove a target and its .cmd file if it is doubtful, and if one of them is not older than
-    `since`."""
+    """Remove a target and its .cmd file if it is doubtful and not older than `since`.
+
+    It is enough if one of the two is not older.
+    """
     target, record, depfile = (
         os.path.join(folder, part) for part in (name, f".{name}.cmd", f".{name}.d")
     )
@@ -176,8 +183,11 @@ def _time(path: str) -> int:
 
 
 def _whole(record: str) -> bool:
-    """Is a .cmd file complete? fixdep ends its list of dependencies with the rule `$(deps_X):`; it
-    writes such a list where the command has the compiler make a depfile."""
+    """Tell whether a .cmd file is complete.
+
+    fixdep ends its list of dependencies with the rule `$(deps_X):`; it writes such a list where the
+    command has the compiler make a depfile.
+    """
     text = Path(record).read_bytes()
     lists = (
         b"\nsource_" in text or b"\ndeps_" in text or b" -Wp,-MMD," in text or b" -Wp,-MD," in text
@@ -192,11 +202,17 @@ def _remove(*paths: str) -> None:
 
 
 def left_behind(source: Path, arch: str) -> str:
-    """Return what a build in place has left in a tree so that its makefile refuses O=, relative to
-    the tree; "" for none.
+    """Return what a build in place has left in a tree so that its makefile refuses O=.
 
-    arch: ARCH, of which the makefile makes the name of a folder of arch/. Source: outputmakefile in
-    the kernel's top Makefile, prepare3 in busybox's; the names are read there.
+    Source: outputmakefile in the kernel's top Makefile, prepare3 in busybox's; the names are read
+    there.
+
+    Args:
+        source: The tree.
+        arch: ARCH, of which the makefile makes the name of a folder of arch/.
+
+    Returns:
+        The file, relative to the tree; "" for none.
     """
     try:
         text = (source / "Makefile").read_text(errors="replace")

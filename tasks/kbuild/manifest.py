@@ -45,8 +45,11 @@ def keep(obj: Path) -> None:
 
 
 def renew(obj: Path) -> None:
-    """Write down what Kconfig has made since, and its programs; where nothing else was made since,
-    have make see no change in symbols that only went and came back."""
+    """Write down what Kconfig has made since, and its programs.
+
+    Where nothing else was made since, have make see no change in symbols that only went and came
+    back.
+    """
     kept = _read(obj)
     if kept:
         found = dict(_files(obj))
@@ -60,8 +63,11 @@ def renew(obj: Path) -> None:
 
 
 def update(obj: Path, names: Iterable[str], since: int) -> None:
-    """Write down targets (relative to the folder) that were made anew, and all that was written
-    beside them since then (ns since 1970): what was damaged before stays known as such."""
+    """Write down targets (relative to the folder) that were made anew.
+
+    All that was written beside them since then (ns since 1970) is, too: what was damaged before
+    stays known as such.
+    """
     kept = _read(obj)
     if not kept:
         return
@@ -74,10 +80,15 @@ def update(obj: Path, names: Iterable[str], since: int) -> None:
 
 
 def purge(obj: Path) -> list[str]:
-    """Remove what is not as it was left, and what belongs to a damaged .cmd file; return the names
-    (relative to the folder) of that, and of what is gone by itself, which make sees where it has a
-    rule for it. A file with the oldest time there is was put there, or given that time, by us
-    (image.hand_over, configure.put)."""
+    """Remove what is not as it was left, and what belongs to a damaged .cmd file.
+
+    A file with the oldest time there is was put there, or given that time, by us (image.hand_over,
+    configure.put).
+
+    Returns:
+        The names (relative to the folder) of that, and of what is gone by itself, which make sees
+        where it has a rule for it.
+    """
     return _purged(obj, _read(obj))
 
 
@@ -111,8 +122,11 @@ def _purged(obj: Path, kept: _States, tops: Iterable[str] = ("",)) -> list[str]:
 
 
 def spoilt(obj: Path, names: Iterable[str]) -> str:
-    """Return one of these files (relative to the folder) that is there and not as it was left; ""
-    if there is none. Of a file that is gone, or that has the oldest time there is, see `purge`."""
+    """Return one of these files that is there and not as it was left; "" if there is none.
+
+    Names are relative to the folder. Of a file that is gone, or that has the oldest time there is,
+    see `purge`.
+    """
     kept, top = _read(obj), f"{obj}/"
     for name in names:
         if name in kept:
@@ -160,8 +174,12 @@ def _files(obj: Path, tops: Iterable[str] = ("",)) -> Iterator[tuple[str, tuple[
 def _listed(
     folder: str, short: str
 ) -> tuple[list[tuple[str, tuple[int, int]]], list[tuple[str, str]]]:
-    """The files of one folder with their states, and the folders in it. short: its name from the
-    object folder on, which begins the names."""
+    """Return the files of one folder with their states, and the folders in it.
+
+    Args:
+        folder: The folder.
+        short: Its name from the object folder on, which begins the names.
+    """
     files, folders = [], []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:

@@ -18,8 +18,7 @@ from tasks.system.process import foreground
 
 
 def edit(job: Job, tree: configure.Kconfig) -> None:
-    """Open the editor on the configuration in force; show what was changed, and keep it as the
-    user's own fragment.
+    """Open the editor on the configuration in force, and keep changes as the user's own fragment.
 
     The fragment holds all that differs from what the other fragments give, so that earlier choices
     stay, and it is proved before it is written: the other fragments and it together give just what
@@ -67,8 +66,11 @@ def edit(job: Job, tree: configure.Kconfig) -> None:
 
 
 def keep(job: Job, tree: configure.Kconfig, wanted: Mapping[str, str]) -> list[str]:
-    """Write the user's own fragment such that all fragments together give `wanted`; return its
-    lines."""
+    """Write the user's own fragment such that all fragments together give `wanted`.
+
+    Returns:
+        The fragment's lines.
+    """
     given = {
         symbol: request.value
         for symbol, request in fragments.merge(tree.paths, tree.optional).requests.items()

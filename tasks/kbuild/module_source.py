@@ -52,10 +52,13 @@ def check_name(folder: Path, origin: str) -> None:
 
 
 def files(top: Path) -> dict[str, Path]:
-    """Return every file that a module may be made from, by its path from the module's folder on
-    ("../common/x.h").
+    """Return every file that a module may be made from.
 
-    Raises PiggyError when it names a folder above its own with more than MOST files in it.
+    Returns:
+        The files by their path from the module's folder on ("../common/x.h").
+
+    Raises:
+        PiggyError: It names a folder above its own with more than MOST files in it.
     """
     found = {os.path.relpath(path, top): path for path in _below(top)}
     waiting, seen, above = list(found.values()), set[str](), 0
@@ -82,8 +85,13 @@ def files(top: Path) -> dict[str, Path]:
 
 
 def copy(found: Mapping[str, Path], name: str, place: Path) -> Path:
-    """Lay a fresh copy of what `files` found out below `place`, so that nothing of an earlier build
-    can be taken for good; return the folder in it that is the module's, which is called `name`."""
+    """Lay a fresh copy of what `files` found out below `place`.
+
+    Nothing of an earlier build can then be taken for good.
+
+    Returns:
+        The folder in it that is the module's, which is called `name`.
+    """
     shutil.rmtree(place, ignore_errors=True)
     depth = max((key.count("../") for key in found), default=0)
     work = place.joinpath(*[f"above{number}" for number in range(depth, 0, -1)], name)
@@ -96,8 +104,11 @@ def copy(found: Mapping[str, Path], name: str, place: Path) -> Path:
 
 
 def _below(top: Path) -> Iterator[Path]:
-    """The files of a folder and of those in it, through links, too; hidden ones and what was made
-    are left out. Of a file: it and those beside it, which it may include."""
+    """Return the files of a folder and of those in it, through links, too.
+
+    Hidden ones and what was made are left out. Of a file: it and those beside it, which it may
+    include.
+    """
     waiting = [(os.fspath(top), frozenset[tuple[int, int]]())] if top.is_dir() else []
     if not waiting:
         yield from (
@@ -121,8 +132,11 @@ def _below(top: Path) -> Iterator[Path]:
 
 
 def _named(path: Path, top: Path) -> set[str]:
-    """What a file names through `..` that is there, from the module's folder on, as far as it lies
-    above that: looked for from the file's own folder, and from the module's."""
+    """Return what a file names through `..` that is there, as far as it lies above the module.
+
+    It is looked for from the file's own folder, and from the module's. Names are from the module's
+    folder on.
+    """
     if not _TEXT.fullmatch(path.name):
         return set()
     try:
@@ -142,8 +156,10 @@ def _named(path: Path, top: Path) -> set[str]:
 
 
 def _is_there(path: str) -> bool:
-    """Is a file there, or for an object a source that it may be made from? False for a name that is
-    too long."""
+    """Tell whether a file is there, or for an object a source that it may be made from.
+
+    A name that is too long is not there.
+    """
     return (
         os.path.exists(path)
         or path.endswith(".o")

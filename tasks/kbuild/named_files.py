@@ -1,5 +1,4 @@
-"""Files that a symbol of the configuration names by a string: a root filesystem for the kernel,
-firmware, keys.
+"""Files that a symbol of the configuration names by a string: firmware, keys, an initramfs.
 
 They may lie anywhere, and Kbuild's records know some of them only. Which symbols name files is
 found by what the tree's makefiles and scripts use: CONFIG_INITRAMFS_SOURCE they do, and
@@ -66,8 +65,10 @@ _VARIABLE = re.compile(r"\$[({](\w+)[)}]")
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A file that is not there: by which symbol (without CONFIG_) it is named, as which word, and
-    where it would be."""
+    """A file that a symbol names and that is not there.
+
+    symbol: by which it is named (without CONFIG_); as which word; and where it would be.
+    """
 
     symbol: str
     word: str
@@ -151,11 +152,14 @@ def find(config: Path, tree: Path, obj: Path, stamps: Stamps) -> Named:
 
 
 def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -> set[str]:
-    """Return the targets (relative to the object folder) that are made from what changed roots
-    name, by what make said of its prerequisites, and by the words of the saved commands.
+    """Return the targets (relative to the object folder) that are made from changed roots.
 
-    roots: as in Named. edges: pairs of a target and a file outside of the object folder that it is
-        made from.
+    That is known from what make said of its prerequisites, and by the words of the saved commands.
+
+    Args:
+        obj: The object folder.
+        roots: As in Named.
+        edges: Pairs of a target and a file outside of the object folder that it is made from.
     """
     from tasks.kbuild import records
 
@@ -177,8 +181,10 @@ def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -
 
 
 def _plain(value: str, tree: Path, obj: Path) -> str:
-    """A string of a .config file as make has it: without escapes, and with the variables that are
-    known here."""
+    """Return a string of a .config file as make has it.
+
+    It is without escapes, and with the variables that are known here.
+    """
     known = {
         **clean_env(),
         "srctree": os.path.realpath(tree),
@@ -202,8 +208,10 @@ def _places(
 
 
 def _found(word: str, places: Iterable[str]) -> list[str]:
-    """The files and folders that a word stands for; it may hold the shell's patterns (usr/Makefile
-    hands it to a shell)."""
+    """Return the files and folders that a word stands for.
+
+    It may hold the shell's patterns (usr/Makefile hands it to a shell).
+    """
     import glob
 
     word = os.path.expanduser(word) if word.startswith("~") else word
@@ -248,8 +256,11 @@ def _take(
 
 
 def _states(path: str, stamps: Stamps) -> Iterator[tuple[str, str]]:
-    """The state of a file by content alone; of a folder with all that is below it as
-    gen_initramfs.sh takes it: with modes, owners and times, which are in the archive, too."""
+    """Return the state of a file by content alone, or of a folder with all that is below it.
+
+    A folder is taken as gen_initramfs.sh takes it: with modes, owners and times, which are in the
+    archive, too.
+    """
     if not os.path.isdir(path):
         yield path, stamps.digest(path)
         return
@@ -278,8 +289,10 @@ def _state(path: str, stamps: Stamps) -> str:
 
 
 def _of_list(path: str, here: str) -> list[str]:
-    """The files that a list for usr/gen_init_cpio names. It expands ${NAME} from the
-    environment."""
+    """Return the files that a list for usr/gen_init_cpio names.
+
+    That program expands ${NAME} from the environment.
+    """
     try:
         if os.path.getsize(path) > _LONGEST_LIST:
             return []
@@ -297,8 +310,10 @@ def _of_list(path: str, here: str) -> list[str]:
 
 
 def _used(symbol: str, tree: Path, obj: Path) -> bool:
-    """Do the makefiles or scripts of the tree use a symbol? The answers are kept in the object
-    folder; see `forget`."""
+    """Tell whether the makefiles or scripts of the tree use a symbol.
+
+    The answers are kept in the object folder; see `forget`.
+    """
     try:
         known = msgspec.msgpack.decode(read_regular(obj / CACHE), type=dict[str, bool])
     except (OSError, ValueError, RecursionError, msgspec.DecodeError):
@@ -317,8 +332,10 @@ def forget(obj: Path) -> None:
 
 
 def _mentioned(tree: Path, symbols: Collection[str]) -> set[str]:
-    """Which symbols the makefiles of a tree, or the files of its scripts/, have in them as
-    CONFIG_NAME."""
+    """Return the symbols that the tree's makefiles have in them as CONFIG_NAME.
+
+    Or those that the files of its scripts/ have.
+    """
     wanted = re.compile(rb"CONFIG_(%s)\b" % b"|".join(map(os.fsencode, sorted(symbols))))
     found: set[str] = set()
     for where, folders, names in os.walk(tree):

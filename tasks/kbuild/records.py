@@ -28,8 +28,9 @@ def below(folder: Path) -> Iterator[str]:
 
 
 def dependencies(record: str) -> set[str]:
-    """Return the files that a .cmd file says its target was made from, as they stand there
-    (relative to O=, or absolute).
+    """Return the files that a .cmd file says its target was made from.
+
+    They are as they stand there (relative to O=, or absolute).
 
     The `$(wildcard include/config/X)` entries, which stand for CONFIG symbols, are left out: the
     configuration is an input of its own.
@@ -49,8 +50,9 @@ def dependencies(record: str) -> set[str]:
 
 
 def symbols(record: str) -> set[str]:
-    """Return the CONFIG symbols, without CONFIG_, that a .cmd file says its target's sources ask
-    for.
+    """Return the CONFIG symbols that a .cmd file says its target's sources ask for.
+
+    They are without CONFIG_.
 
     Source: scripts/basic/fixdep.c. Before 5.14 FOO_BAR was written include/config/foo/bar.h.
     """
@@ -62,8 +64,10 @@ def symbols(record: str) -> set[str]:
 
 
 def of_module(text: str, record: str) -> bool:
-    """Tell by the text of a .cmd file whether its target is part of a loadable module, or is
-    one."""
+    """Tell by the text of a .cmd file whether its target is part of a loadable module.
+
+    A module itself is, too.
+    """
     return " -DMODULE " in text or record.endswith((".ko.cmd", ".mod.cmd", ".mod.o.cmd"))
 
 
@@ -75,8 +79,9 @@ def command(record: str) -> str:
 
 
 def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
-    """Return the .cmd files of everything that `target` (relative to O=) was made from, found
-    through the saved commands.
+    """Return the .cmd files of everything that `target` (relative to O=) was made from.
+
+    They are found through the saved commands.
 
     Names in a command, and in its list of dependencies, that have a .cmd file of their own are
     followed; `stop` holds targets at which another task's work begins.
@@ -125,8 +130,9 @@ def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]
 
 
 def kconfig_files(obj: Path, source: Path) -> list[str]:
-    """Return the Kconfig files that the configuration was made from, as `make syncconfig` recorded
-    them.
+    """Return the Kconfig files that the configuration was made from.
+
+    `make syncconfig` recorded them.
 
     Source: scripts/kconfig/confdata.c, conf_write_autoconf_cmd().
     """

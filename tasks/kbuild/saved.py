@@ -1,5 +1,6 @@
-"""A saved command of Kbuild as something that can be run again: what the shell gets, and what is
-written down after it.
+"""A saved command of Kbuild, as something that can be run again.
+
+That is what the shell gets, and what is written down after it.
 
 Kbuild leaves beside a target X the file .X.cmd. With `if_changed` it holds the command alone; with
 `if_changed_dep` fixdep writes it, after the command, from the compiler's depfile, with the command
@@ -32,10 +33,12 @@ class Unfamiliar(PiggyError):
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """One record. target: as Kbuild spells it; key: `cmd_X :=` or `savedcmd_X :=`; text: the
-    command as it stands there;
-    command: what the shell gets; lists: fixdep wrote it; source: the first file compiled, as the
-    lists name it; tail: what stands after the lists."""
+    """One record.
+
+    target: as Kbuild spells it; key: `cmd_X :=` or `savedcmd_X :=`; text: the command as it stands
+    there; command: what the shell gets; lists: fixdep wrote it; source: the first file compiled, as
+    the lists name it; tail: what stands after the lists.
+    """
 
     target: str
     key: str
@@ -65,10 +68,12 @@ class Saved(msgspec.Struct, frozen=True):
         return {os.path.normpath(word) for word in _WORD.findall(self.command)}
 
     def script(self, check: str = "") -> str:
-        """What to give to `sh -c` in the object folder: the command, then the record, in Kbuild's
-        order.
+        """Return what to give to `sh -c` in the object folder.
 
-        check: a command to run between them, on the target.
+        That is the command, then the record, in Kbuild's order.
+
+        Args:
+            check: A command to run between them, on the target.
         """
         lines = ["set -e", self.command]
         if self.lists:
@@ -90,8 +95,11 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 def read(record: str) -> Saved:
-    """Read a .cmd file. Raises Unfamiliar for one that is missing or has anything in it that is not
-    understood."""
+    """Read a .cmd file.
+
+    Raises:
+        Unfamiliar: It is missing, or has anything in it that is not understood.
+    """
     try:
         with open(record, encoding="utf-8") as stream:
             text = stream.read()

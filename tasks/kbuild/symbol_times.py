@@ -1,5 +1,6 @@
-"""The files below include/config/ by which make learns that a symbol changed: one for each, empty,
-touched by Kconfig.
+"""The files below include/config/ by which make learns that a symbol changed.
+
+There is one for each, empty, touched by Kconfig.
 
 Objects depend on those of the symbols that their sources name. A symbol that is changed, configured
 and changed back has a file newer than all these objects, which are still good; where nothing was
@@ -25,24 +26,30 @@ _OTHERS = re.compile(r"(auto|tristate)\.conf(\.cmd)?|kernel\.release|\..*")  # w
 
 
 class _Symbols(msgspec.Struct):
-    """values: of the symbols that are set, by name without CONFIG_; times: of their files (ns since
-    1970), by path."""
+    """The symbols that are set, and the times of their files.
+
+    values: by name without CONFIG_; times: of their files (ns since 1970), by path.
+    """
 
     values: dict[str, str] = {}
     times: dict[str, int] = {}
 
 
 def keep(obj: Path) -> None:
-    """Write down which values the objects of a folder were made with, and the times by which make
-    knows."""
+    """Write down which values the objects of a folder were made with.
+
+    The times by which make knows are written down, too.
+    """
     values = _values(obj)
     if values:
         write_whole(obj / FILE, msgspec.msgpack.encode(_Symbols(values, _times(obj))))
 
 
 def settle(obj: Path) -> None:
-    """Put the files of those symbols back that have the values that the objects were made with,
-    after Kconfig ran; no object may have been made since `keep`."""
+    """Put back the times of the symbols that have the values that the objects were made with.
+
+    This is for after Kconfig ran; no object may have been made since `keep`.
+    """
     kept, values = _read(obj), _values(obj)
     if not kept.values or not values:
         return

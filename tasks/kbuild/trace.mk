@@ -1,14 +1,18 @@
-# Lets every make of a run say, for each target whose recipe it looks at, what it takes the target to be made from ($^),
-# without what the saved dependencies say anyway. Kbuild looks at the recipe of each target in each run: all of them have
-# FORCE among their prerequisites. Make expands SHELL for each line of a recipe, with the target's own variables.
-# Named in MAKEFILES, so that every make reads it first.
+# Lets every make of a run say, for each target whose recipe it looks at, what it takes the target
+# to be made from ($^), without what the saved dependencies say anyway. Kbuild looks at the recipe
+# of each target in each run: all of them have FORCE among their prerequisites. Make expands SHELL
+# for each line of a recipe, with the target's own variables. Named in MAKEFILES, so that every make
+# reads it first.
 #
 # PIGGYBACK_TRACE: a folder for what is said, a file for each make, so that no two write into one.
-# PIGGYBACK_TOP:   the object folder; a make that runs elsewhere (tools/) has other names, and is passed over.
+# PIGGYBACK_TOP:   the object folder; a make that runs elsewhere (tools/) has other names, and is
+#                  passed over.
 
 ifdef PIGGYBACK_TRACE
 ifeq ($(CURDIR),$(PIGGYBACK_TOP))
-piggyback-said = $(file >>$(PIGGYBACK_TRACE)/$(MAKELEVEL)-$(subst /,!,$(obj)),$@ : $(filter-out $(deps_$@) $(source_$@),$^))
+piggyback-file = $(PIGGYBACK_TRACE)/$(MAKELEVEL)-$(subst /,!,$(obj))
+piggyback-made-from = $(filter-out $(deps_$@) $(source_$@),$^)
+piggyback-said = $(file >>$(piggyback-file),$@ : $(piggyback-made-from))
 SHELL = $(if $@,$(piggyback-said))/bin/sh
 endif
 ifdef sub_make_done

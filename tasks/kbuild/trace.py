@@ -1,5 +1,4 @@
-"""What make says of its targets while it runs: from which files it makes each, and in which
-environment.
+"""What make says of its targets while it runs: the files it makes each from, the environment.
 
 A saved command does not tell all that its target is made from: `.incbin` and scripts like
 link-vmlinux.sh name files that stand neither in the command nor in a depfile. Make knows them, as
@@ -34,10 +33,11 @@ _OURS = re.compile(
 
 
 class Said(msgspec.Struct):
-    """env: of the recipes; edges: for each target that is a file, the files that make holds it to
-    be made from.
+    """What make said of one goal.
 
-    Names are relative to the object folder where they lie in it, else absolute; all are normalised.
+    env: of the recipes; edges: for each target that is a file, the files that make holds it to be
+    made from. Names are relative to the object folder where they lie in it, else absolute; all are
+    normalised.
     """
 
     env: dict[str, str]
@@ -45,9 +45,12 @@ class Said(msgspec.Struct):
 
 
 class Trace(msgspec.Struct):
-    """goals: what was said, by what was asked for. commands: of each target with a record, the
-    record's time and size (ns, bytes) and the digest of its command. generated: digests of the
-    files that make writes without a record."""
+    """What make said of all goals, and how the targets are now.
+
+    goals: what was said, by what was asked for; commands: of each target with a record, the
+    record's time and size (ns, bytes) and the digest of its command; generated: digests of the
+    files that make writes without a record.
+    """
 
     goals: dict[str, Said] = {}
     commands: dict[str, tuple[int, int, str]] = {}
@@ -63,10 +66,13 @@ def read(obj: Path) -> Trace:
 
 
 def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:
-    """Return pairs of a target and a file outside of the object folder that make takes it to be
-    made from.
+    """Return pairs of a target and a file outside of the object folder that it is made from.
 
-    goal: as in Trace.goals; "" for all of them.
+    Make takes it so.
+
+    Args:
+        obj: The object folder.
+        goal: As in Trace.goals; "" for all of them.
     """
     return {
         (target, name)
@@ -85,9 +91,11 @@ def write(obj: Path, trace: Trace) -> None:
 
 @contextlib.contextmanager
 def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
-    """Run make in the body of a `with`, with the variables that this yields in its environment;
-    what it says of its targets is kept under `goal`. When the body fails, nothing is known of that
-    goal any more."""
+    """Run make in the body of a `with`, and keep what it says of its targets under `goal`.
+
+    Yields the variables that make must have in its environment. When the body fails, nothing is
+    known of that goal any more.
+    """
     trace = read(obj)
     if trace.goals.pop(goal, None):
         write(obj, trace)
@@ -123,8 +131,10 @@ def learn(obj: Path, trace: Trace, target: str, stamps: Stamps) -> None:
 
 
 def meddled(obj: Path, trace: Trace, target: str, stamps: Stamps) -> bool:
-    """Has somebody else made a target since, with another command or other content? Make would see
-    that."""
+    """Tell whether somebody else made a target since, in another way.
+
+    That is with another command or other content. Make would see that.
+    """
     if target in trace.generated:
         return stamps.digest(obj / target) != trace.generated[target]
     known = trace.commands.get(target)

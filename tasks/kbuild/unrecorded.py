@@ -1,5 +1,6 @@
-"""What steers a build by Kbuild and stands in none of its records: makefiles, tables and scripts,
-Kconfig's own tools.
+"""What steers a build by Kbuild and stands in none of its records.
+
+That is makefiles, tables and scripts, and Kconfig's own tools.
 
 Found by watching which files of a tree a whole build reads. What is recorded needlessly costs a run
 of make that finds nothing to do; what is not recorded gives a wrong result.
@@ -53,14 +54,19 @@ _UNRECORDED = (
 
 
 def unrecorded(values: Mapping[str, str]) -> bool:
-    """Is a kernel with this configuration made from more than there is any record of, so that an
-    earlier result can't be told from a right one?"""
+    """Tell whether a kernel with this configuration is made from something unrecorded.
+
+    An earlier result can't then be told from a right one.
+    """
     return any(values.get(symbol, "n") not in ("n", "", '""') for symbol in _UNRECORDED)
 
 
 def version_files(*tops: Path) -> list[Path]:
-    """Return the files by which a kernel gets a name of its own; `tops`: the tree, the object
-    folder (setlocalversion)."""
+    """Return the files by which a kernel gets a name of its own.
+
+    Args:
+        tops: The tree, the object folder (setlocalversion).
+    """
     return [
         path
         for top in tops
@@ -70,11 +76,14 @@ def version_files(*tops: Path) -> list[Path]:
 
 
 def beside(tree: str, folders: Iterable[str]) -> set[str]:
-    """Return the makefiles in folders of a tree, with what lies beside them and is neither source
-    nor Kconfig file (tables and small programs that rules read, such as kernel/time/timeconst.bc),
-    and the makefiles that those include.
+    """Return the makefiles in folders of a tree, and what lies beside them for rules to read.
 
-    tree: its real path; folders: relative to it, those in which something was made.
+    That is neither source nor Kconfig file, but tables and small programs, such as
+    kernel/time/timeconst.bc. The makefiles that those include are returned, too.
+
+    Args:
+        tree: Its real path.
+        folders: Relative to it, those in which something was made.
     """
     found: set[str] = set()
     for folder in folders:
@@ -105,11 +114,16 @@ def headers(tree: str, archs: Iterable[str]) -> set[str]:
 
 
 def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
-    """Return what a configuration is made by, besides the Kconfig files: Kconfig itself, the
-    makefiles that call it, the scripts that Kconfig files ask (and those that these call), and the
-    tree's own configuration `base`.
+    """Return what a configuration is made by, besides the Kconfig files.
 
-    files: the Kconfig files, absolute. Source: scripts/kconfig/Makefile.
+    That is Kconfig itself, the makefiles that call it, the scripts that Kconfig files ask (and
+    those that these call), and the tree's own configuration `base`. Source:
+    scripts/kconfig/Makefile.
+
+    Args:
+        source: The tree.
+        base: The configuration to start from.
+        files: The Kconfig files, absolute.
     """
     tree = Path(os.path.realpath(source))
     archs = {

@@ -1,0 +1,1 @@
+"""Rebuilding after an edit by Kbuild's saved commands, without make."""

@@ -1,5 +1,4 @@
-"""The short way: after an edit of sources that are compiled in, Kbuild's saved commands are run
-without make.
+"""The short way: after an edit of compiled sources, run Kbuild's saved commands without make.
 
 Make takes two seconds to find out, in each of its folders, that next to nothing is to be done. What
 it would find is known when nothing but the content of C, assembler or header files changed since it
@@ -62,13 +61,22 @@ _CHECK = "check_local_export"
 def taken(
     job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path] = ()
 ) -> list[str] | None:
-    """Bring a target of Kbuild up to date the short way, if that is possible, and return what it
-    was discovered to be made from; None if make has to decide. The log says which, and why. Raises
-    CommandError for a source with errors in it.
+    """Bring a target of Kbuild up to date the short way, if that is possible.
 
-    goal: the name under which make's word on it is kept; target: its name relative to the object
-    folder; kept: by Kbuild's name, the files that must still be as we left them; before: the
-    declared inputs that may have changed.
+    The log says whether it was, and why not.
+
+    Args:
+        job: The job.
+        goal: The name under which make's word on it is kept.
+        target: Its name relative to the object folder.
+        kept: By Kbuild's name, the files that must still be as we left them.
+        before: The declared inputs that may have changed.
+
+    Returns:
+        What the target was discovered to be made from; None if make has to decide.
+
+    Raises:
+        CommandError: A source has errors in it.
     """
     try:
         replay = _replayed(job, goal, target, kept, before)
@@ -90,8 +98,12 @@ def _log(job: Job, text: str) -> None:
 def _replayed(
     job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path]
 ) -> Replay:
-    """Go the short way. Raises Unfamiliar when make has to decide, CommandError for a source with
-    errors in it."""
+    """Go the short way.
+
+    Raises:
+        Unfamiliar: Make has to decide.
+        CommandError: A source has errors in it.
+    """
     project = job.project
     obj, tree = project.layout.kernel_obj, project.layout.kernel_src
     _ordinary(job, obj, kept, before)
@@ -140,8 +152,10 @@ def _replayed(
 
 
 def _refreshed(obj: Path, tree: Path, trace: Trace, goal: str, replay: Replay) -> list[str]:
-    """The goal has the bytes that it had: have make, too, see that nothing that is made from it is
-    stale."""
+    """Have make, too, see that nothing that is made from the goal is stale.
+
+    The goal has the bytes that it had.
+    """
     edges: dict[str, set[str]] = {}
     for name, said in trace.goals.items():
         if name != goal:
@@ -156,8 +170,10 @@ def _refreshed(obj: Path, tree: Path, trace: Trace, goal: str, replay: Replay) -
 
 
 def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Path]) -> None:
-    """Raise Unfamiliar unless the folder is as the last run left it, and the reasons for this run
-    are of the right kind."""
+    """Raise Unfamiliar unless the folder is as the last run left it.
+
+    The reasons for this run must be of the right kind, too.
+    """
     digest = job.project.stamps.digest
     if (obj / make.RUNNING).exists() or not ledger.trusted(obj):
         raise Unfamiliar("the last run did not end well")
@@ -190,8 +206,11 @@ _EDIT = re.compile(r"discovered: (.+) changed")
 
 
 def _edited(reasons: Iterable[str]) -> set[str]:
-    """The sources that were edited. Raises Unfamiliar for one that is neither C, nor assembler, nor
-    a header."""
+    """Return the sources that were edited.
+
+    Raises:
+        Unfamiliar: One is neither C, nor assembler, nor a header.
+    """
     sources = {found[1] for reason in reasons if (found := _EDIT.fullmatch(reason))}
     for source in sources:
         if not source.endswith(SUFFIXES) or source.endswith(".lds.S"):
@@ -209,8 +228,11 @@ def _symbols(obj: Path) -> set[str]:
 
 
 def _checks(obj: Path, tree: Path) -> dict[str, str]:
-    """Return the script that Kbuild has look at each object, by the suffix of the source. Raises
-    Unfamiliar when its rules do anything else to an object after the compiler."""
+    """Return the script that Kbuild has look at each object, by the suffix of the source.
+
+    Raises:
+        Unfamiliar: Kbuild's rules do anything else to an object after the compiler.
+    """
     files = [
         tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")
     ]  # as of 7.3 in the latter
@@ -231,8 +253,7 @@ def _checks(obj: Path, tree: Path) -> dict[str, str]:
 
 
 def _same(obj: Path, trace: Trace, replay: Replay, stamps: Stamps) -> None:
-    """Raise Unfamiliar if somebody else made one of the targets meanwhile, in another way, or
-    spoilt one."""
+    """Raise Unfamiliar if somebody else made one of the targets meanwhile, or spoilt one."""
     for target in replay.said.edges:
         if traces.meddled(obj, trace, target, stamps):
             raise Unfamiliar(f"{target} was made by somebody else")
@@ -243,8 +264,10 @@ def _same(obj: Path, trace: Trace, replay: Replay, stamps: Stamps) -> None:
 
 
 def _compiled_in(replay: Replay, sources: set[str]) -> None:
-    """Raise Unfamiliar unless every edited source is what some target was compiled from, by its
-    record, and no file that make writes without a record is made from it."""
+    """Raise Unfamiliar unless every edited source is what some target was compiled from.
+
+    Its record tells that; and no file that make writes without a record may be made from it.
+    """
     records = set(replay.targets.recorded.values())
     naming = replay.known.naming(sources, commands=False)
     named = {name for record, names in naming.items() if record in records for name in names}
@@ -258,8 +281,10 @@ def _compiled_in(replay: Replay, sources: set[str]) -> None:
 
 
 def _nothing_new(obj: Path, replay: Replay, after: Depfiles) -> None:
-    """Raise Unfamiliar if something was compiled for the first time from a file that the build
-    makes, unless that is a target that is known here, and older."""
+    """Raise Unfamiliar if something is now compiled from a file that the build makes.
+
+    It may be a target that is known here, and older.
+    """
     for target in replay.made:
         for name in (
             set(after.made(replay.targets.recorded[target])) - replay.targets.inputs[target]

@@ -39,11 +39,13 @@ _TEXT = (".c", ".h", ".S", ".s", ".lds")
 
 
 class Replay(msgspec.Struct, dict=True):
-    """One run. obj: the object folder; goal: the target that all is done for, made last and alone,
-    after what else make makes on its way there; said: what make said of this goal; known: the
-    records as they are now; checks: by suffix of the source, a script that Kbuild has look at each
-    object that was compiled; label: of the progress bar; given: when a file outside of the object
-    folder was changed (ns since 1970), -1 if it is missing.
+    """One run of saved commands.
+
+    obj: the object folder; goal: the target that all is done for, made last and alone, after what
+    else make makes on its way there; said: what make said of this goal; known: the records as they
+    are now; checks: by suffix of the source, a script that Kbuild has look at each object that was
+    compiled; label: of the progress bar; given: when a file outside of the object folder was
+    changed (ns since 1970), -1 if it is missing.
 
     made: the targets that got a new time, in order, with the one that they had; changed: those of
     them that may have other content now.
@@ -68,9 +70,14 @@ class Replay(msgspec.Struct, dict=True):
         self.targets = Targets(self.obj, self.said, self.known, self.given)
 
     def run(self) -> None:
-        """Make everything that is stale, then the goal. Raises Unfamiliar when make has to decide,
-        CommandError when there are errors in a source; what was made until then stays, and is what
-        make would have made."""
+        """Make everything that is stale, then the goal.
+
+        What was made until an error stays, and is what make would have made.
+
+        Raises:
+            Unfamiliar: Make has to decide.
+            CommandError: There are errors in a source.
+        """
         self.targets.look_at_sources()
         stale = self.targets.stale()
         by_itself = self.goal in stale
@@ -90,8 +97,10 @@ class Replay(msgspec.Struct, dict=True):
             raise Unfamiliar(f"{min(stale)} would be made once more")
 
     def _round(self, stale: set[str]) -> None:
-        """Make what is stale, and in turn what is made from that; each as soon as its inputs are
-        there."""
+        """Make what is stale, and in turn what is made from that.
+
+        Each is made as soon as its inputs are there.
+        """
         from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
         todo = self.targets.downstream(stale, self.goal)
@@ -148,8 +157,11 @@ class Replay(msgspec.Struct, dict=True):
                 raise
 
     def _finish(self, target: str, command: Saved | None, run: bool) -> None:
-        """Make a target, or say by its time and its record's that it is fresh. Raises Unfamiliar
-        when that fails."""
+        """Make a target, or say by its time and its record's that it is fresh.
+
+        Raises:
+            Unfamiliar: That failed.
+        """
         if command is None:
             return
         path = os.path.join(self.obj, target)
@@ -178,8 +190,10 @@ class Replay(msgspec.Struct, dict=True):
         self.made[target] = before
 
     def _packed(self, command: Saved) -> bool:
-        """Does a command do nothing but pack its members into an archive, of which nothing else
-        than these is kept?"""
+        """Tell whether a command does nothing but pack its members into an archive.
+
+        Nothing else than its members is kept of it.
+        """
         ar = re.escape(self.said.env.get("AR", "ar"))
         return bool(
             command.target.endswith(".a")
@@ -187,8 +201,10 @@ class Replay(msgspec.Struct, dict=True):
         )
 
     def _symbols_of(self, objects: Sequence[str]) -> list[list[bytes]] | None:
-        """The global symbols that objects define, of each in the order of its table; None where nm
-        can't tell."""
+        """Return the global symbols that objects define, of each in the order of its table.
+
+        None where nm can't tell.
+        """
         done = run(
             [self.said.env.get("NM", "nm"), "-A", "-g", "-p", "--defined-only", *objects],
             cwd=self.obj,
@@ -203,8 +219,9 @@ class Replay(msgspec.Struct, dict=True):
         return None if done.returncode else list(found.values())
 
     def _command(self, command: Saved, check: str) -> None:
-        """Run a saved command. If it fails, its target goes away, as make would have it
-        (.DELETE_ON_ERROR).
+        """Run a saved command.
+
+        If it fails, its target goes away, as make would have it (.DELETE_ON_ERROR).
 
         What the compiler finds wrong in a source it would find when make runs it, too: that is a
         CommandError. A file that it misses make may know how to make: then, and in any other case,
@@ -239,8 +256,9 @@ class Replay(msgspec.Struct, dict=True):
 
 
 def _digest(path: str) -> str:
-    """The digest of a file that stands for itself; of one that may name other files, whose content
-    then counts, MISSING.
+    """Return the digest of a file that stands for itself.
+
+    Of one that may name other files, whose content then counts, it is MISSING.
 
     Those are thin archives, scripts and lists of files, and sources with `.incbin` in them.
     """

@@ -64,8 +64,13 @@ class Targets(msgspec.Struct, dict=True):
         self.newest = self._newest_sources()
 
     def _newest_sources(self) -> dict[str, int]:
-        """Return the time of the newest given file that a target was compiled from, for the targets
-        that may be older than that. Raises Unfamiliar for a file that is gone."""
+        """Return the time of the newest given file that each target was compiled from.
+
+        Only targets that may be older than that are there.
+
+        Raises:
+            Unfamiliar: A file is gone.
+        """
         oldest = min(map(self.when, self.recorded), default=0)
         young = {name for name in self.known.given() if not -1 < self.when(name) <= oldest}
         targets = {record: target for target, record in self.recorded.items()}
@@ -111,8 +116,10 @@ class Targets(msgspec.Struct, dict=True):
         return command
 
     def downstream(self, stale: set[str], goal: str) -> set[str]:
-        """What is made, directly or not, from stale targets, and these themselves; the goal is left
-        out, and so is all that is made from a file without a record."""
+        """Return stale targets, and what is made, directly or not, from them.
+
+        The goal is left out, and so is all that is made from a file without a record.
+        """
         users = users_of(self.inputs)
         found: set[str] = set()
         waiting = list(stale)

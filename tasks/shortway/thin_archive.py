@@ -1,5 +1,4 @@
-"""Thin archives brought up to date in place of `ar`: after an edit only the sizes of members in
-them are other ones.
+"""Thin archives brought up to date in place of `ar`, where only sizes of members changed.
 
 Kbuild packs all objects into thin archives (built-in.a, vmlinux.a), which name their members and
 hold, of each, its size. For one edited object ar looks at every member of every archive anew. Here
@@ -32,8 +31,11 @@ Symbols = Callable[[Sequence[str]], Sequence[Sequence[bytes]] | None]
 
 
 class _Archive(msgspec.Struct):
-    """members: where the header of each is, by its path (as the archive names it); symbols: of
-    each, by that place; None without a table of them."""
+    """What a thin archive names.
+
+    members: where the header of each is, by its path (as the archive names it); symbols: of each,
+    by that place; None without a table of them.
+    """
 
     members: dict[str, int]
     symbols: dict[int, list[bytes]] | None
@@ -73,8 +75,7 @@ def renew(archive: str, top: str, symbols_of: Symbols) -> bool:
 def _same(
     newer: Mapping[str, int], symbols: Mapping[int, list[bytes]], top: str, symbols_of: Symbols
 ) -> bool:
-    """Do the members that are newer than the archive define the symbols that its table has of
-    them?"""
+    """Tell whether the table has the symbols of those members that are newer than the archive."""
     if len(newer) > MOST_MEMBERS:
         return False
     now = symbols_of([os.path.relpath(path, top) for path in newer]) if newer else []
@@ -84,8 +85,10 @@ def _same(
 
 
 def _read(data: bytes) -> _Archive | None:
-    """What an archive names; None for one that is not thin, or that has in it what is not
-    understood."""
+    """Read what an archive names.
+
+    None for one that is not thin, or that has in it what is not understood.
+    """
     if not data.startswith(MAGIC):
         return None
     place, names, table = len(MAGIC), b"", None
@@ -117,8 +120,11 @@ def _read(data: bytes) -> _Archive | None:
 
 
 def _symbols(table: bytes) -> dict[int, list[bytes]]:
-    """The symbols of each member, by its place, in order. Raises ValueError for a table that is cut
-    off."""
+    """Return the symbols of each member, by its place, in order.
+
+    Raises:
+        ValueError: The table is cut off.
+    """
     (count,) = struct.unpack_from(">I", table)
     places = struct.unpack_from(f">{count}I", table, 4)
     names = table[4 + 4 * count :].split(b"\0")

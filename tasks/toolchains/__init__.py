@@ -1,0 +1,1 @@
+"""Where the compiler comes from, a module a provider, and the probe."""

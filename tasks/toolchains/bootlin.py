@@ -1,7 +1,7 @@
-"""Toolchains that Bootlin builds with Buildroot and publishes: by architecture and libc, pinned in
-configs/bootlin.toml.
+"""Toolchains that Bootlin builds with Buildroot and publishes, pinned in configs/bootlin.toml.
 
-configs/bootlin.toml -> fetch:bootlin-ARCH-LIBC -> dl/ -> toolchain -> build/toolchains/ID/ (relocated by its script)
+configs/bootlin.toml -> fetch:bootlin-ARCH-LIBC -> dl/
+  -> toolchain -> build/toolchains/ID/ (relocated by its script)
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from tasks.fetch import obtain
 from tasks.graph.task import Job
 from tasks.system.errors import PiggyError
 from tasks.toolchains import compiler, path, record, sdk
-from tasks.toolchains import folder as home
+from tasks.toolchains.folder import key_files
 
 DATA = "configs/bootlin.toml"
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """configs/bootlin.toml: the address, with {arch}, {libc} and {version} in it, and the hashes by
-    arch and libc."""
+    """configs/bootlin.toml: the address and the hashes of all toolchains.
+
+    The address has {arch}, {libc} and {version} in it; the hashes are by arch and libc.
+    """
 
     url: str
     version: str
@@ -38,8 +40,11 @@ def libc(project: Project) -> str:
 
 
 def pin(project: Project) -> Source:
-    """The pinned toolchain for the selected machine and libc. Raises PiggyError where Bootlin has
-    none."""
+    """Return the pinned toolchain for the selected machine and libc.
+
+    Raises:
+        PiggyError: Bootlin has none.
+    """
     table = toml.convert(toml.read(project.top / DATA), Table, DATA)
     arch, which = project.machine.toolchain.bootlin, libc(project)
     if not arch:
@@ -102,6 +107,4 @@ def build(job: Job) -> dict[str, list[str]]:
         log=job.log,
     )
     folder = sdk.install(project, got.path, got.sha256, job.log)
-    return record.finish(
-        job, path.found(project, compiler.prefix_in(folder), home.key_files(folder))
-    )
+    return record.finish(job, path.found(project, compiler.prefix_in(folder), key_files(folder)))

@@ -20,8 +20,10 @@ HEADERS = ("stdio.h", "linux/version.h")
 
 
 def programs(prefix: str) -> list[str]:
-    """The compiler and the binutils by the names that makefiles call them by: inputs of whatever
-    looks for them on PATH."""
+    """Return the compiler and the binutils by the names that makefiles call them by.
+
+    They are inputs of whatever looks for them on PATH.
+    """
     return [f"{prefix}{name}" for name in ("gcc", *BINUTILS)]
 
 
@@ -69,8 +71,10 @@ def compiler(prefix: str, hint: str) -> tuple[str, list[str]]:
 
 
 def libc_parts(cc: str) -> list[str]:
-    """Return the files of the libc that `cc` links with: their content is part of a toolchain's
-    identity."""
+    """Return the files of the libc that `cc` links with.
+
+    Their content is part of a toolchain's identity.
+    """
     found = [run([cc, f"-print-file-name={name}"], check=False).output.strip() for name in LIBC]
     paths = {
         os.path.realpath(path) for path in found if os.path.isabs(path) and os.path.exists(path)
@@ -81,12 +85,14 @@ def libc_parts(cc: str) -> list[str]:
 
 
 def prefix_in(folder: Path) -> str:
-    """Return the prefix of the cross compiler in a toolchain's folder (bin/PREFIXgcc, or
-    PREFIXgcc).
+    """Return the prefix of the cross compiler in a toolchain's folder.
 
-    A folder may hold the same compiler under several names: Buildroot's has i686-linux-gcc beside
-    i686-buildroot-linux-uclibc-gcc, and the longest is the full one. Raises PiggyError when there
-    is none, or when there are two that are different.
+    That is bin/PREFIXgcc, or PREFIXgcc. A folder may hold the same compiler under several names:
+    Buildroot's has i686-linux-gcc beside i686-buildroot-linux-uclibc-gcc, and the longest is the
+    full one.
+
+    Raises:
+        PiggyError: There is none, or there are two that are different.
     """
     for place in (folder / "bin", folder):
         names = sorted(

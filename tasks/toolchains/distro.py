@@ -47,8 +47,7 @@ def needs(project: Project) -> dict[str, Any]:
 
 
 def build(job: Job) -> dict[str, list[str]]:
-    """Find the compiler, make the libc and the headers if no toolchain of the same ID exists yet,
-    and probe the result."""
+    """Find the compiler, make the libc if there is none of the same ID, and probe the result."""
     triple = job.project.machine.triple
     version, parts = compiler.compiler(f"{triple}-", hint(triple))
     ident = record.ident(version, *map(job.project.stamps.digest, parts))

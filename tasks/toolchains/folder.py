@@ -1,5 +1,7 @@
-"""The folders of build/toolchains: one for each ID, locked while it is made, sealed when whole,
-shared by machines."""
+"""The folders of build/toolchains: one for each ID, shared by machines.
+
+A folder is locked while it is made, and sealed when it is whole.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,10 @@ def seal(place: Path, names: Sequence[str]) -> None:
 
 
 def intact(place: Path) -> bool:
-    """Is the toolchain at `place` there and whole, and are its key files what they were when it was
-    sealed?"""
+    """Tell whether the toolchain at `place` is there and whole.
+
+    Its key files must be what they were when it was sealed.
+    """
     try:
         text = files.read_regular(place / SEAL, 1 << 20).decode()
         return text == _lines(place, [line.partition("  ")[2] for line in text.splitlines()])
@@ -64,8 +68,11 @@ def clear(place: Path) -> None:
 
 @contextlib.contextmanager
 def staged(place: Path, names: Sequence[str]) -> Iterator[tuple[Path, Path]]:
-    """Give a folder to work in, and one to install into (as with DESTDIR: it ends with the path of
-    `place`); on success the latter is sealed and becomes `place`."""
+    """Give a folder to work in, and one to install into.
+
+    The latter is as with DESTDIR: it ends with the path of `place`. On success it is sealed and
+    becomes `place`.
+    """
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as scratch:
         work, made = Path(scratch) / "work", Path(scratch) / "stage" / place.relative_to("/")
         work.mkdir()

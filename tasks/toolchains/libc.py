@@ -22,8 +22,7 @@ from tasks.kbuild import make
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.process import run
-from tasks.toolchains import folder as home
-from tasks.toolchains import record, uclibc
+from tasks.toolchains import folder, record, uclibc
 
 KEY_FILES = (
     "bin/musl-gcc",
@@ -82,8 +81,11 @@ def chosen(project: Project) -> str:
 def userspace(
     job: Job, version: str, parts: Sequence[str]
 ) -> tuple[str, str, list[str], list[str]]:
-    """Have the libc at build/toolchains/ID; return the ID, the driver, what else went into it, and
-    its key files."""
+    """Have the libc at build/toolchains/ID.
+
+    Returns:
+        The ID, the driver, what else went into it, and its key files.
+    """
     project = job.project
     base = project.layout.build / "toolchains"
     base.mkdir(parents=True, exist_ok=True)
@@ -107,9 +109,9 @@ def userspace(
             version, *stamps, source, digest_of(headers), *recipe, os.path.abspath(base)
         )
         place = (base / ident).absolute()
-        with home.locked(place):
-            if not home.intact(place):
-                home.clear(place)
+        with folder.locked(place):
+            if not folder.intact(place):
+                folder.clear(place)
                 if other:
                     tree = (project.layout.build / "src" / "uclibc").resolve()
                     uclibc.build(job, tree, place, f"{project.machine.triple}-", headers)
@@ -118,7 +120,7 @@ def userspace(
     # In the unpacked tree an edit counts. To list it anew at every run, as is done for a tree of
     # one's own, takes 40 ms.
     edited = [] if project.settings.kernel_src else [str(path) for path in uapi_headers(project)]
-    return ident, str(place / "bin" / f"{chosen(project)}-gcc"), edited, home.key_files(place)
+    return ident, str(place / "bin" / f"{chosen(project)}-gcc"), edited, folder.key_files(place)
 
 
 def uapi_headers(project: Project) -> list[Path]:
@@ -140,8 +142,10 @@ def uapi_state(project: Project) -> dict[str, str]:
 
 
 def configure_words(project: Project) -> list[str]:
-    """The words for musl's configure, without its places: small, static, with its gcc wrapper (see
-    musl's INSTALL)."""
+    """Return the words for musl's configure, without its places.
+
+    They ask for a small, static one with its gcc wrapper (see musl's INSTALL).
+    """
     prefix = f"{project.machine.triple}-"
     flags = " ".join(["-Os", "-pipe", *project.machine.cflags.split()])
     return [
@@ -174,24 +178,26 @@ def install_headers(job: Job, include: Path) -> None:
         litter.unlink()
 
 
-def digest_of(folder: Path) -> str:
+def digest_of(top: Path) -> str:
     """A digest over names and contents of all files below a folder."""
     whole = hashlib.sha256()
-    for path in sorted(_files(folder)):
-        whole.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes() + b"\0")
+    for path in sorted(_files(top)):
+        whole.update(f"{path.relative_to(top)}\0".encode() + path.read_bytes() + b"\0")
     return whole.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def _files(top: Path) -> Iterator[Path]:
+    return (path for path in top.rglob("*") if path.is_file())
 
 
 def build_musl(job: Job, place: Path, recipe: Sequence[str], headers: Path) -> None:
-    """Build a static musl with its gcc wrapper, add the kernel headers, and put it all at `place`,
-    whole."""
+    """Build a static musl with its gcc wrapper, and put it at `place`, whole.
+
+    The kernel headers are added.
+    """
     project = job.project
     source = project.layout.build.absolute() / "src" / "musl"
-    with home.staged(place, KEY_FILES) as (work, made):
+    with folder.staged(place, KEY_FILES) as (work, made):
         with project.jobs.token(), terminal.bar("musl", 1310, "files") as progress:
 
             def seen(line: str) -> None:
@@ -214,4 +220,4 @@ def build_musl(job: Job, place: Path, recipe: Sequence[str], headers: Path) -> N
                 cwd=work,
                 log=job.log,
             )
-        home.add(headers, made / "include")
+        folder.add(headers, made / "include")

@@ -1,7 +1,9 @@
-"""LLVM: the distribution's clang and lld for the kernel (LLVM=1); user space as with `distro`, its
-gcc and a static libc.
+"""LLVM: the distribution's clang and lld for the kernel (LLVM=1).
 
-    clang, ld.lld, llvm-* -> toolchain.json   LLVM=1, -14 or /usr/lib/llvm-14/bin/, as the kernel's Makefile takes it
+User space is compiled as with `distro`, by its gcc and with a static libc.
+
+    clang, ld.lld, llvm-* -> toolchain.json   LLVM=1, -14 or /usr/lib/llvm-14/bin/, as the kernel's
+                                              Makefile takes it
     TRIPLE-gcc, musl      -> userspace.json
 
 Source: Documentation/kbuild/llvm.rst. Which machines Linux supports so, their files say:
@@ -38,8 +40,10 @@ SUFFIX_SINCE = (5, 18)  # LLVM=-14 and LLVM=/path/: commit e9c281928c24
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError where Linux can't be built so, or the setting is none that its Makefile
-    takes."""
+    """Raise PiggyError where Linux can't be built so.
+
+    It is raised, too, for a setting that is none that the kernel's Makefile takes.
+    """
     llvm, machine = project.settings.llvm, project.machine
     if not machine.toolchain.llvm:
         raise PiggyError(

@@ -1,9 +1,10 @@
-"""A toolchain of the user's own: any prefix (/opt/x/bin/arm-linux-), a toolchain's folder, or the
-tarball of an SDK.
+"""A toolchain of the user's own: any prefix, a toolchain's folder, or the tarball of an SDK.
 
-    toolchain_prefix=/opt/x/bin/arm-linux-   crosstool-NG's x-tools, a Yocto SDK, Linaro's and Arm's releases, ...
+    toolchain_prefix=/opt/x/bin/arm-linux-   crosstool-NG's x-tools, a Yocto SDK, Linaro's and Arm's
+                                             releases, ...
     toolchain_prefix=/opt/x                  the same, where /opt/x/bin holds one compiler
-    toolchain_prefix=sdk.tar.gz              what `doit toolchain_export` packed: unpacked to build/toolchains/ID
+    toolchain_prefix=sdk.tar.gz              what `doit toolchain_export` packed: unpacked to
+                                             build/toolchains/ID
 
 Nothing is written to what the user named. The identity is the content of the tools, wherever they
 lie.
@@ -22,7 +23,7 @@ from tasks.graph.task import Job
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.toolchains import compiler, record, sdk
-from tasks.toolchains import folder as home
+from tasks.toolchains.folder import key_files
 from tasks.toolchains.record import Found
 
 HINT = (
@@ -86,7 +87,7 @@ def build(job: Job) -> dict[str, list[str]]:
     made: list[str] = []
     if sdk.is_tarball(named):
         folder = sdk.install(project, path, project.stamps.digest(path), job.log)
-        prefix, made = compiler.prefix_in(folder), home.key_files(folder)
+        prefix, made = compiler.prefix_in(folder), key_files(folder)
     elif path.is_dir() and not named.endswith("-"):
         prefix = compiler.prefix_in(path.absolute())
     else:
@@ -102,8 +103,10 @@ def build(job: Job) -> dict[str, list[str]]:
 
 
 def found(project: Project, prefix: str, made: list[str]) -> Found:
-    """Describe the toolchain with that prefix; its ID is the content of its tools and of its
-    libc."""
+    """Describe the toolchain with that prefix.
+
+    Its ID is the content of its tools and of its libc.
+    """
     version, parts = compiler.compiler(prefix, HINT)
     ident = record.ident(version, *map(project.stamps.digest, parts))
     if not project.machine.userspace:

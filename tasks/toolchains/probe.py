@@ -1,5 +1,6 @@
-"""A toolchain is put to the test before it is trusted: what it is for, its libc and headers, and
-that it links statically.
+"""A toolchain is put to the test before it is trusted.
+
+It is asked what it is for, which libc and headers it has, and that it links statically.
 
 Nothing is taken from names: a preprocessor run answers by the compiler's and the libc's own macros,
 and a program is linked with -static, looked at, and run where this host can: natively, or under
@@ -71,8 +72,11 @@ USER_MODE = {
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a probe found: the libc's name and version, the headers' version ("6.1.55"), and how the
-    program was run."""
+    """What a probe found.
+
+    That is the libc's name and version, the headers' version ("6.1.55"), and how the program was
+    run.
+    """
 
     libc: str
     headers: str
@@ -128,8 +132,11 @@ def _answers(cc: str, arch: str, source: Path, log: Path | None) -> tuple[str, s
 
 
 def _run(cc: str, program: Path, arch: str, log: Path | None) -> str:
-    """Run the program where this host can, and say how. Raises PiggyError when it does not do what
-    it should."""
+    """Run the program where this host can, and say how.
+
+    Raises:
+        PiggyError: It does not do what it should.
+    """
     emulator = USER_MODE.get(arch, "")
     emulator = (
         shutil.which(emulator, path=clean_env()["PATH"])

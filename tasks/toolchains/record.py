@@ -1,8 +1,8 @@
-"""The toolchain that a machine uses, as two records: the compiler of the kernel, and what user
-space is compiled with.
+"""The toolchain of a machine, as two records: the kernel's compiler, and user space's.
 
-    a provider (tasks/toolchains/*.py) -> Found -> probed -> build/MACHINE/toolchain.json  the kernel's part
-                                                          -> build/MACHINE/userspace.json  user space's part
+    a provider (tasks/toolchains/*.py) -> Found -> probed
+      -> build/MACHINE/toolchain.json  the kernel's part
+      -> build/MACHINE/userspace.json  user space's part
 
 Two, so that another libc makes busybox stale and not the kernel, and another compiler of the kernel
 not busybox.
@@ -116,11 +116,14 @@ def decode(path: Path, kind: type[_T]) -> _T:
 
 
 def finish(job: Job, found: Found) -> dict[str, list[str]]:
-    """Probe what a provider found, and write the records; returns what the task `toolchain`
-    learned.
+    """Probe what a provider found, and write the records.
 
-    Raises PiggyError, in one sentence, for a toolchain that is for another processor, can't link
-    statically, makes programs that do not run, or has newer kernel headers than the kernel.
+    Returns:
+        What the task `toolchain` learned.
+
+    Raises:
+        PiggyError: The toolchain is for another processor, can't link statically, makes programs
+            that do not run, or has newer kernel headers than the kernel.
     """
     project = job.project
     told = ""
@@ -160,8 +163,11 @@ def write_record(path: Path, content: Toolchain | Userspace) -> None:
 
 
 def kernel_version(tree: Path) -> tuple[int, int]:
-    """Return the series (6, 1) of a kernel tree, by its top Makefile. Raises PiggyError when that
-    has none."""
+    """Return the series (6, 1) of a kernel tree, by its top Makefile.
+
+    Raises:
+        PiggyError: The Makefile has none.
+    """
     text = (tree / "Makefile").read_text(errors="replace") if (tree / "Makefile").is_file() else ""
     found = [
         re.search(rf"^{name}\s*=\s*(\d+)\s*$", text, re.MULTILINE)
@@ -176,8 +182,9 @@ def kernel_version(tree: Path) -> tuple[int, int]:
 
 
 def check_headers(facts: Facts, project: Project) -> None:
-    """Refuse headers that are newer than the kernel: programs would ask it for what it does not
-    have.
+    """Refuse headers that are newer than the kernel.
+
+    Programs would ask it for what it does not have.
 
     Series are compared, not stable updates, which add nothing to the headers; so does Buildroot
     (support/scripts/check-kernel-headers.sh).

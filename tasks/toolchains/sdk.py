@@ -1,5 +1,7 @@
-"""Prebuilt toolchains as tarballs: unpacked once, relocated by their own script, and packed again
-for another machine."""
+"""Prebuilt toolchains as tarballs.
+
+They are unpacked once, relocated by their own script, and packed again for another machine.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,7 @@ from tasks.system import disk, files
 from tasks.system.files import replacing
 from tasks.system.process import run
 from tasks.system.terminal import printable
-from tasks.toolchains import compiler, record
-from tasks.toolchains import folder as home
+from tasks.toolchains import compiler, folder, record
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 SCRIPT = (
@@ -39,10 +40,10 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
     base = (project.layout.build / "toolchains").absolute()
     base.mkdir(parents=True, exist_ok=True)
     place = base / record.ident("sdk", digest, str(base))
-    with home.locked(place):
-        if home.intact(place):
+    with folder.locked(place):
+        if folder.intact(place):
             return place
-        home.clear(place)
+        folder.clear(place)
         try:
             with disk.explained(place):
                 with replacing(place) as draft:
@@ -50,7 +51,7 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
                     untar.extract(archive, draft)
                 relocate(place, log)
                 prefix = compiler.prefix_in(place)
-                home.seal(
+                folder.seal(
                     place,
                     sorted(
                         {
@@ -61,14 +62,16 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
                     ),
                 )
         except BaseException:
-            home.clear(place)  # what is half relocated is of no use
+            folder.clear(place)  # what is half relocated is of no use
             raise
     return place
 
 
 def relocate(place: Path, log: Path) -> None:
-    """Run a toolchain's own relocation script, where it has one; it must stand at its final
-    place."""
+    """Run a toolchain's own relocation script, where it has one.
+
+    The toolchain must stand at its final place.
+    """
     script = place / SCRIPT
     if script.is_file():
         run(
@@ -78,25 +81,27 @@ def relocate(place: Path, log: Path) -> None:
         )
 
 
-def misplaced(folder: Path) -> str:
-    """Return where a Buildroot toolchain says that it stands, when that is not where it is; ""
-    otherwise."""
+def misplaced(place: Path) -> str:
+    """Return where a Buildroot toolchain says that it stands, when that is not where it is.
+
+    It is "" otherwise.
+    """
     try:
-        said = files.read_regular(folder / LOCATION, 1 << 16).decode().strip()
+        said = files.read_regular(place / LOCATION, 1 << 16).decode().strip()
     except (OSError, UnicodeDecodeError):
         return ""
     return (
-        ""
-        if "\0" in said or os.path.realpath(said) == os.path.realpath(folder)
-        else printable(said)
+        "" if "\0" in said or os.path.realpath(said) == os.path.realpath(place) else printable(said)
     )
 
 
-def pack(folder: Path, name: str, target: Path, log: Path) -> None:
-    """Pack a toolchain's folder as the tarball `target`, below one folder called `name`: the same
-    bytes whenever.
+def pack(place: Path, name: str, target: Path, log: Path) -> None:
+    """Pack a toolchain's folder as the tarball `target`, below one folder called `name`.
 
-    Raises PiggyError when tar fails.
+    The bytes are the same whenever it is packed.
+
+    Raises:
+        PiggyError: tar failed.
     """
     with replacing(target) as draft:
         draft.parent.mkdir(parents=True, exist_ok=True)
@@ -110,12 +115,12 @@ def pack(folder: Path, name: str, target: Path, log: Path) -> None:
                 "--group=0",
                 "--numeric-owner",
                 "--format=gnu",
-                f"--exclude=./{home.SEAL}",
+                f"--exclude=./{folder.SEAL}",
                 f"--transform=flags=rhS;s,^\\.,{name},",
                 "-cf",
                 str(plain),
                 "-C",
-                str(folder),
+                str(place),
                 ".",
             ],
             log=log,

@@ -1,5 +1,4 @@
-"""uClibc-ng from source for the distribution's compiler: configured, built static, and put behind a
-wrapper like musl's.
+"""uClibc-ng from source for the distribution's compiler, static, behind a wrapper like musl's.
 
 The compiler is made for another libc, so its wrapper names headers, start files and libraries
 itself, by gcc's specs.
@@ -63,8 +62,14 @@ STYLE = Style("")  # no prefix: its symbols stand in files as they are called
 
 
 def requests(project_top: Path, lines: Sequence[str]) -> dict[str, str]:
-    """What is asked of uClibc-ng: the fragment, and the machine's own lines; symbol to value, "n"
-    for not set. Raises PiggyError for a line that is none."""
+    """Return what is asked of uClibc-ng, by the fragment and the machine's own lines.
+
+    Returns:
+        Symbol to value, "n" for not set.
+
+    Raises:
+        PiggyError: A line is none of a fragment.
+    """
     own = [
         *fragments.lines(fragments.read(project_top / FRAGMENT), FRAGMENT, STYLE),
         *fragments.lines("\n".join(lines), Path("[toolchain] uclibc"), STYLE),
@@ -73,11 +78,12 @@ def requests(project_top: Path, lines: Sequence[str]) -> dict[str, str]:
 
 
 def build(job: Job, source: Path, place: Path, prefix: str, headers: Path) -> None:
-    """Build uClibc-ng with PREFIXgcc, lay it and the kernel's headers out at `place`, with its
-    wrapper, whole.
+    """Build uClibc-ng with PREFIXgcc, and lay it out at `place`, whole.
 
-    Raises PiggyError for a machine that names no architecture of uClibc-ng's, and for a request
-    that does not take.
+    The kernel's headers and its wrapper are added.
+
+    Raises:
+        PiggyError: The machine names no architecture of uClibc-ng's, or a request does not take.
     """
     project = job.project
     arch, *lines = project.machine.toolchain.uclibc
