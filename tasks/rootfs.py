@@ -83,8 +83,10 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def listing(project: Project, folder: Path) -> Callable[[], Mapping[str, str]]:
-    """Return a function that lists an overlay as {path: kind, mode, and content digest or link
-    target}."""
+    """Return a function that lists an overlay as {path.
+
+    Kind, mode, and content digest or link target}.
+    """
 
     def state() -> Mapping[str, str]:
         return {
@@ -99,9 +101,11 @@ def listing(project: Project, folder: Path) -> Callable[[], Mapping[str, str]]:
 
 
 def first_program(project: Project, parameter: str) -> str:
-    """Return what init= or rdinit= on the kernel's command line names, as far as settings and
-    machine file say; "" for nothing. The last one counts (init_setup() and rdinit_setup() in
-    init/main.c)."""
+    """Return what init= or rdinit= on the kernel's command line names; "" for nothing.
+
+    As far as settings and machine file say. The last one counts (init_setup() and rdinit_setup() in
+    init/main.c).
+    """
     words = " ".join(
         [
             project.machine.qemu.append if project.machine.qemu else "",
@@ -179,7 +183,7 @@ def build_disk(job: Job) -> None:
     )
     terminal.line(
         "",
-        f"{terminal.size(os.path.getsize(job.project.layout.rootfs))}, {terminal.size(stats.bytes_free)} of"
+        f"{terminal.size(os.path.getsize(job.project.layout.rootfs))}, {terminal.size(stats.bytes_free)} of"  # noqa: E501
         " it free",
     )
 

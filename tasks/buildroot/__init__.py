@@ -1,0 +1,1 @@
+"""Buildroot: a toolchain made from source by it, and its own configuration."""

@@ -1,0 +1,1 @@
+"""Kbuild: make called for a goal, and the records that it leaves read."""

@@ -1,0 +1,1 @@
+"""vmlinux without make: the saved commands of Kbuild replayed for what changed."""
