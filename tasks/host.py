@@ -2,7 +2,7 @@
 
 configs/packages.toml + the machine -> setup   installs what is missing, if anything is
                                     -> doctor  reports each tool, disk, Buildroot's traps, and whether KVM works
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -57,8 +57,10 @@ def needed(project: Project, table: packages.Table) -> list[Need]:
 
 
 def setup(job: Job) -> None:
-    """Install what is missing with the host's package manager, showing the command first; do
-    nothing if nothing is. What the manager says goes to the task's log."""
+    """Install what is missing with the host's package manager, showing the command first.
+
+    Do nothing if nothing is. What the manager says goes to the task's log.
+    """
     project = job.project
     table = packages.load(project.top)
     missing = [need for need in needed(project, table) if not need.found]
@@ -100,8 +102,9 @@ def setup(job: Job) -> None:
 
 
 def install(words: Sequence[str], log: Path) -> None:
-    """Run one command of a package manager, with its output in `log` and its last line shown while
-    it runs.
+    """Run one command of a package manager, with its output in `log`.
+
+    Its last line is shown while it runs.
 
     Raises PiggyError with its last lines when it fails. It has the terminal, so that sudo can ask
     for a password.
@@ -134,8 +137,10 @@ def install(words: Sequence[str], log: Path) -> None:
 
 
 def doctor(job: Job) -> None:
-    """Print a line for each tool, the free space, and KVM's answer. Raises PiggyError if something
-    is missing."""
+    """Print a line for each tool, the free space, and KVM's answer.
+
+    Raises PiggyError if something is missing.
+    """
     from tasks.guest import kvm
 
     project = job.project

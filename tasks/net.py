@@ -5,7 +5,7 @@ net=bridged   uplink= becomes a port of the bridge -------+-> net_up -> /run/pig
                                                                           net_status    bridge, ports, leases, traps
 
 net=user (QEMU's own) and net=lab (namespaces) change nothing here, so they need none of this.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -101,8 +101,11 @@ def wanted(project: Project, consent: bool) -> Wanted:
 
 
 def owner(environ: Mapping[str, str]) -> int:
-    """Return the number of the user whose the taps are to be: ours, or with sudo that of who typed
-    it (sudo(8)). Raises PiggyError for a number that no user can have."""
+    """Return the number of the user whose the taps are to be.
+
+    Ours, or with sudo that of who typed it (sudo(8)). Raises PiggyError for a number that no user
+    can have.
+    """
     said = environ.get("SUDO_UID", "")
     if os.geteuid() or not said:
         return os.getuid()
@@ -241,9 +244,11 @@ def net_down(job: Job, dry_run: bool = False) -> None:
 
 
 def _as_root(project: Project, words: list[str], name: str, plan: bytes | None = None) -> None:
-    """Run the program that does the steps, by sudo where we are not root; it reads the plan from
-    its standard input. Raises PiggyError where that can't be; then the plan is in a file for who
-    does it by hand."""
+    """Run the program that does the steps, by sudo where we are not root.
+
+    It reads the plan from its standard input. Raises PiggyError where that can't be; then the plan
+    is in a file for who does it by hand.
+    """
     argv = [sys.executable, "-B", "-m", "tasks.network.apply", *words]
     if os.geteuid():
         without = not shutil.which("sudo")

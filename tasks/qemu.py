@@ -4,7 +4,7 @@ images/BOOTED + rootfs.ext2 (or initramfs) -> qemu_boot   an interactive shell o
                                            -> qemu_test   boots, checks, powers off; the exit status says it all
                                            -> _run_qemu   images/run-qemu.sh, the same by hand
 the same, made with display=NAME          -> qemu_screenshot -> images/screenshot.png
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -50,8 +50,10 @@ def boot_files(project: Project) -> list[Path]:
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield `qemu_boot`, `qemu_test` and the task that writes run-qemu.sh, for machines that QEMU
-    has."""
+    """Yield `qemu_boot`, `qemu_test`, `qemu_screenshot` and the task that writes run-qemu.sh.
+
+    Only for machines that QEMU has; `qemu_screenshot` for those with a display in QEMU.
+    """
     if project.machine.qemu is None:
         return
     files = boot_files(project)
@@ -149,9 +151,11 @@ def shell(job: Job) -> None:
 
 
 def _sat_at(project: Project, it: Boot, accel: str, shown: str, folder: Path) -> int:
-    """Run the guests, the first on the terminal; return its QEMU's status. Where somebody else
-    takes a port in the same moment, again. shown: for -display;  folder: for the others'
-    consoles."""
+    """Run the guests, the first on the terminal; return its QEMU's status.
+
+    Where somebody else takes a port in the same moment, again. shown: for -display;  folder: for
+    the others' consoles.
+    """
     from tasks.network import cable as netattach
 
     for _ in range(RACES):
@@ -179,8 +183,10 @@ def _others(
     stack: contextlib.ExitStack,
     folder: Path,
 ) -> None:
-    """Say what leads to the guests, and start all but the first; their consoles are Unix sockets in
-    `folder`, which only we can enter, and in the logs."""
+    """Say what leads to the guests, and start all but the first.
+
+    Their consoles are Unix sockets in `folder`, which only we can enter, and in the logs.
+    """
     from tasks.guest import console as guest
     from tasks.guest import sockets
 
@@ -193,7 +199,7 @@ def _others(
                 project.layout.logs / f"console-{number + 1}.log",
             )
             guest.opened(log).close()  # QEMU would wait at a pipe, and write where a link leads
-            words = f"path={sockets.option(console)},server=on,wait=off,logfile={sockets.option(log.absolute())}"
+            words = f"path={sockets.option(console)},server=on,wait=off,logfile={sockets.option(log.absolute())}"  # noqa: E501
             options = ["-chardev", f"socket,id=console,{words}"]
             console.unlink(missing_ok=True)  # of a turn before this one
             stack.enter_context(
@@ -269,9 +275,11 @@ def tested(
     standard: Sequence[checks.Check],
     limit: guest.Limits,
 ) -> checks.Report:
-    """Boot with a network, and run the standard checks and those of the network; again where QEMU
-    lost a race for a port. In a lab the other guests run meanwhile, and are reached from the
-    first."""
+    """Boot with a network, and run the standard checks and those of the network.
+
+    Again where QEMU lost a race for a port. In a lab the other guests run meanwhile, and are
+    reached from the first.
+    """
     from tasks.guest import checks, network_checks
     from tasks.guest import console as guest
     from tasks.network import cable as netattach
@@ -331,8 +339,10 @@ def write_script(job: Job) -> None:
 
 
 def elsewhere(job: Job) -> None:
-    """Without display=, take the machine's only one: the same task in a doit of its own, which
-    builds what it needs."""
+    """Without display=, take the machine's only one.
+
+    The same task in a doit of its own, which builds what it needs.
+    """
     from tasks.graph import nested
 
     project = job.project
@@ -359,8 +369,7 @@ def elsewhere(job: Job) -> None:
 
 
 def screenshot(job: Job) -> None:
-    """Boot without a window, wait until a prompt is on the screen, and write the screen to
-    images/screenshot.png."""
+    """Boot without a window, wait for a prompt on the screen, and write images/screenshot.png."""
     from tasks.guest import console, screen
 
     project = job.project

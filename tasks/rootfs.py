@@ -86,11 +86,17 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def listing(project: Project, folder: Path, most: int) -> Callable[[], Mapping[str, str]]:
-    """Return a function that lists an overlay as {path: kind, mode, and content digest or link
-    target}.
+    """Return a function that lists an overlay.
 
-    most: the largest file that the image can hold, in bytes. What is larger is not read, for the
-        image is refused, and that should be said at once.
+    Args:
+        project: The project.
+        folder: The overlay.
+        most: The largest file that the image can hold, in bytes. What is larger is not read, for
+            the image is refused, and that should be said at once.
+
+    Returns:
+        A function that gives, by path, the kind, the mode, and the content's digest or the link's
+        target.
     """
 
     def content(path: Path) -> str:
@@ -110,9 +116,11 @@ def listing(project: Project, folder: Path, most: int) -> Callable[[], Mapping[s
 
 
 def first_program(project: Project, parameter: str) -> str:
-    """Return what init= or rdinit= on the kernel's command line names, as far as settings and
-    machine file say; "" for nothing. The last one counts (init_setup() and rdinit_setup() in
-    init/main.c)."""
+    """Return what init= or rdinit= on the kernel's command line names; "" for nothing.
+
+    As far as settings and machine file say. The last one counts (init_setup() and rdinit_setup() in
+    init/main.c).
+    """
     words = " ".join(
         [
             project.machine.qemu.append if project.machine.qemu else "",
@@ -190,7 +198,7 @@ def build_disk(job: Job) -> None:
     )
     terminal.line(
         "",
-        f"{terminal.size(os.path.getsize(job.project.layout.rootfs))}, {terminal.size(stats.bytes_free)} of"
+        f"{terminal.size(os.path.getsize(job.project.layout.rootfs))}, {terminal.size(stats.bytes_free)} of"  # noqa: E501
         " it free",
     )
 

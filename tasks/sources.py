@@ -2,7 +2,7 @@
 
 configs/sources.toml -> fetch:NAME -> dl/NAME.json -> _unpack:NAME -> build/src/NAME/.piggyback-source
                         (dl/, mirror, upstream, apt)
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from tasks.system import address
 
 
 def needed(project: Project) -> list[Source]:
-    """Return the pins that the selected machine and settings need; trees of the user's own need
-    none."""
+    """Return the pins that the selected machine and settings need.
+
+    Trees of the user's own need none.
+    """
     found = toolchain.sources(project)
     if not project.settings.kernel_src:
         found.append(project.kernel_pin)
@@ -77,8 +79,10 @@ def _shown(source: Source) -> Source:
 
 
 def fetch(job: Job, source: Source) -> None:
-    """Bring one source into dl/, in the order dl/, mirror, upstream, distribution, and leave its
-    record there."""
+    """Bring one source into dl/, and leave its record there.
+
+    The order is dl/, mirror, upstream, distribution.
+    """
     settings = job.project.settings
     obtain.obtain(
         source,
@@ -91,8 +95,10 @@ def fetch(job: Job, source: Source) -> None:
 
 
 def unpack(job: Job, source: Source) -> None:
-    """Unpack one verified archive into build/src, unless that was done already: a tree may hold the
-    user's edits."""
+    """Unpack one verified archive into build/src, unless that was done already.
+
+    A tree may hold the user's edits.
+    """
     got = obtain.obtain(
         source,
         dl=job.project.layout.dl,

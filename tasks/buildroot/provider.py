@@ -17,7 +17,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-
 from tasks.buildroot import config as brconfig
 from tasks.buildroot import progress
 from tasks.buildroot import tree as brtree

@@ -1,0 +1,1 @@
+"""Results by content: digests, the identity of code, and the store of what was made earlier."""

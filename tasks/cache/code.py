@@ -1,5 +1,6 @@
-"""The code of an action is one of its inputs: a digest that changes when what the action does
-changes, and only then.
+"""The code of an action is one of its inputs.
+
+A digest that changes when what the action does changes, and only then.
 
 The digest covers the bytecode and constants of a function, and of every function, class and
 constant of this project that it reaches. Comments, doc strings and line numbers are not part of it;
@@ -44,8 +45,7 @@ _HAS_DOCSTRING = getattr(inspect, "CO_HAS_DOCSTRING", 0)  # of Python 3.14 and l
 
 
 class _File(str):
-    """A file of ours: one that the code names, or that of a module that is imported only when
-    needed."""
+    """A file of ours: one that the code names, or a module's that is imported only when needed."""
 
 
 Node = types.FunctionType | type | _File  # what has content of its own
@@ -53,20 +53,20 @@ Node = types.FunctionType | type | _File  # what has content of its own
 
 @functools.cache
 def code_id(function: Callable[..., Any]) -> str:
-    """Return the digest (16 hex digits) of what `function` does, with all that it calls in this
-    project."""
+    """Return the digest of what `function` does, with all that it calls here.
+
+    It has 16 hex digits.
+    """
     return hashlib.sha256("\n".join(sorted(_reached(function).values())).encode()).hexdigest()[:16]
 
 
 def files_of(function: Callable[..., Any]) -> list[str]:
-    """Return the files of this project whose content is a part of that digest, besides the modules
-    that are loaded."""
+    """Return the files whose content is a part of that digest, besides modules that are loaded."""
     return sorted(node for node in _reached(function) if isinstance(node, _File))
 
 
 def _reached(function: Callable[..., Any]) -> dict[Any, str]:
-    """All that a function reaches in this project, itself included, each with what is to be said of
-    it."""
+    """All that a function reaches in this project, itself included, each with its description."""
     waiting: list[Any] = [function]
     said: dict[Any, str] = {}
     while waiting:
@@ -118,8 +118,7 @@ def _node(node: Node) -> tuple[str, tuple[Node, ...]]:
 
 
 def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """The global things that a function names, directly or through a module of ours, in a fixed
-    order."""
+    """The globals that a function names, directly or by a module of ours, in a fixed order."""
     names = sorted({*_names(function.__code__)})
     space = function.__globals__
     for name in names:
@@ -163,8 +162,10 @@ def _nodes(thing: Any) -> Iterator[Node]:
 
 
 def _unwrapped(thing: Any) -> Any:
-    """The function inside a property, a cached or static method, or a decorator that left
-    `__wrapped__`."""
+    """The function inside a property, a cached or static method, or a decorator.
+
+    A decorator leaves it in `__wrapped__`.
+    """
     if (
         isinstance(thing, functools.partial)
         or isinstance(thing, types.FunctionType)
@@ -185,8 +186,10 @@ def _closed_over(function: types.FunctionType) -> tuple[Any, ...]:
 
 
 def _items(thing: Any) -> tuple[Any, ...]:
-    """What a container or a record (dataclass, msgspec struct, partial call) holds, in an order
-    that is always the same."""
+    """What a container or a record holds, in an order that is always the same.
+
+    Records are dataclasses, msgspec structs and partial calls.
+    """
     if isinstance(thing, tuple | list):
         return tuple(thing)
     if isinstance(thing, dict | types.MappingProxyType):
@@ -205,8 +208,10 @@ def _items(thing: Any) -> tuple[Any, ...]:
 
 
 def _text(thing: Any) -> str:
-    """A description that is the same in every process: no addresses, no order that follows the hash
-    seed."""
+    """A description that is the same in every process.
+
+    No addresses, no order that follows the hash seed.
+    """
     if isinstance(thing, enum.Enum):  # before numbers, since some are both
         return f"{type(thing).__qualname__}.{thing.name}"
     if isinstance(thing, _PLAIN):
@@ -224,8 +229,10 @@ def _text(thing: Any) -> str:
 
 
 def _place(path: Path) -> str:
-    """The name of a path; of one of ours, within the project. (The content of a file of ours
-    counts, too.)"""
+    """The name of a path; of one of ours, within the project.
+
+    (The content of a file of ours counts, too.)
+    """
     return (
         f"/{path.relative_to(TOP)}"
         if path.is_absolute() and path.is_relative_to(TOP)
@@ -241,8 +248,10 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def _code_digest(code: types.CodeType) -> str:
-    """The digest of one code object: bytecode, names and constants, but neither the doc string nor
-    where it stands."""
+    """The digest of one code object.
+
+    Bytecode, names and constants, but neither the doc string nor where it stands.
+    """
     digest = hashlib.sha256(code.co_code)
     digest.update(
         repr(
@@ -265,8 +274,10 @@ def _code_digest(code: types.CodeType) -> str:
 
 
 def _documented(code: types.CodeType) -> bool:
-    """Is the first constant a doc string? Before 3.14 it is that, or None for none, in each
-    function that can have one."""
+    """Is the first constant a doc string?
+
+    Before 3.14 it is that, or None for none, in each function that can have one.
+    """
     if _HAS_DOCSTRING:
         return bool(code.co_flags & _HAS_DOCSTRING)
     return bool(

@@ -1,5 +1,6 @@
-"""The identities of actions, kept from run to run: it takes a millisecond or more to work one out,
-and none to look it up.
+"""The identities of actions, kept from run to run.
+
+It takes a millisecond or more to work one out, and none to look it up.
 
 An identity holds as long as no module of this package was touched, none came or went, Python is the
 same, and so are the other files that the action names.
@@ -21,8 +22,10 @@ from tasks.system.files import read_regular, write_whole
 
 
 class _Known(msgspec.Struct):
-    """What is written down. state: of all that identities may depend on; ids: by action, its
-    identity and its files."""
+    """What is written down.
+
+    state: of all that identities may depend on; ids: by action, its identity and its files.
+    """
 
     state: str
     ids: dict[str, tuple[str, dict[str, str]]]
@@ -57,8 +60,10 @@ class Codes:
         return ident
 
     def save(self) -> None:
-        """Write them down, if there are new ones; a failure to do so costs time at the next run and
-        nothing else."""
+        """Write them down, if there are new ones.
+
+        A failure to do so costs time at the next run and nothing else.
+        """
         if self._dirty and self._known and self._known.state:
             try:
                 write_whole(self.store, msgspec.msgpack.encode(self._known))
@@ -80,8 +85,10 @@ class Codes:
         return known if state and known.state == state else _Known(state, {})
 
     def _state(self) -> str:
-        """All that identities depend on but the files that they name; "" where that is not known
-        for sure."""
+        """All that identities depend on but the files that they name.
+
+        "" where that is not known for sure.
+        """
         said = [sys.version, msgspec.__version__]
         for path in sorted(_modules(os.path.join(TOP, "tasks"))):
             try:

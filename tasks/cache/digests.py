@@ -38,14 +38,18 @@ class Stamps:
         self._seen: dict[str, str] | None = None
 
     def look_once(self, once: bool) -> None:
-        """Take what was found of a file for granted from now on (until the first task runs: most
-        sources belong to several tasks), or look at it each time again. What somebody else edits
-        meanwhile is found at the next run at the latest, since a record holds what was found."""
+        """Take what was found of a file for granted from now on, or look at it each time again.
+
+        It is taken for granted until the first task runs: most sources belong to several tasks.
+        What somebody else edits meanwhile is found at the next run at the latest, since a record
+        holds what was found.
+        """
         self._seen = {} if once else None
 
     def digest(self, path: str | Path) -> str:
-        """Return the digest of a file's content, of a link's chain end, or MISSING when there is no
-        such file.
+        """Return the digest of a file's content, or of where a link's chain ends.
+
+        MISSING when there is no such file.
 
         Of a folder whose name ends with "/" it is that of the names of headers and makefiles in it,
         and of folders. Of any other folder, a pipe or a device it counts only that it is there;
@@ -60,8 +64,10 @@ class Stamps:
         return value
 
     def program(self, name: str, path: str) -> str:
-        """Return where a program is found on `path` (written as PATH is), and the start of its
-        digest; or MISSING."""
+        """Return where a program is found on `path`, and the start of its digest; or MISSING.
+
+        `path` is written as PATH is.
+        """
         key = f"{name}\0{path}"
         value = None if self._seen is None else self._seen.get(key)
         if value is None:
@@ -101,8 +107,10 @@ class Stamps:
         return value
 
     def when(self, path: str) -> int:
-        """Return when a file was changed (mtime, ns) as of the last look at its content, or as of
-        now if there was none; -1 if it is missing."""
+        """Return when a file was changed (mtime, ns) as of the last look at its content.
+
+        As of now if there was none; -1 if it is missing.
+        """
         entry = self._known.get(path) if self._known else None
         try:
             return os.stat(path).st_mtime_ns if entry is None else entry[0]
@@ -110,8 +118,10 @@ class Stamps:
             return -1
 
     def save(self) -> None:
-        """Write the digests back if there are new ones; a failure to do so costs time at the next
-        run and nothing else."""
+        """Write the digests back if there are new ones.
+
+        A failure to do so costs time at the next run and nothing else.
+        """
         if self._dirty and self._known is not None:
             try:
                 write_whole(
@@ -137,8 +147,10 @@ class Stamps:
 
 
 def _is_text(path: str) -> bool:
-    """False for a path that is no UTF-8, which can't be written; such a file is read again at each
-    run."""
+    """False for a path that is no UTF-8, which can't be written.
+
+    Such a file is read again at each run.
+    """
     try:
         return path.isascii() or bool(path.encode())
     except UnicodeEncodeError:
@@ -146,8 +158,10 @@ def _is_text(path: str) -> bool:
 
 
 def _names(folder: str) -> list[str]:
-    """The headers and makefiles of a folder by name, in order; of a folder of include/, the folders
-    in it, too."""
+    """The headers and makefiles of a folder by name, in order.
+
+    Of a folder of include/, the folders in it, too.
+    """
     inside = "/include/" in folder
     with os.scandir(folder) as entries:
         return sorted(
@@ -170,8 +184,10 @@ def _listed(folder: str) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """Return the digest of a file's content as it is now, nothing remembered; MISSING when it can't
-    be read."""
+    """Return the digest of a file's content as it is now, nothing remembered.
+
+    MISSING when it can't be read.
+    """
     return _hash(os.fspath(path))
 
 

@@ -1,5 +1,6 @@
-"""What was made earlier, kept by the hash of all that it was made from, so that going back brings
-it back.
+"""What was made earlier, kept by the hash of all that it was made from.
+
+So going back to earlier inputs brings it back.
 
 What is known before a task runs (settings, code, tools, declared files and folders) is hashed to a
 key. What it discovered while it ran (the sources and headers that the compiler read) is kept under
@@ -57,9 +58,10 @@ class Store(Room):
     def find(
         self, key: str, digests: Callable[[Sequence[str]], Mapping[str, str]]
     ) -> tuple[Result, list[str]] | None:
-        """Return the result that was made from what `key` stands for and from the discovered inputs
-        as they are now, with the names of these; None if there is none. digests: gives the digests
-        of inputs by name."""
+        """Return the result for `key` and the discovered inputs as they are now, with their names.
+
+        None if there is none. digests: gives the digests of inputs by name.
+        """
         if not self._can_be_used():
             return None
         known: dict[str, str] = {}
@@ -80,8 +82,11 @@ class Store(Room):
         return None
 
     def bring_back(self, result: Result, targets: Sequence[Path]) -> bool:
-        """Write the targets as they were. Returns whether they are there; False, with nothing
-        written, when the store has lost or damaged one of them."""
+        """Write the targets as they were.
+
+        Returns whether they are there; False, with nothing written, when the store has lost or
+        damaged one of them.
+        """
         try:
             with contextlib.ExitStack() as stack:
                 for output, path in zip(result.outputs, targets, strict=True):
@@ -100,8 +105,10 @@ class Store(Room):
     def put(
         self, key: str, found: Mapping[str, str], result: Result, targets: Sequence[Path]
     ) -> None:
-        """Keep a result. found: the discovered inputs with their digests. Whatever goes wrong costs
-        the result alone."""
+        """Keep a result.
+
+        found: the discovered inputs with their digests. Whatever goes wrong costs the result alone.
+        """
         if (
             self._refused
             or sum(blocks(output.size) for output in result.outputs) > self.limit
@@ -188,8 +195,10 @@ def _state(digests: Sequence[str]) -> str:
 
 
 def _copy(read: BinaryIO, draft: Path, digest: str) -> None:
-    """Copy a file, sharing its blocks where the file system can; what was written must have the
-    digest. Raises _Damaged."""
+    """Copy a file, sharing its blocks where the file system can.
+
+    What was written must have the digest. Raises _Damaged.
+    """
     with draft.open("wb") as write:
         try:
             while os.copy_file_range(read.fileno(), write.fileno(), 1 << 30):

@@ -1,5 +1,6 @@
-"""The files of a store (see cache/store.py): where they lie, how they are read, and which of them
-go when it is full.
+"""The files of a store (see cache/store.py).
+
+Where they lie, how they are read, and which of them go when it is full.
 
     store/CACHEDIR.TAG              says that the folder is a store, and of which format
     store/blobs/AB/...              contents, each named by its digest
@@ -49,8 +50,10 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a task made: when (seconds since 1970), the values that it returned, its targets in
-    their order, and the digests of what else it made, which is not kept."""
+    """What a task made: time (seconds since 1970), values, targets, and digests of the rest.
+
+    The values are those that it returned; the targets are in their order; the rest is not kept.
+    """
 
     task: str
     time: Annotated[float, msgspec.Meta(ge=0, le=1e11)]
@@ -65,8 +68,10 @@ class Room(msgspec.Struct):
     folder: Path
 
     def blob(self, digest: str) -> Path:
-        """Where the content of this digest lies, or would. Raises ValueError for what is no
-        digest."""
+        """Where the content of this digest lies, or would.
+
+        Raises ValueError for what is no digest.
+        """
         if not re.fullmatch(HASH, digest):
             raise ValueError(f"{digest!r} is no digest")
         return self.folder / "blobs" / digest[:2] / digest[2:]
@@ -77,8 +82,10 @@ class Room(msgspec.Struct):
             self.discard(self.blob(digest))
 
     def discard(self, path: Path) -> None:
-        """Remove a file of the store; whatever else lies at its place stays, and what has another
-        name."""
+        """Remove a file of the store.
+
+        Whatever else lies at its place stays, and what has another name.
+        """
         if FILES.fullmatch(os.path.relpath(path, self.folder)):
             with contextlib.suppress(OSError):
                 owned.remove(self.folder, path)
@@ -119,8 +126,10 @@ class Room(msgspec.Struct):
         return sum(blocks(info.st_size) for _, info in self._files())
 
     def results(self) -> list[tuple[float, Path, Result]]:
-        """Return every result with the time of its last use (seconds since 1970) and its place, the
-        last used first."""
+        """Return every result with the time of its last use and its place, the last used first.
+
+        Times are seconds since 1970.
+        """
         found = []
         for path, info in self._files():
             if path.parts[-4] == "results" and path.name != LIST and (result := self.read(path)):
@@ -135,8 +144,9 @@ class Room(msgspec.Struct):
             self._prune(time.time() + GRACE)
 
     def trim(self, limit: int) -> None:
-        """Throw out what was not used for longest until `limit` bytes are enough; and what a run
-        left that was killed.
+        """Throw out what was not used for longest until `limit` bytes are enough.
+
+        And what a run left that was killed.
 
         Another run that is about to refer to a blob which goes now has a result that can't be
         brought back; no more than that.
@@ -167,8 +177,10 @@ class Room(msgspec.Struct):
 
     @contextlib.contextmanager
     def _alone(self, wait: bool = True) -> Iterator[bool]:
-        """Keep other runs from throwing things out meanwhile; yields whether that worked. Raises
-        FileNotFoundError without the store."""
+        """Keep other runs from throwing things out meanwhile; yields whether that worked.
+
+        Raises FileNotFoundError without the store.
+        """
         os.stat(self.folder)
         with contextlib.ExitStack() as stack:
             try:
@@ -181,9 +193,11 @@ class Room(msgspec.Struct):
             yield alone
 
     def _walk(self) -> Iterator[tuple[str, list[str], int]]:
-        """Each folder of the store that only we can write to (relative to it), with the names of
-        files of our form in it and its descriptor; those above before those in them. No links are
-        followed."""
+        """Each folder of the store that only we can write to, with its files and its descriptor.
+
+        Folders are relative to the store, files those with names of our form; those above come
+        before those in them. No links are followed.
+        """
         for part in PARTS:
             with contextlib.suppress(OSError):  # it is not there
                 for where, folders, names, fd in os.fwalk(self.folder / part):
@@ -204,8 +218,10 @@ class Room(msgspec.Struct):
                         yield self.folder / short / name, info
 
     def _prune(self, since: float) -> None:
-        """Remove the folders with nothing in them that were not touched since then (seconds since
-        1970)."""
+        """Remove the folders with nothing in them that were not touched since then.
+
+        The time is in seconds since 1970.
+        """
         for short in reversed(
             [short for short, _, fd in self._walk() if os.fstat(fd).st_mtime < since]
         ):
@@ -217,8 +233,7 @@ class Room(msgspec.Struct):
 
 
 def short_hash(data: bytes) -> str:
-    """Return the digest by which something is named: as long as those of files
-    (cache/digests.py)."""
+    """Return the digest by which something is named, as long as those of files."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 

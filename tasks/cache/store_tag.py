@@ -25,7 +25,7 @@ _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# A store of Piggybac
 _SAYS = f"""{_SIGNATURE}{LAYOUT}.
 # It keeps what builds made before, so that going back brings it back. Piggyback adds to results/ and blobs/, and removes
 # from them what was not used for longest; all of it may be deleted at any time ('doit store clear').
-"""
+"""  # noqa: E501
 HASH = "[0-9a-f]{32}"
 _ASIDE = r"\.(list|[0-9a-f]{30}|[0-9a-f]{32})\.[a-z0-9_]{8}\.part"  # as fs.replacing names it
 FOLDERS = re.compile(f"results(/{HASH}(/{HASH}(/{_ASIDE})?)?)?|blobs(/[0-9a-f]{{2}}(/{_ASIDE})?)?")
@@ -63,8 +63,9 @@ def check(folder: Path) -> None:
 
 
 def opened(folder: Path) -> str:
-    """Return "" if the store can be used, else why nothing may be taken from it: others can write
-    to it.
+    """Return "" if the store can be used, else why nothing may be taken from it.
+
+    Others can write to it.
 
     A store from before there were tags gets one. Its folders may have been made with a umask of
     002, where each user has a group of one's own; they are closed to the group. Raises PiggyError
@@ -87,8 +88,10 @@ def opened(folder: Path) -> str:
 
 
 def tag(folder: Path) -> None:
-    """Make the folder with its tag, where they are missing. Raises OSError: EPERM for a folder that
-    others can write to."""
+    """Make the folder with its tag, where they are missing.
+
+    Raises OSError: EPERM for a folder that others can write to.
+    """
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     with owned.folder(folder):
         if not os.path.lexists(folder / TAG):

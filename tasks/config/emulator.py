@@ -13,8 +13,10 @@ _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 
 
 class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the root disk hangs on the machine: QEMU's words, with {image} for the file, and what
-    Linux calls it."""
+    """How the root disk hangs on the machine.
+
+    QEMU's words, with {image} for the file, and what Linux calls it.
+    """
 
     args: tuple[str, ...]
     root: str
@@ -72,8 +74,10 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 def _placeholders(field: str, words: Sequence[str], wanted: str = "", optional: str = "") -> None:
-    """Raise ValueError, which msgspec dresses with the key's path, unless `words` hold {wanted},
-    {optional} perhaps, and no other one."""
+    """Raise ValueError unless `words` hold {wanted}, {optional} perhaps, and no other placeholder.
+
+    msgspec adds the key's path to the message.
+    """
     found = {name for word in words for name in _PLACEHOLDER.findall(word)} - {optional}
     if wanted and wanted not in found:
         raise ValueError(f"{field} must hold {{{wanted}}}")

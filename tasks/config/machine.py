@@ -94,16 +94,16 @@ class Busybox(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Rootfs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The [rootfs] table: overlays in order, and the device and permission table of
-    configs/rootfs."""
+    """The [rootfs] table: overlays in order, and the device table of configs/rootfs."""
 
     overlays: tuple[str, ...] = ("base",)
     devices: str = "devices"
 
 
 class Display(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table [display.NAME], in force with display=NAME: what a screen and a keyboard add to the
-    machine.
+    """A table [display.NAME], in force with display=NAME.
+
+    What a screen and a keyboard add to the machine.
 
     fragments, overlays: of the kernel and of the root filesystem; they come after the machine's
         own.
@@ -150,10 +150,13 @@ class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One machine. `arch` is the kernel's ARCH=, `triple` the prefix of the distribution's cross
-    compiler, `cflags` what user space is compiled with on top of it. `userspace` is false for a
+    """One machine.
+
+    `arch` is the kernel's ARCH=, `triple` the prefix of the distribution's cross compiler, `cflags`
+    what user space is compiled with on top of it. `userspace` is false for a
     machine that has only a kernel: its processor is none that the distribution's compiler and musl
-    make programs for."""
+    make programs for.
+    """
 
     description: str
     arch: str

@@ -1,5 +1,7 @@
-"""Host packages as data: what the selected machine needs on the host, what is missing, and the
-command that installs it."""
+"""Host packages as data.
+
+What the selected machine needs on the host, what is missing, and the command that installs it.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,11 @@ Name = str | dict[str, str]
 
 
 class Manager(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A package manager: its program, the words that refresh its lists and install packages, and
-    the releases on which its names of packages were tried ("debian 12": ID and VERSION_ID of
-    os-release(5))."""
+    """A package manager: its program, and the words that refresh its lists and install packages.
+
+    With the releases on which its names of packages were tried ("debian 12": ID and VERSION_ID of
+    os-release(5)).
+    """
 
     program: str
     install: tuple[str, ...]
@@ -34,8 +38,10 @@ class Manager(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something the host must have (see configs/packages.toml); with `toolchain`, for those
-    providers only."""
+    """Something the host must have (see configs/packages.toml).
+
+    With `toolchain`, for those providers only.
+    """
 
     why: str
     file: tuple[str, ...] = ()
@@ -55,8 +61,10 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Need(msgspec.Struct, frozen=True):
-    """A tool with the machine's names filled in: where it was found ("" if missing), and its
-    package for each manager."""
+    """A tool with the machine's names filled in.
+
+    Where it was found ("" if missing), and its package for each manager.
+    """
 
     name: str
     why: str
@@ -125,8 +133,7 @@ def manager_of_host(table: Table) -> str:
 
 
 def untried(table: Table, manager: str) -> str:
-    """Say that the manager's names of packages were never tried on this host's release, "" where
-    they were."""
+    """Say that the manager's package names were never tried on this release, "" if they were."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:

@@ -1,5 +1,4 @@
-"""The pins: which upstream file every source is, by sha256, and which distribution package holds
-the same thing.
+"""The pins: the upstream file of every source, by sha256, and the distribution's package of it.
 
 `configs/sources.toml` is the only place where a version, a download address or a hash of a source
 stands.
@@ -31,8 +30,10 @@ _IN_WORDS = {
 
 
 class Elsewhere(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What stands in the place of a package's keys on one release of the distribution. None: the
-    same as elsewhere."""
+    """What stands in the place of a package's keys on one release of the distribution.
+
+    None: the same as elsewhere.
+    """
 
     name: Word | None = None
     member: str | None = None
@@ -70,9 +71,11 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
     def on(self, release: str) -> Package:
-        """Return the package as the release of that code name has it ("": unknown): with what
-        `releases` says of it, and without a suite where that is the release itself, whose own
-        package sources know it and its updates."""
+        """Return the package as the release of that code name has it ("": unknown).
+
+        With what `releases` says of it, and without a suite where that is the release itself, whose
+        own package sources know it and its updates.
+        """
         there = msgspec.structs.asdict(self.releases.get(release, Elsewhere()))
         known = {key: value for key, value in there.items() if value is not None}
         here = msgspec.structs.replace(self, releases={}, **known)
@@ -121,8 +124,10 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def filename(self) -> str:
-        """Upstream's name of the file, under which it lies in dl/; for messages only where there is
-        no upstream."""
+        """Upstream's name of the file, under which it lies in dl/.
+
+        For messages only where there is no upstream.
+        """
         if self.urls:
             return _base(self.urls[0])
         assert self.package  # __post_init__ saw to it
@@ -138,8 +143,7 @@ def codename() -> str:
 
 
 def load(path: Path, release: str | None = None) -> dict[str, Source]:
-    """Return the sources of a TOML file, by name, with each package as it is on one release of the
-    distribution.
+    """Return the sources of a TOML file, by name, with packages as they are on one release.
 
     release: the release's code name (None: this system's).
 

@@ -15,7 +15,7 @@ from tasks.cache import store_tag
 from tasks.cache.code_index import Codes
 from tasks.cache.digests import Stamps
 from tasks.cache.store import Store, bytes_of
-from tasks.config import layout, machine, pins, settings
+from tasks.config import layout, machine, pins, resolve
 from tasks.config.layout import Layout
 from tasks.config.machine import NO_DISPLAY, Display, Link, Machine, Nic
 from tasks.config.pins import Source
@@ -250,7 +250,7 @@ def load(
     """Read everything under configs/ and all settings; begun: see Codes. Raises PiggyError for what
     is wrong in them."""
     _check_utf8(os.fspath(top), f"the project lies in '{top}'", "move it to a folder whose path is")
-    resolved = settings.resolve(top, environ, command_line)
+    resolved = resolve.resolve(top, environ, command_line)
     name = resolved.values.machine
     model, chain = machine.load(top, name)
     here = Path(resolved.values.build).expanduser() / name

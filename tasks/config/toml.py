@@ -1,5 +1,7 @@
-"""TOML files to frozen structs: an unknown key or a wrong type names the file, the key and the
-nearest right one."""
+"""TOML files to frozen structs.
+
+An unknown key or a wrong type names the file, the key and the nearest right one.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,10 @@ T = TypeVar("T")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Parse a TOML file. Raises PiggyError naming the file, and the line where the syntax is
-    wrong."""
+    """Parse a TOML file.
+
+    Raises PiggyError naming the file, and the line where the syntax is wrong.
+    """
     try:
         text = read_regular(path, LONGEST, follow=True).decode()
         data = tomllib.loads(text)
@@ -47,7 +51,9 @@ def read(path: Path) -> dict[str, Any]:
 
 def _with_nul(data: Any, where: str = "") -> str:
     """The first key that has a NUL character, or a text with one below it; "" where there is none.
-    TOML can write it as an escape alone."""
+
+    TOML can write it as an escape alone.
+    """
     if isinstance(data, str):
         return where if "\0" in data else ""
     if isinstance(data, list):
@@ -69,8 +75,10 @@ def _with_nul(data: Any, where: str = "") -> str:
 
 
 def convert(data: Any, kind: type[T], origin: str) -> T:
-    """Turn plain data into the msgspec struct `kind`; `origin` (a file, or a file and a table) is
-    named in any error."""
+    """Turn plain data into the msgspec struct `kind`.
+
+    `origin` (a file, or a file and a table) is named in any error.
+    """
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
@@ -78,8 +86,10 @@ def convert(data: Any, kind: type[T], origin: str) -> T:
 
 
 def _in_words(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
-    """Reword msgspec's message: `a.b` instead of `$.a.b`, and the nearest known key behind an
-    unknown one."""
+    """Reword msgspec's message.
+
+    `a.b` instead of `$.a.b`, and the nearest known key behind an unknown one.
+    """
     found = re.fullmatch(r"(.*?)(?: - at `(?:key in )?\$(.*)`)?", str(error), re.DOTALL)
     assert found
     where, at = _place(found[2] or "", data, kind)
@@ -91,8 +101,9 @@ def _in_words(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
 
 
 def _place(path: str, data: Any, kind: Any) -> tuple[list[str], Any]:
-    """Follow msgspec's path (`.name[...][0]`) into the data: the keys on the way, and the type at
-    its end.
+    """Follow msgspec's path (`.name[...][0]`) into the data.
+
+    The keys on the way, and the type at its end.
 
     msgspec says `[...]` for a key of a table with free names; it is the first one whose value is
     refused.

@@ -1,0 +1,1 @@
+"""Sources: downloaded, verified, recorded and unpacked; from upstream or the distribution."""

@@ -1,5 +1,6 @@
-"""Packages from the distribution through apt, as a normal user: the system's settings are read,
-never written.
+"""Packages from the distribution through apt, as a normal user.
+
+The system's settings are read, never written.
 
 apt is given folders of ours for its lists and caches, and copies of the system's package sources
 with source packages switched on. Its signature chain (Release file, index, package) is the proof
@@ -56,8 +57,10 @@ _NO_ROOM = re.compile(r"No space left on device|enough free space|Disk quota exc
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A package's file as apt verified it: a .deb, or a source package's orig tarball; and the
-    package's version."""
+    """A package's file as apt verified it: a .deb, or a source package's orig tarball.
+
+    And the package's version.
+    """
 
     path: Path
     version: str
@@ -67,8 +70,9 @@ class Fetched(msgspec.Struct, frozen=True):
 def fetched(
     package: Package, state: Path, *, log: Path | None = None, bar: bool = False
 ) -> Iterator[Fetched]:
-    """Get a package through apt, and give it for the body of a `with`; its file is removed
-    afterwards.
+    """Get a package through apt, and give it for the body of a `with`.
+
+    Its file is removed afterwards.
 
     state: a folder for apt's lists and caches, kept from call to call; one process at a time uses
     it. Packages of suites that are not the system's own have a folder below it to themselves, with
@@ -106,8 +110,10 @@ def fetched(
 
 
 def tarball_in(deb: Path, member: str, target: Path) -> None:
-    """Write the file `member` of a binary package to `target`. Raises Unavailable when the package
-    does not hold it."""
+    """Write the file `member` of a binary package to `target`.
+
+    Raises Unavailable when the package does not hold it.
+    """
     import subprocess
 
     wanted = member.strip("/")
@@ -131,8 +137,10 @@ def tarball_in(deb: Path, member: str, target: Path) -> None:
 
 
 def _configure(state: Path, suites: Sequence[str], log: Path | None) -> tuple[list[str], str]:
-    """Lay out `state`, and return apt's options and a fingerprint of the package sources in it: the
-    system's own, or those of other suites."""
+    """Lay out `state`, and return apt's options and a fingerprint of the package sources in it.
+
+    The system's own, or those of other suites.
+    """
     for folder in ("lists/partial", "cache/archives/partial"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     (state / "status").write_text("")  # what is installed here is of no interest
@@ -190,9 +198,12 @@ def _is_fresh(state: Path, fingerprint: str) -> bool:
 def _update(
     options: Sequence[str], state: Path, fingerprint: str, suites: Sequence[str], log: Path | None
 ) -> str:
-    """Bring the lists up to date. Returns what to add to a later complaint, which is never empty.
-    Of several suites, it is enough that the server has one: a system without the security archive's
-    address has no X-security, for example."""
+    """Bring the lists up to date.
+
+    Returns what to add to a later complaint, which is never empty. Of several suites, it is enough
+    that the server has one: a system without the security archive's address has no X-security, for
+    example.
+    """
     if disk.free(state) < LISTS_ROOM:  # on a full disk apt 2.6 does not fail, but hangs
         raise disk.no_space(state / "lists", LISTS_ROOM)
     done = run.run(
@@ -214,8 +225,10 @@ def _update(
 def _get(
     package: Package, options: Sequence[str], folder: Path, log: Path | None, bar: bool
 ) -> Fetched:
-    """Download a package's files into `folder`, where apt goes on with what an earlier run left of
-    them."""
+    """Download a package's files into `folder`.
+
+    apt goes on with what an earlier run left of them.
+    """
     binary = package.kind == "binary"
     verb = (
         ["download", package.name]
@@ -292,8 +305,10 @@ def _complaint(done: run.Completed, marks: Sequence[str] = ("E: ", "W: ")) -> st
 
 @contextlib.contextmanager
 def _percent(bar: bool, label: str) -> Iterator[Callable[[str], None]]:
-    """Show the progress that apt tells among its other output: give the function that each line
-    goes to."""
+    """Show the progress that apt tells among its other output.
+
+    Give the function that each line goes to.
+    """
     from tqdm import tqdm
 
     with tqdm(desc=label, total=100, unit="%", disable=not bar, leave=False) as shown:

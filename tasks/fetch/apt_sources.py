@@ -1,5 +1,7 @@
-"""The system's package sources, copied with source packages switched on and every weakening of
-signatures left out; and the same for another suite of the distribution's archive.
+"""The system's package sources, copied, with source packages switched on.
+
+Every weakening of signatures is left out. Also the same for another suite of the distribution's
+archive.
 
 Both formats of sources.list(5): one line a source (*.list), and deb822 paragraphs (*.sources). What
 may pass is listed, in the one spelling that is copied; apt knows others (quotes, %-escapes, +=),
@@ -107,8 +109,9 @@ def private_copies(log: Path | None = None) -> dict[str, str]:
 
 
 def lines(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
-    """Return a one-line-style file with each binary source followed by its source packages; "" when
-    nothing is left.
+    """Return a one-line-style file with each binary source followed by its source packages.
+
+    "" when nothing is left.
 
     tell: called with each option, or line, that is left out.
     """
@@ -153,8 +156,11 @@ def _options(text: str, tell: Callable[[str], object]) -> list[str] | None:
 
 
 def _restricts(name: str) -> bool:
-    """Tell whether an option or field that can't be copied says which keys are good, however that
-    is spelled, or which architectures: without it apt would take more."""
+    """Tell whether an option or field that can't be copied narrows what apt takes.
+
+    It says which keys are good, however that is spelled, or which architectures: without it apt
+    would take more.
+    """
     plain = unquote(name).replace('"', "").replace("'", "").replace("\\", "").strip().lower()
     return plain.removesuffix("-add").removesuffix("-remove") in (
         "signed-by",
@@ -165,8 +171,7 @@ def _restricts(name: str) -> bool:
 
 
 def paragraphs(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
-    """Return a deb822-style file with source packages switched on in each paragraph that has binary
-    ones.
+    """Return a deb822-style file with source packages switched on beside the binary ones.
 
     tell: called with each field, or paragraph, that is left out.
     """
@@ -255,8 +260,9 @@ def of_suite(copies: Mapping[str, str], suite: str) -> dict[str, str]:
 
 
 def _moved(name: str, copy: str, own: str, suite: str) -> str:
-    """Return what one of our copies says of the suite `own`, with `suite` in its place; "" when it
-    says nothing of it.
+    """Return what one of our copies says of the suite `own`, with `suite` in its place.
+
+    "" when it says nothing of it.
 
     Only the component main counts: other vendors' archives may have suites of that name, too, but
     hardly ever a "main" in them; and older suites do not have all the components that newer ones

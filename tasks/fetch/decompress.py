@@ -102,8 +102,10 @@ class Ahead:
 
 
 def decompressed(raw: IO[bytes]) -> Iterator[bytes]:
-    """Yield the decompressed content of an open file, in chunks; raises whatever its decompressor
-    raises."""
+    """Yield the decompressed content of an open file, in chunks.
+
+    Raises whatever its decompressor raises.
+    """
     import bz2
     import gzip
 
@@ -133,8 +135,11 @@ def decompressed(raw: IO[bytes]) -> Iterator[bytes]:
 
 
 def _from_xz(raw: IO[bytes]) -> Iterator[bytes]:
-    """Yield the content of a .xz file: one stream or several, with zeros between them (The .xz File
-    Format, 2.2). LZMAFile would give a header that asks for 4 GiB of memory what it wants."""
+    """Yield the content of a .xz file.
+
+    One stream or several, with zeros between them (The .xz File Format, 2.2). LZMAFile would give a
+    header that asks for 4 GiB of memory what it wants.
+    """
     import lzma
 
     data = raw.read(CHUNK)

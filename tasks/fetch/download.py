@@ -1,5 +1,6 @@
-"""Getting one file by HTTP: bounded, resumed where it broke off, tried again where that can help,
-its hash checked.
+"""Getting one file by HTTP.
+
+Bounded, resumed where it broke off, tried again where that can help, its hash checked.
 
 The bytes go to FILE.part; beside it FILE.part.from says where they came from, so that a later call,
 also after kill -9, goes on only with the same version of the file (RFC 9110, section 13.1.5,
@@ -40,8 +41,10 @@ _VALIDATOR = re.compile(
 
 
 class _Note(msgspec.Struct, frozen=True):
-    """What FILE.part.from says: the address without its password, and what names that version of
-    the file ("": nothing)."""
+    """What FILE.part.from says.
+
+    The address without its password, and what names that version of the file ("": nothing).
+    """
 
     url: str
     validator: str
@@ -55,8 +58,7 @@ def download(
     bar: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Fetch `url` into the file `part`, going on with what is there, until its content has that
-    sha256.
+    """Fetch `url` into the file `part`, going on with what is there, and check its sha256.
 
     bar: show progress on standard error; sleep: waits that many seconds between two tries. Raises
     Unavailable when this address can't give the file (`part` stays for going on, unless its hash
@@ -108,8 +110,9 @@ def size_of(path: Path) -> int:
 
 
 def begun(part: Path) -> int:
-    """Return how many bytes of a partial file can be gone on with: those of a plain file of our
-    own, with no second name.
+    """Return how many bytes of a partial file can be gone on with.
+
+    Those of a plain file of our own, with no second name.
 
     Anything else (a link, a pipe, somebody else's file) is removed, and its bytes are 0. Raises
     PiggyError for a folder.
@@ -137,8 +140,10 @@ def discard(part: Path) -> None:
 
 @contextlib.contextmanager
 def written(part: Path, needed: int) -> Iterator[None]:
-    """Explain what the disk refuses while `part` is written, `needed` bytes in all; a full one gets
-    its space back."""
+    """Explain what the disk refuses while `part` is written, `needed` bytes in all.
+
+    A full one gets its space back.
+    """
     try:
         with disk.explained(part, needed):
             yield
@@ -150,8 +155,7 @@ def written(part: Path, needed: int) -> Iterator[None]:
 
 
 def _one_try(client: webclient.Client, url: str, part: Path, shown: Any) -> None:
-    """Ask for the rest of the file, and add what comes to `part`; returns when all of it has
-    come."""
+    """Ask for the rest of the file, and add it to `part`; return when all of it has come."""
     headers = _headers(url, part)
     have = size_of(part) if "Range" in headers else 0
     with client.ask(url, headers) as answer:
@@ -201,8 +205,10 @@ def _headers(url: str, part: Path) -> dict[str, str]:
 
 
 def _noted(part: Path) -> _Note | None:
-    """Return the note beside a partial file, None for none. Raises OSError or ValueError for one
-    that is not ours."""
+    """Return the note beside a partial file, None for none.
+
+    Raises OSError or ValueError for one that is not ours.
+    """
     try:
         note = msgspec.json.decode(files.read_regular(side_of(part), 1 << 16), type=_Note)
     except FileNotFoundError:
@@ -213,8 +219,10 @@ def _noted(part: Path) -> _Note | None:
 
 
 def _validator(answer: Answer) -> str:
-    """Return what names this version of the file: a strong ETag, or its date (RFC 9110, section
-    8.8); "" for neither."""
+    """Return what names this version of the file.
+
+    A strong ETag, or its date (RFC 9110, section 8.8); "" for neither.
+    """
     found = (answer.headers.get(name, "") for name in ("ETag", "Last-Modified"))
     return next((value for value in found if _VALIDATOR.fullmatch(value)), "")
 
@@ -245,8 +253,10 @@ def _start_of(answer: Answer, part: Path, have: int) -> int:
 
 
 def _receive(answer: Answer, part: Path, have: int, total: int, shown: Any) -> None:
-    """Append the body to `part` (from its start when `have` is 0) as it comes, and bring it to the
-    disk."""
+    """Append the body to `part` as it comes, and bring it to the disk.
+
+    It begins at the file's start when `have` is 0.
+    """
     with _open(part, have) as file:
         while chunk := answer.read(_CHUNK):
             have += len(chunk)

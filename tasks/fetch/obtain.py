@@ -1,5 +1,6 @@
-"""Getting a source into dl/, verified: what lies there already, a mirror, upstream, then the
-distribution's package.
+"""Getting a source into dl/, verified.
+
+What lies there already, a mirror, upstream, then the distribution's package.
 
     dl/FILE or what dl/NAME.json records -> MIRROR/FILE, MIRROR/NAME/FILE -> upstream's URLs -> apt
 
@@ -36,8 +37,7 @@ def obtain(
     log: Path | None = None,
     progress: bool | None = None,
 ) -> Obtained:
-    """Return the verified archive of `source`, getting it into the folder `dl` first where it is
-    not there.
+    """Return the verified archive of `source`, getting it into the folder `dl` first if need be.
 
     apt_state: folder for apt's lists and caches; mirror: URL or folder asked before upstream ("":
         none).
@@ -69,8 +69,10 @@ def obtain(
 def _first_that_has_it(
     source: Source, dl: Path, origins: Iterable[tuple[str, Callable[[], Obtained]]]
 ) -> Obtained:
-    """Try one origin after the other; raise a PiggyError with the reasons of all when none can give
-    the file."""
+    """Try one origin after the other.
+
+    Raise a PiggyError with the reasons of all when none can give the file.
+    """
     mirror = ", or set 'mirror=' to an address or folder that has the file" if source.sha256 else ""
     reasons = []
     for origin, get in origins:
@@ -96,8 +98,7 @@ def _first_that_has_it(
 def _origins(
     source: Source, dl: Path, mirror: str, apt_state: Path, log: Path | None, bar: bool
 ) -> Iterator[tuple[str, Callable[[], Obtained]]]:
-    """Yield each place to try, in order: its name, and the function that gets the file from
-    there."""
+    """Yield each place to try, in order: its name, and the function that gets the file."""
     urls = (
         [
             f"{mirror.rstrip('/')}/{path}"
@@ -118,8 +119,7 @@ def _origins(
 
 
 def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
-    """Get upstream's file from an address, or from a folder (a path or file: URL), verify it, and
-    record it."""
+    """Get upstream's file from an address or a folder (path or file: URL); verify, record it."""
     assert source.sha256  # what has no hash has no address (see pins)
     path = dl / source.filename
     part = path.with_name(path.name + ".part")
@@ -145,8 +145,7 @@ def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
 def _from_package(
     source: Source, package: Package, dl: Path, state: Path, log: Path | None, bar: bool
 ) -> Obtained:
-    """Get the tarball out of the distribution's package, and record it with the package's
-    version."""
+    """Get the tarball out of the distribution's package; record it with its version."""
     with contextlib.ExitStack() as stack:
         try:
             got = stack.enter_context(apt.fetched(package, state, log=log, bar=bar))
@@ -159,7 +158,7 @@ def _from_package(
         elif package.kind == "source":
             name = got.path.name
         else:
-            name = f"{package.name}_{got.version.partition(':')[2] or got.version}{_endings(package.member)}"
+            name = f"{package.name}_{got.version.partition(':')[2] or got.version}{_endings(package.member)}"  # noqa: E501
         if not records.plain(name):
             raise Unavailable(f"'{name}' can't be the name of a file in {dl}")
         part = dl / f"{name}.part"

@@ -1,5 +1,6 @@
-"""What lies in dl/, and which of it was verified: dl/NAME.json records file, sha256, version and
-origin of source NAME.
+"""What lies in dl/, and which of it was verified.
+
+Dl/NAME.json records file, sha256, version and origin of source NAME.
 
 A file that has the size and times of its record was verified before, and is not hashed again.
 """
@@ -24,8 +25,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Obtained(msgspec.Struct, frozen=True):
-    """A verified archive: the source's name, path and sha256 of the file, upstream version, and
-    where it came from."""
+    """A verified archive: name, path, sha256, upstream version, and where it came from."""
 
     name: str
     path: Path
@@ -35,8 +35,11 @@ class Obtained(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What dl/NAME.json holds. pinned: the pin's sha256 at that time ("": none); package and
-    package_version: "" if not from apt; origin: without a password."""
+    """What dl/NAME.json holds.
+
+    pinned: the pin's sha256 at that time ("": none); package and
+    package_version: "" if not from apt; origin: without a password.
+    """
 
     name: str
     file: str
@@ -52,8 +55,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def plain(name: str) -> bool:
-    """Tell whether a name that was read from a file is that of a file in dl/, and of nothing
-    elsewhere."""
+    """Tell whether a name that was read from a file is that of a file in dl/ itself."""
     return bool(_NAME.fullmatch(name))
 
 
@@ -80,8 +82,7 @@ def trusted(source: Source, dl: Path) -> Obtained | None:
 
 
 def checked(source: Source, dl: Path, writable: bool = True) -> Obtained | None:
-    """Hash what lies in `dl` under upstream's name, or under that of the record, and return and
-    record what is good.
+    """Hash what lies in `dl` under upstream's name or the record's; return and record what is good.
 
     What is bad is moved aside to FILE.bad. In a folder that is not writable nothing is moved or
     recorded.
@@ -123,8 +124,7 @@ def checked(source: Source, dl: Path, writable: bool = True) -> Obtained | None:
 
 
 def _recorded(source: Source, dl: Path) -> Record | None:
-    """Return the record of `source`, unless it is missing, damaged, or of another pin or
-    package."""
+    """Return the record of `source`; None if it is missing, damaged, or of another pin."""
     try:
         record = msgspec.json.decode(
             files.read_regular(dl / f"{source.name}.json", 1 << 20), type=Record

@@ -1,5 +1,6 @@
-"""Reading a tar archive from its first byte to its last, whoever made it: bounded in memory, size
-and time, with every damage noticed.
+"""Reading a tar archive from its first byte to its last, whoever made it.
+
+Bounded in memory, size and time, with every damage noticed.
 
 The headers are read here and not by tarfile, which trusts them: it reads a long name of a gigabyte
 into memory, calls itself for each header that precedes another one, and takes numbers of any
@@ -40,9 +41,11 @@ _PAX_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{0,20})?")
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One member: its name as it stands there, permission bits, content's size in bytes, time in
-    seconds since 1970 (0 for an impossible one), and a link's target. kind "other": a device, a
-    pipe, a sparse file, ..."""
+    """One member: name, permission bits, size in bytes, time, and a link's target.
+
+    The name is as it stands there; the time is in seconds since 1970 (0 for an impossible one).
+    kind "other": a device, a pipe, a sparse file, ...
+    """
 
     name: str
     kind: Literal["file", "folder", "link", "hard", "other"]
@@ -59,8 +62,10 @@ class Data:
         self._ahead, self.left = ahead, size
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, `size` at most (-1: all). Raises Damaged where the archive ends
-        before."""
+        """Return the next bytes, `size` at most (-1: all).
+
+        Raises Damaged where the archive ends before.
+        """
         wanted = self.left if size < 0 else min(size, self.left)
         data = self._ahead.read(wanted)
         if len(data) < wanted:
@@ -71,8 +76,9 @@ class Data:
 
 @contextlib.contextmanager
 def members(archive: Path, bar: bool = False) -> Iterator[Iterator[tuple[Member, Data]]]:
-    """Give an iterator over the members of a .tar, .tar.gz, .tar.bz2, .tar.xz or .tar.zst (told
-    apart by content).
+    """Give an iterator over the members of a tar archive, compressed or not.
+
+    .tar, .tar.gz, .tar.bz2, .tar.xz and .tar.zst are told apart by content.
 
     Each member's data can be read until the next member is taken. bar: show a progress bar. The
     iterator raises Damaged when the archive is truncated, corrupt or malformed anywhere, and when
@@ -115,8 +121,9 @@ def of_stream(
     size: int,
     on_member: Callable[[], object] = lambda: None,
 ) -> Iterator[Iterator[tuple[Member, Data]]]:
-    """Give the members of an uncompressed tar that comes in chunks, as `members` does; an exception
-    of `chunks` is damage.
+    """Give the members of an uncompressed tar that comes in chunks, as `members` does.
+
+    An exception of `chunks` is damage.
 
     archive: the file that messages name; size: its bytes, before it was decompressed.
     """
@@ -147,8 +154,10 @@ def _each(ahead: Ahead, on_member: Callable[[], object]) -> Iterator[tuple[Membe
 
 
 def _member(ahead: Ahead, forever: dict[str, bytes]) -> tuple[Member, int] | None:
-    """Read a member's headers; return it and the bytes of its data, None at the end of the
-    archive."""
+    """Read a member's headers.
+
+    Return it and the bytes of its data, None at the end of the archive.
+    """
     records = dict(forever)
     room, target, name = EXTRA, b"", b""
     while True:
@@ -203,8 +212,10 @@ def _member(ahead: Ahead, forever: dict[str, bytes]) -> tuple[Member, int] | Non
 
 
 def _sum_is_right(block: bytes) -> bool:
-    """Tell whether a header's check sum is that of its bytes; some old programs took them for
-    signed ones."""
+    """Tell whether a header's check sum is that of its bytes.
+
+    Some old programs took them for signed ones.
+    """
     said = _octal(block[148:156])
     rest = block[:148] + block[156:]
     total = 256 + sum(rest)  # the check sum itself counts as eight spaces
@@ -231,8 +242,10 @@ def _digits(ahead: Ahead, value: bytes, at: int) -> int:
 
 
 def _time(pax: bytes, field: bytes) -> float:
-    """Return a member's time, 0 for one that no file system holds. pax: from there, goes first
-    where it is not empty."""
+    """Return a member's time, 0 for one that no file system holds.
+
+    pax: from there, goes first where it is not empty.
+    """
     if pax:
         text = pax.decode("latin-1")
         found = float(text) if _PAX_TIME.fullmatch(text) else 0.0
@@ -246,8 +259,10 @@ def _cut(field: bytes) -> bytes:
 
 
 def _records(ahead: Ahead, data: bytes, at: int) -> dict[str, bytes]:
-    """Return those records of a pax header that mean something here. An empty value takes an
-    earlier one back."""
+    """Return those records of a pax header that mean something here.
+
+    An empty value takes an earlier one back.
+    """
     found, start = {}, 0
     while start < len(data):
         length = re.compile(rb"([1-9][0-9]{0,6}) ").match(data, start)

@@ -1,5 +1,7 @@
-"""Unpacking upstream archives into a source tree: whole, once, and never over anything that the
-user changed."""
+"""Unpacking upstream archives into a source tree.
+
+Whole, once, and never over anything that the user changed.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ STAMP = untar.STAMP
 
 
 def stamp(build: Path, name: str) -> Path:
-    """The file by which tasks depend on an unpacked source, below the build folder: it holds the
-    archive's hash."""
+    """The file by which tasks depend on an unpacked source, below the build folder.
+
+    It holds the archive's hash.
+    """
     return build / "src" / name / STAMP
 
 
@@ -34,8 +38,9 @@ def unpack(
     outside_links: Collection[str] = (),
     progress: bool | None = None,
 ) -> Path:
-    """Unpack a .tar.{gz,bz2,xz,zst} without its one top-level folder; return the folder
-    `parent/NAME-<sha256[:8]>`.
+    """Unpack a .tar.{gz,bz2,xz,zst} without its one top-level folder.
+
+    Return the folder `parent/NAME-<sha256[:8]>`.
 
     `parent/NAME` becomes a relative symbolic link to it. A folder that is there already, with our
     stamp in it, is never written to again: whatever the user changed in it stays. Modes are made
@@ -57,8 +62,10 @@ def unpack(
 
 
 def _stamped(folder: Path, sha256: str) -> bool:
-    """Tell whether `folder` was unpacked from the archive with that hash; refuse one that is
-    anything else."""
+    """Tell whether `folder` was unpacked from the archive with that hash.
+
+    Refuse one that is anything else.
+    """
     try:
         stamp = json.loads(files.read_regular(folder / STAMP, 1 << 16))
     except (OSError, ValueError, RecursionError):
@@ -77,8 +84,7 @@ def _stamped(folder: Path, sha256: str) -> bool:
 def _unpack_aside(
     archive: Path, sha256: str, folder: Path, outside: Collection[str], bar: bool
 ) -> None:
-    """Unpack into a folder beside `folder`, stamp it, and rename it; on any failure nothing
-    stays."""
+    """Unpack into a folder beside `folder`, stamp it, rename it; on failure nothing stays."""
     if not archive.is_file():
         raise PiggyError(f"{archive} does not exist", "'doit fetch' gets it")
     found = disk.sha256_of(archive)
@@ -104,8 +110,10 @@ def _unpack_aside(
 
 
 def _room_for(archive: Path) -> int:
-    """Return the bytes that the unpacked archive takes on a disk, about: blocks of 4096 bytes, one
-    an inode."""
+    """Return the bytes that the unpacked archive takes on a disk, about.
+
+    Blocks of 4096 bytes, one an inode.
+    """
     with tarstream.members(archive) as members:
         return sum((member.size + 2 * 4096 - 1) // 4096 * 4096 for member, _ in members)
 

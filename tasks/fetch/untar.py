@@ -37,8 +37,10 @@ class Hostile(Exception):
 
 
 class _Tree(msgspec.Struct, frozen=True):
-    """What an archive has made so far, by path under `root`: kinds, targets of the symbolic links,
-    folders' times."""
+    """What an archive has made so far, by path under `root`.
+
+    Kinds, targets of the symbolic links, folders' times.
+    """
 
     root: Path
     kinds: dict[str, str] = msgspec.field(default_factory=lambda: {"": _FOLDER})
@@ -63,8 +65,7 @@ def extract(
     bar: bool = False,
     strip: bool = True,
 ) -> None:
-    """Write all members of `archive` into the empty folder `root`, without their one top-level
-    folder.
+    """Write all members of `archive` into the empty folder `root`, without their top-level folder.
 
     Modes are made u+rw and go-w and set-id bits dropped, whatever the umask; times are the
     archive's.
@@ -108,8 +109,10 @@ def extract(
 
 
 def checked(name: str) -> str:
-    """Return a member's path without `.` and empty parts. Raises Hostile for one that is absolute,
-    has `..`, or is absurdly long or deep."""
+    """Return a member's path without `.` and empty parts.
+
+    Raises Hostile for one that is absolute, has `..`, or is absurdly long or deep.
+    """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if (
         not 0 < len(parts) <= MAX_DEPTH
@@ -193,8 +196,10 @@ def _make_folders(tree: _Tree, path: str) -> None:
 
 
 def _write(data: Data, member: Member, place: Path) -> None:
-    """Write a regular file. O_EXCL also catches two names that are one on a file system that folds
-    case."""
+    """Write a regular file.
+
+    O_EXCL also catches two names that are one on a file system that folds case.
+    """
     mode = (member.mode & 0o755) | 0o600
     fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(fd, "wb", buffering=0) as file:

@@ -1,6 +1,7 @@
-"""Asking a web server that may do as it likes: one deadline for each answer's head, a least speed
-for its body, redirects followed by hand with their bodies unread, and passwords kept to the server
-that they are for.
+"""Asking a web server that may do as it likes.
+
+One deadline for each answer's head, a least speed for its body, redirects followed by hand with
+their bodies unread, and passwords kept to the server that they are for.
 
 requests does the rest (proxies, certificates, .netrc), but by itself it reads the body of each
 redirect to its end, and waits for ever for a server that sends a byte now and then.
@@ -40,8 +41,10 @@ class Unavailable(Exception):
 
 
 class Again(Exception):
-    """A failure that another try may cure; `wait`: seconds that the server asked for; `tries`: how
-    many at most."""
+    """A failure that another try may cure; `wait`: seconds that the server asked for.
+
+    `tries`: how many at most.
+    """
 
     def __init__(self, why: object, wait: float = 0, tries: int = TRIES) -> None:
         super().__init__(why)
@@ -49,8 +52,10 @@ class Again(Exception):
 
 
 class Answer(NamedTuple):
-    """An answer whose body is still to come. read: gives the next piece of the body, of that many
-    bytes at most, b"" at its end."""
+    """An answer whose body is still to come.
+
+    read: gives the next piece of the body, of that many bytes at most, b"" at its end.
+    """
 
     status: int
     reason: str
@@ -133,8 +138,9 @@ class Client:
 
 
 def _onward(parts: SplitResult, login: Any, target: str, secret: bool) -> tuple[SplitResult, Any]:
-    """Return where a redirect leads, and the login to use there: the same one only at the same
-    server.
+    """Return where a redirect leads, and the login to use there.
+
+    The same one only at the same server.
 
     secret: whether a password was sent. Then the redirect must not lead from https to http.
     """
@@ -165,7 +171,9 @@ def _onward(parts: SplitResult, login: Any, target: str, secret: bool) -> tuple[
 
 class _Watch:
     """Cuts a connection when its answer's head is not there in time, or its body hardly moves.
-    Timeouts of a socket don't: each byte that comes starts them anew."""
+
+    Timeouts of a socket don't: each byte that comes starts them anew.
+    """
 
     def __init__(self) -> None:
         self.bytes = 0  # of the body, so far
@@ -193,8 +201,7 @@ class _Watch:
 
     @contextlib.contextmanager
     def head(self, connection: Any) -> Iterator[None]:
-        """Give the body of a `with` HEAD_SECONDS for a step of urllib3's connection up to an
-        answer's head."""
+        """Give the body HEAD_SECONDS for urllib3's connection up to an answer's head."""
         self._set(HEAD_SECONDS, connection)
         try:
             yield
@@ -290,8 +297,10 @@ def _session(watch: _Watch) -> requests.Session:
 
     class Session(requests.Session):
         def get_redirect_target(self, response: requests.Response) -> None:
-            """There is none: also with allow_redirects=False requests would read a redirect's body
-            to its end."""
+            """There is none.
+
+            Also with allow_redirects=False requests would read a redirect's body to its end.
+            """
 
     session = Session()
     session.mount("http://", Adapter())
@@ -340,8 +349,10 @@ def _said_plainly(host: str, watch: _Watch) -> Iterator[None]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it was raised from; urllib3 keeps some in `reason` and in the
-    arguments."""
+    """Yield an exception and all that it was raised from.
+
+    Urllib3 keeps some in `reason` and in the arguments.
+    """
     todo, seen = [error], set()
     while todo:
         one = todo.pop()

@@ -1,0 +1,1 @@
+"""The root filesystem as a tree of entries, and its images: ext2, cpio, tar."""

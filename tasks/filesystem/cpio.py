@@ -1,5 +1,6 @@
-"""An initramfs from a tree of entries: a "newc" archive, compressed so that the kernel's own
-decompressors take it.
+"""An initramfs from a tree of entries.
+
+A "newc" archive, compressed so that the kernel's own decompressors take it.
 
 Format: Documentation/driver-api/early-userspace/buffer-format.rst and init/initramfs.c of the
 kernel. Each member is a header of 110 bytes in ASCII, the name and a NUL, padded to 4 bytes, then
@@ -67,8 +68,9 @@ def build(
     init_link: str = "sbin/init",
     log: Path | None = None,
 ) -> None:
-    """Write the entries (as `tree.compose` gives them) to a cpio archive; it appears whole or not
-    at all.
+    """Write the entries (as `tree.compose` gives them) to a cpio archive.
+
+    It appears whole or not at all.
 
     compression: one of COMPRESSIONS; the kernel needs the RD_ symbol of the same name.
     epoch:       every time in the archive, in seconds since 1970.
@@ -112,14 +114,18 @@ def build(
 
 
 def in_memory(entries: Sequence[Entry]) -> int:
-    """Return the bytes of memory that the content takes when it is unpacked: whole pages of PAGE
-    bytes, the least there are."""
+    """Return the bytes of memory that the content takes when it is unpacked.
+
+    Whole pages of PAGE bytes, the least there are.
+    """
     return sum(-(-size(entry) // PAGE) * PAGE for entry in entries if entry.kind == "file")
 
 
 def _check(entries: Sequence[Entry]) -> int:
-    """Return how long the archive is, more or less. Raises PiggyError for what the format, or
-    Linux, can't hold."""
+    """Return how long the archive is, more or less.
+
+    Raises PiggyError for what the format, or Linux, can't hold.
+    """
     check_names(entries)
     length = 0
     for entry in entries:
@@ -157,8 +163,11 @@ def pack(entries: Iterable[Entry], epoch: int) -> Iterator[bytes]:
 
 
 def _name(entry: Entry) -> bytes:
-    """Return the name of a member. One that is called as the end of an archive is (do_name() in
-    init/initramfs.c compares the whole name) goes by another name of the same file."""
+    """Return the name of a member.
+
+    One that is called as the end of an archive is (do_name() in init/initramfs.c compares the whole
+    name) goes by another name of the same file.
+    """
     name = b"." if entry.path == "/" else os.fsencode(entry.path[1:])
     return b"./" + name if name == TRAILER else name
 
@@ -193,8 +202,10 @@ def _member(entry: Entry, name: bytes, inode: int, epoch: int) -> Iterator[bytes
 
 
 def _evenly(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in pieces of PIECE, so that no compressor's output could depend on where
-    they were cut."""
+    """Yield the same bytes in pieces of PIECE.
+
+    So no compressor's output depends on where they were cut.
+    """
     held = bytearray()
     for piece in pieces:
         held += piece
@@ -215,8 +226,10 @@ class _Plain:
 
 
 def _gzip() -> Packer:
-    """zlib's own gzip header has no time, no name and a fixed OS byte; that of Python's gzip module
-    varies."""
+    """Zlib's own gzip header has no time, no name and a fixed OS byte.
+
+    That of Python's gzip module varies.
+    """
     return zlib.compressobj(9, zlib.DEFLATED, 31)
 
 

@@ -1,5 +1,6 @@
-"""The device and permission table: what a checkout can't hold, as plain text in the manner of
-Buildroot's makedevs.
+"""The device and permission table.
+
+What a checkout can't hold, as plain text in the manner of Buildroot's makedevs.
 
     # NAME         TYPE MODE UID GID [MAJOR MINOR [START INC COUNT]]
     /dev/console   c    600  0   0   5     1
@@ -10,7 +11,7 @@ Buildroot's makedevs.
 Types: c and b devices, p a named pipe, d a folder, f a file. The mode is octal, "-" stands for a
 field that is not used, a name with spaces stands in quotes. A later line wins over an earlier one
 for the same name.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -41,16 +42,20 @@ _DEC, _OCT = re.compile(r"[0-9]{1,10}"), re.compile(r"[0-7]{1,5}")
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One line of a table, ranges already spelled out: the entry it asks for, and "file:line" for
-    messages."""
+    """One line of a table, ranges already spelled out.
+
+    The entry it asks for, and "file:line" for messages.
+    """
 
     entry: Entry
     where: str
 
 
 def read(table: Path) -> tuple[Row, ...]:
-    """Return the rows of a table in the order of its lines. A PiggyError names file, line and the
-    right form."""
+    """Return the rows of a table in the order of its lines.
+
+    A PiggyError names file, line and the right form.
+    """
     rows: list[Row] = []
     for number, line in enumerate(_text(table).split("\n"), 1):
         where = f"{table}:{number}"
@@ -69,8 +74,10 @@ def read(table: Path) -> tuple[Row, ...]:
 
 
 def _text(table: Path) -> str:
-    """Return the text of a table: a regular file, perhaps behind a link. Raises PiggyError when it
-    can't be that."""
+    """Return the text of a table: a regular file, perhaps behind a link.
+
+    Raises PiggyError when it can't be that.
+    """
     try:
         return read_regular(os.path.realpath(table), TABLE_MAX).decode().replace("\r\n", "\n")
     except OSError as error:

@@ -1,5 +1,6 @@
-"""An ext2 image from a tree of entries: no root, no mount, and the same bytes wherever and whenever
-it is built.
+"""An ext2 image from a tree of entries.
+
+No root, no mount, and the same bytes wherever and whenever it is built.
 
     mke2fs (an empty file system, all that is random or a time pinned) -> debugfs (a script of names) -> e2fsck -fn
 
@@ -8,7 +9,7 @@ its clock from E2FSPROGS_FAKE_TIME (1.41 and later) or SOURCE_DATE_EPOCH (1.47.1
 lib/ext2fs/initialize.c and openfs.c. What debugfs and the sizes of mke2fs's tables do is asked of
 them, not reckoned: the empty file system is made, its free blocks are read, and its size is
 corrected until it fits.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -21,26 +22,18 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from tasks.filesystem import tree
+from tasks.filesystem import ext2_limits, tree
+from tasks.filesystem.ext2_limits import BLOCK
 from tasks.filesystem.tree import Entry
 from tasks.system import disk as room
 from tasks.system.errors import PiggyError
 from tasks.system.files import replacing
 from tasks.system.process import run
 
-BLOCK = 1024  # the least waste for small files
 GROUP = 8 * BLOCK  # blocks in a group
-POINTERS = BLOCK // 4  # block numbers in an indirect block
 ROUND = 4  # blocks: whole pages, so that a guest needs no partial page at the end of its disk
 SPARE_INODES, BYTES_PER_SPARE_INODE = 64, 8192
 EPOCH_MAX = 0x7FFFFFFF  # a 128-byte inode counts seconds in 32 signed bits
-FILE_MAX = tree.DISK_FILE_MAX
-FOLDERS_MAX = (
-    32000 - 2
-)  # folders in one: EXT2_LINK_MAX in fs/ext2/ext2.h, less the links of "." and of its own name
-ATTRIBUTES_MAX = (
-    BLOCK - 32 - 4
-)  # of one file: a block less its header and the end mark (fs/ext2/xattr.h)
 LINK_MAX = BLOCK - 1  # an ext2 link's target fits in a block
 NUMBER_MAX = 65535  # do_mknod in debugfs.c, for major and minor
 SCRIPT_LINE_MAX = 4096  # debugfs reads lines into a buffer of BUFSIZ
@@ -53,8 +46,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """A finished image: its size and the part in use and free in bytes (size - free = used: tables,
-    folders, files)."""
+    """A finished image: its size, and the part in use and free, in bytes.
+
+    size - free = used: tables, folders, files.
+    """
 
     blocks: int
     inodes: int
@@ -74,8 +69,9 @@ def build(
     epoch: int,
     log: Path | None = None,
 ) -> Stats:
-    """Write the entries (as `tree.compose` gives them) to an ext2 image; it appears whole or not at
-    all.
+    """Write the entries (as `tree.compose` gives them) to an ext2 image.
+
+    It appears whole or not at all.
 
     size:  bytes of the image, a multiple of 1024; None fits it to its content, with at least `free`
         bytes left over.
@@ -95,8 +91,8 @@ def build(
         raise PiggyError(f"the label {label!r} is longer than the 16 bytes that ext2 has for it")
     if size is not None and (size <= 0 or size % BLOCK):
         raise PiggyError(f"the image size of {size} bytes is no multiple of {BLOCK}")
-    _check(entries)
-    need = _blocks_needed(entries)
+    ext2_limits.check(entries)
+    need = ext2_limits.blocks_needed(entries)
     whole = max(size or 0, need * BLOCK + free)
     if whole > tree.IMAGE_MAX:
         raise PiggyError(
@@ -173,8 +169,10 @@ class _Disk(msgspec.Struct, frozen=True):
 
 
 def _fit(disk: _Disk, wanted: int) -> int:
-    """Make the smallest empty file system, or nearly so, with `wanted` blocks free; return its
-    blocks."""
+    """Make the smallest empty file system, or nearly so, with `wanted` blocks free.
+
+    Return its blocks.
+    """
     # in one group: boot block, superblock, descriptors, two bitmaps, inode table, root; mke2fs
     # wants 50 more
     blocks = 6 + -(-disk.inodes // 8) + max(50, wanted)
@@ -190,8 +188,10 @@ def _fit(disk: _Disk, wanted: int) -> int:
 
 
 def _format(disk: _Disk, blocks: int) -> int:
-    """Make an empty file system of `blocks`; return how many are free. lost+found, 12 KiB, is left
-    out: e2fsck makes it when it needs it."""
+    """Make an empty file system of `blocks`; return how many are free.
+
+    lost+found, 12 KiB, is left out: e2fsck makes it when it needs it.
+    """
     with (disk.stage / "disk").open("wb") as stream:
         stream.truncate(blocks * BLOCK)
     (disk.stage / "mke2fs.conf").write_text(CONFIG)
@@ -228,8 +228,10 @@ def _format(disk: _Disk, blocks: int) -> int:
 
 
 def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
-    """Write all entries with one debugfs script. It names sources by links: no path of the host
-    needs quoting."""
+    """Write all entries with one debugfs script.
+
+    It names sources by links: no path of the host needs quoting.
+    """
     script: list[str] = []
     here = ""
     for number, entry in enumerate(entries):
@@ -277,8 +279,10 @@ def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
 
 
 def _quoted(word: str, entry: Entry) -> str:
-    """Return a word for debugfs (lib/ss/parse.c: quotes around, a quote inside doubled). Raises
-    PiggyError for what a script or ext2 can't hold."""
+    """Return a word for debugfs (lib/ss/parse.c: quotes around, a quote inside doubled).
+
+    Raises PiggyError for what a script or ext2 can't hold.
+    """
     raw = os.fsencode(word)
     if any(letter in raw for letter in b"\n\r\0"):
         raise PiggyError(f"{entry.path!r} has a line break in its name or target", "rename it")
@@ -300,8 +304,11 @@ def _quoted(word: str, entry: Entry) -> str:
 
 
 def _debugfs(disk: _Disk, script: Sequence[str]) -> None:
-    """Run debugfs commands on the disk. It ends with status 0 whatever happens, so any line that
-    isn't its own echo is an error. Raises PiggyError with those lines."""
+    """Run debugfs commands on the disk.
+
+    It ends with status 0 whatever happens, so any line that isn't its own echo is an error. Raises
+    PiggyError with those lines.
+    """
     (disk.stage / "script").write_bytes(os.fsencode("\n".join(script) + "\n"))
     done = run(
         ["debugfs", "-w", "-f", "script", "disk"], cwd=disk.stage, env=disk.env, log=disk.log
@@ -322,83 +329,8 @@ def has_attributes(image: Path) -> bool:
 
 
 def _superblock(disk: _Disk) -> Stats:
-    """Read the counts of a file system (struct ext2_super_block in fs/ext2/ext2.h, at byte
-    1024)."""
+    """Read the counts of a file system (ext2_super_block in fs/ext2/ext2.h, byte 1024)."""
     with (disk.stage / "disk").open("rb") as stream:
         stream.seek(1024)
         inodes, blocks, _, free, inodes_free = struct.unpack("<5I", stream.read(20))
     return Stats(blocks, inodes, inodes_free, (blocks - free) * BLOCK, free * BLOCK)
-
-
-def _check(entries: Iterable[Entry]) -> None:
-    """Raise PiggyError for what ext2 can't hold, whatever the size of the image."""
-    folders: dict[str, int] = {}
-    for entry in entries:
-        if entry.kind == "dir" and entry.path != "/":
-            above = os.path.dirname(entry.path)
-            folders[above] = folders.get(above, 0) + 1
-        elif entry.kind == "file" and (length := tree.size(entry)) > FILE_MAX:
-            raise PiggyError(
-                f"{tree.few([entry.path])} has {length} bytes; ext2 holds files of up to {FILE_MAX}"
-                f" (16 GiB: ext2_max_size() in fs/ext2/super.c, for blocks of {BLOCK} bytes)",
-                "keep it on a disk of its own",
-            )
-        taken = sum(
-            16 + _padded(len(os.fsencode(key.partition(".")[2]))) + _padded(len(value))
-            for key, value in entry.attributes
-        )
-        if taken > ATTRIBUTES_MAX:
-            raise PiggyError(
-                f"{tree.few([entry.path])}: its extended attributes take {taken} bytes; ext2 holds "
-                f"{ATTRIBUTES_MAX} of one file",
-                "'setfattr -x NAME FILE' removes one",
-            )
-    for path, count in folders.items():
-        if count > FOLDERS_MAX:
-            raise PiggyError(
-                f"{tree.few([path])} has {count} folders; Linux's ext2 holds {FOLDERS_MAX} in one "
-                "(EXT2_LINK_MAX, fs/ext2/ext2.h)",
-                "spread them over several",
-            )
-
-
-def _padded(length: int) -> int:
-    return -(-length // 4) * 4
-
-
-def _blocks_needed(entries: Sequence[Entry]) -> int:
-    """Return how many blocks the entries take at most, beyond an empty file system (whose root has
-    one block).
-
-    debugfs puts a name where there is room for it first; here it goes to a folder's last block or
-    the next one, which never takes fewer blocks.
-    """
-    ends = {entry.path: 24 for entry in entries if entry.kind == "dir"}  # "." and ".." come first
-    for entry in entries[1:]:
-        folder, name = os.path.split(entry.path)
-        record = 8 + _padded(len(os.fsencode(name)))
-        left = -ends[folder] % BLOCK  # a record doesn't cross a block
-        ends[folder] += record + (left if left < record else 0)
-    return (
-        sum(_with_indirect(-(-end // BLOCK)) for end in ends.values())
-        - 1
-        + sum(_content_blocks(entry) + bool(entry.attributes) for entry in entries)
-    )
-
-
-def _content_blocks(entry: Entry) -> int:
-    """Return the blocks of a file, or of a link."""
-    if entry.kind == "link":
-        return int(len(os.fsencode(entry.target)) >= 60)  # a shorter one lies in the inode
-    return _with_indirect(-(-tree.size(entry) // BLOCK)) if entry.kind == "file" else 0
-
-
-def _with_indirect(blocks: int) -> int:
-    """Return blocks of content with their indirect ones (12 direct, then trees of 1 to 3 levels),
-    of a file or a folder."""
-    total, left = blocks, blocks - 12
-    for level in (1, 2, 3):
-        here = max(0, min(left, POINTERS**level))
-        total += sum(-(-here // POINTERS**step) for step in range(1, level + 1))
-        left -= POINTERS**level
-    return total

@@ -1,5 +1,6 @@
-"""An overlay: a folder whose files are laid over the root file system. Here is what of it lands in
-the image, and how.
+"""An overlay: a folder whose files are laid over the root file system.
+
+Here is what of it lands in the image, and how.
 
     names in the folder --+-> left out: what belongs to version control, and what editors leave about
                           +-> modes: as they are, or narrowed; of the overlays that ship with Piggyback, those of
@@ -19,7 +20,7 @@ An ACL names users of the host, as the owner does: it does not land, and the gro
 its own entry gave (acl(5): the group bits of such a file's mode are a mask). The labels that the
 host itself puts on files (security.selinux, trusted.*, user.xdg.*, ...) depend on who builds: they
 do not land either.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -71,8 +72,9 @@ class Name(msgspec.Struct, frozen=True):
 
 
 def snapshot(folder: Path) -> dict[str, tuple[str, str]]:
-    """Return the state of an overlay's folder, to be compared with an earlier one: {path: (kind,
-    the rest as text)}.
+    """Return the state of an overlay's folder, to be compared with an earlier one: {path.
+
+    (kind, the rest as text)}.
 
     All that lands in an image is in it except the content of files. A missing folder is {}. Raises
     PiggyError when a folder can't be read.
@@ -96,8 +98,9 @@ def snapshot(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def layer(folder: Path, known: Mapping[str, Entry] | None = None) -> tuple[Layer, tuple[str, ...]]:
-    """Return an overlay's folder as a layer, and a sentence for each kind of thing that does not
-    land as it lies there.
+    """Return an overlay's folder as a layer, and what does not land as it lies there.
+
+    The latter is a sentence for each kind.
 
     Links are taken as links, never followed.
     known: entries whose mode and owner count in place of those on the disk, by path
@@ -158,8 +161,10 @@ def landed_mode(name: Name) -> int:
 
 
 def _group_bits(value: bytes) -> int:
-    """Return what an ACL gives the owning group, as mode bits
-    (include/uapi/linux/posix_acl_xattr.h)."""
+    """Return what an ACL gives the owning group, as mode bits.
+
+    See include/uapi/linux/posix_acl_xattr.h.
+    """
     for tag, rights, _ in struct.iter_unpack("<HHI", value[4:] if len(value) % 8 == 4 else b""):
         if tag == 4:  # ACL_GROUP_OBJ
             return (int(rights) & 7) << 3
@@ -171,8 +176,10 @@ def _landing(name: Name) -> tuple[tuple[str, bytes], ...]:
 
 
 def _walk(folder: Path) -> Iterator[Name]:
-    """Yield the names below `folder`, each folder before what it holds; of what is left out, its
-    name only."""
+    """Yield the names below `folder`, each folder before what it holds.
+
+    Of what is left out, its name only.
+    """
     pending = [""]
     try:
         while pending:
@@ -276,8 +283,9 @@ def _check_lines(folder: Path, path: str) -> None:
 
 
 def tables(rows: Sequence[tuple[Entry, str]]) -> dict[str, dict[str, Entry]]:
-    """Return the rows (entry, "file:line") of configs/rootfs/overlays.txt by overlay, then by path
-    in it.
+    """Return the rows of configs/rootfs/overlays.txt by overlay, then by path in it.
+
+    A row is (entry, "file:line").
 
     A row's first name is the overlay's. The folders on the way to a name are 0755 and root's where
     they have no row. Raises PiggyError for a row that is neither of a file nor of a folder.

@@ -1,5 +1,6 @@
-"""A folder as one file: a tar archive that is the same whoever packs it, to be a task's output and
-a layer of the root filesystem.
+"""A folder as one file: a tar archive that is the same whoever packs it.
+
+It can be a task's output and a layer of the root filesystem.
 
 It is read as warily as an archive from elsewhere: it may come from a store that others write to.
 """
@@ -55,8 +56,10 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def layer(archive: Path) -> Layer:
-    """Return an archive that `pack` made as a layer of the root filesystem. Raises PiggyError when
-    it can't be read, or holds what `pack` does not put there."""
+    """Return an archive that `pack` made as a layer of the root filesystem.
+
+    Raises PiggyError when it can't be read, or holds what `pack` does not put there.
+    """
     kinds = {"file": "file", "folder": "dir", "link": "link"}
     found = []
     with tarstream.members(archive) as members:

@@ -69,8 +69,9 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 def busybox_layer(binary: Path, links: Path) -> Layer:
-    """Return /bin/busybox and a link to it for each line of `links` (busybox.links, as busybox's
-    make leaves it).
+    """Return /bin/busybox and a link to it for each line of `links`.
+
+    These are busybox.links, as busybox's make leaves it.
 
     The links are relative: they lead to busybox in a chroot, an initramfs, and an image mounted on
     the host alike. Raises PiggyError when a file is missing or a line is no absolute path.
@@ -104,8 +105,9 @@ def busybox_layer(binary: Path, links: Path) -> Layer:
 
 
 def compose(layers: Iterable[Layer]) -> tuple[Entry, ...]:
-    """Lay the layers over each other, the later ones winning, and return the entries sorted, each
-    after its folder.
+    """Lay the layers over each other, and return the entries sorted, each after its folder.
+
+    The later layers win.
 
     The root and the folders on the way to an entry are added where no layer has them. Raises
     PiggyError when a folder meets something that is none: nothing below it could be kept.
@@ -137,8 +139,10 @@ def parents(path: str) -> list[str]:
 
 
 def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return the entries in the order of their bytes, component by component: a folder comes before
-    what it holds."""
+    """Return the entries in the order of their bytes, component by component.
+
+    A folder comes before what it holds.
+    """
     return tuple(
         sorted(
             entries,
@@ -148,8 +152,10 @@ def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    """Return names for a message: the first ones, and how many more there are; control characters
-    made visible."""
+    """Return names for a message: the first ones, and how many more there are.
+
+    Control characters made visible.
+    """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return printable(", ".join(names[:most])) + more
 
@@ -172,8 +178,10 @@ def check_names(entries: Iterable[Entry]) -> None:
 
 
 def find(entries: Iterable[Entry], path: str) -> Entry | None:
-    """Return the entry that a path leads to, links in it followed as the guest's kernel would; None
-    when there is none."""
+    """Return the entry that a path leads to, links in it followed as the guest's kernel would.
+
+    None when there is none.
+    """
     tree = {entry.path: entry for entry in entries}
     here, left, links = "/", path.split("/"), 0
     while left:
@@ -196,8 +204,9 @@ def find(entries: Iterable[Entry], path: str) -> Entry | None:
 
 
 def check_init(entries: Sequence[Entry], asked: str = "", ramfs: bool = False) -> None:
-    """Raise PiggyError for a tree without the program that the kernel starts first (kernel_init()
-    in init/main.c).
+    """Raise PiggyError for a tree without the program that the kernel starts first.
+
+    See kernel_init() in init/main.c.
 
     asked: the program that init= or, for an initramfs, rdinit= on the kernel's command line names
         ("": none).
@@ -243,8 +252,10 @@ def size(entry: Entry) -> int:
 
 
 def chunks(entry: Entry, length: int) -> Iterator[bytes]:
-    """Yield a file's content in pieces of up to 1 MiB. Raises PiggyError when it can't be read or
-    is not `length` long."""
+    """Yield a file's content in pieces of up to 1 MiB.
+
+    Raises PiggyError when it can't be read or is not `length` long.
+    """
     if isinstance(entry.source, bytes):
         yield entry.source
         return

@@ -1,0 +1,1 @@
+"""Tasks on doit: inputs, records, runs in parallel, and why a task runs."""

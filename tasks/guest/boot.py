@@ -1,7 +1,7 @@
 """One boot: gathered from images, settings and machine, checked, and turned into a command.
 
-    images + settings + machine file -> Boot -> check    preflight.py, and the network card's driver
-                                             -> command  qemu.py: the argument vector that is started
+    images + settings + machine file -> Boot -> check    preflight.py, the network card's driver
+                                             -> command  qemu.py: the argument vector to start
 
 What is checked is what starts: `command` changes only who sits at it (terminal, window, cable).
 """
@@ -129,7 +129,8 @@ def check(
     """Hold a boot, the kernel's configuration and the machine against each other.
 
     config: of the kernel, as dotconfig.read_config gives it.
-    unpacked: bytes of memory that the initramfs takes;  attributes: the root disk has extended ones.
+    unpacked: bytes of memory that the initramfs takes.
+    attributes: the root disk has extended ones.
     Raises PiggyError for a pair that can't boot; says what would merely be missed.
     """
     from tasks.guest import preflight

@@ -1,5 +1,6 @@
-"""The boot test: boot, wait for the shell, run checks in it, power off; pass or fail in bounded
-time.
+"""The boot test: boot, wait for the shell, run checks in it, power off.
+
+Pass or fail in bounded time.
 
 A check is data: a name, a command for the guest's shell, and a judge of what it said.
 """
@@ -23,8 +24,10 @@ _NUMBERS = 20000  # what the disk check writes: the numbers up to here, 108,894 
 
 
 class Check(msgspec.Struct, frozen=True):
-    """judge gets the command's output and returns what to print about it, or raises ValueError(why
-    it is wrong)."""
+    """A command for the guest, and what judges its output.
+
+    judge gets the output and returns what to print about it, or raises ValueError(why it is wrong).
+    """
 
     name: str
     command: str
@@ -33,8 +36,10 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """A check that was run: its status is 0 (passed), the command's, or 1 when only the judge was
-    not content."""
+    """A check that was run.
+
+    Its status is 0 (passed), the command's, or 1 when only the judge was not content.
+    """
 
     name: str
     status: int
@@ -42,8 +47,10 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a boot test found; seconds from QEMU's start to the shell's first answer, and to QEMU's
-    end."""
+    """What a boot test found.
+
+    Seconds from QEMU's start to the shell's first answer, and to QEMU's end.
+    """
 
     results: tuple[Result, ...]
     ready: float
@@ -56,8 +63,10 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class CheckError(PiggyError):
-    """A guest that booted and did not pass. `report` has all results, `report.status` the status to
-    end with."""
+    """A guest that booted and did not pass.
+
+    `report` has all results, `report.status` the status to end with.
+    """
 
     def __init__(self, report: Report, log: Path) -> None:
         bad = [result for result in report.results if result.status]
@@ -93,8 +102,7 @@ def boot_test(
 
 
 def examined(guest: Guest, checks: Sequence[Check], say: Callable[[str], None]) -> Report:
-    """Do what `boot_test` does with a guest that was started, and return the report, whatever it
-    says."""
+    """Do what `boot_test` does with a guest that was started; return the report in any case."""
     import time
 
     ready = guest.ready()
@@ -208,7 +216,7 @@ def _disk(output: str) -> str:
 
 # Each card with its hardware address, and the driver that has taken it.
 _NIC = """cd /sys/class/net || exit
-for i in *; do [ -e $i/device ] && echo "$i $(cat $i/address) $(basename $(readlink $i/device/driver))"; done; true"""
+for i in *; do [ -e $i/device ] && echo "$i $(cat $i/address) $(basename $(readlink $i/device/driver))"; done; true"""  # noqa: E501
 
 
 def _nic(output: str) -> str:

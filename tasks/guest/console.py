@@ -1,5 +1,6 @@
-"""A session with a guest on its serial console: wait for the shell, run commands in it, say clearly
-what went wrong.
+"""A session with a guest on its serial console.
+
+Wait for the shell, run commands in it, say clearly what went wrong.
 
 Kernel messages, echo and line wraps come in between anywhere. So a question carries a token of its
 own, is put so that its echo can't be taken for the answer, and is put again when the answer does
@@ -45,8 +46,11 @@ _HALTED = re.compile(r"System halted|reboot: Power down")  # kernel/reboot.c
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How long to wait, in seconds, for the shell, for a word on the console, for one command, and
-    for all together; `again`: after which time an unanswered question is put again."""
+    """How long to wait, in seconds.
+
+    For the shell, for a word on the console, for one command, and for all together; `again`: after
+    which time an unanswered question is put again.
+    """
 
     boot: float = 40
     silence: float = 10
@@ -65,8 +69,10 @@ def limits(accel: str, base: Limits | None = None) -> Limits:
 
 
 class GuestError(PiggyError):
-    """A guest that did not do what it should. Its hint ends with the console's last lines and where
-    the log is."""
+    """A guest that did not do what it should.
+
+    Its hint ends with the console's last lines and where the log is.
+    """
 
     def __init__(self, message: str, hint: str, console: str, log: Path) -> None:
         tail = [line[:200] for line in console[-_TAIL:].splitlines() if line.strip()][-TAIL_LINES:]
@@ -82,8 +88,10 @@ class GuestError(PiggyError):
 
 
 def opened(log: Path) -> IO[str]:
-    """Open a console's log, empty. Raises PiggyError where something else than a file stands at its
-    place."""
+    """Open a console's log, empty.
+
+    Raises PiggyError where something else than a file stands at its place.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = open_regular(log, os.O_WRONLY | os.O_CREAT)
@@ -100,8 +108,9 @@ def opened(log: Path) -> IO[str]:
 
 @contextlib.contextmanager
 def session(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Guest]:
-    """Start QEMU (its console on standard input and output) and give the guest; when the body ends,
-    so does QEMU.
+    """Start QEMU (its console on standard input and output) and give the guest.
+
+    When the body ends, so does QEMU.
 
     Everything from the console goes to the file `log` as it comes.
     """
@@ -147,9 +156,12 @@ def _named(command: str) -> str:
 
 
 def _answer(heard: str, token: str, command: str, question: str) -> str:
-    """Return what a command said, of all that was heard since it was sent. What its terminal echoes
+    """Return what a command said, of all that was heard since it was sent.
+
+    What its terminal echoes
     is none of it: the command before, and each question that is put while it runs. A message may
-    have torn any of these apart."""
+    have torn any of these apart.
+    """
     before, begun, output = heard.partition(f"<~{token}~>")
     if not begun:
         sent = {line.strip() for line in command.splitlines()}
@@ -167,8 +179,10 @@ def _answer(heard: str, token: str, command: str, question: str) -> str:
 
 
 class Guest:
-    """A running guest. Every method raises GuestError when the guest panics, falls silent, ends, or
-    takes too long."""
+    """A running guest.
+
+    Every method raises GuestError when the guest panics, falls silent, ends, or takes too long.
+    """
 
     def __init__(
         self,
@@ -234,8 +248,9 @@ class Guest:
         return time.monotonic() - self.started
 
     def sh(self, command: str, seconds: float = 0) -> tuple[int, str]:
-        """Run a command in a subshell of the guest's shell, without standard input; return its
-        status and its output.
+        """Run a command in a subshell of the guest's shell, without standard input.
+
+        Return its status and its output.
 
         seconds: how long it may take (0: the limit for commands). Kernel messages without a time
         stamp (CONFIG_PRINTK_TIME=n) that come in between stay in the output.
@@ -271,8 +286,10 @@ class Guest:
         return int(found[1]), output.strip("\n")
 
     def poweroff(self) -> None:
-        """Power the guest off and wait for QEMU's end. A machine that can only halt is done when
-        its kernel says so."""
+        """Power the guest off and wait for QEMU's end.
+
+        A machine that can only halt is done when its kernel says so.
+        """
         import pexpect
 
         self._send("poweroff\n")
@@ -294,8 +311,10 @@ class Guest:
             self.process.send(text)
 
     def _read(self, until: float, end_is_fine: bool = False) -> bool:
-        """Take in what comes until then (monotonic clock); return whether anything came. Raise what
-        is wrong."""
+        """Take in what comes until then (monotonic clock); return whether anything came.
+
+        Raise what is wrong.
+        """
         import pexpect
 
         from tasks.guest.faults import diagnose
@@ -356,8 +375,7 @@ class Guest:
         self._fail(*ended(self.console, self.name, *self._status()))
 
     def _status(self) -> tuple[int, int]:
-        """Return the exit status and the signal that QEMU ended with, once its console is
-        closed."""
+        """Return the exit status and the signal of QEMU, once its console is closed."""
         until = time.monotonic() + 5
         while self.process.isalive() and time.monotonic() < until:
             time.sleep(0.01)

@@ -1,5 +1,6 @@
-"""Facts of the kernel that `bootcheck` holds a boot against: device names, and the symbols of the
-drivers behind them.
+"""Facts of the kernel that `bootcheck` holds a boot against.
+
+Device names, and the symbols of the drivers behind them.
 
 "A|B" is either symbol. What is missing here is let pass, so a short list is a blind spot and never
 a false alarm.
@@ -127,6 +128,8 @@ COMMAND_LINE_SIZE: Mapping[str, int] = {
 
 
 def is_adapter(symbol: str, family: str) -> bool:
-    """Return whether a symbol looks like the driver of a host adapter of a family of ADAPTERS; in
-    doubt it does."""
+    """Return whether a symbol looks like the driver of a host adapter of a family of ADAPTERS.
+
+    In doubt it does.
+    """
     return bool(_ADAPTER[family].match(symbol)) and not _NO_ADAPTER.fullmatch(symbol)

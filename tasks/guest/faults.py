@@ -1,5 +1,6 @@
-"""What a console's text says about a guest that failed: one sentence and a hint for each way to
-die. All pure.
+"""What a console's text says about a guest that failed.
+
+One sentence and a hint for each way to die. All pure.
 
 The phrases are the kernel's: init/main.c, init/do_mounts.c, kernel/panic.c, kernel/exit.c,
 arch/*/kernel/traps.c.
@@ -55,8 +56,7 @@ _MEMORY = "is there enough memory? (x86 kernels are placed at PHYSICAL_START, 16
 
 
 def diagnose(console: str, name: str = "") -> Fault | None:
-    """Return what killed the kernel, by what it said on the console, or None when it said nothing
-    of the kind."""
+    """Return what killed the kernel, by what it said on the console, or None for nothing known."""
     panic, oops = _PANIC.search(console), _OOPS.search(console)
     if (unpacking := _UNPACKING.search(console)) and (panic or not _HARMLESS.search(unpacking[1])):
         return _not_unpacked(unpacking[1].strip())
@@ -78,8 +78,10 @@ def diagnose(console: str, name: str = "") -> Fault | None:
 
 
 def _not_unpacked(reason: str) -> Fault:
-    """Say it of an initramfs. A "write error" is that of xwrite(): the file system that it is
-    unpacked to is full."""
+    """Say it of an initramfs.
+
+    A "write error" is that of xwrite(): the file system that it is unpacked to is full.
+    """
     what = f"the kernel could not unpack the initramfs: {reason}"
     if "write" in reason:
         return (
@@ -221,8 +223,10 @@ def guest_lines(console: str, name: str = "qemu") -> list[str]:
 
 
 def ended(console: str, name: str, status: int, number: int) -> Fault:
-    """Return what to say about a QEMU that ended by itself, with this exit status or by this signal
-    (0: none)."""
+    """Return what to say about a QEMU that ended by itself.
+
+    It did so with this exit status, or by this signal (0: none).
+    """
     own = [
         line.partition(": ")[2]
         for line in console.splitlines()

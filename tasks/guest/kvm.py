@@ -1,5 +1,6 @@
-"""Does KVM work here? /dev/kvm may exist, open, and then hang or kill the guest, so it is tried
-once and remembered.
+"""Does KVM work here?
+
+/dev/kvm may exist, open, and then hang or kill the guest, so it is tried once and remembered.
 
 A trial boots something real for a second or so: a boot sector that takes the processor through the
 modes in which a broken KVM gives up, then, if there is one, the kernel that is to be booted.
@@ -69,8 +70,10 @@ _STAGES = {
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Which accelerator to use ("kvm" or "tcg"), why, and whether that was remembered rather than
-    tried."""
+    """Which accelerator to use ("kvm" or "tcg"), why, and whether that was remembered.
+
+    If it was not remembered, it was tried.
+    """
 
     accel: str
     reason: str
@@ -78,9 +81,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What to try: a name for messages, whatever the answer depends on, and the trial itself: it
-    gets the seconds it may take and returns "" when KVM worked, else a sentence saying how it
-    failed."""
+    """What to try: a name for messages, whatever the answer depends on, and the trial itself.
+
+    It gets the seconds it may take and returns "" when KVM worked, else a sentence saying how it
+    failed.
+    """
 
     name: str
     key: str
@@ -178,8 +183,10 @@ def _read(memory: Path) -> dict[str, dict]:
 
 
 def _host(binary: str) -> str:
-    """Return what an answer depends on: this boot of this host, its processor, and the QEMU in
-    use."""
+    """Return what an answer depends on.
+
+    This boot of this host, its processor, and the QEMU in use.
+    """
 
     def text(path: str) -> str:
         with contextlib.suppress(OSError):

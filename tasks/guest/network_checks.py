@@ -22,7 +22,7 @@ _SECONDS = (
 )
 # The first card with an address, waited for; then the route out.
 _UP = """n=0; until ip -4 addr show scope global | grep -q inet; do n=$((n+1)); [ $n -gt 25 ] && break; sleep 1; done
-ip -4 addr show scope global; ip route"""
+ip -4 addr show scope global; ip route"""  # noqa: E501
 _PING = """gw=$(ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p' | head -n 1)
 [ -n "$gw" ] || { echo "there is no default route"; exit 1; }
 ping -c 1 -W 5 "$gw" || ping -c 2 -W 5 "$gw\""""
@@ -149,9 +149,11 @@ def fetched(url: str, until: float) -> str:
 
 @contextlib.contextmanager
 def served(cable: Cable, token: str = "") -> Iterator[tuple[str, str]]:
-    """Serve a page on the host for the guest to fetch, for the body of a `with`; give its URL as
-    the guest sees it, and its content. Where this host has no address that the guest sees, the URL
-    is ""."""
+    """Serve a page on the host for the guest to fetch, for the body of a `with`.
+
+    Give its URL as the guest sees it, and its content. Where this host has no address that the
+    guest sees, the URL is "".
+    """
     token = token or f"piggyback {os.urandom(8).hex()}"
     if cable.prefix:  # a lab: its gateway serves the page
         yield f"http://{cable.gateway}:{PAGE_PORT}/", token

@@ -1,6 +1,8 @@
-"""Before booting: kernel configuration, command line and machine are held against each other, so
-that an impossible pair is an error with a name, not a black screen. What is not known (`bootfacts`)
-is let pass. All pure."""
+"""Checks of a kernel configuration, a command line and a machine against each other.
+
+They come before the boot, so that an impossible pair is an error with a name, not a black screen.
+What is not known (`bootfacts`) is let pass. All pure.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,10 @@ HEAD = 0x264
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What does not go together, and what cures it. Not fatal: it boots, but something will be
-    missed."""
+    """What does not go together, and what cures it.
+
+    Not fatal: it boots, but something will be missed.
+    """
 
     message: str
     hint: str
@@ -103,8 +107,10 @@ def check(
 
 
 def effective(config: Mapping[str, str], append: str) -> str:
-    """Return the command line that counts: CONFIG_CMDLINE comes before the boot loader's, or
-    replaces it."""
+    """Return the command line that counts.
+
+    CONFIG_CMDLINE comes before the boot loader's, or replaces it.
+    """
     built_in = config.get("CMDLINE", '""').strip('"')
     if any(config.get(symbol) == "y" for symbol in ("CMDLINE_OVERRIDE", "CMDLINE_FORCE")):
         return built_in
@@ -113,8 +119,10 @@ def effective(config: Mapping[str, str], append: str) -> str:
 
 
 def compression(head: bytes) -> str:
-    """Return the compressor of an initramfs by its first bytes, as in CONFIG_RD_*; "" when it is
-    none that we know."""
+    """Return the compressor of an initramfs by its first bytes, as in CONFIG_RD_*.
+
+    "" when it is none that we know.
+    """
     return next((name for magic, name in facts.MAGIC if head.startswith(magic)), "")
 
 
@@ -259,9 +267,12 @@ def _initrd(config: Mapping[str, str], head: bytes) -> Iterator[Problem]:
 def _unpacked(
     config: Mapping[str, str], line: str, memory: int, payload: int, unpacked: int
 ) -> Iterator[Problem]:
-    """While an initramfs is unpacked it is in memory twice. It goes to a tmpfs where the kernel has
-    one and no root= is given (init_rootfs() in init/do_mounts.c), which takes up to half of the
-    memory (shmem_default_max_blocks() in mm/shmem.c)."""
+    """While an initramfs is unpacked it is in memory twice.
+
+    It goes to a tmpfs where the kernel has one and no root= is given (init_rootfs() in
+    init/do_mounts.c), which takes up to half of the memory (shmem_default_max_blocks() in
+    mm/shmem.c).
+    """
     kinds = ",".join(_words(line, "rootfstype"))
     half = config.get("TMPFS") == "y" and ("tmpfs" in kinds if kinds else not _words(line, "root"))
     whole, limit = payload + unpacked, memory * _MB
@@ -295,9 +306,12 @@ def _attributes(config: Mapping[str, str], have: Have) -> Iterator[Problem]:
 def _memory(
     config: Mapping[str, str], memory: int, arch: str, head: bytes, payload: int
 ) -> Iterator[Problem]:
-    """An x86 kernel unpacks itself to pref_address and takes init_size bytes there
+    """Check that kernel and initramfs fit into the memory.
+
+    An x86 kernel unpacks itself to pref_address and takes init_size bytes there
     (Documentation/x86/boot.rst); without its header, and elsewhere, the images' size is what has to
-    fit at least."""
+    fit at least.
+    """
     start, size = 0, payload
     if (
         head[0x202:0x206] == b"HdrS"

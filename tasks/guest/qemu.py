@@ -1,5 +1,6 @@
-"""QEMU's command line as data: the [qemu] table of a machine file and one boot of it become an
-argument vector.
+"""QEMU's command line as data.
+
+The [qemu] table of a machine file and one boot of it become an argument vector.
 
 Everything here is pure: no process, no file is touched.
 """
@@ -55,9 +56,11 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _filled(words: Sequence[str], name: str, value: str | Path) -> list[str]:
-    """Put a file's path for its placeholder. Inside an option's list of values a comma is written
-    twice (QEMU's documentation, "-drive file="); a word that is nothing but a path is taken as it
-    is."""
+    """Put a file's path for its placeholder.
+
+    Inside an option's list of values a comma is written twice (QEMU's documentation, "-drive
+    file="); a word that is nothing but a path is taken as it is.
+    """
     mark, text = f"{{{name}}}", str(value)
     inside = text.replace(",", ",,") if isinstance(value, Path) else text
     return [text if word == mark else word.replace(mark, inside) for word in words]
@@ -132,12 +135,11 @@ if [ "${WINDOW:-}" = vnc ]; then
     trap exit HUP TERM
     run=
 fi
-"""
+"""  # noqa: E501
 
 
 def script(words: Sequence[str], folder: Path) -> str:
-    """Return the text of a POSIX shell script in `folder` that does by hand what the argument
-    vector `words` does.
+    """Return a POSIX shell script in `folder` that does what the argument vector `words` does.
 
     Files in `folder` are named relative to the script, so that the folder can be moved, copied or
     renamed as a whole.

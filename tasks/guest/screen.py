@@ -78,8 +78,10 @@ def window(binary: str, wanted: str, environ: Mapping[str, str], folder: Path) -
 
 @contextlib.contextmanager
 def monitor(address: Path) -> Iterator[Monitor]:
-    """Connect to the QMP server at the Unix socket `address`. Raises PiggyError when QEMU refuses a
-    command or is gone."""
+    """Connect to the QMP server at the Unix socket `address`.
+
+    Raises PiggyError when QEMU refuses a command or is gone.
+    """
     import asyncio
 
     from qemu.qmp import QMPClient, QMPError
@@ -113,8 +115,7 @@ def monitor(address: Path) -> Iterator[Monitor]:
 def capture(
     boot: Callable[[Sequence[str]], Sequence[str]], target: Path, log: Path, limit: Limits
 ) -> tuple[int, int]:
-    """Boot, wait until a shell's prompt is on the screen, and write the screen to `target` as PNG,
-    whole.
+    """Boot, wait for a shell's prompt, and write the screen to `target` as PNG, whole.
 
     boot: gives QEMU's argument vector when handed further words for it;  log: a file for the serial
     console. Returns the picture's width and height in pixels. Raises GuestError when the guest or
@@ -170,8 +171,10 @@ def _picture(guest: Guest, ask: Monitor, dump: Path, seconds: float) -> Image:
 
 
 def text(guest: Guest) -> list[str]:
-    """Return what stands on the first virtual terminal, row by row, as the guest's kernel has it;
-    [] where a word of the kernel's came in between."""
+    """Return what stands on the first virtual terminal, row by row, as the guest's kernel has it.
+
+    [] where a word of the kernel's came in between.
+    """
     status, said = guest.sh(_READ)
     if status:
         raise GuestError(
@@ -194,8 +197,10 @@ def text(guest: Guest) -> list[str]:
 
 
 def load(ask: Monitor, dump: Path) -> Image:
-    """Have QEMU write its screen to the file `dump`, and read it. PPM is what every QEMU can write;
-    PNG came with 7.1."""
+    """Have QEMU write its screen to the file `dump`, and read it.
+
+    PPM is what every QEMU can write; PNG came with 7.1.
+    """
     from PIL import Image
 
     ask("screendump", filename=str(dump))
@@ -204,8 +209,9 @@ def load(ask: Monitor, dump: Path) -> Image:
 
 
 def unseen(image: Image, rows: Sequence[str]) -> list[str]:
-    """Return the characters of `rows`, the text of a screen, whose places in its picture are blank:
-    all of one colour.
+    """Return the characters of `rows`, the text of a screen, whose places in its picture are blank.
+
+    All of one colour.
 
     A screen that is blank, or shows another text, has most of them missing. A character's place is
     its share of the picture; where the picture is no multiple of it, the rest is at the edges to

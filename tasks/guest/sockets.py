@@ -1,5 +1,7 @@
-"""A folder for QEMU's sockets: nobody but us can enter it, and its path is short enough, however
-deep the checkout lies."""
+"""A folder for QEMU's sockets.
+
+Nobody but us can enter it, and its path is short enough, however deep the checkout lies.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,10 @@ def folder(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
 
 
 def _safe(place: str) -> bool:
-    """Is the path short enough, and can nobody exchange what we make in it (the sticky bit of
-    chmod(2) sees to that)?"""
+    """Is the path short enough, and can nobody exchange what we make in it?
+
+    The sticky bit of chmod(2) sees to the latter.
+    """
     try:
         info = os.stat(place)
     except OSError:

@@ -1,0 +1,1 @@
+"""The Kconfig language, for Linux, busybox, Buildroot and uClibc: requests and remedies."""

@@ -17,8 +17,10 @@ from tasks.system.files import read_regular
 
 
 class Unmet(msgspec.Struct, frozen=True):
-    """A request that did not take, and the value that the symbol has instead ("" when it has none
-    at all)."""
+    """A request that did not take, and the value that the symbol has instead.
+
+    The value is "" when it has none at all.
+    """
 
     request: Request
     got: str
@@ -37,8 +39,9 @@ class Unmet(msgspec.Struct, frozen=True):
 
 
 def read_config(path: Path, style: Style = LINUX) -> dict[str, str]:
-    """Read a .config file: symbol (without CONFIG_) to value as it stands there, "n" for "is not
-    set", in file order.
+    """Read a .config file: symbol (without CONFIG_) to value, in file order.
+
+    The value is as it stands there, "n" for "is not set".
 
     Raises PiggyError when the file is missing or holds a line that Kconfig does not write (a file
     cut short).
@@ -69,8 +72,9 @@ def parse_config(
 
 
 def unmet(merged: Merged, config: Mapping[str, str]) -> list[Unmet]:
-    """Return the requests that `config` (see `read_config`) does not fulfil, in the order of the
-    fragments.
+    """Return the requests that `config` does not fulfil, in the order of the fragments.
+
+    `config` is as `read_config` gives it.
 
     "is not set" and absence both are n; an answer of y to m is no fulfilment, nor m to y. Optional
     ones are included.
@@ -84,8 +88,10 @@ def unmet(merged: Merged, config: Mapping[str, str]) -> list[Unmet]:
 
 
 def differences(wanted: Mapping[str, str], got: Mapping[str, str]) -> list[str]:
-    """Return the symbols whose values differ between two configurations: in the order of `wanted`,
-    then that of `got`."""
+    """Return the symbols whose values differ between two configurations.
+
+    In the order of `wanted`, then that of `got`.
+    """
     return [
         symbol
         for symbol in dict.fromkeys([*wanted, *got])

@@ -1,5 +1,6 @@
-"""Why a request did not take, and what would make it take: dependencies by name and value, and the
-lines to add.
+"""Why a request did not take, and what would make it take.
+
+Dependencies by name and value, and the lines to add.
 
 configs/kernel/net.config:12: CONFIG_NE2K_PCI=y did not take: got n
     it depends on (drivers/net/ethernet/8390/Kconfig:154):
@@ -29,8 +30,10 @@ from tasks.system.errors import PiggyError
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """An unmet request, the reasons in lines of text, and up to two remedies of equal length (see
-    kremedy)."""
+    """An unmet request, the reasons in lines of text, and up to two remedies of equal length.
+
+    For remedies see remedy.py.
+    """
 
     unmet: Unmet
     reasons: tuple[str, ...]
@@ -38,8 +41,10 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """Explanations of all unmet requests; when there are several, also the one addition that
-    satisfies them all."""
+    """Explanations of all unmet requests.
+
+    When there are several, also the one addition that satisfies them all.
+    """
 
     explanations: tuple[Explanation, ...]
     together: tuple[str, ...] = ()
@@ -89,8 +94,10 @@ def explain(
 
 
 def report(diagnosis: Diagnosis) -> str:
-    """Return the diagnosis as text: first what is fatal, then, under a heading, the requests marked
-    optional."""
+    """Return the diagnosis as text.
+
+    First what is fatal, then, under a heading, the requests marked optional.
+    """
     fatal = [one for one in diagnosis.explanations if not one.unmet.request.optional]
     optional = [one for one in diagnosis.explanations if one.unmet.request.optional]
     lines = [line for one in fatal for line in _paragraph(one)]
@@ -127,8 +134,7 @@ def _remedies(
     added: Mapping[str, str],
     limits: Mapping[str, Any],
 ) -> tuple[tuple[Remedy, ...], tuple[str, ...]]:
-    """Return what may be proposed, and a line of text when something stands in the way of a
-    proposal.
+    """Return what may be proposed, and a line of text when something stands in its way.
 
     added: what was proposed for other requests already.
     """
@@ -150,8 +156,10 @@ def _together(
     added: Mapping[str, str],
     limits: Mapping[str, Any],
 ) -> tuple[str, ...]:
-    """Return the lines that satisfy at once all requests for which a remedy is known, if each has
-    its own."""
+    """Return the lines that satisfy all requests at once.
+
+    Only requests for which a remedy is known count, if each has its own.
+    """
     curable = [one for one in explanations if one.remedies]
     if len({one.remedies[0].lines for one in curable}) < 2:
         return ()

@@ -99,8 +99,10 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Merged(msgspec.Struct, frozen=True):
-    """The requests of several fragments, in the order of the lines that won, and which line
-    overrode which."""
+    """The requests of several fragments, and which line overrode which.
+
+    They are in the order of the lines that won.
+    """
 
     requests: Mapping[str, Request]
     notes: tuple[str, ...]
@@ -139,8 +141,10 @@ def same(asked: str, got: str) -> bool:
 
 
 def parse(path: Path) -> list[Request]:
-    """Read one fragment; raise PiggyError with file and line for anything that Kconfig would not
-    take as written."""
+    """Read one fragment.
+
+    Raise PiggyError with file and line for anything that Kconfig would not take as written.
+    """
     requests: dict[str, Request] = {}
     for request in lines(read(path), path):
         earlier = requests.get(request.symbol)
@@ -155,17 +159,21 @@ def parse(path: Path) -> list[Request]:
 
 
 def lines(text: str, path: Path, style: Style = LINUX) -> Iterator[Request]:
-    """Yield the requests of a fragment's text line by line; `path` is for messages. Raises
-    PiggyError with file and line for anything that Kconfig would not take as written."""
+    """Yield the requests of a fragment's text line by line; `path` is for messages.
+
+    Raises PiggyError with file and line for anything that Kconfig would not take as written.
+    """
     for number, line in enumerate(text.split("\n"), 1):
         if request := _request(path, number, line.removesuffix("\r").rstrip(" \t"), style):
             yield request
 
 
 def merge(paths: Iterable[Path], optional: Collection[Path] = ()) -> Merged:
-    """Read the fragments in order. A later one overrides an earlier one, which is noted; asked for
-    twice alike, a symbol is optional only if it is so in both. All that the fragments in `optional`
-    ask for is optional."""
+    """Read the fragments in order.
+
+    A later one overrides an earlier one, which is noted; asked for twice alike, a symbol is
+    optional only if it is so in both. All that the fragments in `optional` ask for is optional.
+    """
     requests: dict[str, Request] = {}
     notes = []
     for path in paths:
@@ -190,8 +198,10 @@ def merge(paths: Iterable[Path], optional: Collection[Path] = ()) -> Merged:
 
 
 def miniconfig(merged: Merged) -> str:
-    """Return the text for KCONFIG_ALLCONFIG: each request below a comment that says where it came
-    from."""
+    """Return the text for KCONFIG_ALLCONFIG.
+
+    Each request below a comment that says where it came from.
+    """
     return "".join(
         f"# from {_printable(request.where)}\n{config_line(request.symbol, request.value)}\n"
         for request in merged.requests.values()
@@ -199,9 +209,11 @@ def miniconfig(merged: Merged) -> str:
 
 
 def read(path: Path) -> str:
-    """Return the text of a fragment, without a byte order mark at its beginning, where Kconfig
-    would see none of the first line. Raises PiggyError for a file that can't be read, and with the
-    line for one that is not UTF-8."""
+    """Return the text of a fragment, without a byte order mark at its beginning.
+
+    With one, Kconfig would see none of the first line. Raises PiggyError for a file that can't be
+    read, and with the line for one that is not UTF-8.
+    """
     try:
         data = read_regular(path, LONGEST, follow=True)
     except OSError as error:

@@ -1,5 +1,6 @@
-"""Configurations turned back into fragments: what somebody chose in menuconfig, and the smallest
-fragment for a result.
+"""Configurations turned back into fragments.
+
+What somebody chose in menuconfig, and the smallest fragment for a result.
 
 Both are first guesses by kconfiglib's model, then proved by Kconfig itself: `config_from` is called
 with the text of the fragment and returns the configuration that the real tool makes of it; what
@@ -106,8 +107,10 @@ def proved(
 
 
 def _needed(kconf: Any, config: Mapping[str, str], under: Mapping[str, str]) -> set[str]:
-    """Return the symbols whose values come from a line of their own, by taking each line away in
-    turn."""
+    """Return the symbols whose values come from a line of their own.
+
+    Each line is taken away in turn.
+    """
     import kconfiglib as kc
 
     symbols.assume(kconf, config)
@@ -139,8 +142,10 @@ def _needed(kconf: Any, config: Mapping[str, str], under: Mapping[str, str]) -> 
 
 
 def _settable(kconf: Any, symbol: str, value: str) -> bool:
-    """Tell whether a line for the symbol says something: its prompt is visible, and it is no loser
-    of a choice."""
+    """Tell whether a line for the symbol says something.
+
+    Its prompt is visible, and it is no loser of a choice.
+    """
     sym = kconf.syms.get(symbol)
     return bool(sym and sym.nodes and sym.visibility and not (sym.choice and value == "n"))
 

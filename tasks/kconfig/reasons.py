@@ -18,8 +18,7 @@ _DEFINITION = re.compile(rb"^[ \t]*(?:menu)?config[ \t]+(\w+)[ \t\r]*$", re.MULT
 
 
 def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Path) -> list[str]:
-    """Say in lines of text why the model, in the state of the resulting .config, gives another
-    value."""
+    """Say in lines of text why the model, in the state of the .config, gives another value."""
     import kconfiglib as kc
 
     asked, got = missed.request.value, missed.got
@@ -63,8 +62,9 @@ def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Pa
 
 
 def definitions(root: Path, symbols: Iterable[str]) -> dict[str, list[str]]:
-    """Return for each symbol the Kconfig files (relative to `root`) that define it, whichever
-    architecture they are for.
+    """Return for each symbol the Kconfig files that define it, for whichever architecture.
+
+    They are relative to `root`.
 
     A plain text search, 0.3 s for a kernel tree; [] for a symbol that no file has.
     """
@@ -158,8 +158,7 @@ def _out_of_range(sym: Any, asked: str) -> list[str]:
 
 
 def _dependencies(sym: Any, level: int) -> list[str]:
-    """List the conditions of the prompt that is nearest to being visible, those that are not met
-    first."""
+    """List the conditions of the prompt that is nearest to being visible, the unmet ones first."""
     import kconfiglib as kc
 
     def terms(node: Any, met: bool) -> list[str]:
@@ -204,8 +203,10 @@ def _active(rev_dep: Any) -> list[str]:
 
 
 def _shown(expr: Any) -> str:
-    """Return NAME=value for a symbol; the expression, with its symbols' values after it, for
-    anything else."""
+    """Return NAME=value for a symbol.
+
+    The expression, with its symbols' values after it, for anything else.
+    """
     import kconfiglib as kc
 
     def name(item: Any) -> str:
@@ -234,8 +235,10 @@ def _shown(expr: Any) -> str:
 
 
 def _is_number(item: Any) -> bool:
-    """Tell whether a name in an expression is no symbol but a number, which kconfiglib holds for an
-    unknown symbol."""
+    """Tell whether a name in an expression is no symbol but a number.
+
+    kconfiglib holds a number for an unknown symbol.
+    """
     return not item.nodes and re.fullmatch(r"-?\d+|0[xX][0-9A-Fa-f]+", item.name or "") is not None
 
 
@@ -251,7 +254,7 @@ def _unsettable(kconf: Any, term: str) -> str:
     selectors = _selectors(sym)
     return (
         "; it has no prompt,"
-        f" {f'and is selected by {some(selectors)}' if selectors else 'and nothing selects it here'}"
+        f" {f'and is selected by {some(selectors)}' if selectors else 'and nothing selects it here'}"  # noqa: E501
     )
 
 

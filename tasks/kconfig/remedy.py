@@ -1,5 +1,6 @@
-"""The smallest addition to the fragments that makes a request take: found in the Kconfig model, and
-tried there.
+"""The smallest addition to the fragments that makes a request take.
+
+Found in the Kconfig model, and tried there.
 
 What `kways` finds is only a candidate: every one is put into the model, and counts if the request
 then takes and no other request that had taken is lost.
@@ -49,8 +50,9 @@ def find(
     deadline: float,
     free: Way = NOTHING,
 ) -> list[Remedy]:
-    """Return the best additions under which all `targets` take, at most two with equally many
-    lines; [] if none is found.
+    """Return the best additions under which all `targets` take.
+
+    At most two with equally many lines; [] if none is found.
 
     requests: all that the user asks for (the targets too).
     base:     see kmodel.assume; under: the lines of a base configuration, which the requests lie
@@ -70,8 +72,7 @@ def find(
     kept = [one for one in requests.values() if same(one.value, before.get(one.symbol, ""))]
 
     def lacking(way: Way, wanted: Iterable[Request]) -> list[Request]:
-        """Put the model into the state that the way leads to, and return what has not taken
-        there."""
+        """Put the model into the state that the way leads to; return what has not taken."""
         nonlocal state
         if time.monotonic() > deadline:
             raise OutOfTime
@@ -111,8 +112,10 @@ def _candidates(
     bound: bool,
     deadline: float,
 ) -> list[Way]:
-    """Return ways after which nothing is lacking; those that leave something are searched on from
-    where they lead."""
+    """Return ways after which nothing is lacking.
+
+    Those that leave something are searched on from where they lead.
+    """
     if not lacking(free):
         return [free]
     pending = [free]

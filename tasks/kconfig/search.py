@@ -128,8 +128,10 @@ def fail(search: Search, expr: Any, level: int) -> list[Way]:
 def _remembered(
     search: Search, what: str, sym: Any, level: int, how: Callable[[Search, Any, int], list[Way]]
 ) -> list[Way]:
-    """Compute a symbol's ways once; a symbol that is its own condition, or lies too deep, offers
-    none."""
+    """Compute a symbol's ways once.
+
+    A symbol that is its own condition, or lies too deep, offers none.
+    """
     if sym.is_constant or not sym.nodes:
         return []
     if time.monotonic() > search.deadline:
@@ -145,8 +147,10 @@ def _remembered(
 
 
 def _assign(search: Search, sym: Any, value: str) -> list[Way]:
-    """Return the way that is this one line: empty when it is asked for already, none when something
-    else is."""
+    """Return the way that is this one line.
+
+    Empty when it is asked for already, none when something else is.
+    """
     asked = search.asked.get(sym.name)
     if asked is not None and same(asked, value):
         return [NOTHING]
@@ -245,8 +249,10 @@ def _relate(search: Search, relation: Any, left: Any, right: Any) -> list[Way]:
 
 
 def _take(search: Search, sym: Any, text: str) -> list[Way]:
-    """Return ways to give a string or number this value: by its prompt, or by the condition of a
-    default that has it."""
+    """Return ways to give a string or number this value.
+
+    By its prompt, or by the condition of a default that has it.
+    """
     import kconfiglib as kc
 
     quoted = f'"{kc.escape(text)}"' if sym.orig_type == kc.STRING else text

@@ -1,5 +1,6 @@
-"""A Kconfig tree in memory, by kconfiglib: what depends on what, and what a set of requests would
-come to.
+"""A Kconfig tree in memory, by kconfiglib.
+
+What depends on what, and what a set of requests would come to.
 
 Loading the kernel's takes two seconds, so this is for when something is to be explained, never for
 the usual run. Nothing of this process (its environment, its folder) is touched: the macros of the
@@ -23,8 +24,9 @@ _NOT_PASSED_ON = re.compile(r"MAKE.*|MFLAGS|KCONFIG_.*|KBUILD_KCONFIG|PWD|OLDPWD
 
 
 def kbuild_environment(make: Sequence[str | Path]) -> dict[str, str]:
-    """Return the variables with which Kbuild calls its own Kconfig programs (ARCH, SRCARCH, CC, LD,
-    srctree, ...).
+    """Return the variables with which Kbuild calls its own Kconfig programs.
+
+    They are ARCH, SRCARCH, CC, LD, srctree, ...
 
     make: the command without a target: ("make", "-C", tree, "O=...", "ARCH=...",
           "CROSS_COMPILE=..."). For a tree whose Kconfig language is from before the macros (Linux
@@ -98,8 +100,10 @@ def _reader(
     generated: Path | None,
     shell: Callable[[str], str],
 ) -> type:
-    """Return kconfiglib's class with the things changed that it has no parameter for, and newer
-    Kconfig's words added."""
+    """Return kconfiglib's class, adapted.
+
+    Changed is what it has no parameter for, and newer Kconfig's words are added.
+    """
 
     class Reader(kconfiglib.Kconfig):
         # kconfiglib takes these from the process's environment when it starts to read
@@ -184,8 +188,10 @@ def assume(kconf: Any, assignments: Mapping[str, str], base: str = "") -> None:
 
 
 def revise(kconf: Any, old: Mapping[str, str], new: Mapping[str, str], base: str = "") -> None:
-    """Go from the state assume(old) to the state assume(new): the same result, in a fiftieth of the
-    time."""
+    """Go from the state assume(old) to the state assume(new).
+
+    The same result, in a fiftieth of the time.
+    """
 
     def members(lines: Mapping[str, str]) -> list[str]:
         return [name for name in lines if name in kconf.syms and kconf.syms[name].choice]
@@ -237,8 +243,10 @@ def assign(kconf: Any, assignments: Mapping[str, str]) -> None:
 
 
 def layered(*layers: Mapping[str, str]) -> dict[str, str]:
-    """Return the lines of several layers as one: the later wins, and stands where it stands in its
-    own layer."""
+    """Return the lines of several layers as one.
+
+    The later wins, and stands where it stands in its own layer.
+    """
     lines: dict[str, str] = {}
     for layer in layers:
         lines = {name: value for name, value in lines.items() if name not in layer} | dict(layer)

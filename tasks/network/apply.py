@@ -1,5 +1,6 @@
-"""Does the steps of a plan, and undoes them. Started as a program of its own, by sudo where need
-be:
+"""Does the steps of a plan, and undoes them.
+
+Started as a program of its own, by sudo where need be:
 
     python -m tasks.network.apply up | down
 
@@ -50,9 +51,11 @@ def received(stream: BinaryIO, folder: Path) -> Plan:
 
 
 def up(plan: Plan, folder: Path, tell: Say = say) -> None:
-    """Do the steps of a plan. What an interrupted run left is undone first; of a plan that is in
-    force, what no longer holds is done again. Raises PiggyError when a step fails; then everything
-    is as it was."""
+    """Do the steps of a plan.
+
+    What an interrupted run left is undone first; of a plan that is in force, what no longer holds
+    is done again. Raises PiggyError when a step fails; then everything is as it was.
+    """
     record = netrecord.read(folder)
     if (
         record
@@ -95,9 +98,11 @@ def _repair(record: Record, tell: Say) -> None:
 
 
 def down(folder: Path, tell: Say = say) -> bool:
-    """Undo what the record says, in reverse; return whether there was any. Steps whose effect is
-    gone are passed over; a step that can't be undone does not keep the others from it. Raises
-    PiggyError for those at the end."""
+    """Undo what the record says, in reverse; return whether there was any.
+
+    Steps whose effect is gone are passed over; a step that can't be undone does not keep the others
+    from it. Raises PiggyError for those at the end.
+    """
     record = netrecord.read(folder)
     if record is None:
         return False
@@ -131,8 +136,10 @@ def _undo(step: Step, tell: Say) -> list[PiggyError]:
 
 
 def do(words: Words, stdin: str, patience: float) -> None:
-    """Do one command of a step; a command that fails is tried again for `patience` seconds. Raises
-    PiggyError."""
+    """Do one command of a step; a command that fails is tried again for `patience` seconds.
+
+    Raises PiggyError.
+    """
     if words[0] == WRITE:
         try:
             Path(words[1]).write_text(words[2] + "\n")
@@ -163,8 +170,11 @@ def do(words: Words, stdin: str, patience: float) -> None:
 
 
 def _kill(pidfile: str) -> None:
-    """End the daemon of a pidfile. A descriptor holds on to the process while it is looked at, so
-    that no other one that takes its number meanwhile gets the signal (pidfd_open(2))."""
+    """End the daemon of a pidfile.
+
+    A descriptor holds on to the process while it is looked at, so that no other one that takes its
+    number meanwhile gets the signal (pidfd_open(2)).
+    """
     pid, until = state.pid_of(pidfile), time.monotonic() + _PATIENCE
     if not pid:
         return

@@ -1,5 +1,7 @@
-"""What a guest's network card is plugged into, for one boot: `net=user|nat|bridged|lab|none` become
-words for QEMU."""
+"""What a guest's network card is plugged into, for one boot.
+
+`net=user|nat|bridged|lab|none` become words for QEMU.
+"""
 
 from __future__ import annotations
 
@@ -82,8 +84,10 @@ def cables(settings: Settings, page: str = "") -> Iterator[list[Cable]]:
 
 
 def user(settings: Settings) -> Cable:
-    """QEMU's own network. The ports are free when we look; QEMU may still lose the race for one
-    (see Cable.conflict)."""
+    """QEMU's own network.
+
+    The ports are free when we look; QEMU may still lose the race for one (see Cable.conflict).
+    """
     taken = _choose(card.forwards(settings.forward))
     append = card.ip_word(settings.address, card.USER_NETWORK, card.USER_GATEWAY, [card.USER_DNS])
     if append and settings.address not in (
@@ -105,8 +109,10 @@ def user(settings: Settings) -> Cable:
 
 
 def _choose(forwards: Sequence[Forward]) -> list[tuple[Forward, int]]:
-    """Choose a free port of this host for each: the one asked for, or the first free one from an
-    easy one on."""
+    """Choose a free port of this host for each.
+
+    The one asked for, or the first free one from an easy one on.
+    """
     taken: list[tuple[Forward, int]] = []
     for one in forwards:
         used = [port for other, port in taken if other.protocol == one.protocol]
@@ -151,8 +157,10 @@ def _told(taken: Sequence[tuple[Forward, int]], whose: str = "the guest's") -> I
 
 
 def tapped(settings: Settings) -> Cable:
-    """A tap of ours, which net_up made; or a bridge of somebody else's, by the distribution's
-    qemu-bridge-helper."""
+    """A tap of ours, which net_up made.
+
+    Or a bridge of somebody else's, by the distribution's qemu-bridge-helper.
+    """
     netplan.check_name(settings.bridge, 1)
     record = netrecord.read(netrecord.place())
     plan = (
@@ -195,7 +203,7 @@ def tapped(settings: Settings) -> Cable:
 
 
 def _carrier(tap: str) -> str:
-    """ "1": a process has the tap open; "0": none has; "": there is no such tap, or it is down."""
+    """Return "1" if a process has the tap open, "0" if none has, "" if it is down or missing."""
     try:
         return Path(f"/sys/class/net/{tap}/carrier").read_text().strip()
     except OSError:
@@ -240,9 +248,11 @@ def _static(settings: Settings, plan: Plan | None, gateway: str) -> str:
 
 
 def bridge_helper(bridge: str, helpers: Sequence[Path] = HELPERS, allowed: Path = ALLOWED) -> str:
-    """Return the distribution's qemu-bridge-helper if it is set up for this bridge, "" if not:
-    setuid root (or we are root), and with "allow BRIDGE" or "allow all" in its configuration
-    (QEMU's documentation, "qemu-bridge-helper")."""
+    """Return the distribution's qemu-bridge-helper if it is set up for this bridge, "" if not.
+
+    Setuid root (or we are root), and with "allow BRIDGE" or "allow all" in its configuration
+    (QEMU's documentation, "qemu-bridge-helper").
+    """
     if not Path(f"/sys/class/net/{bridge}/bridge").is_dir():
         return ""
     for helper in helpers:

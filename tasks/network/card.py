@@ -1,5 +1,7 @@
 """The guest's side of the cable, as words: QEMU's for the card, the kernel's for its address.
-Pure."""
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ class Forward(msgspec.Struct, frozen=True):
 
 def forwards(text: str) -> list[Forward]:
     """Read the setting `forward`: words of the form [NAME=][HOSTPORT:]PORT[/udp], or a NAME alone.
-    Raises PiggyError."""
+
+    Raises PiggyError.
+    """
     found: list[Forward] = []
     for word in text.replace(",", " ").split():
         match = _FORWARD.fullmatch(str(_SERVICES.get(word, word)))
@@ -90,8 +94,10 @@ def _name(port: int) -> str:
 def user_net(
     taken: Sequence[tuple[Forward, int]], address: str = "", restrict: bool = False
 ) -> str:
-    """Return QEMU's words for its user network with these ports of the host forwarded, from its
-    loopback only, to the guest at `address` ("": what QEMU's DHCP gives first).
+    """Return QEMU's words for its user network with these ports of the host forwarded.
+
+    They are forwarded from its loopback only, to the guest at `address` ("": what QEMU's DHCP gives
+    first).
 
     restrict: the guest reaches nothing but QEMU's DHCP, and answers (QEMU's documentation, "-netdev
     user,restrict="). Otherwise USER_GATEWAY is the host's loopback to it, with all that listens
@@ -104,8 +110,11 @@ def user_net(
 
 
 def mac(host: str, bridge: str, number: int) -> str:
-    """Return a guest's hardware address: 52:54:00 is QEMU's, the rest differs from host to host and
-    guest to guest, for on one wire no two may be equal."""
+    """Return a guest's hardware address.
+
+    52:54:00 is QEMU's, the rest differs from host to host and guest to guest, for on one wire no
+    two may be equal.
+    """
     digest = hashlib.sha256(f"{host} {bridge} {number}".encode()).digest()
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
 
@@ -113,8 +122,9 @@ def mac(host: str, bridge: str, number: int) -> str:
 def ip_word(
     address: str, network: ipaddress.IPv4Network | None, gateway: str, dns: Sequence[str]
 ) -> str:
-    """Return ip= for the kernel's command line (Documentation/admin-guide/nfs/nfsroot.rst), "" for
-    DHCP, which the guest does unasked.
+    """Return ip= for the kernel's command line, "" for DHCP, which the guest does unasked.
+
+    See Documentation/admin-guide/nfs/nfsroot.rst.
 
     address: the setting;  network: what it must lie in (None: it says its own prefix).  Raises
         PiggyError.

@@ -1,5 +1,8 @@
-"""The forms of a plan's steps: each is made here, or in `netnat`, and nowhere else, so that
-`nettrust` can hold a plan that somebody hands us against them."""
+"""The forms of a plan's steps.
+
+Each is made here, or in `netnat`, and nowhere else, so that `nettrust` can hold a plan that
+somebody hands us against them.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,11 @@ def tap(bridge: str, number: int) -> str:
 
 
 def bridge(name: str, mac: str, mtu: int = 0) -> Step:
-    """Return the step that makes a bridge (mtu 0: the kernel's choice). STP is off, so that a port
-    forwards at once; the address is set, so that ports that come and go do not change it."""
+    """Return the step that makes a bridge (mtu 0: the kernel's choice).
+
+    STP is off, so that a port forwards at once; the address is set, so that ports that come and go
+    do not change it.
+    """
     size = ("mtu", str(mtu)) if mtu else ()
     return Step(
         do=(
@@ -91,8 +97,10 @@ def up(name: str) -> Step:
 
 
 def address_off(words: Words, local: str) -> Step:
-    """Return the step that takes the address `local` ("10.0.0.2/24") from a device; `words`, of
-    `netroute.address_words`, give it back, and end with the device's name."""
+    """Return the step that takes the address `local` ("10.0.0.2/24") from a device.
+
+    `words`, of `netroute.address_words`, give it back, and end with the device's name.
+    """
     return Step(
         do=("ip", "address", "del", local, "dev", words[-1]),
         undo=(("ip", "address", "add", *words),),
@@ -110,8 +118,10 @@ def address_on(words: Words, local: str) -> Step:
 
 
 def route_off(family: str, words: Words) -> Step:
-    """Return the step that removes a route: its family, and its words as `netroute.route_words` has
-    them."""
+    """Return the step that removes a route.
+
+    Its family, and its words as `netroute.route_words` has them.
+    """
     return Step(
         do=("ip", family, "route", "del", *words),
         undo=(("ip", family, "route", "add", *words),),

@@ -1,6 +1,8 @@
-"""What `ip -json` and `nft -json` print, read with the types that the rest relies on: versions
-differ, and so may programs of these names. An entry of `ip` holds what is listed here and no
-more."""
+"""What `ip -json` and `nft -json` print, read with the types that the rest relies on.
+
+Versions differ, and so may programs of these names. An entry of `ip` holds what is listed here and
+no more.
+"""
 
 from __future__ import annotations
 
@@ -134,8 +136,9 @@ def _is_address(info: _Info) -> bool:
 
 
 def ruleset(text: str) -> list[dict[str, Any]] | None:
-    """Read what `nft -json list ruleset` printed: the chains, rules and tables of it, None where it
-    is something else.
+    """Read what `nft -json list ruleset` printed.
+
+    The chains, rules and tables of it, None where it is something else.
 
     In a rule every part of "expr" is a table; what is deeper is to be looked at by `dig`.
     """

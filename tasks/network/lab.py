@@ -1,10 +1,11 @@
-"""net=lab: a network for guests without any right on the host, in user, network and process
-namespaces of its own.
+"""net=lab: a network for guests without any right on the host.
+
+It lies in user, network and process namespaces of its own.
 
 doit --+-- unshare -- netinner    bridge, taps, NAT, dnsmasq; ends when doit does, and all in its namespaces with it
        +-- netinner guard -- pasta or slirp4netns    the way out
        +-- nsenter -- QEMU    a guest
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -36,8 +37,10 @@ SLIRP_DNS = "10.0.2.3"  # slirp4netns(1), "DEFAULT CONFIGURATION"
 
 
 class Guest(msgspec.Struct, frozen=True):
-    """A guest's place in the lab: tap, hardware address, the address that DHCP gives it, and its
-    ports on the host."""
+    """A guest's place in the lab.
+
+    Tap, hardware address, the address that DHCP gives it, and its ports on the host.
+    """
 
     tap: str
     mac: str
@@ -46,8 +49,10 @@ class Guest(msgspec.Struct, frozen=True):
 
 
 class Running(msgspec.Struct, frozen=True):
-    """A lab that is up. prefix: words before a command that put it inside;  upstream: "pasta",
-    "slirp4netns" or ""."""
+    """A lab that is up.
+
+    prefix: words before a command that put it inside;  upstream: "pasta", "slirp4netns" or "".
+    """
 
     prefix: tuple[str, ...]
     guests: tuple[Guest, ...]
@@ -62,8 +67,10 @@ def upstream(tools: Sequence[str]) -> str:
 
 
 def upstream_argv(program: str, pid: int, root: bool) -> list[str]:
-    """Return its argument vector for the namespaces of process `pid`. Neither leads to the host's
-    own loopback."""
+    """Return its argument vector for the namespaces of process `pid`.
+
+    Neither leads to the host's own loopback.
+    """
     if program == "pasta":
         # addresses of its own, those of slirp4netns: it would copy the host's, of which the first
         # may not do (a /32)
@@ -114,8 +121,10 @@ def guests(wanted: Wanted, host: str) -> list[Guest]:
 
 
 def listening(forwards: Sequence[Forward], skip: int = 0) -> list[tuple[Forward, socket.socket]]:
-    """Listen on the host's loopback for each TCP port forwarded: the one asked for, or the first
-    free one."""
+    """Listen on the host's loopback for each TCP port forwarded.
+
+    The one asked for, or the first free one.
+    """
     found = []
     for one in forwards:
         if one.protocol != "tcp":
@@ -283,8 +292,10 @@ def lab(
 
 
 def _pings() -> list[str]:
-    """pasta and slirp4netns send the guests' pings by sockets that the host allows some groups
-    (icmp(7))."""
+    """Return a warning where the host keeps the guests from pinging.
+
+    pasta and slirp4netns send their pings by sockets that it allows some groups (icmp(7)).
+    """
     first, last = map(int, Path("/proc/sys/net/ipv4/ping_group_range").read_text().split())
     if any(first <= group <= last for group in (os.getegid(), *os.getgroups())):
         return []
@@ -293,8 +304,10 @@ def _pings() -> list[str]:
 
 
 def _hello(control: socket.socket, process: subprocess.Popen) -> int:
-    """Wait for the inside's first word; return its process number as we see it (SCM_CREDENTIALS,
-    unix(7))."""
+    """Wait for the inside's first word.
+
+    Return its process number as we see it (SCM_CREDENTIALS, unix(7)).
+    """
     control.settimeout(_PATIENCE)
     control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     try:

@@ -1,5 +1,6 @@
-"""The inside of net=lab: the first process of the namespaces, started by `netlab`. When it ends,
-all in them ends.
+"""The inside of net=lab: the first process of the namespaces, started by `netlab`.
+
+When it ends, all in them ends.
 
 python -m tasks.network.lab_inside FD     FD: a socket to the outside, whose end is our end
 python -m tasks.network.lab_inside guard PROGRAM...     runs PROGRAM until standard input ends
@@ -161,8 +162,11 @@ def inside(descriptor: int) -> None:
 
 
 def guard(argv: list[str]) -> int:
-    """Run a program until it ends or standard input does. Those that change who they are forget the
-    signal that a child asks for at its parent's death (PR_SET_PDEATHSIG, prctl(2))."""
+    """Run a program until it ends or standard input does.
+
+    Those that change who they are forget the signal that a child asks for at its parent's death
+    (PR_SET_PDEATHSIG, prctl(2)).
+    """
     process = subprocess.Popen(argv, env=clean_env(), stdin=subprocess.DEVNULL)
     try:
         os.read(0, 1)

@@ -1,5 +1,7 @@
 """What turns a bridge into a network with a way out: forwarding, NAT, and DHCP and DNS by dnsmasq.
-Pure: plans only."""
+
+Pure: plans only.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ REDIRECTS = "/proc/sys/net/ipv4/conf/all/accept_redirects"
 
 
 def forwarding(state: State) -> list[Step]:
-    """Return the step that makes the host a router, if it is none. To write ip_forward also writes
-    the switch of every link, that of links to come, and accept_redirects (inet_forward_change in
-    net/ipv4/devinet.c), so they all go back."""
+    """Return the step that makes the host a router, if it is none.
+
+    To write ip_forward also writes the switch of every link, that of links to come, and
+    accept_redirects (inet_forward_change in net/ipv4/devinet.c), so they all go back.
+    """
     if state.sysctls.get(FORWARD, "0") == "1":
         return []
     others = {
@@ -38,8 +42,9 @@ def forwarding(state: State) -> list[Step]:
 
 
 def nft_rules(bridge: str, network: str, uplink: str) -> str:
-    """Return our table for nftables: guests go out under the host's address, and come in only with
-    answers.
+    """Return our table for nftables.
+
+    Guests go out under the host's address, and come in only with answers.
 
     uplink: the link they go out by ("": whichever the host's routes say).
     """
@@ -59,8 +64,11 @@ def nft_rules(bridge: str, network: str, uplink: str) -> str:
 
 
 def iptables_rules(bridge: str, network: str, uplink: str) -> list[tuple[str, ...]]:
-    """Return the same as rules for iptables: table, chain, and the rule's words. Those of FORWARD
-    go in at its top, in reverse, so that they come before a policy or a rule that drops."""
+    """Return the same as rules for iptables: table, chain, and the rule's words.
+
+    Those of FORWARD go in at its top, in reverse, so that they come before a policy or a rule that
+    drops.
+    """
     mark = ("-m", "comment", "--comment", TABLE)
     out = ("-o", uplink) if uplink else ("!", "-o", bridge)
     return [
@@ -84,8 +92,10 @@ def iptables_rules(bridge: str, network: str, uplink: str) -> list[tuple[str, ..
 
 
 def translation(state: State, bridge: str, network: str, uplink: str) -> list[Step]:
-    """Return the steps for NAT, by nftables or else by iptables; foreign tables and rules stay as
-    they are."""
+    """Return the steps for NAT, by nftables or else by iptables.
+
+    Foreign tables and rules stay as they are.
+    """
     if "nft" in state.tools:
         return [
             Step(
@@ -109,8 +119,11 @@ def translation(state: State, bridge: str, network: str, uplink: str) -> list[St
 
 
 def leases(address: ipaddress.IPv4Interface) -> tuple[str, str]:
-    """Return the first and the last address that DHCP gives out: the middle half of the network, or
-    what is beside the bridge's own address where that lies in it."""
+    """Return the first and the last address that DHCP gives out.
+
+    The middle half of the network, or what is beside the bridge's own address where that lies in
+    it.
+    """
     network = address.network
     first, last = int(network.network_address) + 1, int(network.broadcast_address) - 1
     low, high = first + (last - first) // 4, last - (last - first) // 4
@@ -132,9 +145,10 @@ def dnsmasq(
     servers: Sequence[str] = (),
     user: str = "",
 ) -> Step:
-    """Return the step that starts dnsmasq for a bridge. No file of the host's configuration is
-    read, nothing of it listens elsewhere. It does not ping an address before it gives it out, for
-    which a guest's boot would wait three seconds.
+    """Return the step that starts dnsmasq for a bridge.
+
+    No file of the host's configuration is read, nothing of it listens elsewhere. It does not ping
+    an address before it gives it out, for which a guest's boot would wait three seconds.
 
     run_dir: where its pidfile and leases lie.  hosts: addresses by hardware address, given out to
         these alone.

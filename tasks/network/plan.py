@@ -69,8 +69,10 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def interface(text: str) -> ipaddress.IPv4Interface:
-    """Read an address with its prefix. Raises PiggyError for one that no bridge for guests can
-    have."""
+    """Read an address with its prefix.
+
+    Raises PiggyError for one that no bridge for guests can have.
+    """
     said, text = text, printable(text)
     try:
         found = ipaddress.IPv4Interface(said)
@@ -98,8 +100,10 @@ def interface(text: str) -> ipaddress.IPv4Interface:
 
 
 def check_name(name: str, guests: int) -> None:
-    """Raise PiggyError for a name that the kernel does not take for a link (dev_valid_name in
-    net/core/dev.c)."""
+    """Raise PiggyError for a name that the kernel does not take for a link.
+
+    See dev_valid_name in net/core/dev.c.
+    """
     longest = tap(name, max(0, guests - 1))
     if (
         not re.fullmatch(r"[A-Za-z0-9_.-]+", name, re.ASCII)
@@ -124,8 +128,11 @@ def nat(
     servers: Sequence[str] = (),
     user: str = "",
 ) -> Plan:
-    """Plan a network of the guests' own behind the host (nat), or in a namespace (lab). Raises
-    PiggyError for what is in the way. hosts, servers, user: for dnsmasq (see `netnat.dnsmasq`)."""
+    """Plan a network of the guests' own behind the host (nat), or in a namespace (lab).
+
+    Raises PiggyError for what is in the way. hosts, servers, user: for dnsmasq (see
+    `netnat.dnsmasq`).
+    """
     address = interface(wanted.address)
     _free(state, wanted)
     if wanted.uplink and not state.link(wanted.uplink):
@@ -175,9 +182,11 @@ def nat(
 
 
 def bridged(state: State, wanted: Wanted, wireless: bool = False) -> Plan:
-    """Plan to make the uplink a port of a bridge. Where the bridge is there already and the uplink
-    is a port of it, or none is named, only taps are added to it. Raises PiggyError for what is in
-    the way, or for what would cut the user off."""
+    """Plan to make the uplink a port of a bridge.
+
+    Where the bridge is there already and the uplink is a port of it, or none is named, only taps
+    are added to it. Raises PiggyError for what is in the way, or for what would cut the user off.
+    """
     check_name(wanted.bridge, wanted.guests)
     uplink = state.link(wanted.uplink)
     if wanted.uplink and not uplink:
@@ -286,8 +295,10 @@ def _local(info: Mapping[str, object]) -> str:
 
 
 def _branch(state: State, wanted: Wanted, addresses: Sequence[str]) -> list[str]:
-    """Refuse to cut the branch we sit on: the only default route, or the address of the SSH
-    session."""
+    """Refuse to cut the branch we sit on.
+
+    The only default route, or the address of the SSH session.
+    """
     why = []
     defaults = state.defaults()
     if defaults and all(routes.uses(route, wanted.uplink) for route in defaults):

@@ -31,9 +31,11 @@ _SHOWS = "it says what net_up changed; 'ip link' and 'nft list ruleset' show wha
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """boot: which boot of the host it was.  begun: how many steps were begun; the last of them may
-    not have been done.
-    complete: all were done."""
+    """boot: which boot of the host it was.
+
+    begun: how many steps were begun; the last of them may not have been done.
+    complete: all were done.
+    """
 
     boot: str
     plan: Plan
@@ -93,8 +95,10 @@ def decode(data: bytes, kind: type[_T], whose: str) -> _T:
 
 
 def _ours(folder: Path) -> bool:
-    """Return whether the folder is there. Raises PiggyError where it, or the one it is in, is not
-    ours alone."""
+    """Return whether the folder is there.
+
+    Raises PiggyError where it, or the one it is in, is not ours alone.
+    """
     try:
         for path in (folder.parent, folder):
             info = os.lstat(path)
@@ -107,8 +111,10 @@ def _ours(folder: Path) -> bool:
 
 
 def _only_ours(path: Path, info: os.stat_result) -> None:
-    """Raise PiggyError where somebody else than root, and us, could have written it: root does what
-    a record says."""
+    """Raise PiggyError where somebody else than root, and us, could have written it.
+
+    Root does what a record says.
+    """
     if info.st_uid not in (0, os.geteuid()):
         raise PiggyError(f"{path} belongs to user {info.st_uid}, and root would act by it")
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -119,8 +125,10 @@ def _only_ours(path: Path, info: os.stat_result) -> None:
 
 
 def write(folder: Path, record: Record) -> None:
-    """Write the record whole, and have it on the disk when this returns. Raises PiggyError for a
-    folder that is not ours alone."""
+    """Write the record whole, and have it on the disk when this returns.
+
+    Raises PiggyError for a folder that is not ours alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     _ours(folder)
     with replacing(folder / "record.json") as draft:
@@ -137,8 +145,10 @@ def write(folder: Path, record: Record) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove the record, dnsmasq's files, what a write that was killed left, and the folder if
-    nothing else is in it."""
+    """Remove the record, dnsmasq's files and what a killed write left.
+
+    The folder goes, too, if nothing else is in it.
+    """
     with contextlib.suppress(OSError):
         for draft in folder.glob(".record.json.*.part"):
             shutil.rmtree(draft, ignore_errors=True)

@@ -95,8 +95,10 @@ def counters(link: Mapping[str, Any]) -> str:
 
 
 def of_leases(plan: Plan) -> Iterator[Line]:
-    """Yield dnsmasq's leases: "EXPIRY MAC ADDRESS NAME CLIENT-ID" a line (dnsmasq(8),
-    --dhcp-leasefile)."""
+    """Yield dnsmasq's leases.
+
+    "EXPIRY MAC ADDRESS NAME CLIENT-ID" a line (dnsmasq(8), --dhcp-leasefile).
+    """
     try:
         text = (
             read_regular(plan.leases, most=_LONGEST).decode(errors="replace") if plan.leases else ""

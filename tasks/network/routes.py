@@ -1,5 +1,4 @@
-"""Addresses and routes as iproute2 prints them (`ip -json`), turned into the words that make them
-anew."""
+"""Addresses and routes as iproute2 prints them (`ip -json`), and the words that make them anew."""
 
 from __future__ import annotations
 
@@ -41,8 +40,10 @@ def address_words(info: Mapping[str, Any], device: str, label: bool) -> Words:
 
 
 def movable_addresses(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the addresses of an entry of `ip -json address` that go where its cable goes: all but
-    IPv6 link-local ones, which the kernel makes of the hardware address."""
+    """Return the addresses of an entry of `ip -json address` that go where its cable goes.
+
+    All but IPv6 link-local ones, which the kernel makes of the hardware address.
+    """
     return [
         info
         for info in entry.get("addr_info", ())
@@ -58,9 +59,11 @@ def uses(route: Mapping[str, Any], device: str) -> bool:
 
 
 def movable_routes(routes: Sequence[Mapping[str, Any]], device: str) -> list[Mapping[str, Any]]:
-    """Return the routes by `device` that do not come and go with an address or the link by
-    themselves, those first that others may need: a gateway must be reachable before a route goes by
-    it."""
+    """Return the routes by `device` that do not come and go with an address or the link.
+
+    Those come first that others may need: a gateway must be reachable before a route goes by
+    it.
+    """
     own = [
         route
         for route in routes
@@ -79,7 +82,7 @@ def route_words(route: Mapping[str, Any], old: str = "", new: str = "") -> Words
 
     An "expires" is left out: who announces the route (RFC 4861) will do so again. So is the state
     of the link ("dead", "linkdown").
-    """
+    """  # noqa: E501
 
     def device(hop: Mapping[str, Any]) -> list[str]:
         name = hop.get("dev", "")
@@ -110,6 +113,8 @@ def route_words(route: Mapping[str, Any], old: str = "", new: str = "") -> Words
 
 
 def family(route: Mapping[str, Any]) -> str:
-    """Return "-4" or "-6", as `ip` takes it. `netstate.observe` notes it, for iproute2's JSON does
-    not."""
+    """Return "-4" or "-6", as `ip` takes it.
+
+    `netstate.observe` notes it, for iproute2's JSON does not.
+    """
     return str(route.get("family", "-4"))

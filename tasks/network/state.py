@@ -1,5 +1,7 @@
-"""The state of the host's network, read and never changed: from `ip -json`, `nft -json` and
-/proc/sys."""
+"""The state of the host's network, read and never changed.
+
+From `ip -json`, `nft -json` and /proc/sys.
+"""
 
 from __future__ import annotations
 
@@ -96,8 +98,10 @@ def routes() -> list[dict[str, Any]]:
 
 
 def observe() -> State:
-    """Read the state of the network namespace that we are in. Raises PiggyError where iproute2 is
-    missing."""
+    """Read the state of the network namespace that we are in.
+
+    Raises PiggyError where iproute2 is missing.
+    """
     which = {tool: shutil.which(tool, path=clean_env()["PATH"]) for tool in TOOLS}
     return State(
         links=_json(["ip", "-details", "-statistics", "-json", "link"], "link"),
@@ -117,8 +121,10 @@ def _ruleset() -> list[dict[str, Any]] | None:
 
 
 def _iptables(nft: bool, names: Path = Path("/proc/net/ip_tables_names")) -> tuple[str, ...]:
-    """nft shows what iptables-nft made, and not what iptables-legacy did; the kernel lists the
-    latter's tables."""
+    """Nft shows what iptables-nft made, and not what iptables-legacy did.
+
+    The kernel lists the latter's tables.
+    """
     legacy = bool(_read(str(names)))
     program = shutil.which("iptables-legacy" if legacy else "iptables", path=clean_env()["PATH"])
     if not program or (nft and not legacy):
@@ -128,8 +134,11 @@ def _iptables(nft: bool, names: Path = Path("/proc/net/ip_tables_names")) -> tup
 
 
 def sysctls() -> dict[str, str]:
-    """Read the switches that concern us. To set ip_forward sets the switch of each link and two
-    more (inet_forward_change in net/ipv4/devinet.c), so all those are read."""
+    """Read the switches that concern us.
+
+    To set ip_forward sets the switch of each link and two more (inet_forward_change in
+    net/ipv4/devinet.c), so all those are read.
+    """
     paths = [
         FORWARD,
         f"{_CONF}/all/accept_redirects",
@@ -165,8 +174,10 @@ def tun_trouble(device: Path = TUN) -> str:
 def nameservers(
     files: Iterable[Path] = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")),
 ) -> list[str]:
-    """Return the host's DNS servers that can be asked from elsewhere: not those on its loopback.
-    systemd-resolved keeps the servers behind its own in the second file."""
+    """Return the host's DNS servers that can be asked from elsewhere.
+
+    Not those on its loopback. systemd-resolved keeps the servers behind its own in the second file.
+    """
     for file in files:
         words = [line.split() for line in (_read(str(file)) or "").splitlines()]
         found = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
@@ -183,8 +194,9 @@ def _is_loopback(text: str) -> bool:
 
 
 def holds(probe: Words) -> bool:
-    """Return whether the effect of a step holds now. The words:
+    """Return whether the effect of a step holds now.
 
+    The words:
     link NAME MAC | tun NAME | master PORT BRIDGE | up NAME | address DEVICE ADDRESS/PREFIX | route
     FAMILY WORDS... | file PATH VALUE | nft FAMILY TABLE | iptables WORDS... | process PIDFILE | not
     PROBE... | (nothing: never known)
@@ -229,8 +241,10 @@ def holds(probe: Words) -> bool:
 
 
 def pid_of(pidfile: str) -> int:
-    """Return the process that wrote a pidfile, 0 if it is gone. Numbers are used again, so it must
-    be one that was told --pid-file=PIDFILE."""
+    """Return the process that wrote a pidfile, 0 if it is gone.
+
+    Numbers are used again, so it must be one that was told --pid-file=PIDFILE.
+    """
     with contextlib.suppress(OSError, ValueError):
         pid = int(read_regular(pidfile, most=64))
         if pid > 1 and os.fsencode(f"--pid-file={pidfile}") in Path(

@@ -1,5 +1,6 @@
-"""One step of a change to the host's network: what to do, what undoes it, and how to see whether it
-holds. Data alone.
+"""One step of a change to the host's network.
+
+What to do, what undoes it, and how to see whether it holds. Data alone.
 
 A plan is a list of steps. A step is in a plan only if its effect does not hold yet, so that undoing
 it takes away nothing that was there before; undoing looks first whether the effect still holds, so

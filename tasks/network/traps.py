@@ -1,5 +1,7 @@
-"""The usual traps in which packets vanish, each with its remedy. Pure: from a State to
-sentences."""
+"""The usual traps in which packets vanish, each with its remedy.
+
+Pure: from a State to sentences.
+"""
 
 from __future__ import annotations
 
@@ -95,8 +97,7 @@ def _iptables(chain: str, bridge: str, hook: str) -> str:
 
 
 def _lets_pass(state: State, chain: dict[str, Any], bridge: str) -> bool:
-    """Does a rule of the chain, or of one that it may jump to, accept what comes from the
-    bridge?"""
+    """Does a rule of the chain, or of one that it jumps to, accept what the bridge sends?"""
     for rule in _objects(state, "rule"):
         if (
             [rule.get(key) for key in ("family", "table")]

@@ -1,4 +1,6 @@
-"""Is this a plan of ours? What root does or undoes by a file or by standard input is held against
+"""Is this a plan of ours?
+
+What root does or undoes by a file or by standard input is held against
 what net_up makes, step by step: the program, each of its words, what undoes it, and how its effect
 is seen.
 
@@ -38,8 +40,10 @@ Form = Callable[[str], object]
 
 
 def check(plan: Plan, folder: str) -> None:
-    """Raise PiggyError unless `net_up` could have made the plan. folder: that of the record, where
-    dnsmasq's files lie."""
+    """Raise PiggyError unless `net_up` could have made the plan.
+
+    folder: that of the record, where dnsmasq's files lie.
+    """
     names = len(plan.taps)
     if (
         plan.mode not in ("nat", "bridged")
@@ -75,8 +79,10 @@ def check(plan: Plan, folder: str) -> None:
 def _beside(
     plan: Plan, steps: Sequence[Step], folder: str
 ) -> Iterator[tuple[Step | None, Step | None]]:
-    """Yield each step that there is with the one that there should be; None where there is or
-    should be none."""
+    """Yield each step that there is with the one that there should be.
+
+    None where there is or should be none.
+    """
     wanted = list(_nat(plan, steps, folder) if plan.mode == "nat" else _bridged(plan, steps))
     for number in range(max(len(steps), len(wanted))):
         yield (
@@ -86,8 +92,10 @@ def _beside(
 
 
 def _start(plan: Plan, steps: Sequence[Step], addresses: Sequence[Step] = ()) -> list[Step]:
-    """Return the bridge and its taps, with the hardware addresses, the owner and the size of frames
-    that the plan has."""
+    """Return the bridge and its taps as the plan has them.
+
+    With hardware addresses, the owner and the size of frames.
+    """
     made = steps[0].do if steps and steps[0].do[:3] == ("ip", "link", "add") else ()
     begin: list[Step] = []
     if made:
@@ -102,8 +110,10 @@ def _start(plan: Plan, steps: Sequence[Step], addresses: Sequence[Step] = ()) ->
 
 
 def _value(words: Words, name: str, form: re.Pattern[str]) -> str:
-    """Return the word after `name`, "" if it has not that form; then nothing is equal to what is
-    made of it."""
+    """Return the word after `name`, "" if it has not that form.
+
+    Then nothing is equal to what is made of it.
+    """
     at = words.index(name) + 1 if name in words else len(words)
     return (
         words[at]
@@ -137,8 +147,7 @@ def _nat(plan: Plan, steps: Sequence[Step], folder: str) -> Iterator[Step]:
 
 
 def _switches(words: Words) -> bool:
-    """Does this write back ip_forward, or what it changes beside itself (see
-    `netnat.forwarding`)?"""
+    """Does this write back ip_forward, or what it changes besides (see nat.forwarding)?"""
     if (
         len(words) != 3
         or not re.fullmatch("[0-9]{1,3}", words[2])
@@ -166,8 +175,10 @@ def _bridged(plan: Plan, steps: Sequence[Step]) -> Iterator[Step]:
 
 
 def _moved(step: Step) -> Step | None:
-    """Return the step, made anew, that moves an address or a route of the host's; None if this is
-    none."""
+    """Return the step, made anew, that moves an address or a route of the host's.
+
+    None if this is none.
+    """
     words = step.do
     if (
         words[:1] == ("ip",)
@@ -221,8 +232,10 @@ def _pairs(words: Words, forms: dict[str, Form | None]) -> bool:
 
 
 def is_address(words: Words) -> bool:
-    """Are these words such as `netroute.address_words` makes? They end with "dev" and the
-    device."""
+    """Are these words such as `netroute.address_words` makes?
+
+    They end with "dev" and the device.
+    """
     if len(words) < 3 or words[-2] != "dev" or not _LINK.fullmatch(words[-1]):
         return False
     rest = words[1:-2]

@@ -1,0 +1,1 @@
+"""Tasks that tell about the pipeline: settings, why, plan, verify, matrix, store."""

@@ -1,5 +1,6 @@
-"""Every machine, or those of machines=a,b,c: built and boot-tested one after the other, and put
-into a table.
+"""Every machine, or those of machines=a,b,c.
+
+Built and boot-tested one after the other, and put into a table.
 
     machines=a,b,c -> matrix -> a doit of its own for each: machine=a qemu_test -> build/a/logs/{matrix.log,boot.json}
                              -> build/matrix.json, build/matrix.md
@@ -8,7 +9,7 @@ The settings of the command line are passed on. A machine that QEMU does not hav
 One that fails does not stop the others; its row says why, and the task fails in the end. After each
 machine its row is put into build/matrix.json, where the rows of machines that were not asked for
 stay as they are.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 def run(job: Job) -> None:
     """Do one machine after the other; print the table of those that were done, however it ends.
-    Raises PiggyError when a row failed."""
+
+    Raises PiggyError when a row failed.
+    """
     project = job.project
     known = sorted(path.stem for path in (project.top / "configs" / "machines").glob("*.toml"))
     names = chosen(project, known)
@@ -79,8 +82,10 @@ def run(job: Job) -> None:
 
 
 def chosen(project: Project, known: Sequence[str]) -> list[str]:
-    """Return the machines to do, each once, in the order of the setting. Raises PiggyError for a
-    name that is none."""
+    """Return the machines to do, each once, in the order of the setting.
+
+    Raises PiggyError for a name that is none.
+    """
     names = list(dict.fromkeys(re.findall(r"[^\s,]+", project.settings.machines))) or list(known)
     for name in names:
         if name not in known:
@@ -141,8 +146,7 @@ def one(project: Project, name: str, label: str) -> Row:
 
 
 def missing(its: Project, *tools: str) -> str:
-    """Say in a sentence which of these tools of a machine's is the first that this host lacks, and
-    what package has it."""
+    """Say which of a machine's tools is the first that this host lacks, and what package has it."""
     table = packages.load(its.top)
     manager = packages.manager_of_host(table) or next(iter(table.managers))
     return next(
@@ -156,8 +160,10 @@ def missing(its: Project, *tools: str) -> str:
 
 
 def history(its: Project) -> list[dict]:
-    """What ran on a machine so far: for each task its name, result ("ok", "restored", "failed") and
-    seconds."""
+    """What ran on a machine so far.
+
+    For each task its name, result ("ok", "restored", "failed") and seconds.
+    """
     try:
         lines = read_regular(its.layout.history).splitlines()
     except OSError:
@@ -170,8 +176,10 @@ def history(its: Project) -> list[dict]:
 
 
 def decoded(text: bytes) -> dict:
-    """A JSON object as it was written, {} for what is none: another program, or a full disk, may
-    have left anything."""
+    """A JSON object as it was written, {} for what is none.
+
+    Another program, or a full disk, may have left anything.
+    """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -180,8 +188,10 @@ def decoded(text: bytes) -> dict:
 
 
 def boot_figures(its: Project) -> dict[str, Any]:
-    """How the machine booted, by its record: what runs it, and the seconds until the shell
-    answered; {} without one."""
+    """How the machine booted, by its record.
+
+    What runs it, and the seconds until the shell answered; {} without one.
+    """
     try:
         boot = decoded(read_regular(its.layout.boot_record))
     except OSError:

@@ -111,8 +111,9 @@ def downstream(graph: Graph, order: Sequence[str], stale: Mapping[str, object]) 
 
 
 def estimate(past: Sequence[float], count: int | None) -> float | None:
-    """Seconds that a task should take, from how long it took before (newest last); None if it never
-    ran.
+    """Seconds that a task should take, from how long it took before (newest last).
+
+    None if it never ran.
 
     count: how many objects it will compile, None where that says nothing. A run that compiles
     little takes as long as the shortest ones did.
@@ -127,8 +128,7 @@ def estimate(past: Sequence[float], count: int | None) -> float | None:
 def objects(
     project: Project, name: str, found: Sequence[str], symbols: Sequence[str]
 ) -> tuple[int | None, str]:
-    """How many objects a task will compile because of files and symbols that changed, and that in
-    words."""
+    """How many objects a task will compile for changed files and symbols, and that in words."""
     if name != "vmlinux":
         return None, ""
     files = why.files_of(found)
@@ -149,8 +149,9 @@ def objects(
 
 
 def changed_symbols(job: Job) -> list[str]:
-    """The symbols that the fragments, as they stand, would give another value than the
-    configuration in force has.
+    """The symbols to which the fragments, as they stand, would give another value than they have.
+
+    They have it in the configuration in force.
 
     Kconfig answers that; nothing is put in force.
     """

@@ -58,8 +58,10 @@ def show(job: Job, markdown: bool = False) -> None:
 
 
 def table() -> str:
-    """Return all settings as a table in Markdown: name, what it takes, default, meaning. It is part
-    of docs/settings.md."""
+    """Return all settings as a table in Markdown: name, what it takes, default, meaning.
+
+    It is part of docs/settings.md.
+    """
     rows = ["| setting | what it takes | default | what it is |", "| --- | --- | --- | --- |"]
     for name, value in msgspec.structs.asdict(Settings()).items():
         default = f"`{_shown(value)}`" if value != "" else ""

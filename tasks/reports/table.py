@@ -1,5 +1,7 @@
-"""The table of machines: what was built and booted, a row a machine, kept as JSON and shown as
-Markdown and text."""
+"""The table of machines.
+
+What was built and booted, a row a machine, kept as JSON and shown as Markdown and text.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,11 @@ _LONGEST = 160  # characters of an error's sentence
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """Bytes of what was built; `image` is the link that is booted, `rootfs` what holds the root
-    filesystem at boot. A machine that has only a kernel lacks the latter two."""
+    """Bytes of what was built.
+
+    `image` is the link that is booted, `rootfs` what holds the root filesystem at boot. A machine
+    that has only a kernel lacks the latter two.
+    """
 
     vmlinux: int
     image: int
@@ -81,8 +86,10 @@ def read(path: Path) -> dict[str, Row]:
 
 
 def keep(folder: Path, row: Row, known: Collection[str]) -> None:
-    """Put a row into `folder`/matrix.json and .md; the rows of other machines stay, as long as they
-    are `known`."""
+    """Put a row into `folder`/matrix.json and .md.
+
+    The rows of other machines stay, as long as they are `known`.
+    """
     with Lock(folder / ".matrix.lock", f"{folder / 'matrix.json'}").held():
         rows = read(folder / "matrix.json")
         old = rows.get(row.machine)
@@ -148,8 +155,10 @@ def plain(rows: Iterable[Row]) -> str:
 
 
 def first_error(lines: Sequence[str], status: int) -> str:
-    """Return in one sentence what a run of doit failed of, by what it said. Make's own errors have
-    the compiler's first one in the next line."""
+    """Return in one sentence what a run of doit failed of, by what it said.
+
+    Make's own errors have the compiler's first one in the next line.
+    """
     for number, text in enumerate(lines):
         if re.match(r"\S+ failed: |ERROR: ", text):
             after = (

@@ -1,5 +1,6 @@
-"""Proof that the incremental build is right: everything built once more from nothing, elsewhere,
-and compared.
+"""Proof that the incremental build is right.
+
+Everything built once more from nothing, elsewhere, and compared.
 
 plain doit -> images/* -+
                         +-> verify: the first link that differs, or none
@@ -83,8 +84,11 @@ def artifacts(project: Project) -> list[str]:
 
 
 def verify(job: Job) -> None:
-    """Build again and compare. Raises PiggyError naming the first difference in the order of the
-    chain; the clean build then stays for a look."""
+    """Build again and compare.
+
+    Raises PiggyError naming the first difference in the order of the chain; the clean build then
+    stays for a look.
+    """
     project = job.project
     shadow = project.layout.build.absolute() / f".verify-{project.settings.machine}"
     shutil.rmtree(shadow, ignore_errors=True)
@@ -132,8 +136,10 @@ def verify(job: Job) -> None:
 
 
 def _same_toolchain(project: Project) -> dict[str, str]:
-    """The settings by which the clean build takes the toolchain that is there, where to build one
-    takes half an hour."""
+    """The settings by which the clean build takes the toolchain that is there.
+
+    To build one takes half an hour.
+    """
     if project.settings.toolchain != "buildroot":
         return {}
     return {"toolchain": "path", "toolchain_prefix": record.read(project).prefix}
@@ -155,8 +161,7 @@ def compare(mine: Path, clean: Path, names: Sequence[str]) -> list[Difference]:
 
 
 def first_difference(one: Path, other: Path) -> int | None:
-    """Return the offset of the first byte in which two files differ, None when they are the
-    same."""
+    """Return the offset of the first byte in which two files differ, None if they are equal."""
     start = 0
     with one.open("rb") as left, other.open("rb") as right:
         while True:

@@ -85,8 +85,10 @@ def ignored(
 
 
 def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:
-    """The tasks that were asked for, or those that a plain `doit` does. Raises PiggyError for a
-    name that is none."""
+    """The tasks that were asked for, or those that a plain `doit` does.
+
+    Raises PiggyError for a name that is none.
+    """
     for name in names:
         if name not in graph.nodes:
             known = [one for one in graph.nodes if not one.startswith("_")]
@@ -107,8 +109,10 @@ def would(
 
 
 def did(project: Project, graph: Graph, name: str, ran: Mapping[str, Sequence[str]]) -> list[str]:
-    """A line for each first cause why `name` ran in the run of which `ran` has the tasks and their
-    reasons."""
+    """A line for each first cause why `name` ran in a run.
+
+    `ran` has the run's tasks and their reasons.
+    """
     if name not in ran:
         return []
     parted = {one: explain.own(graph, one, ran) for one in ran if one in graph.nodes}
@@ -172,8 +176,10 @@ def short(project: Project, text: str) -> str:
 def objects(
     project: Project, name: str, files: Collection[str] = (), symbols: Collection[str] = ()
 ) -> int:
-    """How many compiled objects Kbuild's records say were made from one of these files, or ask for
-    one of these symbols (without CONFIG_)."""
+    """How many objects were compiled from one of these files, or ask for one of these symbols.
+
+    Kbuild's records say so; symbols are without CONFIG_.
+    """
     box = name == "busybox"
     if not (files or symbols) or not (box or name in ("vmlinux", "modules", *project.chain)):
         return 0
@@ -190,8 +196,7 @@ def objects(
 
 
 def asked_otherwise(project: Project) -> list[str]:
-    """The symbols that the fragments ask for otherwise than at the last success, each with its
-    place."""
+    """The symbols that the fragments ask for otherwise than at the last success, and where."""
     try:
         now = fragments.merge(
             kernel_config.present_paths(project), project.optional_fragments

@@ -1,0 +1,1 @@
+"""The host's operating system: processes, files, locks, the terminal, errors."""

@@ -1,5 +1,7 @@
-"""Web addresses as they are shown, kept and asked: a password in one goes to its server, and
-nowhere else."""
+"""Web addresses as they are shown, kept and asked.
+
+A password in one goes to its server, and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,17 @@ def hidden(text: str) -> str:
 
 
 def shown(text: object) -> str:
-    """Return a text that is, or came, from elsewhere, for the console or a file of ours: without
-    passwords (see `hidden`), and with what a terminal would obey made visible."""
+    """Return a text that is, or came, from elsewhere, for the console or a file of ours.
+
+    Without passwords (see `hidden`), and with what a terminal would obey made visible.
+    """
     return printable(hidden(str(text)))
 
 
 def split(url: str) -> tuple[SplitResult, tuple[bytes, bytes] | None]:
-    """Return an http or https address without user and password, and these two decoded (None where
-    there are none).
+    """Return an http or https address without user and password, and these two decoded.
+
+    They are None where there are none.
 
     Raises ValueError, without a password in it, for what is no such address.
     """
@@ -67,8 +72,10 @@ def split(url: str) -> tuple[SplitResult, tuple[bytes, bytes] | None]:
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int]:
-    """Return scheme, host and port of an address: what a password is given to (RFC 6454, section
-    4)."""
+    """Return scheme, host and port of an address.
+
+    What a password is given to (RFC 6454, section 4).
+    """
     return (
         parts.scheme,
         parts.hostname or "",

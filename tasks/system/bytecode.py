@@ -1,5 +1,7 @@
-"""Byte code that a full disk cut off: Python takes what it wrote there for whole, and every later
-start ends with "marshal data too short".
+"""Byte code that a full disk cut off.
+
+Python takes what it wrote there for whole, and every later start ends with "marshal data too
+short".
 
 Python before 3.13.1 writes a .pyc aside and renames it, but does not look how much of it was
 written (CPython's issue 126606; importlib's _write_atomic). Such a file is removed when it is met,
@@ -28,8 +30,7 @@ DAMAGE = (
 
 
 def install(spec: ModuleSpec) -> None:
-    """Have all modules that are loaded from now on be compiled anew where their byte code can't be
-    read.
+    """Have all modules that are loaded from now on compiled anew if their byte code can't be read.
 
     spec: of the module that asks for it, whose own byte code was written just now, or was whole.
     """

@@ -16,8 +16,10 @@ _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def human(size: float) -> str:
-    """Return a number of bytes as people read it: "812 bytes", "1.1 MB", "139.3 MB" (decimal units,
-    as apt prints)."""
+    """Return a number of bytes as people read it.
+
+    "812 bytes", "1.1 MB", "139.3 MB" (decimal units, as apt prints).
+    """
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
@@ -26,8 +28,7 @@ def human(size: float) -> str:
 
 
 def free(path: Path) -> int:
-    """Return the bytes that this user may still write at `path`, or at the nearest parent that
-    exists."""
+    """Return the bytes that this user may still write at `path`, or at its nearest parent."""
     for place in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
             found = os.statvfs(place)

@@ -44,8 +44,7 @@ class PiggyError(Exception):
 
 @contextlib.contextmanager
 def in_a_sentence(kind: type[Exception]) -> Iterator[None]:
-    """Raise what goes wrong in the body while everything is loaded, and is the user's to mend, as a
-    `kind` of doit's."""
+    """Raise errors of the body that the user can mend as doit's `kind`, while all is loaded."""
     try:
         yield
     except PiggyError as error:
@@ -58,7 +57,9 @@ def in_a_sentence(kind: type[Exception]) -> Iterator[None]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the known word nearest to `word`, or "" when none is near.
-    Case makes no distance."""
+
+    Case makes no distance.
+    """
     if len(word) > LONGEST:
         return ""
     spelled = {name.lower(): name for name in known}

@@ -19,8 +19,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is renamed to `path`, on any exception it
-    is removed.
+    """Give a temporary path beside `path`.
+
+    On success it is renamed to `path`, on any exception it is removed.
 
     The body may create the temporary path as a file or as a directory. A directory replaces only a
     missing `path`.
@@ -56,8 +57,9 @@ def copy_whole(source: Path, path: Path) -> None:
 def open_regular(
     path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o666, follow: bool = False
 ) -> int:
-    """Open a file of our own and return its descriptor; never waits, never follows a link, never
-    truncates.
+    """Open a file of our own and return its descriptor.
+
+    Never waits, never follows a link, never truncates.
 
     path:   only its last part may not be a link; folders on the way may be (the user may have put
         them there).

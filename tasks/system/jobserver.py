@@ -1,5 +1,6 @@
-"""One budget of commands at once for all that a run starts: GNU make's jobserver, with us as its
-master or its client.
+"""One budget of commands at once for all that a run starts.
+
+GNU make's jobserver, with us as its master or its client.
 
 A token is the right to run one command. The free ones lie in a pipe, a byte each, and every make
 takes and returns them there. One command each make runs without asking, by the token that whoever
@@ -29,8 +30,9 @@ _AUTH = re.compile(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>(?:\\.|[^\s\\])+)
 
 
 class Budget:
-    """The right to run `size` commands at once. Opened at its first use, for a run that starts
-    nothing needs none.
+    """The right to run `size` commands at once.
+
+    Opened at its first use, for a run that starts nothing needs none.
 
     size:      how many tokens there are, at least 1.
     makeflags: $MAKEFLAGS of a make that we run under. If it names a jobserver, its tokens are used,
@@ -53,16 +55,17 @@ class Budget:
         return str(self.size)
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variable by which make, and gcc's -flto=jobserver, share the
-        budget."""
+        """Return the variable by which make and gcc's -flto=jobserver share the budget."""
         with self._lock:
             self._open()
         return {"MAKEFLAGS": f" -j{self.size} {self._words}"}
 
     @contextlib.contextmanager
     def token(self) -> Iterator[None]:
-        """Hold a token for the body of a `with`, waiting until one is free: while a make runs, or a
-        command of our own. A thread that holds one already takes no second."""
+        """Hold a token for the body of a `with`, waiting until one is free.
+
+        While a make runs, or a command of our own. A thread that holds one already takes no second.
+        """
         if getattr(self._mine, "token", None) is not None:
             yield
             return
@@ -134,9 +137,11 @@ class Budget:
 
 
 def _of_parent(makeflags: str) -> tuple[int, int, str] | None:
-    """Open the jobserver that $MAKEFLAGS names: where to read and write, and make's word for it;
+    """Open the jobserver that $MAKEFLAGS names: where to read and write, and make's word for it.
+
     None if there is none, or if we were not given it (make hands its pipe only to what it takes for
-    a make)."""
+    a make).
+    """
     found = list(_AUTH.finditer(makeflags))
     if not found:
         return None

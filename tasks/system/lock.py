@@ -33,15 +33,19 @@ class Lock:
         return self._fd >= 0
 
     def acquire_if_free(self) -> bool:
-        """Take the lock unless another process has it, or it can't be taken at all; return whether
-        it is ours."""
+        """Take the lock unless another process has it, or it can't be taken at all.
+
+        Return whether it is ours.
+        """
         with contextlib.suppress(PiggyError):
             self.acquire(wait=False)
         return self.taken
 
     def acquire(self, wait: bool = True) -> None:
-        """Take the lock; if another process has it, say so on stderr and wait, or without `wait`
-        raise PiggyError."""
+        """Take the lock; if another process has it, wait.
+
+        It says so on stderr, or without `wait` raises PiggyError.
+        """
         while self._fd < 0:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,8 +87,10 @@ class Lock:
             fcntl.flock(fd, fcntl.LOCK_EX)
 
     def release(self) -> None:
-        """Give the lock up (so that an interactive guest or editor does not keep others from
-        building)."""
+        """Give the lock up.
+
+        So an interactive guest or editor does not keep others from building.
+        """
         if self._fd >= 0:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
             os.close(self._fd)
@@ -136,8 +142,10 @@ def _not_opened(path: Path, error: OSError) -> PiggyError:
 
 
 def _is_at(fd: int, path: Path) -> bool:
-    """Is the open file still the one at `path`? While we waited, its folder may have been removed
-    and made anew."""
+    """Is the open file still the one at `path`?
+
+    While we waited, its folder may have been removed and made anew.
+    """
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:

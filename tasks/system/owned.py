@@ -1,5 +1,6 @@
-"""Files below one folder that are opened, made and removed only where nobody but us or root can
-have put them.
+"""Files below one folder, handled only where nobody but us or root can have put them.
+
+To handle is to open, make and remove.
 
 Below that folder no link is followed: each folder on the way is opened by itself, relative to the
 one before (openat(2) with O_NOFOLLOW). It must belong to us or to root, and not be writable by
@@ -27,8 +28,11 @@ def ours(info: os.stat_result) -> bool:
 
 
 def trusted(info: os.stat_result) -> bool:
-    """Does it belong to us or to root, and can nobody else write to it? (An ACL shows in the bits
-    of the group: acl(5), "Correspondence between ACL entries and file permission bits".)"""
+    """Does it belong to us or to root, and can nobody else write to it?
+
+    (An ACL shows in the bits
+    of the group: acl(5), "Correspondence between ACL entries and file permission bits".)
+    """
     return ours(info) and not info.st_mode & OTHERS
 
 
@@ -64,8 +68,10 @@ def folder(top: Path, parts: Sequence[str] = (), make: bool = False) -> Iterator
 
 @contextlib.contextmanager
 def reading(top: Path, path: Path) -> Iterator[BinaryIO]:
-    """Give a file below `top` to read. Raises OSError as `folder` does, and EINVAL for what is no
-    regular file."""
+    """Give a file below `top` to read.
+
+    Raises OSError as `folder` does, and EINVAL for what is no regular file.
+    """
     parts = path.relative_to(top).parts
     with (
         folder(top, parts[:-1]) as fd,
@@ -85,8 +91,10 @@ def reading(top: Path, path: Path) -> Iterator[BinaryIO]:
 
 
 def remove(top: Path, path: Path) -> None:
-    """Remove a file of ours below `top`; leave anything else alone. Raises OSError as `folder`
-    does."""
+    """Remove a file of ours below `top`; leave anything else alone.
+
+    Raises OSError as `folder` does.
+    """
     parts = path.relative_to(top).parts
     with folder(top, parts[:-1]) as fd:
         info = os.stat(parts[-1], dir_fd=fd, follow_symlinks=False)
@@ -95,8 +103,10 @@ def remove(top: Path, path: Path) -> None:
 
 
 def below(path: str, top: str) -> bool:
-    """Would removing `path` remove something below the folder `top`? Links in its folders are
-    followed, the last part is not; "" stands for the working folder."""
+    """Would removing `path` remove something below the folder `top`?
+
+    Links in its folders are followed, the last part is not; "" stands for the working folder.
+    """
     try:
         where, bounds = os.path.realpath(os.path.dirname(path)), os.path.realpath(top)
     except ValueError:  # a NUL in it

@@ -1,5 +1,6 @@
-"""The one door to other programs: a clean environment, a full log, children that die with us,
-errors one can paste.
+"""The one door to other programs.
+
+A clean environment, a full log, children that die with us, errors one can paste.
 
 Children inherit what was made inheritable and nothing else (PEP 446): the locks, which so outlive a
 doit that is killed.
@@ -51,8 +52,7 @@ _KEPT = (
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """A finished program: its argument vector, exit status, combined stdout+stderr, and seconds
-    taken."""
+    """A finished program: argument vector, exit status, stdout and stderr, seconds taken."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -90,9 +90,11 @@ def _signal_name(number: int) -> str:
 
 
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for a build step: the C locale, UTC, a PATH with the sbin folders, and
-    nothing of the user's that could change an output (no MAKEFLAGS, CFLAGS, KBUILD_*, ...), plus
-    `extra`."""
+    """Return the environment for a build step.
+
+    The C locale, UTC, a PATH with the sbin folders, and nothing of the user's that could change an
+    output (no MAKEFLAGS, CFLAGS, KBUILD_*, ...), plus `extra`.
+    """
     env = {name: os.environ[name] for name in _KEPT if name in os.environ}
     path = [part for part in os.environ.get("PATH", os.defpath).split(":") if part.startswith("/")]
     path += [part for part in ("/usr/local/sbin", "/usr/sbin", "/sbin") if part not in path]
@@ -104,9 +106,12 @@ def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def pasteable(
     argv: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> str:
-    """Return a shell line that does by hand what `run` did, with the given extra variables. The
+    """Return a shell line that does by hand what `run` did, with the given extra variables.
+
+    The
     jobserver is left out of MAKEFLAGS: by hand, make has one of its own for the same number of
-    jobs."""
+    jobs.
+    """
     words = [
         f"{name}={shlex.quote(_JOBSERVER.sub('', value))}"
         for name, value in sorted((env or {}).items())
@@ -117,8 +122,10 @@ def pasteable(
 
 @functools.cache
 def _dying() -> Callable[[], None]:
-    """For a child to call: ask the kernel for SIGTERM when doit dies, even by kill -9, so that make
-    can clean up."""
+    """For a child to call: ask the kernel for SIGTERM when doit dies.
+
+    Even by kill -9, so that make can clean up.
+    """
     import ctypes  # only here: it is slow to load
 
     return functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -126,8 +133,9 @@ def _dying() -> Callable[[], None]:
 
 @contextlib.contextmanager
 def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
-    """Start a program in a process group of its own; whatever ends the body (Ctrl-C, SIGTERM, an
-    error) ends the group.
+    """Start a program in a process group of its own.
+
+    Whatever ends the body (Ctrl-C, SIGTERM, an error) ends the group.
 
     The function run in the child before exec makes one system call and takes no lock, so it can't
     dead-lock.
@@ -165,8 +173,11 @@ def _not_started(argv: Sequence[str], error: OSError) -> PiggyError:
 
 
 def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
-    """End a process group started by `child`: SIGTERM, then SIGKILL to what is left of it when its
-    leader has ended, or after `patience` seconds."""
+    """End a process group started by `child`.
+
+    SIGTERM, then SIGKILL to what is left of it when its leader has ended, or after `patience`
+    seconds.
+    """
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
@@ -175,9 +186,11 @@ def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
 
 
 def stop_all(busy: Callable[[], bool], patience: float = 5.0) -> None:
-    """End every program that `child` started in any thread, and what is started still, until `busy`
-    says no: SIGTERM once to each group, SIGKILL to what is left of it when its leader has ended, or
-    after `patience` seconds. A thread that is busy by itself is given a second."""
+    """End every program that `child` started in any thread.
+
+    Also what is started still, until `busy` says no: SIGTERM once to each group, SIGKILL to what is left of it when its leader has ended, or
+    after `patience` seconds. A thread that is busy by itself is given a second.
+    """  # noqa: E501
     told, until = dict[int, float](), time.monotonic() + 1
     while busy() and time.monotonic() < until:
         for pid, ended in _leaders():
@@ -281,8 +294,10 @@ def run(
 
 
 def _bury(process: subprocess.Popen) -> None:
-    """When a program was killed, end what it had started, too: a make that is gone leaves others of
-    its kind at work, and we would wait for them."""
+    """When a program was killed, end what it had started, too.
+
+    A make that is gone leaves others of its kind at work, and we would wait for them.
+    """
     if process.wait() < 0:
         stop(process)
 
@@ -295,8 +310,9 @@ def foreground(
     stdin: bytes | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> int:
-    """Run a program that talks to the user on our terminal (an editor, a guest's console) and
-    return its exit status.
+    """Run a program that talks to the user on our terminal, and return its exit status.
+
+    That is an editor, or a guest's console.
 
     stdin:   what it reads instead of the terminal, from a file without a name.
     on_line: given each line of output instead of the terminal; standard input is then empty. The
@@ -335,8 +351,10 @@ def foreground(
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Yield what a program says, until it has ended: what it leaves behind, such as a service that
-    it started, may keep the pipe open for ever."""
+    """Yield what a program says, until it has ended.
+
+    What it leaves behind, such as a service that it started, may keep the pipe open for ever.
+    """
     assert process.stdout is not None
     fd, rest = process.stdout.fileno(), b""
     while True:
@@ -354,5 +372,7 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
 
 
 def _leave_it(number: int, frame: object) -> None:
-    """A handler that does nothing. Unlike SIG_IGN it is not inherited, so it can be set before the
-    program starts."""
+    """A handler that does nothing.
+
+    Unlike SIG_IGN it is not inherited, so it can be set before the program starts.
+    """

@@ -1,5 +1,6 @@
-"""Standard output and error, for all of doit's commands alike: what may go to them, and what
-happens when they fail.
+"""Standard output and error, for all of doit's commands alike.
+
+What may go to them, and what happens when they fail.
 
 - What a terminal would obey is made visible, whoever wrote it (a server, a guest, the name of a
   file); only what draws progress bars goes through `plain`.
@@ -38,8 +39,10 @@ class Gone(SystemExit):
 
 
 class _Sink(io.RawIOBase):
-    """The bytes' way out, a descriptor that stays open. After its first failure it takes everything
-    and writes nothing."""
+    """The bytes' way out, a descriptor that stays open.
+
+    After its first failure it takes everything and writes nothing.
+    """
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -77,8 +80,7 @@ class _Sink(io.RawIOBase):
 
 
 class Plain:
-    """The same stream for text of our own with control characters in it, such as a progress
-    bar's."""
+    """The same stream for our own text with control characters, such as a progress bar's."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -140,8 +142,10 @@ def _is_open(fd: int) -> bool:
 
 @contextlib.contextmanager
 def afterwards() -> Iterator[None]:
-    """Let nothing in the body end the run: something was done that must be recorded first. `check`
-    ends it then."""
+    """Let nothing in the body end the run: something was done that must be recorded first.
+
+    `check` ends it then.
+    """
     _late.waiting = True
     try:
         yield
@@ -156,8 +160,10 @@ def check() -> None:
 
 
 def _at_exit() -> None:
-    """Write what is left, a line without an end; end with the status of a failure that nobody has
-    seen."""
+    """Write what is left, a line without an end.
+
+    End with the status of a failure that nobody has seen.
+    """
     with contextlib.suppress(Gone):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,5 +1,7 @@
-"""What a run says on the console: one line for each thing made, as Kbuild does, and a bar for what
-takes long."""
+"""What a run says on the console.
+
+One line for each thing made, as Kbuild does, and a bar for what takes long.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ _CONTROLS = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return text that others wrote (a server, a guest, a file's name) with what a terminal would
-    obey made visible, as `\\x1b`; tabs and newlines stay. What Piggyback prints of its own does not
-    need it."""
+    """Return text that others wrote with what a terminal would obey made visible.
+
+    A server, a guest or a file's name becomes so harmless; an escape is shown as backslash, x, 1b;
+    tabs and newlines stay. What Piggyback prints of its own does not need it.
+    """
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -50,8 +54,10 @@ def write(text: str, stream: TextIO) -> None:
 
 
 def terminal() -> TextIO:
-    """Return standard error for text with control characters of our own; what is foreign in it must
-    be `printable`."""
+    """Return standard error for text with control characters of our own.
+
+    What is foreign in it must be `printable`.
+    """
     stream: TextIO = getattr(sys.stderr, "plain", sys.stderr)  # see console.py
     return stream
 
@@ -129,8 +135,7 @@ class _Bar:
 
 @contextlib.contextmanager
 def bar(label: str, total: int, unit: str) -> Iterator[Progress]:
-    """Show progress for the body of a `with`: `total` things expected (0: unknown), called
-    `unit`."""
+    """Show progress for the body: `total` things expected (0: unknown), called `unit`."""
     shown = _Bar(label, total, unit)
     try:
         yield shown
@@ -140,9 +145,11 @@ def bar(label: str, total: int, unit: str) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def status(label: str) -> Iterator[Callable[[str], None]]:
-    """Give a function that shows what something in the background says last: on a terminal in one
-    line, written over again and again; elsewhere now and then, so that a log shows life. Who waits
-    for a lock is shown at once."""
+    """Give a function that shows what something in the background says last.
+
+    On a terminal in one line, written over again and again; elsewhere now and then, so that a log
+    shows life. Who waits for a lock is shown at once.
+    """
     started, spoke, live = time.monotonic(), time.monotonic(), sys.stderr.isatty()
 
     def show(text: str) -> None:

@@ -10,7 +10,7 @@ the other way round. Needless: a task ran although the contents of all that it m
 (oracle.inputs) and of its outputs were as after its last success, and its outputs stayed so. That
 vmlinux runs after a comment was edited is not: only compiling can tell. The steps of a failure are
 kept in BASE/failed-SEED-STEP.json. One on the real tree goes on with the same --base.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

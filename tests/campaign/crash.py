@@ -9,7 +9,7 @@ undisturbed build.
     space       the disk (a tmpfs) is full; afterwards there is more room   size   a limit on the size of files
     eio         some of doit's own writes fail with EIO
 Half of the builds begin with nothing, half with an edit after which everything of the kernel is built again.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ returns, and *refused* when it raises PiggyError. It *failed* when
 - it takes more than SECONDS of CPU, or more memory than MEMORY at its peak;
 - a file beside its folder came, went or changed: the canary has links, folders and files to be
     tempted by.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

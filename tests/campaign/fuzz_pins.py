@@ -25,7 +25,7 @@ outside_links = ["etc/x"]
 ["other"]
 version = "7.3"
 package = { name = "other", kind = "source", suite = "sid" }
-""" % (b"0a" * 32)
+""" % (b"0a" * 32)  # noqa: E501
 TOKENS = [
     b"..",
     b"/",

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from fuzz import Target, mutated
 
-from tasks.config import machine, settings, toml
+from tasks.config import machine, toml
+from tasks.config import resolve as sources
 from tasks.config.settings import Settings
 from tasks.system.errors import PiggyError
 
@@ -139,8 +140,7 @@ def said(rng: random.Random) -> Said:
     )
     environ = {f"PIGGYBACK_{name.upper()}": rng.choice(VALUES) for name in names}
     environ |= {
-        name: rng.choice(VALUES)
-        for name in rng.sample(settings.PLAIN_ENV, rng.choice([0, 0, 0, 1]))
+        name: rng.choice(VALUES) for name in rng.sample(sources.PLAIN_ENV, rng.choice([0, 0, 0, 1]))
     }
     words = {rng.choice(NAMES): rng.choice(VALUES) for _ in range(rng.choice([0, 0, 0, 1, 2]))}
     return Said(
@@ -159,7 +159,7 @@ def resolve(given: Said, folder: Path) -> None:
     for name in ("pc", "x86_64"):
         (machines / f"{name}.toml").write_bytes(given.machine)
     (folder / "local.toml").write_bytes(given.local)
-    found = settings.resolve(folder, given.environ, given.words)
+    found = sources.resolve(folder, given.environ, given.words)
     for name, value in given.words.items():
         assert found.origins[name] == "command line"
         ours = getattr(found.values, name)
@@ -170,7 +170,7 @@ def resolve(given: Said, folder: Path) -> None:
         assert (
             isinstance(value, bool | int) or ("\0" not in value and value.encode()) or value == ""
         )
-        if name in settings.PATHS:
+        if name in sources.PATHS:
             assert not os.path.expanduser(value).startswith("~")
 
 

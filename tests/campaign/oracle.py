@@ -8,7 +8,7 @@ stale in it.
     root      the project's own writers of images, called by hand
 
 What was built once is kept by the contents of all that it could be made from.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 

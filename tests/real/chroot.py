@@ -46,7 +46,7 @@ def why_not() -> str:
 
 def archives() -> dict[str, str]:
     """Return the addresses of the archives that this machine has its own release, its updates and security fixes from:
-    "" -> address, "-security" -> address, ..."""
+    "" -> address, "-security" -> address, ..."""  # noqa: E501
     asked = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"],
         check=True,

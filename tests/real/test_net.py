@@ -293,7 +293,7 @@ def test_a_lab_for_somebody_without_any_right() -> None:
 ATTACH = """
 import fcntl, os, struct  # include/uapi/linux/if_tun.h: TUNSETIFF, IFF_TAP | IFF_NO_PI
 fcntl.ioctl(os.open("/dev/net/tun", os.O_RDWR), 0x400454ca, struct.pack("16sH", b"piggy0-tap0", 0x1002))
-"""
+"""  # noqa: E501
 
 
 def test_the_tap_is_the_users_and_nobody_elses(net: Topology, pc: Checkout) -> None:
@@ -373,7 +373,7 @@ try:
     netexec.up(plan, folder, lambda _: None)
 except PiggyError as error:
     print(error); sys.exit(3)
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize(

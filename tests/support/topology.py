@@ -35,7 +35,7 @@ _SNAPSHOT = """
     echo @@@nft; nft list ruleset
     echo @@@sysctls
     grep -rs . /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf /proc/sys/net/ipv4/ip_forward /proc/sys/net/bridge |
-        grep -v stable_secret | sort"""
+        grep -v stable_secret | sort"""  # noqa: E501
 _INSIDE = 'mount -t sysfs none /sys && mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
@@ -168,7 +168,7 @@ class Topology:
             ip link add br9 type bridge; ip addr add 172.20.0.1/16 dev br9; ip link set br9 up
             ip link add v8 type veth peer name v9; ip link set v9 master br9; ip link set v8 up; ip link set v9 up
             echo 1 > /proc/sys/net/ipv4/conf/v8/forwarding
-            echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects""",
+            echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects""",  # noqa: E501
         )
         self.run(
             "host",

@@ -23,7 +23,7 @@ dnf = { program = "dnf", install = ["install", "-y"] }
 make = { why = "everything" }
 "libc headers" = { why = "C", file = ["HERE/usr/include/stdio.h"], apt = "libc6-dev", dnf = "glibc-devel" }
 "{triple}-gcc" = { why = "the cross compiler", apt = "gcc-{triple}", dnf = "gcc-{triple}" }
-"""
+"""  # noqa: E501
 # An apt-get that writes down how it was called, and then does what it should: the things are there.
 APT = """\
 #!/bin/sh

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasks.config import settings
-from tasks.config.settings import HELP, Resolved, Settings, resolve
+from tasks.config.resolve import PLAIN_ENV, Resolved, resolve
+from tasks.config.settings import HELP, Settings
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
@@ -124,7 +124,7 @@ def test_bare_names_in_the_environment_are_few(top: Path) -> None:
 
 
 def test_a_bare_name_that_is_empty_counts_as_not_set(top: Path) -> None:
-    assert got(top, dict.fromkeys(settings.PLAIN_ENV, "")).values == Settings()
+    assert got(top, dict.fromkeys(PLAIN_ENV, "")).values == Settings()
 
 
 @pytest.mark.parametrize(

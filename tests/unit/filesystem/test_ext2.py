@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from tasks.config.settings import Settings
-from tasks.filesystem import ext2, tree
+from tasks.filesystem import ext2, ext2_limits, tree
 from tasks.filesystem.tree import Entry, Layer, compose, content
 from tasks.system import process
 from tasks.system.errors import PiggyError
@@ -320,7 +320,7 @@ def test_what_is_too_large_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (tmp_path / "large").open("wb") as stream:
-        stream.truncate(ext2.FILE_MAX + 1)
+        stream.truncate(ext2_limits.FILE_MAX + 1)
     large = Entry("/a", "file", 0o644, source=tmp_path / "large")
     folders = tuple(Entry(f"/f/{number}", "dir", 0o755) for number in range(31999))
     crowded = Entry(

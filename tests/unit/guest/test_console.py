@@ -76,7 +76,7 @@ if mode == "halts":
     say(b"[    9.000000] reboot: System halted\n"); time.sleep(60)
 say(b"[    9.000000] reboot: Power down\n")
 os._exit(0)
-'''
+'''  # noqa: E501
 
 
 @pytest.fixture
