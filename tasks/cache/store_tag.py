@@ -114,8 +114,10 @@ def _tag(folder: Path) -> str | None:
 
 
 def _before_tags(folder: Path) -> bool:
-    """Is the folder empty, or what was a store before there were tags: with files, at least one
-    list that can be nobody else's? Raises OSError."""
+    """Is the folder empty, or a store of the time before there were tags?
+
+    Where there are files, at least one must be a list that can be nobody else's. Raises OSError.
+    """
     top = {name for name in os.listdir(folder) if not _TAG_ASIDE.fullmatch(name)}
     if not top <= {*PARTS, "lock"}:
         return False
@@ -130,8 +132,10 @@ def _before_tags(folder: Path) -> bool:
 
 
 def _is_list(path: Path) -> bool:
-    """Is this a list of a store's? It lies in a folder named by its hash, which names of a like
-    form do not have by chance."""
+    """Is this a list of a store's?
+
+    It lies in a folder named by its hash, which names of a like form do not have by chance.
+    """
     try:
         data = read_regular(path, 1 << 26)
     except OSError:

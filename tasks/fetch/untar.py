@@ -49,8 +49,11 @@ class _Tree(msgspec.Struct, frozen=True):
     room: list[int] = msgspec.field(default_factory=lambda: [MAX_PATHS])  # bytes for more paths
 
     def note(self, path: str, kind: str) -> None:
-        """Note what is made at a path. Raises Hostile when there are too many of them: a member of
-        4 KB can ask for 100 folders, each with a path of up to 4 KB."""
+        """Note what is made at a path.
+
+        Raises Hostile when there are too many of them: a member of 4 KB can ask for 100 folders,
+        each with a path of up to 4 KB.
+        """
         if path not in self.kinds:
             self.room[0] -= len(path)
             if self.room[0] < 0 or len(self.kinds) > tarstream.MEMBERS:

@@ -71,8 +71,10 @@ def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None
 def ignored(
     graph: Graph, wanted: Sequence[str], is_ignored: Callable[[explain.Node], object]
 ) -> set[str]:
-    """Return the tasks that a run leaves alone because of `doit ignore`, and say so where one of
-    `wanted` is among them."""
+    """Return the tasks that a run leaves alone because of `doit ignore`.
+
+    Where one of `wanted` is among them, that is said.
+    """
     told, alone = explain.left_alone(graph, is_ignored)
     if not alone.isdisjoint(wanted):
         here = ", ".join(name for name in wanted if name in alone)

@@ -98,8 +98,10 @@ class Lock:
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
-        """Let others have the lock for the body of a `with`, however that ends. On a signal nobody
-        waits for it again: the run is over."""
+        """Let others have the lock for the body of a `with`, however that ends.
+
+        On a signal nobody waits for it again: the run is over.
+        """
         self.release()
         try:
             yield

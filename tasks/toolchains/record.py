@@ -101,8 +101,10 @@ def read_user(project: Project) -> Userspace:
 
 
 def decode(path: Path, kind: type[_T]) -> _T:
-    """Read a record that a task of ours left. Raises PiggyError for anything else in its place, and
-    FileNotFoundError for nothing."""
+    """Read a record that a task of ours left.
+
+    Raises PiggyError for anything else in its place, and FileNotFoundError for nothing.
+    """
     try:
         return msgspec.json.decode(read_regular(path), type=kind)
     except FileNotFoundError:

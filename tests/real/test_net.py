@@ -195,8 +195,9 @@ def test_nothing_of_a_lab_outlives_its_command(number: int) -> None:
         pytest.skip(f"not installed: {', '.join(missing)}")
     mark = f"piggylab{os.getpid()}"
     code = (
-        "import subprocess, time; from tasks.network import lab as netlab; from tasks.network.plan import"
-        f" Wanted\nwith netlab.lab(Wanted(bridge='{mark[-9:]}')) as lab:\n   "
+        "import subprocess, time; from tasks.network import lab as netlab\n"
+        "from tasks.network.plan import Wanted\n"
+        f"with netlab.lab(Wanted(bridge='{mark[-9:]}')) as lab:\n   "
         " subprocess.Popen([*lab.prefix, 'sleep', '99'])\n    print('up', lab.prefix[-2],"
         " flush=True); time.sleep(99)"
     )
@@ -243,8 +244,8 @@ def test_a_lab_for_somebody_without_any_right() -> None:
     if missing := _missing(*NEEDED, "setpriv"):
         pytest.skip(f"not installed: {', '.join(missing)}")
     code = (
-        "import subprocess, sys; sys.path.insert(0, '.')\nfrom tasks.network import lab as netlab; from"
-        " tasks.network.plan import Wanted\nwith netlab.lab(Wanted(guests=2)) as lab:\n   "
+        "import subprocess, sys; sys.path.insert(0, '.')\nfrom tasks.network import lab as netlab\n"
+        "from tasks.network.plan import Wanted\nwith netlab.lab(Wanted(guests=2)) as lab:\n   "
         " subprocess.Popen([*lab.prefix, 'sleep', '99'])\n    print(subprocess.run([*lab.prefix,"
         " 'ip', '-br', 'link'], capture_output=True, text=True).stdout)"
     )

@@ -601,7 +601,8 @@ def test_killed_in_the_middle_the_next_call_goes_on(tmp_path: Path) -> None:
     with serving(answer) as site:
         url = f"{site.url}/tool-1.2.tar.xz"
         code = (
-            "from pathlib import Path; from tasks.fetch import obtain; from tasks.config import pins;"
+            "from pathlib import Path; from tasks.fetch import obtain;"
+            " from tasks.config import pins;"
             f" obtain.obtain(pins.Source('tool', '1.2', ({url!r},), {SHA256!r}),"
             f" dl=Path({str(tmp_path)!r}), apt_state=Path('/nonexistent'))"
         )

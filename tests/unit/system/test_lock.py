@@ -103,7 +103,7 @@ def test_a_signal_waits_for_nobody(path: Path) -> None:
     lock = Lock(path, "the folder")
     lock.acquire()
     other = None
-    with pytest.raises(SystemExit), lock.released():
+    with pytest.raises(SystemExit), lock.released():  # noqa: PT012
         other = Other(path)
         assert other.said() == "got it"
         raise SystemExit(130)
