@@ -72,12 +72,10 @@ class Name(msgspec.Struct, frozen=True):
 
 
 def snapshot(folder: Path) -> dict[str, tuple[str, str]]:
-    """Return the state of an overlay's folder, to be compared with an earlier one: {path.
+    """Return the state of an overlay's folder, to be compared with an earlier one.
 
-    (kind, the rest as text)}.
-
-    All that lands in an image is in it except the content of files. A missing folder is {}. Raises
-    PiggyError when a folder can't be read.
+    It gives the kind and the rest as text, by path. All that lands in an image is in it except the
+    content of files. A missing folder is {}. Raises PiggyError when a folder can't be read.
     """
     if not folder.is_dir():
         return {}

@@ -31,8 +31,10 @@ _SHOWS = "it says what net_up changed; 'ip link' and 'nft list ruleset' show wha
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """boot: which boot of the host it was.
+    """What net_up did, and how far it came.
 
+    boot: which boot of the host it was.
+    plan: what it does.
     begun: how many steps were begun; the last of them may not have been done.
     complete: all were done.
     """

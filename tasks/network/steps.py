@@ -22,8 +22,10 @@ WRITE, KILL = (
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """do: an argument vector (or `write PATH VALUE`);  undo: several of them, in order.
+    """One step of a plan, and what takes it back.
 
+    do:       an argument vector (or `write PATH VALUE`).
+    undo:     several of them, in order.
     holds:    what is true when it was done and not undone; see `netstate.holds` for the words.
     stdin:    what `do` reads.
     patience: seconds for which a failing command of it is tried again (an IPv6 address takes a
