@@ -78,9 +78,16 @@ def tools(here: Project) -> list[Tool]:
     """Those that are here, doit first."""
     variables = [f"{name}={value}" for name, value in kernel_config.variables(here).items()]
     prefix = kernel_config.variables(here)["CROSS_COMPILE"]
-    place, tree, jobs = (here.here / "bench").absolute(), here.kernel_src.resolve(), str(here.jobs)
+    place, tree, jobs = (
+        (here.layout.here / "bench").absolute(),
+        here.layout.kernel_src.resolve(),
+        str(here.jobs),
+    )
     argv = ["make", "-C", str(tree), f"O={place / 'make'}", f"-j{jobs}", *variables, here.image]
-    found = [Tool("doit", here.kernel_obj, [DOIT, here.image]), Tool("make", place / "make", argv)]
+    found = [
+        Tool("doit", here.layout.kernel_obj, [DOIT, here.image]),
+        Tool("make", place / "make", argv),
+    ]
     if shutil.which("tuxmake"):
         cross = {"CROSS_COMPILE": prefix}
         found.append(
@@ -136,7 +143,7 @@ def tools(here: Project) -> list[Tool]:
 
 def give_config(here: Project, others: list[Tool]) -> None:
     """Put our configuration into the other tools' folders, where it is another one."""
-    config = kernel_config.config(here).read_bytes()
+    config = here.layout.config.read_bytes()
     for tool in others:
         tool.obj.mkdir(parents=True, exist_ok=True)
         for path in (tool.obj / ".config", tool.obj.parent / f"{tool.name}-config"):
@@ -162,8 +169,8 @@ def restored(*paths: Path) -> Iterator[None]:
 def rows(here: Project) -> dict[str, Callable[[int], None]]:
     """What is edited before each build, by the row's name; the number makes each edit another
     one."""
-    source, header = here.kernel_src / SOURCE, here.kernel_src / HEADER
-    own = kernel_config.own_fragment(here)
+    source, header = here.layout.kernel_src / SOURCE, here.layout.kernel_src / HEADER
+    own = here.layout.kernel_fragment
     code, declared = source.read_text(), header.read_text()
     mine = own.read_text() if own.exists() else ""
 
@@ -206,7 +213,7 @@ def main(rounds: int, wanted: list[str], clean: bool) -> None:
     here = project.load(TOP, os.environ, {})
     found = tools(here)
     ours, others = found[0], found[1:]
-    everything = Tool("doit", here.kernel_obj, [DOIT])
+    everything = Tool("doit", here.layout.kernel_obj, [DOIT])
     first = everything.run()
     give_config(here, others)
     built = {tool.name: tool.run() for tool in others}
@@ -223,9 +230,9 @@ def main(rounds: int, wanted: list[str], clean: bool) -> None:
     )
     number = 0
     with restored(
-        here.kernel_src / SOURCE,
-        here.kernel_src / HEADER,
-        kernel_config.own_fragment(here),
+        here.layout.kernel_src / SOURCE,
+        here.layout.kernel_src / HEADER,
+        here.layout.kernel_fragment,
         TOP / FILE,
     ):
         for name, change in rows(here).items():
@@ -237,7 +244,7 @@ def main(rounds: int, wanted: list[str], clean: bool) -> None:
                 change(number)
                 if name == "one symbol":
                     order = found
-                    Tool("doit", here.kernel_obj, [DOIT, "kernel_config"]).run()
+                    Tool("doit", here.layout.kernel_obj, [DOIT, "kernel_config"]).run()
                     _set(here, others, number)
                 else:
                     order = found if turn % 2 else found[::-1]
@@ -277,26 +284,30 @@ def _set(here: Project, others: list[Tool], number: int) -> None:
     for tool in others:
         for path in (tool.obj / ".config", tool.obj.parent / f"{tool.name}-config"):
             subprocess.run(
-                [str(here.kernel_src / "scripts" / "config"), "--file", str(path), flag, SYMBOL],
+                [
+                    str(here.layout.kernel_src / "scripts" / "config"),
+                    "--file",
+                    str(path),
+                    flag,
+                    SYMBOL,
+                ],
                 check=True,
             )
 
 
 def _parts(here: Project) -> list[tuple[str, float]]:
     """The tasks of doit's last run, and how long each took (s)."""
-    lines = [
-        json.loads(line) for line in (here.logs / "history.jsonl").read_text().splitlines()[-40:]
-    ]
+    lines = [json.loads(line) for line in here.layout.history.read_text().splitlines()[-40:]]
     return [(line["task"], line["seconds"]) for line in lines if line["run"] == lines[-1]["run"]]
 
 
 def _compare(here: Project, others: list[Tool]) -> None:
     """Hold the kernels of the others against ours."""
-    file = image.file_of(here.kernel_obj, here.image)
+    file = image.file_of(here.layout.kernel_obj, here.image)
     for tool in others:
         if (
             tool.name == "make"
-            and (tool.obj / file).read_bytes() != (here.images / here.image).read_bytes()
+            and (tool.obj / file).read_bytes() != (here.layout.images / here.image).read_bytes()
         ):
             raise SystemExit(f"{tool.name}'s {file} is not ours")
 
@@ -304,13 +315,13 @@ def _compare(here: Project, others: list[Tool]) -> None:
 def _clean(here: Project, others: list[Tool]) -> None:
     """Build the image from nothing with each tool; doit in a build folder of its own, which borrows
     trees and toolchain."""
-    place = (here.here / "bench" / "clean").absolute()
+    place = (here.layout.here / "bench" / "clean").absolute()
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     for name in ("src", "toolchains"):
-        (place / name).symlink_to((here.build / name).absolute())
+        (place / name).symlink_to((here.layout.build / name).absolute())
     argv = [DOIT, f"build={place}", "store_size=0", here.image]
-    best = {"doit": Tool("doit", here.kernel_obj, argv).run()}
+    best = {"doit": Tool("doit", here.layout.kernel_obj, argv).run()}
     for tool in others:
         shutil.rmtree(tool.obj)
         give_config(here, [tool])

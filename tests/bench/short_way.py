@@ -45,8 +45,8 @@ class Campaign:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.here = project.load(TOP, os.environ, {})
-        self.tree = self.here.kernel_src.resolve()
-        self.second = self.here.here / "short_way"
+        self.tree = self.here.layout.kernel_src.resolve()
+        self.second = self.here.layout.here / "short_way"
         self.before: dict[Path, tuple[bytes, int]] = {}
         self.counts: collections.Counter[str] = collections.Counter()
         self.number = 0
@@ -55,7 +55,7 @@ class Campaign:
         self.since: set[Path] = (
             set()
         )  # first edited in this step: taken back in it, too, such a file was but touched
-        known = Depfiles(self.here.kernel_obj, self.here.kernel_src)
+        known = Depfiles(self.here.layout.kernel_obj, self.here.layout.kernel_src)
         users = collections.Counter(
             name for record in known.records for name in known.given([record])
         )
@@ -142,7 +142,7 @@ class Campaign:
         argv = [
             "make",
             "-C",
-            str(self.here.kernel_src),
+            str(self.here.layout.kernel_src),
             f"O={obj.absolute()}",
             f"-j{self.here.jobs}",
             *(f"{name}={value}" for name, value in kernel_config.variables(self.here).items()),
@@ -193,14 +193,18 @@ class Campaign:
             files = {
                 "vmlinux": "vmlinux",
                 "System.map": "System.map",
-                **{name: image.file_of(self.here.kernel_obj, name) for name in self.here.chain},
+                **{
+                    name: image.file_of(self.here.layout.kernel_obj, name)
+                    for name in self.here.chain
+                },
             }
             different = [
                 name
                 for name, file in files.items()
-                if (self.second / file).read_bytes() != (self.here.images / name).read_bytes()
+                if (self.second / file).read_bytes()
+                != (self.here.layout.images / name).read_bytes()
             ]
-            needless = WORK.findall(self.make(self.here.kernel_obj).stdout)
+            needless = WORK.findall(self.make(self.here.layout.kernel_obj).stdout)
             verdict = f"MISSED {different}" if different else "same"
             if needless and not self.touched:
                 verdict += f", but make finds [{len(needless)}] {needless[0]}"
@@ -213,7 +217,7 @@ class Campaign:
 
     def way(self, name: str) -> str:
         """How a link was made, as its log says."""
-        text = (self.here.logs / f"{name}.log").read_text(errors="replace")
+        text = (self.here.layout.logs / f"{name}.log").read_text(errors="replace")
         found = re.search(r"^# make decides: (.*)$", text, re.MULTILINE)
         if found:
             print(f"          {name}: {found[1]}")
@@ -224,7 +228,8 @@ def main(steps: int, seed: int, edits: int) -> None:
     """Run the campaign and print the counts."""
     run = Campaign(seed)
     subprocess.run(
-        ["cp", "-a", "--no-target-directory", str(run.here.kernel_obj), str(run.second)], check=True
+        ["cp", "-a", "--no-target-directory", str(run.here.layout.kernel_obj), str(run.second)],
+        check=True,
     )
     print(
         f"seed {seed}; make, in its own folder, begins with"

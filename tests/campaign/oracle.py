@@ -52,7 +52,7 @@ from tasks import rootfs
 from tasks.config import project
 from tasks.graph.task import Job
 here = project.load(Path(sys.argv[1]), {}, dict(word.split("=", 1) for word in sys.argv[2:]))
-job = Job(here, "oracle", here.build / "root.log")
+job = Job(here, "oracle", here.layout.build / "root.log")
 rootfs.build_disk(job)
 rootfs.build_archive(job)
 """
