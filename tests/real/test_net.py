@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.real.topology import PAGE, TOP, Topology
+from topology import PAGE, TOP, Topology
 
 from tasks.system.process import clean_env
 from tests.real.conftest import Checkout
