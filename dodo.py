@@ -24,7 +24,7 @@ stdio.install()  # before anything can be said
 from tasks import busybox, dtbs, host, image, kernel, kernel_config  # noqa: E402, I001
 from tasks import modules, net, qemu, rootfs, sources, toolchain  # noqa: E402
 from tasks.config import project  # noqa: E402
-from tasks.graph import commands, journal, reporter  # noqa: E402
+from tasks.graph import commands, journal  # noqa: E402
 from tasks.reports import matrix, plan, settings, store, verify, why  # noqa: E402
 from tasks.system.errors import in_a_sentence  # noqa: E402
 
@@ -38,17 +38,7 @@ with in_a_sentence(InvalidDodoFile):
     journal.prepare(PROJECT.layout.journal)
 
 commands.install(PROJECT)
-DOIT_CONFIG = {
-    "minversion": "0.37.0",
-    "backend": "sqlite3",
-    "codec_cls": journal.Codec,
-    "check_file_uptodate": journal.Present,
-    "dep_file": str(PROJECT.layout.journal),
-    "reporter": reporter.reporter_for(PROJECT),
-    "default_tasks": PROJECT.goals,
-    "sort": "definition",
-    "verbosity": 2,
-}
+DOIT_CONFIG = commands.config(PROJECT)
 
 
 def task_pipeline():

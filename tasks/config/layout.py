@@ -25,6 +25,7 @@ import msgspec
 
 from tasks.config.machine import Machine
 from tasks.config.settings import Settings
+from tasks.system.address import hidden
 from tasks.system.errors import PiggyError
 
 # The ending that each compressor of the initramfs gives (scripts/Makefile.lib, size_append users).
@@ -114,7 +115,7 @@ def plan(
         folder = Path(own).expanduser()
         if not (top / folder / "Makefile").exists():
             raise PiggyError(
-                f"{origins[setting]}: {setting}={own} has no Makefile",
+                f"{origins[setting]}: {setting}={hidden(own)} has no Makefile",
                 "it names the top folder of a source tree",
             )
         return (folder := Path(os.path.abspath(top / folder))), os.path.realpath(folder)

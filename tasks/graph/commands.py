@@ -74,6 +74,21 @@ def install(project: Project) -> None:
     )
 
 
+def config(project: Project) -> dict[str, Any]:
+    """Return DOIT_CONFIG: what doit is told of a project once, for all of its commands."""
+    return {
+        "minversion": "0.37.0",
+        "backend": "sqlite3",
+        "codec_cls": journal.Codec,
+        "check_file_uptodate": journal.Present,
+        "dep_file": str(project.layout.journal),
+        "reporter": reporter.reporter_for(project),
+        "default_tasks": project.goals,
+        "sort": "definition",
+        "verbosity": 2,
+    }
+
+
 def _refused(name: str, why: str, instead: str) -> Any:
     def execute(self: DoitCmdBase) -> None:
         raise _error(f"'doit {name}' has no meaning here: {why}", instead)

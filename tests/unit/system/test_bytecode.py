@@ -82,7 +82,8 @@ def test_what_is_wrong_in_the_source_is_said_as_ever(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tasks/__init__.py", "tasks/system/__init__.py", "tasks/system/bytecode.py"]
+    "name",
+    ["dodo.py", "tasks/__init__.py", "tasks/system/__init__.py", "tasks/system/bytecode.py"],
 )
 def test_what_is_loaded_before_fits_into_one_page(name: str) -> None:
     code = compile((TOP / name).read_text(), "/" + "x" * 500 + name, "exec")
