@@ -16,7 +16,6 @@ import pytest
 
 from tasks import (
     busybox,
-    display,
     dtbs,
     host,
     image,
@@ -402,7 +401,6 @@ def test_every_task_that_runs_kbuild_names_its_object_folder(
     folders = {str(loaded.layout.kernel_obj), str(loaded.layout.busybox_obj)}
     stages = (
         busybox,
-        display,
         dtbs,
         host,
         image,
