@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playground import Playground
 
-from tests.graph.test_shortway import LINKS, as_make_does, code, make, way
+from tests.graph.test_shortway import LINKS, as_make_does, code, plain_make, way
 
 BASE = "configs/kernel/fake-base.config"
 
@@ -99,7 +99,7 @@ def test_each_change_is_seen(named: Playground, tmp_path: Path) -> None:
             what,
             result.why,
         )
-        assert make(named, named.obj) == [], what
+        assert plain_make(named, named.obj) == [], what
         if number % 6 == 0:
             assert as_make_does(named, tmp_path), what
             assert named.doit("bzImage").ran == [], what
@@ -121,7 +121,7 @@ def test_the_short_way_serves_no_old_file(named: Playground, tmp_path: Path) -> 
     (here / "root" / "more.c").write_text("int y;\n")
     named.doit("bzImage")
     assert as_make_does(named, tmp_path)
-    assert make(named, named.obj) == []
+    assert plain_make(named, named.obj) == []
 
 
 def test_after_a_build_that_failed(named: Playground, tmp_path: Path) -> None:
