@@ -214,7 +214,7 @@ def _clean_tasks(self: Clean, tasks: Iterable[Any], dryrun: bool, cleanforget: b
     """Remove the outputs of tasks, and nothing else: called by doit."""
     done = False
     for task in {task.name: task for task in tasks}.values():
-        for target in task.targets:
+        for target in task.targets if task._remove_targets else ():
             if os.path.lexists(target):
                 done = True
                 print(f"{'would remove' if dryrun else 'remove'} {target}")

@@ -120,6 +120,7 @@ def task(
         "uptodate": [False] if always else [inputs],
         "verbosity": 2,
         "io": {"capture": False},
+        "clean": True,  # a stage may say [] of what clean is to leave alone
         "meta": {"place": os.fspath(place or ""), "reads": reads},
         **({"pos_arg": "names"} if names else {}),
         **({"params": [*params]} if params else {}),

@@ -188,3 +188,9 @@ def test_which_options_were_given() -> None:
     assert params._non_default_keys == {"dep_file"}
     names = DoitCmdBase.execute.__code__.co_names
     assert names.index("update_defaults") < names.index("Dependency")
+
+
+@pytest.mark.parametrize(("clean", "removed"), [(True, True), ([], False)])
+def test_a_task_says_whether_clean_removes_its_outputs(clean: Any, removed: bool) -> None:
+    """`clean` asks for it: an unpacked tree may hold the user's edits."""
+    assert Task("name", [], clean=clean)._remove_targets is removed
