@@ -198,8 +198,8 @@ def build_disk(job: Job) -> None:
     )
     terminal.line(
         "",
-        f"{terminal.size(os.path.getsize(job.project.layout.rootfs))}, {terminal.size(stats.bytes_free)} of"  # noqa: E501
-        " it free",
+        f"{terminal.size(os.path.getsize(job.project.layout.rootfs))},"
+        f" {terminal.size(stats.bytes_free)} of it free",
     )
 
 

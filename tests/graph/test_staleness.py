@@ -243,7 +243,7 @@ CHANGES: dict[str, dict[str, tuple[Change, list[str]]]] = {
     },
     "code": {
         "code of an action": (
-            lambda play: play.edit("tasks/rootfs.py", 'of it free")', 'of it unused")'),
+            lambda play: play.edit("tasks/rootfs.py", ' of it free",', ' of it unused",'),
             ["rootfs"],
         ),
     },
