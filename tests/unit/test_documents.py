@@ -26,12 +26,6 @@ TOP = Path(__file__).parents[2]
 DOCUMENTS = [TOP / "README.md", *sorted(TOP.glob("docs/*.md"))]
 NAMES = [str(path.relative_to(TOP)) for path in DOCUMENTS]
 
-# Documents that name modules by the packages of docs/develop.md, which tasks/kit/ still stands for.
-# EMPTY THIS when kit/ is gone: then their paths, and the map in docs/develop.md, are held against
-# the tree.
-BEFORE_THE_MOVE: set[str] = set()
-# What the documents name and other branches bring. EMPTY THIS, too, when it has come.
-COMING: set[str] = set()
 
 WIDTH, README_LINES = 124, 150
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")  # TASK, NAME, DIR, MACHINE
@@ -164,7 +158,7 @@ def test_the_readme_is_short() -> None:
     assert len((TOP / "README.md").read_text().splitlines()) <= README_LINES
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in BEFORE_THE_MOVE])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_path_of_ours_exists(name: str) -> None:
     missing = []
     for line in lines(TOP / name):
@@ -172,12 +166,11 @@ def test_every_path_of_ours_exists(name: str) -> None:
             mine = "/local/" in path or any(
                 PLACEHOLDER.fullmatch(part.partition(".")[0]) for part in path.split("/")
             )
-            if not mine and path not in COMING and not list(TOP.glob(path)):
+            if not mine and not list(TOP.glob(path)):
                 missing.append(f"{line.where}: {path}")
     assert missing == []
 
 
-@pytest.mark.skipif("docs/develop.md" in BEFORE_THE_MOVE, reason="the packages are still to come")
 def test_the_map_has_every_module() -> None:
     rows = re.findall(
         r"^\| `(tasks/\w+/)` \|[^|]*\| ([^|]*) \|$",
@@ -207,7 +200,7 @@ def test_every_setting_exists(name: str) -> None:
     told = {
         match[1] for _, text in spans(TOP / name) if (match := re.fullmatch(r"([a-z_]+)=\S*", text))
     }
-    assert told - known - COMING == set()
+    assert told - known == set()
 
 
 class Copy(NamedTuple):
