@@ -16,12 +16,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.config.project import EPOCH, Project
+from tasks.config.project import Project
 from tasks.fetch import unpack
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import ledger, make, manifest
 from tasks.kbuild.configure import Kconfig, by_contract, fresh, put
 from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.object_folder import ObjectFolder
 from tasks.system.files import copy_whole
 from tasks.toolchains import record
 
@@ -139,44 +139,35 @@ def menuconfig(job: Job) -> None:
 
 def build(job: Job) -> dict[str, object]:
     """Build busybox out of tree, and learn from Kbuild's records what went into it."""
-    project = job.project
-    folder = project.layout.busybox_obj
-    box = tree(project)
-    fresh(box)
-    put(project.layout.busybox_config, folder / ".config")
-    manifest.purge(folder)
-    spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
-    for name in ("busybox", "busybox.links"):  # what is not as we kept it, make would take for good
-        if spoilt or project.stamps.digest(folder / name) != project.stamps.digest(
-            project.layout.images / name
-        ):
-            (folder / name).unlink(missing_ok=True)
+    project, box = job.project, tree(job.project)
     flags = ["-static", *project.machine.cflags.split()]
-    with ledger.kept(folder, box.source, project.stamps):
-        count = 0
-        for goal in (
-            "busybox",
-            "busybox.links",
-        ):  # with O= each goal is a make of its own, and two at once collide
-            count += make.run(
-                box.source,
-                folder,
-                [goal],
-                jobs=project.jobs,
-                log=job.log,
-                label="busybox",
-                expected=int(job.previous.get("commands", 0)),
-                env=make.pins(EPOCH),
-                variables={
-                    **box.variables,
-                    "EXTRA_CFLAGS": project.machine.cflags,
-                    "LDFLAGS": " ".join(flags),
-                    "KCONFIG_NOTIMESTAMP": "1",
-                },
-            )
-    for name in ("busybox", "busybox.links"):
-        copy_whole(folder / name, project.layout.images / name)
-    known = Depfiles(folder, box.source)
+    folder = ObjectFolder(
+        box.source,
+        box.obj,
+        {
+            **box.variables,
+            "EXTRA_CFLAGS": project.machine.cflags,
+            "LDFLAGS": " ".join(flags),
+            "KCONFIG_NOTIMESTAMP": "1",
+        },
+        project.jobs,
+        project.stamps,
+        job.log,
+    )
+    outputs = {name: project.layout.images / name for name in ("busybox", "busybox.links")}
+    fresh(box)
+    put(project.layout.busybox_config, box.obj / ".config")
+    folder.purge()
+    folder.restore(outputs, spoilt=any(reason.startswith("outputs:") for reason in job.reasons))
+    count = folder.make(
+        [*outputs],
+        apart=True,  # with O= each goal is a make of its own, and two at once collide
+        label="busybox",
+        expected=int(job.previous.get("commands", 0)),
+    )
+    for name, image in outputs.items():
+        copy_whole(box.obj / name, image)
+    known = Depfiles(box.obj, box.source)
     return {
         "commands": max(count, int(job.previous.get("commands", 0))),
         "discovered": known.inputs(),

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks import kernel, kernel_config
-from tasks.config.project import EPOCH, Project
+from tasks.config.project import Project
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import ledger, make, manifest, records
+from tasks.kbuild import records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.files import copy_whole
@@ -53,23 +53,15 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 def build(job: Job) -> dict[str, list[str]]:
     """Let Kbuild compile the device trees, and learn from its records what they were made from."""
-    project = job.project
-    obj = project.layout.kernel_obj
+    project, folder = job.project, kernel.object_folder(job)
+    obj = folder.path
     kernel.put_config(job)
-    manifest.purge(obj)
     files = {name: source(project, name) for name in project.machine.kernel.dtbs}
-    for name, file in files.items():
-        kernel.restore(job, file, blob(project, name))
-    with ledger.kept(obj, project.layout.kernel_src, project.stamps):
-        make.run(
-            project.layout.kernel_src,
-            obj,
-            [file.partition("/boot/dts/")[2] for file in files.values()],
-            jobs=project.jobs,
-            variables=kernel_config.variables(project),
-            env=make.pins(EPOCH),
-            log=job.log,
-        )
+    folder.purge()
+    folder.restore(
+        {file: blob(project, name) for name, file in files.items()}, spoilt=kernel.spoilt(job)
+    )
+    folder.make([file.partition("/boot/dts/")[2] for file in files.values()])
     commands: set[str] = set()
     for name, file in files.items():
         copy_whole(obj / file, blob(project, name))

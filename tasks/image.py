@@ -15,9 +15,9 @@ from pathlib import Path
 
 from tasks import kernel, kernel_config
 from tasks.config.machine import LINKS, Link
-from tasks.config.project import EPOCH, Project
+from tasks.config.project import Project
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import ledger, make, manifest, records, trace
+from tasks.kbuild import make, records, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.shortway import attempt
 from tasks.system.errors import PiggyError
@@ -93,50 +93,37 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
 
 def by_make(job: Job, name: str, link: Link) -> None:
     """Have make bring one link up to date."""
-    project = job.project
-    obj = project.layout.kernel_obj
-    # This and the next remove what is doubtful, perhaps vmlinux, for which the boot folder has no
-    # rule.
-    make.repair(obj)
-    kernel.catch_up(job, manifest.purge(obj))
+    project, folder = job.project, kernel.object_folder(job)
+    obj = folder.path
+    # What is doubtful is removed, perhaps vmlinux, for which the boot folder has no rule.
+    kernel.catch_up(job, folder.purge())
     drop_others(project, link)
     for earlier in dict.fromkeys(
         ["vmlinux", link.after]
     ):  # a link of the chain may ask vmlinux for its symbols, too
         hand_over(project, earlier)
     if file_of(obj, name):
-        kernel.restore(job, file_of(obj, name), project.layout.images / name)
-        if any(reason.startswith("tools:") for reason in job.reasons):
-            (obj / file_of(obj, name)).unlink(missing_ok=True)  # make knows nothing of another gzip
+        folder.restore(
+            {file_of(obj, name): project.layout.images / name},
+            # make knows nothing of another gzip
+            spoilt=kernel.spoilt(job) or any(reason.startswith("tools:") for reason in job.reasons),
+        )
     others = taken(project, link)
     if others:
         for hidden in link.hidden:
             (obj / hidden).unlink(missing_ok=True)
-    said = resolved(obj, name).absolute()
-    with (
-        ledger.kept(obj, project.layout.kernel_src, project.stamps),
-        trace.listening(obj, name, project.stamps) as more,
-    ):
-        make.run(
-            project.layout.kernel_src,
-            obj,
-            ["piggyback-link"],
-            jobs=project.jobs,
-            log=job.log,
-            variables={
-                **kernel_config.variables(project),
-                **{variable: str(path.absolute()) for variable, path in others.items()},
-            },
-            env={
-                **make.pins(EPOCH),
-                **more,
-                "MAKEFILES": f"{make.LINK_RULES} {more['MAKEFILES']}",
-                "PIGGYBACK_DIR": link.dir,
-                "PIGGYBACK_FILE": os.path.normpath(f"{link.dir}/{link.file}"),
-                "PIGGYBACK_VARS": link.vars,
-                "PIGGYBACK_SAY": str(said),
-            },
-        )
+    folder.make(
+        ["piggyback-link"],
+        said=name,
+        variables={variable: str(path.absolute()) for variable, path in others.items()},
+        env={
+            "MAKEFILES": os.fspath(make.LINK_RULES),
+            "PIGGYBACK_DIR": link.dir,
+            "PIGGYBACK_FILE": os.path.normpath(f"{link.dir}/{link.file}"),
+            "PIGGYBACK_VARS": link.vars,
+            "PIGGYBACK_SAY": str(resolved(obj, name).absolute()),
+        },
+    )
 
 
 def discovered(project: Project, name: str, folder: str, file: str) -> list[str]:

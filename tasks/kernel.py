@@ -16,8 +16,9 @@ from pathlib import Path
 from tasks import kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import configure, ledger, make, manifest, named_files, trace, unrecorded
+from tasks.kbuild import configure, make, named_files, trace, unrecorded
 from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.object_folder import PRESENT, ObjectFolder
 from tasks.kconfig import dotconfig, fragments
 from tasks.shortway import attempt
 from tasks.system.errors import PiggyError
@@ -54,7 +55,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         place=project.layout.kernel_obj,
         trees={"": lambda: {**version_files(project), **files_named(project).states()}},
         stored=kernel_config.stored(project),
-        gone=[project.layout.kernel_obj / attempt.PRESENT],
+        gone=[project.layout.kernel_obj / PRESENT],
     )
 
 
@@ -103,38 +104,35 @@ def build(job: Job) -> dict[str, object]:
     }
 
 
+def object_folder(job: Job) -> ObjectFolder:
+    """Return the kernel's object folder."""
+    project = job.project
+    return ObjectFolder(
+        project.layout.kernel_src,
+        project.layout.kernel_obj,
+        kernel_config.variables(project),
+        project.jobs,
+        project.stamps,
+        job.log,
+    )
+
+
 def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
     """Have make bring vmlinux up to date, and return how many commands that took."""
-    project = job.project
-    obj = project.layout.kernel_obj
-    manifest.purge(obj)
-    if not all(restore(job, name, image) for name, image in images.items()):
-        for name in (
-            "vmlinux",
-            "vmlinux.unstripped",
-        ):  # one command makes System.map and the last of these (7.3)
-            (obj / name).unlink(missing_ok=True)
-    for image in facts:
-        restore(job, image.name, image)
-    usual = int(job.previous.get("commands", 0)) or first_guess(project.layout.config)
-    named_files.forget(obj)
-    roots = files_named(project).digests()
-    with (
-        ledger.kept(obj, project.layout.kernel_src, project.stamps, roots),
-        trace.listening(obj, "vmlinux", project.stamps) as more,
-    ):
-        count = make.run(
-            project.layout.kernel_src,
-            obj,
-            ["vmlinux", trace.GOAL],
-            jobs=project.jobs,
-            log=job.log,
-            env={**make.pins(EPOCH), **more},
-            variables=kernel_config.variables(project),
-            label="vmlinux",
-            expected=usual,
-        )
-    (obj / attempt.PRESENT).touch()
+    project, folder = job.project, object_folder(job)
+    folder.purge()
+    # one command makes System.map and, of the two names, the last (7.3)
+    folder.restore(images, spoilt=spoilt(job), also=("vmlinux", "vmlinux.unstripped"))
+    folder.restore({image.name: image for image in facts}, spoilt=spoilt(job))
+    named_files.forget(folder.path)
+    count = folder.make(
+        ["vmlinux", trace.GOAL],
+        said="vmlinux",
+        named=files_named(project).digests(),
+        label="vmlinux",
+        expected=int(job.previous.get("commands", 0)) or first_guess(project.layout.config),
+    )
+    folder.set_present(True)
     return count
 
 
@@ -153,13 +151,13 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
         PiggyError: Make has another vmlinux.
     """
     project = job.project
-    obj, kept = project.layout.kernel_obj, project.layout.images / "vmlinux"
+    folder, kept = object_folder(job), project.layout.images / "vmlinux"
     lost = [
         name
         for name in lost
         if not BOOT.search(f"/{name}") and name not in ("vmlinux", "System.map")
     ]
-    if (obj / attempt.PRESENT).exists() and not lost:
+    if folder.present and not lost:
         return
     with job.log.open("a", encoding="utf-8") as log:
         log.write(
@@ -167,8 +165,8 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
             " with it\n"
         )
     by_make(job, {name: project.layout.images / name for name in ("vmlinux", "System.map")}, [])
-    if project.stamps.digest(obj / "vmlinux") != project.stamps.digest(kept):
-        (obj / attempt.PRESENT).unlink()
+    if project.stamps.digest(folder.path / "vmlinux") != project.stamps.digest(kept):
+        folder.set_present(False)
         project.store.drop(project.stamps.digest(kept))
         kept.unlink(missing_ok=True)
         raise PiggyError(
@@ -287,18 +285,6 @@ def first_guess(config: Path) -> int:
     )
 
 
-def restore(job: Job, file: str, image: Path) -> bool:
-    """Remove Kbuild's own copy of an output where it is not the one that we kept.
-
-    It may have been truncated, or replaced by hand, or the kept one was spoilt itself. Make builds
-    it again instead of taking it for good by its time.
-
-    Returns:
-        Whether it stays.
-    """
-    mine, digest = job.project.layout.kernel_obj / file, job.project.stamps.digest
-    spoilt = any(reason.startswith("outputs:") for reason in job.reasons)
-    same = not spoilt and image.exists() and digest(mine) == digest(image)
-    if not same:
-        mine.unlink(missing_ok=True)
-    return same
+def spoilt(job: Job) -> bool:
+    """Tell whether an output is not as the task left it, so that no copy of it is believed."""
+    return any(reason.startswith("outputs:") for reason in job.reasons)

@@ -25,7 +25,7 @@ from pathlib import Path
 from tasks import kernel, kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import ledger, make, manifest, module_source, records
+from tasks.kbuild import module_source, records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kconfig import dotconfig
 from tasks.system import owned, terminal
@@ -112,13 +112,14 @@ def build(job: Job) -> dict[str, object]:
 
     A .ko that is not as it was left is made anew.
     """
-    project, obj = job.project, job.project.layout.kernel_obj
+    project, folder = job.project, kernel.object_folder(job)
+    obj = folder.path
     kernel.put_config(job)
     if dotconfig.read_config(project.layout.config).get("MODULES") != "y":
-        _install(job, None, project.layout.images / "modules.tar")
+        _install(job, False, project.layout.images / "modules.tar")
         write_whole(project.layout.images / "Module.symvers", b"")
         return {}
-    manifest.purge(obj)
+    folder.purge()
     for path, digest in job.previous.get("record", {}).get("outputs", {}).items():
         if (
             path.endswith(".ko")
@@ -126,26 +127,19 @@ def build(job: Job) -> dict[str, object]:
             and project.stamps.digest(path) != digest
         ):
             Path(path).unlink(missing_ok=True)
-    kernel.restore(job, "Module.symvers", project.layout.images / "Module.symvers")
-    with ledger.kept(
-        obj, project.layout.kernel_src, project.stamps, kernel.files_named(project).digests()
-    ):
-        # vmlinux, too: make reads the exported symbols from vmlinux.o, should that have been
-        # removed meanwhile
-        count = make.run(
-            project.layout.kernel_src,
-            obj,
-            ["vmlinux", "modules"],
-            jobs=project.jobs,
-            log=job.log,
-            variables=kernel_config.variables(project),
-            env=make.pins(EPOCH),
-            label="modules",
-            expected=int(job.previous.get("commands", 0)),
-        )
+    folder.restore(
+        {"Module.symvers": project.layout.images / "Module.symvers"}, spoilt=kernel.spoilt(job)
+    )
+    count = folder.make(
+        # make reads the exported symbols from vmlinux.o, should that have been removed meanwhile
+        ["vmlinux", "modules"],
+        named=kernel.files_named(project).digests(),
+        label="modules",
+        expected=int(job.previous.get("commands", 0)),
+    )
     order = (obj / "modules.order").read_text().split()
     made = [str(obj / re.sub(r"\.o$", ".ko", name)) for name in order]
-    _install(job, obj, project.layout.images / "modules.tar")
+    _install(job, True, project.layout.images / "modules.tar")
     copy_whole(obj / "Module.symvers", project.layout.images / "Module.symvers")
     terminal.line("modules", f"{len(made)} of them" if made else "the configuration has none")
     known = Depfiles(obj, project.layout.kernel_src)
@@ -157,25 +151,16 @@ def build(job: Job) -> dict[str, object]:
     }
 
 
-def _install(job: Job, obj: Path | None, target: Path) -> None:
-    """Have Kbuild install what was built in `obj` (None: nothing), and pack it."""
+def _install(job: Job, built: bool, target: Path) -> None:
+    """Pack what Kbuild installs of what was built; nothing, where nothing was."""
     from tasks.filesystem import tar
 
     project = job.project
     with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.layout.here) as stage:
-        if obj is not None:
-            make.run(
-                project.layout.kernel_src,
-                obj,
+        if built:
+            kernel.object_folder(job).ask(
                 ["modules_install"],
-                jobs=project.jobs,
-                log=job.log,
-                env=make.pins(EPOCH),
-                variables={
-                    **kernel_config.variables(project),
-                    "INSTALL_MOD_STRIP": "1",
-                    "INSTALL_MOD_PATH": os.path.abspath(stage),
-                },
+                variables={"INSTALL_MOD_STRIP": "1", "INSTALL_MOD_PATH": os.path.abspath(stage)},
             )
         tar.pack(Path(stage), target, EPOCH, wanted=lambda path: not HOST_LINKS.fullmatch(path))
 
@@ -234,16 +219,8 @@ def build_outside(job: Job) -> dict[str, object]:
         project.layout.images / "Module.symvers"
     ):
         copy_whole(project.layout.images / "Module.symvers", obj / "Module.symvers")
-    variables = {**kernel_config.variables(project), "M": str(work.absolute())}
-    make.run(
-        project.layout.kernel_src,
-        obj,
-        ["modules"],
-        jobs=project.jobs,
-        log=job.log,
-        env=make.pins(EPOCH),
-        variables=variables,
-    )
+    folder, work_at = kernel.object_folder(job), {"M": str(work.absolute())}
+    folder.ask(["modules"], variables=work_at)
     built = sorted(work.rglob("*.ko"))
     if not built:
         raise PiggyError(
@@ -255,15 +232,10 @@ def build_outside(job: Job) -> dict[str, object]:
         terminal.line("module", str(project.layout.images / module.name))
     with tempfile.TemporaryDirectory(prefix=".modules.", dir=project.layout.here) as stage:
         tar.unpack(project.layout.images / "modules.tar", Path(stage))
-        make.run(
-            project.layout.kernel_src,
-            obj,
+        folder.ask(
             ["modules_install"],
-            jobs=project.jobs,
-            log=job.log,
-            env=make.pins(EPOCH),
             variables={
-                **variables,
+                **work_at,
                 "INSTALL_MOD_PATH": os.path.abspath(stage),
                 "INSTALL_MOD_STRIP": "1",
                 "INSTALL_MOD_DIR": "extra",

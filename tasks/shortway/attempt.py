@@ -21,6 +21,7 @@ from tasks.graph.task import Job
 from tasks.kbuild import ledger, make, manifest
 from tasks.kbuild import trace as traces
 from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.object_folder import PRESENT
 from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Trace
 from tasks.kconfig import dotconfig
@@ -29,8 +30,6 @@ from tasks.shortway.replay import Replay
 from tasks.system.errors import PiggyError
 from tasks.system.process import CommandError
 
-# in the object folder: it has the state that vmlinux was made in last, and not a later one
-PRESENT = "piggyback.present"
 SUFFIXES = (".c", ".h", ".S")
 # Configurations in which an object is more than its saved command makes, or in which nobody tried
 # this.
