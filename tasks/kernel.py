@@ -23,6 +23,7 @@ from tasks.kconfig import dotconfig, fragments
 from tasks.shortway import attempt
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
+from tasks.toolchains import record
 
 TOOLS = [*kernel_config.TOOLS, "ld", "bc", "perl", "sed", "awk"]
 BOOT = re.compile(
@@ -114,6 +115,8 @@ def object_folder(job: Job) -> ObjectFolder:
         project.jobs,
         project.stamps,
         job.log,
+        project.store,
+        record.read(project).id,
     )
 
 
@@ -128,6 +131,7 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
     count = folder.make(
         ["vmlinux", trace.GOAL],
         said="vmlinux",
+        prepares=True,
         named=files_named(project).digests(),
         label="vmlinux",
         expected=int(job.previous.get("commands", 0)) or first_guess(project.layout.config),

@@ -25,7 +25,7 @@ from pathlib import Path
 from tasks import kernel, kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import module_source, records
+from tasks.kbuild import module_source, records, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kconfig import dotconfig
 from tasks.system import owned, terminal
@@ -132,7 +132,9 @@ def build(job: Job) -> dict[str, object]:
     )
     count = folder.make(
         # make reads the exported symbols from vmlinux.o, should that have been removed meanwhile
-        ["vmlinux", "modules"],
+        ["vmlinux", "modules", trace.GOAL],
+        said="modules",
+        prepares=True,
         named=kernel.files_named(project).digests(),
         label="modules",
         expected=int(job.previous.get("commands", 0)),

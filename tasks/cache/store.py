@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,24 +62,39 @@ class Store(Room):
 
         None if there is none. digests: gives the digests of inputs by name.
         """
-        if not self._can_be_used():
-            return None
         known: dict[str, str] = {}
-        for folder in self._lists(key):
+        for folder, names in self.lists(key):
+            known.update(digests([name for name in names if name not in known]))
+            result = self.at(folder, [known[name] for name in names])
+            if result:
+                return result, names
+        return None
+
+    def lists(self, key: str) -> Iterator[tuple[Path, list[str]]]:
+        """Yield the lists of names under a key, the one used last first, each with its place."""
+        for folder in self._lists(key) if self._can_be_used() else ():
             names = self.names(folder)
             if names is None:
                 self.discard(folder / LIST)
-                continue
-            known.update(digests([name for name in names if name not in known]))
-            place = folder / _state([known[name] for name in names])
-            result = self.read(place)
-            if result:
-                for path in (place, folder):
-                    with contextlib.suppress(OSError):  # read-only: it can't be thrown out either
-                        os.utime(path, follow_symlinks=False)
-                return result, names
+            else:
+                yield folder, names
+
+    def at(self, folder: Path, states: Sequence[str]) -> Result | None:
+        """Return the result for the present states of a list's names; None if there is none.
+
+        Args:
+            folder: The list's place.
+            states: In the order of the names.
+        """
+        place = folder / _state(states)
+        result = self.read(place)
+        if result is None:
             self.discard(place)
-        return None
+            return None
+        for path in (place, folder):
+            with contextlib.suppress(OSError):  # read-only: it can't be thrown out either
+                os.utime(path, follow_symlinks=False)
+        return result
 
     def bring_back(self, result: Result, targets: Sequence[Path]) -> bool:
         """Write the targets as they were.
@@ -107,7 +122,8 @@ class Store(Room):
     ) -> None:
         """Keep a result.
 
-        found: the discovered inputs with their digests. Whatever goes wrong costs the result alone.
+        found: the discovered inputs with their digests; their order counts. Whatever goes wrong
+        costs the result alone.
         """
         if (
             self._refused
@@ -115,7 +131,7 @@ class Store(Room):
             or not self._can_be_used()
         ):
             return
-        names = sorted(found)
+        names = list(found)
         listed = "\0".join(names).encode(errors="surrogateescape")
         folder = self.folder / "results" / key / short_hash(listed)
         try:

@@ -188,7 +188,7 @@ class Inputs:
                 )
                 self.store.put(
                     self._key(task.name, before),
-                    record["discovered"],
+                    dict(sorted(record["discovered"].items())),
                     result,
                     list(map(Path, self.outputs)),
                 )

@@ -13,9 +13,12 @@ from typing import Any
 import msgspec
 
 from tasks.kbuild.records import below, dependencies, makefiles, mentioned, of_module
+from tasks.kbuild.records import symbols as asked
 from tasks.system.files import read_regular, write_whole
 
-CACHE = "piggyback.deps"
+CACHE = "piggyback.deps"  # one of another form is read as none
+
+SYMBOL = "CONFIG_"  # stands before a symbol among the names
 
 
 class Entry(msgspec.Struct, array_like=True):
@@ -23,7 +26,8 @@ class Entry(msgspec.Struct, array_like=True):
 
     when, size: of the .cmd file (ns since 1970, bytes); given, made, mentioned: by number, the
     names among its dependencies that were given, those that were made in the object folder, and
-    those that its command alone names; module: whether it is a loadable module's.
+    those that its command alone names; module: whether it is a loadable module's; symbols: by
+    number, the CONFIG symbols that its sources ask for.
     """
 
     when: int
@@ -32,6 +36,7 @@ class Entry(msgspec.Struct, array_like=True):
     made: list[int]
     mentioned: list[int]
     module: bool
+    symbols: list[int]
 
 
 class _Store(msgspec.Struct):
@@ -85,10 +90,12 @@ class Depfiles:
             if kept is None or (kept.when, kept.size) != (info.st_mtime_ns, info.st_size):
                 with open(record, encoding="utf-8", errors="surrogateescape") as stream:
                     module = of_module(stream.read(), record)
-                given, made, mentioned = (
+                given, made, mentioned, symbols = (
                     [self._number(name) for name in part] for part in self._named(record)
                 )
-                kept = Entry(info.st_mtime_ns, info.st_size, given, made, mentioned, module)
+                kept = Entry(
+                    info.st_mtime_ns, info.st_size, given, made, mentioned, module, symbols
+                )
                 renewed = True
             self.records[record] = kept
         return renewed
@@ -193,6 +200,16 @@ class Depfiles:
         """
         return [self.names[number][len(self.top) + 1 :] for number in self.records[record].made]
 
+    def asking(self, symbols: Collection[str]) -> set[str]:
+        """Return the records whose sources ask for one of these symbols (without CONFIG_)."""
+        wanted = {f"{SYMBOL}{name}" for name in symbols}
+        numbers = {number for number, name in enumerate(self.names) if name in wanted}
+        return {
+            record
+            for record, entry in self.records.items()
+            if not numbers.isdisjoint(entry.symbols)
+        }
+
     def _entry(self, record: str) -> Entry | None:
         raw = self._cached.get(record)
         try:
@@ -208,8 +225,8 @@ class Depfiles:
             self.names.append(name)
         return self._numbers[name]
 
-    def _named(self, record: str) -> tuple[list[str], list[str], list[str]]:
-        """The files that a record names: given, made, and named by its command alone."""
+    def _named(self, record: str) -> tuple[list[str], list[str], list[str], list[str]]:
+        """What a record names: files given, made, and in its command alone; symbols."""
         paths = self._paths(dependencies(record))
         said = (
             set()
@@ -221,6 +238,7 @@ class Depfiles:
             sorted(path for path in paths if not path.startswith(here)),
             sorted(path for path in paths if path.startswith(here)),
             sorted(path for path in said if not path.startswith(here)),
+            [f"{SYMBOL}{name}" for name in sorted(asked(record))],
         )
 
     def _paths(self, names: Iterable[str]) -> set[str]:

@@ -26,14 +26,19 @@ None of them is believed: one that is missing or damaged costs time, never a wro
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from tasks.cache.digests import Stamps
+from tasks.cache.store import Store
 from tasks.config.project import EPOCH
-from tasks.kbuild import ledger, make, manifest, trace
+from tasks.kbuild import ledger, make, manifest, objects, trace
+from tasks.kbuild.objects import Objects
+from tasks.system import terminal
 from tasks.system.jobserver import Budget
 
 PRESENT = "piggyback.present"
@@ -49,6 +54,8 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         jobs: The budget of jobs that make shares.
         stamps: Digests of files.
         log: Where the output of make goes.
+        store: Where objects are kept, and taken from; None: nowhere.
+        tools: The identity of compiler and binutils, by content.
     """
 
     tree: Path
@@ -57,6 +64,8 @@ class ObjectFolder(msgspec.Struct, frozen=True):
     jobs: Budget
     stamps: Stamps
     log: Path
+    store: Store | None = None
+    tools: str = ""
 
     def purge(self) -> list[str]:
         """Remove what a killed make left half-made, and every file that is not as make left it.
@@ -99,6 +108,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         said: str = "",
         named: Mapping[str, str] | None = None,
         apart: bool = False,
+        prepares: bool = False,
         variables: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
         label: str = "",
@@ -115,6 +125,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
                 "" does not listen.
             named: The state of what symbols name (see named_files.Named.digests); None: as it was.
             apart: Each goal is asked for by a make of its own.
+            prepares: Make may be asked to bring generated headers up to date first.
             variables: Make variables besides the folder's.
             env: Environment variables besides those that pin the build.
             label: What the progress bar is called; "" shows none.
@@ -126,23 +137,52 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         Raises:
             CommandError: Make failed; the compiler's own errors come first.
         """
+        kept = self._objects()
+        complete = said in trace.read(self.path).goals
         listening = (
             trace.listening(self.path, said, self.stamps)
             if said
             else contextlib.nullcontext(dict[str, str]())
         )
-        with ledger.kept(self.path, self.tree, self.stamps, named), listening as more:
-            rules = " ".join(rule["MAKEFILES"] for rule in (env or {}, more) if "MAKEFILES" in rule)
-            return sum(
-                self.ask(
-                    part,
-                    variables=variables,
-                    env={**(env or {}), **more, **({"MAKEFILES": rules} if rules else {})},
-                    label=label,
-                    expected=expected,
+        with ledger.kept(self.path, self.tree, self.stamps, named):
+            with listening as more:
+                rules = [given["MAKEFILES"] for given in (env or {}, more) if "MAKEFILES" in given]
+                told = {**(env or {}), **more, **({"MAKEFILES": " ".join(rules)} if rules else {})}
+                if kept:
+                    prepare = partial(self.ask, ["prepare", trace.GOAL], env=told)
+                    kept.lay(said, complete, prepare if prepares else None)
+                started = time.time_ns()
+                count = sum(
+                    self.ask(part, variables=variables, env=told, label=label, expected=expected)
+                    for part in ([[goal] for goal in goals] if apart else [goals])
                 )
-                for part in ([[goal] for goal in goals] if apart else [goals])
-            )
+            if kept:
+                kept.keep(said, started)
+                if everything := len(kept.laid) + len(kept.compiled):
+                    terminal.line(
+                        "objects",
+                        f"{len(kept.laid):,} of {everything:,} from the store,"
+                        f" {len(kept.compiled):,} compiled",
+                    )
+        return count
+
+    def _objects(self) -> Objects | None:
+        """The object store, where it can be used for this configuration."""
+        if self.store is None or not self.store.limit:
+            return None
+        if why := objects.usable(self.path, self.tree):
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write(f"# no objects from the store: {why}\n")
+            return None
+        return objects.Objects(
+            self.tree,
+            self.path,
+            self.store,
+            self.stamps,
+            self.tools,
+            self.variables.get("CROSS_COMPILE", ""),
+            self.variables.get("ARCH", ""),
+        )
 
     def ask(
         self,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -53,12 +54,8 @@ def settle(obj: Path) -> None:
     kept, values = _read(obj), _values(obj)
     if not kept.values or not values:
         return
-    changed = {
-        symbol
-        for symbol in {*kept.values, *values}
-        if kept.values.get(symbol) != values.get(symbol)
-    }
-    stale = {path for symbol in changed for path in _paths(symbol)}
+    changed = _different(kept.values, values)
+    stale = {path for symbol in changed for path in paths(symbol)}
     for path, when in _times(obj).items():
         if path not in stale and kept.times.get(path) != when:
             if path in kept.times:
@@ -67,8 +64,24 @@ def settle(obj: Path) -> None:
                 os.remove(obj / _TOP / path)
 
 
-def _paths(symbol: str) -> tuple[str, str]:
-    """The file of a symbol, as kernels from 5.14 on name it, and as earlier ones and busybox do."""
+def changed(obj: Path) -> set[str]:
+    """Return the symbols that have other values now than the objects were made with.
+
+    None where nothing was built yet.
+    """
+    kept = _read(obj)
+    return _different(kept.values, _values(obj)) if kept.values else set()
+
+
+def _different(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
+    return {name for name in {*before, *after} if before.get(name) != after.get(name)}
+
+
+def paths(symbol: str) -> tuple[str, str]:
+    """Return the file of a symbol below include/config/, by both names that there are.
+
+    That is as kernels from 5.14 on have it, and as earlier ones and busybox do.
+    """
     return symbol, symbol.lower().replace("_", "/") + ".h"
 
 

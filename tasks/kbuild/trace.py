@@ -84,6 +84,11 @@ def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:
     }
 
 
+def environment(obj: Path) -> dict[str, str]:
+    """Return the environment of a recipe, as make said it in the `listening` that goes on."""
+    return _environment(obj / _FOLDER / "environment")
+
+
 def write(obj: Path, trace: Trace) -> None:
     """Keep what is known of an object folder."""
     write_whole(obj / FILE, msgspec.msgpack.encode(trace))

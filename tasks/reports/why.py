@@ -14,7 +14,6 @@ from tasks.config.project import Project
 from tasks.graph import explain
 from tasks.graph.explain import ARROW, Graph
 from tasks.graph.task import Job, TaskDict, task
-from tasks.kbuild import records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kconfig import dotconfig, fragments
 from tasks.system import terminal
@@ -193,7 +192,7 @@ def objects(
     known, wanted = Depfiles(obj, tree), set(symbols)
     concerned = set(known.naming(files))
     if wanted:
-        concerned |= {record for record in known.records if wanted & records.symbols(record)}
+        concerned |= known.asking(wanted)
     return sum(record.endswith(".o.cmd") for record in concerned)
 
 

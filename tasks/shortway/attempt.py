@@ -18,43 +18,17 @@ from tasks.cache.digests import Stamps
 from tasks.graph.inputs import RESTORED
 from tasks.graph.journal import UNFINISHED
 from tasks.graph.task import Job
-from tasks.kbuild import ledger, make, manifest
+from tasks.kbuild import ledger, make, manifest, object_rules
 from tasks.kbuild import trace as traces
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.object_folder import PRESENT
 from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Trace
-from tasks.kconfig import dotconfig
 from tasks.shortway.refresh import refresh
 from tasks.shortway.replay import Replay
-from tasks.system.errors import PiggyError
 from tasks.system.process import CommandError
 
 SUFFIXES = (".c", ".h", ".S")
-# Configurations in which an object is more than its saved command makes, or in which nobody tried
-# this.
-_LEFT_TO_MAKE = {"LTO", "LTO_CLANG", "RUST", "DEBUG_INFO_BTF", "DEBUG_INFO_SPLIT", "GCC_PLUGINS"}
-# The steps of rule_cc_o_c and rule_as_o_S in scripts/Makefile.build (7.3: Makefile.lib) that follow
-# the compiler and are in no record, each with the symbols under which it does something to the
-# object.
-_STEPS: dict[str, set[str]] = {
-    "cc_o_c": set(),
-    "as_o_S": set(),
-    "checksrc": set(),
-    "checkdoc": set(),
-    "gen_objtooldep": set(),
-    "warn_shared_object": set(),
-    "check_local_export": set(),
-    "gen_ksymdeps": {"TRIM_UNUSED_KSYMS"},
-    "objtool": {"OBJTOOL", "STACK_VALIDATION"},
-    "record_mcount": {"FTRACE_MCOUNT_RECORD"},
-    "gen_symversions_c": {"MODVERSIONS"},
-    "gen_symversions_S": {"MODVERSIONS"},
-    "modversions_c": {"MODVERSIONS"},
-    "modversions_S": {"MODVERSIONS"},
-    "save_c_flags": {"LTO_CLANG_THIN_DIST"},
-}
-_CHECK = "check_local_export"
 
 
 def taken(
@@ -111,7 +85,7 @@ def _replayed(
     said = trace.goals.get(goal)
     if said is None or target not in said.edges or not said.env:
         raise Unfamiliar("make has not told yet what it is made from")
-    checks = _checks(obj, tree)
+    checks = object_rules.checks(obj, tree)
     few = not sources and UNFINISHED not in job.previous
     known = Depfiles(
         obj, tree, [traces.record_of(obj, name) for name in said.edges] if few else None, save=False
@@ -197,8 +171,6 @@ def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Pa
             raise Unfamiliar("Kconfig has to look at the configuration")
     except FileNotFoundError as error:
         raise Unfamiliar(f"{error.filename} is missing") from None
-    if left := _symbols(obj) & _LEFT_TO_MAKE:
-        raise Unfamiliar(f"CONFIG_{min(left)} is set")
 
 
 _EDIT = re.compile(r"discovered: (.+) changed")
@@ -215,40 +187,6 @@ def _edited(reasons: Iterable[str]) -> set[str]:
         if not source.endswith(SUFFIXES) or source.endswith(".lds.S"):
             raise Unfamiliar(f"{source} changed")
     return sources
-
-
-def _symbols(obj: Path) -> set[str]:
-    """The CONFIG symbols that are y. Raises Unfamiliar where they can't be read."""
-    try:
-        values = dotconfig.read_config(obj / "include" / "config" / "auto.conf")
-    except PiggyError as error:
-        raise Unfamiliar(error.message) from error
-    return {symbol for symbol, value in values.items() if value == "y"}
-
-
-def _checks(obj: Path, tree: Path) -> dict[str, str]:
-    """Return the script that Kbuild has look at each object, by the suffix of the source.
-
-    Raises:
-        Unfamiliar: Kbuild's rules do anything else to an object after the compiler.
-    """
-    files = [
-        tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")
-    ]  # as of 7.3 in the latter
-    text = "\n".join(path.read_text(errors="replace") for path in files if path.exists())
-    symbols = _symbols(obj)
-    checks = {}
-    for suffix, rule in ((".c", "cc_o_c"), (".S", "as_o_S")):
-        body = re.search(rf"^define rule_{rule}\n(.*?)^endef", text, re.MULTILINE | re.DOTALL)
-        steps = re.findall(r"\$\(call (?:cmd|cmd_and_fixdep),(\w+)\)", body[1]) if body else []
-        if body is None or len(steps) != len(body[1].strip().splitlines()):
-            raise Unfamiliar(f"the rule {rule} of this kernel is a new one")
-        for step in steps:
-            if step not in _STEPS or _STEPS[step] & symbols:
-                raise Unfamiliar(f"the rule {rule} has the step {step}")
-        if _CHECK in steps:
-            checks[suffix] = os.path.join(os.path.realpath(tree), "scripts", "check-local-export")
-    return checks
 
 
 def _same(obj: Path, trace: Trace, replay: Replay, stamps: Stamps) -> None:

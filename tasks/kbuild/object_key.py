@@ -1,0 +1,235 @@
+"""The names under which an object is kept: its .cmd record, without the paths of this folder.
+
+A record is rewritten as a list of names: the command, the dependencies as fixdep wrote them, and
+what follows. The same list gives the record back in another tree and object folder, byte for byte.
+What an object depends on besides, and no record tells, has names of its own: headers that would
+hide one that was read, and the two folders where the object holds their paths.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from tasks.kbuild.saved import Saved, Unfamiliar, unescaped
+
+HIDING = "#hiding"  # the name of the state of headers that would hide one that was read
+PLACE = "#place"  # the name of the paths of tree and object folder, where the object holds them
+OBJTOOL = "#objtool"  # the name of the program that looks at the object after the compiler
+PROGRAM = "tools/objtool/objtool"
+_WILDCARD = re.compile(r"\$\(wildcard (include/config/[\w/]+(?:\.h)?)\)")
+_PATH = re.compile(r"[\w./+@%~,:=<>-]+")
+_TARGET = re.compile(r"[\w./+@%~,-]+\.o")
+_HEAD = re.compile(r"(?:saved)?cmd_(\S+) := [^\n]+")
+_TAIL = re.compile(r"\s*|\n*\S+: \$\(wildcard [^()$\s]+\)\n")
+# Words of a command by which the object depends on more than its record tells, or the compiler
+# writes more than the object: plug-ins, profiles, response files, other outputs.
+_STRANGE = re.compile(
+    r"@|-(?:fplugin|specs|wrapper|save-temps|gsplit|gz|fprofile|fauto-profile|fbranch|ftest"
+    r"|fdump|fstack-usage|fcallgraph|flto|ffat-lto|Xclang|include-pch|B)"
+)
+# cmd_objtool of scripts/Makefile.lib
+_CHECKED = re.compile(rf"\s*; \./{PROGRAM}(?: +--[\w=-]+)* +[\w./+@%~,-]+\.o\s*$")
+_DEBUG = re.compile(r"-g(?:\d|gdb\S*|dwarf\S*)?")
+_SHELL = re.compile(r"[;&|<>`(){}*?\\\n]")
+
+
+class Roots(msgspec.Struct, frozen=True):
+    """The folders whose paths are replaced: tree, object folder, and that of the tools.
+
+    The last is "" for tools that are found on PATH.
+    """
+
+    tree: str
+    obj: str
+    tools: str = ""
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The paths, the longest first, each with what stands for it."""
+        pairs = [(self.tree, "<tree>"), (self.obj, "<obj>"), (self.tools, "<tools>")]
+        return sorted((pair for pair in pairs if pair[0]), key=lambda pair: -len(pair[0]))
+
+    def hidden(self, text: str) -> str:
+        """Return a text with each path replaced.
+
+        Raises:
+            Unfamiliar: It holds already what would stand for a path.
+        """
+        if "<tree>" in text or "<obj>" in text or "<tools>" in text:
+            raise Unfamiliar("a record holds a word of ours")
+        for path, word in self.pairs():
+            text = re.sub(rf"{re.escape(path)}(?=[/=\s'\"]|$)", word, text)
+        return text
+
+    def shown(self, text: str) -> str:
+        """Return a text with the paths in place again."""
+        for path, word in self.pairs():
+            text = text.replace(word, path)
+        return text
+
+
+def names_of(record: Saved, text: str, roots: Roots) -> list[str]:
+    """Return the names that stand for a record.
+
+    Args:
+        record: The record, parsed.
+        text: Its text.
+        roots: The folders that it holds the paths of.
+
+    Raises:
+        Unfamiliar: The object may depend on more than its record tells, or the record would not
+            come back as it is.
+    """
+    familiar(record)
+    deps = re.findall(r"^ +(\$\(wildcard \S+\)|\S+) \\$", text, re.MULTILINE)
+    head = f"{record.key} {record.text}"
+    names = [roots.hidden(part) for part in (head, record.source, *deps, record.tail)]
+    if record_of(names, roots) != text:
+        raise Unfamiliar(f"the record of {record.target} would not come back as it is")
+    return names
+
+
+def familiar(record: Saved) -> None:
+    """Raise Unfamiliar unless a command does nothing but compile, from what its record tells."""
+    if not record.compiles or not record.lists or not _TARGET.fullmatch(record.target):
+        raise Unfamiliar(f"{record.target} is not compiled")
+    command = re.sub(r"'[^']*'|\"[^\"]*\"", "", record.command)
+    command = _CHECKED.sub("", command)
+    words = command.split()
+    if "-D__KERNEL__" not in words:
+        raise Unfamiliar(f"{record.target} is of a host program")
+    if _SHELL.search(command) or f"-o {record.target}" not in " ".join(words):
+        raise Unfamiliar(f"the command of {record.target} does more than compile")
+    if strange := next(filter(_STRANGE.match, words), ""):
+        raise Unfamiliar(f"the command of {record.target} has {strange}")
+
+
+def record_of(names: Sequence[str], roots: Roots) -> str:
+    """Return the .cmd record that names stand for.
+
+    Raises:
+        Unfamiliar: They are not names of a record; make must not read what is made of them.
+    """
+    if len(names) < 3:
+        raise Unfamiliar("these are no names of a record")
+    head, source, *deps, tail = names
+    found = _HEAD.fullmatch(head)
+    if (
+        not found
+        or not _TARGET.fullmatch(found[1])
+        or not _TAIL.fullmatch(tail)
+        or not all(map(_PATH.fullmatch, [source, *(dep for dep in deps if dep[:1] != "$")]))
+        or not all(_WILDCARD.fullmatch(dep) for dep in deps if dep[:1] == "$")
+    ):
+        raise Unfamiliar("these are no names of a record")
+    unescaped(head)
+    target = found[1]
+    lines = "".join(f"{'    ' if dep[0] == '$' else '  '}{dep} \\\n" for dep in deps)
+    return roots.shown(
+        f"{head}\n\nsource_{target} := {source}\n\ndeps_{target} := \\\n{lines}\n"
+        f"{target}: $(deps_{target})\n\n$(deps_{target}):\n{tail}"
+    )
+
+
+def symbol_of(name: str) -> str:
+    """Return the symbol that a dependency stands for, without CONFIG_; "" for a file.
+
+    Before 5.14 FOO_BAR was written include/config/foo/bar.h (scripts/basic/fixdep.c).
+    """
+    found = _WILDCARD.fullmatch(name)
+    if not found:
+        return ""
+    path = found[1].removeprefix("include/config/")
+    return path.removesuffix(".h").replace("/", "_").upper() if path.endswith(".h") else path
+
+
+def debugs(record: Saved) -> bool:
+    """Tell whether the compiler writes debug information, which holds paths."""
+    return any(_DEBUG.fullmatch(word) for word in record.command.split())
+
+
+def programs(record: Saved) -> list[str]:
+    """Return the names of the programs that a command runs on the object after the compiler."""
+    return [OBJTOOL] if _CHECKED.search(record.command) else []
+
+
+def folders(command: str) -> tuple[str, ...]:
+    """Return the folders in which the compiler looks for headers, in its order.
+
+    Source: GCC's manual, 3.16 Options for Directory Search.
+    """
+    found = re.findall(r"(?:^|\s)-(I|iquote|isystem|idirafter) ?(\S+)", command)
+    order = ("iquote", "I", "isystem", "idirafter")
+    return tuple(
+        os.path.normpath(folder) for kind in order for option, folder in found if option == kind
+    )
+
+
+class Hiding:
+    """Which files would be found in place of the headers that an object was compiled with.
+
+    Attributes:
+        top: The object folder, from which relative names start.
+    """
+
+    def __init__(self, top: str) -> None:
+        self.top = top
+        self._there: dict[str, bool] = {}
+        self._before: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
+
+    def of(self, command: str, source: str, deps: Sequence[str]) -> list[str]:
+        """Return the files that stand before one of the headers, in the compiler's order.
+
+        Args:
+            command: The compiler's command.
+            source: What is compiled.
+            deps: What was read.
+        """
+        look = folders(command)
+        files = {os.path.normpath(dep) for dep in deps}
+        here = {os.path.dirname(path) for path in files}
+        quoted = os.path.dirname(os.path.normpath(source))
+        found = {path for dep in files for path in self._earlier(look, dep, quoted)}
+        for dep in files:
+            if os.path.dirname(dep) in look:  # named without a folder
+                name = os.path.basename(dep)
+                found.update(
+                    path for path in (f"{folder}/{name}" for folder in here) if self._is(path)
+                )
+        return sorted(found - files)
+
+    def _earlier(self, look: tuple[str, ...], dep: str, quoted: str) -> tuple[str, ...]:
+        key = ((quoted, *look), dep)
+        known = self._before.get(key)
+        if known is None:
+            found = []
+            for number, folder in enumerate(look):
+                if dep.startswith(folder + "/"):
+                    name = dep[len(folder) + 1 :]
+                    places = [quoted, *look[:number]]
+                    found += [
+                        path for path in (f"{place}/{name}" for place in places) if self._is(path)
+                    ]
+            known = self._before[key] = tuple(found)
+        return known
+
+    def _is(self, path: str) -> bool:
+        known = self._there.get(path)
+        if known is None:
+            known = self._there[path] = os.path.isfile(os.path.join(self.top, path))
+        return known
+
+
+def flags(env: Mapping[str, str], source: str) -> set[str]:
+    """Return the flags that the top Makefile has for every object of a kind of source.
+
+    Args:
+        env: The environment of a recipe, to which the Makefile exports them.
+        source: C or assembler, by its suffix.
+    """
+    names = ("NOSTDINC_FLAGS", "LINUXINCLUDE", "KBUILD_CPPFLAGS")
+    own = "KBUILD_AFLAGS" if source.endswith(".S") else "KBUILD_CFLAGS"
+    return {word for name in (*names, own) for word in env.get(name, "").split()}

@@ -1,0 +1,81 @@
+"""What Kbuild's rules do to an object beside the saved command.
+
+A record holds the compiler's command alone. The rule may do more: check the object, have objtool or
+genksyms look at it, write to the record. Source: rule_cc_o_c and rule_as_o_S in
+scripts/Makefile.build (7.3: scripts/Makefile.lib).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from tasks.kbuild.saved import Unfamiliar
+from tasks.kconfig import dotconfig
+from tasks.system.errors import PiggyError
+
+# Configurations in which an object is more than its saved command makes, or in which nobody tried
+# this.
+_LEFT_TO_MAKE = {"LTO", "LTO_CLANG", "RUST", "DEBUG_INFO_BTF", "DEBUG_INFO_SPLIT", "GCC_PLUGINS"}
+# The steps that follow the compiler and are in no record, each with the symbols under which it does
+# something to the object.
+_STEPS: dict[str, set[str]] = {
+    "cc_o_c": set(),
+    "as_o_S": set(),
+    "checksrc": set(),
+    "checkdoc": set(),
+    "gen_objtooldep": set(),
+    "warn_shared_object": set(),
+    "check_local_export": set(),
+    "gen_ksymdeps": {"TRIM_UNUSED_KSYMS"},
+    "objtool": {"OBJTOOL", "STACK_VALIDATION"},
+    "record_mcount": {"FTRACE_MCOUNT_RECORD"},
+    "gen_symversions_c": {"MODVERSIONS"},
+    "gen_symversions_S": {"MODVERSIONS"},
+    "modversions_c": {"MODVERSIONS"},
+    "modversions_S": {"MODVERSIONS"},
+    "save_c_flags": {"LTO_CLANG_THIN_DIST"},
+}
+_CHECK = "check_local_export"
+
+
+def checks(obj: Path, tree: Path) -> dict[str, str]:
+    """Return the script that Kbuild has look at each object, by the suffix of the source.
+
+    Raises:
+        Unfamiliar: Kbuild's rules do anything else to an object after the compiler, or the
+            configuration is one in which an object is more than its command makes.
+    """
+    files = [
+        tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")
+    ]  # as of 7.3 in the latter
+    text = "\n".join(path.read_text(errors="replace") for path in files if path.exists())
+    symbols = enabled(obj)
+    if left := symbols & _LEFT_TO_MAKE:
+        raise Unfamiliar(f"CONFIG_{min(left)} is set")
+    found = {}
+    for suffix, rule in ((".c", "cc_o_c"), (".S", "as_o_S")):
+        body = re.search(rf"^define rule_{rule}\n(.*?)^endef", text, re.MULTILINE | re.DOTALL)
+        steps = re.findall(r"\$\(call (?:cmd|cmd_and_fixdep),(\w+)\)", body[1]) if body else []
+        if body is None or len(steps) != len(body[1].strip().splitlines()):
+            raise Unfamiliar(f"the rule {rule} of this kernel is a new one")
+        for step in steps:
+            if step not in _STEPS or _STEPS[step] & symbols:
+                raise Unfamiliar(f"the rule {rule} has the step {step}")
+        if _CHECK in steps:
+            found[suffix] = os.path.join(os.path.realpath(tree), "scripts", "check-local-export")
+    return found
+
+
+def enabled(obj: Path) -> set[str]:
+    """Return the CONFIG symbols that are y.
+
+    Raises:
+        Unfamiliar: They can't be read.
+    """
+    try:
+        values = dotconfig.read_config(obj / "include" / "config" / "auto.conf")
+    except PiggyError as error:
+        raise Unfamiliar(error.message) from error
+    return {symbol for symbol, value in values.items() if value == "y"}

@@ -1,0 +1,152 @@
+"""Each object is compiled once for what it was compiled from: real doit on the fake kernel."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playground import Kept, Playground
+from test_shortway import as_make_does, plain_make
+
+BASE = "configs/kernel/fake-base.config"
+PANIC = "kernel/panic.c"
+PRINTK = "kernel/printk.c"
+STRING = "lib/string.c"
+INCBIN = "usr/initramfs_data.o"  # reads a file that no record names
+READS = "#ifdef CONFIG_{0}\nstatic int has_{0} __attribute__((used));\n#endif\n"
+
+
+@pytest.fixture
+def play(kept: Kept, fresh: Playground) -> Iterator[Playground]:
+    """The project with two symbols that objects read, built with a store of its own."""
+    fresh.store_size = "1G"
+    fresh.doit("_unpack:linux-6.1")
+    fresh.append(fresh.linux / PANIC, READS.format("EXTRA"))
+    fresh.append(fresh.linux / PRINTK, READS.format("EXPERT"))
+    fresh.append(fresh.linux / STRING, READS.format("EXTRA") + READS.format("EXPERT"))
+    fresh.doit("bzImage")
+    yield fresh
+    shutil.rmtree(fresh.top / "build" / "store", ignore_errors=True)
+
+
+def configured(play: Playground, *symbols: str) -> list[str]:
+    """Build with these symbols on, and return the objects that were compiled for it."""
+    base = play.top / BASE
+    lines = [
+        line
+        for line in base.read_text().splitlines()
+        if not re.match("CONFIG_(EXTRA|EXPERT)=", line)
+    ]
+    base.write_text("\n".join([*lines, *(f"CONFIG_{symbol}=y" for symbol in symbols)]) + "\n")
+    for log in (play.here / "logs").glob("*.log"):
+        log.unlink()
+    play.doit("bzImage")
+    return compiled(play)
+
+
+def compiled(play: Playground) -> list[str]:
+    """The objects of vmlinux that the last run compiled, in order of their names."""
+    log = play.here / "logs" / "vmlinux.log"
+    text = log.read_text() if log.exists() else ""
+    return sorted(re.findall(r"^  (?:CC|AS) +(\S+)$", text, re.MULTILINE))
+
+
+def right(play: Playground, tmp_path: Path) -> bool:
+    """Are the images what make makes, and does make find nothing to do in our folder?"""
+    return as_make_does(play, tmp_path) and plain_make(play, play.obj) == []
+
+
+def test_four_configurations_compile_each_distinct_object_once(
+    play: Playground, tmp_path: Path
+) -> None:
+    panic, printk, string = "kernel/panic.o", "kernel/printk.o", "lib/string.o"
+    assert configured(play, "EXTRA") == ["kernel/extra.o", panic, string]
+    assert configured(play, "EXTRA", "EXPERT") == [printk, string]
+    assert configured(play, "EXPERT") == [string]
+    assert right(play, tmp_path)
+
+
+def test_another_folder_compiles_what_no_record_tells(play: Playground, tmp_path: Path) -> None:
+    elsewhere = Playground(tmp_path / "elsewhere", play.home)
+    shutil.copytree(play.top, elsewhere.top, symlinks=True)
+    shutil.rmtree(elsewhere.top / "build" / "fake")
+    elsewhere.store_size = "1G"
+    elsewhere.doit("bzImage")
+    assert compiled(elsewhere) == [INCBIN]
+    assert right(elsewhere, tmp_path)
+    for name in ("vmlinux", "bzImage"):
+        assert (elsewhere.images / name).read_bytes() == (play.images / name).read_bytes()
+
+
+def test_a_header_that_hides_another_is_seen(play: Playground, tmp_path: Path) -> None:
+    configured(play, "EXTRA")
+    configured(play)
+    hiding = play.linux / "include" / "linux" / "level.h"
+    uapi = play.linux / "include" / "uapi" / "linux" / "level.h"
+    assert uapi.exists()
+    hiding.write_text(uapi.read_text().replace("LOGLEVEL_DEFAULT", "LOGLEVEL_DEFAULT 3 //"))
+    assert "kernel/printk.o" in configured(play, "EXTRA")
+    assert right(play, tmp_path)
+
+
+def test_an_edit_is_compiled_and_its_way_back_is_not(play: Playground, tmp_path: Path) -> None:
+    configured(play, "EXTRA")
+    play.edit(play.linux / PANIC, "printk(why)", "printk(why + 1)")
+    assert "kernel/panic.o" in configured(play, "EXPERT")
+    play.edit(play.linux / PANIC, "printk(why + 1)", "printk(why)")
+    assert configured(play, "EXTRA", "EXPERT") == ["lib/string.o"]
+    assert right(play, tmp_path)
+
+
+def test_what_another_file_is_read_into_is_compiled(play: Playground, tmp_path: Path) -> None:
+    text = play.linux / "kernel" / "text"
+    text.write_text("one")
+    play.append(
+        play.linux / PANIC, f'__asm__(".section .rodata\\n.incbin \\"{text}\\"\\n.previous");\n'
+    )
+    play.doit("bzImage")
+    configured(play, "EXTRA")
+    assert "kernel/panic.o" in configured(play, "EXPERT")
+    assert right(play, tmp_path)
+
+
+def test_damage_is_found_by_digest(play: Playground, tmp_path: Path) -> None:
+    configured(play, "EXTRA")
+    for blob in (play.top / "build" / "store" / "blobs").rglob("*"):
+        if blob.is_file():
+            blob.chmod(0o644)
+            blob.write_bytes(bytes(blob.stat().st_size))
+    assert configured(play, "EXPERT") == ["kernel/panic.o", "kernel/printk.o", "lib/string.o"]
+    assert right(play, tmp_path)
+
+
+def test_flags_that_a_symbol_adds_are_heeded(play: Playground, tmp_path: Path) -> None:
+    play.append(play.linux / "arch/x86/Makefile", "KBUILD_CFLAGS += $(if $(CONFIG_EXPERT),-O1)\n")
+    configured(play, "EXTRA")
+    configured(play, "EXPERT")
+    everything = compiled(play)
+    assert len(everything) > 4
+    assert right(play, tmp_path)
+    play.append(play.top / BASE, "CONFIG_LOG_BUF_SHIFT=15\n")
+    # with -O1 and EXTRA nothing was compiled before, but main.c reads neither
+    assert configured(play, "EXTRA", "EXPERT") == sorted(
+        ["init/main.o", "kernel/extra.o", "kernel/panic.o", "lib/string.o"]
+    )
+    assert configured(play, "EXTRA") == ["init/main.o", INCBIN]
+    assert right(play, tmp_path)
+
+
+def test_the_line_says_what_it_did(play: Playground) -> None:
+    configured(play, "EXTRA")
+    base = play.top / BASE
+    base.write_text(base.read_text() + "CONFIG_EXPERT=y\n")
+    assert re.search(r"^  objects +0 of 2 from the store, 2 compiled$", play.doit().text, re.M)
+    configured(play, "EXPERT")
+    play.edit(play.linux / PANIC, "printk(why)", "printk(why + 1)")
+    base.write_text(base.read_text() + "CONFIG_EXTRA=y\n")
+    assert re.search(
+        r"^  objects +\d+ of \d+ from the store, \d+ compiled$", play.doit().text, re.M
+    )
