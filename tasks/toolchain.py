@@ -1,11 +1,15 @@
-"""The cross toolchain: found, unpacked or built by the provider that `toolchain=` names, and probed
-before it is trusted.
+"""The cross toolchain: found, unpacked or built by a provider, and probed before it is trusted.
 
-distro      the distribution's gcc, and a libc from source    \\                    build/MACHINE/toolchain.json
-path        a prefix, folder or SDK tarball of the user's own  |                   (what the kernel is built with)
-bootlin     a prebuilt toolchain of Buildroot's                |-> probe -> toolchain
-llvm        the distribution's clang and lld for the kernel    |                    build/MACHINE/userspace.json
-buildroot   built from source by Buildroot (tasks/buildroot)  /                    (what user space is built with)
+`toolchain=` names the provider:
+
+    distro      the distribution's gcc, and a libc from source
+    path        a prefix, folder or SDK tarball of the user's own
+    bootlin     a prebuilt toolchain of Buildroot's
+    llvm        the distribution's clang and lld for the kernel
+    buildroot   built from source by Buildroot (tasks/buildroot)
+
+    provider -> probe -> toolchain -> build/MACHINE/toolchain.json   what the kernel is built with
+                                   -> build/MACHINE/userspace.json   what user space is built with
 """
 
 from __future__ import annotations
@@ -21,26 +25,34 @@ from tasks.toolchains.record import records
 
 
 def provider(project: Project) -> ModuleType:
-    """The module of the provider that is selected. Each answers the same: check, doc, sources,
-    needs, build."""
+    """Return the module of the selected provider; the others are not imported.
+
+    Every provider has the functions `check`, `doc`, `sources`, `needs` and `build`.
+
+    Args:
+        project: The project, whose setting `toolchain` names the provider.
+    """
     name = project.settings.toolchain
     place = "tasks.buildroot.provider" if name == "buildroot" else f"tasks.toolchains.{name}"
     return importlib.import_module(place)  # the others are not loaded
 
 
 def sources(project: Project) -> list[Source]:
-    """The pins that the provider needs."""
+    """Return the pins of the sources that the selected provider needs."""
     return list(provider(project).sources(project))
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError, before anything is built, for settings that the selected provider can't
-    work with."""
+    """Check the settings of the selected provider, before anything is built.
+
+    Raises:
+        PiggyError: The provider can't work with the settings or the machine.
+    """
     provider(project).check(project)
 
 
 def packed(project: Project) -> list[str]:
-    """The names of those pins that are no source trees, and are unpacked by the provider itself."""
+    """Return the names of the sources that the provider unpacks itself, being no source trees."""
     return (
         [source.name for source in sources(project)]
         if project.settings.toolchain == "bootlin"
@@ -49,7 +61,7 @@ def packed(project: Project) -> list[str]:
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield the task `toolchain`, and those that the provider has besides."""
+    """Yield the task `toolchain`, after the provider's own tasks if it has any."""
     chosen = provider(project)
     if project.settings.toolchain == "buildroot":
         from tasks.buildroot import stage

@@ -1,1 +1,1 @@
-"""Buildroot, which builds a toolchain: its tree, its configuration, the build."""
+"""The provider that builds a toolchain from source with Buildroot."""

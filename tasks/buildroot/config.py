@@ -1,8 +1,8 @@
-"""Buildroot's configuration by contract: the .config has all that the fragments ask for.
+"""Buildroot's configuration by contract: the .config has everything that the fragments request.
 
-A fragment is written as Buildroot writes its defconfigs (BR2_NAME=value, `# BR2_NAME is not set`);
-a request with the comment `# optional` at the end of its line is reported, and not fatal, where
-this release does not have it.
+A fragment has the form of Buildroot's defconfigs: BR2_NAME=value, or `# BR2_NAME is not set`. A
+request that ends with the comment `# optional` may fail: where this release does not have the
+symbol, that is reported and is no error.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tasks.kconfig.fragments import Style, same
 from tasks.system.errors import PiggyError, nearest
 
 STYLE = Style("", "BR2_", "line of a Buildroot defconfig")
-PLAIN = Style("")  # what Buildroot itself writes has some other names, too
-# What says where things lie or how fast they are made, and not what comes out: no part of a
-# toolchain's identity.
+PLAIN = Style("")  # Buildroot's own .config also holds symbols without BR2_
+# Symbols that say where files lie or how fast the build is, and do not change the result: they are
+# no part of a toolchain's identity.
 PLACES = (
     "BR2_DEFCONFIG",
     "BR2_DL_DIR",
@@ -39,10 +39,14 @@ PLACES = (
 )
 
 
-class Ask(msgspec.Struct, frozen=True):
-    """One symbol as a fragment asks for it.
+class Request(msgspec.Struct, frozen=True):
+    """A symbol's value as a fragment requests it.
 
-    symbol's name; value, "n" for "is not set"; where it stands, as FILE:LINE.
+    Attributes:
+        symbol: The whole name, with BR2_.
+        value: As in a .config; "n" stands for "is not set".
+        optional: Whether the request may fail.
+        where: The place of the request, as FILE:LINE.
     """
 
     symbol: str
@@ -56,73 +60,113 @@ class Ask(msgspec.Struct, frozen=True):
         return f"# {self.symbol} is not set" if self.value == "n" else f"{self.symbol}={self.value}"
 
 
-def parse(text: str, name: str) -> list[Ask]:
-    """Read a fragment.
+def parse(text: str, name: str) -> list[Request]:
+    """Read the requests of a fragment.
 
     Args:
-        text: The fragment.
-        name: What messages call it.
+        text: The fragment's content.
+        name: The fragment's name in messages.
 
     Raises:
-        PiggyError: A line is none of a fragment; with file and line.
+        PiggyError: A line is neither a request nor a comment; the message names file and line.
     """
     return [
-        Ask(one.symbol, one.value, one.optional, one.where)
-        for one in fragments.lines(text, Path(name), STYLE)
+        Request(request.symbol, request.value, request.optional, request.where)
+        for request in fragments.lines(text, Path(name), STYLE)
     ]
 
 
-def merge(parts: Iterable[Sequence[Ask]]) -> dict[str, Ask]:
-    """Return the requests by symbol, a later one in place of an earlier one.
+def merge(parts: Iterable[Sequence[Request]]) -> dict[str, Request]:
+    """Merge the requests of several fragments; for each symbol the last one wins.
 
-    The order is that of the lines that won.
+    Args:
+        parts: The requests of each fragment, in order.
+
+    Returns:
+        The requests by symbol, in the order of the lines that won.
     """
-    asked: dict[str, Ask] = {}
+    asked: dict[str, Request] = {}
     for part in parts:
-        for one in part:
-            asked.pop(
-                one.symbol, None
-            )  # of two members of a choice the later wins, so the order matters
-            asked[one.symbol] = one
+        for request in part:
+            # Of two members of a choice the later one wins, so the order matters.
+            asked.pop(request.symbol, None)
+            asked[request.symbol] = request
     return asked
 
 
 def read(text: str) -> dict[str, str]:
-    """The symbols of a .config, "n" for those that are not set."""
+    """Read a .config.
+
+    Args:
+        text: Its content.
+
+    Returns:
+        The value of each symbol, "n" where it is not set.
+    """
     return dotconfig.parse_config(text, style=PLAIN)
 
 
 def identity(values: Mapping[str, str]) -> str:
-    """The configuration as text without what only says where things lie."""
+    """Return a configuration as text, without the symbols that do not change the result (PLACES).
+
+    Args:
+        values: The value of each symbol.
+    """
     return "".join(
         f"{symbol}={value}\n" for symbol, value in sorted(values.items()) if symbol not in PLACES
     )
 
 
-def unmet(asked: Mapping[str, Ask], values: Mapping[str, str]) -> list[Ask]:
-    """The requests that a .config does not fulfil. Absent and "is not set" both are n."""
-    return [one for one in asked.values() if not same(one.value, values.get(one.symbol, ""))]
+def unmet(asked: Mapping[str, Request], values: Mapping[str, str]) -> list[Request]:
+    """Return the requests that a .config does not fulfil.
+
+    Args:
+        asked: The requests by symbol.
+        values: The symbols of the .config; one that is absent counts as n.
+    """
+    return [
+        request
+        for request in asked.values()
+        if not same(request.value, values.get(request.symbol, ""))
+    ]
 
 
-def without_legacy(asked: Mapping[str, Ask], source: Path) -> tuple[dict[str, Ask], list[Ask]]:
-    """Leave out optional requests for symbols that this release has only as relics.
+def without_legacy(
+    asked: Mapping[str, Request], source: Path
+) -> tuple[dict[str, Request], list[Request]]:
+    """Drop the optional requests for symbols that this release keeps only as legacy.
 
-    Those of Config.in.legacy would stop the build.
+    Buildroot refuses to build while a symbol of Config.in.legacy is set (BR2_LEGACY).
+
+    Args:
+        asked: The requests by symbol.
+        source: Buildroot's tree.
 
     Returns:
-        The rest, and those left out.
+        The requests that remain, and those that were dropped.
     """
     relics = set(re.findall(r"^config (BR2_\w+)", _text(source / "Config.in.legacy"), re.MULTILINE))
     dropped = [
-        one for one in asked.values() if one.symbol in relics and one.optional and one.value != "n"
+        request
+        for request in asked.values()
+        if request.symbol in relics and request.optional and request.value != "n"
     ]
-    return {symbol: one for symbol, one in asked.items() if one not in dropped}, dropped
+    return {symbol: request for symbol, request in asked.items() if request not in dropped}, dropped
 
 
-def explain(missed: Sequence[Ask], values: Mapping[str, str], source: Path, version: str) -> str:
-    """Say why each request did not take.
+def explain(
+    missed: Sequence[Request], values: Mapping[str, str], source: Path, version: str
+) -> str:
+    """Explain why each request failed: its symbol's dependencies, or that there is no such symbol.
 
-    That is what its Kconfig entry depends on, or that there is none.
+    Args:
+        missed: The requests that failed.
+        values: The symbols of the resulting .config.
+        source: Buildroot's tree, whose Config.in files are searched.
+        version: Buildroot's version, for the text.
+
+    Returns:
+        The lines of the explanation, as one text.
     """
     places: dict[str, tuple[str, list[str]]] = {}
     for path, text in _kconfigs(source):
@@ -135,15 +179,17 @@ def explain(missed: Sequence[Ask], values: Mapping[str, str], source: Path, vers
             )
             places.setdefault(match[1], (f"{path.relative_to(source)}:{number}", depends))
     lines = []
-    for one in missed:
-        got = values.get(one.symbol, "nothing")
-        lines.append(f"{one.where}: {one.line} did not take: got {'n' if got == 'n' else got}")
-        if one.symbol not in places:
+    for request in missed:
+        got = values.get(request.symbol, "nothing")
+        lines.append(
+            f"{request.where}: {request.line} did not take: got {'n' if got == 'n' else got}"
+        )
+        if request.symbol not in places:
             lines.append(
-                f"    Buildroot {version} has no such symbol.{nearest(one.symbol, places)}"
+                f"    Buildroot {version} has no such symbol.{nearest(request.symbol, places)}"
             )
             continue
-        where, depends = places[one.symbol]
+        where, depends = places[request.symbol]
         lines.append(
             f"    {where}"
             + (
@@ -158,10 +204,10 @@ def explain(missed: Sequence[Ask], values: Mapping[str, str], source: Path, vers
 
 
 def _kconfigs(source: Path) -> Iterator[tuple[Path, str]]:
-    for folder in ("arch", "toolchain", "package", "system", "boot", "fs", "linux", "."):
-        place = source / folder
+    for name in ("arch", "toolchain", "package", "system", "boot", "fs", "linux", "."):
+        folder = source / name
         for path in sorted(
-            place.glob("Config.in*") if folder == "." else place.rglob("Config.in*")
+            folder.glob("Config.in*") if name == "." else folder.rglob("Config.in*")
         ):
             yield path, _text(path)
 
@@ -172,21 +218,24 @@ def _text(path: Path) -> str:
 
 def headers(
     source: Path, kernel: tuple[int, int], tarball: Path | None, series: tuple[int, int] | None
-) -> list[Ask]:
-    """Return the requests for kernel headers that match the kernel, or precede it.
+) -> list[Request]:
+    """Return the requests for the newest kernel headers that are not newer than the kernel.
 
-    Of the series that this release offers, they are the newest that is not newer; or those of a
-    tarball, of the given series.
+    Args:
+        source: Buildroot's tree, whose package/linux-headers/Config.in.host lists the series.
+        kernel: The kernel's series, such as (6, 1).
+        tarball: A kernel tarball to take the headers from in place of a release's; None for none.
+        series: The series of that tarball.
 
     Raises:
-        PiggyError: The release offers none.
+        PiggyError: This Buildroot offers no series that is old enough.
     """
     name = "package/linux-headers/Config.in.host"
     known = _text(source / name)
     where = "kernel headers"
     if tarball and series:
         offered = _series(known, "BR2_PACKAGE_HOST_LINUX_HEADERS_CUSTOM")
-        best = max((one for one in offered if one <= series), default=None)
+        best = max((version for version in offered if version <= series), default=None)
         if not best:
             raise PiggyError(
                 f"this Buildroot knows no kernel headers as old as {series[0]}.{series[1]}",
@@ -194,18 +243,22 @@ def headers(
                 " 'buildroot_headers='",
             )
         return [
-            Ask("BR2_KERNEL_HEADERS_CUSTOM_TARBALL", "y", False, where),
-            Ask("BR2_KERNEL_HEADERS_CUSTOM_TARBALL_LOCATION", f'"file://{tarball}"', False, where),
-            Ask(f"BR2_PACKAGE_HOST_LINUX_HEADERS_CUSTOM_{best[0]}_{best[1]}", "y", False, where),
+            Request("BR2_KERNEL_HEADERS_CUSTOM_TARBALL", "y", False, where),
+            Request(
+                "BR2_KERNEL_HEADERS_CUSTOM_TARBALL_LOCATION", f'"file://{tarball}"', False, where
+            ),
+            Request(
+                f"BR2_PACKAGE_HOST_LINUX_HEADERS_CUSTOM_{best[0]}_{best[1]}", "y", False, where
+            ),
         ]
     offered = _series(known, "BR2_KERNEL_HEADERS")
-    best = max((one for one in offered if one <= kernel), default=None)
+    best = max((version for version in offered if version <= kernel), default=None)
     if not best:
         raise PiggyError(
             f"this Buildroot has no kernel headers as old as the kernel ({kernel[0]}.{kernel[1]})",
             "'buildroot_headers=' takes a kernel's tarball, such as the one in dl/",
         )
-    return [Ask(f"BR2_KERNEL_HEADERS_{best[0]}_{best[1]}", "y", False, where)]
+    return [Request(f"BR2_KERNEL_HEADERS_{best[0]}_{best[1]}", "y", False, where)]
 
 
 def _series(text: str, prefix: str) -> list[tuple[int, int]]:
@@ -215,16 +268,19 @@ def _series(text: str, prefix: str) -> list[tuple[int, int]]:
     ]
 
 
-def chosen(edited: Mapping[str, str], given: Mapping[str, str], small: Iterable[str]) -> list[str]:
-    """Return the lines that lead from the configuration `given` to the `edited` one.
+def choices(edited: Mapping[str, str], base: Mapping[str, str], small: Iterable[str]) -> list[str]:
+    """Return the lines of a fragment that turns one configuration into another.
 
-    They are, of all that differs, the symbols in `small` (those of the minimal defconfigs of both),
-    without places.
+    Args:
+        edited: The configuration to arrive at.
+        base: The configuration to start from.
+        small: The symbols of the minimal defconfigs of both. Other symbols follow from these, so
+            they get no line.
     """
     return [
-        Ask(symbol, edited.get(symbol, "n"), False, "").line
-        for symbol in dict.fromkeys([*given, *edited])
+        Request(symbol, edited.get(symbol, "n"), False, "").line
+        for symbol in dict.fromkeys([*base, *edited])
         if symbol in small
         and symbol not in PLACES
-        and not same(edited.get(symbol, ""), given.get(symbol, ""))
+        and not same(edited.get(symbol, ""), base.get(symbol, ""))
     ]

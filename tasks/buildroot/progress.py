@@ -1,10 +1,8 @@
-"""The progress of a build with Buildroot, and how to go on where a killed one stopped.
+"""Progress of a Buildroot build, and the packages to make anew after it was killed.
 
-Buildroot's own build-time.log tells how far it is.
-
-Each line of build-time.log is TIME:start|end  :STEP : PACKAGE (package/pkg-generic.mk, step_time).
-A step that has begun and not ended was cut off; its package is then cleaned and made anew, while
-the stamps of all others are good.
+Both come from Buildroot's build-time.log. Each of its lines is TIME:start|end  :STEP : PACKAGE
+(package/pkg-generic.mk, step_time). A step that began and did not end was cut off: its package is
+cleaned and made anew. The stamps of all other packages are good.
 """
 
 from __future__ import annotations
@@ -20,12 +18,10 @@ from tasks.system import terminal
 
 LOG = "build/build-time.log"
 LAST = ("install-host", "install-staging", "install-target", "install-image", "install")
-SOURCE_STEPS = (
-    "download",
-    "check-package",
-)  # cut off, these leave nothing half-made in the build folder
-# Seconds that each took on two cores in a first build (i686, gcc 15): for the estimate, whose pace
-# is then measured.
+# Cut off, these steps leave nothing half-made in the build folder.
+SOURCE_STEPS = ("download", "check-package")
+# Seconds that each package took in a first build on two cores (i686, gcc 15). The estimate starts
+# from them, and is corrected by the pace that is measured here.
 SECONDS = {
     "host-gcc-initial": 801,
     "host-gcc-final": 686,
@@ -44,11 +40,19 @@ SECONDS = {
     "host-patchelf": 12,
     "gcc-final": 10,
 }
-OTHERS = 2  # skeletons and the like
+OTHERS = 2  # seconds for every other package: skeletons and the like
 
 
 class Timeline(msgspec.Struct):
-    """What build-time.log says: the steps of each package that ended, and the one that runs."""
+    """What build-time.log tells so far.
+
+    Attributes:
+        path: The log.
+        offset: Bytes of it that were read.
+        ended: The steps that ended, by package.
+        open: The step that runs, by package.
+        at: The package and step that began last.
+    """
 
     path: Path
     offset: int = 0
@@ -57,7 +61,7 @@ class Timeline(msgspec.Struct):
     at: tuple[str, str] = ("", "")
 
     def read(self) -> bool:
-        """Read what was added since; tell whether that was anything."""
+        """Read the lines that were added since the last call, and tell whether there were any."""
         try:
             with self.path.open(encoding="utf-8", errors="replace") as stream:
                 stream.seek(self.offset)
@@ -67,10 +71,10 @@ class Timeline(msgspec.Struct):
         whole, newline, _ = text.rpartition("\n")
         self.offset += len((whole + newline).encode())
         for line in whole.splitlines():
-            words = [word.strip() for word in line.split(":")]
-            if len(words) < 4:
+            fields = [field.strip() for field in line.split(":")]
+            if len(fields) < 4:
                 continue
-            kind, step, package = words[1], words[2], words[3]
+            kind, step, package = fields[1:4]
             if kind == "start":
                 self.open[package], self.at = step, (package, step)
             elif kind == "end":
@@ -79,7 +83,7 @@ class Timeline(msgspec.Struct):
         return bool(whole)
 
     def done(self) -> set[str]:
-        """The packages whose last step has ended."""
+        """Return the packages whose last step has ended."""
         return {
             package
             for package, steps in self.ended.items()
@@ -87,17 +91,17 @@ class Timeline(msgspec.Struct):
         }
 
     def half_made(self) -> list[str]:
-        """Return the packages that were being built when the build was cut off.
-
-        Those that have left nothing are not among them.
-        """
+        """Return the packages that were cut off in a step that leaves files in the build folder."""
         return [package for package, step in self.open.items() if step not in SOURCE_STEPS]
 
 
 class Progress:
-    """Show which package is made, of how many, and how long the rest will take.
+    """The state of a build in words: which package of how many, and the estimated time left.
 
-    The times are those known of each package.
+    Args:
+        timeline: The build's log.
+        packages: The packages of the build.
+        seconds: The known time of each package.
     """
 
     def __init__(
@@ -106,17 +110,21 @@ class Progress:
         self.timeline, self.packages, self.seconds = timeline, packages, seconds
         self.before = self.made = self.weight(timeline.done())
         self.started = self.since = time.monotonic()
-        self.pace = 1.0  # seconds here for a second there
+        self.pace = 1.0  # seconds on this host for each second of SECONDS
 
     def weight(self, packages: Collection[str]) -> float:
-        """The seconds that these packages take together, as far as is known."""
+        """Return the seconds that these packages take together; an unknown one counts OTHERS.
+
+        Args:
+            packages: Names; those that are not part of the build do not count.
+        """
         return sum(self.seconds.get(name, OTHERS) for name in packages if name in self.packages)
 
     def text(self) -> str:
-        """One line: package 7 of 18: host-gcc-initial (build), about 21 min left.
+        """Return one line, such as: package 7 of 18: host-gcc-initial (build), about 21 min left.
 
-        What is known of each package was measured elsewhere; once a tenth of the work is done, or a
-        package takes longer than it should, this host's own pace counts.
+        The known times were measured on another host. This host's own pace counts once a tenth of
+        the work is done, or a package takes longer than its known time.
         """
         done, (package, step) = self.timeline.done() & set(self.packages), self.timeline.at
         made, whole, now = self.weight(done), self.weight(self.packages), time.monotonic()
@@ -139,15 +147,24 @@ class Progress:
 
 
 @contextlib.contextmanager
-def shown(
+def displayed(
     label: str, timeline: Timeline, packages: Collection[str]
 ) -> Iterator[Callable[[str], None]]:
-    """Show the progress of a build: gives the function that each line of its output goes to."""
+    """Display the progress of a build while the body of a `with` runs.
+
+    Args:
+        label: The name of the build on the status line.
+        timeline: Its log.
+        packages: Its packages.
+
+    Yields:
+        A function to call with each line of the build's output.
+    """
     progress = Progress(timeline, packages, SECONDS)
     with terminal.status(label) as show:
 
-        def heard(_: str) -> None:
+        def on_line(_: str) -> None:
             timeline.read()
             show(progress.text())
 
-        yield heard
+        yield on_line

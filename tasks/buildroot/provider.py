@@ -1,11 +1,11 @@
-"""A toolchain that Buildroot builds from source: gcc, binutils, and uClibc-ng or musl.
+"""The provider `buildroot`: gcc, binutils, and uClibc-ng or musl, built from source by Buildroot.
 
     images/buildroot.config, here/buildroot.json, dl/* -> toolchain -> build/toolchains/ID/host
 
 ID is a hash of the configuration, of the recipes and patches, of the override file and its trees,
-and of the headers' tarball: the same inputs are never built twice, and a change that Buildroot
-could not apply to what is there starts afresh beside it. A build that was killed goes on at
-Buildroot's own stamps.
+and of the headers' tarball. The same inputs are never built twice. A changed input gets another ID,
+and with it a fresh build in a folder of its own. A build that was killed goes on from Buildroot's
+own stamps.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ NAME = "buildroot"
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError for a machine without a Buildroot configuration, or for a missing file."""
+    """Check that the machine has a Buildroot configuration, and that files named by settings exist.
+
+    Raises:
+        PiggyError: The machine has none, or a file is missing.
+    """
     fragment_paths(project)
     for name in ("buildroot_override", "buildroot_headers"):
         named = getattr(project.settings, name)
@@ -44,7 +48,13 @@ def check(project: Project) -> None:
 
 
 def fragment_paths(project: Project) -> list[Path]:
-    """The fragments in order, without the generated one for the headers and the user's own."""
+    """Return the configuration fragments in order.
+
+    Two are not among them: the generated requests for kernel headers, and the user's own fragment.
+
+    Raises:
+        PiggyError: The machine's file names no fragments, or a fragment of the settings is missing.
+    """
     folder = Path("configs") / "buildroot"
     if not project.machine.toolchain.buildroot:
         raise PiggyError(
@@ -54,36 +64,34 @@ def fragment_paths(project: Project) -> list[Path]:
     libc = "musl" if project.settings.libc == "musl" else "uclibc"
     own = ["ccache"] if project.settings.buildroot_ccache else []
     names = ["toolchain", libc, *project.machine.toolchain.buildroot, *own]
-    given = map(str.strip, project.settings.buildroot_fragments.split(","))
-    extra = [Path(name).expanduser() for name in given if name]
-    for one in extra:
-        if not (project.top / one).is_file():
+    listed = map(str.strip, project.settings.buildroot_fragments.split(","))
+    extra = [Path(name).expanduser() for name in listed if name]
+    for fragment in extra:
+        if not (project.top / fragment).is_file():
             raise PiggyError(
-                f"{project.origins['buildroot_fragments']}: there is no Buildroot fragment {one}"
+                f"{project.origins['buildroot_fragments']}: there is no Buildroot fragment"
+                f" {fragment}"
             )
     return [*(folder / f"{name}.config" for name in names), *extra]
 
 
 def doc(project: Project) -> str:
-    """What `doit list` says."""
+    """Return the line for `doit list`."""
     return f"cross compiler built from source by Buildroot, with {libc(project)}, probed"
 
 
 def libc(project: Project) -> str:
-    """The libc that the settings ask for."""
+    """Return the name of the libc that the settings select."""
     return "musl" if project.settings.libc == "musl" else "uClibc-ng"
 
 
 def sources(project: Project) -> list[Source]:
-    """Return the pin of Buildroot itself.
-
-    Its packages' sources are its own affair (fetch:buildroot-sources).
-    """
+    """Return the pin of Buildroot itself; its packages' sources are fetched by Buildroot."""
     return [] if project.settings.buildroot_src else [project.source(NAME)]
 
 
 def needs(project: Project) -> dict[str, Any]:
-    """What the task depends on, as words for `task`."""
+    """Return what the task `toolchain` depends on, as arguments for `task`."""
     config = project.layout.images / "buildroot.config"
     return {
         "files": [
@@ -99,51 +107,58 @@ def needs(project: Project) -> dict[str, Any]:
 
 
 def read_facts(project: Project) -> Facts:
-    """Read that."""
+    """Read the facts that `buildroot_config` recorded.
+
+    Raises:
+        PiggyError: The record is unreadable.
+        FileNotFoundError: There is no record.
+    """
     return record.decode(project.layout.buildroot_facts, Facts)
 
 
 def override_states(project: Project) -> dict[str, str]:
-    """Return the folders of the override file, each with its state.
+    """Return the state of each folder in the override file: Buildroot itself does not watch them.
 
-    Buildroot itself does not notice a change in them.
+    Returns:
+        A digest by folder.
     """
     if not project.layout.buildroot_facts.exists():
         return {}
     return {
-        place: brtree.folder_state(Path(place))
-        for place in sorted(set(read_facts(project).overrides.values()))
+        folder: brtree.folder_state(Path(folder))
+        for folder in sorted(set(read_facts(project).overrides.values()))
     }
 
 
 def source_files(project: Project) -> list[Path]:
-    """Return the file that stands for the tree.
+    """Return the file that stands for Buildroot's tree as an input of tasks.
 
-    It is its archive's stamp, or the tarball or Makefile that the user named.
+    It is the unpacked archive's stamp, or the tarball or Makefile that the user named.
     """
     own = project.settings.buildroot_src
     if not own:
         return [unpack.stamp(project.layout.build, NAME)]
-    place = Path(own).expanduser()
-    return [place if sdk.is_tarball(own) else place / "Makefile"]
+    tree = Path(own).expanduser()
+    return [tree if sdk.is_tarball(own) else tree / "Makefile"]
 
 
-def source_place(project: Project) -> str:
-    """Where the tree is, or comes from, as the user said it."""
+def source_name(project: Project) -> str:
+    """Return what the user calls the tree: the setting buildroot_src, or the pin's name."""
     return project.settings.buildroot_src or NAME
 
 
 def source(project: Project) -> Path:
     """Return Buildroot's tree, unpacked if need be.
 
-    It is the pinned release, a tarball of the user's (unpacked), or a tree of the user's, which is
-    never written to.
+    It is the pinned release, a tarball of the user's, or a tree of the user's, to which nothing is
+    written.
 
     Raises:
-        PiggyError: Buildroot can't work in that path: its makefiles quote nothing.
+        PiggyError: It is no Buildroot tree, it was configured in place, or a path has a character
+            that Buildroot's makefiles, which quote nothing, can't handle.
     """
     own = project.settings.buildroot_src
-    place = (
+    tree = (
         Path(own).expanduser().absolute()
         if own
         else (project.layout.build / "src" / NAME).absolute()
@@ -151,58 +166,61 @@ def source(project: Project) -> Path:
     if own and sdk.is_tarball(own):
         from tasks.system import disk
 
-        place = unpack.unpack(
-            place, disk.sha256_of(place), (project.layout.build / "src").absolute(), "buildroot-own"
+        tree = unpack.unpack(
+            tree, disk.sha256_of(tree), (project.layout.build / "src").absolute(), "buildroot-own"
         ).absolute()
-    if not (place / "package" / "Makefile.in").is_file():
+    if not (tree / "package" / "Makefile.in").is_file():
         raise PiggyError(
-            f"{project.origins['buildroot_src']}: {own or place} is no Buildroot tree",
+            f"{project.origins['buildroot_src']}: {own or tree} is no Buildroot tree",
             "'buildroot_src=' names a release's tarball or the top folder of a tree",
         )
-    for where in (place, project.layout.dl.absolute(), project.layout.build.absolute()):
-        if re.search(r"[\s:@]", str(where)):
+    for folder in (tree, project.layout.dl.absolute(), project.layout.build.absolute()):
+        if re.search(r"[\s:@]", str(folder)):
             raise PiggyError(
-                f"Buildroot can't work in '{where}': there is a space, a colon or an @ in it",
+                f"Buildroot can't work in '{folder}': there is a space, a colon or an @ in it",
                 "move it, or choose another with 'buildroot_src=', 'dl=' or 'build='",
             )
-    if (place / ".config").exists():
+    if (tree / ".config").exists():
         raise PiggyError(
-            f"{place} was configured in place, and such a tree can't be built with O=",
-            f"move {place}/.config away",
+            f"{tree} was configured in place, and such a tree can't be built with O=",
+            f"move {tree}/.config away",
         )
-    return place
+    return tree
 
 
-def variables(project: Project, *, closed: bool = False) -> dict[str, str]:
-    """Return the make variables by which Buildroot finds what is ours.
+def variables(project: Project, *, offline: bool = False) -> dict[str, str]:
+    """Return the make variables that tell Buildroot about dl/, jobs, sites and overrides.
 
     Args:
         project: The project.
-        closed: It must not ask any site.
+        offline: Whether Buildroot must not contact any site.
     """
     settings = project.settings
-    words = {"BR2_DL_DIR": str(project.layout.dl.absolute()), "BR2_JLEVEL": str(project.jobs)}
+    values = {"BR2_DL_DIR": str(project.layout.dl.absolute()), "BR2_JLEVEL": str(project.jobs)}
     site = settings.buildroot_site or settings.mirror
     if settings.buildroot_override:
-        words["BR2_PACKAGE_OVERRIDE_FILE"] = str(
+        values["BR2_PACKAGE_OVERRIDE_FILE"] = str(
             Path(settings.buildroot_override).expanduser().absolute()
         )
-    if closed:
-        return {**words, "BR2_PRIMARY_SITE": brtree.NOWHERE, "BR2_PRIMARY_SITE_ONLY": "y"}
+    if offline:
+        return {**values, "BR2_PRIMARY_SITE": brtree.NOWHERE, "BR2_PRIMARY_SITE_ONLY": "y"}
     if site:
-        words["BR2_PRIMARY_SITE"] = (
+        values["BR2_PRIMARY_SITE"] = (
             site if "://" in site else f"file://{Path(site).expanduser().absolute()}"
         )
     if settings.buildroot_site_only:
-        words["BR2_PRIMARY_SITE_ONLY"] = "y"
-    return words
+        values["BR2_PRIMARY_SITE_ONLY"] = "y"
+    return values
 
 
 def series_of(tarball: Path) -> tuple[int, int]:
-    """Return the series of the kernel in a tarball, by its top Makefile.
+    """Return the series of a kernel tarball, such as (6, 1), from its top Makefile.
+
+    Args:
+        tarball: The tarball.
 
     Raises:
-        PiggyError: The tarball has none.
+        PiggyError: It has no such Makefile.
     """
     from tasks.fetch import tarstream
 
@@ -210,19 +228,24 @@ def series_of(tarball: Path) -> tuple[int, int]:
         for member, data in members:
             if member.kind == "file" and re.fullmatch(r"(\./)?[^/]+/Makefile", member.name):
                 text = data.read(1 << 20).decode(errors="replace")
-                found = re.findall(
+                numbers = re.findall(
                     r"^(?:VERSION|PATCHLEVEL)\s*=\s*(\d{1,9})\s*$", text, re.MULTILINE | re.ASCII
                 )
-                if len(found) >= 2:
-                    return int(found[0]), int(found[1])
+                if len(numbers) >= 2:
+                    return int(numbers[0]), int(numbers[1])
                 break
     raise PiggyError(f"{tarball} is no tarball of a kernel: it has no top Makefile with a VERSION")
 
 
-def placed(project: Project, tarball: Path | None) -> Path | None:
-    """Have the headers' tarball in dl/linux, and return its path.
+def provide_headers(project: Project, tarball: Path | None) -> Path | None:
+    """Copy the tarball of the kernel headers to dl/linux, where Buildroot looks before any site.
 
-    Buildroot looks there first, so that no site is asked.
+    Args:
+        project: The project.
+        tarball: The user's tarball; None for none.
+
+    Returns:
+        The copy's path, or None.
     """
     if not tarball:
         return None
@@ -239,9 +262,14 @@ def placed(project: Project, tarball: Path | None) -> Path | None:
 
 
 def identity(project: Project, facts: Facts) -> str:
-    """Return the ID: a hash of all that decides the result, wherever it lies.
+    """Return the toolchain's ID: a hash of everything that decides the result.
 
-    The place where the toolchain will stand is part of it.
+    The path of build/toolchains is part of it, since the tools hold that path. The paths of the
+    inputs are not.
+
+    Args:
+        project: The project.
+        facts: The facts of the configured tree.
     """
     values = brconfig.read((project.layout.images / "buildroot.config").read_text())
     parts = [
@@ -252,13 +280,11 @@ def identity(project: Project, facts: Facts) -> str:
     ]
     if project.settings.buildroot_override:
         parts.append(Path(project.settings.buildroot_override).expanduser().read_text())
-    trees = {
-        place: brtree.folder_digest(Path(place)) for place in set(facts.overrides.values())
-    }  # gcc's serves three
-    parts += [f"{name} {trees[place]}" for name, place in sorted(facts.overrides.items())]
-    for symbol, value in sorted(
-        values.items()
-    ):  # files and folders that the configuration names: patches, uClibc's, ...
+    # Each folder is read once: that of gcc stands in for three packages.
+    trees = {folder: brtree.folder_digest(Path(folder)) for folder in set(facts.overrides.values())}
+    parts += [f"{name} {trees[folder]}" for name, folder in sorted(facts.overrides.items())]
+    # Files and folders that the configuration names: patches, uClibc-ng's configuration, ...
+    for symbol, value in sorted(values.items()):
         named = Path(value.strip('"'))
         location = value.strip('"').removeprefix("file://")
         if symbol == "BR2_KERNEL_HEADERS_CUSTOM_TARBALL_LOCATION" and Path(location).is_file():
@@ -269,26 +295,32 @@ def identity(project: Project, facts: Facts) -> str:
 
 
 def build(job: Job) -> dict[str, list[str]]:
-    """Build the toolchain unless it is there, and probe it."""
+    """Build the toolchain unless it is there and intact, and probe it.
+
+    Returns:
+        What the task learned: the files that it found and made.
+
+    Raises:
+        PiggyError: An override folder is missing, the build fails, or the probe refuses the result.
+    """
     project = job.project
     facts = read_facts(project)
-    for package, folder in facts.overrides.items():
-        if not Path(folder).is_dir():
+    for package, override in facts.overrides.items():
+        if not Path(override).is_dir():
             raise PiggyError(
-                f"the override file names {folder} for {package}, and there is no such folder"
+                f"the override file names {override} for {package}, and there is no such folder"
             )
     ident = identity(project, facts)
-    place = (project.layout.build / "toolchains" / ident).absolute()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with home.locked(place):
-        if not home.intact(place):
-            if (place / home.SEAL).exists():
-                home.clear(
-                    place
-                )  # it was whole, and was spoilt since; what it was made from is gone
-            make(job, facts, place)
-    prefix = compiler.prefix_in(place / "host")
-    found = path.found(project, prefix, home.key_files(place))
+    folder = (project.layout.build / "toolchains" / ident).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with home.locked(folder):
+        if not home.intact(folder):
+            # A sealed toolchain that was spoilt can't be mended: its build folders are gone.
+            if (folder / home.SEAL).exists():
+                home.clear(folder)
+            make(job, facts, folder)
+    prefix = compiler.prefix_in(folder / "host")
+    found = path.found(project, prefix, home.key_files(folder))
     return record.finish(
         job,
         record.Found(
@@ -297,16 +329,24 @@ def build(job: Job) -> dict[str, list[str]]:
     )
 
 
-def make(job: Job, facts: Facts, place: Path) -> None:
-    """Let Buildroot build at `place`, from where it was cut off if it was.
+def make(job: Job, facts: Facts, folder: Path) -> None:
+    """Build in a toolchain's folder, from where an earlier build was cut off, and seal the result.
 
-    Then host/ is kept and sealed, and what it was made from is dropped.
+    The folders that it was built in, some 6 GB, are removed then.
+
+    Args:
+        job: The run of the task `toolchain`.
+        facts: The facts of the configured tree.
+        folder: The toolchain's folder, which is also O=.
+
+    Raises:
+        CommandError: The build fails.
     """
     project = job.project
-    tree, log = source(project), place / progress.LOG
-    words = variables(project, closed=True)
-    place.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(project.layout.images / "buildroot.config", place / ".config")
+    tree, log = source(project), folder / progress.LOG
+    values = variables(project, offline=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(project.layout.images / "buildroot.config", folder / ".config")
     timeline = Timeline(log)
     timeline.read()
     half = timeline.half_made()
@@ -318,25 +358,25 @@ def make(job: Job, facts: Facts, place: Path) -> None:
         )
     if half:
         brtree.make(
-            tree, place, [f"{package}-dirclean" for package in half], log=job.log, variables=words
+            tree, folder, [f"{package}-dirclean" for package in half], log=job.log, variables=values
         )
         for package in half:
             timeline.open.pop(package, None)
-    with progress.shown("buildroot", timeline, facts.packages) as heard:
+    with progress.displayed("buildroot", timeline, facts.packages) as on_line:
         brtree.make(
-            tree, place, ["all"], log=job.log, variables=words, on_line=heard, jobs=project.jobs
+            tree, folder, ["all"], log=job.log, variables=values, on_line=on_line, jobs=project.jobs
         )
-    brtree.make(tree, place, ["prepare-sdk"], log=job.log, variables=words)
-    prefix = compiler.prefix_in(place / "host")
+    brtree.make(tree, folder, ["prepare-sdk"], log=job.log, variables=values)
+    prefix = compiler.prefix_in(folder / "host")
     parts = compiler.compiler(prefix, "")[1]
     for name in ("images", "target"):
-        shutil.rmtree(place / name, ignore_errors=True)
-    for left in (place / "build").iterdir():
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for left in (folder / "build").iterdir():
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
     home.seal(
-        place,
+        folder,
         sorted(
-            {os.path.relpath(part, place) for part in parts if Path(part).is_relative_to(place)}
+            {os.path.relpath(part, folder) for part in parts if Path(part).is_relative_to(folder)}
         ),
     )

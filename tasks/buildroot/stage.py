@@ -1,15 +1,17 @@
-"""Buildroot, for the toolchain alone: its configuration, its sources, and an SDK tarball.
+"""Buildroot, used for the toolchain alone: its configuration, its sources, and an SDK tarball.
 
 configs/buildroot/*.config (toolchain, libc, processor) -+
-kernel headers that match or precede the kernel ---------+
+kernel headers not newer than the kernel ----------------+
 fragments and override file of the user's ---------------+-> buildroot_config
 _unpack:buildroot, or buildroot_src= --------------------+        |
                                                                   v
-                        images/buildroot.config, buildroot.json (what it says of itself)
+                   images/buildroot.config, here/buildroot.json (facts of the configured tree)
+                                                                  |
                                                                   v
                           fetch:buildroot-sources -> dl/PACKAGE/FILE (make source)
+                                                                  |
                                                                   v
-                                  toolchain -> build/toolchains/ID/host -> toolchain_export
+                                 toolchain -> build/toolchains/ID/host -> toolchain_export
 """
 
 from __future__ import annotations
@@ -37,13 +39,13 @@ TOOLS = ["make", "gcc", "g++"]
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield the tasks of the provider `buildroot`, which go before the task `toolchain`."""
+    """Yield the tasks of the provider `buildroot`, which precede the task `toolchain`."""
     settings = project.settings
     paths = [
         *provider.fragment_paths(project),
         *filter(os.path.lexists, [project.layout.buildroot_fragment]),
     ]
-    given = [
+    named = [
         Path(name).expanduser()
         for name in (settings.buildroot_override, settings.buildroot_headers)
         if name
@@ -59,10 +61,10 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "buildroot_config",
         "Buildroot's configuration from fragments, each symbol checked",
         configure,
-        files=[*paths, *given, kernel, *provider.source_files(project)],
+        files=[*paths, *named, kernel, *provider.source_files(project)],
         targets=[project.layout.buildroot_config, facts],
         tools=TOOLS,
-        settings={"fragments": " ".join(map(str, paths)), "tree": provider.source_place(project)},
+        settings={"fragments": " ".join(map(str, paths)), "tree": provider.source_name(project)},
     )
     fetched = project.layout.here / "buildroot.fetched"
     yield {
@@ -108,24 +110,27 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def configure(job: Job) -> dict[str, list[str]]:
-    """Configure by contract, and ask the tree what it will build of what.
+    """Configure by contract, and record the facts of the configured tree.
+
+    Returns:
+        What the task learned: the files of the tree that decide the toolchain.
 
     Raises:
-        PiggyError: A request does not take; with the Kconfig entry that says why.
+        PiggyError: A request did not take; the message has the symbol's Kconfig entry.
     """
     project = job.project
     source = provider.source(project)
     asked = requests(project, source, own=True)
     values = solve(job, source, asked)
-    facts = tree.ask(source, project.layout.buildroot_obj, job.log, provider.variables(project))
+    facts = tree.query(source, project.layout.buildroot_obj, job.log, provider.variables(project))
     missed = brconfig.unmet(asked, values)
-    for one in missed:
-        if one.optional:
+    for request in missed:
+        if request.optional:
             terminal.line(
                 "optional",
-                f"{one.where}: {one.line}: not in Buildroot {facts.version}, or overridden",
+                f"{request.where}: {request.line}: not in Buildroot {facts.version}, or overridden",
             )
-    fatal = [one for one in missed if not one.optional]
+    fatal = [request for request in missed if not request.optional]
     if fatal:
         raise PiggyError(
             f"{len(fatal)} of {len(asked)} symbols requested of Buildroot {facts.version} did not"
@@ -139,112 +144,128 @@ def configure(job: Job) -> dict[str, list[str]]:
     return {"discovered": [str(path) for path in recipes]}
 
 
-def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig.Ask]:
-    """Return what the fragments ask for, with the headers that go with the kernel.
+def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig.Request]:
+    """Return the requests of all fragments, and for headers that go with the kernel.
 
-    A fragment may name other headers.
+    The latter are left out where a fragment names headers.
 
     Args:
         project: The project.
-        source: The tree.
-        own: With the user's own fragment.
+        source: Buildroot's tree.
+        own: Whether the user's own fragment is included.
     """
     paths = [
         *provider.fragment_paths(project),
         *filter(os.path.lexists, [project.layout.buildroot_fragment] if own else []),
     ]
     parts = [brconfig.parse(fragments.read(path), str(path)) for path in paths]
-    named = any(
-        one.symbol.startswith("BR2_KERNEL_HEADERS_") and one.value != "n"
+    headers_named = any(
+        request.symbol.startswith("BR2_KERNEL_HEADERS_") and request.value != "n"
         for part in parts
-        for one in part
+        for request in part
     )
     headers = project.settings.buildroot_headers
     tarball = Path(headers).expanduser().absolute() if headers else None
-    if not named:
+    if not headers_named:
         series = provider.series_of(tarball) if tarball else None
         parts.insert(
             0,
             brconfig.headers(
                 source,
                 record.kernel_version(project.layout.kernel_src),
-                provider.placed(project, tarball),
+                provider.provide_headers(project, tarball),
                 series,
             ),
         )
     kept, dropped = brconfig.without_legacy(brconfig.merge(parts), source)
-    for one in dropped:
-        terminal.line("optional", f"{one.where}: {one.line}: this release has it no more")
+    for request in dropped:
+        terminal.line("optional", f"{request.where}: {request.line}: this release has it no more")
     return kept
 
 
-def solve(job: Job, source: Path, asked: dict[str, brconfig.Ask]) -> dict[str, str]:
-    """Let Buildroot complete the requests to a configuration, in our O= folder.
+def solve(job: Job, source: Path, asked: dict[str, brconfig.Request]) -> dict[str, str]:
+    """Let Buildroot complete the requests to a configuration, in O=.
+
+    Args:
+        job: The run of the task.
+        source: Buildroot's tree.
+        asked: The requests by symbol.
 
     Returns:
-        The symbols of the configuration.
+        The value of each symbol.
     """
     folder = job.project.layout.buildroot_obj
     folder.mkdir(parents=True, exist_ok=True)
-    request = folder / "piggyback_defconfig"
-    write_whole(request, "".join(f"{one.line}\n" for one in asked.values()))
+    defconfig = folder / "piggyback_defconfig"
+    write_whole(defconfig, "".join(f"{request.line}\n" for request in asked.values()))
     (folder / ".config").unlink(missing_ok=True)
     tree.make(
         source,
         folder,
         ["defconfig"],
         log=job.log,
-        variables={"BR2_DEFCONFIG": str(request.absolute())},
+        variables={"BR2_DEFCONFIG": str(defconfig.absolute())},
     )
     return brconfig.read((folder / ".config").read_text())
 
 
 def fetch(job: Job) -> dict[str, list[str]]:
-    """Have all sources in dl/.
+    """Have Buildroot download and verify the sources of all packages (make source).
 
-    With `offline`, or when all are there, no site is asked. Buildroot checks its hashes.
+    With `offline`, or when all files are there, no site is contacted. Buildroot checks its hashes
+    in any case.
+
+    Returns:
+        What the task made: the files in dl/.
 
     Raises:
-        PiggyError: A file is missing; it is named, with where to put it.
+        PiggyError: A file is missing; the message says where to put it.
     """
     project = job.project
     facts, dl = provider.read_facts(project), project.layout.dl.absolute()
-    there = [dl / one.path for one in facts.downloads]
+    paths = sorted({dl / download.path for download in facts.downloads})
     before = tree.missing(facts, dl)
-    closed = project.settings.offline or not before
+    offline = project.settings.offline or not before
     if before and project.settings.offline:
-        raise missing(before, dl)
+        raise missing_error(before, dl)
     if before:
         terminal.line("fetch", f"{len(before)} files for Buildroot, the first is {before[0].path}")
+    # With its stamp in place Buildroot would not look whether a file is still in dl/.
     for stamp in project.layout.buildroot_obj.glob("build/*/.stamp_downloaded"):
-        stamp.unlink()  # by which Buildroot would take for there what is no longer in dl/
+        stamp.unlink()
     try:
         tree.make(
             provider.source(project),
             project.layout.buildroot_obj,
             ["source"],
             log=job.log,
-            variables=provider.variables(project, closed=closed),
+            variables=provider.variables(project, offline=offline),
         )
     except CommandError as error:
         after = tree.missing(facts, dl)
         if after:
-            raise missing(after, dl, job.log) from None
+            raise missing_error(after, dl, job.log) from None
         raise error
-    lost = tree.missing(facts, dl)
-    if lost:  # a hash was wrong: Buildroot removes such a file
-        raise missing(lost, dl, job.log)
+    after = tree.missing(facts, dl)
+    if after:  # Buildroot removes a file whose hash is wrong
+        raise missing_error(after, dl, job.log)
     write_whole(
         project.layout.here / "buildroot.fetched",
-        "".join(f"{disk.sha256_of(path)}  {path.relative_to(dl)}\n" for path in sorted(set(there))),
+        "".join(f"{disk.sha256_of(path)}  {path.relative_to(dl)}\n" for path in paths),
     )
-    return {"made": sorted({str(path) for path in there})}
+    return {"made": [str(path) for path in paths]}
 
 
-def missing(files: list[tree.Download], dl: Path, log: Path | None = None) -> PiggyError:
-    """One line for the first file that is missing, and the others in the hint."""
+def missing_error(files: list[tree.Download], dl: Path, log: Path | None = None) -> PiggyError:
+    """Return the error for missing downloads: the first in the message, the others in the hint.
+
+    Args:
+        files: The missing downloads.
+        dl: The download folder.
+        log: The log of the attempt, if there was one.
+    """
     first = files[0]
-    others = "".join(f"\n  also {dl / one.path} ({one.package})" for one in files[1:])
+    others = "".join(f"\n  also {dl / other.path} ({other.package})" for other in files[1:])
     return PiggyError(
         f"{Path(first.path).name} is missing, and Buildroot's package {first.package} needs it: "
         f"put it at {dl / first.path}",
@@ -256,14 +277,15 @@ def missing(files: list[tree.Download], dl: Path, log: Path | None = None) -> Pi
 
 
 def menuconfig(job: Job) -> None:
-    """Edit the configuration in force, and keep what differs from the fragments.
+    """Open the editor on the configuration in force, and keep the choices as a fragment.
 
-    It is kept if it can be proved to give the same.
+    Raises:
+        PiggyError: The editor failed, or no fragment gives what it saved.
     """
     project = job.project
     source, folder = provider.source(project), project.layout.buildroot_obj
     copy_whole(project.layout.buildroot_config, folder / ".config")
-    with project.lock.released():  # others may build while somebody sits in the editor
+    with project.lock.released():  # other runs may build while the editor is open
         status = foreground(
             tree.argv(source, folder, [project.settings.menu], {}), env=tree.environment()
         )
@@ -276,21 +298,32 @@ def menuconfig(job: Job) -> None:
 
 
 def keep(job: Job, source: Path) -> None:
-    """Write the user's own fragment such that all fragments together give what the editor saved."""
+    """Write the user's own fragment: what the edited configuration adds to the other fragments.
+
+    It is written only after Buildroot has made exactly the edited configuration of all fragments
+    together.
+
+    Args:
+        job: The run of the task.
+        source: Buildroot's tree.
+
+    Raises:
+        PiggyError: Buildroot makes another configuration of them.
+    """
     project = job.project
     folder, edited = (
         project.layout.buildroot_obj,
         project.layout.buildroot_config.with_name("buildroot.config.edited"),
     )
-    copy_whole(folder / ".config", edited)  # whatever happens now, what was chosen is not lost
-    wanted = brconfig.read(edited.read_text())
+    copy_whole(folder / ".config", edited)  # so that no error below loses the user's choices
+    saved = brconfig.read(edited.read_text())
     small = set(brconfig.read(small_defconfig(job, source)))
-    given = solve(job, source, requests(project, source, own=False))
+    base = solve(job, source, requests(project, source, own=False))
     small |= set(brconfig.read(small_defconfig(job, source)))
-    lines = brconfig.chosen(wanted, given, small)
+    lines = brconfig.choices(saved, base, small)
     asked = requests(project, source, own=False)
     asked = brconfig.merge([list(asked.values()), brconfig.parse("\n".join(lines), "menuconfig")])
-    if brconfig.identity(solve(job, source, asked)) != brconfig.identity(wanted):
+    if brconfig.identity(solve(job, source, asked)) != brconfig.identity(saved):
         raise PiggyError(
             "the fragments and what was chosen do not give what the editor saved",
             f"it is kept in {edited}",
@@ -311,7 +344,12 @@ def keep(job: Job, source: Path) -> None:
 
 
 def small_defconfig(job: Job, source: Path) -> str:
-    """Buildroot's own minimal defconfig of what is configured now."""
+    """Return Buildroot's minimal defconfig of the configuration in O= (make savedefconfig).
+
+    Args:
+        job: The run of the task.
+        source: Buildroot's tree.
+    """
     target = job.project.layout.buildroot_obj.absolute() / "small_defconfig"
     tree.make(
         source,
@@ -324,7 +362,7 @@ def small_defconfig(job: Job, source: Path) -> str:
 
 
 def savedefconfig(job: Job) -> None:
-    """Write images/buildroot_defconfig."""
+    """Write images/buildroot_defconfig, the minimal defconfig of the configuration in force."""
     project = job.project
     copy_whole(project.layout.buildroot_config, project.layout.buildroot_obj / ".config")
     text = small_defconfig(job, provider.source(project))
@@ -336,9 +374,9 @@ def savedefconfig(job: Job) -> None:
 
 
 def export(job: Job) -> None:
-    """Pack host/ of the toolchain in force, which was prepared to be moved.
+    """Pack the toolchain in force as a relocatable tarball in images/.
 
-    Another machine names the tarball: toolchain=path toolchain_prefix=FILE.
+    On another machine the tarball is used by toolchain=path toolchain_prefix=FILE.
     """
     project = job.project
     tool, facts = record.read(project), provider.read_facts(project)

@@ -1,4 +1,4 @@
-"""What Buildroot stumbles over on a host, besides missing programs: for `doctor`."""
+"""What keeps Buildroot from working on a host, besides missing programs; `doctor` reports it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from pathlib import Path
 
 from tasks.config.project import Project
 
-ROOM = 8 << 30  # bytes: a toolchain's build folder takes 6.1 GB, its sources 0.3 GB
+ROOM = 8 << 30  # bytes on the disk: a toolchain's build folder takes 6.1 GB, its sources 0.3 GB
 
 
 def traps(project: Project) -> list[tuple[str, str, bool]]:
-    """Return what Buildroot stumbles over, as (word, state, whether it is fatal).
+    """Return the properties of this host that Buildroot stumbles over.
 
-    What of the environment would break a build never reaches it (see system/process.py), and is
-    told all the same.
+    Some variables of the environment would break a build. They are dropped for it
+    (system/process.py), and are reported all the same.
 
-    Sources: support/dependencies/dependencies.sh, and Buildroot's Makefile (the checks on PATH,
-    PERL_MM_OPT and umask).
+    Sources: support/dependencies/dependencies.sh, and the checks on PATH, PERL_MM_OPT and umask in
+    Buildroot's Makefile.
+
+    Returns:
+        For each a keyword, a description, and whether it is fatal.
     """
     env, found = os.environ, []
     if os.geteuid() == 0:
@@ -75,7 +78,11 @@ def traps(project: Project) -> list[tuple[str, str, bool]]:
 
 
 def case_sensitive(folder: Path) -> bool:
-    """Does the file system tell aB from Ab?"""
-    with tempfile.TemporaryDirectory(prefix=".case.", dir=folder) as place:
-        (Path(place) / "aB").touch()
-        return not (Path(place) / "Ab").exists()
+    """Tell whether a file system distinguishes aB from Ab.
+
+    Args:
+        folder: A folder on it, in which a file is made for a moment.
+    """
+    with tempfile.TemporaryDirectory(prefix=".case.", dir=folder) as scratch:
+        (Path(scratch) / "aB").touch()
+        return not (Path(scratch) / "Ab").exists()

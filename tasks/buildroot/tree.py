@@ -1,8 +1,8 @@
-"""A Buildroot tree: how make is called in it, and what of it decides a toolchain.
+"""A Buildroot tree: how make is called in it, and which of its files decide a toolchain.
 
-The tree is never written into: all is built with O=. Everything here works by Buildroot's
-documented targets (defconfig, show-info, printvars, source, PKG-dirclean, prepare-sdk), so that
-other releases than the pinned one do as well.
+Nothing is written into the tree: everything is built with O=. Only Buildroot's documented targets
+are used (defconfig, show-info, printvars, source, PKG-dirclean, prepare-sdk), so that releases
+other than the pinned one work as well.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from tasks.system.errors import PiggyError
 from tasks.system.jobserver import Budget
 from tasks.system.process import Completed, run
 
-NOWHERE = "file:///nonexistent/piggyback-is-offline"
-# What decides a toolchain besides the packages that are built for it. support/testing is
-# Buildroot's own test suite.
+NOWHERE = "file:///nonexistent/piggyback-is-offline"  # a site from which nothing can be downloaded
+# The parts of the tree that decide a toolchain, besides the folders of the packages built for it.
 INFRASTRUCTURE = (
     "Makefile",
     "Config.in",
@@ -39,13 +38,16 @@ INFRASTRUCTURE = (
     "linux/*.mk",
     "linux/Config.in",
 )
+# Parts of those that do not: Buildroot's test suite, prebuilt toolchains, the container for tests.
 IGNORED = ("support/testing/", "toolchain/toolchain-external/", "support/docker/")
 
 
 class Download(msgspec.Struct, frozen=True):
-    """A file that Buildroot wants in its download folder, and the package that wants it.
+    """A file that Buildroot needs in its download folder.
 
-    The file's path is below that folder.
+    Attributes:
+        package: The package that needs it.
+        path: Its path below that folder.
     """
 
     package: str
@@ -53,13 +55,16 @@ class Download(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a configured tree says of itself.
+    """What a configured tree tells about itself.
 
-    version: Buildroot's; target: the name in front of the tools (i686-buildroot-linux-uclibc);
-    packages: what is built, by name, with the folder of its recipe; stamps: with its build folder
-    (below O=); downloads: what must be in dl/;
-    overrides: by package, the folders that stand in for downloads; recipes: a digest over the
-        tree's files that count.
+    Attributes:
+        version: Buildroot's version.
+        target: The tuple in front of the tools' names, such as i686-buildroot-linux-uclibc.
+        packages: The folder of each package's recipe, by package.
+        stamps: The build folder of each package (below O=), by package.
+        downloads: The files that must be in dl/.
+        overrides: The source folder that stands in for a package's download, by package.
+        recipes: A digest of the tree's files that decide the toolchain.
     """
 
     version: str
@@ -72,15 +77,22 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 def environment() -> dict[str, str]:
-    """Return the variables of every call.
+    """Return the variables that every make in the tree needs.
 
-    Configure scripts refuse root without a word of consent (tar, coreutils).
+    The configure scripts of tar and coreutils refuse to run as root without FORCE_UNSAFE_CONFIGURE.
     """
     return {"FORCE_UNSAFE_CONFIGURE": "1"} if os.geteuid() == 0 else {}
 
 
 def argv(source: Path, out: Path, goals: Sequence[str], variables: Mapping[str, str]) -> list[str]:
-    """The make command for goals in the tree, with O=."""
+    """Return the make command for goals in the tree.
+
+    Args:
+        source: Buildroot's tree.
+        out: The folder for O=.
+        goals: Make's goals.
+        variables: Make variables.
+    """
     return [
         "make",
         "-C",
@@ -103,10 +115,21 @@ def make(
     check: bool = True,
     jobs: Budget | None = None,
 ) -> Completed:
-    """Run make in the tree with O=out. Raises CommandError when it fails, unless `check` is off.
+    """Run make in the tree.
 
-    jobs: the budget that a build shares with everything else. Buildroot gives its packages' makes a
-    -j of their own only where MAKEFLAGS has none (package/Makefile.in).
+    Args:
+        source: Buildroot's tree.
+        out: The folder for O=, made if it is missing.
+        goals: Make's goals.
+        log: The file that gets the output.
+        variables: Make variables.
+        on_line: Called with each line of the output.
+        check: Whether a failure raises.
+        jobs: The job budget that the build shares with all others. Buildroot gives its packages'
+            makes a -j of their own only where MAKEFLAGS has none (package/Makefile.in).
+
+    Raises:
+        CommandError: Make failed, and `check` is on.
     """
     out.mkdir(parents=True, exist_ok=True)
     with jobs.token() if jobs else contextlib.nullcontext():
@@ -120,11 +143,17 @@ def make(
         )
 
 
-def ask(source: Path, out: Path, log: Path | None, variables: Mapping[str, str]) -> Facts:
-    """Ask a configured tree (its .config lies in `out`) about itself.
+def query(source: Path, out: Path, log: Path | None, variables: Mapping[str, str]) -> Facts:
+    """Ask a configured tree for the facts about its build, by `make show-info printvars`.
+
+    Args:
+        source: Buildroot's tree.
+        out: The folder for O=, which holds the .config.
+        log: The file that gets the output.
+        variables: Make variables.
 
     Raises:
-        PiggyError: The answer makes no sense.
+        PiggyError: The release is too old for show-info, or the answer is not JSON.
     """
     done = make(
         source,
@@ -142,55 +171,56 @@ def ask(source: Path, out: Path, log: Path | None, variables: Mapping[str, str])
             f"the Buildroot at {source} is too old: it has no 'make show-info'",
             "take a newer release",
         )
-    said = done.output
-    start = next((line for line in said.splitlines() if line.startswith("{")), "")
+    output = done.output
+    start = next((line for line in output.splitlines() if line.startswith("{")), "")
     try:
         info = json.loads(start)
     except ValueError as error:
         raise PiggyError(
             f"{source} does not answer 'make show-info' as Buildroot does", f"log: {log}"
         ) from error
-    words = dict(re.findall(r"^(\w+)=(.*)$", said, re.MULTILINE))
+    printed = dict(re.findall(r"^(\w+)=(.*)$", output, re.MULTILINE))
     downloads, packages, stamps = [], {}, {}
-    overrides = _overrides(words, info)
-    for name, one in info.items():
-        bare = one.get("name", name).removeprefix("host-")
-        packages[name] = one.get("package_dir") or _folder(source, bare)
-        if one.get("stamp_dir"):
-            stamps[name] = one["stamp_dir"]
+    overrides = _overrides(printed, info)
+    for name, entry in info.items():
+        bare = entry.get("name", name).removeprefix("host-")
+        packages[name] = entry.get("package_dir") or _folder(source, bare)
+        if entry.get("stamp_dir"):
+            stamps[name] = entry["stamp_dir"]
         if name not in overrides:
-            folder = one.get("dl_dir") or bare
+            folder = entry.get("dl_dir") or bare
             downloads += [
-                Download(name, f"{folder}/{file['source']}") for file in one.get("downloads") or ()
+                Download(name, f"{folder}/{file['source']}")
+                for file in entry.get("downloads") or ()
             ]
     return Facts(
-        words.get("BR2_VERSION_FULL") or words.get("BR2_VERSION", ""),
-        words.get("GNU_TARGET_NAME", ""),
+        printed.get("BR2_VERSION_FULL") or printed.get("BR2_VERSION", ""),
+        printed.get("GNU_TARGET_NAME", ""),
         packages,
         stamps,
-        sorted(set(downloads), key=lambda one: (one.path, one.package)),
+        sorted(set(downloads), key=lambda download: (download.path, download.package)),
         overrides,
     )
 
 
-def _overrides(words: Mapping[str, str], info: Iterable[str]) -> dict[str, str]:
-    """Return by package the override folder that is in force for it.
+def _overrides(printed: Mapping[str, str], info: Iterable[str]) -> dict[str, str]:
+    """Return the override folder in force for each package that has one.
 
-    It is its own, or for a host package that of the target's.
+    A host package without one of its own takes that of the target package (package/pkg-generic.mk).
     """
     found = {}
     for name in info:
         upper = name.upper().replace("-", "_")
-        place = words.get(f"{upper}_OVERRIDE_SRCDIR") or words.get(
+        folder = printed.get(f"{upper}_OVERRIDE_SRCDIR") or printed.get(
             f"{upper.removeprefix('HOST_')}_OVERRIDE_SRCDIR"
         )
-        if place:
-            found[name] = place
+        if folder:
+            found[name] = folder
     return found
 
 
 def _folder(source: Path, package: str) -> str:
-    """Where a package's recipe lies, for releases whose show-info does not tell."""
+    """Return where a package's recipe lies, for releases whose show-info does not tell."""
     for pattern in (
         f"package/{package}",
         f"package/*/{package}",
@@ -203,20 +233,24 @@ def _folder(source: Path, package: str) -> str:
 
 
 def recipe_files(source: Path, facts: Facts) -> list[Path]:
-    """Return the files of the tree that decide the toolchain.
+    """Return the files of the tree that decide the toolchain, sorted.
 
-    They are the infrastructure, and the recipes and patches of its packages.
+    These are the infrastructure, and the recipes and patches of the packages.
+
+    Args:
+        source: Buildroot's tree.
+        facts: The facts of the configured tree.
     """
     tree = source.resolve()
     found: set[Path] = set()
-    # gcc-initial and gcc-final lie in package/gcc, beside the patches of both
+    # gcc-initial and gcc-final lie in package/gcc, beside the patches that both take.
     folders = {
         re.sub(r"/gcc-(initial|final)$", "", name) for name in facts.packages.values() if name
     }
     for pattern in (*INFRASTRUCTURE, *folders):
         for path in tree.glob(pattern):
             found.update(
-                [path] if path.is_file() else (one for one in path.rglob("*") if one.is_file())
+                [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
             )
     return sorted(
         path
@@ -226,7 +260,12 @@ def recipe_files(source: Path, facts: Facts) -> list[Path]:
 
 
 def tree_digest(source: Path, files: Iterable[Path]) -> str:
-    """A digest over names and contents, the same wherever the tree lies."""
+    """Return a digest over names and contents of files, which is the same wherever the tree lies.
+
+    Args:
+        source: The tree.
+        files: Files in it, in a fixed order.
+    """
     tree, whole = source.resolve(), hashlib.sha256()
     for path in files:
         whole.update(
@@ -236,9 +275,10 @@ def tree_digest(source: Path, files: Iterable[Path]) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """Return a digest over names, contents and links of all that lies in a folder.
+    """Return a digest over names, contents and links below a folder, without .git.
 
-    The folder may be a file. Git's own folder is left out.
+    Args:
+        folder: A folder, or one file.
     """
     whole = hashlib.sha256()
     for path in sorted(_walk(folder)):
@@ -253,7 +293,13 @@ def folder_digest(folder: Path) -> str:
 
 
 def folder_state(folder: Path) -> str:
-    """What `folder_digest` would notice, by sizes and times alone: quick enough for every run."""
+    """Return a digest over names, sizes and times below a folder: fast enough for every run.
+
+    It changes whenever `folder_digest` does, unless somebody sets a file's time back.
+
+    Args:
+        folder: A folder, or one file.
+    """
     whole = hashlib.sha256()
     for path in sorted(_walk(folder)):
         state = os.lstat(path)
@@ -265,14 +311,19 @@ def _walk(folder: Path) -> Iterable[str]:
     if folder.is_file():
         return [os.fspath(folder)]
     return [
-        os.path.join(where, name)
-        for where, folders, names in os.walk(folder)
-        for name in (*names, *(one for one in folders if os.path.islink(os.path.join(where, one))))
-        if f"{os.sep}.git{os.sep}" not in f"{where}{os.sep}"
+        os.path.join(top, name)
+        for top, folders, names in os.walk(folder)
+        for name in (*names, *(sub for sub in folders if os.path.islink(os.path.join(top, sub))))
+        if f"{os.sep}.git{os.sep}" not in f"{top}{os.sep}"
     ]
 
 
 def missing(facts: Facts, dl: Path) -> list[Download]:
-    """What the build would need and the download folder does not have; each file once."""
-    once = {one.path: one for one in reversed(facts.downloads)}
-    return [one for _, one in sorted(once.items()) if not (dl / one.path).is_file()]
+    """Return the downloads that a build needs and the download folder lacks, each file once.
+
+    Args:
+        facts: The facts of the configured tree.
+        dl: The download folder.
+    """
+    downloads = {download.path: download for download in reversed(facts.downloads)}
+    return [download for path, download in sorted(downloads.items()) if not (dl / path).is_file()]

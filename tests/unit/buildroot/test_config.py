@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from tasks.buildroot import config
-from tasks.buildroot.config import Ask
+from tasks.buildroot.config import Request
 from tasks.system.errors import PiggyError
 
 TOP = Path(__file__).parents[3]
 FAKE = TOP / "tests" / "support" / "fake" / "buildroot"
 
 
-def asks(text: str, name: str = "f") -> dict[str, Ask]:
+def asks(text: str, name: str = "f") -> dict[str, Request]:
     return config.merge([config.parse(text, name)])
 
 
@@ -23,10 +23,10 @@ def test_the_lines_of_a_fragment() -> None:
     )
     found = config.parse(text, "f")
     assert found == [
-        Ask("BR2_A", "y", False, "f:3"),
-        Ask("BR2_B", "n", False, "f:4"),
-        Ask("BR2_C", '"a \\" b"', True, "f:5"),
-        Ask("BR2_D", "3", False, "f:6"),
+        Request("BR2_A", "y", False, "f:3"),
+        Request("BR2_B", "n", False, "f:4"),
+        Request("BR2_C", '"a \\" b"', True, "f:5"),
+        Request("BR2_D", "3", False, "f:6"),
     ]
     assert [one.line for one in found] == [
         "BR2_A=y",
@@ -129,7 +129,7 @@ def test_headers_of_a_tarball() -> None:
 def test_what_was_chosen_in_the_editor() -> None:
     given = {"BR2_A": "y", "BR2_B": "n", "BR2_SELECTED": "n", "BR2_DL_DIR": '"/a"', "BR2_S": '"x"'}
     edited = {"BR2_A": "n", "BR2_B": "y", "BR2_SELECTED": "y", "BR2_DL_DIR": '"/b"', "BR2_S": '"x"'}
-    assert config.chosen(edited, given, {"BR2_A", "BR2_B", "BR2_DL_DIR"}) == [
+    assert config.choices(edited, given, {"BR2_A", "BR2_B", "BR2_DL_DIR"}) == [
         "# BR2_A is not set",
         "BR2_B=y",
     ]
