@@ -320,7 +320,7 @@ def build(job: Job) -> dict[str, list[str]]:
                 home.clear(folder)
             make(job, facts, folder)
     prefix = compiler.prefix_in(folder / "host")
-    found = path.found(project, prefix, home.key_files(folder))
+    found = path.describe(project, prefix, home.key_files(folder))
     return record.finish(
         job,
         record.Found(

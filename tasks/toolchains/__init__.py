@@ -1,1 +1,1 @@
-"""Where the compiler comes from, a module a provider, and the probe."""
+"""Toolchain providers, one module each, and the probe that every toolchain must pass."""

@@ -1,7 +1,7 @@
-"""Toolchains that Bootlin builds with Buildroot and publishes, pinned in configs/bootlin.toml.
+"""The provider `bootlin`: toolchains that Bootlin builds with Buildroot and publishes.
 
 configs/bootlin.toml -> fetch:bootlin-ARCH-LIBC -> dl/
-  -> toolchain -> build/toolchains/ID/ (relocated by its script)
+  -> toolchain -> build/toolchains/ID/ (relocated by its own script)
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ DATA = "configs/bootlin.toml"
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """configs/bootlin.toml: the address and the hashes of all toolchains.
+    """The content of configs/bootlin.toml: the address and hash of every toolchain.
 
-    The address has {arch}, {libc} and {version} in it; the hashes are by arch and libc.
+    Attributes:
+        url: The address, with {arch}, {libc} and {version} in it.
+        version: The release of all toolchains.
+        sha256: The hashes, by architecture and libc.
     """
 
     url: str
@@ -35,7 +38,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def libc(project: Project) -> str:
-    """The libc that the settings ask for."""
+    """Return Bootlin's name of the libc that the settings select."""
     return "uclibc" if project.settings.libc == "auto" else project.settings.libc
 
 
@@ -66,12 +69,16 @@ def pin(project: Project) -> Source:
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError where Bootlin has no toolchain for the machine and libc."""
+    """Check that Bootlin has a toolchain for the machine and libc.
+
+    Raises:
+        PiggyError: It has none.
+    """
     pin(project)
 
 
 def doc(project: Project) -> str:
-    """What `doit list` says."""
+    """Return the line for `doit list`."""
     return (
         f"Bootlin's cross compiler for {project.machine.toolchain.bootlin} with {libc(project)},"
         " probed"
@@ -79,12 +86,12 @@ def doc(project: Project) -> str:
 
 
 def sources(project: Project) -> list[Source]:
-    """The pins that the settings ask for."""
+    """Return the pin of the selected toolchain."""
     return [pin(project)]
 
 
 def needs(project: Project) -> dict[str, Any]:
-    """What the task depends on, as words for `task`."""
+    """Return what the task `toolchain` depends on, as arguments for `task`."""
     return {
         "files": [project.layout.dl / f"{pin(project).name}.json", *path.kernel_files(project)],
         "settings": {
@@ -96,7 +103,11 @@ def needs(project: Project) -> dict[str, Any]:
 
 
 def build(job: Job) -> dict[str, list[str]]:
-    """Unpack the toolchain, relocate it, and probe it."""
+    """Unpack the toolchain, relocate it, and probe it.
+
+    Returns:
+        What the task learned: the files that it found and made.
+    """
     project = job.project
     got = obtain.obtain(
         pin(project),
@@ -107,4 +118,4 @@ def build(job: Job) -> dict[str, list[str]]:
         log=job.log,
     )
     folder = sdk.install(project, got.path, got.sha256, job.log)
-    return record.finish(job, path.found(project, compiler.prefix_in(folder), key_files(folder)))
+    return record.finish(job, path.describe(project, compiler.prefix_in(folder), key_files(folder)))

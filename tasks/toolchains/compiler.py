@@ -1,4 +1,4 @@
-"""Finding a compiler by its prefix, and the files whose content is its identity."""
+"""Find a compiler by its prefix, and the files whose content is its identity."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from tasks.system.errors import PiggyError
 from tasks.system.process import clean_env, run
 
 BINUTILS = ("ar", "as", "ld", "nm", "objcopy", "objdump", "readelf", "strip")
-LIBC = (
-    "libc.a",
-    "crt1.o",
-    "crti.o",
-    "crtn.o",
-)  # what a static program is linked with, besides libgcc
+# What a static program is linked with, besides libgcc.
+LIBC = ("libc.a", "crt1.o", "crti.o", "crtn.o")
 HEADERS = ("stdio.h", "linux/version.h")
 
 
 def programs(prefix: str) -> list[str]:
-    """Return the compiler and the binutils by the names that makefiles call them by.
+    """Return the names of the compiler and binutils with a prefix, as makefiles call them.
 
-    They are inputs of whatever looks for them on PATH.
+    Tasks that look for them on PATH take them as inputs.
     """
     return [f"{prefix}{name}" for name in ("gcc", *BINUTILS)]
 
 
 def compiler(prefix: str, hint: str) -> tuple[str, list[str]]:
-    """Find PREFIXgcc, on PATH or at an absolute place.
+    """Find PREFIXgcc, on PATH or at an absolute path.
 
-    Returns its version line, and the files that are its identity: driver, cc1, as, ld, libgcc, and
-    the binutils that are there under the prefix, which makefiles call themselves. hint: what to do
-    when it is not there. Raises PiggyError then, and for one that is incomplete.
+    Args:
+        prefix: The prefix, such as arm-linux-gnueabi- or /opt/x/bin/arm-linux-.
+        hint: What the user can do when it is missing.
+
+    Returns:
+        Its version line, and the files that are its identity: the driver, cc1, as, ld, libgcc, and
+            those binutils with the prefix that exist, since makefiles call them directly.
+
+    Raises:
+        PiggyError: It is missing or incomplete.
     """
     path = clean_env()["PATH"]
     gcc = shutil.which(f"{prefix}gcc", path=path)
@@ -48,7 +51,7 @@ def compiler(prefix: str, hint: str) -> tuple[str, list[str]]:
     version = run([gcc, "--version"]).output.partition("\n")[0]
     parts = [os.path.realpath(gcc)]
     real = f"{parts[0]}.br_real" if os.path.exists(f"{parts[0]}.br_real") else f"{gcc}.br_real"
-    if os.path.exists(real):  # Buildroot's drivers are a wrapper around the real ones
+    if os.path.exists(real):  # Buildroot's gcc is a wrapper around the real driver
         parts.append(os.path.realpath(real))
     for question in (
         "-print-prog-name=cc1",
@@ -71,9 +74,10 @@ def compiler(prefix: str, hint: str) -> tuple[str, list[str]]:
 
 
 def libc_parts(cc: str) -> list[str]:
-    """Return the files of the libc that `cc` links with.
+    """Return the files of the libc that a compiler links with, as part of a toolchain's identity.
 
-    Their content is part of a toolchain's identity.
+    Args:
+        cc: The compiler driver.
     """
     found = [run([cc, f"-print-file-name={name}"], check=False).output.strip() for name in LIBC]
     paths = {
@@ -87,21 +91,25 @@ def libc_parts(cc: str) -> list[str]:
 def prefix_in(folder: Path) -> str:
     """Return the prefix of the cross compiler in a toolchain's folder.
 
-    That is bin/PREFIXgcc, or PREFIXgcc. A folder may hold the same compiler under several names:
-    Buildroot's has i686-linux-gcc beside i686-buildroot-linux-uclibc-gcc, and the longest is the
-    full one.
+    The compiler is bin/PREFIXgcc or PREFIXgcc. A folder may hold the same compiler under several
+    names: Buildroot's has i686-linux-gcc beside i686-buildroot-linux-uclibc-gcc. The longest name
+    is the full one.
 
     Raises:
-        PiggyError: There is none, or there are two that are different.
+        PiggyError: There is no compiler, or there are two different ones.
     """
-    for place in (folder / "bin", folder):
+    for directory in (folder / "bin", folder):
         names = sorted(
-            (path for path in place.glob("*-gcc") if os.access(path, os.X_OK) and path.is_file()),
+            (
+                path
+                for path in directory.glob("*-gcc")
+                if os.access(path, os.X_OK) and path.is_file()
+            ),
             key=lambda path: (len(path.name), path.name),
         )
         if len({run([str(path), "-dumpmachine"], check=False).output for path in names}) > 1:
             raise PiggyError(
-                f"{place} has more than one compiler: {', '.join(path.name for path in names)}",
+                f"{directory} has more than one compiler: {', '.join(path.name for path in names)}",
                 "name the one to take by its whole prefix: 'toolchain_prefix=FOLDER/bin/NAME-'",
             )
         if names:

@@ -1,4 +1,4 @@
-"""The distribution's cross gcc for the kernel; for user space the same with a libc from source.
+"""The provider `distro`: the distribution's cross gcc, and for user space a libc from source.
 
 distribution's TRIPLE-gcc -+
 libc (see libc.py) --------+-> toolchain -> toolchain.json, userspace.json
@@ -16,24 +16,28 @@ from tasks.toolchains.record import Found
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError for a libc that the machine is not set up for."""
+    """Check that the machine is set up for the selected libc.
+
+    Raises:
+        PiggyError: It is not.
+    """
     libc.check(project)
 
 
 def doc(project: Project) -> str:
-    """What `doit list` says."""
+    """Return the line for `doit list`."""
     gcc = f"cross compiler {project.machine.triple}-gcc"
-    name = "uClibc-ng" if libc.chosen(project) == "uclibc" else "musl"
+    name = "uClibc-ng" if libc.selected(project) == "uclibc" else "musl"
     return f"{gcc} with a static {name}, probed" if project.machine.userspace else gcc
 
 
 def sources(project: Project) -> list[Source]:
-    """Return the pins that the settings ask for."""
+    """Return the pin of the libc's source."""
     return libc.sources(project)
 
 
 def needs(project: Project) -> dict[str, Any]:
-    """Return what the task depends on, as arguments for `task`."""
+    """Return what the task `toolchain` depends on, as arguments for `task`."""
     programs = compiler.programs(f"{project.machine.triple}-")
     settings = {"triple": project.machine.triple}
     if not project.machine.userspace:
@@ -47,7 +51,11 @@ def needs(project: Project) -> dict[str, Any]:
 
 
 def build(job: Job) -> dict[str, list[str]]:
-    """Find the compiler, make the libc if there is none of the same ID, and probe the result."""
+    """Find the compiler, build the libc unless that ID is there, and probe the result.
+
+    Returns:
+        What the task learned: the files that it found and made.
+    """
     triple = job.project.machine.triple
     version, parts = compiler.compiler(f"{triple}-", hint(triple))
     ident = record.ident(version, *map(job.project.stamps.digest, parts))
@@ -60,5 +68,5 @@ def build(job: Job) -> dict[str, list[str]]:
 
 
 def hint(triple: str) -> str:
-    """What to do when the distribution's compiler is missing."""
+    """Return the hint for a missing cross compiler of the distribution."""
     return f"'doit setup' installs it (package gcc-{triple.replace('_', '-')} on Debian)"

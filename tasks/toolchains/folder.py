@@ -1,6 +1,7 @@
-"""The folders of build/toolchains: one for each ID, shared by machines.
+"""The folders of build/toolchains: one for each ID, shared by all machines.
 
-A folder is locked while it is made, and sealed when it is whole.
+A folder is locked while it is filled. When it is complete it is sealed: the file .sha256 lists the
+hashes of its key files.
 """
 
 from __future__ import annotations
@@ -21,66 +22,75 @@ SEAL = ".sha256"
 
 
 @contextlib.contextmanager
-def locked(place: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a toolchain's folder for the body of a `with`."""
-    with Lock(place.parent / f".{place.name}.lock", os.fspath(place)).held():
+    with Lock(path.parent / f".{path.name}.lock", os.fspath(path)).held():
         yield
 
 
-def seal(place: Path, names: Sequence[str]) -> None:
-    """Mark the folder as whole: one line with hash and name for each of its key files."""
-    write_whole(place / SEAL, _lines(place, names))
+def seal(path: Path, names: Sequence[str]) -> None:
+    """Mark a folder as complete, by one line with hash and name for each key file.
 
-
-def intact(place: Path) -> bool:
-    """Tell whether the toolchain at `place` is there and whole.
-
-    Its key files must be what they were when it was sealed.
+    Args:
+        path: The folder.
+        names: The key files, relative to it.
     """
+    write_whole(path / SEAL, _lines(path, names))
+
+
+def intact(path: Path) -> bool:
+    """Tell whether a folder is sealed and its key files are unchanged since."""
     try:
-        text = files.read_regular(place / SEAL, 1 << 20).decode()
-        return text == _lines(place, [line.partition("  ")[2] for line in text.splitlines()])
+        text = files.read_regular(path / SEAL, 1 << 20).decode()
+        return text == _lines(path, [line.partition("  ")[2] for line in text.splitlines()])
     except (OSError, ValueError):
         return False
 
 
-def key_files(place: Path) -> list[str]:
-    """The paths of the files that the seal names."""
-    return [
-        str(place / line.partition("  ")[2]) for line in (place / SEAL).read_text().splitlines()
-    ]
+def key_files(path: Path) -> list[str]:
+    """Return the paths of the files that the seal names."""
+    return [str(path / line.partition("  ")[2]) for line in (path / SEAL).read_text().splitlines()]
 
 
-def _lines(place: Path, names: Sequence[str]) -> str:
-    """Return a seal's text. Raises ValueError for a name that leads out of the folder."""
+def _lines(path: Path, names: Sequence[str]) -> str:
+    """Return the text of a seal.
+
+    Raises:
+        ValueError: A name leads out of the folder.
+    """
     for name in names:
         if not name or name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise ValueError(f"{name!r} is no file of {place}")
+            raise ValueError(f"{name!r} is no file of {path}")
     return "".join(
-        f"{hashlib.sha256((place / name).read_bytes()).hexdigest()}  {name}\n" for name in names
+        f"{hashlib.sha256((path / name).read_bytes()).hexdigest()}  {name}\n" for name in names
     )
 
 
-def clear(place: Path) -> None:
-    """Remove what is there: it is not whole."""
-    shutil.rmtree(place, ignore_errors=True)
+def clear(path: Path) -> None:
+    """Remove an incomplete folder."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def staged(place: Path, names: Sequence[str]) -> Iterator[tuple[Path, Path]]:
-    """Give a folder to work in, and one to install into.
+def staged(path: Path, names: Sequence[str]) -> Iterator[tuple[Path, Path]]:
+    """Give scratch folders for a build, and make the result the toolchain's folder at the end.
 
-    The latter is as with DESTDIR: it ends with the path of `place`. On success it is sealed and
-    becomes `place`.
+    Args:
+        path: The toolchain's folder.
+        names: Its key files, relative to it.
+
+    Yields:
+        A folder to build in, and one to install into. The latter ends with the absolute path of the
+        toolchain's folder, as a DESTDIR does.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as scratch:
-        work, made = Path(scratch) / "work", Path(scratch) / "stage" / place.relative_to("/")
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+        work, made = Path(scratch) / "work", Path(scratch) / "stage" / path.relative_to("/")
         work.mkdir()
         yield work, made
         seal(made, names)
-        os.replace(made, place)
+        os.replace(made, path)
 
 
 def add(source: Path, target: Path) -> None:
-    """Lay a folder over another one."""
+    """Copy the content of a folder into another one."""
     shutil.copytree(source, target, dirs_exist_ok=True)

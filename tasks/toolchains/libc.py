@@ -1,8 +1,8 @@
-"""The libc that user space is linked with, made from source for a gcc that brings another one.
+"""The libc of user space, built from source for a gcc that comes with another one.
 
 _unpack:musl, or _unpack:uclibc -+
-kernel's uapi headers -----------+-> build/toolchains/ID/  (shared by all machines that need the
-compiler ------------------------+                          same)
+kernel's uapi headers -----------+-> build/toolchains/ID/  (shared by all machines that need
+compiler ------------------------+                          the same)
 """
 
 from __future__ import annotations
@@ -34,9 +34,13 @@ KEY_FILES = (
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError if uClibc-ng is asked for and the machine's file does not say how."""
+    """Check that the machine's file has what uClibc-ng needs, if that is the selected libc.
+
+    Raises:
+        PiggyError: It has not.
+    """
     if (
-        chosen(project) == "uclibc"
+        selected(project) == "uclibc"
         and project.machine.userspace
         and not project.machine.toolchain.uclibc
     ):
@@ -49,42 +53,47 @@ def check(project: Project) -> None:
 
 
 def sources(project: Project) -> list[Source]:
-    """Return the pins of the libc; none for a machine without a user space."""
-    return [project.source(chosen(project))] if project.machine.userspace else []
+    """Return the pin of the libc; none for a machine without a user space."""
+    return [project.source(selected(project))] if project.machine.userspace else []
 
 
 def needs(project: Project) -> dict[str, Any]:
-    """Return what making the libc depends on, as arguments for `task`."""
+    """Return what building the libc depends on, as arguments for `task`."""
     machine, own = project.machine, project.settings.kernel_src
-    fragment = [uclibc.FRAGMENT] if chosen(project) == "uclibc" else []
+    fragment = [uclibc.FRAGMENT] if selected(project) == "uclibc" else []
     kernel = [] if own else [unpack.stamp(project.layout.build, project.kernel_pin.name)]
     return {
-        "files": [unpack.stamp(project.layout.build, chosen(project)), *fragment, *kernel],
+        "files": [unpack.stamp(project.layout.build, selected(project)), *fragment, *kernel],
         "trees": {"uapi": lambda: uapi_state(project)} if own else {},
         "tools": ["make"],
         "settings": {
             "cflags": machine.cflags,
             "arch": machine.arch,
-            "libc": chosen(project),
-            "uclibc": "; ".join(machine.toolchain.uclibc) if chosen(project) == "uclibc" else "",
+            "libc": selected(project),
+            "uclibc": "; ".join(machine.toolchain.uclibc) if selected(project) == "uclibc" else "",
             "own": project.layout.kernel_place if own else "",
             "build": os.path.abspath(project.layout.build),
         },
     }
 
 
-def chosen(project: Project) -> str:
-    """The libc that the settings ask for."""
+def selected(project: Project) -> str:
+    """Return the name of the libc that the settings select: musl or uclibc."""
     return "musl" if project.settings.libc == "auto" else project.settings.libc
 
 
 def userspace(
     job: Job, version: str, parts: Sequence[str]
 ) -> tuple[str, str, list[str], list[str]]:
-    """Have the libc at build/toolchains/ID.
+    """Build the libc at build/toolchains/ID unless it is there and intact.
+
+    Args:
+        job: The run of the task `toolchain`.
+        version: The compiler's version line.
+        parts: The files that are the compiler's identity.
 
     Returns:
-        The ID, the driver, what else went into it, and its key files.
+        The ID, the compiler driver for the libc, further input files, and the libc's key files.
     """
     project = job.project
     base = project.layout.build / "toolchains"
@@ -92,7 +101,7 @@ def userspace(
     with tempfile.TemporaryDirectory(prefix=".headers.", dir=base) as scratch:
         headers = Path(scratch) / "include"
         install_headers(job, headers)
-        other = chosen(project) == "uclibc"
+        with_uclibc = selected(project) == "uclibc"
         recipe = (
             [
                 *project.machine.toolchain.uclibc,
@@ -100,31 +109,31 @@ def userspace(
                 uclibc.FRAGMENT.read_text(),
                 uclibc.SPECS,
             ]
-            if other
-            else configure_words(project)
+            if with_uclibc
+            else configure_arguments(project)
         )
         stamps = [project.stamps.digest(path) for path in parts]
-        source = unpack.stamp(project.layout.build, chosen(project)).read_text()
+        source = unpack.stamp(project.layout.build, selected(project)).read_text()
         ident = record.ident(
             version, *stamps, source, digest_of(headers), *recipe, os.path.abspath(base)
         )
-        place = (base / ident).absolute()
-        with folder.locked(place):
-            if not folder.intact(place):
-                folder.clear(place)
-                if other:
+        home = (base / ident).absolute()
+        with folder.locked(home):
+            if not folder.intact(home):
+                folder.clear(home)
+                if with_uclibc:
                     tree = (project.layout.build / "src" / "uclibc").resolve()
-                    uclibc.build(job, tree, place, f"{project.machine.triple}-", headers)
+                    uclibc.build(job, tree, home, f"{project.machine.triple}-", headers)
                 else:
-                    build_musl(job, place, recipe, headers)
-    # In the unpacked tree an edit counts. To list it anew at every run, as is done for a tree of
-    # one's own, takes 40 ms.
+                    build_musl(job, home, recipe, headers)
+    # An edit of a header in the unpacked tree must count, so the headers are inputs. A tree of the
+    # user's own may also get new headers: it is listed anew at every run (needs), in 40 ms.
     edited = [] if project.settings.kernel_src else [str(path) for path in uapi_headers(project)]
-    return ident, str(place / "bin" / f"{chosen(project)}-gcc"), edited, folder.key_files(place)
+    return ident, str(home / "bin" / f"{selected(project)}-gcc"), edited, folder.key_files(home)
 
 
 def uapi_headers(project: Project) -> list[Path]:
-    """The headers that a tree exports: what headers_install is made from."""
+    """Return the headers that a kernel tree exports, from which headers_install works."""
     tree = project.layout.kernel_src
     return [
         path
@@ -134,17 +143,17 @@ def uapi_headers(project: Project) -> list[Path]:
 
 
 def uapi_state(project: Project) -> dict[str, str]:
-    """The exported headers of the user's own tree, each with its digest; new ones count, too."""
+    """Return the digest of each exported header of the user's own kernel tree, by path."""
     return {
         os.path.relpath(path, project.layout.kernel_src): project.stamps.digest(path)
         for path in uapi_headers(project)
     }
 
 
-def configure_words(project: Project) -> list[str]:
-    """Return the words for musl's configure, without its places.
+def configure_arguments(project: Project) -> list[str]:
+    """Return the arguments of musl's configure, without the paths.
 
-    They ask for a small, static one with its gcc wrapper (see musl's INSTALL).
+    They select a small, static musl with its gcc wrapper (musl's INSTALL).
     """
     prefix = f"{project.machine.triple}-"
     flags = " ".join(["-Os", "-pipe", *project.machine.cflags.split()])
@@ -159,7 +168,12 @@ def configure_words(project: Project) -> list[str]:
 
 
 def install_headers(job: Job, include: Path) -> None:
-    """Export the kernel's user-space headers (`make headers_install`) into the folder `include`."""
+    """Install the kernel's user-space headers in a folder (make headers_install).
+
+    Args:
+        job: The run of the task `toolchain`.
+        include: The folder, called include.
+    """
     project = job.project
     with tempfile.TemporaryDirectory(prefix=".hdr.", dir=include.parent) as scratch:
         make.run(
@@ -179,7 +193,7 @@ def install_headers(job: Job, include: Path) -> None:
 
 
 def digest_of(top: Path) -> str:
-    """A digest over names and contents of all files below a folder."""
+    """Return a digest over names and contents of all files below a folder."""
     whole = hashlib.sha256()
     for path in sorted(_files(top)):
         whole.update(f"{path.relative_to(top)}\0".encode() + path.read_bytes() + b"\0")
@@ -190,33 +204,40 @@ def _files(top: Path) -> Iterator[Path]:
     return (path for path in top.rglob("*") if path.is_file())
 
 
-def build_musl(job: Job, place: Path, recipe: Sequence[str], headers: Path) -> None:
-    """Build a static musl with its gcc wrapper, and put it at `place`, whole.
+def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> None:
+    """Build a static musl with its gcc wrapper and the kernel's headers.
 
-    The kernel headers are added.
+    Args:
+        job: The run of the task `toolchain`.
+        home: The folder that the result becomes, when it is complete.
+        recipe: The arguments of configure.
+        headers: The kernel's headers.
+
+    Raises:
+        CommandError: configure or make fails.
     """
     project = job.project
     source = project.layout.build.absolute() / "src" / "musl"
-    with folder.staged(place, KEY_FILES) as (work, made):
+    with folder.staged(home, KEY_FILES) as (work, made):
         with project.jobs.token(), terminal.bar("musl", 1310, "files") as progress:
 
-            def seen(line: str) -> None:
+            def on_line(line: str) -> None:
                 if " -c " in line:
                     progress.step()
 
             run(
                 [
                     str(source.resolve() / "configure"),
-                    f"--prefix={place}",
-                    f"--syslibdir={place}/lib",
+                    f"--prefix={home}",
+                    f"--syslibdir={home}/lib",
                     *recipe,
                 ],
                 cwd=work,
                 log=job.log,
             )
-            run(["make"], cwd=work, log=job.log, on_line=seen, env=project.jobs.environment())
+            run(["make"], cwd=work, log=job.log, on_line=on_line, env=project.jobs.environment())
             run(
-                ["make", "install", f"DESTDIR={made.parents[len(place.parts) - 2]}"],
+                ["make", "install", f"DESTDIR={made.parents[len(home.parts) - 2]}"],
                 cwd=work,
                 log=job.log,
             )

@@ -1,13 +1,13 @@
-"""LLVM: the distribution's clang and lld for the kernel (LLVM=1).
+"""The provider `llvm`: the distribution's clang and lld for the kernel (LLVM=1).
 
-User space is compiled as with `distro`, by its gcc and with a static libc.
+User space is compiled as with `distro`: by the distribution's gcc and with a static libc.
 
     clang, ld.lld, llvm-* -> toolchain.json   LLVM=1, -14 or /usr/lib/llvm-14/bin/, as the kernel's
                                               Makefile takes it
     TRIPLE-gcc, musl      -> userspace.json
 
-Source: Documentation/kbuild/llvm.rst. Which machines Linux supports so, their files say:
-[toolchain] llvm = true.
+Source: Documentation/kbuild/llvm.rst. It lists the architectures; the file of a machine that is
+supported says so: [toolchain] llvm = true.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tasks.system.process import clean_env, run
 from tasks.toolchains import compiler, distro, libc, record
 from tasks.toolchains.record import Found
 
-# What LLVM=1 stands for in the kernel's top Makefile.
+# The programs that LLVM=1 selects in the kernel's top Makefile.
 PROGRAMS = (
     "clang",
     "ld.lld",
@@ -40,9 +40,10 @@ SUFFIX_SINCE = (5, 18)  # LLVM=-14 and LLVM=/path/: commit e9c281928c24
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError where Linux can't be built so.
+    """Check that Linux can be built with LLVM for the machine, and the form of the setting `llvm`.
 
-    It is raised, too, for a setting that is none that the kernel's Makefile takes.
+    Raises:
+        PiggyError: It can't, or the kernel's Makefile does not take the setting.
     """
     llvm, machine = project.settings.llvm, project.machine
     if not machine.toolchain.llvm:
@@ -61,7 +62,7 @@ def check(project: Project) -> None:
 
 
 def doc(project: Project) -> str:
-    """What `doit list` says."""
+    """Return the line for `doit list`."""
     return (
         f"clang and lld (LLVM={project.settings.llvm}) for the kernel, {project.machine.triple}-gcc"
         " for user space"
@@ -69,25 +70,25 @@ def doc(project: Project) -> str:
 
 
 def names(llvm: str) -> list[str]:
-    """The programs that LLVM=`llvm` stands for, as the kernel's Makefile finds them."""
+    """Return the programs that LLVM=`llvm` selects, as the kernel's Makefile finds them."""
     if llvm.endswith("/"):
         return [f"{llvm}{name}" for name in PROGRAMS]
     return [f"{name}{llvm if llvm.startswith('-') else ''}" for name in PROGRAMS]
 
 
 def sources(project: Project) -> list[Source]:
-    """The pins that user space needs."""
+    """Return the pins that user space needs."""
     return libc.sources(project)
 
 
 def needs(project: Project) -> dict[str, Any]:
-    """What the task depends on, as words for `task`."""
-    words = distro.needs(project) if project.machine.userspace else {"settings": {}}
+    """Return what the task `toolchain` depends on, as arguments for `task`."""
+    base = distro.needs(project) if project.machine.userspace else {"settings": {}}
     return {
-        **words,
-        "tools": [*words.get("tools", []), *names(project.settings.llvm)],
+        **base,
+        "tools": [*base.get("tools", []), *names(project.settings.llvm)],
         "settings": {
-            **words["settings"],
+            **base["settings"],
             "llvm": project.settings.llvm,
             "supported": project.machine.toolchain.llvm,
         },
@@ -95,7 +96,14 @@ def needs(project: Project) -> dict[str, Any]:
 
 
 def build(job: Job) -> dict[str, list[str]]:
-    """Find LLVM's programs, and user space's compiler and libc."""
+    """Find LLVM's programs, and build user space's libc unless it is there.
+
+    Returns:
+        What the task learned: the files that it found and made.
+
+    Raises:
+        PiggyError: A program is missing, or the kernel is too old for the form of `llvm`.
+    """
     project = job.project
     llvm, machine = project.settings.llvm, project.machine
     if llvm != "1" and record.kernel_version(project.layout.kernel_src) < SUFFIX_SINCE:
@@ -115,7 +123,7 @@ def build(job: Job) -> dict[str, list[str]]:
         parts.append(os.path.realpath(found))
     version = run([parts[0], "--version"]).output.partition("\n")[0]
     ident = record.ident(version, *map(project.stamps.digest, parts))
-    variables = {"LLVM": llvm, "LLVM_IAS": "1"}  # before 5.15 the assembler had to be asked for
+    variables = {"LLVM": llvm, "LLVM_IAS": "1"}  # before 5.15 LLVM=1 did not imply LLVM_IAS=1
     prefix = f"{machine.triple}-"
     if not machine.userspace:
         return record.finish(job, Found(ident, prefix, version, parts, variables=variables))

@@ -1,12 +1,12 @@
-"""A toolchain of the user's own: any prefix, a toolchain's folder, or the tarball of an SDK.
+"""The provider `path`: a toolchain of the user's own.
 
     toolchain_prefix=/opt/x/bin/arm-linux-   crosstool-NG's x-tools, a Yocto SDK, Linaro's and Arm's
                                              releases, ...
     toolchain_prefix=/opt/x                  the same, where /opt/x/bin holds one compiler
-    toolchain_prefix=sdk.tar.gz              what `doit toolchain_export` packed: unpacked to
-                                             build/toolchains/ID
+    toolchain_prefix=sdk.tar.gz              a tarball that `doit toolchain_export` packed; it is
+                                             unpacked to build/toolchains/ID
 
-Nothing is written to what the user named. The identity is the content of the tools, wherever they
+Nothing is written into the user's folders. The identity is the content of the tools, wherever they
 lie.
 """
 
@@ -33,7 +33,11 @@ HINT = (
 
 
 def check(project: Project) -> None:
-    """Raise PiggyError when nothing was named, or a tarball that is not there."""
+    """Check that a toolchain is named, and that a tarball exists.
+
+    Raises:
+        PiggyError: None is named, or the tarball is missing.
+    """
     named = project.settings.toolchain_prefix
     if not named:
         raise PiggyError("toolchain=path needs to be told where the toolchain is", HINT)
@@ -44,17 +48,17 @@ def check(project: Project) -> None:
 
 
 def doc(project: Project) -> str:
-    """What `doit list` says."""
+    """Return the line for `doit list`."""
     return f"cross compiler {project.settings.toolchain_prefix}, probed"
 
 
 def sources(project: Project) -> list[Source]:
-    """It needs none of the pins."""
+    """Return no pins: nothing is fetched."""
     return []
 
 
 def needs(project: Project) -> dict[str, Any]:
-    """What the task depends on, as words for `task`."""
+    """Return what the task `toolchain` depends on, as arguments for `task`."""
     named = project.settings.toolchain_prefix
     return {
         "files": [
@@ -71,7 +75,7 @@ def needs(project: Project) -> dict[str, Any]:
 
 
 def kernel_files(project: Project) -> list[Path]:
-    """The file that tells the kernel's version: the headers in a toolchain must not be newer."""
+    """Return the file that tells the kernel's version; a toolchain's headers must not be newer."""
     if not project.machine.userspace:
         return []
     if project.settings.kernel_src:
@@ -80,7 +84,11 @@ def kernel_files(project: Project) -> list[Path]:
 
 
 def build(job: Job) -> dict[str, list[str]]:
-    """Find the toolchain, and probe it."""
+    """Find the toolchain, unpack it if it is a tarball, and probe it.
+
+    Returns:
+        What the task learned: the files that it found and made.
+    """
     project = job.project
     named = project.settings.toolchain_prefix
     path = Path(named).expanduser()
@@ -99,13 +107,19 @@ def build(job: Job) -> dict[str, list[str]]:
             f"{Path(prefix).parents[1]} is set up for {sdk.misplaced(Path(prefix).parents[1])}; its"
             f" {sdk.SCRIPT} would change that",
         )
-    return record.finish(job, found(project, prefix, made))
+    return record.finish(job, describe(project, prefix, made))
 
 
-def found(project: Project, prefix: str, made: list[str]) -> Found:
-    """Describe the toolchain with that prefix.
+def describe(project: Project, prefix: str, made: list[str]) -> Found:
+    """Describe the toolchain with a prefix; its ID comes from the content of its tools and libc.
 
-    Its ID is the content of its tools and of its libc.
+    Args:
+        project: The project.
+        prefix: The prefix of its compiler.
+        made: Files of it that the provider made.
+
+    Raises:
+        PiggyError: The compiler is missing or incomplete.
     """
     version, parts = compiler.compiler(prefix, HINT)
     ident = record.ident(version, *map(project.stamps.digest, parts))

@@ -1,10 +1,8 @@
-"""A toolchain is put to the test before it is trusted.
+"""Test a toolchain before it is trusted: its processor, libc, headers, and static linking.
 
-It is asked what it is for, which libc and headers it has, and that it links statically.
-
-Nothing is taken from names: a preprocessor run answers by the compiler's and the libc's own macros,
-and a program is linked with -static, looked at, and run where this host can: natively, or under
-QEMU's user mode.
+Names prove nothing. A preprocessor run answers from the macros of compiler and libc. A program is
+linked with -static, its ELF header is checked, and it is run where this host can: natively, or
+under QEMU's user mode.
 """
 
 from __future__ import annotations
@@ -24,8 +22,8 @@ PROGRAM = (
     '#include <stdio.h>\n#include <linux/version.h>\nint main(void) { return puts("probe ok") <'
     " 0; }\n"
 )
-# musl has no macro of its own by its authors' will; its headers mark each type that they define
-# (config.guess asks so).
+# musl deliberately has no macro of its own. Its headers define a macro for each type that they
+# define, by which config.guess recognizes it, too.
 QUESTIONS = """\
 #include <stdio.h>
 #include <linux/version.h>
@@ -40,7 +38,7 @@ piggy: libc unknown
 #endif
 piggy: code LINUX_VERSION_CODE
 """
-# The kernel's ARCH, and the macro by which a compiler says that it is for it (gcc's `-dM -E`).
+# The kernel's ARCH, and the macro that a compiler for it predefines (gcc -dM -E).
 MACROS = {
     "arm": "__arm__",
     "arm64": "__aarch64__",
@@ -53,14 +51,14 @@ MACROS = {
     "sh": "__sh__",
     "x86_64": "__x86_64__",
 }
-# The machines of the kernel's `uname -m` that run a 32-bit program of another ARCH as it is.
+# By `uname -m` of the host: each ARCH whose programs its processor runs.
 RUNS = {
     "x86_64": ("x86_64", "i386"),
     "aarch64": ("arm64",),
     "riscv64": ("riscv",),
     "ppc64le": ("powerpc",),
 }
-# QEMU's user mode, by ARCH; where there are several, none is taken for certain.
+# QEMU's user mode emulator, by ARCH. Where an ARCH has several (byte orders), none is listed.
 USER_MODE = {
     "arm": "qemu-arm",
     "arm64": "qemu-aarch64",
@@ -74,8 +72,10 @@ USER_MODE = {
 class Facts(msgspec.Struct, frozen=True):
     """What a probe found.
 
-    That is the libc's name and version, the headers' version ("6.1.55"), and how the program was
-    run.
+    Attributes:
+        libc: The libc's name and version.
+        headers: The version of the kernel headers, such as "6.1.55".
+        ran: How the test program was run.
     """
 
     libc: str
@@ -84,16 +84,22 @@ class Facts(msgspec.Struct, frozen=True):
 
     @property
     def series(self) -> tuple[int, int]:
-        """The series of the kernel headers, (6, 1)."""
+        """The series of the kernel headers, such as (6, 1)."""
         major, minor = self.headers.split(".")[:2]
         return int(major), int(minor)
 
 
 def probe(cc: str, *, arch: str, scratch: Path, log: Path | None) -> Facts:
-    """Test the compiler driver `cc` for static programs of user space.
+    """Test a compiler driver for static programs of user space.
 
-    arch: the kernel's ARCH that they are for; scratch: a folder to work in (not /tmp, from which a
-    host may refuse to run anything). Raises PiggyError with one sentence that says what is wrong.
+    Args:
+        cc: The driver.
+        arch: The kernel's ARCH for which it must compile.
+        scratch: A folder to work in; not /tmp, which a host may mount noexec.
+        log: The file that gets the output.
+
+    Raises:
+        PiggyError: The toolchain fails; one sentence says how.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".probe.", dir=scratch) as folder:
@@ -109,33 +115,33 @@ def probe(cc: str, *, arch: str, scratch: Path, log: Path | None) -> Facts:
 
 
 def _answers(cc: str, arch: str, source: Path, log: Path | None) -> tuple[str, str]:
-    """Return the libc and the headers' version, after seeing that the compiler is for `arch`."""
+    """Return the libc and the headers' version, having checked that the compiler is for `arch`."""
     macro = MACROS.get(arch, "")
-    is_it = (
+    question = (
         f"#if {f'defined({macro})' if macro else '1'}\npiggy: for yes\n#else\npiggy: for"
         " no\n#endif\n"
     )
-    source.write_text(is_it + QUESTIONS)
+    source.write_text(question + QUESTIONS)
     done = run([cc, "-E", "-P", str(source)], log=log, check=False)
-    said = dict(re.findall(r"^piggy: (\w+) (.*)$", done.output, re.MULTILINE))
-    if said.get("for") == "no":
+    answers = dict(re.findall(r"^piggy: (\w+) (.*)$", done.output, re.MULTILINE))
+    if answers.get("for") == "no":
         target = run([cc, "-dumpmachine"], check=False).output.strip()
         raise PiggyError(
             f"the toolchain {cc} makes programs for {target}, not for ARCH={arch}",
             "name one that is for this machine",
         )
-    if done.returncode or not said.get("code", "").strip().isdigit():
+    if done.returncode or not answers.get("code", "").strip().isdigit():
         raise _refused(cc, "it finds no libc with the kernel's headers", done, log)
-    code = int(said["code"])  # KERNEL_VERSION(a, b, c) in include/generated/uapi/linux/version.h
-    libc = re.sub(r" ?\. ?", ".", said.get("libc", "unknown").strip())
+    code = int(answers["code"])  # KERNEL_VERSION(a, b, c) in include/generated/uapi/linux/version.h
+    libc = re.sub(r" ?\. ?", ".", answers.get("libc", "unknown").strip())
     return libc, f"{code >> 16}.{code >> 8 & 255}.{code & 255}"
 
 
 def _run(cc: str, program: Path, arch: str, log: Path | None) -> str:
-    """Run the program where this host can, and say how.
+    """Run the program if this host can, and return how it ran.
 
     Raises:
-        PiggyError: It does not do what it should.
+        PiggyError: It runs, and its status or output is wrong.
     """
     emulator = USER_MODE.get(arch, "")
     emulator = (
@@ -145,13 +151,13 @@ def _run(cc: str, program: Path, arch: str, log: Path | None) -> str:
         if emulator
         else ""
     )
-    ways = [("runs here", [str(program)])] if arch in RUNS.get(platform.machine(), ()) else []
-    ways += [(f"runs in {Path(emulator).name}", [emulator, str(program)])] if emulator else []
-    for how, argv in ways:
+    runners = [("runs here", [str(program)])] if arch in RUNS.get(platform.machine(), ()) else []
+    runners += [(f"runs in {Path(emulator).name}", [emulator, str(program)])] if emulator else []
+    for name, argv in runners:
         try:
             done = run(argv, log=log, check=False)
         except OSError:
-            continue  # the host's kernel has no support for this kind of program
+            continue  # the host's kernel does not support this program format
         if done.returncode or done.output.strip() != "probe ok":
             raise _refused(
                 cc,
@@ -159,7 +165,7 @@ def _run(cc: str, program: Path, arch: str, log: Path | None) -> str:
                 done,
                 log,
             )
-        return how
+        return name
     return "to be run at the first boot"
 
 

@@ -4,8 +4,8 @@
       -> build/MACHINE/toolchain.json  the kernel's part
       -> build/MACHINE/userspace.json  user space's part
 
-Two, so that another libc makes busybox stale and not the kernel, and another compiler of the kernel
-not busybox.
+With two records another libc makes busybox stale but not the kernel, and another compiler of the
+kernel does not make busybox stale.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ _T = TypeVar("_T")
 class Toolchain(msgspec.Struct, frozen=True):
     """What the kernel is built with.
 
-    id:        of the content of its tools.
-    prefix:    of the compiler and binutils: what people give as CROSS_COMPILE=. The distribution's
-               is found on PATH (arm-linux-gnueabi-), so that a make by hand finds the same commands
-               in Kbuild's records.
-    version:   the compiler's own first line.
-    variables: further make variables for the kernel's Makefile, such as LLVM=1.
+    Attributes:
+        id: A hash of the content of its tools.
+        provider: The setting `toolchain`.
+        prefix: The prefix of compiler and binutils, as people give it in CROSS_COMPILE=. The
+            distribution's is found on PATH (arm-linux-gnueabi-), so that Kbuild's records hold the
+            same commands as after a make by hand.
+        version: The first line of the compiler's --version.
+        variables: Further make variables for the kernel's Makefile, such as LLVM=1.
     """
 
     id: str
@@ -50,9 +52,12 @@ class Toolchain(msgspec.Struct, frozen=True):
 class Userspace(msgspec.Struct, frozen=True):
     """What user space is built with, as probed.
 
-    id:        of its libc, headers and compiler.
-    prefix:    of its binutils; cc: the compiler driver for static programs.
-    libc:      its name and version; headers: the version of the kernel's headers in it.
+    Attributes:
+        id: A hash of libc, headers and compiler.
+        prefix: The prefix of the binutils.
+        cc: The compiler driver for static programs.
+        libc: The libc's name and version.
+        headers: The version of the kernel headers in it.
     """
 
     id: str
@@ -63,12 +68,15 @@ class Userspace(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a provider gives.
+    """What a provider found or made.
 
-    id, prefix, version, variables: see Toolchain; user: the ID of what user space takes ("": the
-    same), cc its driver ("" for a machine that has only a kernel).
-    parts: the files whose content the identity is; made: files that the provider made, whose loss
-        makes the task stale.
+    Attributes:
+        id: See Toolchain, as for prefix, version and variables.
+        parts: The files whose content is the identity.
+        cc: The driver for user space; "" for a machine that has only a kernel.
+        user: The ID of user space's part; "" for the same.
+        user_prefix: The prefix of user space's binutils; "" for the same.
+        made: Files that the provider made; the task is stale when one is lost.
     """
 
     id: str
@@ -83,7 +91,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def records(project: Project) -> list[Path]:
-    """The records that the machine has."""
+    """Return the paths of the machine's records."""
     return [
         project.layout.toolchain_record,
         *([project.layout.userspace_record] if project.machine.userspace else []),
@@ -91,19 +99,35 @@ def records(project: Project) -> list[Path]:
 
 
 def read(project: Project) -> Toolchain:
-    """Read the kernel's record, as the task `toolchain` left it."""
+    """Read the record of what the kernel is built with.
+
+    Raises:
+        PiggyError: It is unreadable.
+        FileNotFoundError: The task `toolchain` has not run.
+    """
     return decode(project.layout.toolchain_record, Toolchain)
 
 
 def read_user(project: Project) -> Userspace:
-    """Read user space's record, likewise."""
+    """Read the record of what user space is built with.
+
+    Raises:
+        PiggyError: It is unreadable.
+        FileNotFoundError: The task `toolchain` has not run.
+    """
     return decode(project.layout.userspace_record, Userspace)
 
 
 def decode(path: Path, kind: type[_T]) -> _T:
-    """Read a record that a task of ours left.
+    """Read a record that a task wrote as JSON.
 
-    Raises PiggyError for anything else in its place, and FileNotFoundError for nothing.
+    Args:
+        path: The record.
+        kind: Its type.
+
+    Raises:
+        PiggyError: The file is no such record.
+        FileNotFoundError: There is none.
     """
     try:
         return msgspec.json.decode(read_regular(path), type=kind)
@@ -121,14 +145,14 @@ def finish(job: Job, found: Found) -> dict[str, list[str]]:
     """Probe what a provider found, and write the records.
 
     Returns:
-        What the task `toolchain` learned.
+        What the task `toolchain` learned: input files as "discovered", outputs as "made".
 
     Raises:
         PiggyError: The toolchain is for another processor, can't link statically, makes programs
             that do not run, or has newer kernel headers than the kernel.
     """
     project = job.project
-    told = ""
+    userspace = ""
     if found.cc:
         facts = probe(
             found.cc,
@@ -144,28 +168,27 @@ def finish(job: Job, found: Found) -> dict[str, list[str]]:
                 ident, found.user_prefix or found.prefix, found.cc, facts.libc, facts.headers
             ),
         )
-        told = f", {facts.libc}, headers {facts.headers}, static: {facts.ran}"
+        userspace = f", {facts.libc}, headers {facts.headers}, static: {facts.ran}"
     write_record(
         project.layout.toolchain_record,
         Toolchain(
             found.id, project.settings.toolchain, found.prefix, found.version, found.variables
         ),
     )
-    terminal.line("toolchain", f"{found.version}{told}, ID {found.user or found.id}")
-    ours = (project.layout.build / "toolchains").absolute()
-    made = {
-        path for path in found.parts if Path(path).is_relative_to(ours)
-    }  # just now: no inputs, but outputs
+    terminal.line("toolchain", f"{found.version}{userspace}, ID {found.user or found.id}")
+    base = (project.layout.build / "toolchains").absolute()
+    # Files below build/toolchains were made by this task: they are its outputs, not its inputs.
+    made = {path for path in found.parts if Path(path).is_relative_to(base)}
     return {"discovered": sorted({*found.parts} - made), "made": sorted({*found.made, *made})}
 
 
 def write_record(path: Path, content: Toolchain | Userspace) -> None:
-    """Write one of the records, as JSON to read."""
+    """Write a record as indented JSON."""
     write_whole(path, msgspec.json.format(msgspec.json.encode(content)))
 
 
 def kernel_version(tree: Path) -> tuple[int, int]:
-    """Return the series (6, 1) of a kernel tree, by its top Makefile.
+    """Return the series of a kernel tree, such as (6, 1), from its top Makefile.
 
     Raises:
         PiggyError: The Makefile has none.
@@ -184,12 +207,13 @@ def kernel_version(tree: Path) -> tuple[int, int]:
 
 
 def check_headers(facts: Facts, project: Project) -> None:
-    """Refuse headers that are newer than the kernel.
+    """Refuse headers newer than the kernel, as programs would use calls that it does not have.
 
-    Programs would ask it for what it does not have.
+    Only the series counts, since stable updates add nothing to the headers. Buildroot compares the
+    same way (support/scripts/check-kernel-headers.sh).
 
-    Series are compared, not stable updates, which add nothing to the headers; so does Buildroot
-    (support/scripts/check-kernel-headers.sh).
+    Raises:
+        PiggyError: They are newer.
     """
     kernel = kernel_version(project.layout.kernel_src)
     if facts.series > kernel:
@@ -201,5 +225,5 @@ def check_headers(facts: Facts, project: Project) -> None:
 
 
 def ident(*parts: str) -> str:
-    """Return the ID of what these texts describe."""
+    """Return the ID of what some texts describe: twelve hex digits of their sha256."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

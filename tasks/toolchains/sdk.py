@@ -1,7 +1,4 @@
-"""Prebuilt toolchains as tarballs.
-
-They are unpacked once, relocated by their own script, and packed again for another machine.
-"""
+"""Toolchains as tarballs: unpacked once, relocated by their own script, and packed again."""
 
 from __future__ import annotations
 
@@ -18,90 +15,106 @@ from tasks.system.terminal import printable
 from tasks.toolchains import compiler, folder, record
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-SCRIPT = (
-    "relocate-sdk.sh"  # Buildroot's; crosstool-NG's and Arm's toolchains find their place without
-)
-# where Buildroot's script notes the place that a toolchain is set up for
+# Buildroot's script; the toolchains of crosstool-NG and Arm need none, wherever they lie.
+SCRIPT = "relocate-sdk.sh"
+# The file in which that script notes the folder that a toolchain is set up for.
 LOCATION = "share/buildroot/sdk-location"
 
 
 def is_tarball(path: str | Path) -> bool:
-    """Does a file's name say that it is a tarball?"""
+    """Tell whether a file's name is that of a tarball."""
     return str(path).endswith(ENDINGS)
 
 
 def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
-    """Have a tarball's toolchain unpacked and relocated; return its folder, build/toolchains/ID.
+    """Unpack and relocate the toolchain of a tarball, unless it is there and intact.
 
-    digest: of the tarball's content, which makes the ID: where the file lies does not matter.
-    Raises PiggyError for an archive that is damaged or hostile, a full disk, and a relocation
-    script that fails.
+    Args:
+        project: The project.
+        archive: The tarball.
+        digest: The hash of its content, from which the ID is made; its path does not matter.
+        log: The file that gets the output.
+
+    Returns:
+        The toolchain's folder, build/toolchains/ID.
+
+    Raises:
+        PiggyError: The archive is damaged or hostile, the disk is full, or the relocation script
+            fails.
     """
     base = (project.layout.build / "toolchains").absolute()
     base.mkdir(parents=True, exist_ok=True)
-    place = base / record.ident("sdk", digest, str(base))
-    with folder.locked(place):
-        if folder.intact(place):
-            return place
-        folder.clear(place)
+    home = base / record.ident("sdk", digest, str(base))
+    with folder.locked(home):
+        if folder.intact(home):
+            return home
+        folder.clear(home)
         try:
-            with disk.explained(place):
-                with replacing(place) as draft:
+            with disk.explained(home):
+                with replacing(home) as draft:
                     draft.mkdir()
                     untar.extract(archive, draft)
-                relocate(place, log)
-                prefix = compiler.prefix_in(place)
+                relocate(home, log)
+                prefix = compiler.prefix_in(home)
                 folder.seal(
-                    place,
+                    home,
                     sorted(
                         {
-                            os.path.relpath(path, place)
+                            os.path.relpath(path, home)
                             for path in compiler.compiler(prefix, "")[1]
-                            if Path(path).is_relative_to(place)
+                            if Path(path).is_relative_to(home)
                         }
                     ),
                 )
         except BaseException:
-            folder.clear(place)  # what is half relocated is of no use
+            folder.clear(home)  # a half relocated toolchain is of no use
             raise
-    return place
+    return home
 
 
-def relocate(place: Path, log: Path) -> None:
-    """Run a toolchain's own relocation script, where it has one.
+def relocate(home: Path, log: Path) -> None:
+    """Run a toolchain's own relocation script if it has one.
 
-    The toolchain must stand at its final place.
+    Args:
+        home: The toolchain's folder, at its final path.
+        log: The file that gets the output.
+
+    Raises:
+        CommandError: The script fails.
     """
-    script = place / SCRIPT
+    script = home / SCRIPT
     if script.is_file():
         run(
             ["sh", str(script)] if not os.access(script, os.X_OK) else [str(script)],
-            cwd=place,
+            cwd=home,
             log=log,
         )
 
 
-def misplaced(place: Path) -> str:
-    """Return where a Buildroot toolchain says that it stands, when that is not where it is.
-
-    It is "" otherwise.
-    """
+def misplaced(home: Path) -> str:
+    """Return the folder that a Buildroot toolchain is set up for, "" if that is where it lies."""
     try:
-        said = files.read_regular(place / LOCATION, 1 << 16).decode().strip()
+        location = files.read_regular(home / LOCATION, 1 << 16).decode().strip()
     except (OSError, UnicodeDecodeError):
         return ""
     return (
-        "" if "\0" in said or os.path.realpath(said) == os.path.realpath(place) else printable(said)
+        ""
+        if "\0" in location or os.path.realpath(location) == os.path.realpath(home)
+        else printable(location)
     )
 
 
-def pack(place: Path, name: str, target: Path, log: Path) -> None:
-    """Pack a toolchain's folder as the tarball `target`, below one folder called `name`.
+def pack(home: Path, name: str, target: Path, log: Path) -> None:
+    """Pack a toolchain's folder as a tarball; the bytes are the same each time.
 
-    The bytes are the same whenever it is packed.
+    Args:
+        home: The toolchain's folder.
+        name: The one folder at the top of the tarball.
+        target: The tarball.
+        log: The file that gets the output.
 
     Raises:
-        PiggyError: tar failed.
+        CommandError: tar fails.
     """
     with replacing(target) as draft:
         draft.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +133,7 @@ def pack(place: Path, name: str, target: Path, log: Path) -> None:
                 "-cf",
                 str(plain),
                 "-C",
-                str(place),
+                str(home),
                 ".",
             ],
             log=log,

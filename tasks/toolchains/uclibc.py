@@ -1,7 +1,7 @@
-"""uClibc-ng from source for the distribution's compiler, static, behind a wrapper like musl's.
+"""uClibc-ng built from source for the distribution's gcc: static, with a wrapper as musl has.
 
-The compiler is made for another libc, so its wrapper names headers, start files and libraries
-itself, by gcc's specs.
+The compiler comes with another libc, so the wrapper sets headers, start files and libraries by
+gcc's specs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ KEY_FILES = (
     "include/linux/version.h",
 )
 STUBS = ("libm.a", "libcrypt.a", "libdl.a", "libpthread.a", "libresolv.a", "librt.a", "libutil.a")
-FILES = 1500  # object files of a first build, about; only for the progress bar
-# As musl's own tools/musl-gcc.specs.sh does it, for static programs alone.
+FILES = 1500  # approximate number of object files, for the progress bar
+# Modelled on musl's tools/musl-gcc.specs.sh, for static programs alone.
 SPECS = """\
 %rename cpp_options old_cpp_options
 
@@ -58,17 +58,21 @@ crtend.o%s {home}/lib/crtn.o
 
 """
 WRAPPER = '#!/bin/sh\nexec {gcc} "$@" -specs {home}/lib/uclibc-gcc.specs\n'
-STYLE = Style("")  # no prefix: its symbols stand in files as they are called
+STYLE = Style("")  # the symbols have no prefix in files
 
 
 def requests(project_top: Path, lines: Sequence[str]) -> dict[str, str]:
-    """Return what is asked of uClibc-ng, by the fragment and the machine's own lines.
+    """Return the requests of the fragment and of the machine's own lines.
+
+    Args:
+        project_top: The project's folder.
+        lines: The machine's lines.
 
     Returns:
         Symbol to value, "n" for not set.
 
     Raises:
-        PiggyError: A line is none of a fragment.
+        PiggyError: A line is not a request.
     """
     own = [
         *fragments.lines(fragments.read(project_top / FRAGMENT), FRAGMENT, STYLE),
@@ -77,18 +81,23 @@ def requests(project_top: Path, lines: Sequence[str]) -> dict[str, str]:
     return {one.symbol: one.value for one in own}
 
 
-def build(job: Job, source: Path, place: Path, prefix: str, headers: Path) -> None:
-    """Build uClibc-ng with PREFIXgcc, and lay it out at `place`, whole.
+def build(job: Job, source: Path, home: Path, prefix: str, headers: Path) -> None:
+    """Build uClibc-ng with PREFIXgcc, and install it with the kernel's headers and a gcc wrapper.
 
-    The kernel's headers and its wrapper are added.
+    Args:
+        job: The run of the task `toolchain`.
+        source: uClibc-ng's tree.
+        home: The folder that the result becomes, when it is complete.
+        prefix: The compiler's prefix.
+        headers: The kernel's headers.
 
     Raises:
-        PiggyError: The machine names no architecture of uClibc-ng's, or a request does not take.
+        PiggyError: The machine's architecture is not one of uClibc-ng's, or a request did not take.
     """
     project = job.project
     arch, *lines = project.machine.toolchain.uclibc
-    asked = requests(project.top, lines)
-    asked.update(
+    symbols = requests(project.top, lines)
+    symbols.update(
         {
             f"TARGET_{arch}": "y",
             "KERNEL_HEADERS": f'"{headers.absolute()}"',
@@ -99,45 +108,46 @@ def build(job: Job, source: Path, place: Path, prefix: str, headers: Path) -> No
             "UCLIBC_EXTRA_CFLAGS": f'"{project.machine.cflags}"',
         }
     )
-    with folder.staged(place, KEY_FILES) as (work, made):
+    with folder.staged(home, KEY_FILES) as (work, made):
         obj = work / "obj"
-        words = ["make", "-C", str(source), f"O={obj}", f"ARCH={arch}"]
+        argv = ["make", "-C", str(source), f"O={obj}", f"ARCH={arch}"]
         obj.mkdir()
         write_whole(
             obj / ".config",
             "".join(
                 f"# {name} is not set\n" if value == "n" else f"{name}={value}\n"
-                for name, value in asked.items()
+                for name, value in symbols.items()
             ),
         )
-        run([*words, "oldconfig"], log=job.log, stdin="\n" * 10_000)
-        _check(asked, (obj / ".config").read_text())
+        run([*argv, "oldconfig"], log=job.log, stdin="\n" * 10_000)
+        _check(symbols, (obj / ".config").read_text())
         with project.jobs.token(), terminal.bar("uClibc-ng", FILES, "files") as progress:
 
-            def seen(line: str) -> None:
+            def on_line(line: str) -> None:
                 if line.lstrip().startswith(("CC ", "AS ")):
                     progress.step()
 
-            run([*words, "all"], log=job.log, on_line=seen, env=project.jobs.environment())
-        run([*words, f"PREFIX={made}", "install_dev"], log=job.log)
-        for name in STUBS:  # all is in libc.a, and programs name these as well
+            run([*argv, "all"], log=job.log, on_line=on_line, env=project.jobs.environment())
+        run([*argv, f"PREFIX={made}", "install_dev"], log=job.log)
+        # libc.a holds everything, but programs still link with -lm and the like.
+        for name in STUBS:
             if not (made / "lib" / name).exists():
                 run([f"{prefix}ar", "rcD", str(made / "lib" / name)], log=job.log)
         folder.add(headers, made / "include")
-        write_whole(made / "lib" / "uclibc-gcc.specs", SPECS.format(home=place))
+        write_whole(made / "lib" / "uclibc-gcc.specs", SPECS.format(home=home))
         write_whole(
-            made / "bin" / "uclibc-gcc", WRAPPER.format(gcc=f"{prefix}gcc", home=place), 0o755
+            made / "bin" / "uclibc-gcc", WRAPPER.format(gcc=f"{prefix}gcc", home=home), 0o755
         )
 
 
-def _check(asked: dict[str, str], config: str) -> None:
+def _check(symbols: dict[str, str], config: str) -> None:
     got = dotconfig.parse_config(config, style=STYLE)
     missed = [
-        f"{name}={value}" for name, value in asked.items() if not same(value, got.get(name, ""))
+        f"{name}={value}" for name, value in symbols.items() if not same(value, got.get(name, ""))
     ]
     if missed:
         raise PiggyError(
-            f"{len(missed)} of {len(asked)} symbols requested of uClibc-ng did not take:"
+            f"{len(missed)} of {len(symbols)} symbols requested of uClibc-ng did not take:"
             f" {', '.join(missed)}",
             f"they stand in {FRAGMENT} or in the machine's file ([toolchain] uclibc)",
         )

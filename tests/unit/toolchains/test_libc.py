@@ -27,11 +27,11 @@ def test_the_digest_of_a_folder(tmp_path: Path) -> None:
         seen.add(libc.digest_of(base))
 
 
-def test_the_words_for_musl() -> None:
+def test_the_arguments_of_musls_configure() -> None:
     project: Any = SimpleNamespace(
         machine=SimpleNamespace(triple="odd-linux-gnu", cflags="-march=odd  -O2")
     )
-    assert libc.configure_words(project) == [
+    assert libc.configure_arguments(project) == [
         "--target=odd-linux-gnu",
         "--disable-shared",
         "--enable-wrapper=gcc",
