@@ -20,18 +20,9 @@ from tasks.filesystem import overlay, tree
 from tasks.graph.task import Job, TaskDict, task
 from tasks.system import terminal
 
-# of every root filesystem, so that images are bit-identical
+# The same for every root filesystem, so that images are bit-identical.
 UUID = "70696767-7962-4163-8b00-000000000001"
-MODES = Path("configs") / "rootfs" / "overlays.txt"  # of what ships in overlays/
-SUFFIX = {
-    "none": "",
-    "gzip": ".gz",
-    "bzip2": ".bz2",
-    "lzma": ".lzma",
-    "xz": ".xz",
-    "lz4": ".lz4",
-    "zstd": ".zst",
-}
+MODES = Path("configs") / "rootfs" / "overlays.txt"  # modes of the files in overlays/
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:

@@ -1,4 +1,4 @@
-"""The [qemu] table of a machine file: the machine as QEMU has it."""
+"""The [qemu] table of a machine file: the machine as QEMU emulates it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-# what QEMU gives its first card (qemu_macaddr_default_if_unset in net/net.c)
+# The hardware address that QEMU gives its first card (qemu_macaddr_default_if_unset, net/net.c).
 MAC = "52:54:00:12:34:56"
 _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 
 
 class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the root disk hangs on the machine.
+    """The root disk.
 
-    QEMU's words, with {image} for the file, and what Linux calls it.
+    Attributes:
+        args: QEMU's options for it, with {image} for the path of the image.
+        root: Linux's name of it, for root=.
     """
 
     args: tuple[str, ...]
@@ -26,25 +28,28 @@ class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The [qemu] table of a machine file. Every `args`-like field is a list of QEMU's own words.
+    """The [qemu] table of a machine file; fields like `args` are lists of QEMU's own options.
 
-    binary:  the emulator, found in PATH.
-    machine: for -machine;  cpu: for -cpu ("": QEMU's default);  memory: MB.
-    console: what the first serial port is to the kernel: the device for console=.
-    disk:    the root disk (none: this machine boots only from an initramfs).
-    kernel, initrd, dtb: how each of these files is handed over; {kernel}, {initrd}, {dtb} stand for
-        its path.
-    nic:     a network card; {net} stands for what it is plugged into ("user",
-             "tap,ifname=tap0,script=no", ...), {mac} for its hardware address.
-    rtc:     whether it has a clock that Linux reads at boot; without one qemu_test does not ask for
-        the year.
-    append:  for the kernel's command line, after what `command_line` puts there itself.
-    args:    anything else; they come before the console's -serial, so that a "-serial null" makes
-        it the second port.
-    display: for -display.
-    needs:   kernel symbols without which this machine can't boot, by purpose: {"console": [...],
-             "disk": [...]}; "A|B" is either. "disk" counts only when the root disk is used, "nic"
-             only with a network.
+    Attributes:
+        binary: The emulator, found in PATH.
+        machine: For -machine.
+        cpu: For -cpu; "" for QEMU's default.
+        memory: RAM in MB.
+        console: The kernel's name of the first serial port, for console=.
+        disk: The root disk; None for a machine that boots only from an initramfs.
+        kernel: The options that pass the kernel, with {kernel} for its path.
+        initrd: The options that pass the initramfs, with {initrd} for its path.
+        dtb: The options that pass the device tree, with {dtb} for its path.
+        nic: The network card. {net} stands for the backend ("user", "tap,ifname=tap0,script=no",
+            ...), {mac} for the hardware address.
+        rtc: Whether Linux reads a clock at boot. Without one qemu_test does not check the year.
+        append: For the kernel's command line, after what `command_line` puts there.
+        args: Other options. They precede the console's -serial, so that a "-serial null" here makes
+            the console the second port.
+        display: For -display.
+        needs: The kernel symbols without which this machine can't boot, by purpose: {"console":
+            [...], "disk": [...]}; "A|B" means either. "disk" counts only when the root disk is
+            used, "nic" only with a network.
     """
 
     binary: str
@@ -74,9 +79,10 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 def _placeholders(field: str, words: Sequence[str], wanted: str = "", optional: str = "") -> None:
-    """Raise ValueError unless `words` hold {wanted}, {optional} perhaps, and no other placeholder.
+    """Check that options hold {wanted}, perhaps {optional}, and no other placeholder.
 
-    msgspec adds the key's path to the message.
+    Raises:
+        ValueError: They do not; msgspec adds the key's path to the message.
     """
     found = {name for word in words for name in _PLACEHOLDER.findall(word)} - {optional}
     if wanted and wanted not in found:

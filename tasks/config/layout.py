@@ -1,17 +1,17 @@
-"""Where everything lies: each file and folder that more than one module names, in one place.
+"""The layout: each file and folder that more than one module names.
 
     build/MACHINE/images/   what tasks make, each file under its task's name
     build/MACHINE/kernel/   Kbuild's O= folder, one for each kernel tree
     build/MACHINE/busybox/  busybox's O= folder
-    build/MACHINE/logs/     what each task's programs said, and the history of runs
+    build/MACHINE/logs/     each task's log, and the history of runs
     build/src/              unpacked sources, for all machines
-    build/toolchains/       what is built or unpacked of toolchains, for all machines
+    build/toolchains/       toolchains that were built or unpacked, for all machines
     build/store/            earlier results, for all machines
-    build/host/             what was found out about this host
-    dl/                     what was downloaded
-    configs/*/local/        the user's own fragments, made by the editors; not in git
+    build/host/             facts about this host
+    dl/                     downloads
+    configs/*/local/        the user's own fragments, written by the editors; not in git
 
-A path is relative to the project's top, which is doit's working folder, where it can be.
+Where possible a path is relative to the project's top, which is doit's working folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tasks.config.settings import Settings
 from tasks.system.address import hidden
 from tasks.system.errors import PiggyError
 
-# The ending that each compressor of the initramfs gives (scripts/Makefile.lib, size_append users).
+# The usual file name ending of each compressor of the initramfs.
 SUFFIX = {
     "none": "",
     "gzip": ".gz",
@@ -41,7 +41,7 @@ SUFFIX = {
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """The places of one machine's build. `here` is the folder of all that is built for it."""
+    """The paths of one machine's build; `here` is the folder of everything built for it."""
 
     build: Path
     dl: Path
@@ -72,7 +72,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     buildroot_obj: Path
     buildroot_fragment: Path
     buildroot_config: Path
-    buildroot_facts: Path  # what the configured tree said of itself
+    buildroot_facts: Path  # what the configured tree tells about itself
 
     device_table: Path
     rootfs: Path
@@ -90,11 +90,11 @@ def plan(
     kernel_pin: str,
     origins: Mapping[str, str],
 ) -> Layout:
-    """Return where everything lies.
+    """Derive all paths from settings and machine.
 
     Args:
         top: The project's folder.
-        settings: Those in force.
+        settings: The settings in force.
         machine: The selected machine.
         image: The link of the chain that is booted.
         kernel_pin: The name of the pinned kernel, which is that of its unpacked folder.
@@ -110,7 +110,7 @@ def plan(
 
     def tree(setting: str, own: str, pinned: str) -> tuple[Path, str]:
         if not own:
-            folder = build / "src" / pinned  # a link, which need not be there yet
+            folder = build / "src" / pinned  # a link, which may not exist yet
             return folder, os.path.join(os.path.realpath(folder.parent), folder.name)
         folder = Path(own).expanduser()
         if not (top / folder / "Makefile").exists():

@@ -1,6 +1,6 @@
-"""The machine model: what one file of configs/machines says, as frozen data.
+"""The machine model: the content of one file of configs/machines, as frozen data.
 
-A machine is data alone; where a new one would need code, this model is what is to be mended.
+A machine is data alone. Where a new machine would need code, this model lacks something.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from tasks.config.emulator import Qemu
 from tasks.system.errors import PiggyError, nearest
 
 NO_DISPLAY = "none"
-# What kernel people call each link of an image chain, in the order in which they stand in `doit
-# list`.
+# Every link of an image chain that there can be, in the order of `doit list`, with its doc.
 LINKS = {
     "Image": "the raw binary of the kernel proper",
     "Image.gz": "the compressed Image that a boot loader unpacks",
@@ -36,21 +35,21 @@ LINKS = {
 class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One link of the chain from vmlinux to a bootable image.
 
-    dir:      the folder whose Makefile makes it, below the object folder.
-    file:     its name from there, as that Makefile has it; may hold make variables of it, such as
-              $(suffix-y), which Kbuild expands.
-    after:    the link that it is made from.
-    vars:     what the architecture's Makefile hands to that one, in its own variables:
-        $(bootvars-y) on MIPS.
-    optional: only machines that name it in [kernel] links have it: it wants settings of theirs,
-        such as a load address.
-    takes:    what else it is made from: make variables, and the image ("initramfs", "rootfs") whose
-        path each is given.
-    hidden:   objects of Kbuild's that are made from those images without make's knowing it
-        (.incbin).
-    symbols:  it is linked with addresses of vmlinux's symbols (x86's voffset.h, ARM's
-              _kernel_bss_size), which the link before need not show.
-    tools:    programs that it takes besides those of every link.
+    Attributes:
+        dir: The folder whose Makefile makes it, below the object folder.
+        file: Its path from there, as that Makefile has it. It may hold make variables, such as
+            $(suffix-y), which Kbuild expands.
+        after: The link that it is made from.
+        vars: The variables that the architecture's Makefile passes to that Makefile, such as
+            $(bootvars-y) on MIPS.
+        optional: Whether only machines that name it in [kernel] links have it, as it takes settings
+            of theirs, such as a load address.
+        takes: Images that it is made from, too: by make variable the image ("initramfs", "rootfs")
+            whose path the variable gets.
+        hidden: Objects that include those images by .incbin, which make does not know.
+        symbols: Whether it is linked with addresses of vmlinux's symbols (x86's voffset.h, ARM's
+            _kernel_bss_size), which may change while the link before it stays the same.
+        tools: Programs that it takes besides those of every link.
     """
 
     dir: str
@@ -67,13 +66,15 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The [kernel] table.
 
-    base:      the configuration target to start from; fragments: by name, in order.
-    chain:     of configs/chains.toml; links: those of its optional links that this machine has;
-        image: the one booted.
-    boots:     the links that can be booted in its place (image=NAME), each with the fragments that
-        this takes.
-    dtbs:      device trees by name, as their .dts is called; the first is the one booted with.
-    variables: make variables of every call, such as LOADADDR.
+    Attributes:
+        base: The configuration target to start from.
+        fragments: Names of fragments, in order.
+        chain: The name of a chain in configs/chains.toml.
+        links: The optional links of the chain that this machine has.
+        image: The link that is booted.
+        boots: Other links that can be booted (image=NAME), each with the fragments that this takes.
+        dtbs: Names of device trees, as their .dts files; the first is used at boot.
+        variables: Make variables of every call, such as LOADADDR.
     """
 
     base: str = "allnoconfig"
@@ -87,31 +88,30 @@ class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Busybox(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The [busybox] table: the configuration it starts from, and the fragments over that."""
+    """The [busybox] table: the configuration target to start from, and the fragments."""
 
     base: Literal["defconfig", "allnoconfig"] = "defconfig"
     fragments: tuple[str, ...] = ()
 
 
 class Rootfs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The [rootfs] table: overlays in order, and the device table of configs/rootfs."""
+    """The [rootfs] table: the overlays in order, and the device table of configs/rootfs."""
 
     overlays: tuple[str, ...] = ("base",)
     devices: str = "devices"
 
 
 class Display(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table [display.NAME], in force with display=NAME.
+    """A table [display.NAME], in force with display=NAME: a screen and a keyboard.
 
-    What a screen and a keyboard add to the machine.
-
-    fragments, overlays: of the kernel and of the root filesystem; they come after the machine's
-        own.
-    console: the terminal on it, for console= ("tty0": whichever is in front). It stands before the
-             serial one, for the last is what /dev/console leads to
-             (Documentation/admin-guide/serial-console.rst).
-    args:    QEMU's words for the hardware; none where the board has it anyway.
-    append:  for the kernel's command line.
+    Attributes:
+        fragments: Fragments of the kernel, after the machine's own.
+        overlays: Overlays of the root filesystem, after the machine's own.
+        console: The terminal on it, for console= ("tty0": the one in the foreground). It precedes
+            the serial one, since /dev/console is the last
+            (Documentation/admin-guide/serial-console.rst).
+        args: QEMU's options for the hardware; none if the board has it anyway.
+        append: For the kernel's command line.
     """
 
     fragments: tuple[str, ...] = ()
@@ -124,9 +124,10 @@ class Display(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Nic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A table [nic.NAME], in force with nic=NAME: another network card than the machine's own.
 
-    args:       QEMU's words for it, as in [qemu] nic.
-    fragments:  of the kernel, at the end of the machine's own;  instead_of: those of the machine's
-        own that are left out.
+    Attributes:
+        args: QEMU's options for it, as in [qemu] nic.
+        fragments: Fragments of the kernel, after the machine's own.
+        instead_of: Fragments of the machine's own that are left out.
     """
 
     args: tuple[str, ...]
@@ -134,13 +135,14 @@ class Nic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     instead_of: tuple[str, ...] = ()
 
 
-class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The [toolchain] table: what the providers call this machine's processor.
+class Processor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The [toolchain] table: each provider's name of the machine's processor.
 
-    buildroot: fragments of configs/buildroot; bootlin: Bootlin's name of the architecture
-        (configs/bootlin.toml);
-    llvm: whether Linux can be built with LLVM=1 for it (Documentation/kbuild/llvm.rst);
-    uclibc: uClibc-ng's name of the architecture, and what its configuration needs besides.
+    Attributes:
+        buildroot: Fragments of configs/buildroot.
+        bootlin: Bootlin's name of the architecture (configs/bootlin.toml).
+        llvm: Whether Linux can be built with LLVM=1 for it (Documentation/kbuild/llvm.rst).
+        uclibc: uClibc-ng's name of the architecture, then further lines of its configuration.
     """
 
     buildroot: tuple[str, ...] = ()
@@ -152,10 +154,15 @@ class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One machine.
 
-    `arch` is the kernel's ARCH=, `triple` the prefix of the distribution's cross compiler, `cflags`
-    what user space is compiled with on top of it. `userspace` is false for a
-    machine that has only a kernel: its processor is none that the distribution's compiler and musl
-    make programs for.
+    Attributes:
+        description: One line for people.
+        arch: The kernel's ARCH=.
+        triple: The prefix of the distribution's cross compiler, without the last hyphen.
+        cflags: Compiler flags of user space.
+        userspace: False for a machine that has only a kernel, as the distribution's compiler and
+            musl make no programs for its processor.
+        kernel: The table of that name, as for the following ones.
+        settings: Settings that this machine changes from their defaults.
     """
 
     description: str
@@ -164,7 +171,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cflags: str = ""
     userspace: bool = True
     kernel: Kernel
-    toolchain: Chain = Chain()
+    toolchain: Processor = Processor()
     busybox: Busybox = Busybox()
     rootfs: Rootfs = Rootfs()
     qemu: Qemu | None = None
@@ -174,7 +181,18 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
-    """Read configs/machines/NAME.toml and its chain. Raises PiggyError naming file and key."""
+    """Read and check configs/machines/NAME.toml and its chain.
+
+    Args:
+        top: The project's folder.
+        name: The machine's name.
+
+    Returns:
+        The machine, and the links of its chain in order.
+
+    Raises:
+        PiggyError: A file is wrong; the message names file and key.
+    """
     origin = f"configs/machines/{name}.toml"
     machine = toml.convert(toml.read(top / origin), Machine, origin)
     chains = toml.convert(
@@ -253,14 +271,18 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
 
 
 def _lacking(path: Path, kind: str = "regular file") -> str:
-    """Say why there is no file, or folder, at a path."""
+    """Return in words why there is no such file, or folder, at a path."""
     if not os.path.lexists(path):
         return "does not exist"
     return f"is no {kind}" if os.path.exists(path) else "is a link to nothing"
 
 
 def _links(machine: Machine, chain: dict[str, Link], origin: str, where: str) -> dict[str, Link]:
-    """The links of a chain that the machine has. Raises PiggyError for one it asks for in vain."""
+    """Return the links of a chain that the machine has.
+
+    Raises:
+        PiggyError: The machine names an optional link that the chain does not have.
+    """
     optional = [name for name, link in chain.items() if link.optional]
     for name in machine.kernel.links:
         if name not in optional:

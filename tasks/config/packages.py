@@ -1,7 +1,4 @@
-"""Host packages as data.
-
-What the selected machine needs on the host, what is missing, and the command that installs it.
-"""
+"""The host packages that the selected machine needs, and the commands that install missing ones."""
 
 from __future__ import annotations
 
@@ -25,10 +22,14 @@ Name = str | dict[str, str]
 
 
 class Manager(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A package manager: its program, and the words that refresh its lists and install packages.
+    """A package manager.
 
-    With the releases on which its names of packages were tried ("debian 12": ID and VERSION_ID of
-    os-release(5)).
+    Attributes:
+        program: Its program.
+        install: The arguments that install packages.
+        update: The arguments that refresh its lists.
+        tried: The releases on which its package names were tried, such as "debian 12": ID and
+            VERSION_ID of os-release(5).
     """
 
     program: str
@@ -38,9 +39,15 @@ class Manager(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something the host must have (see configs/packages.toml).
+    """Something that the host must have (see configs/packages.toml).
 
-    With `toolchain`, for those providers only.
+    Attributes:
+        why: What it is for.
+        file: For what is no program: patterns of the file's path.
+        net: Only for these networks; empty for all.
+        toolchain: Only for these providers; empty for all.
+        apt: The package's name, or names by tool, as for the other managers; "" for the tool's
+            name.
     """
 
     why: str
@@ -54,16 +61,21 @@ class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """configs/packages.toml."""
+    """The content of configs/packages.toml."""
 
     managers: dict[str, Manager]
     tools: dict[str, Tool]
 
 
 class Need(msgspec.Struct, frozen=True):
-    """A tool with the machine's names filled in.
+    """A tool with the machine's names filled in, as looked for on this host.
 
-    Where it was found ("" if missing), and its package for each manager.
+    Attributes:
+        name: The tool.
+        why: What it is for.
+        found: Its path; "" if it is missing.
+        packages: Its package, by manager.
+        program: Whether it is a program.
     """
 
     name: str
@@ -84,8 +96,12 @@ def needs(
 ) -> list[Need]:
     """Return what the machine needs, in the order of the table, and look for each on this host.
 
-    net, toolchain, llvm: the settings of those names: the network, the provider, and the suffix or
-        folder of its programs.
+    Args:
+        table: The content of configs/packages.toml.
+        machine: The machine.
+        net: The setting `net`.
+        toolchain: The setting `toolchain`.
+        llvm: The setting `llvm`: the suffix or folder of LLVM's programs.
     """
     names = {
         "{triple}": machine.triple,
@@ -114,9 +130,8 @@ def _filled(text: str, names: dict[str, str]) -> str:
 def _package(manager: str, entry: Name, tool: str, names: dict[str, str]) -> str:
     chosen: Any = entry.get(tool, tool) if isinstance(entry, dict) else entry or tool
     package = _filled(chosen, names)
-    return (
-        package.replace("_", "-") if manager == "apt" else package
-    )  # Debian's names have no underscore (Policy 5.6.1)
+    # Debian's package names have no underscore (Debian Policy, 5.6.1).
+    return package.replace("_", "-") if manager == "apt" else package
 
 
 def _look(name: str, tool: Tool) -> str:
@@ -126,14 +141,14 @@ def _look(name: str, tool: Tool) -> str:
 
 
 def manager_of_host(table: Table) -> str:
-    """Return the name of the package manager that this host has, "" if none of the known ones."""
+    """Return the name of this host's package manager, "" if it has none that the table knows."""
     return next(
         (name for name, manager in table.managers.items() if shutil.which(manager.program)), ""
     )
 
 
 def untried(table: Table, manager: str) -> str:
-    """Say that the manager's package names were never tried on this release, "" if they were."""
+    """Return a warning if the package names were never tried on this release, "" if they were."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -149,11 +164,16 @@ def untried(table: Table, manager: str) -> str:
 
 
 def commands(table: Table, manager: str, missing: list[Need]) -> list[list[str]]:
-    """Return the commands that install what is missing, with sudo in front when we are not root.
+    """Return the commands that install what is missing, with sudo unless we are root.
 
-    Raises PiggyError for what a manager would take for something else than a package's name: to
-    apt-get `x-` is to remove x, `x=1` a version and `x*` a pattern (apt-get(8), install), and the
-    others have signs of that kind, too.
+    Args:
+        table: The content of configs/packages.toml.
+        manager: The package manager.
+        missing: What is missing.
+
+    Raises:
+        PiggyError: A name would mean something else to the manager: to apt-get `x-` removes x,
+            `x=1` is a version and `x*` a pattern (apt-get(8), install).
     """
     how = table.managers[manager]
     packages = list(dict.fromkeys(need.packages[manager] for need in missing))

@@ -1,7 +1,6 @@
-"""The pins: the upstream file of every source, by sha256, and the distribution's package of it.
+"""The pins: the upstream file of each source, by sha256, and the distribution's package of it.
 
-`configs/sources.toml` is the only place where a version, a download address or a hash of a source
-stands.
+configs/sources.toml is the only place for versions, download addresses and hashes of sources.
 """
 
 from __future__ import annotations
@@ -29,11 +28,8 @@ _IN_WORDS = {
 }
 
 
-class Elsewhere(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What stands in the place of a package's keys on one release of the distribution.
-
-    None: the same as elsewhere.
-    """
+class OnRelease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The keys of a package that differ on one release of the distribution; None for the same."""
 
     name: Word | None = None
     member: str | None = None
@@ -43,13 +39,14 @@ class Elsewhere(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A distribution package (apt) that holds a source.
 
-    name:      the package, without a version: old ones vanish from the archives.
-    kind:      "binary": `member` is the tarball in it; "source": its orig tarball.
-    member:    path of the tarball inside a binary package.
-    identical: the tarball is upstream's, bit by bit, and must have the source's sha256.
-    suite:     the suites of the distribution's archive that have it, with a space between them
-               (None: those that the system's package sources name).
-    releases:  what is otherwise on a release, by the release's code name.
+    Attributes:
+        name: The package, without a version: old versions vanish from the archives.
+        kind: "binary": `member` is the tarball in it; "source": its orig tarball.
+        member: The path of the tarball in a binary package.
+        identical: Whether the tarball is upstream's, bit by bit, and must have the source's sha256.
+        suite: The suites of the distribution's archive that have it, separated by spaces; None for
+            those in the system's package sources.
+        releases: The keys that differ on a release, by the release's code name.
     """
 
     name: Word
@@ -57,7 +54,7 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     member: str = ""
     identical: bool = False
     suite: Suites | None = None
-    releases: dict[str, Elsewhere] = {}
+    releases: dict[str, OnRelease] = {}
 
     def __post_init__(self) -> None:
         if (self.kind == "binary") != bool(self.member):
@@ -71,12 +68,15 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
     def on(self, release: str) -> Package:
-        """Return the package as the release of that code name has it ("": unknown).
+        """Return the package as it is on a release.
 
-        With what `releases` says of it, and without a suite where that is the release itself, whose
-        own package sources know it and its updates.
+        The suite is dropped where it is the release itself: the system's own package sources have
+        it, and its updates.
+
+        Args:
+            release: The release's code name; "" if it is unknown.
         """
-        there = msgspec.structs.asdict(self.releases.get(release, Elsewhere()))
+        there = msgspec.structs.asdict(self.releases.get(release, OnRelease()))
         known = {key: value for key, value in there.items() if value is not None}
         here = msgspec.structs.replace(self, releases={}, **known)
         own = release in (here.suite or "").split()
@@ -84,14 +84,17 @@ class Package(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One upstream file, or one that the distribution's package alone gives.
+    """One upstream file, or one that only the distribution's package provides.
 
-    version, sha256: of that file.
-    urls:          its addresses; the first that answers wins.
-    package:       the distribution's package that holds the same thing. Where neither urls nor
-                   sha256 are known, it is the only origin, and apt's chain of signatures the proof.
-    outside_links: symbolic links in it (paths below its top folder) that lead out of its tree, such
-                   as those of a target's skeleton. Without being named here they are refused.
+    Attributes:
+        name: Its table's name.
+        version: Its version.
+        urls: Its addresses; the first that answers is taken.
+        sha256: Its hash.
+        package: The distribution's package with the same content. Without urls and sha256 it is the
+            only origin, and apt's chain of signatures is the proof.
+        outside_links: Symbolic links in it (paths below its top folder) that lead out of its tree,
+            such as those of a target's skeleton. Others are refused.
     """
 
     name: str
@@ -113,7 +116,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 " for them"
             )
         for url in self.urls:
-            whole = url.isprintable() and " " not in url  # urlsplit() passes over newlines and tabs
+            whole = url.isprintable() and " " not in url  # urlsplit() ignores newlines and tabs
             if (
                 not whole
                 or urlsplit(url).scheme not in ("http", "https")
@@ -124,18 +127,18 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def filename(self) -> str:
-        """Upstream's name of the file, under which it lies in dl/.
+        """Upstream's name of the file, which is its name in dl/.
 
-        For messages only where there is no upstream.
+        Without an upstream it is only used in messages.
         """
         if self.urls:
             return _base(self.urls[0])
-        assert self.package  # __post_init__ saw to it
+        assert self.package  # checked in __post_init__
         return PurePosixPath(self.package.member).name or self.package.name
 
 
 def codename() -> str:
-    """Return the code name of this system's release, "" if it tells none. Source: os-release(5)."""
+    """Return the code name of this system's release, "" if it has none (os-release(5))."""
     try:
         return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     except OSError:
@@ -143,13 +146,19 @@ def codename() -> str:
 
 
 def load(path: Path, release: str | None = None) -> dict[str, Source]:
-    """Return the sources of a TOML file, by name, with packages as they are on one release.
+    """Read the sources of a TOML file.
 
-    release: the release's code name (None: this system's).
+    Args:
+        path: The file.
+        release: The code name of the release that packages are for; None for this system's.
 
-    Raises PiggyError, naming file, table and key, for a file that can't be read, an unknown or
-    missing key, a wrong type, a malformed hash, and two sources that would lie under one name in
-    dl/.
+    Returns:
+        The sources by name.
+
+    Raises:
+        PiggyError: The file is unreadable, a key is unknown, missing, of the wrong type or
+            malformed, or two sources would have the same name in dl/. The message names file, table
+            and key.
     """
     release = codename() if release is None else release
     sources = {name: _source(path, name, table, release) for name, table in toml.read(path).items()}
@@ -165,15 +174,14 @@ def load(path: Path, release: str | None = None) -> dict[str, Source]:
 
 
 def _source(path: Path, name: str, table: object, release: str) -> Source:
-    """Return the source of one table of `path`, its package as it is on `release`."""
+    """Return the source of one table, its package as it is on `release`."""
     where = f'{path}: ["{name}"]'
     if not isinstance(table, dict):
         raise PiggyError(f"{where} must be a table of a source, not {type(table).__name__}")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+_-]*", name):
         raise PiggyError(f"{where}: a source's name is made of lower case letters, digits and .+_-")
-    if (
-        "name" in table
-    ):  # the table's own name is the source's; Source holds it for whoever has but the one
+    # A source is named by its table. The struct has the name for those who hold only the struct.
+    if "name" in table:
         raise PiggyError(f"{where}: unknown key 'name'", "the table's heading is the name")
     try:
         source = toml.convert({**table, "name": name}, Source, where)
@@ -187,13 +195,13 @@ def _source(path: Path, name: str, table: object, release: str) -> Source:
 
 
 def _plain(message: str) -> str:
-    """Say in words what a pattern asks for."""
+    """Replace patterns in a message of msgspec by words."""
     for pattern, words in _IN_WORDS.items():
         message = message.replace(f"`str` matching regex {pattern!r}", words)
     return message
 
 
 def _base(url: str) -> str:
-    """Return the file name that an address ends with, "" when there is none that is safe to use."""
+    """Return the file name at the end of an address, "" if there is none that is safe to use."""
     base = PurePosixPath(unquote(urlsplit(url).path)).name
     return base if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*", base) else ""

@@ -1,8 +1,8 @@
-"""The settings in force: every source of them read, checked and laid over each other.
+"""The settings in force: all sources of settings, read, checked and merged.
 
-Last wins: defaults, `[settings]` of configs/machines/NAME.toml, local.toml (then its
+The last one wins: defaults, `[settings]` of configs/machines/NAME.toml, local.toml (then its
 [machines.NAME]), environment, `name=value` on the command line. In the environment every setting is
-PIGGYBACK_NAME; those in PLAIN_ENV are also read under their bare name.
+PIGGYBACK_NAME; those in PLAIN_ENV also have their bare name.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ PATHS = (
     "buildroot_site",
 )
 PATH_LISTS = ("fragments", "overlays", "buildroot_fragments")
-Layer = dict[str, tuple[Any, str]]  # what one source says: value and origin by name
-_WORDS = {
+Layer = dict[str, tuple[Any, str]]  # the settings of one source: value and origin, by name
+_BOOLEANS = {
     "yes": True,
     "true": True,
     "on": True,
@@ -52,33 +52,35 @@ _WORDS = {
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """The settings in force, and for each where its value came from.
-
-    That is "default", a file, "environment", ...
-    """
+    """The settings in force, and the origin of each: "default", a file, "environment NAME", ..."""
 
     values: Settings
     origins: Mapping[str, str]
 
 
 def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, str]) -> Resolved:
-    """Read and check all sources of settings.
+    """Read, check and merge all sources of settings.
 
-    top: the project's folder. environ: the environment. command_line: the `name=value` words.
-    Raises PiggyError naming the file (or "environment", "command line"), the key and the nearest
-    right one.
+    Args:
+        top: The project's folder.
+        environ: The environment.
+        command_line: The `name=value` words.
+
+    Raises:
+        PiggyError: A name is unknown or a value wrong; the message names the origin, the key and
+            the nearest right one.
     """
     fields = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     local_file = top / "local.toml"
     local = toml.read(local_file) if os.path.lexists(local_file) else {}
     per_machine = local.pop("machines", {})
     from_env = _from_environment(environ, fields)
-    from_words = {name: (value, "command line") for name, value in command_line.items()}
+    from_line = {name: (value, "command line") for name, value in command_line.items()}
     machine = {
         "machine": ("pc", ""),
         **{k: (v, "") for k, v in local.items()},
         **from_env,
-        **from_words,
+        **from_line,
     }["machine"][0]
 
     layers: list[Layer] = []
@@ -100,10 +102,8 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
         if name == machine:
             layers.append(layer)
         else:
-            _checked(
-                layer, fields
-            )  # a typo is found now, not on the day when that machine is selected
-    layers += [from_env, from_words]
+            _checked(layer, fields)  # reports a typo even while another machine is selected
+    layers += [from_env, from_line]
 
     checked: dict[str, Any] = {}
     origins = dict.fromkeys(fields, "default")
@@ -116,7 +116,7 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
 
 
 def _table(table: Any, origin: str) -> Layer:
-    """The settings of a table that holds for one machine only."""
+    """Return the settings of a table that is for one machine only."""
     if not isinstance(table, dict):
         raise PiggyError(f"{origin}: expected a table of settings, got {_short(table)}")
     if "machine" in table:
@@ -128,7 +128,7 @@ def _table(table: Any, origin: str) -> Layer:
 
 
 def _checked(layer: Layer, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Check names and types of what one source says; return the values by name."""
+    """Check names and types of the settings of one source; return the values by name."""
     for name, (_, origin) in layer.items():
         if name not in fields:
             raise PiggyError(
@@ -158,9 +158,9 @@ def _from_environment(environ: Mapping[str, str], fields: Mapping[str, Any]) -> 
 
 
 def _typed(name: str, value: Any, kind: Any, origin: str) -> Any:
-    """Check one value.
+    """Check one value, and convert text to the setting's type.
 
-    Text (environment, command line) is turned into the setting's type, TOML values must have it.
+    Text comes from environment and command line. TOML values must have the type.
     """
     from_text = origin.startswith(("environment ", "command line"))
     try:
@@ -180,7 +180,7 @@ def _typed(name: str, value: Any, kind: Any, origin: str) -> Any:
 
 
 def _expandable(path: str, name: str, origin: str) -> None:
-    """Raise PiggyError where a path begins with ~ and nothing can be put in its place."""
+    """Raise PiggyError if a path begins with a ~ that can't be expanded."""
     user = path.partition("/")[0]
     whole = os.path.expanduser(path)
     if path.startswith("~") and whole.startswith("~"):
@@ -203,19 +203,19 @@ def _expandable(path: str, name: str, origin: str) -> None:
 
 
 def _short(value: Any) -> str:
-    """A value as a person can read it, whatever its size."""
+    """Return a value in a form that fits a message, whatever its size."""
     try:
         text = repr(value)
-    except ValueError:  # a number of more digits than Python writes
+    except ValueError:  # int too long for str(), see sys.set_int_max_str_digits()
         text = "a number of thousands of digits"
     return text if len(text) <= 100 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def _from_text(text: str, kind: Any) -> Any:
-    """The value that a text stands for; the text itself where it stands for none of this type."""
-    text.encode()  # raises UnicodeEncodeError for what was no UTF-8 in the environment
+    """Return the value that a text stands for, or the text itself if it stands for none."""
+    text.encode()  # raises UnicodeEncodeError for bytes of the environment that are not UTF-8
     if kind is bool:
-        return _WORDS.get(text.lower(), text)
+        return _BOOLEANS.get(text.lower(), text)
     if getattr(kind, "__origin__", None) is int and re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
     return text
@@ -233,5 +233,5 @@ def _known_machine(top: Path, name: str, origin: str) -> None:
 
 
 def _is_name(name: Any) -> bool:
-    """Can it be the name of a machine's file at all?"""
+    """Tell whether a value can be the name of a machine's file."""
     return isinstance(name, str) and re.fullmatch(r"[^/\0\ud800-\udfff]{1,60}", name) is not None

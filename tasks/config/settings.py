@@ -1,4 +1,4 @@
-"""Settings: what there is to set, with types, defaults and help. Their sources: resolve.py."""
+"""The settings: types, defaults and help. Their sources are in resolve.py."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 Filled = Annotated[str, msgspec.Meta(min_length=1)]
-Size = Annotated[
-    str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?[KMGT]?$")
-]  # what store.bytes_of reads
+# The form that store.bytes_of reads.
+Size = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?[KMGT]?$")]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Every setting with its type and default; HELP says what each means."""
+    """Every setting with its type and default; HELP describes each."""
 
     machine: str = "pc"
     toolchain: Literal["distro", "path", "bootlin", "llvm", "buildroot"] = "distro"
@@ -155,17 +154,19 @@ def choices(kind: Any) -> tuple[str, ...]:
 
 
 def in_words(name: str) -> str:
-    """Return what a setting takes on the command line, for people.
-
-    "yes or no", "one of musl, uclibc", ...
-    """
+    """Return what a setting takes on the command line, such as "one of musl, uclibc"."""
     return kind_in_words(
         next(field.type for field in msgspec.structs.fields(Settings) if field.name == name), True
     )
 
 
 def kind_in_words(kind: Any, from_text: bool) -> str:
-    """Return what a setting of this type takes, as text or else as a TOML value, for people."""
+    """Return what a setting of a type takes, in words for people.
+
+    Args:
+        kind: The type.
+        from_text: As text of environment and command line, not as a TOML value.
+    """
     if words := choices(kind):
         return "one of " + ", ".join(words)
     if kind is bool:

@@ -1,7 +1,4 @@
-"""TOML files to frozen structs.
-
-An unknown key or a wrong type names the file, the key and the nearest right one.
-"""
+"""Convert TOML files to frozen structs; errors name the file, the key and the nearest right key."""
 
 from __future__ import annotations
 
@@ -17,15 +14,16 @@ from tasks.system.errors import PiggyError, nearest
 from tasks.system.files import read_regular
 from tasks.system.terminal import printable
 
-LONGEST = 4 << 20  # bytes of a file that somebody wrote by hand
+LONGEST = 4 << 20  # bytes of a file: far more than anybody writes by hand
 
 T = TypeVar("T")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Parse a TOML file.
+    """Read a TOML file.
 
-    Raises PiggyError naming the file, and the line where the syntax is wrong.
+    Raises:
+        PiggyError: It is missing, unreadable or malformed; the message names the file and line.
     """
     try:
         text = read_regular(path, LONGEST, follow=True).decode()
@@ -38,9 +36,8 @@ def read(path: Path) -> dict[str, Any]:
         raise PiggyError(f"{path} can't be read: {error.strerror}") from error
     except RecursionError as error:
         raise PiggyError(f"{path} is not valid TOML: its brackets are nested too deeply") from error
-    except (
-        ValueError
-    ) as error:  # tomllib's own, text that is no UTF-8, or a number of more digits than int() takes
+    # TOMLDecodeError, UnicodeDecodeError, or int()'s error for a number of too many digits
+    except ValueError as error:
         raise PiggyError(f"{path} is not valid TOML: {printable(str(error))}") from error
     if re.search(r"\\(u0{4}|U0{8})", text) and (key := _with_nul(data)):
         raise PiggyError(
@@ -50,9 +47,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _with_nul(data: Any, where: str = "") -> str:
-    """The first key that has a NUL character, or a text with one below it; "" where there is none.
+    """Return the first key that has a NUL character in it or in its value, "" if none has.
 
-    TOML can write it as an escape alone.
+    TOML can write NUL only as an escape.
     """
     if isinstance(data, str):
         return where if "\0" in data else ""
@@ -75,9 +72,15 @@ def _with_nul(data: Any, where: str = "") -> str:
 
 
 def convert(data: Any, kind: type[T], origin: str) -> T:
-    """Turn plain data into the msgspec struct `kind`.
+    """Convert plain data to a msgspec struct.
 
-    `origin` (a file, or a file and a table) is named in any error.
+    Args:
+        data: What `read` returned, or a part of it.
+        kind: The struct.
+        origin: The file, or file and table, for messages.
+
+    Raises:
+        PiggyError: A key is unknown or missing, or a value has the wrong type.
     """
     try:
         return msgspec.convert(data, kind)
@@ -86,10 +89,7 @@ def convert(data: Any, kind: type[T], origin: str) -> T:
 
 
 def _in_words(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
-    """Reword msgspec's message.
-
-    `a.b` instead of `$.a.b`, and the nearest known key behind an unknown one.
-    """
+    """Return msgspec's message with `a.b` instead of `$.a.b`, and the nearest known key."""
     found = re.fullmatch(r"(.*?)(?: - at `(?:key in )?\$(.*)`)?", str(error), re.DOTALL)
     assert found
     where, at = _place(found[2] or "", data, kind)
@@ -103,10 +103,11 @@ def _in_words(error: msgspec.ValidationError, data: Any, kind: Any) -> str:
 def _place(path: str, data: Any, kind: Any) -> tuple[list[str], Any]:
     """Follow msgspec's path (`.name[...][0]`) into the data.
 
-    The keys on the way, and the type at its end.
-
-    msgspec says `[...]` for a key of a table with free names; it is the first one whose value is
+    For a key of a table with free names msgspec has `[...]`; it is the first key whose value is
     refused.
+
+    Returns:
+        The keys on the way, and the type at the end.
     """
     where: list[str] = []
     for name, index in re.findall(r"\.(\w+)|\[([^]]*)\]", path):
@@ -141,7 +142,7 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _plain(kind: Any) -> Any:
-    """The type inside `X | None`; any other type as it is."""
+    """Return the type inside `X | None`; any other type as it is."""
     if isinstance(kind, types.UnionType):
         return next((arg for arg in kind.__args__ if _is_struct(arg)), kind)
     return kind

@@ -25,9 +25,9 @@ from pathlib import Path
 
 from world import World, digest_of
 
+from tasks.config.layout import SUFFIX
 from tasks.config.project import EPOCH
 from tasks.kbuild import make, records
-from tasks.rootfs import SUFFIX
 from tasks.system.process import clean_env
 
 LOADER = "arch/x86/boot/compressed"
