@@ -1,1 +1,1 @@
-"""The Kconfig language, for Linux, busybox, Buildroot and uClibc: requests and remedies."""
+"""The Kconfig language of Linux, busybox, Buildroot and uClibc-ng: requests, results, remedies."""

@@ -1,7 +1,7 @@
-"""The Kconfig contract: what was asked for in the fragments is what the resulting .config holds.
+"""The Kconfig contract: the resulting .config holds what the fragments request.
 
-Kconfig drops a request whose dependencies are not met without a word. Here the result is compared
-with the requests, line by line; `kexplain` says why one did not take.
+Kconfig silently drops a request whose dependencies are not met. Here each request is compared with
+the result; explain.py says why one did not take.
 """
 
 from __future__ import annotations
@@ -17,17 +17,14 @@ from tasks.system.files import read_regular
 
 
 class Unmet(msgspec.Struct, frozen=True):
-    """A request that did not take, and the value that the symbol has instead.
-
-    The value is "" when it has none at all.
-    """
+    """A request that did not take, and the value that the symbol has instead ("" for none)."""
 
     request: Request
     got: str
 
     @property
     def text(self) -> str:
-        """One line: where, what was asked for, what came."""
+        """One line: the place of the request, the request, the resulting value."""
         if self.request.value == "n" and not self.got:
             return (
                 f"{self.request.where}: {PREFIX}{self.request.symbol} is to be off, and there is no"
@@ -39,12 +36,18 @@ class Unmet(msgspec.Struct, frozen=True):
 
 
 def read_config(path: Path, style: Style = LINUX) -> dict[str, str]:
-    """Read a .config file: symbol (without CONFIG_) to value, in file order.
+    """Read a .config file.
 
-    The value is as it stands there, "n" for "is not set".
+    Args:
+        path: The file.
+        style: How the tree writes symbols.
 
-    Raises PiggyError when the file is missing or holds a line that Kconfig does not write (a file
-    cut short).
+    Returns:
+        Symbol (without prefix) to value, in the file's order and spelling; "n" for "is not set".
+
+    Raises:
+        PiggyError: The file is missing, or has a line that Kconfig does not write, as when it is
+            cut short.
     """
     try:
         text = read_regular(path, follow=True).decode("utf-8", "surrogateescape")
@@ -56,7 +59,19 @@ def read_config(path: Path, style: Style = LINUX) -> dict[str, str]:
 def parse_config(
     text: str, path: Path | str = "configuration", style: Style = LINUX
 ) -> dict[str, str]:
-    """Read the text of a .config file, as `read_config` does; `path` is for messages."""
+    """Parse the text of a .config file.
+
+    Args:
+        text: The text.
+        path: The file's name in messages.
+        style: How the tree writes symbols.
+
+    Returns:
+        Symbol to value, as `read_config`.
+
+    Raises:
+        PiggyError: A line is none that Kconfig writes.
+    """
     config = {}
     for number, line in enumerate(text.split("\n"), 1):
         if match := style.final.fullmatch(line.rstrip()):
@@ -72,12 +87,14 @@ def parse_config(
 
 
 def unmet(merged: Merged, config: Mapping[str, str]) -> list[Unmet]:
-    """Return the requests that `config` does not fulfil, in the order of the fragments.
+    """Return the requests that a configuration does not fulfil, in the order of the fragments.
 
-    `config` is as `read_config` gives it.
+    "is not set" and absence both count as n. Neither y for m nor m for y counts as fulfilled.
+    Optional requests are included.
 
-    "is not set" and absence both are n; an answer of y to m is no fulfilment, nor m to y. Optional
-    ones are included.
+    Args:
+        merged: The requests.
+        config: The configuration, as `read_config` returns it.
     """
     missed = []
     for request in merged.requests.values():
@@ -88,9 +105,14 @@ def unmet(merged: Merged, config: Mapping[str, str]) -> list[Unmet]:
 
 
 def differences(wanted: Mapping[str, str], got: Mapping[str, str]) -> list[str]:
-    """Return the symbols whose values differ between two configurations.
+    """Return the symbols that differ between two configurations.
 
-    In the order of `wanted`, then that of `got`.
+    Args:
+        wanted: A configuration.
+        got: Another one.
+
+    Returns:
+        The symbols in the order of `wanted`, then of `got`.
     """
     return [
         symbol
@@ -100,5 +122,5 @@ def differences(wanted: Mapping[str, str], got: Mapping[str, str]) -> list[str]:
 
 
 def plain(missed: Iterable[Unmet]) -> str:
-    """Return the unmet requests one a line, without explanation."""
+    """Return unmet requests one a line, without explanation."""
     return "\n".join(one.text for one in missed)

@@ -1,6 +1,4 @@
-"""Why a request did not take, and what would make it take.
-
-Dependencies by name and value, and the lines to add.
+"""Explain why a request did not take: its dependencies, their values, and the lines to add.
 
 configs/kernel/net.config:12: CONFIG_NE2K_PCI=y did not take: got n
     it depends on (drivers/net/ethernet/8390/Kconfig:154):
@@ -20,19 +18,21 @@ from typing import Any
 import msgspec
 
 from tasks.kconfig import dotconfig, symbols
-from tasks.kconfig import remedy as kremedy
 from tasks.kconfig.dotconfig import Unmet
 from tasks.kconfig.fragments import Merged, Request
 from tasks.kconfig.reasons import reasons, some
-from tasks.kconfig.remedy import Remedy
+from tasks.kconfig.remedy import Remedy, find
 from tasks.kconfig.search import OutOfTime
 from tasks.system.errors import PiggyError
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """An unmet request, the reasons in lines of text, and up to two remedies of equal length.
+    """An unmet request with its explanation.
 
-    For remedies see remedy.py.
+    Attributes:
+        unmet: The request.
+        reasons: Lines of text.
+        remedies: At most two remedies with equally many lines (see remedy.py).
     """
 
     unmet: Unmet
@@ -41,9 +41,11 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """Explanations of all unmet requests.
+    """The explanations of all unmet requests.
 
-    When there are several, also the one addition that satisfies them all.
+    Attributes:
+        explanations: One for each request.
+        together: Where requests have different remedies, the lines that satisfy them all.
     """
 
     explanations: tuple[Explanation, ...]
@@ -65,13 +67,21 @@ def explain(
 ) -> Diagnosis:
     """Explain unmet requests.
 
-    merged:  all requests; no proposal contradicts one of them.
-    root:    the source tree; env: what its Kconfig files get (see kmodel.kbuild_environment), or a
-        function that tells.
-    config:  the .config that resulted; base, top, generated: see kmodel.
-    under:   the configuration that the requests were laid over, if there was one (a defconfig).
-    seconds: limit for the search for remedies (reading the tree, 2 to 4 s for a kernel, comes on
-    top). Where the tree can't be read by kconfiglib, the reasons say so, and nothing else is lost.
+    If kconfiglib can't read the tree, the reasons say so.
+
+    Args:
+        missed: The unmet requests.
+        merged: All requests; no proposal contradicts one of them.
+        root: The source tree.
+        env: The environment of its Kconfig files (see symbols.kbuild_environment), or a function
+            that returns it.
+        config: The .config that resulted.
+        base: See symbols.assume.
+        under: The configuration that the requests were laid over, such as that of a defconfig.
+        top: See symbols.load.
+        generated: See symbols.load.
+        seconds: Limit of the search for remedies. Reading the tree, 2 to 4 s for a kernel, is
+            extra.
     """
     if not missed:
         return Diagnosis(())
@@ -94,10 +104,7 @@ def explain(
 
 
 def report(diagnosis: Diagnosis) -> str:
-    """Return the diagnosis as text.
-
-    First what is fatal, then, under a heading, the requests marked optional.
-    """
+    """Return a diagnosis as text: the fatal requests first, the optional ones under a heading."""
     fatal = [one for one in diagnosis.explanations if not one.unmet.request.optional]
     optional = [one for one in diagnosis.explanations if one.unmet.request.optional]
     lines = [line for one in fatal for line in _paragraph(one)]
@@ -134,13 +141,18 @@ def _remedies(
     added: Mapping[str, str],
     limits: Mapping[str, Any],
 ) -> tuple[tuple[Remedy, ...], tuple[str, ...]]:
-    """Return what may be proposed, and a line of text when something stands in its way.
+    """Return the remedies to propose, or a line of text about what prevents one.
 
-    added: what was proposed for other requests already.
+    Args:
+        kconf: The model.
+        merged: All requests.
+        targets: The requests that must take.
+        added: The lines proposed for other requests so far.
+        limits: Further arguments of `find`.
     """
     free = frozenset(added.items())
     try:
-        remedies = tuple(kremedy.find(kconf, merged.requests, targets, free=free, **limits))
+        remedies = tuple(find(kconf, merged.requests, targets, free=free, **limits))
     except OutOfTime:
         return (), ("no addition was looked for any further: the time for it is used up",)
     if remedies and remedies[0].overrides:
@@ -156,10 +168,7 @@ def _together(
     added: Mapping[str, str],
     limits: Mapping[str, Any],
 ) -> tuple[str, ...]:
-    """Return the lines that satisfy all requests at once.
-
-    Only requests for which a remedy is known count, if each has its own.
-    """
+    """Return the lines that satisfy all requests that have a remedy, if these remedies differ."""
     curable = [one for one in explanations if one.remedies]
     if len({one.remedies[0].lines for one in curable}) < 2:
         return ()

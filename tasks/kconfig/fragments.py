@@ -1,4 +1,4 @@
-"""Configuration fragments: what the user asks of Kconfig, with the place where each request stands.
+"""Configuration fragments: requests to Kconfig, each with its place in a file.
 
 A fragment is written in the language of a .config file (Documentation/kbuild/kconfig.rst,
 scripts/kconfig/confdata.c):
@@ -9,9 +9,8 @@ scripts/kconfig/confdata.c):
     CONFIG_CMDLINE="console=ttyS0"      # a comment at the end of a line
     CONFIG_NE2K_PCI=y                   # optional: not every kernel has it
 
-Kconfig itself passes over a line that it can't read with a warning at most; here such a line is an
-error. This is the only parser of such files: other trees write the same with another prefix (see
-Style).
+Kconfig at most warns of a line that it can't parse, and ignores it. Here such a line is an error.
+This is the only parser of fragments: other trees have another prefix (see Style).
 """
 
 from __future__ import annotations
@@ -43,11 +42,10 @@ _TRISTATES = {
 class Style:
     """How a tree writes its symbols.
 
-    prefix: what stands before a name in a file (the environment's CONFIG_ in
-        scripts/kconfig/lkc.h);
-    stem:   how every name begins, and is part of it: Buildroot has no prefix and names that begin
-        with BR2_;
-    line:   what a line of such a file is called.
+    Args:
+        prefix: What precedes a name in a file (CONFIG_ in scripts/kconfig/lkc.h).
+        stem: How every name begins. Buildroot has no prefix, and names that begin with BR2_.
+        line: What messages call a line of such a file.
     """
 
     def __init__(self, prefix: str, stem: str = "", line: str = "configuration line") -> None:
@@ -55,9 +53,9 @@ class Style:
         name = rf"{prefix}({stem}[A-Za-z0-9_]+)"
         self.set = re.compile(rf"{name}={_VALUE}{_COMMENT}")
         self.unset = re.compile(rf"# {name} is not set{_COMMENT}")
-        self.final = re.compile(rf"{name}=(.*)")  # in what Kconfig itself writes
-        # confdata.c, conf_read_simple: one sign after #, whichever it is, and the name ends at the
-        # next space
+        self.final = re.compile(rf"{name}=(.*)")  # a line that Kconfig itself wrote
+        # conf_read_simple() in confdata.c skips any one character after #, and ends the name at the
+        # next space.
         loose = rf"{prefix}({stem}\S+)" if prefix + stem else "([A-Z0-9_]{2,})"
         self.almost_unset = re.compile(
             rf"\s*(?:#+\s*|#.)?{loose}\s+is\s+(?:not\s+set|unset\b)",
@@ -69,16 +67,19 @@ class Style:
         )
 
 
-LINUX = Style(PREFIX)  # and busybox
+LINUX = Style(PREFIX)  # of Linux and of busybox
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One symbol as somebody asked for it.
+    """One symbol as a fragment requests it.
 
-    symbol:   its name without CONFIG_.
-    value:    as in a .config file: y, m, n ("is not set"), a number, or a string with its quotes
-        and escapes.
-    optional: when it does not take, that is reported and nothing more.
+    Attributes:
+        symbol: Its name without the prefix.
+        value: As in a .config file: y, m, n ("is not set"), a number, or a string with quotes and
+            escapes.
+        optional: Whether the request may fail; that is only reported then.
+        origin_path: The fragment.
+        line: The number of the line in it.
     """
 
     symbol: str
@@ -89,19 +90,21 @@ class Request(msgspec.Struct, frozen=True):
 
     @property
     def where(self) -> str:
-        """The place as FILE:LINE."""
+        """The place of the request, as FILE:LINE."""
         return f"{self.origin_path}:{self.line}"
 
     @property
     def text(self) -> str:
-        """The request as a person would write it: CONFIG_NAME=value, `n` too."""
+        """The request as people write it: CONFIG_NAME=value, for n as well."""
         return f"{PREFIX}{self.symbol}={self.value}"
 
 
 class Merged(msgspec.Struct, frozen=True):
-    """The requests of several fragments, and which line overrode which.
+    """The requests of several fragments, merged.
 
-    They are in the order of the lines that won.
+    Attributes:
+        requests: By symbol, in the order of the lines that won.
+        notes: Which line overrode which.
     """
 
     requests: Mapping[str, Request]
@@ -109,21 +112,21 @@ class Merged(msgspec.Struct, frozen=True):
 
 
 def config_line(symbol: str, value: str) -> str:
-    """Return the line of a .config file that gives `symbol` this value."""
-    if re.fullmatch(
-        "[A-Fa-f][0-9A-Fa-f]*", value
-    ):  # a hex default may stand in a .config without its 0x
+    """Return the line of a .config file that gives a symbol a value."""
+    if re.fullmatch("[A-Fa-f][0-9A-Fa-f]*", value):  # a .config may hold a hex default without 0x
         value = f"0x{value}"
     return f"# {PREFIX}{symbol} is not set" if value == "n" else f"{PREFIX}{symbol}={value}"
 
 
 def same(asked: str, got: str) -> bool:
-    """Tell whether two values mean the same to Kconfig.
+    """Tell whether two values are the same to Kconfig.
 
-    `got` may be "" for a symbol that is absent from a .config, which equals n and the empty string.
-    Strings are compared without their escapes. Numbers: Kconfig keeps a hex value as it was
-    written, with 0x or without (symbol.c, sym_string_valid), so one that looks decimal is hex if
-    the other one is.
+    Strings are compared without escapes. A hex number may stand with 0x or without it
+    (sym_string_valid() in symbol.c); a number that looks decimal is hex if the other one is.
+
+    Args:
+        asked: A value.
+        got: Another one; "" for an absent symbol, which equals n and the empty string.
     """
     if asked == got:
         return True
@@ -141,9 +144,11 @@ def same(asked: str, got: str) -> bool:
 
 
 def parse(path: Path) -> list[Request]:
-    """Read one fragment.
+    """Read the requests of one fragment.
 
-    Raise PiggyError with file and line for anything that Kconfig would not take as written.
+    Raises:
+        PiggyError: Two lines contradict each other, or Kconfig would not take a line as it is
+            written; the message names file and line.
     """
     requests: dict[str, Request] = {}
     for request in lines(read(path), path):
@@ -159,9 +164,15 @@ def parse(path: Path) -> list[Request]:
 
 
 def lines(text: str, path: Path, style: Style = LINUX) -> Iterator[Request]:
-    """Yield the requests of a fragment's text line by line; `path` is for messages.
+    """Yield the requests of a fragment's text.
 
-    Raises PiggyError with file and line for anything that Kconfig would not take as written.
+    Args:
+        text: The text.
+        path: The fragment's name in messages.
+        style: How the tree writes symbols.
+
+    Raises:
+        PiggyError: Kconfig would not take a line as it is written; the message names file and line.
     """
     for number, line in enumerate(text.split("\n"), 1):
         if request := _request(path, number, line.removesuffix("\r").rstrip(" \t"), style):
@@ -169,10 +180,16 @@ def lines(text: str, path: Path, style: Style = LINUX) -> Iterator[Request]:
 
 
 def merge(paths: Iterable[Path], optional: Collection[Path] = ()) -> Merged:
-    """Read the fragments in order.
+    """Read fragments and merge them: a later request overrides an earlier one, which is noted.
 
-    A later one overrides an earlier one, which is noted; asked for twice alike, a symbol is
-    optional only if it is so in both. All that the fragments in `optional` ask for is optional.
+    A symbol that is requested twice with the same value is optional only if both requests are.
+
+    Args:
+        paths: The fragments in order.
+        optional: Those of them whose requests are all optional.
+
+    Raises:
+        PiggyError: See `parse`.
     """
     requests: dict[str, Request] = {}
     notes = []
@@ -190,18 +207,14 @@ def merge(paths: Iterable[Path], optional: Collection[Path] = ()) -> Merged:
                     f"{request.where} overrides {earlier.where}: {request.text} instead of"
                     f" {earlier.text}"
                 )
-                del requests[
-                    request.symbol
-                ]  # of two members of a choice the later wins, so the order matters
+                # Of two members of a choice the later one wins, so the order matters.
+                del requests[request.symbol]
             requests[request.symbol] = request
     return Merged(requests, tuple(notes))
 
 
 def miniconfig(merged: Merged) -> str:
-    """Return the text for KCONFIG_ALLCONFIG.
-
-    Each request below a comment that says where it came from.
-    """
+    """Return the text for KCONFIG_ALLCONFIG, each request below a comment with its place."""
     return "".join(
         f"# from {_printable(request.where)}\n{config_line(request.symbol, request.value)}\n"
         for request in merged.requests.values()
@@ -209,10 +222,10 @@ def miniconfig(merged: Merged) -> str:
 
 
 def read(path: Path) -> str:
-    """Return the text of a fragment, without a byte order mark at its beginning.
+    """Return the text of a fragment, without a byte order mark, after which Kconfig misses line 1.
 
-    With one, Kconfig would see none of the first line. Raises PiggyError for a file that can't be
-    read, and with the line for one that is not UTF-8.
+    Raises:
+        PiggyError: The file is unreadable, or a line is not UTF-8.
     """
     try:
         data = read_regular(path, LONGEST, follow=True)
@@ -249,7 +262,7 @@ def _request(path: Path, number: int, line: str, style: Style) -> Request | None
 
 
 def _meant(line: str, style: Style) -> str:
-    """Return a hint for a line that is none: what was probably meant, if that can be told."""
+    """Return the hint for a malformed line: the probable intention, and the right form."""
     guess = _unset_meant(line, style) or _set_meant(line, style)
     return f"did you mean '{guess}'? {style.hint}" if guess else style.hint
 

@@ -1,10 +1,8 @@
-"""Configurations turned back into fragments.
+"""Turn configurations back into fragments: the choices made in an editor, or a whole result.
 
-What somebody chose in menuconfig, and the smallest fragment for a result.
-
-Both are first guesses by kconfiglib's model, then proved by Kconfig itself: `config_from` is called
-with the text of the fragment and returns the configuration that the real tool makes of it; what
-differs is added until nothing does.
+kconfiglib's model proposes the lines, and Kconfig itself proves them. `config_from` is a function
+that takes the text of a fragment and returns the configuration that the real tool makes of it.
+Lines are added until that is the wanted configuration.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from tasks.kconfig.dotconfig import differences
 from tasks.kconfig.fragments import config_line, same
 from tasks.system.errors import PiggyError
 
-ROUNDS = 8  # each one can bring in symbols that only the one before made visible
+ROUNDS = 8  # a round can add symbols that only the round before made visible
 
 ConfigFrom = Callable[[str], Mapping[str, str]]
 
@@ -28,13 +26,16 @@ def choices(
     kconf: Any = None,
     requested: Collection[str] | None = None,
 ) -> list[str]:
-    """Return the lines that turn configuration `before` into `after`, in the order of `after`.
+    """Return the lines that turn one configuration into another, in the order of the latter.
 
-    kconf:     with it, only what a user can set in the state `after` counts; without it all that
-        differs does.
-    requested: symbols that fragments ask for. Their lines are kept even where nobody can set them
-               any more (somebody switched off what they depend on), because the request would fail
-               otherwise. None: that of any symbol.
+    Args:
+        before: The configuration to start from.
+        after: The configuration to arrive at.
+        kconf: The model, with which only symbols count that a user can set in the state `after`.
+            Without it every difference counts.
+        requested: The symbols that fragments request. Their lines are kept even where nobody can
+            set the symbol any more, as what it depends on was switched off; the request would fail
+            otherwise. None stands for all symbols.
     """
     if kconf:
         symbols.assume(kconf, after)
@@ -57,14 +58,20 @@ def smallest(
     config_from: ConfigFrom,
     under: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the text of the smallest fragment F such that allnoconfig with F gives `config`.
+    """Return the smallest fragment from which allnoconfig makes a configuration.
 
-    under: lines that lie below F already (a base configuration). Without a model (kconf None) F is
-        complete, not small.
+    A symbol needs a line if it would have another value without one, all other symbols being as
+    they are. That depends on the result alone, not on the other lines. So one pass finds exactly
+    the lines needed.
 
-    A symbol's line is needed if the symbol would have another value without it, all others being as
-    they are. That depends on the result alone, not on what else is in F; so one pass finds all that
-    is needed, and nothing more.
+    Args:
+        config: The configuration.
+        kconf: The model; without it the fragment is complete, not small.
+        config_from: See above.
+        under: The symbols of a base configuration below the fragment.
+
+    Raises:
+        PiggyError: See `proved`.
     """
     under = under or {}
     if kconf is None:
@@ -82,10 +89,17 @@ def smallest(
 def proved(
     lines: list[str], wanted: Mapping[str, str], config_from: ConfigFrom, kconf: Any = None
 ) -> list[str]:
-    """Return `lines` with what it takes added, such that config_from(their text) equals `wanted`.
+    """Return lines from which Kconfig makes exactly the wanted configuration.
 
-    kconf: with it, only symbols that have a prompt are added; those without follow from them.
-    Raises PiggyError when a symbol keeps another value all the same.
+    Args:
+        lines: The lines to start from.
+        wanted: The configuration.
+        config_from: See above.
+        kconf: The model, with which only symbols with a prompt are added; the others follow from
+            them.
+
+    Raises:
+        PiggyError: A symbol keeps another value.
     """
     fragment = {_symbol(line): line for line in lines}
     for _ in range(ROUNDS):
@@ -107,10 +121,7 @@ def proved(
 
 
 def _needed(kconf: Any, config: Mapping[str, str], under: Mapping[str, str]) -> set[str]:
-    """Return the symbols whose values come from a line of their own.
-
-    Each line is taken away in turn.
-    """
+    """Return the symbols that need a line, by taking each one's line away in turn."""
     import kconfiglib as kc
 
     symbols.assume(kconf, config)
@@ -142,9 +153,9 @@ def _needed(kconf: Any, config: Mapping[str, str], under: Mapping[str, str]) -> 
 
 
 def _settable(kconf: Any, symbol: str, value: str) -> bool:
-    """Tell whether a line for the symbol says something.
+    """Tell whether a line for the symbol has an effect.
 
-    Its prompt is visible, and it is no loser of a choice.
+    It has if the symbol's prompt is visible, and the symbol is not the loser of a choice.
     """
     sym = kconf.syms.get(symbol)
     return bool(sym and sym.nodes and sym.visibility and not (sym.choice and value == "n"))

@@ -1,4 +1,4 @@
-"""Why Kconfig gave another value than was asked for, in lines of text."""
+"""Say in lines of text why Kconfig gave a symbol another value than requested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.kconfig import symbols as kmodel
+from tasks.kconfig import symbols
 from tasks.kconfig.dotconfig import Unmet
 from tasks.kconfig.fragments import PREFIX, Request
 
@@ -18,7 +18,14 @@ _DEFINITION = re.compile(rb"^[ \t]*(?:menu)?config[ \t]+(\w+)[ \t\r]*$", re.MULT
 
 
 def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Path) -> list[str]:
-    """Say in lines of text why the model, in the state of the .config, gives another value."""
+    """Return the reasons for an unmet request.
+
+    Args:
+        kconf: The model, in the state of the .config.
+        missed: The request.
+        requests: All requests, by symbol.
+        root: The source tree.
+    """
     import kconfiglib as kc
 
     asked, got = missed.request.value, missed.got
@@ -41,7 +48,7 @@ def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Pa
             "hex": "a number such as 0x1000",
         }.get(kind, "a value")
         return [f"it is of type {kind}, which takes {allowed} ({_place(sym)})"]
-    if not kmodel.has_prompt(sym):
+    if not symbols.has_prompt(sym):
         return _promptless(sym)
     if asked == "m" and got == "y" and not kconf.modules.tri_value:
         return ["without MODULES=y there is no m: it became y"]
@@ -61,18 +68,23 @@ def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Pa
     return reasons
 
 
-def definitions(root: Path, symbols: Iterable[str]) -> dict[str, list[str]]:
-    """Return for each symbol the Kconfig files that define it, for whichever architecture.
+def definitions(root: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the Kconfig files that define each symbol, for whichever architecture.
 
-    They are relative to `root`.
+    It is a plain text search, 0.3 s for a kernel tree.
 
-    A plain text search, 0.3 s for a kernel tree; [] for a symbol that no file has.
+    Args:
+        root: The source tree.
+        names: The symbols.
+
+    Returns:
+        Paths below `root`, by symbol; [] for one that no file defines.
     """
-    found: dict[str, list[str]] = {symbol: [] for symbol in symbols}
-    for folder, folders, names in os.walk(root):
+    found: dict[str, list[str]] = {symbol: [] for symbol in names}
+    for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (
-            Path(folder, name) for name in sorted(names) if name.startswith(("Kconfig", "Config."))
+            Path(folder, name) for name in sorted(files) if name.startswith(("Kconfig", "Config."))
         ):
             if path.is_file():
                 for name in dict.fromkeys(_DEFINITION.findall(path.read_bytes())):
@@ -140,7 +152,7 @@ def _lost(sym: Any, asked: str, requests: Mapping[str, Request]) -> list[str]:
 
 
 def _out_of_range(sym: Any, asked: str) -> list[str]:
-    """Say so when a number lies in none of the symbol's ranges."""
+    """Return a line if a number lies in none of the symbol's ranges."""
     import kconfiglib as kc
 
     base = 16 if sym.orig_type == kc.HEX else 10
@@ -158,7 +170,7 @@ def _out_of_range(sym: Any, asked: str) -> list[str]:
 
 
 def _dependencies(sym: Any, level: int) -> list[str]:
-    """List the conditions of the prompt that is nearest to being visible, the unmet ones first."""
+    """Return the conditions of the prompt that is nearest to being visible, unmet ones first."""
     import kconfiglib as kc
 
     def terms(node: Any, met: bool) -> list[str]:
@@ -184,7 +196,7 @@ def _dependencies(sym: Any, level: int) -> list[str]:
 
 
 def _selectors(sym: Any) -> list[str]:
-    """Return all symbols that select this one, whether on or off, with their values."""
+    """Return every symbol that selects this one, on or off, with its value."""
     import kconfiglib as kc
 
     terms = [kc.split_expr(term, kc.AND)[0] for term in kc.split_expr(sym.rev_dep, kc.OR)]
@@ -192,7 +204,7 @@ def _selectors(sym: Any) -> list[str]:
 
 
 def _active(rev_dep: Any) -> list[str]:
-    """Return the symbols whose `select` holds at present, with their values."""
+    """Return the symbols whose `select` is in effect now, with their values."""
     import kconfiglib as kc
 
     return [
@@ -203,10 +215,7 @@ def _active(rev_dep: Any) -> list[str]:
 
 
 def _shown(expr: Any) -> str:
-    """Return NAME=value for a symbol.
-
-    The expression, with its symbols' values after it, for anything else.
-    """
+    """Return NAME=value for a symbol; for another expression its text and its symbols' values."""
     import kconfiglib as kc
 
     def name(item: Any) -> str:
@@ -222,7 +231,7 @@ def _shown(expr: Any) -> str:
         return (
             name(expr)
             if expr.is_constant or _is_number(expr)
-            else f"{expr.name}={kmodel.value(expr)}"
+            else f"{expr.name}={symbols.value(expr)}"
         )
     if isinstance(expr, kc.Choice):
         return f"{name(expr)} ({expr.str_value})"
@@ -235,21 +244,18 @@ def _shown(expr: Any) -> str:
 
 
 def _is_number(item: Any) -> bool:
-    """Tell whether a name in an expression is no symbol but a number.
-
-    kconfiglib holds a number for an unknown symbol.
-    """
+    """Tell whether an item is a number, which kconfiglib represents as an unknown symbol."""
     return not item.nodes and re.fullmatch(r"-?\d+|0[xX][0-9A-Fa-f]+", item.name or "") is not None
 
 
 def _unsettable(kconf: Any, term: str) -> str:
-    """Return a remark for a condition that is a symbol which nobody can set."""
+    """Return a remark for a condition that is a symbol which nobody can set, "" for others."""
     sym = kconf.syms.get(term.partition("=")[0])
     if not sym or " " in term:
         return ""
     if not sym.nodes:
         return "; this tree does not have it"
-    if kmodel.has_prompt(sym):
+    if symbols.has_prompt(sym):
         return ""
     selectors = _selectors(sym)
     return (
@@ -259,7 +265,7 @@ def _unsettable(kconf: Any, term: str) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first few names, and how many more there are."""
+    """Return the first few names, and the number of the others."""
     rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + rest
 

@@ -1,9 +1,7 @@
-"""The smallest addition to the fragments that makes a request take.
+"""Find the smallest addition to the fragments that makes a request take.
 
-Found in the Kconfig model, and tried there.
-
-What `kways` finds is only a candidate: every one is put into the model, and counts if the request
-then takes and no other request that had taken is lost.
+search.py only proposes candidates. Each is put into the model here, and counts if the request takes
+then and no request that had taken is lost.
 """
 
 from __future__ import annotations
@@ -15,24 +13,24 @@ from typing import Any
 
 import msgspec
 
-from tasks.kconfig import search as kways
 from tasks.kconfig import symbols
 from tasks.kconfig.fragments import Request, config_line, same
-from tasks.kconfig.search import NOTHING, OutOfTime, Way
+from tasks.kconfig.search import NOTHING, OutOfTime, Search, Way, best, both, goal
 
-ROUNDS = (
-    3  # a line may bring new conditions with it (EXPERT=y makes prompts visible, which then are n)
-)
+# Searches in a row: a line may bring new conditions (EXPERT=y makes prompts visible, and what they
+# set is then n).
+ROUNDS = 3
 
 
 class Remedy(msgspec.Struct, frozen=True):
     """Lines that make a request take.
 
-    lines:      in .config form.
-    overrides:  requests of the user's own that they contradict (then it is no proposal, but the
-        reason why there is none).
-    turned_off: symbols that nobody asked for, were on by default, and would be off with these
-        lines.
+    Attributes:
+        lines: In the form of a .config.
+        overrides: The user's own requests that the lines contradict. If there are any, the remedy
+            is not proposed, but explains why there is no other.
+        turned_off: Symbols that nobody requested, that were on by default, and that would be off
+            with these lines.
     """
 
     lines: tuple[str, ...]
@@ -50,26 +48,35 @@ def find(
     deadline: float,
     free: Way = NOTHING,
 ) -> list[Remedy]:
-    """Return the best additions under which all `targets` take.
+    """Return the best additions under which all targets take.
 
-    At most two with equally many lines; [] if none is found.
+    Where every addition contradicts another request, one is returned with `overrides` set.
 
-    requests: all that the user asks for (the targets too).
-    base:     see kmodel.assume; under: the lines of a base configuration, which the requests lie
-        over.
-    deadline: of time.monotonic().
-    free:     lines that will be added anyway, for other requests: what can use them is preferred.
-    When only something that contradicts another request would do, that is returned, with
-    `overrides` set. Raises OutOfTime.
+    Args:
+        kconf: The model.
+        requests: All requests by symbol, the targets included.
+        targets: The requests that must take.
+        base: See symbols.assume.
+        under: The symbols of a base configuration below the requests.
+        deadline: Of time.monotonic(), in seconds.
+        free: Lines that will be added anyway, for other requests. Additions that use them are
+            preferred.
+
+    Returns:
+        At most two additions with equally many lines; [] if none was found.
+
+    Raises:
+        OutOfTime: The deadline has passed.
     """
     asked = {name: request.value for name, request in requests.items()}
     state = symbols.layered(under, asked)
     symbols.assume(kconf, state, base)
     before = symbols.values(kconf)
     if all(same(one.value, before.get(one.symbol, "")) for one in targets):
-        # the model and the real result disagree, so what it would propose is worth nothing
+        # By the model all targets take, and in the real .config they did not: its proposals would
+        # be worth nothing.
         return []
-    kept = [one for one in requests.values() if same(one.value, before.get(one.symbol, ""))]
+    taken = [one for one in requests.values() if same(one.value, before.get(one.symbol, ""))]
 
     def lacking(way: Way, wanted: Iterable[Request]) -> list[Request]:
         """Put the model into the state that the way leads to; return what has not taken."""
@@ -79,26 +86,26 @@ def find(
         new = symbols.layered(under, asked, dict(way))
         symbols.revise(kconf, state, new, base)
         state = new
-        return [one for one in wanted if not same(one.value, _now(kconf, one.symbol))]
+        return [one for one in wanted if not same(one.value, _value(kconf, one.symbol))]
 
     def remedy(way: Way) -> Remedy:
-        lost = lacking(way, kept)
+        lost = lacking(way, taken)
         return _remedy(kconf, way, requests, lost, before, symbols.values(kconf))
 
     if not all(one.symbol in kconf.syms for one in targets):
         return []
     for start, bound in ((free, True), (NOTHING, True), (NOTHING, False)):
-        missing = partial(lacking, wanted=[*targets, *kept] if bound else targets)
+        missing = partial(lacking, wanted=[*targets, *taken] if bound else targets)
         ways = {
             _reduced(way, missing)
             for way in _candidates(kconf, asked, start, missing, bound, deadline)
         }
         if ways:
             new = min(len(way - free) for way in ways)
-            shortest = [way for way in kways.best(ways) if len(way - free) == new]
+            shortest = [way for way in best(ways) if len(way - free) == new]
             ranked = [(len(lacking(way, requests.values())), remedy(way)) for way in shortest]
-            # of equally short ones: that which helps most of the other requests, and takes least
-            # away
+            # Of equally short ones the best is the one under which most other requests take, then
+            # the one that turns off least.
             ranked.sort(key=lambda one: (one[0], len(one[1].turned_off), len(one[1].lines)))
             return [one for _, one in ranked[:2]]
     return []
@@ -112,9 +119,9 @@ def _candidates(
     bound: bool,
     deadline: float,
 ) -> list[Way]:
-    """Return ways after which nothing is lacking.
+    """Return ways after which no request is lacking.
 
-    Those that leave something are searched on from where they lead.
+    A way that leaves some lacking is the start of the next search.
     """
     if not lacking(free):
         return [free]
@@ -123,14 +130,12 @@ def _candidates(
         reached = []
         for start in pending:
             goals = lacking(start)
-            search = kways.Search(
-                kconf, {**asked, **dict(start)} if bound else asked, bound, deadline
-            )
+            search = Search(kconf, {**asked, **dict(start)} if bound else asked, bound, deadline)
             ways = [start]
             for target in goals:
-                ways = kways.both(search, ways, kways.goal(search, target))
+                ways = both(search, ways, goal(search, target))
             reached += ways
-        reached = kways.best(reached)
+        reached = best(reached)
         if found := [way for way in reached if not lacking(way)]:
             return found
         pending = [way for way in reached if way not in pending]
@@ -138,7 +143,7 @@ def _candidates(
 
 
 def _reduced(way: Way, lacking: Callable[[Way], list[Request]]) -> Way:
-    """Leave out every line that the rest does without."""
+    """Drop every line that is not needed beside the others."""
     for line in sorted(way, reverse=True):
         if not lacking(way - {line}):
             way -= {line}
@@ -172,6 +177,6 @@ def _remedy(
     )
 
 
-def _now(kconf: Any, symbol: str) -> str:
+def _value(kconf: Any, symbol: str) -> str:
     sym = kconf.syms.get(symbol)
     return symbols.value(sym) if sym and sym.nodes else ""

@@ -1,9 +1,9 @@
-"""Ways to make something true in Kconfig: the dependency expressions, walked backwards.
+"""Search for ways to make a Kconfig expression true, by walking the dependencies backwards.
 
-A way is a set of lines. AND joins the ways of both sides, OR offers either's, NOT and comparisons
-ask for the opposite or for a value, and a symbol without a prompt is reached through what selects
-it or through its defaults. The walk looks at the model's present state only; whether a way holds
-what it promises is for the caller to try.
+A way is a set of lines. AND joins the ways of both sides, OR offers those of either side, NOT and
+comparisons ask for the opposite or for a value. A symbol without a prompt is reached through the
+symbols that select it, or through its defaults. The walk looks only at the model's present state;
+whether a way really works is for the caller to test.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import msgspec
 
 from tasks.kconfig.fragments import Request, same
 
-WIDTH = 5  # ways kept per goal; the fewest lines first
-DEPTH = 40  # symbols behind symbols
+WIDTH = 5  # ways kept for each goal, those with the fewest lines
+DEPTH = 40  # symbols on the path from the goal, each the condition of the one before
 
 Way = frozenset[tuple[str, str]]
 NOTHING: Way = frozenset()
@@ -30,9 +30,13 @@ class OutOfTime(Exception):
 class Search(msgspec.Struct):
     """One walk over the model in its present state.
 
-    asked: what the fragments ask for already, symbol to value; bound: whether a way must keep to
-        that.
-    deadline: of time.monotonic(); after it the walk ends with OutOfTime.
+    Attributes:
+        kconf: The model.
+        asked: The values that the fragments request, by symbol.
+        bound: Whether a way must agree with them.
+        deadline: Of time.monotonic(), in seconds; then the walk ends with OutOfTime.
+        known: The ways found so far.
+        open: The goals between the root of the walk and here.
     """
 
     kconf: Any
@@ -44,21 +48,24 @@ class Search(msgspec.Struct):
 
 
 def best(ways: Iterable[Way]) -> list[Way]:
-    """Return the shortest few, in an order that is always the same."""
+    """Return the few shortest ways, in a fixed order."""
     return sorted(set(ways), key=lambda way: (len(way), sorted(way)))[:WIDTH]
 
 
 def both(search: Search, left: list[Way], right: list[Way]) -> list[Way]:
-    """Return the ways to have both of two things."""
+    """Return the ways to achieve both of two things."""
     return best(
-        way for one in left for other in right if (way := join(search, one, other)) is not None
+        way
+        for first in left
+        for second in right
+        if (way := join(search, first, second)) is not None
     )
 
 
-def join(search: Search, one: Way, other: Way) -> Way | None:
-    """Return both ways as one, or None when they contradict each other."""
-    lines = dict(one)
-    for name, value in other:
+def join(search: Search, left: Way, right: Way) -> Way | None:
+    """Return two ways as one, or None if they contradict each other."""
+    lines = dict(left)
+    for name, value in right:
         if lines.setdefault(name, value) != value:
             if {lines[name], value} != {"m", "y"}:
                 return None
@@ -128,9 +135,9 @@ def fail(search: Search, expr: Any, level: int) -> list[Way]:
 def _remembered(
     search: Search, what: str, sym: Any, level: int, how: Callable[[Search, Any, int], list[Way]]
 ) -> list[Way]:
-    """Compute a symbol's ways once.
+    """Return a symbol's ways, computed once.
 
-    A symbol that is its own condition, or lies too deep, offers none.
+    A symbol that is its own condition, or lies too deep, has none.
     """
     if sym.is_constant or not sym.nodes:
         return []
@@ -147,9 +154,10 @@ def _remembered(
 
 
 def _assign(search: Search, sym: Any, value: str) -> list[Way]:
-    """Return the way that is this one line.
+    """Return the way that consists of one line.
 
-    Empty when it is asked for already, none when something else is.
+    The way is empty if the line is requested already. If another value
+    is, and the walk is bound to it, there is no way.
     """
     asked = search.asked.get(sym.name)
     if asked is not None and same(asked, value):
@@ -171,7 +179,7 @@ def _prompted(search: Search, sym: Any, value: str, level: int) -> list[Way]:
 def _raise(search: Search, sym: Any, level: int) -> list[Way]:
     import kconfiglib as kc
 
-    need = level if sym.type == kc.TRISTATE else 1  # m is promoted to y for what has no m
+    need = level if sym.type == kc.TRISTATE else 1  # Kconfig promotes m to y for a bool
     asked_for = search.asked.get(sym.name) == "y"
     ways = _prompted(
         search, sym, "m" if need == 1 and sym.type == kc.TRISTATE and not asked_for else "y", need
@@ -210,7 +218,7 @@ def _lower(search: Search, sym: Any, level: int) -> list[Way]:
 
 
 def _relate(search: Search, relation: Any, left: Any, right: Any) -> list[Way]:
-    """Return ways to make a comparison of a symbol with a constant true."""
+    """Return ways to make the comparison of a symbol with a constant true."""
     import kconfiglib as kc
 
     mirrored = {
@@ -249,10 +257,7 @@ def _relate(search: Search, relation: Any, left: Any, right: Any) -> list[Way]:
 
 
 def _take(search: Search, sym: Any, text: str) -> list[Way]:
-    """Return ways to give a string or number this value.
-
-    By its prompt, or by the condition of a default that has it.
-    """
+    """Return ways to give a string or number a value: by its prompt, or through a default."""
     import kconfiglib as kc
 
     quoted = f'"{kc.escape(text)}"' if sym.orig_type == kc.STRING else text

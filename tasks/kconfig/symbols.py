@@ -1,10 +1,8 @@
-"""A Kconfig tree in memory, by kconfiglib.
+"""A Kconfig tree in memory, by kconfiglib: dependencies, and the result of a set of requests.
 
-What depends on what, and what a set of requests would come to.
-
-Loading the kernel's takes two seconds, so this is for when something is to be explained, never for
-the usual run. Nothing of this process (its environment, its folder) is touched: the macros of the
-Kconfig files, which run compilers, get an environment and a scratch folder of their own.
+Loading the kernel's tree takes two seconds, so this is only used to explain something, not in every
+run. This process's environment and working folder stay untouched: the macros of the Kconfig files,
+which run compilers, get an environment and a scratch folder of their own.
 """
 
 from __future__ import annotations
@@ -24,23 +22,26 @@ _NOT_PASSED_ON = re.compile(r"MAKE.*|MFLAGS|KCONFIG_.*|KBUILD_KCONFIG|PWD|OLDPWD
 
 
 def kbuild_environment(make: Sequence[str | Path]) -> dict[str, str]:
-    """Return the variables with which Kbuild calls its own Kconfig programs.
+    """Return the environment of Kbuild's own Kconfig programs: ARCH, SRCARCH, CC, LD, srctree, ...
 
-    They are ARCH, SRCARCH, CC, LD, srctree, ...
+    Kbuild is asked: KBUILD_KCONFIG (scripts/kconfig/Makefile) names a Kconfig file of ours, whose
+    only content is a macro that writes the environment to a file. `listnewconfig` writes no
+    configuration. It takes 0.2 s.
 
-    make: the command without a target: ("make", "-C", tree, "O=...", "ARCH=...",
-          "CROSS_COMPILE=..."). For a tree whose Kconfig language is from before the macros (Linux
-          4.17, busybox) the answer is empty: it asks for nothing.
+    Args:
+        make: The command without a target: ("make", "-C", tree, "O=...", "ARCH=...", ...).
 
-    Kbuild is asked, not copied: KBUILD_KCONFIG (scripts/kconfig/Makefile) names a Kconfig file of
-    ours, whose only content is a macro that writes the environment down. `listnewconfig` writes no
-    configuration. Takes 0.2 s.
+    Returns:
+        The variables; none for a tree whose Kconfig language has no macros (before Linux 4.18,
+        busybox), as its files read none.
+
+    Raises:
+        PiggyError: Kbuild did not run the macro.
     """
     if not Path(make[list(make).index("-C") + 1], "scripts/kconfig/preprocess.c").exists():
         return {}
-    with tempfile.TemporaryDirectory(
-        prefix="piggy-", dir="/tmp"
-    ) as scratch:  # a path that needs no quoting
+    # Below /tmp, as the path is put into a Kconfig file unquoted.
+    with tempfile.TemporaryDirectory(prefix="piggy-", dir="/tmp") as scratch:
         dump = Path(scratch) / "environment"
         kconfig = Path(scratch) / "Kconfig"
         kconfig.write_text(f'mainmenu "$(shell,env -0 >{dump})"\n')
@@ -59,12 +60,17 @@ def kbuild_environment(make: Sequence[str | Path]) -> dict[str, str]:
 def load(
     root: Path, env: Mapping[str, str], *, top: str = "Kconfig", generated: Path | None = None
 ) -> Any:
-    """Return the kconfiglib.Kconfig of the tree at `root`.
+    """Return the kconfiglib.Kconfig of a tree.
 
-    env:       the variables that the Kconfig files read and the commands in them get.
-    top:       the first file, relative to `root`.
-    generated: a folder that is searched before `root` for sourced files (busybox makes its
-    Config.in files in O=). Raises PiggyError when kconfiglib can't read the tree.
+    Args:
+        root: The tree.
+        env: The environment of the Kconfig files and their commands.
+        top: The first file, relative to `root`.
+        generated: A folder that is searched before `root` for sourced files: busybox makes its
+            Config.in files in O=.
+
+    Raises:
+        PiggyError: kconfiglib can't read the tree.
     """
     import kconfiglib
 
@@ -78,9 +84,8 @@ def load(
                 env=env,
                 check=False,
             )
-            return done.output.rstrip("\n").replace(
-                "\n", " "
-            )  # as in scripts/kconfig/preprocess.c, do_shell()
+            # As do_shell() of scripts/kconfig/preprocess.c.
+            return done.output.rstrip("\n").replace("\n", " ")
 
         try:
             return _reader(kconfiglib, root, {**env, "srctree": str(root)}, generated, shell)(
@@ -100,24 +105,19 @@ def _reader(
     generated: Path | None,
     shell: Callable[[str], str],
 ) -> type:
-    """Return kconfiglib's class, adapted.
-
-    Changed is what it has no parameter for, and newer Kconfig's words are added.
-    """
+    """Return kconfiglib's class, adapted to this tree, and with the keywords of newer Kconfig."""
 
     class Reader(kconfiglib.Kconfig):
-        # kconfiglib takes these from the process's environment when it starts to read
+        # kconfiglib takes these from the process's environment in its constructor.
         srctree = property(lambda self: str(root), lambda self, value: None)
         config_prefix = property(lambda self: PREFIX, lambda self, value: None)
         _srctree_prefix = property(lambda self: f"{root}/", lambda self, value: None)
 
         def _tokenize(self, line: str) -> Any:
             word = line.strip()
-            if word == "modules":  # since Linux 5.14 an attribute of its own; was "option modules"
+            if word == "modules":  # "option modules" before Linux 5.14
                 line = "\toption modules\n"
-            elif (
-                word == "transitional"
-            ):  # since Linux 6.18: a symbol that is read but never written
+            elif word == "transitional":  # since Linux 6.18: read from a .config, never written
                 line = "\n"
             elif (
                 generated
@@ -130,7 +130,7 @@ def _reader(
         def _expect_expr_and_eol(self) -> Any:
             if kconfiglib._T_IF not in self._tokens or self._tokens[0] is not kconfiglib._T_DEPENDS:
                 return super()._expect_expr_and_eol()
-            expr = self._parse_expr(True)  # newer than 6.12: "depends on A if B"
+            expr = self._parse_expr(True)  # "depends on A if B", newer than Linux 6.12
             self._check_token(kconfiglib._T_IF)
             return self._make_or(expr, _is_no(kconfiglib, super()._expect_expr_and_eol(), self.n))
 
@@ -139,10 +139,8 @@ def _reader(
 
         def _enter_file(self, filename: str) -> None:
             super()._enter_file(filename)
-            if generated:
-                self.filename = self.filename.removeprefix(
-                    f"{generated.resolve()}/"
-                )  # as users know it
+            if generated:  # messages name the file relative to its folder
+                self.filename = self.filename.removeprefix(f"{generated.resolve()}/")
 
         def _fn_val(self, args: Any) -> str:
             if args[0] not in self.variables:
@@ -156,9 +154,9 @@ def _reader(
 
 
 def _is_no(kconfiglib: Any, expr: Any, no: Any, same: bool = True) -> Any:
-    """Return the expression for `expr` = n, or != n, spread over its symbols.
+    """Return the expression for `expr` = n (or != n), distributed over its symbols.
 
-    Source: scripts/kconfig/expr.c, expr_trans_compare(), which menu_add_dep() calls.
+    Source: expr_trans_compare() in scripts/kconfig/expr.c, which menu_add_dep() calls.
     """
     if expr.__class__ is not tuple:
         return (kconfiglib.EQUAL if same else kconfiglib.UNEQUAL, expr, no)
@@ -172,49 +170,51 @@ def _is_no(kconfiglib: Any, expr: Any, no: Any, same: bool = True) -> Any:
 
 
 def assume(kconf: Any, assignments: Mapping[str, str], base: str = "") -> None:
-    """Put the model into the state that Kconfig gives for these lines.
+    """Put the model into the state that Kconfig makes of some lines.
 
-    base: "allnoconfig" (what is not asked for and can be set is n; numbers, strings and choices
-          take their defaults, as in scripts/kconfig/conf.c, conf_set_all_new_symbols) or "" (it
-          takes its default, as in alldefconfig).
-    Like Kconfig itself it passes over unknown symbols and values that the type does not allow. Of
-    two members of a choice the later wins.
+    Like Kconfig it ignores unknown symbols, and values that the type does not allow. Of two members
+    of a choice the later wins.
+
+    Args:
+        kconf: The model.
+        assignments: The lines: symbol to value.
+        base: "allnoconfig": other symbols that can be set are n; numbers, strings and choices take
+            their defaults (conf_set_all_new_symbols() in scripts/kconfig/conf.c). "": all take
+            their defaults, as in alldefconfig.
     """
     kconf.unset_values()
     if base == "allnoconfig":
         for sym in kconf.unique_defined_syms:
-            _refuse(sym)
+            _set_as_allnoconfig(sym)
     assign(kconf, assignments)
 
 
 def revise(kconf: Any, old: Mapping[str, str], new: Mapping[str, str], base: str = "") -> None:
-    """Go from the state assume(old) to the state assume(new).
-
-    The same result, in a fiftieth of the time.
-    """
+    """Go from the state assume(old) to the state assume(new), in a fiftieth of the time."""
 
     def members(lines: Mapping[str, str]) -> list[str]:
         return [name for name in lines if name in kconf.syms and kconf.syms[name].choice]
 
     touched = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    if members(old) != members(new):  # their order counts
+    if members(old) != members(new):  # of a choice the last member wins: the order counts
         touched += members(new)
-    again: set[str] = set()
+    reset: set[str] = set()
     for name in touched:
         sym = kconf.syms.get(name)
         if not sym or not sym.nodes:
             continue
         if sym.choice:
             sym.choice.unset_value()
-        for one in sym.choice.syms if sym.choice else [sym]:
-            one.unset_value()
+        for member in sym.choice.syms if sym.choice else [sym]:
+            member.unset_value()
             if base == "allnoconfig":
-                _refuse(one)
-            again.add(one.name)
-    assign(kconf, {name: value for name, value in new.items() if name in again})
+                _set_as_allnoconfig(member)
+            reset.add(member.name)
+    assign(kconf, {name: value for name, value in new.items() if name in reset})
 
 
-def _refuse(sym: Any) -> None:
+def _set_as_allnoconfig(sym: Any) -> None:
+    """Give a symbol the value of allnoconfig: n, or y with "option allnoconfig_y"."""
     import kconfiglib
 
     if sym.orig_type in (kconfiglib.BOOL, kconfiglib.TRISTATE) and not sym.choice:
@@ -222,7 +222,7 @@ def _refuse(sym: Any) -> None:
 
 
 def assign(kconf: Any, assignments: Mapping[str, str]) -> None:
-    """Give symbols the values of these lines, on top of the present state."""
+    """Give symbols the values of some lines, on top of the present state."""
     import kconfiglib
 
     for name, value in assignments.items():
@@ -233,20 +233,15 @@ def assign(kconf: Any, assignments: Mapping[str, str]) -> None:
             if sym.orig_type == kconfiglib.STRING:
                 sym.set_value(kconfiglib.unescape(value[1:-1]))
         elif sym.orig_type != kconfiglib.STRING:
-            if sym.choice and value in (
-                "y",
-                "m",
-            ):  # the mode of a choice follows from its members' values
+            # kconfiglib wants the mode of a choice set, too; Kconfig derives it from its members.
+            if sym.choice and value in ("y", "m"):
                 level = kconfiglib.STR_TO_TRI[value]
                 sym.choice.set_value(max(level, sym.choice.user_value or 0))
             sym.set_value(value)
 
 
 def layered(*layers: Mapping[str, str]) -> dict[str, str]:
-    """Return the lines of several layers as one.
-
-    The later wins, and stands where it stands in its own layer.
-    """
+    """Merge lines: a later layer wins, and determines the position of its lines."""
     lines: dict[str, str] = {}
     for layer in layers:
         lines = {name: value for name, value in lines.items() if name not in layer} | dict(layer)
@@ -254,7 +249,7 @@ def layered(*layers: Mapping[str, str]) -> dict[str, str]:
 
 
 def value(sym: Any) -> str:
-    """Return a symbol's value in the present state, in the form of a .config file ("" for none)."""
+    """Return a symbol's present value in the form of a .config file, "" for none."""
     import kconfiglib
 
     if sym.orig_type == kconfiglib.STRING:
@@ -263,10 +258,10 @@ def value(sym: Any) -> str:
 
 
 def values(kconf: Any) -> dict[str, str]:
-    """Return the values of all defined symbols in the present state."""
+    """Return the present values of all defined symbols."""
     return {sym.name: value(sym) for sym in kconf.unique_defined_syms}
 
 
 def has_prompt(sym: Any) -> bool:
-    """Tell whether a user can set the symbol at all (its prompt may be hidden at present)."""
+    """Tell whether a user can set the symbol at all, though its prompt may be hidden now."""
     return any(node.prompt for node in sym.nodes)
