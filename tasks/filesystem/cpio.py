@@ -1,10 +1,8 @@
-"""An initramfs from a tree of entries.
-
-A "newc" archive, compressed so that the kernel's own decompressors take it.
+"""Write an initramfs: a "newc" cpio archive with a compression that the kernel can unpack.
 
 Format: Documentation/driver-api/early-userspace/buffer-format.rst and init/initramfs.c of the
-kernel. Each member is a header of 110 bytes in ASCII, the name and a NUL, padded to 4 bytes, then
-the content, padded to 4 bytes. The bytes depend on nothing but the entries, the epoch and the
+kernel. Each member is a header of 110 ASCII bytes, the name and a NUL, padded to 4 bytes, then the
+content, padded to 4 bytes. The archive's bytes depend only on the entries, the epoch and the
 compressor's version.
 """
 
@@ -34,7 +32,7 @@ from tasks.system.errors import PiggyError, nearest
 from tasks.system.files import replacing
 from tasks.system.process import run
 
-BLOCK = 512  # what cpio pads an archive to; the kernel skips NULs
+BLOCK = 512  # bytes: cpio pads an archive to a multiple of it; the kernel skips NULs
 EPOCH_MAX, SIZE_MAX = 0xFFFFFFFF, ARCHIVE_FILE_MAX  # eight hex digits
 PAGE = 4096  # bytes; some architectures have larger pages, none smaller ones
 TRAILER = b"TRAILER!!!"  # the name of an archive's last member
@@ -53,10 +51,10 @@ class Packer(Protocol):
     """A compressor that takes its input in pieces."""
 
     def compress(self, data: bytes, /) -> bytes:
-        """Take a piece and return what is ready."""
+        """Take a piece of input, and return the output that is ready."""
 
     def flush(self) -> bytes:
-        """Return the rest."""
+        """Return the rest of the output."""
 
 
 def build(
@@ -68,17 +66,20 @@ def build(
     init_link: str = "sbin/init",
     log: Path | None = None,
 ) -> None:
-    """Write the entries (as `tree.compose` gives them) to a cpio archive.
+    """Write entries to a cpio archive, which appears whole or not at all.
 
-    It appears whole or not at all.
+    Args:
+        entries: The entries, as `tree.compose` returns them.
+        archive: The archive.
+        compression: One of COMPRESSIONS; the kernel needs the RD_ symbol of the same name.
+        epoch: Every time in the archive, in seconds since 1970.
+        init_link: Target of a link /init, which the kernel starts, for a tree without an /init; ""
+            for no link.
+        log: The file that gets the compressor's command.
 
-    compression: one of COMPRESSIONS; the kernel needs the RD_ symbol of the same name.
-    epoch:       every time in the archive, in seconds since 1970.
-    init_link:   what /init, which the kernel starts, leads to where the tree has no /init of its
-        own; "" for none.
-    log:         file that a compressor's command is appended to. Raises PiggyError for an unknown
-    compression, a missing compressor, a tree without the program that /init leads to, what the
-    format can't hold, and a disk that is too small for it.
+    Raises:
+        PiggyError: The compression is unknown or its program missing, the target of /init is not in
+            the tree, the format can't hold an entry, or the disk is too small.
     """
     if compression not in COMPRESSIONS:
         raise PiggyError(
@@ -95,8 +96,7 @@ def build(
     if (isinstance(packer, tuple) or compression == "none") and length > disk.free(archive.parent):
         raise disk.no_space(archive, length)
     with replacing(archive) as draft:
-        # names of our own: a tool is given neither a name that starts with "-" nor one that it
-        # would store
+        # Fixed names: a compressor could take the user's for an option, or store it in its output.
         plain = draft.parent / "in"
         with (plain if isinstance(packer, tuple) else draft).open("wb") as stream:
             compressor = _Plain() if isinstance(packer, tuple) else packer()
@@ -114,17 +114,18 @@ def build(
 
 
 def in_memory(entries: Sequence[Entry]) -> int:
-    """Return the bytes of memory that the content takes when it is unpacked.
+    """Return the bytes of RAM that the files take when the kernel has unpacked them.
 
-    Whole pages of PAGE bytes, the least there are.
+    Each file takes whole pages of PAGE bytes.
     """
     return sum(-(-size(entry) // PAGE) * PAGE for entry in entries if entry.kind == "file")
 
 
 def _check(entries: Sequence[Entry]) -> int:
-    """Return how long the archive is, more or less.
+    """Return the approximate length of the archive in bytes.
 
-    Raises PiggyError for what the format, or Linux, can't hold.
+    Raises:
+        PiggyError: The format, or Linux, can't hold an entry.
     """
     check_names(entries)
     length = 0
@@ -150,7 +151,12 @@ def _with_init(entries: Sequence[Entry], target: str) -> Sequence[Entry]:
 
 
 def pack(entries: Iterable[Entry], epoch: int) -> Iterator[bytes]:
-    """Yield the uncompressed archive in pieces, none of them large."""
+    """Yield the uncompressed archive in small pieces.
+
+    Args:
+        entries: The entries.
+        epoch: Every time in the archive, in seconds since 1970.
+    """
     total = 0
     for number, entry in enumerate(entries, 1):
         for piece in _member(entry, _name(entry), number, epoch):
@@ -163,17 +169,17 @@ def pack(entries: Iterable[Entry], epoch: int) -> Iterator[bytes]:
 
 
 def _name(entry: Entry) -> bytes:
-    """Return the name of a member.
+    """Return the name of a member: its path without the first slash.
 
-    One that is called as the end of an archive is (do_name() in init/initramfs.c compares the whole
-    name) goes by another name of the same file.
+    A file called TRAILER!!! becomes ./TRAILER!!!, since do_name() in init/initramfs.c takes the
+    bare name for the end of the archive.
     """
     name = b"." if entry.path == "/" else os.fsencode(entry.path[1:])
     return b"./" + name if name == TRAILER else name
 
 
 def _member(entry: Entry, name: bytes, inode: int, epoch: int) -> Iterator[bytes]:
-    """Yield one member. Each has an inode number of its own: equal ones would make hard links."""
+    """Yield one member, whose inode number is its own: equal numbers would mean hard links."""
     target = os.fsencode(entry.target)
     length = size(entry) if entry.kind == "file" else len(target)
     links = 2 if entry.kind == "dir" else 1
@@ -202,10 +208,7 @@ def _member(entry: Entry, name: bytes, inode: int, epoch: int) -> Iterator[bytes
 
 
 def _evenly(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in pieces of PIECE.
-
-    So no compressor's output depends on where they were cut.
-    """
+    """Yield the same bytes in pieces of PIECE, so that a compressor's output is always the same."""
     held = bytearray()
     for piece in pieces:
         held += piece
@@ -216,7 +219,7 @@ def _evenly(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Plain:
-    """No compression."""
+    """The "compressor" that compresses nothing."""
 
     def compress(self, data: bytes, /) -> bytes:
         return data
@@ -226,9 +229,9 @@ class _Plain:
 
 
 def _gzip() -> Packer:
-    """Zlib's own gzip header has no time, no name and a fixed OS byte.
+    """Return a gzip compressor of zlib, whose header has no time, no name and a fixed OS byte.
 
-    That of Python's gzip module varies.
+    The header of Python's gzip module varies.
     """
     return zlib.compressobj(9, zlib.DEFLATED, 31)
 
@@ -240,7 +243,7 @@ def _bzip2() -> Packer:
 
 
 def _xz() -> Packer:
-    """lib/decompress_unxz.c knows no check but CRC32."""
+    """Return an xz compressor with CRC32, the only check that lib/decompress_unxz.c supports."""
     import lzma
 
     return lzma.LZMACompressor(
@@ -263,9 +266,8 @@ def _lzma() -> Packer:
     )
 
 
-# Python 3.11 has no zstd and no lz4; the kernel reads lz4's legacy format only
-# (lib/decompress_unlz4.c), and one thread keeps zstd's output from depending on the number of
-# processors
+# Python 3.11 has no zstd and no lz4, so their programs are run. The kernel reads only lz4's legacy
+# format, -l (lib/decompress_unlz4.c). With more threads zstd's output could depend on their number.
 COMPRESSIONS: dict[str, Callable[[], Packer] | tuple[str, ...]] = {
     "none": _Plain,
     "gzip": _gzip,

@@ -1,17 +1,16 @@
-"""The device and permission table.
+"""The device and permission table: nodes, owners and modes that a git checkout can't hold.
 
-What a checkout can't hold, as plain text in the manner of Buildroot's makedevs.
+It is plain text in the form of Buildroot's makedevs:
 
-    # NAME         TYPE MODE UID GID [MAJOR MINOR [START INC COUNT]]
-    /dev/console   c    600  0   0   5     1
-    /dev/tty       c    620  0   5   4     0      0     1   5        tty0 to tty4, minors 0 to 4
-    /proc          d    755  0   0                                   a folder: made, or its mode and owner set
-    /etc/shadow    f    600  0   0                                   a file that a layer brought: mode and owner set
+    # NAME        TYPE MODE UID GID [MAJOR MINOR [START INC COUNT]]
+    /dev/console  c    600  0   0   5     1
+    /dev/tty      c    620  0   5   4     0      0     1   5       tty0 to tty4, minors 0 to 4
+    /proc         d    755  0   0                                  a folder: is made, or changed
+    /etc/shadow   f    600  0   0                                  a file of a layer: is changed
 
-Types: c and b devices, p a named pipe, d a folder, f a file. The mode is octal, "-" stands for a
-field that is not used, a name with spaces stands in quotes. A later line wins over an earlier one
-for the same name.
-"""  # noqa: E501
+Types: c and b devices, p a named pipe, d a folder, f a file. The mode is octal. "-" stands for an
+unused field. A name with spaces is quoted. Of two lines for the same name the later wins.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +33,17 @@ FORM = (
 KINDS = {"c": "char", "b": "block", "p": "fifo", "d": "dir", "f": "file"}
 MAJOR_MAX, MINOR_MAX = 0xFFF, 0xFFFFF  # include/linux/kdev_t.h: 12 and 20 bits
 ID_MAX = 0xFFFFFFFE  # (uid_t)-1 means "leave as it is"
-COUNT_MAX = 4096  # far above any real range; a slip of the pen must not fill the image
-ROWS_MAX = 65536  # entries that a whole table may ask for, for the same reason
-LONGEST_NAME, LONGEST_PATH = NAME_MAX - 8, PATH_MAX - 9  # a range adds digits
+COUNT_MAX = (
+    4096  # nodes in a range: far more than any real one, so that a typo can't fill the image
+)
+ROWS_MAX = 65536  # entries of a whole table, for the same reason
+LONGEST_NAME, LONGEST_PATH = NAME_MAX - 8, PATH_MAX - 9  # bytes; a range appends digits
 TABLE_MAX = 256 << 10  # bytes of a table
 _DEC, _OCT = re.compile(r"[0-9]{1,10}"), re.compile(r"[0-7]{1,5}")
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One line of a table, ranges already spelled out.
-
-    The entry it asks for, and "file:line" for messages.
-    """
+    """One line of a table, or one node of its range: the entry, and "FILE:LINE" for messages."""
 
     entry: Entry
     where: str
@@ -54,7 +52,8 @@ class Row(msgspec.Struct, frozen=True):
 def read(table: Path) -> tuple[Row, ...]:
     """Return the rows of a table in the order of its lines.
 
-    A PiggyError names file, line and the right form.
+    Raises:
+        PiggyError: A line is malformed; the message names file, line and the right form.
     """
     rows: list[Row] = []
     for number, line in enumerate(_text(table).split("\n"), 1):
@@ -74,9 +73,10 @@ def read(table: Path) -> tuple[Row, ...]:
 
 
 def _text(table: Path) -> str:
-    """Return the text of a table: a regular file, perhaps behind a link.
+    """Return the text of a table, which is a regular file or a link to one.
 
-    Raises PiggyError when it can't be that.
+    Raises:
+        PiggyError: It is neither, or is no UTF-8.
     """
     try:
         return read_regular(os.path.realpath(table), TABLE_MAX).decode().replace("\r\n", "\n")
@@ -87,7 +87,7 @@ def _text(table: Path) -> str:
 
 
 def _entries(words: list[str], where: str) -> list[Entry]:
-    """Return the entries that one line asks for."""
+    """Return the entries of one line."""
     if not 5 <= len(words) <= 10:
         raise PiggyError(
             f"{where}: {len(words)} fields, where 5 to 10 are wanted", f"the form is {FORM}"
@@ -164,10 +164,15 @@ def _number(word: str, name: str, limit: int, where: str) -> int:
 
 
 def apply(entries: Iterable[Entry], rows: Iterable[Row]) -> tuple[Entry, ...]:
-    """Return the tree with the table applied, sorted; folders on the way to a node are added.
+    """Return a tree with the rows applied, sorted; missing folders on the way to a node are added.
 
-    Raises PiggyError that names file and line when a row and the tree don't fit: a file that is not
-    there, a node whose name is taken by something else.
+    Args:
+        entries: The tree.
+        rows: The rows of the table.
+
+    Raises:
+        PiggyError: A file is missing, or a node's name is taken by something else; the message
+            names file and line of the row.
     """
     tree = {entry.path: entry for entry in entries}
     tree.setdefault("/", Entry("/", "dir", DIR_MODE))

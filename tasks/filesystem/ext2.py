@@ -1,15 +1,14 @@
-"""An ext2 image from a tree of entries.
+"""Write an ext2 image from entries, without root or mount, bit-identical wherever it is built.
 
-No root, no mount, and the same bytes wherever and whenever it is built.
+    mke2fs (empty file system, all random values and times fixed)
+      -> debugfs (a script that writes each entry) -> e2fsck -fn
 
-    mke2fs (an empty file system, all that is random or a time pinned) -> debugfs (a script of names) -> e2fsck -fn
-
-`mke2fs -d` isn't used: up to 1.47.0 it copies change times and owners of the host. libext2fs takes
-its clock from E2FSPROGS_FAKE_TIME (1.41 and later) or SOURCE_DATE_EPOCH (1.47.1 and later),
-lib/ext2fs/initialize.c and openfs.c. What debugfs and the sizes of mke2fs's tables do is asked of
-them, not reckoned: the empty file system is made, its free blocks are read, and its size is
-corrected until it fits.
-"""  # noqa: E501
+`mke2fs -d` is not used: up to 1.47.0 it copies change times and owners from the host. libext2fs
+takes its clock from E2FSPROGS_FAKE_TIME (since 1.41) or SOURCE_DATE_EPOCH (since 1.47.1):
+lib/ext2fs/initialize.c and openfs.c. The sizes of mke2fs's tables are measured, not calculated: an
+empty file system is made, its free blocks are read, and its size is corrected until the content
+fits.
+"""
 
 from __future__ import annotations
 
@@ -31,24 +30,30 @@ from tasks.system.files import replacing
 from tasks.system.process import run
 
 GROUP = 8 * BLOCK  # blocks in a group
-ROUND = 4  # blocks: whole pages, so that a guest needs no partial page at the end of its disk
+ROUND = 4  # blocks in a page: an image of whole pages leaves a guest no partial one at its end
 SPARE_INODES, BYTES_PER_SPARE_INODE = 64, 8192
 EPOCH_MAX = 0x7FFFFFFF  # a 128-byte inode counts seconds in 32 signed bits
 LINK_MAX = BLOCK - 1  # an ext2 link's target fits in a block
 NUMBER_MAX = 65535  # do_mknod in debugfs.c, for major and minor
-SCRIPT_LINE_MAX = 4096  # debugfs reads lines into a buffer of BUFSIZ
+SCRIPT_LINE_MAX = 4096  # bytes: debugfs reads lines into a buffer of BUFSIZ
 MODE = {"file": 0o100000, "dir": 0o040000, "char": 0o020000, "block": 0o060000, "fifo": 0o010000}
+# Replaces the host's mke2fs.conf, whose defaults differ between distributions.
 CONFIG = "[defaults]\n[fs_types]\n" + "".join(
     f"{name} = {{\n inode_size = 128\n}}\n" for name in ("ext2", "piggyback")
-)  # the host's mke2fs.conf has no say
+)
 _ECHO = re.compile(r"debugfs: .*|debugfs \d.*|Allocated inode: \d+|\s*")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """A finished image: its size, and the part in use and free, in bytes.
+    """The sizes of a finished image.
 
-    size - free = used: tables, folders, files.
+    Attributes:
+        blocks: Its blocks of 1 KiB.
+        inodes: Its inodes.
+        inodes_free: The free ones.
+        bytes_used: Bytes of tables, folders and files.
+        bytes_free: Bytes left.
     """
 
     blocks: int
@@ -69,16 +74,21 @@ def build(
     epoch: int,
     log: Path | None = None,
 ) -> Stats:
-    """Write the entries (as `tree.compose` gives them) to an ext2 image.
+    """Write entries to an ext2 image, which appears whole or not at all.
 
-    It appears whole or not at all.
+    Args:
+        entries: The entries, as `tree.compose` returns them.
+        image: The image.
+        size: Its size in bytes, a multiple of 1024; None fits it to the content.
+        free: Bytes that a fitted image has left, at least.
+        label: Its label, up to 16 bytes.
+        uuid: Its UUID, and the seed of its directory hash.
+        epoch: Every time in it, in seconds since 1970; from 1, since 0 means now to libext2fs.
+        log: The file that gets the commands and their output.
 
-    size:  bytes of the image, a multiple of 1024; None fits it to its content, with at least `free`
-        bytes left over.
-    label: up to 16 bytes; uuid: of the file system, and seed of its directory hash.
-    epoch: every time in the image, in seconds since 1970 (1 or more: for libext2fs 0 means now).
-    log:   file that the commands and their output are appended to. Raises PiggyError when the
-    content doesn't fit the size or the disk, is more than ext2 can hold, or can't be read.
+    Raises:
+        PiggyError: The content does not fit the size or the disk, ext2 can't hold it, or a file of
+            it is unreadable.
     """
     if not 1 <= epoch <= EPOCH_MAX:
         raise PiggyError(
@@ -100,8 +110,8 @@ def build(
             " GiB)",
             "keep what is that large on a disk of its own",
         )
-    # what mke2fs leaves empty takes no room: only bitmaps and descriptors, inodes in use, and the
-    # content are written
+    # The image is sparse: on the host's disk it takes only bitmaps, descriptors, used inodes and
+    # content.
     written = (need + 3 * whole // (GROUP * BLOCK)) * BLOCK + 128 * len(entries)
     if written > room.free(image.parent):
         raise room.no_space(image, written)
@@ -113,13 +123,14 @@ def build(
         features = "none,filetype,sparse_super" + (
             ",ext_attr" if any(entry.attributes for entry in entries) else ""
         )
+        # Ten inodes are reserved; the second of them is the root's.
         disk = _Disk(
             stage,
             ("-O", features, "-L", label, "-U", uuid, "-E", f"hash_seed={uuid}"),
             epoch,
             log,
             10 + len(entries) + SPARE_INODES,
-        )  # 10 are reserved, inode 2 of them is the root
+        )
         more = replace(disk, inodes=disk.inodes + spare)
         if size is None:
             _fit(more, need + -(-free // BLOCK))
@@ -150,7 +161,7 @@ def build(
 
 
 class _Disk(msgspec.Struct, frozen=True):
-    """The file system in the making: stage/disk, made by mke2fs with `options` and `inodes`."""
+    """The file system in the making, stage/disk, with the options and inodes for mke2fs."""
 
     stage: Path
     options: tuple[str, ...]
@@ -168,34 +179,35 @@ class _Disk(msgspec.Struct, frozen=True):
         }
 
 
-def _fit(disk: _Disk, wanted: int) -> int:
-    """Make the smallest empty file system, or nearly so, with `wanted` blocks free.
+def _fit(disk: _Disk, free: int) -> int:
+    """Make an empty file system with `free` free blocks, and nearly as small as possible.
 
-    Return its blocks.
+    Returns:
+        Its blocks.
     """
-    # in one group: boot block, superblock, descriptors, two bitmaps, inode table, root; mke2fs
-    # wants 50 more
-    blocks = 6 + -(-disk.inodes // 8) + max(50, wanted)
+    # In one group: boot block, superblock, descriptors, two bitmaps, inode table, root. mke2fs
+    # wants 50 more.
+    blocks = 6 + -(-disk.inodes // 8) + max(50, free)
     blocks += blocks // GROUP * 2  # the bitmaps of the other groups
     while True:
         blocks = -(-blocks // ROUND) * ROUND
-        lacking = wanted - _format(disk, blocks)
+        lacking = free - _format(disk, blocks)
         if lacking <= 0:
             return blocks
-        # a last group that is too small for its own tables and 50 blocks is left out: reach into it
-        # by small steps
+        # mke2fs drops a last group with less than its own tables and 50 blocks, and makes a smaller
+        # file system than asked for. Small steps then find the size at which the group is kept.
         blocks += lacking if _superblock(disk).blocks == blocks else max(16, blocks // 4096)
 
 
 def _format(disk: _Disk, blocks: int) -> int:
-    """Make an empty file system of `blocks`; return how many are free.
+    """Make an empty file system of `blocks` blocks, and return how many are free.
 
-    lost+found, 12 KiB, is left out: e2fsck makes it when it needs it.
+    lost+found, 12 KiB, is removed; e2fsck makes it when it needs it.
     """
     with (disk.stage / "disk").open("wb") as stream:
         stream.truncate(blocks * BLOCK)
     (disk.stage / "mke2fs.conf").write_text(CONFIG)
-    # mke2fs warns of 2038, which `epoch` heeds
+    # With 128-byte inodes mke2fs warns of the year 2038; `build` refuses a later epoch.
     run(
         [
             "mke2fs",
@@ -230,7 +242,8 @@ def _format(disk: _Disk, blocks: int) -> int:
 def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
     """Write all entries with one debugfs script.
 
-    It names sources by links: no path of the host needs quoting.
+    The script names source files by links in the working folder, so that no path of the host needs
+    quoting.
     """
     script: list[str] = []
     here = ""
@@ -245,7 +258,7 @@ def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
         elif entry.kind == "dir":
             script.append(f"mkdir {word}")
         elif entry.kind == "file":
-            tree.size(entry)  # says what is wrong with a source better than debugfs does
+            tree.size(entry)  # raises a clearer error than debugfs for an unreadable source
             source = disk.stage / f"f{number}"
             if isinstance(entry.source, bytes):
                 source.write_bytes(entry.source)
@@ -265,7 +278,7 @@ def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
                 f"mknod {word} "
                 + ("p" if entry.kind == "fifo" else f"{entry.kind[0]} {entry.major} {entry.minor}")
             )
-        if entry.kind != "link":  # a link has mode 0777, whatever is asked
+        if entry.kind != "link":  # a link always has mode 0777
             script.append(f"sif {inode} mode 0{MODE[entry.kind] | entry.mode:o}")
         script += [
             f"sif {inode} {field} {value}"
@@ -279,9 +292,10 @@ def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
 
 
 def _quoted(word: str, entry: Entry) -> str:
-    """Return a word for debugfs (lib/ss/parse.c: quotes around, a quote inside doubled).
+    """Return a word quoted for debugfs: in quotes, with each quote inside doubled (lib/ss/parse.c).
 
-    Raises PiggyError for what a script or ext2 can't hold.
+    Raises:
+        PiggyError: A script or ext2 can't hold it.
     """
     raw = os.fsencode(word)
     if any(letter in raw for letter in b"\n\r\0"):
@@ -304,10 +318,13 @@ def _quoted(word: str, entry: Entry) -> str:
 
 
 def _debugfs(disk: _Disk, script: Sequence[str]) -> None:
-    """Run debugfs commands on the disk.
+    """Run a script of debugfs commands on the disk.
 
-    It ends with status 0 whatever happens, so any line that isn't its own echo is an error. Raises
-    PiggyError with those lines.
+    debugfs always ends with status 0. So every line of output that is not an echo of a command is
+    an error.
+
+    Raises:
+        PiggyError: There are such lines.
     """
     (disk.stage / "script").write_bytes(os.fsencode("\n".join(script) + "\n"))
     done = run(
@@ -322,14 +339,14 @@ def _debugfs(disk: _Disk, script: Sequence[str]) -> None:
 
 
 def has_attributes(image: Path) -> bool:
-    """Return whether an ext2 image has extended attributes (s_feature_compat in fs/ext2/ext2.h)."""
+    """Tell whether an ext2 image has extended attributes (s_feature_compat in fs/ext2/ext2.h)."""
     with image.open("rb") as stream:
         stream.seek(1024 + 92)
         return bool(int.from_bytes(stream.read(4), "little") & 0x8)
 
 
 def _superblock(disk: _Disk) -> Stats:
-    """Read the counts of a file system (ext2_super_block in fs/ext2/ext2.h, byte 1024)."""
+    """Read the counts in the superblock (ext2_super_block in fs/ext2/ext2.h, at byte 1024)."""
     with (disk.stage / "disk").open("rb") as stream:
         stream.seek(1024)
         inodes, blocks, _, free, inodes_free = struct.unpack("<5I", stream.read(20))

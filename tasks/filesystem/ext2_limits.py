@@ -1,4 +1,4 @@
-"""What ext2 holds at most, and the blocks that entries take in it."""
+"""The limits of ext2, and the number of blocks that entries take in it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from tasks.filesystem import tree
 from tasks.filesystem.tree import Entry
 from tasks.system.errors import PiggyError
 
-BLOCK = 1024  # the least waste for small files
+BLOCK = 1024  # bytes: ext2's smallest block wastes least with small files
 POINTERS = BLOCK // 4  # block numbers in an indirect block
 FILE_MAX = tree.DISK_FILE_MAX
-FOLDERS_MAX = (
-    32000 - 2
-)  # folders in one: EXT2_LINK_MAX in fs/ext2/ext2.h, less the links of "." and of its own name
-ATTRIBUTES_MAX = (
-    BLOCK - 32 - 4
-)  # of one file: a block less its header and the end mark (fs/ext2/xattr.h)
+# Subfolders of a folder: EXT2_LINK_MAX in fs/ext2/ext2.h, less the links of "." and its own name.
+FOLDERS_MAX = 32000 - 2
+# Bytes of a file's extended attributes: a block less header and end mark (fs/ext2/xattr.h).
+ATTRIBUTES_MAX = BLOCK - 32 - 4
 
 
 def check(entries: Iterable[Entry]) -> None:
-    """Raise PiggyError for what ext2 can't hold, whatever the size of the image."""
+    """Check that ext2 can hold the entries in an image of any size.
+
+    Raises:
+        PiggyError: A file, a folder or a file's attributes are too large.
+    """
     folders: dict[str, int] = {}
     for entry in entries:
         if entry.kind == "dir" and entry.path != "/":
@@ -57,18 +59,16 @@ def _padded(length: int) -> int:
 
 
 def blocks_needed(entries: Sequence[Entry]) -> int:
-    """Return how many blocks the entries take at most, beyond an empty file system.
+    """Return how many blocks the entries take at most, beyond those of an empty file system.
 
-    Its root has one block.
-
-    debugfs puts a name where there is room for it first; here it goes to a folder's last block or
-    the next one, which never takes fewer blocks.
+    debugfs puts a name into the first folder block with room. This counts as if it went into the
+    last block or a new one, which never takes fewer blocks.
     """
     ends = {entry.path: 24 for entry in entries if entry.kind == "dir"}  # "." and ".." come first
     for entry in entries[1:]:
         folder, name = os.path.split(entry.path)
         record = 8 + _padded(len(os.fsencode(name)))
-        left = -ends[folder] % BLOCK  # a record doesn't cross a block
+        left = -ends[folder] % BLOCK  # a record never crosses a block's end
         ends[folder] += record + (left if left < record else 0)
     return (
         sum(_with_indirect(-(-end // BLOCK)) for end in ends.values())
@@ -78,16 +78,16 @@ def blocks_needed(entries: Sequence[Entry]) -> int:
 
 
 def _content_blocks(entry: Entry) -> int:
-    """Return the blocks of a file, or of a link."""
+    """Return the blocks of the content of a file or link."""
     if entry.kind == "link":
         return int(len(os.fsencode(entry.target)) >= 60)  # a shorter one lies in the inode
     return _with_indirect(-(-tree.size(entry) // BLOCK)) if entry.kind == "file" else 0
 
 
 def _with_indirect(blocks: int) -> int:
-    """Return blocks of content with their indirect ones, of a file or a folder.
+    """Return how many blocks some blocks of content take with the indirect blocks.
 
-    There are 12 direct ones, then trees of 1 to 3 levels.
+    The inode holds 12 direct block numbers, then trees of 1 to 3 levels.
     """
     total, left = blocks, blocks - 12
     for level in (1, 2, 3):

@@ -1,26 +1,24 @@
 """An overlay: a folder whose files are laid over the root file system.
 
-Here is what of it lands in the image, and how.
+What happens to each file of the folder:
 
-    names in the folder --+-> left out: what belongs to version control, and what editors leave about
-                          +-> modes: as they are, or narrowed; of the overlays that ship with Piggyback, those of
-                          |          configs/rootfs/overlays.txt
-                          +-> attributes: user.* and security.capability
-                          +-> refused: sockets, pipes, devices; scripts and tables with the line ends of Windows
+    file -+-> left out: version control's files, and those that editors leave behind
+          +-> mode: as it is, or narrowed; from configs/rootfs/overlays.txt for Piggyback's own
+          +-> attributes: user.* and security.capability
+          +-> refused: sockets, pipes, devices; scripts and tables with Windows line ends
 
-A file's mode lands as it is, setuid and sticky bits included, but without the right of group and
-others to write: git stores the x bit only, and a checkout under umask 002 gives 0664 and 0775 where
-one under 022 gives 0644 and 0755. A folder with the sticky bit (/tmp) keeps its mode; its setgid
-bit is dropped, which a checkout inherits from the folder it was made in. Nothing is ever widened.
-The owner is root. All else (an owner, 0664, and 0644 where the checkout's umask is 077) belongs in
-the device and permission table, which has the last word. What does not land as it lies there is
-said.
+A file keeps its mode, with setuid, setgid and sticky bits, except the write permission of group and
+others: git stores only the x bit, and a checkout under umask 002 gives 0664 and 0775 where one
+under 022 gives 0644 and 0755. A folder with the sticky bit (/tmp) keeps its whole mode. A folder
+loses its setgid bit, which a checkout inherits from the folder it was made in. Nothing is ever
+widened. The owner is root. Everything else (an owner, 0664, or 0644 where the checkout's umask is
+077) belongs in the device and permission table, which is applied last. A note reports each change.
 
-An ACL names users of the host, as the owner does: it does not land, and the group gets no more than
-its own entry gave (acl(5): the group bits of such a file's mode are a mask). The labels that the
-host itself puts on files (security.selinux, trusted.*, user.xdg.*, ...) depend on who builds: they
-do not land either.
-"""  # noqa: E501
+An ACL is left out, since it names users of the host, as an owner does. The group then gets no more
+than its own entry gave it: the group bits of such a file's mode are a mask (acl(5)). Labels of the
+host's security modules and desktops (security.selinux, trusted.*, user.xdg.*, ...) are left out as
+well, since they depend on who builds.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +44,7 @@ _LITTER = re.compile(r".*~|#.*#|\.#.*|\..*\.sw[a-z]|\.nfs[0-9a-f]{8,}", re.DOTAL
 _KEEPS_A_FOLDER = ".gitkeep"
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
-# What busybox's programs read by lines, and would take a carriage return for a part of.
+# Files that busybox's programs read line by line, where a carriage return becomes part of a word.
 _TABLES = re.compile(
     r"etc/(inittab|fstab|passwd|group|shadow|profile|hostname|hosts|network\.conf|mdev\.conf|init\.d/.*)",
     re.DOTALL,
@@ -57,11 +55,14 @@ _NO_ATTRIBUTES = (errno.ENOTSUP, errno.ENODATA, errno.ENOSYS)
 
 
 class Name(msgspec.Struct, frozen=True):
-    """One name below an overlay's folder, as it lies there.
+    """One name below an overlay's folder, as it is on the disk.
 
-    kind: "file", "dir", "link", "other" (neither), or "out" for what is left out.
-    mode: permission bits with setuid, setgid and sticky.  target: of a link.
-    attributes: all extended ones that could land, and the ACL's.
+    Attributes:
+        path: Its path below the folder.
+        kind: "file", "dir", "link", "other", or "out" for what is left out.
+        mode: Permission bits with setuid, setgid and sticky.
+        target: Of a link.
+        attributes: The extended attributes that could be in the image, and ACLs.
     """
 
     path: str
@@ -74,8 +75,15 @@ class Name(msgspec.Struct, frozen=True):
 def snapshot(folder: Path) -> dict[str, tuple[str, str]]:
     """Return the state of an overlay's folder, to be compared with an earlier one.
 
-    It gives the kind and the rest as text, by path. All that lands in an image is in it except the
-    content of files. A missing folder is {}. Raises PiggyError when a folder can't be read.
+    Args:
+        folder: The folder; a missing one has the state {}.
+
+    Returns:
+        By path, the kind, and mode, target and attributes as text. The content of files is not in
+        it.
+
+    Raises:
+        PiggyError: A folder is unreadable.
     """
     if not folder.is_dir():
         return {}
@@ -96,14 +104,20 @@ def snapshot(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def layer(folder: Path, known: Mapping[str, Entry] | None = None) -> tuple[Layer, tuple[str, ...]]:
-    """Return an overlay's folder as a layer, and what does not land as it lies there.
-
-    The latter is a sentence for each kind.
+    """Return an overlay's folder as a layer, and notes about everything that changes on the way.
 
     Links are taken as links, never followed.
-    known: entries whose mode and owner count in place of those on the disk, by path
-    ("/etc/passwd"). Raises PiggyError when the folder is missing or unreadable, for sockets, pipes,
-    devices, names that hold control characters, and scripts and tables with carriage returns.
+
+    Args:
+        folder: The folder.
+        known: Entries whose mode and owner replace those on the disk, by path ("/etc/passwd").
+
+    Returns:
+        The layer, and one sentence for each kind of change.
+
+    Raises:
+        PiggyError: The folder is missing or unreadable, or holds a socket, a pipe, a device, a name
+            with control characters, or a script or table with carriage returns.
     """
     if not folder.is_dir():
         raise PiggyError(f"overlay {folder}: no such folder")
@@ -132,19 +146,19 @@ def layer(folder: Path, known: Mapping[str, Entry] | None = None) -> tuple[Layer
         if any(key in (ACL, DEFAULT_ACL) for key, _ in name.attributes):
             lists.append(path)
         found.append(entry)
-    said = (
+    notes = (
         (out, "left out, as files of version control and of editors are: {}"),
         (narrowed, "modes narrowed, since only the owner may write: {}"),
         (widened, "modes of configs/rootfs/overlays.txt: {}"),
         (lists, "access control lists are left out, since they name users of this machine: {}"),
     )
     return Layer(f"overlay {folder}", tuple(found)), tuple(
-        f"overlay {few([str(folder)])}: {text.format(few(names))}" for names, text in said if names
+        f"overlay {few([str(folder)])}: {text.format(few(names))}" for names, text in notes if names
     )
 
 
 def landed_mode(name: Name) -> int:
-    """Return the mode that a name gets in the image; for the rule see above."""
+    """Return the mode that a name gets in the image, by the rule at the top of this module."""
     mode = name.mode
     if name.kind == "link":
         return LINK_MODE
@@ -159,9 +173,9 @@ def landed_mode(name: Name) -> int:
 
 
 def _group_bits(value: bytes) -> int:
-    """Return what an ACL gives the owning group, as mode bits.
+    """Return the owning group's permissions in an ACL, as mode bits.
 
-    See include/uapi/linux/posix_acl_xattr.h.
+    Source: include/uapi/linux/posix_acl_xattr.h.
     """
     for tag, rights, _ in struct.iter_unpack("<HHI", value[4:] if len(value) % 8 == 4 else b""):
         if tag == 4:  # ACL_GROUP_OBJ
@@ -174,9 +188,9 @@ def _landing(name: Name) -> tuple[tuple[str, bytes], ...]:
 
 
 def _walk(folder: Path) -> Iterator[Name]:
-    """Yield the names below `folder`, each folder before what it holds.
+    """Yield the names below a folder, each folder before its content.
 
-    Of what is left out, its name only.
+    A name that is left out is yielded, but nothing below it.
     """
     pending = [""]
     try:
@@ -196,7 +210,7 @@ def _walk(folder: Path) -> Iterator[Name]:
                 ):
                     yield Name(path, "out", 0)
                     continue
-                if item.name == _KEEPS_A_FOLDER:  # put there to be left out: not worth a word
+                if item.name == _KEEPS_A_FOLDER:  # meant to be left out: not reported
                     continue
                 yield Name(
                     path,
@@ -215,7 +229,7 @@ def _walk(folder: Path) -> Iterator[Name]:
 
 
 def _attributes(path: str) -> tuple[tuple[str, bytes], ...]:
-    """Return the extended attributes that are ours to look at, sorted."""
+    """Return the extended attributes that matter here, sorted."""
     try:
         names = os.listxattr(path, follow_symlinks=False)
         return tuple(
@@ -232,7 +246,11 @@ def _attributes(path: str) -> tuple[tuple[str, bytes], ...]:
 
 
 def _check(folder: Path, name: Name) -> None:
-    """Raise PiggyError for a name that can't land."""
+    """Check that a name can be in the image.
+
+    Raises:
+        PiggyError: It can't.
+    """
     if name.kind == "other":
         raise PiggyError(
             f"overlay {folder}: {name.path!r} is neither file, folder nor link",
@@ -248,10 +266,13 @@ def _check(folder: Path, name: Name) -> None:
 
 
 def _check_lines(folder: Path, path: str) -> None:
-    """Raise PiggyError for a script, or a table that busybox reads, with the line ends of Windows.
+    """Check that a script, or a table that busybox reads, has no Windows line ends.
 
-    The kernel takes the carriage return for a part of the interpreter's name, and finds no such
-    file (fs/binfmt_script.c); busybox takes it for a part of a line's last word.
+    The kernel takes the carriage return as part of the interpreter's name, and finds no such file
+    (fs/binfmt_script.c). busybox takes it as part of a line's last word.
+
+    Raises:
+        PiggyError: It has.
     """
     from tasks.system.files import open_regular
 
@@ -281,12 +302,16 @@ def _check_lines(folder: Path, path: str) -> None:
 
 
 def tables(rows: Sequence[tuple[Entry, str]]) -> dict[str, dict[str, Entry]]:
-    """Return the rows of configs/rootfs/overlays.txt by overlay, then by path in it.
+    """Return the rows of configs/rootfs/overlays.txt by overlay, then by path in the overlay.
 
-    A row is (entry, "file:line").
+    The first name of a row's path is the overlay. Folders on the way that have no row are 0755 and
+    root's.
 
-    A row's first name is the overlay's. The folders on the way to a name are 0755 and root's where
-    they have no row. Raises PiggyError for a row that is neither of a file nor of a folder.
+    Args:
+        rows: Entry and "FILE:LINE" of each row.
+
+    Raises:
+        PiggyError: A row is neither for a file nor for a folder of an overlay.
     """
     found: dict[str, dict[str, Entry]] = {}
     for entry, where in rows:

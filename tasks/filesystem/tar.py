@@ -1,8 +1,7 @@
-"""A folder as one file: a tar archive that is the same whoever packs it.
+"""A folder as one file: a tar archive with the same bytes whoever packs it.
 
-It can be a task's output and a layer of the root filesystem.
-
-It is read as warily as an archive from elsewhere: it may come from a store that others write to.
+As one file it can be a task's output, and a layer of the root filesystem. It is read as carefully
+as an archive from elsewhere, since it may come from a store that others write to.
 """
 
 from __future__ import annotations
@@ -21,10 +20,15 @@ from tasks.system.files import replacing
 def pack(
     folder: Path, archive: Path, epoch: int, wanted: Callable[[str], bool] = lambda path: True
 ) -> None:
-    """Write what lies below a folder to a tar archive, whole.
+    """Write the files below a folder to a tar archive, which appears whole or not at all.
 
-    Sorted, of root, with the time `epoch` (seconds since 1970), files 0644 or 0755, folders 0755.
-    wanted: whether a path (relative to the folder) is to be in it.
+    Members are sorted and belong to root. Files have the mode 0644 or 0755, folders 0755.
+
+    Args:
+        folder: The folder.
+        archive: The archive.
+        epoch: Every time in it, in seconds since 1970.
+        wanted: Tells whether a path (relative to the folder) is packed.
     """
     with replacing(archive) as draft, tarfile.open(draft, "w", format=tarfile.GNU_FORMAT) as tar:
         for path in sorted(folder.rglob("*")):
@@ -35,7 +39,7 @@ def pack(
             info.uid = info.gid = 0
             info.uname = info.gname = "root"
             info.mtime = epoch
-            if info.isreg() or info.islnk():  # a second name of a file is a file of its own, too
+            if info.isreg() or info.islnk():  # a hard link is stored as a file of its own
                 info.type, info.linkname = tarfile.REGTYPE, ""
                 info.mode = 0o755 if info.mode & 0o100 else 0o644
                 info.size = os.path.getsize(path)
@@ -47,18 +51,20 @@ def pack(
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Lay an archive that `pack` made out in a folder, which must be empty or missing.
+    """Unpack an archive of `pack` in a folder, which is empty or missing.
 
-    Raises PiggyError when it can't be read, or would lead out of the folder (see `untar`).
+    Raises:
+        PiggyError: The archive is unreadable, or leads out of the folder (see `untar`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     untar.extract(archive, folder, strip=False)
 
 
 def layer(archive: Path) -> Layer:
-    """Return an archive that `pack` made as a layer of the root filesystem.
+    """Return an archive of `pack` as a layer of the root filesystem.
 
-    Raises PiggyError when it can't be read, or holds what `pack` does not put there.
+    Raises:
+        PiggyError: It is unreadable, or has members that `pack` does not write.
     """
     kinds = {"file": "file", "folder": "dir", "link": "link"}
     found = []

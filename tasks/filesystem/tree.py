@@ -1,4 +1,4 @@
-"""The root file system as data: layers laid over each other become one sorted tuple of entries.
+"""The root file system as data: layers are merged to one sorted tuple of entries.
 
 busybox + its links --+
 overlays/base ... ----+--> compose --> devices.apply --> ext2.build, cpio.build
@@ -16,37 +16,36 @@ from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
 DIR_MODE, LINK_MODE = 0o755, 0o777
-NAME_MAX, PATH_MAX = (
-    255,
-    4096,
-)  # include/uapi/linux/limits.h; an ext2 directory entry, too, holds names of up to 255
-INITS = (
-    "/sbin/init",
-    "/etc/init",
-    "/bin/init",
-)  # what kernel_init() tries (init/main.c), but for its last resort /bin/sh
+# Bytes: include/uapi/linux/limits.h. The names in an ext2 directory have the same limit.
+NAME_MAX, PATH_MAX = 255, 4096
+# The programs that kernel_init() tries (init/main.c), without its last resort /bin/sh.
+INITS = ("/sbin/init", "/etc/init", "/bin/init")
 PIECE = 1 << 20  # bytes of a file that are read at once
-# Bytes of an ext2 image. The format has room for 4 TiB (2^32 blocks of 1 KiB: s_blocks_count in
-# fs/ext2/ext2.h), but an image is checked whole and hashed whole, which takes a minute for this
-# much.
+# Bytes of an ext2 image. The format holds 4 TiB (2^32 blocks of 1 KiB: s_blocks_count in
+# fs/ext2/ext2.h), but e2fsck and the digest read the whole image: a minute for this size.
 IMAGE_MAX = 32 << 30
 # Bytes of one file: ext2_max_size() in fs/ext2/super.c for blocks of 1 KiB; eight hex digits in a
 # cpio header (buffer-format.rst of the kernel).
 DISK_FILE_MAX = (12 + 256 + 256**2 + 256**3) << 10
 ARCHIVE_FILE_MAX = 0xFFFFFFFF
-LINKS_MAX = 40  # links on the way to a file: MAXSYMLINKS, include/linux/namei.h
+LINKS_MAX = 40  # symbolic links on the way to a file: MAXSYMLINKS in include/linux/namei.h
 
 
 class Entry(msgspec.Struct, frozen=True):
     """One name of the tree.
 
-    path:   absolute in the target, "/" for the root; bytes that are no UTF-8 as surrogates
-        (os.fsdecode).
-    kind:   "file", "dir", "link", "char", "block" or "fifo".
-    mode:   the permission bits, with setuid, setgid and sticky; no file type.
-    source: a file's content: a file of the host, or bytes.
-    target: what a link says.
-    attributes: extended ones, of a file or folder: (name, value), sorted.
+    Attributes:
+        path: Absolute in the guest, "/" for the root; bytes that are not UTF-8 as surrogates
+            (os.fsdecode).
+        kind: "file", "dir", "link", "char", "block" or "fifo".
+        mode: Permission bits with setuid, setgid and sticky; no file type.
+        uid: The owner.
+        gid: The group.
+        source: A file's content: bytes, or the path of a file of the host.
+        target: Of a link.
+        major: Of a device.
+        minor: Of a device.
+        attributes: Extended attributes of a file or folder: (name, value), sorted.
     """
 
     path: str
@@ -69,12 +68,17 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 def busybox_layer(binary: Path, links: Path) -> Layer:
-    """Return /bin/busybox and a link to it for each line of `links`.
+    """Return /bin/busybox, and a link to it for each line of busybox.links.
 
-    These are busybox.links, as busybox's make leaves it.
+    The links are relative, so that they work in a chroot, in an initramfs, and in an image that is
+    mounted on the host.
 
-    The links are relative: they lead to busybox in a chroot, an initramfs, and an image mounted on
-    the host alike. Raises PiggyError when a file is missing or a line is no absolute path.
+    Args:
+        binary: The program.
+        links: The list of links that busybox's make writes.
+
+    Raises:
+        PiggyError: A file is missing, or a line is no absolute path.
     """
     if not binary.is_file():
         raise PiggyError(f"{binary}: no such file", "'doit busybox' builds it")
@@ -105,12 +109,12 @@ def busybox_layer(binary: Path, links: Path) -> Layer:
 
 
 def compose(layers: Iterable[Layer]) -> tuple[Entry, ...]:
-    """Lay the layers over each other, and return the entries sorted, each after its folder.
+    """Merge layers, the later ones over the earlier, and return the entries sorted.
 
-    The later layers win.
+    The root is added, and any folder on the way to an entry that no layer has.
 
-    The root and the folders on the way to an entry are added where no layer has them. Raises
-    PiggyError when a folder meets something that is none: nothing below it could be kept.
+    Raises:
+        PiggyError: A folder meets something else of the same name: nothing below it could be kept.
     """
     merged: dict[str, tuple[Entry, str]] = {"/": (Entry("/", "dir", DIR_MODE), "the root")}
     for layer in layers:
@@ -133,15 +137,15 @@ def _lay(merged: dict[str, tuple[Entry, str]], entry: Entry, layer: str) -> None
 
 
 def parents(path: str) -> list[str]:
-    """Return the folders on the way to `path`, outermost first, without the root."""
+    """Return the folders on the way to a path, outermost first, without the root."""
     parts = path.split("/")[1:-1]
     return ["/" + "/".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return the entries in the order of their bytes, component by component.
+    """Return the entries sorted by their paths' bytes, component by component.
 
-    A folder comes before what it holds.
+    A folder comes before its content.
     """
     return tuple(
         sorted(
@@ -152,16 +156,24 @@ def in_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    """Return names for a message: the first ones, and how many more there are.
+    """Return names for a message: the first ones, and the number of the others.
 
-    Control characters made visible.
+    Control characters are made visible.
+
+    Args:
+        names: The names.
+        most: How many are listed.
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return printable(", ".join(names[:most])) + more
 
 
 def check_names(entries: Iterable[Entry]) -> None:
-    """Raise PiggyError for a name or path that Linux can't hold, whatever the file system."""
+    """Check that Linux can hold each name and path, whatever the file system.
+
+    Raises:
+        PiggyError: One is too long.
+    """
     for entry in entries:
         raw = os.fsencode(entry.path)
         if len(raw) >= PATH_MAX or len(os.fsencode(entry.target)) >= PATH_MAX:
@@ -178,9 +190,10 @@ def check_names(entries: Iterable[Entry]) -> None:
 
 
 def find(entries: Iterable[Entry], path: str) -> Entry | None:
-    """Return the entry that a path leads to, links in it followed as the guest's kernel would.
+    """Return the entry that a path leads to, following links as the guest's kernel does.
 
-    None when there is none.
+    Returns:
+        The entry, or None if there is none.
     """
     tree = {entry.path: entry for entry in entries}
     here, left, links = "/", path.split("/"), 0
@@ -204,24 +217,28 @@ def find(entries: Iterable[Entry], path: str) -> Entry | None:
 
 
 def check_init(entries: Sequence[Entry], asked: str = "", ramfs: bool = False) -> None:
-    """Raise PiggyError for a tree without the program that the kernel starts first.
+    """Check that a tree has the program that the kernel starts first.
 
-    See kernel_init() in init/main.c.
+    Source: kernel_init() in init/main.c.
 
-    asked: the program that init= or, for an initramfs, rdinit= on the kernel's command line names
-        ("": none).
-    ramfs: whether the tree is an initramfs, whose /init may be there or lead to /sbin/init.
+    Args:
+        entries: The tree.
+        asked: The program that init= or, for an initramfs, rdinit= names; "" for none.
+        ramfs: Whether the tree is an initramfs, whose /init may be there or link to /sbin/init.
+
+    Raises:
+        PiggyError: The program is missing, or not executable.
     """
     parameter = "rdinit" if ramfs else "init"
-    wanted = (asked,) if asked else ("/init", "/sbin/init") if ramfs else INITS
-    found = next(filter(None, (find(entries, path) for path in wanted)), None)
+    candidates = (asked,) if asked else ("/init", "/sbin/init") if ramfs else INITS
+    found = next(filter(None, (find(entries, path) for path in candidates)), None)
     if found is None:
         who = (
             f"the kernel is told {parameter}={few([asked])}, and there is no such file"
             if asked
             else (
                 "the kernel looks for"
-                f" {', '.join(wanted)}{'' if ramfs else ' (at last for /bin/sh)'}, and there is"
+                f" {', '.join(candidates)}{'' if ramfs else ' (at last for /bin/sh)'}, and there is"
                 " none"
             )
         )
@@ -239,7 +256,11 @@ def check_init(entries: Sequence[Entry], asked: str = "", ramfs: bool = False) -
 
 
 def size(entry: Entry) -> int:
-    """Return the bytes of a file's content. Raises PiggyError when it can't be read."""
+    """Return the bytes of a file's content.
+
+    Raises:
+        PiggyError: The file is unreadable.
+    """
     if isinstance(entry.source, bytes):
         return len(entry.source)
     try:
@@ -254,7 +275,12 @@ def size(entry: Entry) -> int:
 def chunks(entry: Entry, length: int) -> Iterator[bytes]:
     """Yield a file's content in pieces of up to 1 MiB.
 
-    Raises PiggyError when it can't be read or is not `length` long.
+    Args:
+        entry: The file.
+        length: Its expected size in bytes.
+
+    Raises:
+        PiggyError: The file is unreadable, or its size has changed.
     """
     if isinstance(entry.source, bytes):
         yield entry.source
@@ -276,5 +302,9 @@ def chunks(entry: Entry, length: int) -> Iterator[bytes]:
 
 
 def content(entry: Entry) -> bytes:
-    """Return a file's content. Raises PiggyError when it can't be read."""
+    """Return a file's content.
+
+    Raises:
+        PiggyError: The file is unreadable.
+    """
     return b"".join(chunks(entry, size(entry)))
