@@ -27,7 +27,7 @@ from tasks.system.process import foreground, run
 from tasks.system.terminal import printable
 
 if TYPE_CHECKING:
-    from tasks.network.plan import Wanted
+    from tasks.network.plan import Request
     from tasks.network.steps import Plan
 
 _NOBODY = 0xFFFFFFFF  # (uid_t) -1: no user's number, chown(2)
@@ -80,14 +80,14 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     )
 
 
-def wanted(project: Project, consent: bool) -> Wanted:
+def request(project: Project, consent: bool) -> Request:
     """What the settings ask for, and who asks: with sudo the taps are still to be the user's."""
     from tasks.network import record as netrecord
-    from tasks.network.plan import Wanted
+    from tasks.network.plan import Request
 
     settings = project.settings
     session = os.environ.get("SSH_CONNECTION", "").split()  # "CLIENT PORT SERVER PORT", sshd(8)
-    return Wanted(
+    return Request(
         bridge=settings.bridge,
         uplink=settings.uplink,
         address=settings.bridge_address,
@@ -135,17 +135,17 @@ def plan(project: Project, consent: bool) -> Plan:
             + (": 'doit net=lab qemu_boot' makes all it needs" if mode == "lab" else ""),
             "net=nat or net=bridged does",
         )
-    state, want = netstate.observe(), wanted(project, consent)
+    state, wish = netstate.observe(), request(project, consent)
     if mode == "nat":
-        found = netplan.nat(state, want)
+        found = netplan.nat(state, wish)
     else:
         wireless = any(
-            Path(f"/sys/class/net/{want.uplink}/{name}").exists()
+            Path(f"/sys/class/net/{wish.uplink}/{name}").exists()
             for name in ("wireless", "phy80211")
         )
-        found = netplan.bridged(state, want, wireless)
+        found = netplan.bridged(state, wish, wireless)
     trust.check(
-        found, want.run_dir
+        found, wish.run_dir
     )  # said now rather than by root: a name of this host's that we do not take
     return found
 
@@ -204,9 +204,9 @@ def _same(project: Project, up: Plan, consent: bool) -> Plan:
     """What is up, if it is what is asked for. Raises PiggyError if it is not."""
     from tasks.network import plan as netplan
 
-    want = wanted(project, consent)
-    address = str(netplan.interface(want.address)) if project.settings.net == "nat" else ""
-    asked = (project.settings.net, want.bridge, netplan.taps(want), address, want.uplink)
+    wish = request(project, consent)
+    address = str(netplan.interface(wish.address)) if project.settings.net == "nat" else ""
+    asked = (project.settings.net, wish.bridge, netplan.taps(wish), address, wish.uplink)
     names = ("net", "bridge", "guests", "bridge_address", "uplink")
     differ = [name for name, one, other in zip(names, up.asked, asked, strict=True) if one != other]
     if differ:

@@ -191,8 +191,8 @@ def _others(
     from tasks.guest import sockets
 
     for number, cable in enumerate(cables):
-        for said in cable.said:
-            terminal.line("network", said)
+        for note in cable.notes:
+            terminal.line("network", note)
         if number:
             console, log = (
                 folder / f"console-{number + 1}",
@@ -295,8 +295,8 @@ def tested(
         token = f"piggyback {os.urandom(8).hex()}"
         with contextlib.ExitStack() as stack:
             first, *others = stack.enter_context(netattach.cables(project.settings, token))
-            for said in first.said:
-                terminal.line("network", said)
+            for note in first.notes:
+                terminal.line("network", note)
             page = stack.enter_context(network_checks.served(first, token))
             for number, cable in enumerate(others):
                 stack.enter_context(

@@ -1,1 +1,1 @@
-"""The host's network for guests: planned, applied, recorded, undone; and the lab."""
+"""The host's network for guests (planned, applied, recorded, undone), and net=lab."""

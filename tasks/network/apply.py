@@ -1,13 +1,11 @@
-"""Does the steps of a plan, and undoes them.
-
-Started as a program of its own, by sudo where need be:
+"""Apply the steps of a plan, or undo them, as a program that sudo can start.
 
     python -m tasks.network.apply up | down
 
-The plan comes by standard input, where nobody can exchange it, and is held against what net_up
-makes (see `nettrust`). Each step is in the record before it is done. What fails is rolled back; a
-hang-up (an SSH session that was cut by the very change) does not stop it, Ctrl-C and SIGTERM roll
-back.
+The plan comes on standard input, where nobody can replace it, and must be one that net_up makes
+(trust.py). Each step is recorded before it is done. If a step fails, all are rolled back. SIGHUP
+(the end of an SSH session that this very change cuts off) is ignored; SIGINT and SIGTERM cause a
+rollback.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from typing import BinaryIO
 from tasks.network import record as netrecord
 from tasks.network import state, trust
 from tasks.network.record import Record
-from tasks.network.steps import KILL, WRITE, Plan, Step, Words, shown
+from tasks.network.steps import KILL, WRITE, Arguments, Plan, Step, shown
 from tasks.system.errors import PiggyError
 from tasks.system.process import CommandError, run
 from tasks.system.terminal import printable
@@ -34,17 +32,25 @@ _PATIENCE = 5.0  # seconds that a daemon may take to end
 
 
 class Interrupted(PiggyError):
-    """Somebody wants us to stop."""
+    """The user asked us to stop."""
 
 
 def say(text: str) -> None:
-    """Print a line; a terminal that is gone is no reason to stop halfway."""
+    """Print a line; a closed terminal is no reason to stop halfway."""
     with contextlib.suppress(OSError):
         print(text, flush=True)
 
 
 def received(stream: BinaryIO, folder: Path) -> Plan:
-    """Read a plan from a stream. Raises PiggyError for one that net_up can't have made."""
+    """Read a plan from a stream.
+
+    Args:
+        stream: The stream.
+        folder: The folder of the record.
+
+    Raises:
+        PiggyError: net_up can't have made it.
+    """
     plan = netrecord.decode(stream.read(netrecord.LONGEST), Plan, "the plan on standard input")
     trust.check(plan, os.fspath(folder))
     return plan
@@ -53,8 +59,16 @@ def received(stream: BinaryIO, folder: Path) -> Plan:
 def up(plan: Plan, folder: Path, tell: Say = say) -> None:
     """Do the steps of a plan.
 
-    What an interrupted run left is undone first; of a plan that is in force, what no longer holds
-    is done again. Raises PiggyError when a step fails; then everything is as it was.
+    If an earlier run was interrupted, its steps are undone first. If the same plan is in force, the
+    steps whose effect is gone are done again.
+
+    Args:
+        plan: The plan.
+        folder: The folder of the record.
+        tell: Called with lines for the user.
+
+    Raises:
+        PiggyError: A step fails, and everything is as it was before; or another plan is in force.
     """
     record = netrecord.read(folder)
     if (
@@ -98,10 +112,19 @@ def _repair(record: Record, tell: Say) -> None:
 
 
 def down(folder: Path, tell: Say = say) -> bool:
-    """Undo what the record says, in reverse; return whether there was any.
+    """Undo the recorded steps in reverse order.
 
-    Steps whose effect is gone are passed over; a step that can't be undone does not keep the others
-    from it. Raises PiggyError for those at the end.
+    A step whose effect is gone is skipped. A step that can't be undone does not stop the others.
+
+    Args:
+        folder: The folder of the record.
+        tell: Called with lines for the user.
+
+    Returns:
+        Whether there was a record.
+
+    Raises:
+        PiggyError: Steps could not be undone; the record stays.
     """
     record = netrecord.read(folder)
     if record is None:
@@ -125,45 +148,53 @@ def down(folder: Path, tell: Say = say) -> bool:
 def _undo(step: Step, tell: Say) -> list[PiggyError]:
     failures = []
     if state.holds(step.holds):
-        for words in step.undo:
-            tell("    " + shown(words))
+        for arguments in step.undo:
+            tell("    " + shown(arguments))
             try:
-                do(words, "", step.patience)
+                do(arguments, "", step.patience)
             except PiggyError as error:
                 if state.holds(step.holds):
                     failures.append(error)
     return failures
 
 
-def do(words: Words, stdin: str, patience: float) -> None:
-    """Do one command of a step; a command that fails is tried again for `patience` seconds.
+def do(arguments: Arguments, stdin: str, patience: float) -> None:
+    """Run one command of a step, and again for `patience` seconds if it fails.
 
-    Raises PiggyError.
+    Args:
+        arguments: A program's argument vector, or a built-in command of steps.py.
+        stdin: The program's standard input.
+        patience: Seconds.
+
+    Raises:
+        PiggyError: It fails to the end.
     """
-    if words[0] == WRITE:
+    if arguments[0] == WRITE:
         try:
-            Path(words[1]).write_text(words[2] + "\n")
+            Path(arguments[1]).write_text(arguments[2] + "\n")
         except FileNotFoundError:
-            if not words[1].startswith(
-                "/proc/sys/net/ipv4/conf/"
-            ):  # a link that is gone has no switch to put back
-                raise PiggyError(f"{words[1]} does not exist") from None
+            # The switch of a link that is gone can't be restored, and need not be.
+            if not arguments[1].startswith("/proc/sys/net/ipv4/conf/"):
+                raise PiggyError(f"{arguments[1]} does not exist") from None
         except OSError as error:
-            raise PiggyError(f"{words[1]} can't be set to {words[2]}: {error.strerror}") from error
+            raise PiggyError(
+                f"{arguments[1]} can't be set to {arguments[2]}: {error.strerror}"
+            ) from error
         return
-    if words[0] == KILL:
-        _kill(words[1])
+    if arguments[0] == KILL:
+        _kill(arguments[1])
         return
     until = time.monotonic() + patience
     while True:
         try:
-            run(words, stdin=stdin or None)
+            run(arguments, stdin=stdin or None)
             return
         except CommandError as error:
             if time.monotonic() >= until:
-                said = error.done.output.strip().splitlines()
+                output = error.done.output.strip().splitlines()
+                reason = printable(output[-1]) if output else error.message
                 raise PiggyError(
-                    f"'{shown(words)}' failed: {printable(said[-1]) if said else error.message}",
+                    f"'{shown(arguments)}' failed: {reason}",
                     printable(error.hint),
                 ) from error
             time.sleep(0.2)
@@ -172,8 +203,8 @@ def do(words: Words, stdin: str, patience: float) -> None:
 def _kill(pidfile: str) -> None:
     """End the daemon of a pidfile.
 
-    A descriptor holds on to the process while it is looked at, so that no other one that takes its
-    number meanwhile gets the signal (pidfd_open(2)).
+    A pidfd is opened before the process is checked, so that a process that gets the same number in
+    the meantime is not signalled (pidfd_open(2)).
     """
     pid, until = state.pid_of(pidfile), time.monotonic() + _PATIENCE
     if not pid:
@@ -197,7 +228,11 @@ def _kill(pidfile: str) -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[list[int]]:
-    """Give a list that gets the signals which would end us; meanwhile they do not."""
+    """Hold back the signals that would end us for the body of a `with`.
+
+    Yields:
+        A list of the signals that came, without SIGHUP, which is ignored.
+    """
     caught: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {
@@ -214,14 +249,14 @@ def deferred() -> Iterator[list[int]]:
 
 
 def main(argv: list[str]) -> int:
-    """The program: returns its exit status."""
+    """Run the program, and return its exit status."""
     folder = netrecord.place()
-    os.umask(0o022)  # the record is for everybody to read, whatever root's habits are
+    os.umask(0o022)  # everybody may read the record, whatever root's umask is
     try:
         if argv == ["up"] and not sys.stdin.isatty():
             up(received(sys.stdin.buffer, folder), folder)
         elif argv == ["down"]:
-            if not down(folder, lambda _: None):  # who asked has seen the list
+            if not down(folder, lambda _: None):  # the task net_down has printed the steps
                 say("  net_down           nothing is up")
         else:
             say(__doc__ or "")

@@ -1,7 +1,4 @@
-"""What a guest's network card is plugged into, for one boot.
-
-`net=user|nat|bridged|lab|none` become words for QEMU.
-"""
+"""The network that a guest's card is connected to during one boot, by the setting `net`."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from tasks.network import card, state
 from tasks.network import plan as netplan
 from tasks.network import record as netrecord
 from tasks.network.card import Forward
-from tasks.network.plan import Wanted
+from tasks.network.plan import Request
 from tasks.network.steps import Plan
 from tasks.system.errors import PiggyError
 
@@ -30,20 +27,24 @@ HELPERS = tuple(
     for folder in ("/usr/lib/qemu", "/usr/libexec", "/usr/lib64/qemu")
 )
 ALLOWED = Path("/etc/qemu/bridge.conf")
-PAGE_PORT = 8000  # where a lab's gateway has a page, for qemu_test
+PAGE_PORT = 8000  # the port of a lab's gateway that serves a page, for qemu_test
 
 
 class Cable(msgspec.Struct, frozen=True):
-    """One guest's network for one boot.
+    """One guest's network connection for one boot.
 
-    net, mac: for QEMU ("": no card).  append: for the kernel's command line.  prefix: words before
-        QEMU's own.
-    taken:    ports of this host, each with what it leads to.   address: the guest's, if it is known
-        before ("": no).
-    gateway:  the host as the guest sees it ("": unknown).  listen: the host's address at which it
-              sees it so ("": none of this namespace's).
-    closed:   it leads nowhere, so DHCP tells the guest no gateway.
-    said:     lines to tell the user.
+    Attributes:
+        net: QEMU's network backend; "" for no card.
+        mac: The hardware address.
+        append: For the kernel's command line.
+        prefix: Arguments in front of QEMU's command.
+        taken: Each forwarded port with the host's port that leads to it.
+        address: The guest's address; "" if it is not known before the boot.
+        gateway: The host's address as the guest sees it; "" if unknown.
+        listen: The address at which the host receives what the guest sends to `gateway`; "" for
+            none in this network namespace.
+        closed: Whether there is no way out, so that DHCP gives the guest no gateway.
+        notes: Lines for the user.
     """
 
     net: str = "user"
@@ -55,10 +56,10 @@ class Cable(msgspec.Struct, frozen=True):
     gateway: str = ""
     listen: str = ""
     closed: bool = False
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def conflict(self) -> bool:
-        """Is a port that QEMU was to take somebody else's meanwhile?"""
+        """Tell whether another program has taken a port that QEMU was to listen on."""
         return not self.prefix and any(not _free(port, one.protocol) for one, port in self.taken)
 
 
@@ -67,10 +68,17 @@ UNPLUGGED = Cable(net="")
 
 @contextlib.contextmanager
 def cables(settings: Settings, page: str = "") -> Iterator[list[Cable]]:
-    """Give the cable of each guest (of one, but for net=lab) for the body of a `with`.
+    """Set up the network of a boot for the body of a `with`.
 
-    page: what the gateway of a lab answers with on PAGE_PORT ("": nothing).
-    Raises PiggyError for a network that is not up, and for settings that do not go together.
+    Args:
+        settings: The settings.
+        page: Text that the gateway of a lab serves on PAGE_PORT; "" for none.
+
+    Yields:
+        The cable of each guest; only net=lab has more than one.
+
+    Raises:
+        PiggyError: The network is not up, or settings contradict each other.
     """
     if settings.net == "none":
         yield [UNPLUGGED]
@@ -84,16 +92,16 @@ def cables(settings: Settings, page: str = "") -> Iterator[list[Cable]]:
 
 
 def user(settings: Settings) -> Cable:
-    """QEMU's own network.
+    """Return the cable for QEMU's own network.
 
-    The ports are free when we look; QEMU may still lose the race for one (see Cable.conflict).
+    The ports are free now, but another program may take one before QEMU does (see Cable.conflict).
     """
     taken = _choose(card.forwards(settings.forward))
-    append = card.ip_word(settings.address, card.USER_NETWORK, card.USER_GATEWAY, [card.USER_DNS])
-    if append and settings.address not in (
-        "off",
-        "none",
-    ):  # QEMU forwards to the address that its DHCP would give
+    append = card.ip_parameter(
+        settings.address, card.USER_NETWORK, card.USER_GATEWAY, [card.USER_DNS]
+    )
+    # Without an address QEMU forwards to the one that its DHCP gives.
+    if append and settings.address not in ("off", "none"):
         net = card.user_net(taken, settings.address.partition("/")[0], settings.restrict)
     else:
         net = card.user_net(taken, restrict=settings.restrict)
@@ -102,16 +110,16 @@ def user(settings: Settings) -> Cable:
         append=append,
         taken=tuple(taken),
         gateway=card.USER_GATEWAY,
-        said=tuple(_told(taken)),
+        notes=tuple(_told(taken)),
         listen="" if settings.restrict else "127.0.0.1",
         closed=settings.restrict,
     )
 
 
 def _choose(forwards: Sequence[Forward]) -> list[tuple[Forward, int]]:
-    """Choose a free port of this host for each.
+    """Choose a free port of this host for each forward.
 
-    The one asked for, or the first free one from an easy one on.
+    It is the requested one, or the first free one from Forward.first on.
     """
     taken: list[tuple[Forward, int]] = []
     for one in forwards:
@@ -121,8 +129,10 @@ def _choose(forwards: Sequence[Forward]) -> list[tuple[Forward, int]]:
                 f"port {one.host} of this host is in use",
                 f"forward={one.name}={one.guest} takes a free one",
             )
-        wanted = [one.host] if one.host else range(one.first, min(65536, one.first + 1000))
-        port = next((port for port in wanted if port not in used and _free(port, one.protocol)), 0)
+        candidates = [one.host] if one.host else range(one.first, min(65536, one.first + 1000))
+        port = next(
+            (port for port in candidates if port not in used and _free(port, one.protocol)), 0
+        )
         if not port:
             raise PiggyError(
                 f"no port from {one.first} on is free on this host",
@@ -136,10 +146,8 @@ def _free(port: int, protocol: str) -> bool:
     with socket.socket(
         type=socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     ) as probe:
-        if protocol == "tcp":
-            probe.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # as QEMU does: what is closing is free
+        if protocol == "tcp":  # as QEMU does: a port in TIME_WAIT counts as free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -157,9 +165,13 @@ def _told(taken: Sequence[tuple[Forward, int]], whose: str = "the guest's") -> I
 
 
 def tapped(settings: Settings) -> Cable:
-    """A tap of ours, which net_up made.
+    """Return the cable for a tap that net_up made.
 
-    Or a bridge of somebody else's, by the distribution's qemu-bridge-helper.
+    Without one, net=bridged connects to an existing bridge by the distribution's
+    qemu-bridge-helper.
+
+    Raises:
+        PiggyError: There is neither, or every tap has a guest.
     """
     netplan.check_name(settings.bridge, 1)
     record = netrecord.read(netrecord.place())
@@ -172,7 +184,7 @@ def tapped(settings: Settings) -> Cable:
                 net=f"bridge,br={settings.bridge},helper={helper}",
                 mac=_mac(settings, 0),
                 append=_static(settings, None, ""),
-                said=(f"{helper} puts the guest on {settings.bridge}",),
+                notes=(f"{helper} puts the guest on {settings.bridge}",),
             )
         up = f"net={plan.mode} bridge={plan.bridge}" if plan else "no network of ours"
         raise PiggyError(
@@ -187,7 +199,7 @@ def tapped(settings: Settings) -> Cable:
             f"each tap of {plan.bridge} has its guest already ({', '.join(plan.taps)}), or is gone",
             f"doit net_down, then doit net={plan.mode} guests={len(plan.taps) + 1} net_up",
         )
-    said = (
+    note = (
         f"the guest is on {plan.bridge} by {plan.taps[free]}; DHCP gives it an address, 'doit"
         " net_status' shows which"
     )
@@ -198,7 +210,7 @@ def tapped(settings: Settings) -> Cable:
         gateway=gateway,
         listen=gateway,
         append=_static(settings, plan, gateway),
-        said=(said,),
+        notes=(note,),
     )
 
 
@@ -233,7 +245,7 @@ def _static(settings: Settings, plan: Plan | None, gateway: str) -> str:
     if settings.address == "dhcp":
         return ""
     if plan and plan.address:
-        return card.ip_word(
+        return card.ip_parameter(
             settings.address, ipaddress.IPv4Interface(plan.address).network, gateway, [gateway]
         )
     way_out = next(
@@ -244,14 +256,14 @@ def _static(settings: Settings, plan: Plan | None, gateway: str) -> str:
         ),
         "",
     )
-    return card.ip_word(settings.address, None, way_out, state.nameservers())
+    return card.ip_parameter(settings.address, None, way_out, state.nameservers())
 
 
 def bridge_helper(bridge: str, helpers: Sequence[Path] = HELPERS, allowed: Path = ALLOWED) -> str:
-    """Return the distribution's qemu-bridge-helper if it is set up for this bridge, "" if not.
+    """Return the path of the distribution's qemu-bridge-helper if it serves this bridge, "" if not.
 
-    Setuid root (or we are root), and with "allow BRIDGE" or "allow all" in its configuration
-    (QEMU's documentation, "qemu-bridge-helper").
+    It must be setuid root, unless we are root, and its configuration must have "allow BRIDGE" or
+    "allow all" (QEMU's documentation, "qemu-bridge-helper").
     """
     if not Path(f"/sys/class/net/{bridge}/bridge").is_dir():
         return ""
@@ -272,27 +284,29 @@ def bridge_helper(bridge: str, helpers: Sequence[Path] = HELPERS, allowed: Path 
 def _lab(settings: Settings, page: str) -> Iterator[list[Cable]]:
     from tasks.network import lab
 
-    wanted = Wanted(bridge=settings.bridge, address=settings.bridge_address, guests=settings.guests)
+    request = Request(
+        bridge=settings.bridge, address=settings.bridge_address, guests=settings.guests
+    )
     gateway = str(netplan.interface(settings.bridge_address).ip)
     if settings.address not in ("dhcp", "off", "none"):
         raise PiggyError(
             f"address={settings.address}: in a lab each guest has its address by DHCP",
             "leave address= out",
         )
-    with lab.lab(wanted, card.forwards(settings.forward), page=page) as running:
+    with lab.lab(request, card.forwards(settings.forward), page=page) as running:
         found = []
         for number, guest in enumerate(running.guests):
             whose = "the guest's" if len(running.guests) == 1 else f"guest {number + 1}'s"
-            said = [*_told(guest.ports, whose)]
+            notes = [*_told(guest.ports, whose)]
             if number == 0:
                 way = f"out by {running.upstream}" if running.upstream else "no way out"
-                said = [
+                notes = [
                     (
-                        f"a network of its own ({running.wanted.address}, {way}), which ends with"
+                        f"a network of its own ({running.request.address}, {way}), which ends with"
                         " this command"
                     ),
                     *running.warnings,
-                    *said,
+                    *notes,
                 ]
             found.append(
                 Cable(
@@ -302,7 +316,7 @@ def _lab(settings: Settings, page: str) -> Iterator[list[Cable]]:
                     taken=guest.ports,
                     address=guest.address,
                     gateway=gateway,
-                    said=tuple(said),
+                    notes=tuple(notes),
                     append="ip=off" if settings.address != "dhcp" else "",
                 )
             )

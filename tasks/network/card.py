@@ -1,6 +1,6 @@
-"""The guest's side of the cable, as words: QEMU's for the card, the kernel's for its address.
+"""The guest's side of the network: QEMU's options for the card, and the kernel's ip= parameter.
 
-Pure.
+These are pure functions.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import msgspec
 
 from tasks.system.errors import PiggyError
 
-USER_NETWORK = ipaddress.IPv4Network(
-    "10.0.2.0/24"
-)  # QEMU's user network: docs/system/devices/net.rst
+# QEMU's user network: docs/system/devices/net.rst of QEMU.
+USER_NETWORK = ipaddress.IPv4Network("10.0.2.0/24")
 USER_GATEWAY, USER_DNS = "10.0.2.2", "10.0.2.3"
 _SERVICES = {"http": 80, "ssh": 22, "telnet": 23, "ftp": 21, "https": 443, "domain": 53}
 _FORWARD = re.compile(r"(?:([a-z][a-z0-9-]*)=)?(?:(\d{1,5}):)?(\d{1,5})(?:/(tcp|udp))?")
 
-# The driver that takes each of QEMU's cards, and that of its bus (the devices' names:
-# `qemu-system-... -device help`).
+# The kernel symbols of the driver and the bus of each of QEMU's cards, named as `qemu-system-...
+# -device help` does; "A|B" means either.
 CARDS: Mapping[str, tuple[str, ...]] = {
     "ne2k_pci": ("NE2K_PCI", "PCI"),
     "ne2k_isa": ("NE2000",),
@@ -46,7 +45,14 @@ _STACK = ("NET", "INET", "NETDEVICES")
 
 
 class Forward(msgspec.Struct, frozen=True):
-    """A port of the guest that the host is to have: `host` 0 is a free one."""
+    """A port of the guest that is forwarded from this host.
+
+    Attributes:
+        name: The service.
+        guest: The guest's port.
+        host: The host's port; 0 for a free one.
+        protocol: "tcp" or "udp".
+    """
 
     name: str
     guest: int
@@ -55,14 +61,15 @@ class Forward(msgspec.Struct, frozen=True):
 
     @property
     def first(self) -> int:
-        """The host's port to try first: the one asked for, or one that is easy to remember."""
+        """The first host port to try: the requested one, or one that is easy to remember."""
         return self.host or (8000 + self.guest if self.guest < 1000 else self.guest)
 
 
 def forwards(text: str) -> list[Forward]:
-    """Read the setting `forward`: words of the form [NAME=][HOSTPORT:]PORT[/udp], or a NAME alone.
+    """Parse the setting `forward`: items of the form [NAME=][HOSTPORT:]PORT[/udp], or a NAME alone.
 
-    Raises PiggyError.
+    Raises:
+        PiggyError: An item has another form, or a host port appears twice.
     """
     found: list[Forward] = []
     for word in text.replace(",", " ").split():
@@ -94,14 +101,14 @@ def _name(port: int) -> str:
 def user_net(
     taken: Sequence[tuple[Forward, int]], address: str = "", restrict: bool = False
 ) -> str:
-    """Return QEMU's words for its user network with these ports of the host forwarded.
+    """Return QEMU's option for its user network.
 
-    They are forwarded from its loopback only, to the guest at `address` ("": what QEMU's DHCP gives
-    first).
-
-    restrict: the guest reaches nothing but QEMU's DHCP, and answers (QEMU's documentation, "-netdev
-    user,restrict="). Otherwise USER_GATEWAY is the host's loopback to it, with all that listens
-    there.
+    Args:
+        taken: Each forward with the host's port. QEMU listens on the host's loopback only.
+        address: The guest's address to forward to; "" for the one that QEMU's DHCP gives.
+        restrict: Whether the guest reaches only QEMU's DHCP, and can answer (QEMU's documentation,
+            "-netdev user,restrict="). Otherwise USER_GATEWAY is the host's loopback to it, with
+            every service there.
     """
     forwarded = (
         f"hostfwd={one.protocol}:127.0.0.1:{port}-{address}:{one.guest}" for one, port in taken
@@ -112,22 +119,33 @@ def user_net(
 def mac(host: str, bridge: str, number: int) -> str:
     """Return a guest's hardware address.
 
-    52:54:00 is QEMU's, the rest differs from host to host and guest to guest, for on one wire no
-    two may be equal.
+    The prefix 52:54:00 is QEMU's. The rest depends on host, bridge and guest, as no two cards on
+    one wire may have the same address.
+
+    Args:
+        host: An identifier of this host.
+        bridge: The bridge.
+        number: The guest's number, from 0.
     """
     digest = hashlib.sha256(f"{host} {bridge} {number}".encode()).digest()
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
 
 
-def ip_word(
+def ip_parameter(
     address: str, network: ipaddress.IPv4Network | None, gateway: str, dns: Sequence[str]
 ) -> str:
-    """Return ip= for the kernel's command line, "" for DHCP, which the guest does unasked.
+    """Return ip= for the kernel's command line, "" for DHCP, which the guest does by itself.
 
-    See Documentation/admin-guide/nfs/nfsroot.rst.
+    Source: Documentation/admin-guide/nfs/nfsroot.rst.
 
-    address: the setting;  network: what it must lie in (None: it says its own prefix).  Raises
-        PiggyError.
+    Args:
+        address: The setting `address`.
+        network: The network that it must be in; None if the setting has its own prefix.
+        gateway: The gateway's address.
+        dns: DNS servers, of which the kernel takes two.
+
+    Raises:
+        PiggyError: The address is malformed, outside the network, or taken.
     """
     if address == "dhcp":
         return ""
@@ -164,12 +182,17 @@ def unmet(
     dhcp: bool,
     modules: bool = False,
 ) -> list[tuple[str, str]]:
-    """Return what the kernel lacks for a network: who needs it, and the symbol ("A|B" is either).
+    """Return the kernel symbols that the network needs and the configuration lacks.
 
-    config: its .config;  card: QEMU's words for the card;  needs: further symbols, as the machine
-        file says.
-    dhcp: the guest asks for its address, which udhcpc does through AF_PACKET.  modules: drivers may
-        be modules.
+    Args:
+        config: The kernel's configuration.
+        card: QEMU's options for the card.
+        needs: Further symbols that the machine's file names.
+        dhcp: Whether the guest uses DHCP; udhcpc needs AF_PACKET.
+        modules: Whether drivers may be modules.
+
+    Returns:
+        Who needs the symbol, and the symbol; "A|B" means either.
     """
     on = ("y", "m") if modules else ("y",)
 
@@ -188,7 +211,7 @@ def unmet(
 
 
 def models(card: Sequence[str]) -> Iterator[str]:
-    """Yield the models of the cards in QEMU's words for them."""
+    """Yield the models of the network cards in QEMU's options."""
     for option, value in zip(card, card[1:], strict=False):
         if option == "-device":
             yield value.partition(",")[0]

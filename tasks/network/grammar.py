@@ -1,24 +1,29 @@
-"""The forms of a plan's steps.
+"""The forms that a plan's steps can have.
 
-Each is made here, or in `netnat`, and nowhere else, so that `nettrust` can hold a plan that
-somebody hands us against them.
+Steps are made here and in nat.py only, so that trust.py can compare a plan from elsewhere with
+them.
 """
 
 from __future__ import annotations
 
-from tasks.network.steps import Step, Words
+from tasks.network.steps import Arguments, Step
 
 
 def tap(bridge: str, number: int) -> str:
-    """Return the name of a guest's tap, counted from 0."""
+    """Return the name of a guest's tap; guests count from 0."""
     return f"{bridge}-tap{number}"
 
 
 def bridge(name: str, mac: str, mtu: int = 0) -> Step:
-    """Return the step that makes a bridge (mtu 0: the kernel's choice).
+    """Return the step that makes a bridge.
 
-    STP is off, so that a port forwards at once; the address is set, so that ports that come and go
-    do not change it.
+    STP is off, so that a port forwards at once. The hardware address is set, so that it stays the
+    same when ports come and go.
+
+    Args:
+        name: The bridge.
+        mac: Its hardware address.
+        mtu: Its MTU in bytes; 0 for the kernel's default.
     """
     size = ("mtu", str(mtu)) if mtu else ()
     return Step(
@@ -44,7 +49,7 @@ def bridge(name: str, mac: str, mtu: int = 0) -> Step:
 
 
 def address(device: str, text: str) -> Step:
-    """Return the step that gives a bridge its address, "192.168.135.251/24"."""
+    """Return the step that gives a device an address, such as "192.168.135.251/24"."""
     return Step(
         do=("ip", "address", "add", text, "broadcast", "+", "dev", device),
         undo=(("ip", "address", "del", text, "dev", device),),
@@ -55,11 +60,15 @@ def address(device: str, text: str) -> Step:
 def taps(name: str, guests: int, owner: str, tail: str) -> list[Step]:
     """Return the steps that make a bridge's taps.
 
-    owner: the number of the user who may open them.  tail: the last four bytes of their hardware
-    addresses. A bridge whose address nobody set takes the lowest of its ports'
-    (br_stp_recalculate_bridge_id), so a tap gets a high
-    one: on somebody else's bridge it would change the host's own address, and whoever knows that
-        would lose it.
+    A bridge whose address nobody set takes the lowest of its ports'
+    (br_stp_recalculate_bridge_id()). On somebody else's bridge a tap could thus change the host's
+    own hardware address, and cut its connections. So a tap gets a high address.
+
+    Args:
+        name: The bridge.
+        guests: The number of taps.
+        owner: The number of the user who may open them.
+        tail: The last four bytes of their hardware addresses.
     """
     steps = []
     for number in range(guests):
@@ -88,7 +97,7 @@ def port(name: str, master: str) -> Step:
 
 
 def up(name: str) -> Step:
-    """Return the step that switches a link on."""
+    """Return the step that sets a link up."""
     return Step(
         do=("ip", "link", "set", name, "up"),
         undo=(("ip", "link", "set", name, "down"),),
@@ -96,45 +105,50 @@ def up(name: str) -> Step:
     )
 
 
-def address_off(words: Words, local: str) -> Step:
-    """Return the step that takes the address `local` ("10.0.0.2/24") from a device.
+def address_off(arguments: Arguments, local: str) -> Step:
+    """Return the step that takes an address from a device.
 
-    `words`, of `netroute.address_words`, give it back, and end with the device's name.
+    Args:
+        arguments: The arguments of routes.address_arguments that restore it; the device's name is
+            last.
+        local: The address with its prefix, such as "10.0.0.2/24".
     """
     return Step(
-        do=("ip", "address", "del", local, "dev", words[-1]),
-        undo=(("ip", "address", "add", *words),),
-        holds=("not", "address", words[-1], local),
+        do=("ip", "address", "del", local, "dev", arguments[-1]),
+        undo=(("ip", "address", "add", *arguments),),
+        holds=("not", "address", arguments[-1], local),
     )
 
 
-def address_on(words: Words, local: str) -> Step:
-    """Return the step that gives a device an address (see `address_off`)."""
+def address_on(arguments: Arguments, local: str) -> Step:
+    """Return the step that gives a device an address; for the arguments see `address_off`."""
     return Step(
-        do=("ip", "address", "add", *words),
-        undo=(("ip", "address", "del", local, "dev", words[-1]),),
-        holds=("address", words[-1], local),
+        do=("ip", "address", "add", *arguments),
+        undo=(("ip", "address", "del", local, "dev", arguments[-1]),),
+        holds=("address", arguments[-1], local),
     )
 
 
-def route_off(family: str, words: Words) -> Step:
+def route_off(family: str, arguments: Arguments) -> Step:
     """Return the step that removes a route.
 
-    Its family, and its words as `netroute.route_words` has them.
+    Args:
+        family: "-4" or "-6".
+        arguments: The arguments of routes.route_arguments.
     """
     return Step(
-        do=("ip", family, "route", "del", *words),
-        undo=(("ip", family, "route", "add", *words),),
-        holds=("not", "route", family, *words),
+        do=("ip", family, "route", "del", *arguments),
+        undo=(("ip", family, "route", "add", *arguments),),
+        holds=("not", "route", family, *arguments),
         patience=5,
     )
 
 
-def route_on(family: str, words: Words) -> Step:
-    """Return the step that makes a route (see `route_off`)."""
+def route_on(family: str, arguments: Arguments) -> Step:
+    """Return the step that adds a route; for the arguments see `route_off`."""
     return Step(
-        do=("ip", family, "route", "add", *words),
-        undo=(("ip", family, "route", "del", *words),),
-        holds=("route", family, *words),
+        do=("ip", family, "route", "add", *arguments),
+        undo=(("ip", family, "route", "del", *arguments),),
+        holds=("route", family, *arguments),
         patience=5,
     )

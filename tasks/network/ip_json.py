@@ -1,7 +1,7 @@
-"""What `ip -json` and `nft -json` print, read with the types that the rest relies on.
+"""The output of `ip -json` and `nft -json`, read with the types that the other modules rely on.
 
-Versions differ, and so may programs of these names. An entry of `ip` holds what is listed here and
-no more.
+Versions differ, and other programs have the same names. An entry of `ip` holds the keys listed here
+and no others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Via(TypedDict):
 
 
 class _Link(TypedDict, total=False):
-    """iproute2, ip/ipaddress.c, print_linkinfo."""
+    """A link. Source: print_linkinfo() in ip/ipaddress.c of iproute2."""
 
     ifname: str
     master: str
@@ -50,7 +50,7 @@ class _Link(TypedDict, total=False):
 
 
 class _Info(TypedDict, total=False):
-    """iproute2, ip/ipaddress.c, print_addrinfo."""
+    """An address. Source: print_addrinfo() in ip/ipaddress.c of iproute2."""
 
     family: str
     local: str
@@ -76,7 +76,7 @@ class _Address(TypedDict, total=False):
 
 
 class _Hop(TypedDict, total=False):
-    """One of several ways of a route."""
+    """One of several next hops of a route."""
 
     dev: str
     via: _Via
@@ -86,7 +86,7 @@ class _Hop(TypedDict, total=False):
 
 
 class _Route(_Hop, total=False):
-    """iproute2, ip/iproute.c, print_route."""
+    """A route. Source: print_route() in ip/iproute.c of iproute2."""
 
     dst: str
     type: str
@@ -108,10 +108,18 @@ _KINDS: dict[str, tuple[Any, str]] = {
 
 
 def entries(text: str, kind: str, command: str) -> list[dict[str, Any]]:
-    """Read what a command of iproute2 printed: a list of "link", "address" or "route".
+    """Read the output of an iproute2 command.
 
-    Entries without a name (older versions print {} for what they filter out), and addresses without
-    their number, are left out. Raises PiggyError, which names the command, for anything else.
+    Left out are entries without a name (older versions print {} for what they filter out), and
+    malformed addresses.
+
+    Args:
+        text: The output.
+        kind: "link", "address" or "route".
+        command: The command, for messages.
+
+    Raises:
+        PiggyError: The output is no list of that kind.
     """
     shape, name = _KINDS[kind]
     try:
@@ -136,11 +144,11 @@ def _is_address(info: _Info) -> bool:
 
 
 def ruleset(text: str) -> list[dict[str, Any]] | None:
-    """Read what `nft -json list ruleset` printed.
+    """Read the output of `nft -json list ruleset`.
 
-    The chains, rules and tables of it, None where it is something else.
-
-    In a rule every part of "expr" is a table; what is deeper is to be looked at by `dig`.
+    Returns:
+        Its tables, chains and rules; None if the output is something else. In a rule each part of
+        "expr" is a dict; deeper parts are read by `dig`.
     """
     try:
         found = msgspec.json.decode(text.encode(), type=dict[str, list[dict[str, Any]]])["nftables"]
@@ -170,7 +178,7 @@ def ruleset(text: str) -> list[dict[str, Any]] | None:
 
 
 def dig(entry: object, *names: str) -> Any:
-    """Return what lies under these names, one in the other; None where there is none."""
+    """Return the value under these nested keys, None if there is none."""
     for name in names:
         entry = entry.get(name) if isinstance(entry, dict) else None
     return entry

@@ -1,11 +1,12 @@
-"""net=lab: a network for guests without any right on the host.
+"""net=lab: a network for guests that needs no rights on the host.
 
 It lies in user, network and process namespaces of its own.
 
-doit --+-- unshare -- netinner    bridge, taps, NAT, dnsmasq; ends when doit does, and all in its namespaces with it
-       +-- netinner guard -- pasta or slirp4netns    the way out
-       +-- nsenter -- QEMU    a guest
-"""  # noqa: E501
+    doit --+-- unshare -- lab_inside    bridge, taps, NAT, dnsmasq; it ends when doit does, and with
+           |                            it everything in its namespaces
+           +-- lab_inside guard -- pasta or slirp4netns    the way out
+           +-- nsenter -- QEMU    a guest
+"""
 
 from __future__ import annotations
 
@@ -27,19 +28,23 @@ from tasks.network import card, nat, plan
 from tasks.network import state as netstate
 from tasks.network.card import Forward
 from tasks.network.lab_inside import MESSAGE, Lab
-from tasks.network.plan import Wanted
+from tasks.network.plan import Request
 from tasks.system.errors import PiggyError
 from tasks.system.process import clean_env
 from tasks.system.terminal import printable
 
-_PATIENCE = 20.0  # seconds until the inside must have answered
+_PATIENCE = 20.0  # seconds within which the first process of the lab must answer
 SLIRP_DNS = "10.0.2.3"  # slirp4netns(1), "DEFAULT CONFIGURATION"
 
 
 class Guest(msgspec.Struct, frozen=True):
     """A guest's place in the lab.
 
-    Tap, hardware address, the address that DHCP gives it, and its ports on the host.
+    Attributes:
+        tap: Its tap.
+        mac: Its hardware address.
+        address: The address that DHCP gives it.
+        ports: Each forwarded port with the host's port that leads to it.
     """
 
     tap: str
@@ -51,29 +56,37 @@ class Guest(msgspec.Struct, frozen=True):
 class Running(msgspec.Struct, frozen=True):
     """A lab that is up.
 
-    prefix: words before a command that put it inside;  upstream: "pasta", "slirp4netns" or "".
+    Attributes:
+        prefix: Arguments in front of a command to run it inside.
+        guests: The guests.
+        upstream: "pasta", "slirp4netns", or "" for no way out.
+        request: What the lab was made for.
+        warnings: Lines for the user.
     """
 
     prefix: tuple[str, ...]
     guests: tuple[Guest, ...]
     upstream: str
-    wanted: Wanted
+    request: Request
     warnings: tuple[str, ...] = msgspec.field(default=())
 
 
 def upstream(tools: Sequence[str]) -> str:
-    """Return the program that leads out of a lab, "" if there is none."""
+    """Return the program for the way out of a lab, "" if none is installed."""
     return next((tool for tool in ("pasta", "slirp4netns") if tool in tools), "")
 
 
 def upstream_argv(program: str, pid: int, root: bool) -> list[str]:
-    """Return its argument vector for the namespaces of process `pid`.
+    """Return the command that gives namespaces a way out, but none to the host's loopback.
 
-    Neither leads to the host's own loopback.
+    Args:
+        program: "pasta" or "slirp4netns".
+        pid: A process in the namespaces.
+        root: Whether we are root.
     """
     if program == "pasta":
-        # addresses of its own, those of slirp4netns: it would copy the host's, of which the first
-        # may not do (a /32)
+        # The addresses that slirp4netns uses. By default pasta copies the host's first address,
+        # which may be unusable, such as a /32.
         return [
             "pasta",
             "--quiet",
@@ -111,19 +124,29 @@ def upstream_argv(program: str, pid: int, root: bool) -> list[str]:
     ]
 
 
-def guests(wanted: Wanted, host: str) -> list[Guest]:
-    """Return the guests' places: their addresses are the first that DHCP has."""
-    first = ipaddress.IPv4Address(nat.leases(plan.interface(wanted.address))[0])
+def guests(request: Request, host: str) -> list[Guest]:
+    """Return the guests of a lab, with the first addresses that DHCP gives out.
+
+    Args:
+        request: The request.
+        host: An identifier for the hardware addresses (card.mac).
+    """
+    first = ipaddress.IPv4Address(nat.leases(plan.interface(request.address))[0])
     return [
-        Guest(tap, card.mac(host, wanted.bridge, number), str(first + number))
-        for number, tap in enumerate(plan.taps(wanted))
+        Guest(tap, card.mac(host, request.bridge, number), str(first + number))
+        for number, tap in enumerate(plan.taps(request))
     ]
 
 
 def listening(forwards: Sequence[Forward], skip: int = 0) -> list[tuple[Forward, socket.socket]]:
-    """Listen on the host's loopback for each TCP port forwarded.
+    """Listen on the host's loopback for each forwarded TCP port.
 
-    The one asked for, or the first free one.
+    Args:
+        forwards: The forwards; each takes the requested port, or the first free one.
+        skip: How many ports to skip, so that guests get different ones.
+
+    Raises:
+        PiggyError: A requested port is in use, or a forward is for UDP.
     """
     found = []
     for one in forwards:
@@ -152,17 +175,22 @@ def listening(forwards: Sequence[Forward], skip: int = 0) -> list[tuple[Forward,
 
 @contextlib.contextmanager
 def lab(
-    wanted: Wanted,
+    request: Request,
     forwards: Sequence[Forward] = (),
     page: str = "",
     tools: Sequence[str] | None = None,
 ) -> Iterator[Running]:
-    """Make a lab for the body of a `with`. Whatever ends the body, or us, ends all that runs in it.
+    """Run a lab for the body of a `with`. Whatever ends the body, or us, ends everything inside.
 
-    forwards: ports of each guest that the host has; a host's port asked for is the first guest's
-        alone.
-    page: what http://BRIDGE:8000/ says inside.  tools: programs that there are (None: look). Raises
-    PiggyError where the host forbids such namespaces, or a program is missing.
+    Args:
+        request: The network; its run_dir, owner and uplink are not used.
+        forwards: The forwarded ports of each guest. A requested host port is for the first guest
+            only.
+        page: Text that http://BRIDGE:8000/ serves inside.
+        tools: Programs to take as installed; None to look for them.
+
+    Raises:
+        PiggyError: The host forbids such namespaces, or a program is missing.
     """
     if trouble := netstate.tun_trouble():
         raise PiggyError(
@@ -173,9 +201,9 @@ def lab(
         state = netstate.observe()
         way_out = upstream(state.tools if tools is None else tools) if state.defaults() else ""
         run_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="piggy."))
-        wanted = msgspec.structs.replace(wanted, run_dir=run_dir, owner=0, uplink="")
+        request = msgspec.structs.replace(request, run_dir=run_dir, owner=0, uplink="")
         places, relays, listeners = [], [], []
-        for number, guest in enumerate(guests(wanted, "lab")):
+        for number, guest in enumerate(guests(request, "lab")):
             heard = [
                 (one, stack.enter_context(listener))
                 for one, listener in listening(
@@ -246,7 +274,7 @@ def lab(
         control.send(
             msgspec.json.encode(
                 Lab(
-                    wanted=wanted,
+                    request=request,
                     hosts={guest.mac: guest.address for guest in places},
                     servers=servers,
                     upstream=bool(way_out),
@@ -259,7 +287,7 @@ def lab(
         if answer != "ready":
             raise _failed(answer, process)
         for listener in listeners:
-            listener.close()  # the inside has it
+            listener.close()  # the lab's first process has inherited it
         warnings = (
             []
             if way_out
@@ -288,13 +316,14 @@ def lab(
             str(pid),
             "--",
         )
-        yield Running(prefix, tuple(places), way_out, wanted, tuple(warnings))
+        yield Running(prefix, tuple(places), way_out, request, tuple(warnings))
 
 
 def _pings() -> list[str]:
-    """Return a warning where the host keeps the guests from pinging.
+    """Return a warning if the host keeps the guests from pinging.
 
-    pasta and slirp4netns send their pings by sockets that it allows some groups (icmp(7)).
+    pasta and slirp4netns send pings through ICMP sockets, which net.ipv4.ping_group_range allows
+    some groups (icmp(7)).
     """
     first, last = map(int, Path("/proc/sys/net/ipv4/ping_group_range").read_text().split())
     if any(first <= group <= last for group in (os.getegid(), *os.getgroups())):
@@ -304,9 +333,10 @@ def _pings() -> list[str]:
 
 
 def _hello(control: socket.socket, process: subprocess.Popen) -> int:
-    """Wait for the inside's first word.
+    """Wait for the first message from inside.
 
-    Return its process number as we see it (SCM_CREDENTIALS, unix(7)).
+    Returns:
+        The sender's process number in our namespace (SCM_CREDENTIALS, unix(7)).
     """
     control.settimeout(_PATIENCE)
     control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -343,9 +373,8 @@ def _failed(answer: str, process: subprocess.Popen) -> PiggyError:
 
 def _end(process: subprocess.Popen) -> None:
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(
-            signal.SIGKILL
-        )  # and --kill-child ends the first process, hence all in the namespaces
+        # unshare's --kill-child ends the first process then, and with it the whole PID namespace.
+        process.send_signal(signal.SIGKILL)
     process.wait()
 
 

@@ -1,9 +1,9 @@
-"""The inside of net=lab: the first process of the namespaces, started by `netlab`.
+"""The inside of net=lab: the first process of the namespaces that lab.py makes.
 
-When it ends, all in them ends.
+When it ends, everything in them ends.
 
-python -m tasks.network.lab_inside FD     FD: a socket to the outside, whose end is our end
-python -m tasks.network.lab_inside guard PROGRAM...     runs PROGRAM until standard input ends
+    python -m tasks.network.lab_inside FD                 FD is a socket; it ends when the peer does
+    python -m tasks.network.lab_inside guard PROGRAM...   runs PROGRAM until standard input ends
 """
 
 from __future__ import annotations
@@ -22,26 +22,29 @@ import msgspec
 from tasks.network import apply
 from tasks.network import plan as netplan
 from tasks.network import state as netstate
-from tasks.network.plan import Wanted
+from tasks.network.plan import Request
 from tasks.system.errors import PiggyError
 from tasks.system.process import clean_env
 
-_UPSTREAM = 8.0  # seconds that pasta or slirp4netns may take
-MESSAGE = 1 << 16  # bytes of the longest message
+_UPSTREAM = 8.0  # seconds that pasta or slirp4netns may take to set up the way out
+MESSAGE = 1 << 16  # bytes of the longest message between outside and inside
 
 
 class Lab(msgspec.Struct, frozen=True, kw_only=True):
-    """What the inside is to be.
+    """The message from outside: what to set up.
 
-    hosts:   each guest's address, by hardware address.   servers: for DNS.   upstream: wait for a
-        way out.
-    relays:  (listening socket, address, port): who connects to the socket, which listens outside,
-        speaks to that guest.
-    page:    a text that the bridge's own port `page_port` answers with, so that a guest has
-        something to fetch.
+    Attributes:
+        request: The network.
+        hosts: Each guest's address, by hardware address.
+        servers: DNS servers.
+        upstream: Whether to wait for a way out.
+        relays: (socket, address, port): connections to the socket, which listens outside, go to
+            that port of a guest.
+        page: Text that the bridge's port `page_port` serves, so that a guest has something to
+            fetch.
     """
 
-    wanted: Wanted
+    request: Request
     hosts: dict[str, str]
     servers: list[str] = []
     upstream: bool = False
@@ -51,7 +54,14 @@ class Lab(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build(lab: Lab) -> list[subprocess.Popen]:
-    """Make bridge, taps, NAT and DHCP; return the daemons. Raises PiggyError."""
+    """Make bridge, taps, NAT and DHCP.
+
+    Returns:
+        The daemons.
+
+    Raises:
+        PiggyError: A step fails.
+    """
     subprocess.run(["ip", "link", "set", "lo", "up"], env=clean_env(), check=True)
     until = time.monotonic() + _UPSTREAM
     while lab.upstream and not netstate.observe().defaults():
@@ -62,15 +72,14 @@ def build(lab: Lab) -> list[subprocess.Popen]:
             )
         time.sleep(0.05)
     state = netstate.observe()
-    plan = netplan.nat(state, lab.wanted, mode="lab", hosts=lab.hosts, servers=lab.servers)
+    plan = netplan.nat(state, lab.request, mode="lab", hosts=lab.hosts, servers=lab.servers)
     daemons = []
     for step in plan.steps:
-        if (
-            step.do[0] == "dnsmasq"
-        ):  # a child, not a daemon of its own: pidfiles tell nothing across namespaces
-            # without --no-daemon it wants to give up groups, which a user namespace forbids
-            # (user_namespaces(7), setgroups)
-            with open(f"{lab.wanted.run_dir}/dnsmasq.log", "wb") as log:
+        # dnsmasq stays a child, as a pidfile's number means nothing outside the PID namespace.
+        # Without --no-daemon it would drop groups, too, which a user namespace forbids (setgroups
+        # in user_namespaces(7)).
+        if step.do[0] == "dnsmasq":
+            with open(f"{lab.request.run_dir}/dnsmasq.log", "wb") as log:
                 daemons.append(
                     subprocess.Popen(
                         [*step.do, "--no-daemon"],
@@ -84,7 +93,7 @@ def build(lab: Lab) -> list[subprocess.Popen]:
             apply.do(step.do, step.stdin, step.patience)
     time.sleep(0.2)
     if any(daemon.poll() is not None for daemon in daemons):
-        with open(f"{lab.wanted.run_dir}/dnsmasq.log", encoding="utf-8", errors="replace") as log:
+        with open(f"{lab.request.run_dir}/dnsmasq.log", encoding="utf-8", errors="replace") as log:
             raise PiggyError(
                 "dnsmasq does not run in the lab: " + " ".join(log.read().split()[-40:])
             )
@@ -103,19 +112,19 @@ async def _serve(lab: Lab, control: socket.socket) -> None:
         servers.append(
             await asyncio.start_server(
                 partial(_page, lab.page),
-                str(netplan.interface(lab.wanted.address).ip),
+                str(netplan.interface(lab.request.address).ip),
                 lab.page_port,
             )
         )
     control.setblocking(False)
     control.send(b"ready")
-    await asyncio.get_running_loop().sock_recv(control, MESSAGE)  # nothing more comes but the end
+    await asyncio.get_running_loop().sock_recv(control, MESSAGE)  # returns at end of file
 
 
 async def _relay(
     address: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Carry bytes both ways until both sides have ended."""
+    """Copy bytes both ways until both sides have ended."""
 
     async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -140,11 +149,14 @@ async def _page(text: str, reader: asyncio.StreamReader, writer: asyncio.StreamW
 
 
 def inside(descriptor: int) -> None:
-    """Be the first process of a lab until the outside is gone."""
+    """Run as the first process of a lab until the outside is gone.
+
+    Args:
+        descriptor: The socket to the outside.
+    """
     control = socket.socket(fileno=descriptor)
-    control.send(
-        b"hello"
-    )  # the outside learns our number from the credentials that the kernel sends along (unix(7))
+    # The kernel adds our credentials, from which the outside learns our process number (unix(7)).
+    control.send(b"hello")
     message = control.recv(MESSAGE)
     if not message:
         return
@@ -162,10 +174,10 @@ def inside(descriptor: int) -> None:
 
 
 def guard(argv: list[str]) -> int:
-    """Run a program until it ends or standard input does.
+    """Run a program until it ends or standard input does, and return 0.
 
-    Those that change who they are forget the signal that a child asks for at its parent's death
-    (PR_SET_PDEATHSIG, prctl(2)).
+    Programs that change their user lose PR_SET_PDEATHSIG (prctl(2)), so they would outlive their
+    parent without this.
     """
     process = subprocess.Popen(argv, env=clean_env(), stdin=subprocess.DEVNULL)
     try:

@@ -1,6 +1,6 @@
-"""What turns a bridge into a network with a way out: forwarding, NAT, and DHCP and DNS by dnsmasq.
+"""The steps that give a bridge a way out: forwarding, NAT, and DHCP and DNS by dnsmasq.
 
-Pure: plans only.
+These are pure functions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ REDIRECTS = "/proc/sys/net/ipv4/conf/all/accept_redirects"
 def forwarding(state: State) -> list[Step]:
     """Return the step that makes the host a router, if it is none.
 
-    To write ip_forward also writes the switch of every link, that of links to come, and
-    accept_redirects (inet_forward_change in net/ipv4/devinet.c), so they all go back.
+    A write to ip_forward also sets the switch of every link, that of future links, and
+    accept_redirects (inet_forward_change() in net/ipv4/devinet.c). Undoing restores all of them.
     """
     if state.sysctls.get(FORWARD, "0") == "1":
         return []
@@ -42,11 +42,12 @@ def forwarding(state: State) -> list[Step]:
 
 
 def nft_rules(bridge: str, network: str, uplink: str) -> str:
-    """Return our table for nftables.
+    """Return our nftables table: guests go out with the host's address, and only answers come in.
 
-    Guests go out under the host's address, and come in only with answers.
-
-    uplink: the link they go out by ("": whichever the host's routes say).
+    Args:
+        bridge: The bridge.
+        network: The guests' network.
+        uplink: The link that they go out by; "" for any that the host's routes choose.
     """
     out = f'oifname "{uplink}"' if uplink else f'oifname != "{bridge}"'
     return (
@@ -64,10 +65,10 @@ def nft_rules(bridge: str, network: str, uplink: str) -> str:
 
 
 def iptables_rules(bridge: str, network: str, uplink: str) -> list[tuple[str, ...]]:
-    """Return the same as rules for iptables: table, chain, and the rule's words.
+    """Return the rules of `nft_rules` for iptables, as (table, chain, arguments...).
 
-    Those of FORWARD go in at its top, in reverse, so that they come before a policy or a rule that
-    drops.
+    Those of FORWARD are inserted at its top, in reverse order, so that they precede a rule or
+    policy that drops.
     """
     mark = ("-m", "comment", "--comment", TABLE)
     out = ("-o", uplink) if uplink else ("!", "-o", bridge)
@@ -94,7 +95,7 @@ def iptables_rules(bridge: str, network: str, uplink: str) -> list[tuple[str, ..
 def translation(state: State, bridge: str, network: str, uplink: str) -> list[Step]:
     """Return the steps for NAT, by nftables or else by iptables.
 
-    Foreign tables and rules stay as they are.
+    Other programs' tables and rules stay as they are.
     """
     if "nft" in state.tools:
         return [
@@ -121,8 +122,8 @@ def translation(state: State, bridge: str, network: str, uplink: str) -> list[St
 def leases(address: ipaddress.IPv4Interface) -> tuple[str, str]:
     """Return the first and the last address that DHCP gives out.
 
-    The middle half of the network, or what is beside the bridge's own address where that lies in
-    it.
+    They span the middle half of the network; if the bridge's own address is in there, the longer
+    part beside it.
     """
     network = address.network
     first, last = int(network.network_address) + 1, int(network.broadcast_address) - 1
@@ -147,17 +148,20 @@ def dnsmasq(
 ) -> Step:
     """Return the step that starts dnsmasq for a bridge.
 
-    No file of the host's configuration is read, nothing of it listens elsewhere. It does not ping
-    an address before it gives it out, for which a guest's boot would wait three seconds.
+    It reads no file of the host's configuration, and listens on the bridge only. It does not ping
+    an address before it gives it out, as that would delay a guest's boot by three seconds.
 
-    run_dir: where its pidfile and leases lie.  hosts: addresses by hardware address, given out to
-        these alone.
-    servers: DNS servers to ask (none: those of /etc/resolv.conf).  user: that it becomes ("": its
-        own).
+    Args:
+        bridge: The bridge.
+        address: The bridge's address.
+        run_dir: The folder of its pidfile and leases.
+        hosts: Addresses by hardware address, each given to that card only.
+        servers: DNS servers to ask; none for those of /etc/resolv.conf.
+        user: The user that it changes to; "" for its default.
     """
     pidfile, first_last = f"{run_dir}/dnsmasq.pid", leases(address)
-    words = ["dnsmasq", "--conf-file=/dev/null"]
-    words += [
+    argv = ["dnsmasq", "--conf-file=/dev/null"]
+    argv += [
         f"--pid-file={pidfile}",
         f"--dhcp-leasefile={run_dir}/leases",
         f"--interface={bridge}",
@@ -169,7 +173,7 @@ def dnsmasq(
         "--domain=guests",
         "--expand-hosts",
     ]
-    words += [f"--dhcp-host={mac},{given}" for mac, given in (hosts or {}).items()]
-    words += ["--no-resolv", *(f"--server={server}" for server in servers)] if servers else []
-    words += [f"--user={user}", f"--group={user}"] if user else []
-    return Step(do=tuple(words), undo=((KILL, pidfile),), holds=("process", pidfile))
+    argv += [f"--dhcp-host={mac},{given}" for mac, given in (hosts or {}).items()]
+    argv += ["--no-resolv", *(f"--server={server}" for server in servers)] if servers else []
+    argv += [f"--user={user}", f"--group={user}"] if user else []
+    return Step(do=tuple(argv), undo=((KILL, pidfile),), holds=("process", pidfile))

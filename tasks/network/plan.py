@@ -1,7 +1,9 @@
-"""What `net_up` would do, computed from what there is: pure functions from a State to a Plan.
+"""Plan what `net_up` does: pure functions from the host's State to a Plan.
 
-nat:      bridge with an address, taps, ip_forward, NAT, dnsmasq
-bridged:  bridge, taps, and the uplink a port of it, whose addresses and routes move to the bridge
+nat:      a bridge with an address, taps, ip_forward, NAT, dnsmasq
+bridged:  a bridge and taps; the uplink becomes a port of the bridge, which gets its addresses
+and
+routes
 lab:      as nat, in a network namespace of its own
 """
 
@@ -17,18 +19,18 @@ from tasks.network import grammar, routes
 from tasks.network import nat as netnat
 from tasks.network.grammar import tap
 from tasks.network.routes import (
-    address_words,
+    address_arguments,
     family,
     movable_addresses,
     movable_routes,
-    route_words,
+    route_arguments,
 )
 from tasks.network.state import State
 from tasks.network.steps import Plan, Step
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.terminal import printable
 
-IFNAMSIZ = 16  # include/uapi/linux/if.h, with the byte that ends it
+IFNAMSIZ = 16  # bytes of a link's name with its NUL: include/uapi/linux/if.h
 # RFC 6890, section 2.2.2: networks that no bridge for guests can be in.
 _RESERVED = {
     ipaddress.IPv4Network(network): what
@@ -46,15 +48,19 @@ _PRIVATE = (
 )
 
 
-class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the user asked for.
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The network that the user asked for.
 
-    bridge, uplink: names of links;  address: of the bridge, "192.168.135.251/24";  guests: how many
-        taps.
-    owner: the user id that may open the taps.  mac: the bridge's hardware address.  run_dir: for
-        what runs meanwhile.
-    consent: the user said yes to being cut off.  ssh: the address that an SSH session came in at
-        ("": none).
+    Attributes:
+        bridge: The name of the bridge.
+        uplink: The name of the host's card.
+        address: The bridge's address, such as "192.168.135.251/24".
+        guests: The number of taps.
+        owner: The number of the user who may open the taps.
+        mac: The bridge's hardware address.
+        run_dir: The folder for files that last as long as the network.
+        consent: Whether the user accepts being cut off.
+        ssh: The address at which an SSH session came in; "" for none.
     """
 
     bridge: str = "piggy0"
@@ -69,9 +75,10 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def interface(text: str) -> ipaddress.IPv4Interface:
-    """Read an address with its prefix.
+    """Parse a bridge's address with its prefix.
 
-    Raises PiggyError for one that no bridge for guests can have.
+    Raises:
+        PiggyError: It is malformed, or unusable for a bridge with guests.
     """
     said, text = text, printable(text)
     try:
@@ -100,9 +107,16 @@ def interface(text: str) -> ipaddress.IPv4Interface:
 
 
 def check_name(name: str, guests: int) -> None:
-    """Raise PiggyError for a name that the kernel does not take for a link.
+    """Check that a bridge's name, and those of its taps, are valid names of links.
 
-    See dev_valid_name in net/core/dev.c.
+    Source: dev_valid_name() in net/core/dev.c.
+
+    Args:
+        name: The bridge.
+        guests: The number of taps.
+
+    Raises:
+        PiggyError: One is not.
     """
     longest = tap(name, max(0, guests - 1))
     if (
@@ -122,7 +136,7 @@ def check_name(name: str, guests: int) -> None:
 
 def nat(
     state: State,
-    wanted: Wanted,
+    request: Request,
     mode: str = "nat",
     hosts: Mapping[str, str] | None = None,
     servers: Sequence[str] = (),
@@ -130,13 +144,21 @@ def nat(
 ) -> Plan:
     """Plan a network of the guests' own behind the host (nat), or in a namespace (lab).
 
-    Raises PiggyError for what is in the way. hosts, servers, user: for dnsmasq (see
-    `netnat.dnsmasq`).
+    Args:
+        state: The host's network.
+        request: The request.
+        mode: "nat" or "lab".
+        hosts: For dnsmasq (see nat.dnsmasq), as the following ones.
+        servers: For dnsmasq.
+        user: For dnsmasq.
+
+    Raises:
+        PiggyError: A program is missing, or a name or network is taken.
     """
-    address = interface(wanted.address)
-    _free(state, wanted)
-    if wanted.uplink and not state.link(wanted.uplink):
-        raise _no_link(state, wanted.uplink)
+    address = interface(request.address)
+    _free(state, request)
+    if request.uplink and not state.link(request.uplink):
+        raise _no_link(state, request.uplink)
     if "nft" not in state.tools and "iptables" not in state.tools:
         raise PiggyError(
             "NAT needs nft or iptables, and this host has neither", "install the package nftables"
@@ -154,14 +176,14 @@ def nat(
             )
     network = str(address.network)
     steps = [
-        grammar.bridge(wanted.bridge, wanted.mac),
-        grammar.address(wanted.bridge, str(address)),
-        *_taps(wanted),
-        grammar.up(wanted.bridge),
+        grammar.bridge(request.bridge, request.mac),
+        grammar.address(request.bridge, str(address)),
+        *_taps(request),
+        grammar.up(request.bridge),
         *netnat.forwarding(state),
-        *netnat.translation(state, wanted.bridge, network, wanted.uplink),
+        *netnat.translation(state, request.bridge, network, request.uplink),
         netnat.dnsmasq(
-            wanted.bridge, address, wanted.run_dir, hosts=hosts, servers=servers, user=user
+            request.bridge, address, request.run_dir, hosts=hosts, servers=servers, user=user
         ),
     ]
     warnings = []
@@ -171,40 +193,48 @@ def nat(
         )
     return Plan(
         mode=mode,
-        bridge=wanted.bridge,
-        taps=taps(wanted),
+        bridge=request.bridge,
+        taps=taps(request),
         address=str(address),
-        uplink=wanted.uplink,
-        leases=f"{wanted.run_dir}/leases",
+        uplink=request.uplink,
+        leases=f"{request.run_dir}/leases",
         steps=tuple(steps),
         warnings=tuple(warnings),
     )
 
 
-def bridged(state: State, wanted: Wanted, wireless: bool = False) -> Plan:
+def bridged(state: State, request: Request, wireless: bool = False) -> Plan:
     """Plan to make the uplink a port of a bridge.
 
-    Where the bridge is there already and the uplink is a port of it, or none is named, only taps
-    are added to it. Raises PiggyError for what is in the way, or for what would cut the user off.
+    If the bridge exists and has the uplink as a port, or the request has no uplink, only taps are
+    added.
+
+    Args:
+        state: The host's network.
+        request: The request.
+        wireless: Whether the uplink is a wireless card.
+
+    Raises:
+        PiggyError: The uplink can't be a port, a name is taken, or the user would be cut off.
     """
-    check_name(wanted.bridge, wanted.guests)
-    uplink = state.link(wanted.uplink)
-    if wanted.uplink and not uplink:
-        raise _no_link(state, wanted.uplink)
+    check_name(request.bridge, request.guests)
+    uplink = state.link(request.uplink)
+    if request.uplink and not uplink:
+        raise _no_link(state, request.uplink)
     if (
-        state.kind(wanted.bridge) == "bridge"
-        and uplink.get("master", wanted.bridge) == wanted.bridge
-        and (not wanted.uplink or "master" in uplink)
+        state.kind(request.bridge) == "bridge"
+        and uplink.get("master", request.bridge) == request.bridge
+        and (not request.uplink or "master" in uplink)
     ):
-        _taps_free(state, wanted)
+        _taps_free(state, request)
         return Plan(
             mode="bridged",
-            bridge=wanted.bridge,
-            taps=taps(wanted),
-            uplink=wanted.uplink,
-            steps=tuple(_taps(wanted)),
+            bridge=request.bridge,
+            taps=taps(request),
+            uplink=request.uplink,
+            steps=tuple(_taps(request)),
         )
-    if not wanted.uplink:
+    if not request.uplink:
         cards = [
             link["ifname"]
             for link in state.links
@@ -215,64 +245,69 @@ def bridged(state: State, wanted: Wanted, wireless: bool = False) -> Plan:
             " bridge that is there",
             f"uplink={cards[0] if cards else 'eth0'}, or bridge=NAME",
         )
-    _free(state, wanted)
+    _free(state, request)
     if "master" in uplink:
         raise PiggyError(
-            f"uplink={wanted.uplink} is a port of {uplink['master']} already",
+            f"uplink={request.uplink} is a port of {uplink['master']} already",
             f"bridge={uplink['master']} puts the guests there",
         )
     if wireless:
         raise PiggyError(
-            f"uplink={wanted.uplink} is a wireless card, which takes no frames of others (IEEE"
+            f"uplink={request.uplink} is a wireless card, which takes no frames of others (IEEE"
             " 802.11 has no room for their address)",
             "net=nat",
         )
-    if uplink.get("link_type") != "ether" or state.kind(wanted.uplink) == "bridge":
+    if uplink.get("link_type") != "ether" or state.kind(request.uplink) == "bridge":
         raise PiggyError(
-            f"uplink={wanted.uplink} can't be a port of a bridge: it is no Ethernet card",
-            f"bridge={wanted.uplink}, if it is a bridge itself; else net=nat",
+            f"uplink={request.uplink} can't be a port of a bridge: it is no Ethernet card",
+            f"bridge={request.uplink}, if it is a bridge itself; else net=nat",
         )
-    moved = movable_addresses(state.address(wanted.uplink))
-    warnings = _branch(state, wanted, [info["local"] for info in moved])
+    moved = movable_addresses(state.address(request.uplink))
+    warnings = _branch(state, request, [info["local"] for info in moved])
     if any(info.get("valid_life_time", routes.FOREVER) != routes.FOREVER for info in moved):
         warnings.append(
-            f"an address of {wanted.uplink} is leased or announced: who renews it must do so on"
-            f" {wanted.bridge}, or it ends when its time is up (systemd-networkd, NetworkManager,"
+            f"an address of {request.uplink} is leased or announced: who renews it must do so on"
+            f" {request.bridge}, or it ends when its time is up (systemd-networkd, NetworkManager,"
             " dhclient)"
         )
-    ways = movable_routes(state.routes, wanted.uplink)
+    kept_routes = movable_routes(state.routes, request.uplink)
     steps = [
-        grammar.bridge(wanted.bridge, str(uplink.get("address")), mtu=int(uplink.get("mtu", 1500))),
-        *_taps(wanted),
-        grammar.up(wanted.bridge),
-        *(grammar.route_off(family(route), route_words(route)) for route in reversed(ways)),
+        grammar.bridge(
+            request.bridge, str(uplink.get("address")), mtu=int(uplink.get("mtu", 1500))
+        ),
+        *_taps(request),
+        grammar.up(request.bridge),
         *(
-            grammar.address_off(address_words(info, wanted.uplink, label=True), _local(info))
+            grammar.route_off(family(route), route_arguments(route))
+            for route in reversed(kept_routes)
+        ),
+        *(
+            grammar.address_off(address_arguments(info, request.uplink, label=True), _local(info))
             for info in reversed(moved)
         ),
-        grammar.port(wanted.uplink, wanted.bridge),
-        *([] if "UP" in uplink.get("flags", ()) else [grammar.up(wanted.uplink)]),
+        grammar.port(request.uplink, request.bridge),
+        *([] if "UP" in uplink.get("flags", ()) else [grammar.up(request.uplink)]),
         *(
-            grammar.address_on(address_words(info, wanted.bridge, label=False), _local(info))
+            grammar.address_on(address_arguments(info, request.bridge, label=False), _local(info))
             for info in moved
         ),
         *(
-            grammar.route_on(family(route), route_words(route, wanted.uplink, wanted.bridge))
-            for route in ways
+            grammar.route_on(family(route), route_arguments(route, request.uplink, request.bridge))
+            for route in kept_routes
         ),
     ]
     return Plan(
         mode="bridged",
-        bridge=wanted.bridge,
-        taps=taps(wanted),
-        uplink=wanted.uplink,
+        bridge=request.bridge,
+        taps=taps(request),
+        uplink=request.uplink,
         steps=tuple(steps),
         warnings=tuple(warnings),
     )
 
 
 def networks(state: State) -> list[tuple[str, ipaddress.IPv4Network]]:
-    """Return the IPv4 networks that the host's links are in, with the link's name."""
+    """Return the IPv4 networks of the host's links, each with the link's name."""
     return [
         (entry["ifname"], ipaddress.IPv4Interface(f"{info['local']}/{info['prefixlen']}").network)
         for entry in state.addresses
@@ -281,62 +316,66 @@ def networks(state: State) -> list[tuple[str, ipaddress.IPv4Network]]:
     ]
 
 
-def taps(wanted: Wanted) -> tuple[str, ...]:
+def taps(request: Request) -> tuple[str, ...]:
     """Return the names of all taps."""
-    return tuple(tap(wanted.bridge, number) for number in range(wanted.guests))
+    return tuple(tap(request.bridge, number) for number in range(request.guests))
 
 
-def _taps(wanted: Wanted) -> list[Step]:
-    return grammar.taps(wanted.bridge, wanted.guests, str(wanted.owner), wanted.mac[6:])
+def _taps(request: Request) -> list[Step]:
+    return grammar.taps(request.bridge, request.guests, str(request.owner), request.mac[6:])
 
 
 def _local(info: Mapping[str, object]) -> str:
     return f"{info['local']}/{info['prefixlen']}"
 
 
-def _branch(state: State, wanted: Wanted, addresses: Sequence[str]) -> list[str]:
-    """Refuse to cut the branch we sit on.
+def _branch(state: State, request: Request, addresses: Sequence[str]) -> list[str]:
+    """Refuse to move the link that the user's own connection depends on, unless the user consents.
 
-    The only default route, or the address of the SSH session.
+    It is the link of the only default route, or of the SSH session.
+
+    Returns:
+        Warnings for a user who consented.
     """
     why = []
     defaults = state.defaults()
-    if defaults and all(routes.uses(route, wanted.uplink) for route in defaults):
-        why.append(f"{wanted.uplink} carries the only default route")
-    if wanted.ssh and wanted.ssh in addresses:
-        why.append(f"your SSH session comes in by {wanted.uplink} ({wanted.ssh})")
-    if why and not wanted.consent:
+    if defaults and all(routes.uses(route, request.uplink) for route in defaults):
+        why.append(f"{request.uplink} carries the only default route")
+    if request.ssh and request.ssh in addresses:
+        why.append(f"your SSH session comes in by {request.uplink} ({request.ssh})")
+    if why and not request.consent:
         raise PiggyError(
-            f"{' and '.join(why)}: if moving it to {wanted.bridge} fails, this host may be cut off",
+            f"{' and '.join(why)}: if moving it to {request.bridge} fails, this host may be cut"
+            " off",
             "doit net_up --yes does it all the same (should a step fail, everything is put back);"
             " --dry-run shows the steps; net=nat leaves the card alone",
         )
     return [f"{reason}; you said yes" for reason in why]
 
 
-def _free(state: State, wanted: Wanted) -> None:
-    check_name(wanted.bridge, wanted.guests)
-    if state.link(wanted.bridge):
-        what = state.kind(wanted.bridge) or "network card"
+def _free(state: State, request: Request) -> None:
+    check_name(request.bridge, request.guests)
+    if state.link(request.bridge):
+        what = state.kind(request.bridge) or "network card"
         raise PiggyError(
-            f"there is a {what} called '{wanted.bridge}' already, and it is not ours",
+            f"there is a {what} called '{request.bridge}' already, and it is not ours",
             "choose another name: bridge=piggy1"
             + (
-                f"; net=bridged bridge={wanted.bridge} puts the guests on it"
+                f"; net=bridged bridge={request.bridge} puts the guests on it"
                 if what == "bridge"
                 else ""
             ),
         )
-    _taps_free(state, wanted)
+    _taps_free(state, request)
 
 
-def _taps_free(state: State, wanted: Wanted) -> None:
+def _taps_free(state: State, request: Request) -> None:
     if "missing" in state.tun:
         raise PiggyError(
             f"{state.tun}, and taps come from it",
             "modprobe tun; a container must be given the device",
         )
-    taken = [name for name in taps(wanted) if state.link(name)]
+    taken = [name for name in taps(request) if state.link(name)]
     if taken:
         raise PiggyError(
             f"there is a link called '{taken[0]}' already, and it is not ours",

@@ -1,9 +1,9 @@
-"""The record of what net_up did: what net_down goes by, also after a crash or a reboot.
+"""The record of what net_up did, by which net_down undoes it, even after a crash.
 
-It lies in /run/piggyback, one folder for each network namespace, and not in build/: root acts by
-it, so only root may write it; `rm -r build` must not take it away while the bridge is up; and it is
-the host's, whichever checkout asks. /run is gone after a reboot, as are bridge, rules and routes.
-Where /run outlives one (containers), the boot's identity in it tells.
+It lies in /run/piggyback, in one folder for each network namespace, and not in build/. Root acts on
+it, so only root may write it. `rm -r build` must not remove it while the bridge is up. And it
+belongs to the host, whichever checkout asks. A reboot empties /run, and removes bridge, rules and
+routes. Where /run survives one (containers), the boot's identity in the record shows it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasks.system.files import open_regular, replacing
 from tasks.system.terminal import printable
 
 _T = TypeVar("_T")
-LONGEST = 1 << 20  # bytes of a record or a plan; the longest of ours have some 30 KB
+LONGEST = 1 << 20  # bytes of a record or a plan; real ones have up to 30 KB
 RUN = Path("/run/piggyback")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SHOWS = "it says what net_up changed; 'ip link' and 'nft list ruleset' show what is there"
@@ -33,10 +33,11 @@ _SHOWS = "it says what net_up changed; 'ip link' and 'nft list ruleset' show wha
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What net_up did, and how far it came.
 
-    boot: which boot of the host it was.
-    plan: what it does.
-    begun: how many steps were begun; the last of them may not have been done.
-    complete: all were done.
+    Attributes:
+        boot: The identity of the host's boot.
+        plan: The plan.
+        begun: The number of steps begun; the last of them may be undone.
+        complete: Whether all are done.
     """
 
     boot: str
@@ -46,7 +47,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def boot_id() -> str:
-    """Return what identifies this boot of the host."""
+    """Return the identity of this boot of the host."""
     return _BOOT_ID.read_text().strip()
 
 
@@ -56,10 +57,14 @@ def place(run: Path = RUN) -> Path:
 
 
 def read(folder: Path) -> Record | None:
-    """Return the record, None if there is none.
+    """Read the record.
 
-    Raises PiggyError for one that can't be read, that somebody else could have written, or whose
-    plan is none of ours.
+    Returns:
+        The record, or None if there is none.
+
+    Raises:
+        PiggyError: It is unreadable, somebody else could have written it, or net_up can't have made
+            its plan.
     """
     file = folder / "record.json"
     try:
@@ -89,7 +94,11 @@ def read(folder: Path) -> Record | None:
 
 
 def decode(data: bytes, kind: type[_T], whose: str) -> _T:
-    """Read JSON of a form that is known. Raises PiggyError that begins with `whose`."""
+    """Read JSON of a given type.
+
+    Raises:
+        PiggyError: It is malformed; the message begins with `whose`.
+    """
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -97,9 +106,10 @@ def decode(data: bytes, kind: type[_T], whose: str) -> _T:
 
 
 def _ours(folder: Path) -> bool:
-    """Return whether the folder is there.
+    """Return whether the folder exists.
 
-    Raises PiggyError where it, or the one it is in, is not ours alone.
+    Raises:
+        PiggyError: Somebody else can write to it or to its parent.
     """
     try:
         for path in (folder.parent, folder):
@@ -113,9 +123,10 @@ def _ours(folder: Path) -> bool:
 
 
 def _only_ours(path: Path, info: os.stat_result) -> None:
-    """Raise PiggyError where somebody else than root, and us, could have written it.
+    """Check that only root and we could have written a file, since root acts on the record.
 
-    Root does what a record says.
+    Raises:
+        PiggyError: Somebody else could have.
     """
     if info.st_uid not in (0, os.geteuid()):
         raise PiggyError(f"{path} belongs to user {info.st_uid}, and root would act by it")
@@ -127,9 +138,10 @@ def _only_ours(path: Path, info: os.stat_result) -> None:
 
 
 def write(folder: Path, record: Record) -> None:
-    """Write the record whole, and have it on the disk when this returns.
+    """Write the record, which is complete and on the disk when this returns.
 
-    Raises PiggyError for a folder that is not ours alone.
+    Raises:
+        PiggyError: Somebody else can write to the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _ours(folder)
@@ -147,9 +159,9 @@ def write(folder: Path, record: Record) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove the record, dnsmasq's files and what a killed write left.
+    """Remove the record, dnsmasq's files, and drafts of an interrupted write.
 
-    The folder goes, too, if nothing else is in it.
+    The folder is removed as well if nothing else is in it.
     """
     with contextlib.suppress(OSError):
         for draft in folder.glob(".record.json.*.part"):

@@ -1,4 +1,4 @@
-"""What `net_status` says: the bridge, its ports, leases and counters, and the traps."""
+"""The lines of `net_status`: the bridge, its ports, leases and counters, and the traps."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tasks.network.steps import Plan
 from tasks.system.files import read_regular
 from tasks.system.terminal import printable, size
 
-_LONGEST = 1 << 20  # bytes of dnsmasq's file of leases
-_WIDEST = 200  # characters of a lease's line: a guest chooses its name
+_LONGEST = 1 << 20  # bytes of dnsmasq's file of leases that are read
+_WIDEST = 200  # characters of a lease's line, since a guest chooses its own name
 Line = tuple[str, str]
 
 
 def lines(settings: Settings) -> Iterator[Line]:
-    """Yield all lines: a word and a text each."""
+    """Yield all lines, each a keyword and a text."""
     state, record = netstate.observe(), netrecord.read(netrecord.place())
     plan = record.plan if record and record.boot == netrecord.boot_id() else None
     bridge = plan.bridge if plan else settings.bridge
@@ -84,7 +84,7 @@ def of_bridge(state: State, bridge: str) -> Iterator[Line]:
 
 
 def counters(link: Mapping[str, Any]) -> str:
-    """Put a link's counters in words; its drops only where there are any."""
+    """Return a link's counters in words; drops only if there are any."""
     stats = link.get("stats64", {})
     text = []
     for key, word in (("rx", "received"), ("tx", "sent")):
@@ -97,7 +97,7 @@ def counters(link: Mapping[str, Any]) -> str:
 def of_leases(plan: Plan) -> Iterator[Line]:
     """Yield dnsmasq's leases.
 
-    "EXPIRY MAC ADDRESS NAME CLIENT-ID" a line (dnsmasq(8), --dhcp-leasefile).
+    Each line of the file is "EXPIRY MAC ADDRESS NAME CLIENT-ID" (dnsmasq(8), --dhcp-leasefile).
     """
     try:
         text = (
@@ -106,16 +106,17 @@ def of_leases(plan: Plan) -> Iterator[Line]:
     except OSError:
         return
     for line in text.splitlines():
-        words = line.split()
-        if len(words) >= 4 and re.fullmatch("[0-9]{1,11}", words[0]):  # up to the year 5138
-            until = datetime.datetime.fromtimestamp(int(words[0]), datetime.UTC).strftime(
+        fields = line.split()
+        # Eleven digits reach the year 5138, within what datetime takes.
+        if len(fields) >= 4 and re.fullmatch("[0-9]{1,11}", fields[0]):
+            until = datetime.datetime.fromtimestamp(int(fields[0]), datetime.UTC).strftime(
                 "until %H:%M UTC"
             )
-            yield "lease", printable(f"{words[2]}  {words[1]}  {words[3]}  {until}")[:_WIDEST]
+            yield "lease", printable(f"{fields[2]}  {fields[1]}  {fields[3]}  {until}")[:_WIDEST]
 
 
 def of_rules(state: State) -> Iterator[Line]:
-    """Yield how many packets our rules saw."""
+    """Yield how many packets our rules have counted."""
     for entry in state.nft or ():
         rule = entry.get("rule", {})
         if rule.get("table") == TABLE:

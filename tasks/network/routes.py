@@ -1,48 +1,55 @@
-"""Addresses and routes as iproute2 prints them (`ip -json`), and the words that make them anew."""
+"""Addresses and routes as `ip -json` prints them, and the arguments that make them again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.network.steps import Words
+from tasks.network.steps import Arguments
 
 FOREVER = 0xFFFFFFFF  # INFINITY_LIFE_TIME, include/net/addrconf.h
 METRICS = ("mtu", "advmss", "window", "rtt", "initcwnd", "initrwnd", "quickack", "hoplimit")
 
 
-def address_words(info: Mapping[str, Any], device: str, label: bool) -> Words:
-    """Return the words after `ip address add` that give `device` this address.
+def address_arguments(info: Mapping[str, Any], device: str, label: bool) -> Arguments:
+    """Return the arguments after `ip address add` that give a device this address.
 
-    info:  an entry of "addr_info".
-    label: keep its label, too. A label begins with the name of its own device, so it can't follow
-        to another.
+    Args:
+        info: An entry of "addr_info".
+        device: The device.
+        label: Whether to keep its label. A label begins with its device's name, so it can't move to
+            another device.
     """
     local = f"{info['local']}/{info['prefixlen']}"
-    words = (
+    arguments = (
         [info["local"], "peer", f"{info['address']}/{info['prefixlen']}"]
         if "address" in info
         else [local]
     )
-    words += ["broadcast", info["broadcast"]] if "broadcast" in info else []
-    words += ["scope", str(info["scope"])] if info.get("scope", "global") != "global" else []
-    words += ["label", info["label"]] if label and info.get("label", device) != device else []
-    words += ["metric", str(info["metric"])] if "metric" in info else []
+    arguments += ["broadcast", info["broadcast"]] if "broadcast" in info else []
+    arguments += ["scope", str(info["scope"])] if info.get("scope", "global") != "global" else []
+    arguments += ["label", info["label"]] if label and info.get("label", device) != device else []
+    arguments += ["metric", str(info["metric"])] if "metric" in info else []
     if info.get("valid_life_time", FOREVER) != FOREVER:
-        words += [
+        arguments += [
             "valid_lft",
             str(info["valid_life_time"]),
             "preferred_lft",
             str(info.get("preferred_life_time", 0)),
         ]
-    words += [flag for flag in ("nodad", "noprefixroute", "mngtmpaddr", "home") if info.get(flag)]
-    return (*words, "dev", device)
+    arguments += [
+        flag for flag in ("nodad", "noprefixroute", "mngtmpaddr", "home") if info.get(flag)
+    ]
+    return (*arguments, "dev", device)
 
 
 def movable_addresses(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the addresses of an entry of `ip -json address` that go where its cable goes.
+    """Return the addresses of a link that move with its cable.
 
-    All but IPv6 link-local ones, which the kernel makes of the hardware address.
+    These are all except IPv6 link-local ones, which the kernel derives from the hardware address.
+
+    Args:
+        entry: An entry of `ip -json address`.
     """
     return [
         info
@@ -52,17 +59,16 @@ def movable_addresses(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def uses(route: Mapping[str, Any], device: str) -> bool:
-    """Does a route leave by `device`?"""
+    """Tell whether a route leaves by a device."""
     return route.get("dev") == device or any(
         hop.get("dev") == device for hop in route.get("nexthops", ())
     )
 
 
 def movable_routes(routes: Sequence[Mapping[str, Any]], device: str) -> list[Mapping[str, Any]]:
-    """Return the routes by `device` that do not come and go with an address or the link.
+    """Return the routes by a device that do not come and go with an address or the link.
 
-    Those come first that others may need: a gateway must be reachable before a route goes by
-    it.
+    Routes through a gateway come last, since the gateway must be reachable before.
     """
     own = [
         route
@@ -77,12 +83,17 @@ def movable_routes(routes: Sequence[Mapping[str, Any]], device: str) -> list[Map
     )
 
 
-def route_words(route: Mapping[str, Any], old: str = "", new: str = "") -> Words:
-    """Return the words after `ip -4|-6 route add` that make this route, by the device `new` where it was `old`.
+def route_arguments(route: Mapping[str, Any], old: str = "", new: str = "") -> Arguments:
+    """Return the arguments after `ip -4|-6 route add` that make a route again.
 
-    An "expires" is left out: who announces the route (RFC 4861) will do so again. So is the state
-    of the link ("dead", "linkdown").
-    """  # noqa: E501
+    "expires" is left out, as the router that announces the route (RFC 4861) does so again. The
+    link's state ("dead", "linkdown") is left out as well.
+
+    Args:
+        route: An entry of `ip -json route`.
+        old: A device.
+        new: The device that takes its place.
+    """
 
     def device(hop: Mapping[str, Any]) -> list[str]:
         name = hop.get("dev", "")
@@ -94,27 +105,27 @@ def route_words(route: Mapping[str, Any], old: str = "", new: str = "") -> Words
         return ["via", hop["gateway"]] if "gateway" in hop else []
 
     kind = route.get("type", "unicast")
-    words = [kind] if kind != "unicast" else []
-    words += [route["dst"], *gateway(route), *device(route)]
-    words += ["table", str(route["table"])] if route.get("table", "main") != "main" else []
-    words += ["proto", str(route["protocol"])] if "protocol" in route else []
-    words += ["scope", str(route["scope"])] if route.get("scope", "global") != "global" else []
-    words += ["src", route["prefsrc"]] if "prefsrc" in route else []
-    words += ["metric", str(route["metric"])] if "metric" in route else []
+    arguments = [kind] if kind != "unicast" else []
+    arguments += [route["dst"], *gateway(route), *device(route)]
+    arguments += ["table", str(route["table"])] if route.get("table", "main") != "main" else []
+    arguments += ["proto", str(route["protocol"])] if "protocol" in route else []
+    arguments += ["scope", str(route["scope"])] if route.get("scope", "global") != "global" else []
+    arguments += ["src", route["prefsrc"]] if "prefsrc" in route else []
+    arguments += ["metric", str(route["metric"])] if "metric" in route else []
     for metrics in route.get("metrics", ()):
         for name in METRICS:
-            words += [name, str(metrics[name])] if name in metrics else []
-    words += ["pref", route["pref"]] if route.get("pref", "medium") != "medium" else []
-    words += ["onlink"] if "onlink" in route.get("flags", ()) else []
+            arguments += [name, str(metrics[name])] if name in metrics else []
+    arguments += ["pref", route["pref"]] if route.get("pref", "medium") != "medium" else []
+    arguments += ["onlink"] if "onlink" in route.get("flags", ()) else []
     for hop in route.get("nexthops", ()):
-        words += ["nexthop", *gateway(hop), *device(hop), "weight", str(hop.get("weight", 1))]
-        words += ["onlink"] if "onlink" in hop.get("flags", ()) else []
-    return tuple(words)
+        arguments += ["nexthop", *gateway(hop), *device(hop), "weight", str(hop.get("weight", 1))]
+        arguments += ["onlink"] if "onlink" in hop.get("flags", ()) else []
+    return tuple(arguments)
 
 
 def family(route: Mapping[str, Any]) -> str:
     """Return "-4" or "-6", as `ip` takes it.
 
-    `netstate.observe` notes it, for iproute2's JSON does not.
+    `state.routes` adds the family, since iproute2's JSON lacks it.
     """
     return str(route.get("family", "-4"))

@@ -1,7 +1,4 @@
-"""The state of the host's network, read and never changed.
-
-From `ip -json`, `nft -json` and /proc/sys.
-"""
+"""Observe the host's network, from `ip -json`, `nft -json` and /proc/sys; nothing is changed."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ from typing import Any
 import msgspec
 
 from tasks.network import ip_json
-from tasks.network.routes import family, route_words
-from tasks.network.steps import Words
+from tasks.network.routes import family, route_arguments
+from tasks.network.steps import Arguments
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular
 from tasks.system.process import clean_env, run
@@ -32,14 +29,17 @@ TOOLS = ("nft", "iptables", "dnsmasq", "pasta", "slirp4netns")
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What there was when one looked.
+    """The host's network as observed.
 
-    links, addresses: `ip -details -json link` and `ip -json address`.  routes: both families, each
-        with its "family".
-    sysctls: by path.  nft: the objects of `nft -json list ruleset`, None where one may not see
-        them.
-    iptables: `iptables -S`, where its rules are not among those of nft.
-    tools: programs that are there.  tun: "" or what is wrong with /dev/net/tun.
+    Attributes:
+        links: `ip -details -json link`.
+        addresses: `ip -json address`.
+        routes: The routes of both families, each with its "family".
+        sysctls: Values by path.
+        nft: The objects of `nft -json list ruleset`; None without the right to see them.
+        iptables: `iptables -S`, where its rules are not among those of nft.
+        tools: The programs of TOOLS that are installed.
+        tun: What is wrong with /dev/net/tun; "" for nothing.
     """
 
     links: list[dict[str, Any]] = []
@@ -60,7 +60,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return next((link for link in self.addresses if link.get("ifname") == name), {})
 
     def kind(self, name: str) -> str:
-        """Return what kind of virtual link it is ("bridge", "tun", ...), "" for none or a card."""
+        """Return a virtual link's kind ("bridge", "tun", ...), "" for a card or no link."""
         return str(self.link(name).get("linkinfo", {}).get("info_kind", ""))
 
     def ports(self, bridge: str) -> list[str]:
@@ -68,7 +68,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return [link["ifname"] for link in self.links if link.get("master") == bridge]
 
     def defaults(self) -> list[Mapping[str, Any]]:
-        """Return the default routes of the main tables, the preferred first."""
+        """Return the default routes of the main tables, IPv4 first, then by metric."""
         found = [
             route
             for route in self.routes
@@ -85,7 +85,7 @@ def _json(argv: list[str], kind: str, check: bool = True) -> list[dict[str, Any]
 
 
 def routes() -> list[dict[str, Any]]:
-    """Read all routes of both families."""
+    """Read the routes of both families."""
     found = []
     for which in ("-4", "-6"):
         for route in _json(
@@ -98,9 +98,10 @@ def routes() -> list[dict[str, Any]]:
 
 
 def observe() -> State:
-    """Read the state of the network namespace that we are in.
+    """Observe the network namespace that we are in.
 
-    Raises PiggyError where iproute2 is missing.
+    Raises:
+        PiggyError: iproute2 is missing.
     """
     which = {tool: shutil.which(tool, path=clean_env()["PATH"]) for tool in TOOLS}
     return State(
@@ -121,9 +122,9 @@ def _ruleset() -> list[dict[str, Any]] | None:
 
 
 def _iptables(nft: bool, names: Path = Path("/proc/net/ip_tables_names")) -> tuple[str, ...]:
-    """Nft shows what iptables-nft made, and not what iptables-legacy did.
+    """Return the rules of iptables that nft does not show: those of iptables-legacy.
 
-    The kernel lists the latter's tables.
+    The kernel lists the latter's tables in /proc/net/ip_tables_names.
     """
     legacy = bool(_read(str(names)))
     program = shutil.which("iptables-legacy" if legacy else "iptables", path=clean_env()["PATH"])
@@ -134,10 +135,10 @@ def _iptables(nft: bool, names: Path = Path("/proc/net/ip_tables_names")) -> tup
 
 
 def sysctls() -> dict[str, str]:
-    """Read the switches that concern us.
+    """Read the switches that matter here.
 
-    To set ip_forward sets the switch of each link and two more (inet_forward_change in
-    net/ipv4/devinet.c), so all those are read.
+    A write to ip_forward sets each link's switch and two more (inet_forward_change() in
+    net/ipv4/devinet.c), so all of them are read.
     """
     paths = [
         FORWARD,
@@ -159,7 +160,7 @@ def _read(path: str) -> str | None:
 
 
 def tun_trouble(device: Path = TUN) -> str:
-    """Return what is wrong with /dev/net/tun for us, "" if nothing."""
+    """Return what keeps us from using /dev/net/tun, "" for nothing."""
     try:
         os.close(os.open(device, os.O_RDWR))
     except FileNotFoundError:
@@ -174,13 +175,13 @@ def tun_trouble(device: Path = TUN) -> str:
 def nameservers(
     files: Iterable[Path] = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")),
 ) -> list[str]:
-    """Return the host's DNS servers that can be asked from elsewhere.
+    """Return the host's DNS servers that can be reached from elsewhere, not those on its loopback.
 
-    Not those on its loopback. systemd-resolved keeps the servers behind its own in the second file.
+    systemd-resolved lists the servers behind its own in the second file.
     """
     for file in files:
-        words = [line.split() for line in (_read(str(file)) or "").splitlines()]
-        found = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
+        lines = [line.split() for line in (_read(str(file)) or "").splitlines()]
+        found = [fields[1] for fields in lines if len(fields) > 1 and fields[0] == "nameserver"]
         if good := [one for one in found if not _is_loopback(one)]:
             return good
     return []
@@ -193,13 +194,20 @@ def _is_loopback(text: str) -> bool:
         return True
 
 
-def holds(probe: Words) -> bool:
-    """Return whether the effect of a step holds now.
+def holds(probe: Arguments) -> bool:
+    """Tell whether the effect of a step holds now.
 
-    The words:
-    link NAME MAC | tun NAME | master PORT BRIDGE | up NAME | address DEVICE ADDRESS/PREFIX | route
-    FAMILY WORDS... | file PATH VALUE | nft FAMILY TABLE | iptables WORDS... | process PIDFILE | not
-    PROBE... | (nothing: never known)
+    Args:
+        probe: One of
+
+            link NAME MAC | tun NAME | master PORT BRIDGE | up NAME
+            address DEVICE ADDRESS/PREFIX | route FAMILY ARGUMENTS... | file PATH VALUE
+            nft FAMILY TABLE | iptables ARGUMENTS... | process PIDFILE | not PROBE...
+
+            An empty one never holds.
+
+    Raises:
+        PiggyError: The probe is none of these.
     """
     if not probe:
         return False
@@ -208,7 +216,7 @@ def holds(probe: Words) -> bool:
         return not holds(tuple(rest))
     if kind == "route":
         return tuple(rest[1:]) in {
-            route_words(route) for route in routes() if family(route) == rest[0]
+            route_arguments(route) for route in routes() if family(route) == rest[0]
         }
     if kind == "address":
         found = _json(["ip", "-json", "address", "show", "dev", rest[0]], "address", check=False)
@@ -243,7 +251,7 @@ def holds(probe: Words) -> bool:
 def pid_of(pidfile: str) -> int:
     """Return the process that wrote a pidfile, 0 if it is gone.
 
-    Numbers are used again, so it must be one that was told --pid-file=PIDFILE.
+    Process numbers are reused, so its command line must have --pid-file=PIDFILE.
     """
     with contextlib.suppress(OSError, ValueError):
         pid = int(read_regular(pidfile, most=64))

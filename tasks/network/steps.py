@@ -1,10 +1,8 @@
-"""One step of a change to the host's network.
+"""One step of a change to the host's network, as data: the command, its undoing, and a probe.
 
-What to do, what undoes it, and how to see whether it holds. Data alone.
-
-A plan is a list of steps. A step is in a plan only if its effect does not hold yet, so that undoing
-it takes away nothing that was there before; undoing looks first whether the effect still holds, so
-that it may be done twice, or halfway.
+A plan is a list of steps. A step is planned only if its effect does not hold yet, so that undoing
+it removes nothing that existed before. Undoing first probes whether the effect still holds, so it
+can be repeated, and can start halfway.
 """
 
 from __future__ import annotations
@@ -14,38 +12,42 @@ from collections.abc import Sequence
 
 import msgspec
 
-Words = tuple[str, ...]
-WRITE, KILL = (
-    "write",
-    "kill",
-)  # words of our own in place of a program: write PATH VALUE, kill PIDFILE
+Arguments = tuple[str, ...]
+# Built-in commands, in place of a program: write PATH VALUE, and kill PIDFILE.
+WRITE, KILL = "write", "kill"
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One step of a plan, and what takes it back.
+    """One step of a plan.
 
-    do:       an argument vector (or `write PATH VALUE`).
-    undo:     several of them, in order.
-    holds:    what is true when it was done and not undone; see `netstate.holds` for the words.
-    stdin:    what `do` reads.
-    patience: seconds for which a failing command of it is tried again (an IPv6 address takes a
-        while to become valid).
+    Attributes:
+        do: A program's argument vector, or `write PATH VALUE`.
+        undo: The commands that undo it, in order.
+        holds: A probe that tells whether the step is done and not undone (see state.holds).
+        stdin: The standard input of `do`.
+        patience: Seconds for which a failing command is tried again (an IPv6 address becomes valid
+            only after a while).
     """
 
-    do: Words
-    undo: tuple[Words, ...] = ()
-    holds: Words = ()
+    do: Arguments
+    undo: tuple[Arguments, ...] = ()
+    holds: Arguments = ()
     stdin: str = ""
     patience: float = 0
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What `net_up` does, and what it was asked for.
+    """What `net_up` does, and for which request.
 
-    mode: "nat", "bridged" or "lab";  bridge, taps: names of links;  address: of the bridge, with
-        its prefix ("": none).
-    leases: dnsmasq's file of leases ("": no DHCP of ours).  steps: in order.
-    warnings: what the user should know before.
+    Attributes:
+        mode: "nat", "bridged" or "lab".
+        bridge: The name of the bridge.
+        taps: The names of the taps.
+        address: The bridge's address with its prefix; "" for none.
+        leases: dnsmasq's file of leases; "" without DHCP of ours.
+        uplink: The name of the host's card.
+        steps: The steps in order.
+        warnings: What the user should know before.
     """
 
     mode: str
@@ -59,20 +61,20 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     @property
     def asked(self) -> tuple[object, ...]:
-        """What two plans must agree in to be for the same thing."""
+        """The properties in which two plans for the same request agree."""
         return self.mode, self.bridge, self.taps, self.address, self.uplink
 
 
-def shown(words: Sequence[str], stdin: str = "") -> str:
-    """Return a command as one would type it."""
-    if words[0] == WRITE:
-        return f"echo {shlex.quote(words[2])} > {words[1]}"
-    if words[0] == KILL:
-        return f"kill $(cat {words[1]})"
-    line = shlex.join(words)
+def shown(arguments: Sequence[str], stdin: str = "") -> str:
+    """Return a command as one would type it in a shell."""
+    if arguments[0] == WRITE:
+        return f"echo {shlex.quote(arguments[2])} > {arguments[1]}"
+    if arguments[0] == KILL:
+        return f"kill $(cat {arguments[1]})"
+    line = shlex.join(arguments)
     return f"{line} <<'EOF'\n{stdin}EOF" if stdin else line
 
 
-def write(path: str, value: str) -> Words:
-    """Return the words that write a value into a file of /proc/sys."""
+def write(path: str, value: str) -> Arguments:
+    """Return the built-in command that writes a value to a file of /proc/sys."""
     return WRITE, path, value

@@ -1,7 +1,4 @@
-"""The usual traps in which packets vanish, each with its remedy.
-
-Pure: from a State to sentences.
-"""
+"""Common causes of lost packets, each with its remedy: pure functions of a State."""
 
 from __future__ import annotations
 
@@ -19,19 +16,22 @@ from tasks.network.steps import Plan
 
 
 class Trap(msgspec.Struct, frozen=True):
-    """What is wrong, and what cures it."""
+    """A cause of lost packets, and the commands that remove it."""
 
     message: str
     remedy: str
 
 
 def traps(state: State, plan: Plan | None, bridge: str, address: str = "") -> list[Trap]:
-    """Return the traps that a guest on `bridge` would fall into.
+    """Return the traps for guests on a bridge.
 
-    plan: what of ours is up, if anything.  address: of the bridge, with prefix ("": it has none of
-        ours).
+    Args:
+        state: The host's network.
+        plan: The plan of ours in force, if any.
+        bridge: The bridge.
+        address: The bridge's address with its prefix; "" if it has none of ours.
     """
-    # with an address of ours DHCP and DNS come in, too
+    # A bridge with an address of ours also receives the guests' DHCP and DNS.
     hooks = ("forward", "input") if address else ("forward",)
     return [
         *_tun(state),
@@ -57,7 +57,10 @@ def _tun(state: State) -> Iterator[Trap]:
 
 
 def _policy(state: State, bridge: str, hook: str) -> Iterator[Trap]:
-    """What one base chain drops, no other can save (nft(8), "verdict statement")."""
+    """Yield base chains that drop the guests' packets.
+
+    What one base chain drops no other one can save (nft(8), "verdict statement").
+    """
     what = (
         "what is forwarded (policy drop), the guests' packets, too"
         if hook == "forward"
@@ -66,7 +69,8 @@ def _policy(state: State, bridge: str, hook: str) -> Iterator[Trap]:
     old = hook.upper()
     rules = [line.split() for line in state.iptables]
     if ["-P", old, "DROP"] in rules and not any(
-        words[:4] == ["-A", old, "-i", bridge] and words[-1] == "ACCEPT" for words in rules
+        arguments[:4] == ["-A", old, "-i", bridge] and arguments[-1] == "ACCEPT"
+        for arguments in rules
     ):
         yield Trap(f"iptables' chain {old} drops {what}", _iptables(old, bridge, hook))
     for chain in _objects(state, "chain"):
@@ -97,7 +101,7 @@ def _iptables(chain: str, bridge: str, hook: str) -> str:
 
 
 def _lets_pass(state: State, chain: dict[str, Any], bridge: str) -> bool:
-    """Does a rule of the chain, or of one that it jumps to, accept what the bridge sends?"""
+    """Tell whether a rule of the chain, or of one that it may jump to, accepts the bridge."""
     for rule in _objects(state, "rule"):
         if (
             [rule.get(key) for key in ("family", "table")]

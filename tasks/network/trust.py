@@ -1,11 +1,11 @@
-"""Is this a plan of ours?
+"""Check that net_up could have made a plan, before root acts on it.
 
-What root does or undoes by a file or by standard input is held against
-what net_up makes, step by step: the program, each of its words, what undoes it, and how its effect
-is seen.
+A plan comes from a file or from standard input. Each step is compared with what net_up makes: the
+program, its arguments, the undoing and the probe.
 
-Most steps are made anew from the plan's names and compared. Of the routes and addresses that the
-host had, of which a plan may hold any, each word must have its form (ip-route(8), ip-address(8)).
+Most steps are made again from the plan's names, and must be equal. A plan may also hold any address
+or route that the host had. Of these each argument must have the right form (ip-route(8),
+ip-address(8)).
 """
 
 from __future__ import annotations
@@ -18,18 +18,16 @@ from tasks.network import grammar, nat
 from tasks.network import plan as netplan
 from tasks.network.routes import METRICS
 from tasks.network.state import FORWARD, State
-from tasks.network.steps import Plan, Step, Words, write
+from tasks.network.steps import Arguments, Plan, Step, write
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
-MOST_TAPS = 16  # as the setting `guests`
-# Names of links: what the kernel takes (dev_valid_name in net/core/dev.c), less what is a mark of
-# nft's or a terminal's.
+MOST_TAPS = 16  # the upper limit of the setting `guests`
+# Names of links: those that the kernel takes (dev_valid_name() in net/core/dev.c), without
+# characters that mean something to nft or a terminal.
 _LINK = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.@+=~,%#][A-Za-z0-9_.@+=~,%#-]{0,14}")
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
-_ADDRESS = re.compile(
-    r"[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?"
-)  # a scope ("%eth0") has no place in a plan
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?")  # without a scope such as %eth0
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _TOKEN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _LABEL = re.compile(r"[A-Za-z0-9_.@+=~,%#][A-Za-z0-9_.@+=~,%#:-]{0,14}")
@@ -40,9 +38,14 @@ Form = Callable[[str], object]
 
 
 def check(plan: Plan, folder: str) -> None:
-    """Raise PiggyError unless `net_up` could have made the plan.
+    """Check that `net_up` could have made a plan.
 
-    folder: that of the record, where dnsmasq's files lie.
+    Args:
+        plan: The plan.
+        folder: The folder of the record, which also has dnsmasq's files.
+
+    Raises:
+        PiggyError: It could not.
     """
     names = len(plan.taps)
     if (
@@ -60,11 +63,12 @@ def check(plan: Plan, folder: str) -> None:
             _HINT,
         )
     steps = list(plan.steps)
-    for number, (step, wanted) in enumerate(_beside(plan, steps, folder)):
-        if step is None or step != wanted:
-            words = printable(" ".join(step.do)) if step else "it is missing"
+    for number, (step, expected) in enumerate(_beside(plan, steps, folder)):
+        if step is None or step != expected:
+            arguments = printable(" ".join(step.do)) if step else "it is missing"
             raise PiggyError(
-                f"step {number + 1} of this plan is none that net_up makes: {words[:200]}", _HINT
+                f"step {number + 1} of this plan is none that net_up makes: {arguments[:200]}",
+                _HINT,
             )
     if (plan.address, plan.leases) != (
         ("", "")
@@ -79,23 +83,17 @@ def check(plan: Plan, folder: str) -> None:
 def _beside(
     plan: Plan, steps: Sequence[Step], folder: str
 ) -> Iterator[tuple[Step | None, Step | None]]:
-    """Yield each step that there is with the one that there should be.
-
-    None where there is or should be none.
-    """
-    wanted = list(_nat(plan, steps, folder) if plan.mode == "nat" else _bridged(plan, steps))
-    for number in range(max(len(steps), len(wanted))):
+    """Yield each step of the plan with the step that it should be; None where one is missing."""
+    expected = list(_nat(plan, steps, folder) if plan.mode == "nat" else _bridged(plan, steps))
+    for number in range(max(len(steps), len(expected))):
         yield (
             (steps[number] if number < len(steps) else None),
-            (wanted[number] if number < len(wanted) else None),
+            (expected[number] if number < len(expected) else None),
         )
 
 
 def _start(plan: Plan, steps: Sequence[Step], addresses: Sequence[Step] = ()) -> list[Step]:
-    """Return the bridge and its taps as the plan has them.
-
-    With hardware addresses, the owner and the size of frames.
-    """
+    """Return the steps for the bridge and its taps, with the plan's addresses, owner and MTU."""
     made = steps[0].do if steps and steps[0].do[:3] == ("ip", "link", "add") else ()
     begin: list[Step] = []
     if made:
@@ -109,15 +107,15 @@ def _start(plan: Plan, steps: Sequence[Step], addresses: Sequence[Step] = ()) ->
     return [*begin, grammar.up(plan.bridge)] if made else begin
 
 
-def _value(words: Words, name: str, form: re.Pattern[str]) -> str:
-    """Return the word after `name`, "" if it has not that form.
+def _value(arguments: Arguments, name: str, form: re.Pattern[str]) -> str:
+    """Return the argument after `name`, or "" ("0" for a number) if it does not have the form.
 
-    Then nothing is equal to what is made of it.
+    With that, the step that is made from it differs from the plan's.
     """
-    at = words.index(name) + 1 if name in words else len(words)
+    at = arguments.index(name) + 1 if name in arguments else len(arguments)
     return (
-        words[at]
-        if at < len(words) and form.fullmatch(words[at])
+        arguments[at]
+        if at < len(arguments) and form.fullmatch(arguments[at])
         else "0"
         if form is _NUMBER
         else ""
@@ -134,7 +132,7 @@ def _nat(plan: Plan, steps: Sequence[Step], folder: str) -> Iterator[Step]:
             if left[0].undo and left[0].undo[0][:2] == write(FORWARD, "0")[:2]
             else ()
         )
-        undo = tuple(words for words in (*first, *left[0].undo[1:]) if _switches(words))
+        undo = tuple(arguments for arguments in (*first, *left[0].undo[1:]) if _switches(arguments))
         yield Step(
             do=write(FORWARD, "1"),
             undo=undo or (write(FORWARD, "0"),),
@@ -146,23 +144,23 @@ def _nat(plan: Plan, steps: Sequence[Step], folder: str) -> Iterator[Step]:
     yield nat.dnsmasq(plan.bridge, address, folder)
 
 
-def _switches(words: Words) -> bool:
-    """Does this write back ip_forward, or what it changes besides (see nat.forwarding)?"""
+def _switches(arguments: Arguments) -> bool:
+    """Tell whether arguments restore ip_forward or a switch that it sets (see nat.forwarding)."""
     if (
-        len(words) != 3
-        or not re.fullmatch("[0-9]{1,3}", words[2])
-        or words != write(words[1], words[2])
+        len(arguments) != 3
+        or not re.fullmatch("[0-9]{1,3}", arguments[2])
+        or arguments != write(arguments[1], arguments[2])
     ):
         return False
-    found = _SWITCH.fullmatch(words[1])
-    return words[1] in (FORWARD, nat.REDIRECTS) or bool(found and _LINK.fullmatch(found[1]))
+    found = _SWITCH.fullmatch(arguments[1])
+    return arguments[1] in (FORWARD, nat.REDIRECTS) or bool(found and _LINK.fullmatch(found[1]))
 
 
 def _bridged(plan: Plan, steps: Sequence[Step]) -> Iterator[Step]:
     begin = _start(plan, steps)
     yield from begin
     if not steps or steps[0].do[:3] != ("ip", "link", "add"):
-        return  # only taps, for a bridge that is there
+        return  # the bridge existed before: the plan only adds taps
     for step in steps[len(begin) :]:
         if step.do == ("ip", "link", "set", plan.uplink, "master", plan.bridge):
             yield grammar.port(plan.uplink, plan.bridge)
@@ -175,52 +173,53 @@ def _bridged(plan: Plan, steps: Sequence[Step]) -> Iterator[Step]:
 
 
 def _moved(step: Step) -> Step | None:
-    """Return the step, made anew, that moves an address or a route of the host's.
-
-    None if this is none.
-    """
-    words = step.do
+    """Return a step that moves an address or a route, made again; None for another step."""
+    arguments = step.do
     if (
-        words[:1] == ("ip",)
-        and words[1:2] in (("-4",), ("-6",))
-        and words[2:3] == ("route",)
-        and is_route(words[4:])
+        arguments[:1] == ("ip",)
+        and arguments[1:2] in (("-4",), ("-6",))
+        and arguments[2:3] == ("route",)
+        and is_route(arguments[4:])
     ):
         return (
-            grammar.route_on(words[1], words[4:])
-            if words[3] == "add"
-            else grammar.route_off(words[1], words[4:])
+            grammar.route_on(arguments[1], arguments[4:])
+            if arguments[3] == "add"
+            else grammar.route_off(arguments[1], arguments[4:])
         )
-    if words[:3] == ("ip", "address", "add") and is_address(words[3:]):
-        local = words[3] if "/" in words[3] else f"{words[3]}/{words[5].partition('/')[2]}"
-        return grammar.address_on(words[3:], local)
-    if words[:3] == ("ip", "address", "del") and len(words) == 6 and len(step.undo) == 1:
+    if arguments[:3] == ("ip", "address", "add") and is_address(arguments[3:]):
+        local = (
+            arguments[3]
+            if "/" in arguments[3]
+            else f"{arguments[3]}/{arguments[5].partition('/')[2]}"
+        )
+        return grammar.address_on(arguments[3:], local)
+    if arguments[:3] == ("ip", "address", "del") and len(arguments) == 6 and len(step.undo) == 1:
         back = step.undo[0][3:]
         if (
             is_address(back)
-            and _interface(words[3])
-            and words[3].partition("/")[0] == back[0].partition("/")[0]
+            and _interface(arguments[3])
+            and arguments[3].partition("/")[0] == back[0].partition("/")[0]
         ):
-            return grammar.address_off(back, words[3])
+            return grammar.address_off(back, arguments[3])
     return None
 
 
 def _ip(text: str) -> bool:
-    """Is this an address, of either family?"""
+    """Tell whether a text is an address, of either family."""
     return _interface(text) and "/" not in text
 
 
 def _interface(text: str) -> bool:
-    """Is this an address, with its prefix or without?"""
+    """Tell whether a text is an address, with a prefix or without."""
     try:
         return bool(_ADDRESS.fullmatch(text) and ipaddress.ip_interface(text))
     except ValueError:
         return False
 
 
-def _pairs(words: Words, forms: dict[str, Form | None]) -> bool:
-    """Are these names, each with a value of its form (None: without any)?"""
-    left = list(words)
+def _pairs(arguments: Arguments, forms: dict[str, Form | None]) -> bool:
+    """Tell whether arguments are names, each with a value of its form (None: without a value)."""
+    left = list(arguments)
     while left:
         name = left.pop(0)
         if name not in forms:
@@ -231,19 +230,16 @@ def _pairs(words: Words, forms: dict[str, Form | None]) -> bool:
     return True
 
 
-def is_address(words: Words) -> bool:
-    """Are these words such as `netroute.address_words` makes?
-
-    They end with "dev" and the device.
-    """
-    if len(words) < 3 or words[-2] != "dev" or not _LINK.fullmatch(words[-1]):
+def is_address(arguments: Arguments) -> bool:
+    """Tell whether arguments have the form of routes.address_arguments, the device being last."""
+    if len(arguments) < 3 or arguments[-2] != "dev" or not _LINK.fullmatch(arguments[-1]):
         return False
-    rest = words[1:-2]
+    rest = arguments[1:-2]
     if rest[:1] == ("peer",):
-        if len(rest) < 2 or "/" not in rest[1] or not _interface(rest[1]) or not _ip(words[0]):
+        if len(rest) < 2 or "/" not in rest[1] or not _interface(rest[1]) or not _ip(arguments[0]):
             return False
         rest = rest[2:]
-    elif "/" not in words[0] or not _interface(words[0]):
+    elif "/" not in arguments[0] or not _interface(arguments[0]):
         return False
     return _pairs(
         rest,
@@ -262,12 +258,13 @@ def is_address(words: Words) -> bool:
     )
 
 
-def is_route(words: Words) -> bool:
-    """Are these words such as `netroute.route_words` makes?"""
-    rest = words[1:] if words[:1] and words[0] in _TYPES else words
+def is_route(arguments: Arguments) -> bool:
+    """Tell whether arguments have the form of routes.route_arguments."""
+    rest = arguments[1:] if arguments[:1] and arguments[0] in _TYPES else arguments
     if not rest or not (rest[0] == "default" or _interface(rest[0])):
         return False
-    # "via inet6 ADDRESS" is one of its own family; "nexthop" begins a group with the same words
+    # "via inet6 ADDRESS" names the gateway's family. "nexthop" begins a group with the
+    # same arguments.
     flat = [
         word
         for number, word in enumerate(rest[1:])

@@ -19,7 +19,7 @@ from tasks.guest import kvm
 from tasks.network import apply, ip_json, report, traps, trust
 from tasks.network import plan as netplan
 from tasks.network import record as netrecord
-from tasks.network.plan import Wanted
+from tasks.network.plan import Request
 from tasks.network.record import Record
 from tasks.network.state import FORWARD, State
 from tasks.network.steps import Plan
@@ -183,10 +183,10 @@ def state() -> State:
 
 def plan(rng: random.Random) -> Plan:
     """One of the plans that net_up makes."""
-    wanted = Wanted(run_dir=RUN, guests=rng.randint(1, 3), owner=1000, mac="02:00:00:00:00:01")
+    request = Request(run_dir=RUN, guests=rng.randint(1, 3), owner=1000, mac="02:00:00:00:00:01")
     if rng.random() < 0.5:
-        return netplan.nat(state(), wanted)
-    return netplan.bridged(state(), msgspec.structs.replace(wanted, uplink="eth0", consent=True))
+        return netplan.nat(state(), request)
+    return netplan.bridged(state(), msgspec.structs.replace(request, uplink="eth0", consent=True))
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -296,8 +296,8 @@ def check_ip(data: tuple[bytes, bytes, bytes], folder: Path) -> None:
     for bridge in ("br9", "piggy0"):
         list(report.of_bridge(host, bridge))
         traps.traps(host, None, bridge, "10.0.0.1/24")
-    wanted = Wanted(run_dir=RUN, uplink="eth0", consent=True)
-    for made in (netplan.nat(host, wanted), netplan.bridged(host, wanted)):
+    request = Request(run_dir=RUN, uplink="eth0", consent=True)
+    for made in (netplan.nat(host, request), netplan.bridged(host, request)):
         trust.check(made, RUN)
         harmless(made, Path(RUN))
         traps.traps(host, made, made.bridge, made.address)

@@ -196,8 +196,8 @@ def test_nothing_of_a_lab_outlives_its_command(number: int) -> None:
     mark = f"piggylab{os.getpid()}"
     code = (
         "import subprocess, time; from tasks.network import lab as netlab\n"
-        "from tasks.network.plan import Wanted\n"
-        f"with netlab.lab(Wanted(bridge='{mark[-9:]}')) as lab:\n   "
+        "from tasks.network.plan import Request\n"
+        f"with netlab.lab(Request(bridge='{mark[-9:]}')) as lab:\n   "
         " subprocess.Popen([*lab.prefix, 'sleep', '99'])\n    print('up', lab.prefix[-2],"
         " flush=True); time.sleep(99)"
     )
@@ -245,7 +245,7 @@ def test_a_lab_for_somebody_without_any_right() -> None:
         pytest.skip(f"not installed: {', '.join(missing)}")
     code = (
         "import subprocess, sys; sys.path.insert(0, '.')\nfrom tasks.network import lab as netlab\n"
-        "from tasks.network.plan import Wanted\nwith netlab.lab(Wanted(guests=2)) as lab:\n   "
+        "from tasks.network.plan import Request\nwith netlab.lab(Request(guests=2)) as lab:\n   "
         " subprocess.Popen([*lab.prefix, 'sleep', '99'])\n    print(subprocess.run([*lab.prefix,"
         " 'ip', '-br', 'link'], capture_output=True, text=True).stdout)"
     )
@@ -356,11 +356,11 @@ STEPS = """
 import os, sys
 from tasks.network import apply as netexec; from tasks.network import plan as netplan; from tasks.network import record as netrecord; from tasks.network import state as netstate
 from tasks.system.errors import PiggyError
-from tasks.network.plan import Wanted
+from tasks.network.plan import Request
 mode, how, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
 folder = netrecord.place()
-wanted = Wanted(run_dir=str(folder), uplink="eth0" if mode == "bridged" else "", consent=True, guests=2)
-plan = getattr(netplan, mode)(netstate.observe(), wanted)
+request = Request(run_dir=str(folder), uplink="eth0" if mode == "bridged" else "", consent=True, guests=2)
+plan = getattr(netplan, mode)(netstate.observe(), request)
 real, done = netexec.do, []
 def do(words, stdin, patience):
     if number < len(plan.steps) and words == plan.steps[number].do:
@@ -536,8 +536,8 @@ def test_the_status_page_in_a_browser(pc: Checkout, tmp_path: Path) -> None:
         subprocess.run(
             [*words, f"--screenshot={picture}", url], capture_output=True, timeout=120, check=True
         )
-        for wanted in (release, "eth0", "10.0.2.15/24", "Memory", "Interfaces", "console=ttyS0"):
-            assert wanted in page
+        for text in (release, "eth0", "10.0.2.15/24", "Memory", "Interfaces", "console=ttyS0"):
+            assert text in page
         assert picture.read_bytes().startswith(b"\x89PNG")
         image = pytest.importorskip("PIL.Image")
         with image.open(picture) as opened:

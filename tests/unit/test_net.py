@@ -14,7 +14,7 @@ from tasks.guest import boot
 from tasks.guest.qemu import Boot, argv
 from tasks.network import card as netguest
 from tasks.network import record, state
-from tasks.network.plan import Wanted
+from tasks.network.plan import Request
 from tasks.system.errors import PiggyError
 from tasks.system.process import Completed
 from tasks.system.terminal import printable
@@ -45,11 +45,11 @@ def test_what_the_settings_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_UID", "1234")
     monkeypatch.setattr(net.os, "geteuid", lambda: 0)
     monkeypatch.setenv("SSH_CONNECTION", "198.51.100.7 5555 10.0.0.2 22")
-    found = net.wanted(load(net="bridged", uplink="eth0", guests="2"), consent=False)
+    found = net.request(load(net="bridged", uplink="eth0", guests="2"), consent=False)
     assert (found.owner, found.ssh, found.uplink, found.guests) == (1234, "10.0.0.2", "eth0", 2)
     assert found.run_dir == str(record.place())
     monkeypatch.delenv("SSH_CONNECTION")
-    assert net.wanted(load(), consent=True).ssh == ""
+    assert net.request(load(), consent=True).ssh == ""
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_whose_the_taps_are(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_up_and_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.network import plan as netplan
 
-    plan = netplan.nat(state.State(), Wanted())
+    plan = netplan.nat(state.State(), Request())
     assert net._same(load(net="nat"), plan, consent=False) is plan
     with pytest.raises(PiggyError) as caught:
         net._same(load(net="nat", guests="2", bridge_address="10.9.8.1/24"), plan, consent=False)

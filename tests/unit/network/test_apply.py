@@ -268,7 +268,7 @@ def test_a_plan_that_is_not_ours_is_not_carried_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(netrecord, "place", lambda: tmp_path / "record")
-    ours = netplan.nat(state.State(), netplan.Wanted(run_dir=str(tmp_path / "record")))
+    ours = netplan.nat(state.State(), netplan.Request(run_dir=str(tmp_path / "record")))
     for bad in (plan(files), msgspec.structs.replace(ours, steps=(step(files[0]), *ours.steps))):
         hand_in(monkeypatch, msgspec.json.encode(bad))
         assert apply.main(["up"]) == 1
@@ -306,7 +306,7 @@ def test_a_record_that_is_spoilt_is_said(real_check: None, tmp_path: Path, conte
 
 def good(folder: Path) -> Path:
     """Write a record that net_up could have made."""
-    made = netplan.nat(state.State(), netplan.Wanted(run_dir=str(folder)))
+    made = netplan.nat(state.State(), netplan.Request(run_dir=str(folder)))
     netrecord.write(
         folder, Record(boot=netrecord.boot_id(), plan=made, begun=len(made.steps), complete=True)
     )

@@ -21,7 +21,7 @@ from tasks.network import record as netrecord
 from tasks.network import state
 from tasks.network.cable import Cable
 from tasks.network.card import Forward
-from tasks.network.plan import Wanted
+from tasks.network.plan import Request
 from tasks.network.record import Record
 from tasks.network.state import State
 from tasks.system.errors import PiggyError
@@ -53,7 +53,7 @@ def test_user_mode_forwards_a_free_port_and_says_which() -> None:
             Forward("http", 80),
             f"user,hostfwd=tcp:127.0.0.1:{port}-:80",
         )
-        assert cable.said == (f"http://127.0.0.1:{port}/ is the guest's http (port 80)",)
+        assert cable.notes == (f"http://127.0.0.1:{port}/ is the guest's http (port 80)",)
         assert (cable.append, cable.prefix) == ("", ())
 
 
@@ -105,7 +105,7 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(netrecord, "place", lambda: tmp_path)
     monkeypatch.setattr(state, "tun_trouble", lambda: "")
     monkeypatch.setattr(netattach, "_carrier", lambda tap: "1" if tap.endswith("0") else "0")
-    plan = netplan.nat(State(), Wanted(guests=2, run_dir=str(tmp_path)))
+    plan = netplan.nat(State(), Request(guests=2, run_dir=str(tmp_path)))
     netrecord.write(tmp_path, Record(boot=netrecord.boot_id(), plan=plan, begun=0, complete=True))
     return tmp_path
 

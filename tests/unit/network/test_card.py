@@ -78,7 +78,7 @@ def test_hardware_addresses_differ_and_stay() -> None:
     ],
 )
 def test_the_kernels_word(address: str, network: ipaddress.IPv4Network | None, word: str) -> None:
-    assert card.ip_word(address, network, "192.168.135.251", ["192.168.135.251"]) == word
+    assert card.ip_parameter(address, network, "192.168.135.251", ["192.168.135.251"]) == word
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_addresses_that_no_guest_can_have(
     address: str, network: ipaddress.IPv4Network | None, why: str
 ) -> None:
     with pytest.raises(PiggyError) as caught:
-        card.ip_word(address, network, "192.168.135.251", [])
+        card.ip_parameter(address, network, "192.168.135.251", [])
     assert why in caught.value.message
 
 

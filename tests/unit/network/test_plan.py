@@ -9,7 +9,7 @@ import pytest
 
 from tasks.network import nat
 from tasks.network import plan as netplan
-from tasks.network.plan import Wanted
+from tasks.network.plan import Request
 from tasks.network.state import FORWARD, State
 from tasks.network.steps import Plan, shown
 from tasks.system.errors import PiggyError
@@ -74,7 +74,7 @@ def refused(call: Any, *args: Any, **more: Any) -> PiggyError:
 
 
 def test_nat() -> None:
-    plan = netplan.nat(state(), Wanted(owner=1000, mac="02:00:00:00:00:01"))
+    plan = netplan.nat(state(), Request(owner=1000, mac="02:00:00:00:00:01"))
     assert commands(plan)[:9] == [
         "ip link add name piggy0 address 02:00:00:00:00:01 type bridge stp_state 0 forward_delay 0",
         "ip address add 192.168.135.251/24 broadcast + dev piggy0",
@@ -95,16 +95,16 @@ def test_nat() -> None:
 
 def test_every_step_says_how_it_is_undone_and_seen() -> None:
     for plan in (
-        netplan.nat(state(), Wanted(guests=3)),
-        netplan.bridged(state(), Wanted(uplink="eth0", consent=True)),
-        netplan.nat(state(tools=("iptables", "dnsmasq")), Wanted()),
+        netplan.nat(state(), Request(guests=3)),
+        netplan.bridged(state(), Request(uplink="eth0", consent=True)),
+        netplan.nat(state(tools=("iptables", "dnsmasq")), Request()),
     ):
         assert all(step.holds and (step.undo or "address" in step.do) for step in plan.steps)
         assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
 
 
 def test_several_guests_have_a_tap_each() -> None:
-    plan = netplan.nat(state(), Wanted(guests=2))
+    plan = netplan.nat(state(), Request(guests=2))
     assert plan.taps == ("piggy0-tap0", "piggy0-tap1")
     assert "ip link set piggy0-tap1 master piggy0" in commands(plan)
 
@@ -148,14 +148,14 @@ def test_the_rules_name_network_and_way_out() -> None:
 
 
 def test_iptables_only_where_nft_is_missing() -> None:
-    plan = netplan.nat(state(tools=("iptables", "dnsmasq")), Wanted())
+    plan = netplan.nat(state(tools=("iptables", "dnsmasq")), Request())
     made = [step for step in plan.steps if step.do[0] == "iptables"]
     assert len(made) == 4
     for step in made:
         assert step.undo == (tuple("-D" if word == "-I" else word for word in step.do),)
         assert step.holds == ("iptables", *("-C" if word == "-I" else word for word in step.do))
-    assert "neither" in refused(netplan.nat, state(tools=("dnsmasq",)), Wanted()).message
-    assert "dnsmasq" in refused(netplan.nat, state(tools=("nft",)), Wanted()).message
+    assert "neither" in refused(netplan.nat, state(tools=("dnsmasq",)), Request()).message
+    assert "dnsmasq" in refused(netplan.nat, state(tools=("nft",)), Request()).message
 
 
 @pytest.mark.parametrize(
@@ -214,30 +214,31 @@ def test_a_long_name_is_one_that_its_last_tap_is_too_long_for() -> None:
 
 def test_clashes() -> None:
     bridge = link("piggy0", linkinfo={"info_kind": "bridge"})
-    found = refused(netplan.nat, state(links=[link("eth0"), bridge]), Wanted())
+    found = refused(netplan.nat, state(links=[link("eth0"), bridge]), Request())
     assert "a bridge called 'piggy0'" in found.message
     assert "net=bridged bridge=piggy0" in found.hint
     assert (
-        "network card called 'eth0'" in refused(netplan.nat, state(), Wanted(bridge="eth0")).message
+        "network card called 'eth0'"
+        in refused(netplan.nat, state(), Request(bridge="eth0")).message
     )
     assert (
         "/dev/net/tun is missing"
-        in refused(netplan.nat, state(tun="/dev/net/tun is missing"), Wanted()).message
+        in refused(netplan.nat, state(tun="/dev/net/tun is missing"), Request()).message
     )
     assert (
-        "piggy0-tap0" in refused(netplan.nat, state(links=[link("piggy0-tap0")]), Wanted()).message
+        "piggy0-tap0" in refused(netplan.nat, state(links=[link("piggy0-tap0")]), Request()).message
     )
-    taken = refused(netplan.nat, state(), Wanted(address="10.0.9.1/16"))
+    taken = refused(netplan.nat, state(), Request(address="10.0.9.1/16"))
     assert "10.0.0.0/16 is taken: eth0 has 10.0.0.0/24" in taken.message
-    assert "Did you mean 'eth0'?" in refused(netplan.nat, state(), Wanted(uplink="eth9")).message
+    assert "Did you mean 'eth0'?" in refused(netplan.nat, state(), Request(uplink="eth9")).message
 
 
 def test_without_a_default_route_the_user_is_told() -> None:
-    assert "no IPv4 default route" in netplan.nat(state(routes=[]), Wanted()).warnings[0]
+    assert "no IPv4 default route" in netplan.nat(state(routes=[]), Request()).warnings[0]
 
 
 def test_bridged_moves_what_is_the_cards() -> None:
-    plan = netplan.bridged(state(), Wanted(uplink="eth0", consent=True))
+    plan = netplan.bridged(state(), Request(uplink="eth0", consent=True))
     assert commands(plan) == [
         (
             "ip link add name piggy0 address 52:54:00:aa:bb:cc mtu 1500 type bridge stp_state 0"
@@ -266,7 +267,7 @@ def test_bridged_moves_what_is_the_cards() -> None:
 
 
 def test_bridged_does_not_saw_at_its_branch() -> None:
-    found = refused(netplan.bridged, state(), Wanted(uplink="eth0", ssh="10.0.0.2"))
+    found = refused(netplan.bridged, state(), Request(uplink="eth0", ssh="10.0.0.2"))
     assert (
         "eth0 carries the only default route and your SSH session comes in by eth0 (10.0.0.2)"
         in found.message
@@ -280,30 +281,30 @@ def test_bridged_does_not_saw_at_its_branch() -> None:
         "protocol": "static",
     }
     two = state(routes=[*state().routes, other], links=[*state().links, link("eth1")])
-    assert netplan.bridged(two, Wanted(uplink="eth0")).steps
-    assert "SSH" in refused(netplan.bridged, two, Wanted(uplink="eth0", ssh="10.0.0.2")).message
-    assert netplan.bridged(two, Wanted(uplink="eth0", ssh="10.5.0.2")).warnings == ()
+    assert netplan.bridged(two, Request(uplink="eth0")).steps
+    assert "SSH" in refused(netplan.bridged, two, Request(uplink="eth0", ssh="10.0.0.2")).message
+    assert netplan.bridged(two, Request(uplink="eth0", ssh="10.5.0.2")).warnings == ()
 
 
 def test_what_can_be_no_port() -> None:
     yes = {"uplink": "eth0", "consent": True}
-    assert "uplink=eth0" in refused(netplan.bridged, state(), Wanted()).hint
-    assert "wireless" in refused(netplan.bridged, state(), Wanted(**yes), wireless=True).message
+    assert "uplink=eth0" in refused(netplan.bridged, state(), Request()).hint
+    assert "wireless" in refused(netplan.bridged, state(), Request(**yes), wireless=True).message
     assert (
         "port of br7"
         in refused(
-            netplan.bridged, state(links=[link("eth0", master="br7")]), Wanted(**yes)
+            netplan.bridged, state(links=[link("eth0", master="br7")]), Request(**yes)
         ).message
     )
-    assert "no Ethernet" in refused(netplan.bridged, state(), Wanted(uplink="lo")).message
+    assert "no Ethernet" in refused(netplan.bridged, state(), Request(uplink="lo")).message
     bridge = state(links=[link("eth0", linkinfo={"info_kind": "bridge"})])
-    assert "bridge=eth0" in refused(netplan.bridged, bridge, Wanted(**yes)).hint
+    assert "bridge=eth0" in refused(netplan.bridged, bridge, Request(**yes)).hint
 
 
 def test_a_bridge_that_is_there_only_gets_taps() -> None:
     there = state(links=[link("eth0", master="br0"), link("br0", linkinfo={"info_kind": "bridge"})])
     for uplink in ("", "eth0"):
-        plan = netplan.bridged(there, Wanted(bridge="br0", uplink=uplink))
+        plan = netplan.bridged(there, Request(bridge="br0", uplink=uplink))
         assert commands(plan) == [
             "ip tuntap add dev br0-tap0 mode tap user 0",
             "ip link set br0-tap0 address fe:00:00:70:69:67",
@@ -329,4 +330,4 @@ def test_leased_addresses_come_with_a_warning() -> None:
             }
         ]
     )
-    assert "leased" in netplan.bridged(leased, Wanted(uplink="eth0", consent=True)).warnings[-1]
+    assert "leased" in netplan.bridged(leased, Request(uplink="eth0", consent=True)).warnings[-1]

@@ -63,7 +63,7 @@ FOREVER = netroute.FOREVER
     ],
 )
 def test_addresses(info: dict, label: bool, words: str) -> None:
-    assert " ".join(netroute.address_words(info, "eth0", label)) == words
+    assert " ".join(netroute.address_arguments(info, "eth0", label)) == words
 
 
 def test_link_local_addresses_stay() -> None:
@@ -155,7 +155,7 @@ def test_link_local_addresses_stay() -> None:
     ],
 )
 def test_routes(route: dict, words: str) -> None:
-    assert " ".join(netroute.route_words(route, "eth0", "piggy0")) == words
+    assert " ".join(netroute.route_arguments(route, "eth0", "piggy0")) == words
 
 
 def test_what_comes_and_goes_by_itself_is_not_moved_and_link_routes_come_first() -> None:

@@ -12,7 +12,7 @@ import pytest
 from tasks.network import ip_json, lab, report
 from tasks.network import state as netstate
 from tasks.network.card import Forward
-from tasks.network.plan import Wanted
+from tasks.network.plan import Request
 from tasks.network.state import State
 from tasks.network.steps import Plan
 from tasks.system.errors import PiggyError
@@ -175,7 +175,7 @@ def test_rules_that_cannot_be_read_are_not_seen(text: str) -> None:
 
 
 def test_the_guests_of_a_lab_have_addresses_and_names_of_their_own() -> None:
-    one, two = lab.guests(Wanted(guests=2), "lab")
+    one, two = lab.guests(Request(guests=2), "lab")
     assert (one.tap, one.address) == ("piggy0-tap0", "192.168.135.64")
     assert (two.tap, two.address) == ("piggy0-tap1", "192.168.135.65")
     assert one.mac != two.mac

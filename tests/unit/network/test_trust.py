@@ -12,7 +12,7 @@ import pytest
 from tasks.network import plan as netplan
 from tasks.network import trust
 from tasks.network.nat import REDIRECTS
-from tasks.network.plan import Wanted
+from tasks.network.plan import Request
 from tasks.network.state import FORWARD, State
 from tasks.network.steps import KILL, Plan, Step, write
 from tasks.system.errors import PiggyError
@@ -89,9 +89,9 @@ HOST = State(
 
 
 def plans() -> Iterator[Plan]:
-    wanted = Wanted(owner=1000, mac="02:00:00:00:00:01", run_dir=FOLDER)
-    card = msgspec.structs.replace(wanted, uplink="eth0", consent=True)
-    yield netplan.nat(HOST, wanted)
+    request = Request(owner=1000, mac="02:00:00:00:00:01", run_dir=FOLDER)
+    card = msgspec.structs.replace(request, uplink="eth0", consent=True)
+    yield netplan.nat(HOST, request)
     yield netplan.nat(
         State(sysctls={FORWARD: "2"}),
         msgspec.structs.replace(card, uplink="", guests=16, bridge="pig"),
@@ -102,7 +102,7 @@ def plans() -> Iterator[Plan]:
     yield netplan.bridged(HOST, card)
     yield netplan.bridged(msgspec.structs.replace(HOST, links=[{**CARD, "flags": []}]), card)
     yield netplan.bridged(
-        State(links=[{"ifname": "piggy0", "linkinfo": {"info_kind": "bridge"}}]), wanted
+        State(links=[{"ifname": "piggy0", "linkinfo": {"info_kind": "bridge"}}]), request
     )
 
 
