@@ -12,16 +12,17 @@ configs/busybox/local/MACHINE.config
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.config.project import Project
 from tasks.fetch import unpack
 from tasks.graph.task import Job, TaskDict, task
+from tasks.kbuild import configure as configuration
 from tasks.kbuild.configure import Kconfig, by_contract, fresh, put
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.object_folder import ObjectFolder
+from tasks.kconfig import fragments
 from tasks.system.files import copy_whole
 from tasks.toolchains import record
 
@@ -70,36 +71,22 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     """
     if not project.machine.userspace:
         return
-    paths = [*fragment_paths(project), *filter(os.path.lexists, [project.layout.busybox_fragment])]
     tree_settings = {
         "arch": project.machine.arch,
         "cflags": project.machine.cflags,
         "tree": project.layout.busybox_place,
     }
-    yield task(
+    yield from configuration.tasks(
         project,
-        "busybox_config",
-        "busybox configuration from fragments, each symbol checked",
-        configure,
-        files=[*paths, *source_files(project), project.layout.userspace_record],
+        "busybox",
+        {"config": configure, "menuconfig": menuconfig},
+        paths=fragments.present(fragment_paths(project), project.layout.busybox_fragment),
+        files=[*source_files(project), project.layout.userspace_record],
         targets=[project.layout.busybox_config, project.layout.busybox_miniconfig],
+        settings={"base": project.machine.busybox.base, **tree_settings},
         tools=TOOLS,
-        settings={
-            "fragments": " ".join(map(str, paths)),
-            "base": project.machine.busybox.base,
-            **tree_settings,
-        },
         place=project.layout.busybox_obj,
         stored=True,
-    )
-    yield task(
-        project,
-        "busybox_menuconfig",
-        "edit the busybox configuration; what you choose is kept as a fragment",
-        menuconfig,
-        files=[project.layout.busybox_config],
-        always=True,
-        quiet=True,
     )
     yield task(
         project,

@@ -12,13 +12,13 @@ savedefconfig  writes the smallest fragment that gives the configuration in forc
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tasks.config.project import Project
 from tasks.fetch import unpack
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Job, TaskDict
+from tasks.kbuild import configure as configuration
 from tasks.kbuild import records, unrecorded
 from tasks.kbuild.configure import Kconfig, by_contract, put, run_goal
 from tasks.kconfig import dotconfig, fragments
@@ -47,9 +47,9 @@ def fragment_paths(project: Project) -> tuple[Path, ...]:
     return (*(Path("configs") / "kernel" / f"{name}.config" for name in names), *project.fragments)
 
 
-def present_paths(project: Project) -> list[Path]:
-    """All fragments in order: those of `fragment_paths`, and the user's own if there is one."""
-    return [*fragment_paths(project), *filter(os.path.lexists, [project.layout.kernel_fragment])]
+def present_paths(project: Project) -> tuple[Path, ...]:
+    """Return the fragments in order, with the user's own if there is one."""
+    return fragments.present(fragment_paths(project), project.layout.kernel_fragment)
 
 
 def modular(project: Project) -> bool:
@@ -129,43 +129,24 @@ def tree(project: Project) -> Kconfig:
 
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield `kernel_config`, `menuconfig` and `savedefconfig`."""
-    paths, optional = present_paths(project), project.optional_fragments
-    yield task(
+    yield from configuration.tasks(
         project,
-        "kernel_config",
-        "kernel configuration from fragments, each symbol checked",
-        configure,
-        files=[*paths, *source_files(project), project.layout.toolchain_record],
+        "kernel",
+        {"config": configure, "menuconfig": menuconfig, "savedefconfig": savedefconfig},
+        paths=present_paths(project),
+        optional=project.optional_fragments,
+        files=[*source_files(project), project.layout.toolchain_record],
         targets=[project.layout.config, project.layout.miniconfig],
-        tools=TOOLS,
         settings={
-            "fragments": " ".join(f"{path}{'?' * (path in optional)}" for path in paths),
             "base": project.machine.kernel.base,
             "arch": project.machine.arch,
             "tree": project.layout.kernel_place,
             "variables": flat(project.machine.kernel.variables),
         },
+        tools=TOOLS,
         place=project.layout.kernel_obj,
         stored=stored(project),
         news=news,
-    )
-    yield task(
-        project,
-        "menuconfig",
-        "edit the kernel configuration; what you choose is kept as a fragment",
-        menuconfig,
-        files=[project.layout.config],
-        always=True,
-        quiet=True,
-    )
-    yield task(
-        project,
-        "savedefconfig",
-        "write the smallest fragment that gives the kernel configuration",
-        savedefconfig,
-        files=[project.layout.config],
-        always=True,
-        quiet=True,
     )
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ from tasks.buildroot import provider, tree
 from tasks.config.project import Project
 from tasks.fetch import unpack
 from tasks.graph.task import Job, TaskDict, task
+from tasks.kbuild import configure as configuration
 from tasks.kconfig import fragments
 from tasks.system import disk, terminal
 from tasks.system.errors import PiggyError
@@ -41,10 +42,6 @@ TOOLS = ["make", "gcc", "g++"]
 def tasks(project: Project) -> Iterator[TaskDict]:
     """Yield the tasks of the provider `buildroot`, which precede the task `toolchain`."""
     settings = project.settings
-    paths = [
-        *provider.fragment_paths(project),
-        *filter(os.path.lexists, [project.layout.buildroot_fragment]),
-    ]
     named = [
         Path(name).expanduser()
         for name in (settings.buildroot_override, settings.buildroot_headers)
@@ -56,15 +53,18 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         else unpack.stamp(project.layout.build, project.kernel_pin.name)
     )
     facts = project.layout.buildroot_facts
-    yield task(
+    yield from configuration.tasks(
         project,
-        "buildroot_config",
-        "Buildroot's configuration from fragments, each symbol checked",
-        configure,
-        files=[*paths, *named, kernel, *provider.source_files(project)],
+        "Buildroot",
+        {"config": configure, "menuconfig": menuconfig, "savedefconfig": savedefconfig},
+        paths=fragments.present(
+            provider.fragment_paths(project), project.layout.buildroot_fragment
+        ),
+        files=[*named, kernel, *provider.source_files(project)],
         targets=[project.layout.buildroot_config, facts],
+        settings={"tree": provider.source_name(project)},
         tools=TOOLS,
-        settings={"fragments": " ".join(map(str, paths)), "tree": provider.source_name(project)},
+        small="defconfig",
     )
     fetched = project.layout.here / "buildroot.fetched"
     yield {
@@ -80,24 +80,6 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "name": "buildroot-sources",
         "clean": [],
     }
-    yield task(
-        project,
-        "buildroot_menuconfig",
-        "edit Buildroot's configuration; what you choose is kept as a fragment",
-        menuconfig,
-        files=[project.layout.buildroot_config],
-        always=True,
-        quiet=True,
-    )
-    yield task(
-        project,
-        "buildroot_savedefconfig",
-        "write the smallest defconfig that gives Buildroot's configuration",
-        savedefconfig,
-        files=[project.layout.buildroot_config],
-        always=True,
-        quiet=True,
-    )
     yield task(
         project,
         "toolchain_export",
@@ -154,10 +136,9 @@ def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig
         source: Buildroot's tree.
         own: Whether the user's own fragment is included.
     """
-    paths = [
-        *provider.fragment_paths(project),
-        *filter(os.path.lexists, [project.layout.buildroot_fragment] if own else []),
-    ]
+    paths: Sequence[Path] = provider.fragment_paths(project)
+    if own:
+        paths = fragments.present(paths, project.layout.buildroot_fragment)
     parts = [brconfig.parse(fragments.read(path), str(path)) for path in paths]
     headers_named = any(
         request.symbol.startswith("BR2_KERNEL_HEADERS_") and request.value != "n"

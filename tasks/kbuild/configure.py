@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tasks.config.project import EPOCH
-from tasks.graph.task import Job
+from tasks.config.project import EPOCH, Project
+from tasks.graph.task import Job, TaskDict, task
 from tasks.kbuild import make, manifest
 from tasks.kconfig import dotconfig, fragments, symbols
 from tasks.system import terminal
@@ -67,7 +67,7 @@ class Kconfig(msgspec.Struct, frozen=True):
     @property
     def all_paths(self) -> tuple[Path, ...]:
         """The fragments in order, with the user's own if there is one."""
-        return (*self.paths, self.own) if os.path.lexists(self.own) else self.paths
+        return fragments.present(self.paths, self.own)
 
     @property
     def argv(self) -> list[str]:
@@ -291,3 +291,64 @@ def model(tree: Kconfig) -> Any:
         )
     except PiggyError:
         return None
+
+
+def tasks(
+    project: Project,
+    what: str,
+    actions: Mapping[str, Callable[..., Any]],
+    *,
+    paths: Sequence[Path],
+    files: Sequence[Path],
+    targets: Sequence[Path],
+    settings: Mapping[str, Any],
+    optional: Collection[Path] = (),
+    small: str = "fragment",
+    **options: Any,
+) -> Iterator[TaskDict]:
+    """Yield the tasks of a tree that fragments configure: WHAT_config, and those of the editor.
+
+    The latter are menuconfig and savedefconfig for the kernel, and WHAT_menuconfig and
+    WHAT_savedefconfig for other trees.
+
+    Args:
+        project: The project.
+        what: The tree: "kernel", "busybox" or "Buildroot".
+        actions: By "config", "menuconfig" and "savedefconfig"; a tree may lack the last.
+        paths: The fragments in order, with the user's own if there is one.
+        files: Other input files of WHAT_config.
+        targets: Its outputs, of which the first is the configuration.
+        settings: Its settings, besides the list of fragments.
+        optional: The fragments whose requests may all fail.
+        small: What savedefconfig writes the smallest of.
+        options: Further arguments of `task` for WHAT_config.
+    """
+    name = what.lower()
+    yield task(
+        project,
+        f"{name}_config",
+        f"{what} configuration from fragments, each symbol checked",
+        actions["config"],
+        files=[*paths, *files],
+        targets=targets,
+        settings={
+            "fragments": " ".join(f"{path}{'?' * (path in optional)}" for path in paths),
+            **settings,
+        },
+        **options,
+    )
+    docs = {
+        "menuconfig": f"edit the {what} configuration; what you choose is kept as a fragment",
+        "savedefconfig": f"write the smallest {small} that gives the {what} configuration",
+    }
+    for goal, doc in docs.items():
+        if goal in actions:
+            yield task(
+                project,
+                goal if what == "kernel" else f"{name}_{goal}",
+                doc,
+                actions[goal],
+                files=targets[:1],
+                always=True,
+                quiet=True,
+            )

@@ -16,6 +16,7 @@ This is the only parser of fragments: other trees have another prefix (see Style
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -211,6 +212,11 @@ def merge(paths: Iterable[Path], optional: Collection[Path] = ()) -> Merged:
                 del requests[request.symbol]
             requests[request.symbol] = request
     return Merged(requests, tuple(notes))
+
+
+def present(paths: Iterable[Path], own: Path) -> tuple[Path, ...]:
+    """Return fragments in order, followed by the user's own if it exists, be it a broken link."""
+    return (*paths, own) if os.path.lexists(own) else tuple(paths)
 
 
 def miniconfig(merged: Merged) -> str:

@@ -16,6 +16,7 @@ from tasks.kconfig.fragments import (
     merge,
     miniconfig,
     parse,
+    present,
     same,
 )
 from tasks.system.errors import PiggyError
@@ -332,3 +333,10 @@ def test_other_trees_write_it_with_another_prefix():
     for line in ("CONFIG_A=y", "# BR2_A is unset", "BR2_A = y"):
         with pytest.raises(PiggyError, match="b:1: not a configuration line"):
             list(lines(line, Path("b"), Style("", "BR2_")))
+
+
+def test_the_users_own_fragment_is_last_even_as_a_link_to_nothing(tmp_path: Path) -> None:
+    first, own = tmp_path / "first", tmp_path / "own"
+    assert present([first], own) == (first,)
+    own.symlink_to("nowhere")
+    assert present([first], own) == (first, own)
