@@ -1,13 +1,13 @@
 """Busybox: one static program for all of user space.
 
-configs/busybox/*.config -+
-toolchain ----------------+-> busybox_config -> images/{busybox.miniconfig,busybox.config}
-_unpack:busybox ----------+
-                              busybox_config -> busybox -> images/{busybox,busybox.links}
-                              (and the sources that Kbuild's depfiles say it was really made from)
+    configs/busybox/*.config -+
+    toolchain ----------------+-> busybox_config -> images/{busybox.miniconfig,busybox.config}
+    _unpack:busybox ----------+
+                                  busybox_config -> busybox -> images/{busybox,busybox.links}
+                                  (its inputs include the sources in Kbuild's depfiles)
 
-busybox_menuconfig  edits the configuration in force; what differs is kept in
-configs/busybox/local/MACHINE.config
+busybox_menuconfig edits the configuration in force, and keeps the changes in
+configs/busybox/local/MACHINE.config.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ TOOLS = ["make", "gcc", "sed", "awk"]
 
 
 def fragment_paths(project: Project) -> tuple[Path, ...]:
-    """The fragments that the machine names, in order."""
+    """Return the fragments that the machine names, in order."""
     return tuple(
         Path("configs") / "busybox" / f"{name}.config" for name in project.machine.busybox.fragments
     )
 
 
 def source_files(project: Project) -> list[Path]:
-    """Return the file that stands for the busybox tree as a whole: its archive's stamp.
+    """Return the file that stands for the busybox tree as an input: its archive's stamp.
 
-    A tree of the user's own has none.
+    There is none for a tree of the user's own.
     """
     return [] if project.settings.busybox_src else [unpack.stamp(project.layout.build, "busybox")]
 
 
 def tree(project: Project) -> Kconfig:
-    """Busybox as a tree to configure."""
+    """Return busybox as a tree to configure."""
     tool = record.read_user(project)
     return Kconfig(
         "busybox",
@@ -65,10 +65,7 @@ def tree(project: Project) -> Kconfig:
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield `busybox_config`, `busybox_menuconfig` and `busybox`.
-
-    A machine without a user space has none of them.
-    """
+    """Yield `busybox_config`, `busybox_menuconfig` and `busybox` for a machine with user space."""
     if not project.machine.userspace:
         return
     tree_settings = {
@@ -107,7 +104,14 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def configure(job: Job) -> dict[str, list[str]]:
-    """Configure by contract (see kbuild/configure.py)."""
+    """Configure by contract (see kbuild/configure.py).
+
+    Returns:
+        What the task learned: the tree's Config files.
+
+    Raises:
+        PiggyError: A request did not take.
+    """
     project = job.project
     by_contract(job, tree(project))
     return {
@@ -118,14 +122,18 @@ def configure(job: Job) -> dict[str, list[str]]:
 
 
 def menuconfig(job: Job) -> None:
-    """Edit the configuration in force."""
+    """Edit the configuration in force (see kbuild/menuconfig.py)."""
     from tasks.kbuild.menuconfig import edit
 
     edit(job, tree(job.project))
 
 
 def build(job: Job) -> dict[str, object]:
-    """Build busybox out of tree, and learn from Kbuild's records what went into it."""
+    """Build busybox out of tree, and take its sources from Kbuild's records.
+
+    Returns:
+        What the task learned: the sources, and the number of commands for the next progress bar.
+    """
     project, box = job.project, tree(job.project)
     flags = ["-static", *project.machine.cflags.split()]
     folder = ObjectFolder(
@@ -148,7 +156,7 @@ def build(job: Job) -> dict[str, object]:
     folder.restore(outputs, spoilt=any(reason.startswith("outputs:") for reason in job.reasons))
     count = folder.make(
         [*outputs],
-        apart=True,  # with O= each goal is a make of its own, and two at once collide
+        apart=True,  # with O= each goal is a make of its own, and two at once would collide
         label="busybox",
         expected=int(job.previous.get("commands", 0)),
     )

@@ -1,8 +1,10 @@
-"""The host: what it must have installed, and whether it has.
+"""The host: the programs and files it must have, and whether it has them.
 
-configs/packages.toml + the machine -> setup   installs what is missing, if anything is
-                                    -> doctor  reports each tool, disk, Buildroot's traps, and whether KVM works
-"""  # noqa: E501
+configs/packages.toml + the machine -> setup   installs what is missing
+                                    -> doctor  reports each tool, disk space, KVM, and what
+                                    keeps
+                                               Buildroot from working
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,10 @@ from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.process import foreground, pasteable, run
 
-LAST = 8  # lines of a manager's output that are shown when it fails
-ROOM = (
-    4 << 30
-)  # bytes: kernel tree 1.5 GB, its archive 0.15 GB, objects of a small kernel 0.2 GB, and some air
+LAST = 8  # lines of a package manager's output that are shown when it fails
+# Bytes on the disk for a first build: 1.5 GB for the kernel's tree, 0.15 GB for its archive, 0.2 GB
+# for the objects of a small kernel, and a reserve.
+ROOM = 4 << 30
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
@@ -51,15 +53,19 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def needed(project: Project, table: packages.Table) -> list[Need]:
-    """What the selected machine, network and toolchain need."""
+    """Return what the selected machine, network and toolchain need on the host."""
     settings = project.settings
     return packages.needs(table, project.machine, settings.net, settings.toolchain, settings.llvm)
 
 
 def setup(job: Job) -> None:
-    """Install what is missing with the host's package manager, showing the command first.
+    """Install missing packages with the host's package manager, printing the commands first.
 
-    Do nothing if nothing is. What the manager says goes to the task's log.
+    The package manager's output goes to the task's log.
+
+    Raises:
+        PiggyError: There is no known package manager or no sudo, a command fails, or something is
+            still missing afterwards.
     """
     project = job.project
     table = packages.load(project.top)
@@ -85,9 +91,9 @@ def setup(job: Job) -> None:
             "as root: " + " && ".join(shlex.join(words[1:]) for words in commands),
         )
     started = time.monotonic()
-    for words in commands:
-        terminal.write("  $ " + shlex.join(words), sys.stdout)
-        install(words, job.log)
+    for argv in commands:
+        terminal.write("  $ " + shlex.join(argv), sys.stdout)
+        install(argv, job.log)
     still = [need.name for need in needed(project, table) if not need.found]
     if still:
         raise PiggyError(
@@ -101,31 +107,35 @@ def setup(job: Job) -> None:
     )
 
 
-def install(words: Sequence[str], log: Path) -> None:
-    """Run one command of a package manager, with its output in `log`.
+def install(argv: Sequence[str], log: Path) -> None:
+    """Run one command of a package manager, and show the last line of its output meanwhile.
 
-    Its last line is shown while it runs.
+    The command has the terminal, so that sudo can ask for a password.
 
-    Raises PiggyError with its last lines when it fails. It has the terminal, so that sudo can ask
-    for a password.
+    Args:
+        argv: The command.
+        log: The file that gets the output.
+
+    Raises:
+        PiggyError: It fails; the hint has its last lines.
     """
     env = {"DEBIAN_FRONTEND": "noninteractive"}
     last = collections.deque[str](maxlen=LAST)
     log.parent.mkdir(parents=True, exist_ok=True)
-    label = " ".join(words[words[0] == "sudo" :][:2])
+    label = " ".join(argv[argv[0] == "sudo" :][:2])
     with log.open("a", encoding="utf-8", errors="replace") as sink, terminal.status(label) as show:
-        sink.write(f"$ {pasteable(words, None, env)}\n")
+        sink.write(f"$ {pasteable(argv, None, env)}\n")
 
-        def heard(text: str) -> None:
+        def on_line(text: str) -> None:
             sink.write(text + "\n")
             sink.flush()
             last.append(terminal.printable(text))
             show(last[-1])
 
-        status = foreground(words, env=env, on_line=heard)
+        status = foreground(argv, env=env, on_line=on_line)
     if status:
         raise PiggyError(
-            f"'{shlex.join(words)}' ended with status {status}",
+            f"'{shlex.join(argv)}' ended with status {status}",
             "\n".join(
                 [
                     "is the network up, and do you have the right to install? Its last lines:",
@@ -137,9 +147,10 @@ def install(words: Sequence[str], log: Path) -> None:
 
 
 def doctor(job: Job) -> None:
-    """Print a line for each tool, the free space, and KVM's answer.
+    """Print a line for each tool, the free disk space, and KVM's state.
 
-    Raises PiggyError if something is missing.
+    Raises:
+        PiggyError: Something is missing, or Buildroot can't work here and is the provider.
     """
     from tasks.guest import kvm
 
@@ -181,7 +192,7 @@ def doctor(job: Job) -> None:
 
 
 def version(need: Need) -> str:
-    """The first line that a tool prints of its version, or where a header lies."""
+    """Return the line in which a tool tells its version, or a file's path."""
     if not need.program:
         return need.found
     for flag in ("--version", "-V"):

@@ -1,12 +1,13 @@
 """The kernel's configuration: fragments in, a checked .config out.
 
-configs/kernel/*.config (in the machine's order) -+
-configs/kernel/local/MACHINE.config (menuconfig) -+-> kernel_config -> images/{miniconfig,config}
-toolchain, the tree's Kconfig files --------------+                 -> kernel/VERSION/.config
+    configs/kernel/*.config, in order ---------------+
+    configs/kernel/local/MACHINE.config (menuconfig) +
+    toolchain, the tree's Kconfig files -------------+-> kernel_config -> images/{miniconfig,config}
+                                                                       -> kernel/VERSION/.config
 
-menuconfig     edits the configuration in force; what differs is kept in
-               configs/kernel/local/MACHINE.config
-savedefconfig  writes the smallest fragment that gives the configuration in force
+menuconfig edits the configuration in force, and keeps the changes in
+configs/kernel/local/MACHINE.config. savedefconfig writes the smallest fragment that gives the
+configuration in force.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ TOOLS = ["make", "gcc", "flex", "bison"]
 
 
 def fragment_paths(project: Project) -> tuple[Path, ...]:
-    """Return the fragments in order.
+    """Return the fragments in order, without the user's own.
 
-    They are those of the machine, of the image booted, of its network card, of its display, then of
-    the setting.
+    First come those of the machine, then of the image booted, of its network card, of its display,
+    and of the setting.
     """
     kernel, card = project.machine.kernel, project.nic
     own = [name for name in kernel.fragments if not card or name not in card.instead_of]
@@ -55,12 +56,12 @@ def present_paths(project: Project) -> tuple[Path, ...]:
 def modular(project: Project) -> bool:
     """Tell whether the kernel can have modules.
 
-    What the fragments say of CONFIG_MODULES decides; where they start from a configuration of the
-    kernel's own, which may have it, the answer is yes.
+    The request for CONFIG_MODULES in the fragments decides. Without one the answer is yes if the
+    base is a configuration of the kernel's own, which may have modules, and no otherwise.
     """
-    known = vars(
-        project
-    )  # as its cached properties are: several stages ask, and each time costs some milliseconds
+    # Cached like a cached_property of the project: several stages ask, and merging the fragments
+    # takes some milliseconds.
+    known = vars(project)
     if "modular" not in known:
         asked = fragments.merge(present_paths(project), project.optional_fragments).requests.get(
             "MODULES"
@@ -74,18 +75,18 @@ def modular(project: Project) -> bool:
 
 
 def stored(project: Project) -> bool:
-    """Tell whether what is made of the kernel is kept in the store.
+    """Tell whether the store keeps what is made of the kernel.
 
-    With a module from outside it is not: that is compiled against what make leaves in the object
-    folder, which must then have the present state.
+    It does not while there is an external module (src=). That is compiled against the files that
+    make leaves in the object folder, and these are not in the store.
     """
     return not project.settings.src
 
 
 def source_files(project: Project) -> list[Path]:
-    """Return the file that stands for the kernel tree as a whole: its archive's stamp.
+    """Return the file that stands for the kernel tree as an input: its archive's stamp.
 
-    A tree of the user's own has none.
+    There is none for a tree of the user's own.
     """
     return (
         []
@@ -95,7 +96,7 @@ def source_files(project: Project) -> list[Path]:
 
 
 def variables(project: Project) -> dict[str, str]:
-    """The make variables of every call into the kernel's Makefile."""
+    """Return the make variables of every call of the kernel's Makefile."""
     tool = record.read(project)
     return {
         "ARCH": project.machine.arch,
@@ -106,12 +107,12 @@ def variables(project: Project) -> dict[str, str]:
 
 
 def flat(variables: Mapping[str, str]) -> str:
-    """Make variables as one line."""
+    """Return make variables as one line."""
     return " ".join(f"{name}={value}" for name, value in variables.items())
 
 
 def tree(project: Project) -> Kconfig:
-    """The kernel as a tree to configure."""
+    """Return the kernel as a tree to configure."""
     return Kconfig(
         "the kernel",
         project.layout.kernel_src,
@@ -151,9 +152,13 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def configure(job: Job) -> dict[str, list[str]]:
-    """Configure by contract (see kbuild/configure.py), then let Kconfig write its records.
+    """Configure by contract (see kbuild/configure.py), then have Kconfig write auto.conf.
 
-    These are auto.conf, and which Kconfig files it read.
+    Returns:
+        What the task learned: the Kconfig files that were read, and notes on changed symbols.
+
+    Raises:
+        PiggyError: A request did not take.
     """
     project = job.project
     kernel = tree(project)
@@ -168,19 +173,23 @@ def configure(job: Job) -> dict[str, list[str]]:
 
 
 def news(project: Project) -> Callable[[], list[str]]:
-    """Remember the configuration in force; return a function that says how the next one differs."""
+    """Read the present configuration, and return a function that tells how the next one differs."""
     before: Mapping[str, str] = {}
-    with contextlib.suppress(
-        PiggyError
-    ):  # there is none, or it was cut short; it is about to be made again
+    with contextlib.suppress(PiggyError):  # it is missing or cut short, and will be made again
         before = dotconfig.read_config(project.layout.config)
     return lambda: changes(project, before)
 
 
 def changes(project: Project, before: Mapping[str, str]) -> list[str]:
-    """Return how the configuration in force differs from the one `before`.
+    """Print and return how the configuration in force differs from an earlier one.
 
-    Each symbol has the request behind it.
+    Args:
+        project: The project.
+        before: The earlier configuration.
+
+    Returns:
+        A line for each symbol, with the request behind the change if there is one; those lines
+        first.
     """
     after = dotconfig.read_config(project.layout.config)
     asked = tree(project).asked().requests
@@ -201,7 +210,7 @@ def changes(project: Project, before: Mapping[str, str]) -> list[str]:
 
 
 def menuconfig(job: Job) -> None:
-    """Edit the configuration in force."""
+    """Edit the configuration in force (see kbuild/menuconfig.py)."""
     from tasks.kbuild.menuconfig import edit
 
     edit(job, tree(job.project))
@@ -210,8 +219,8 @@ def menuconfig(job: Job) -> None:
 def savedefconfig(job: Job) -> None:
     """Write images/fragment.config and images/defconfig.
 
-    The first is the smallest equal fragment. The second is the kernel's own kind of file, which
-    names only what differs from Kconfig's defaults.
+    The first is the smallest fragment that gives the configuration in force. The second is the
+    kernel's own format, which names only differences from Kconfig's defaults.
     """
     from tasks.kbuild.menuconfig import smallest
 

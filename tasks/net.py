@@ -1,11 +1,13 @@
-"""The host's side of the network: a bridge with taps for the guests, made and taken away again.
+"""The host's side of the network: a bridge with taps for the guests, made and removed again.
 
-net=nat       bridge, address, ip_forward, NAT, dnsmasq --+
-net=bridged   uplink= becomes a port of the bridge -------+-> net_up -> /run/piggyback -> net_down
-                                                                          net_status    bridge, ports, leases, traps
+    net=nat      bridge, address, ip_forward, NAT, dnsmasq -+
+    net=bridged  uplink= becomes a port of the bridge ------+-> net_up -> /run/piggyback -> net_down
 
-net=user (QEMU's own) and net=lab (namespaces) change nothing here, so they need none of this.
-"""  # noqa: E501
+    net_status   bridge, ports, leases, counters, traps
+
+net=user (QEMU's own) and net=lab (namespaces) change nothing on the host, and need none of these
+tasks.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from tasks.network.plan import Request
     from tasks.network.steps import Plan
 
-_NOBODY = 0xFFFFFFFF  # (uid_t) -1: no user's number, chown(2)
+_NOBODY = 0xFFFFFFFF  # (uid_t) -1, which is not a user: chown(2)
 _DRY = {
     "name": "dry_run",
     "long": "dry-run",
@@ -48,7 +50,7 @@ _YES = {
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield `net_up`, `net_down` and `net_status`, for machines that QEMU has."""
+    """Yield `net_up`, `net_down` and `net_status`, for machines that QEMU emulates."""
     if project.machine.qemu is None:
         return
     yield task(
@@ -81,7 +83,12 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def request(project: Project, consent: bool) -> Request:
-    """What the settings ask for, and who asks: with sudo the taps are still to be the user's."""
+    """Return the network that the settings ask for, and for whom.
+
+    Args:
+        project: The project.
+        consent: Whether the user accepts being cut off.
+    """
     from tasks.network import record as netrecord
     from tasks.network.plan import Request
 
@@ -101,10 +108,10 @@ def request(project: Project, consent: bool) -> Request:
 
 
 def owner(environ: Mapping[str, str]) -> int:
-    """Return the number of the user whose the taps are to be.
+    """Return the number of the user who gets the taps: ours, or with sudo the caller's (sudo(8)).
 
-    Ours, or with sudo that of who typed it (sudo(8)). Raises PiggyError for a number that no user
-    can have.
+    Raises:
+        PiggyError: SUDO_UID is not a user's number.
     """
     said = environ.get("SUDO_UID", "")
     if os.geteuid() or not said:
@@ -118,12 +125,20 @@ def owner(environ: Mapping[str, str]) -> int:
 
 
 def _mac() -> str:
-    """A hardware address for a bridge: locally administered, one's own (IEEE 802, section 8.4)."""
+    """Return a random locally administered hardware address (IEEE 802, section 8.4)."""
     return "02:" + ":".join(f"{byte:02x}" for byte in os.urandom(5))
 
 
 def plan(project: Project, consent: bool) -> Plan:
-    """What net_up would do now. Raises PiggyError for what is in the way."""
+    """Return what net_up would do now.
+
+    Args:
+        project: The project.
+        consent: Whether the user accepts being cut off.
+
+    Raises:
+        PiggyError: Something is in the way.
+    """
     from tasks.network import plan as netplan
     from tasks.network import state as netstate
     from tasks.network import trust
@@ -144,14 +159,22 @@ def plan(project: Project, consent: bool) -> Plan:
             for name in ("wireless", "phy80211")
         )
         found = netplan.bridged(state, wish, wireless)
-    trust.check(
-        found, wish.run_dir
-    )  # said now rather than by root: a name of this host's that we do not take
+    # The program that runs as root would refuse a name of this host that trust.py does not take.
+    trust.check(found, wish.run_dir)
     return found
 
 
 def net_up(job: Job, dry_run: bool = False, yes: bool = False) -> None:
-    """Show the plan, then do it."""
+    """Print the plan, then apply it as root.
+
+    Args:
+        job: The run of the task.
+        dry_run: Only print.
+        yes: Go on even if this host may be cut off.
+
+    Raises:
+        PiggyError: Something is in the way, or a step fails.
+    """
     import msgspec
 
     from tasks.network import record as netrecord
@@ -191,7 +214,7 @@ def net_up(job: Job, dry_run: bool = False, yes: bool = False) -> None:
 
 
 def _warn(project: Project, up: Plan) -> None:
-    """Say what is still in the guests' way."""
+    """Print the traps for guests that remain."""
     from tasks.network import report
     from tasks.network import state as netstate
 
@@ -201,7 +224,11 @@ def _warn(project: Project, up: Plan) -> None:
 
 
 def _same(project: Project, up: Plan, consent: bool) -> Plan:
-    """What is up, if it is what is asked for. Raises PiggyError if it is not."""
+    """Return the plan in force, if it is for the same request.
+
+    Raises:
+        PiggyError: It is not.
+    """
     from tasks.network import plan as netplan
 
     wish = request(project, consent)
@@ -218,7 +245,15 @@ def _same(project: Project, up: Plan, consent: bool) -> Plan:
 
 
 def net_down(job: Job, dry_run: bool = False) -> None:
-    """Undo what the record says; without one there is nothing to do."""
+    """Undo the recorded steps, if there is a record.
+
+    Args:
+        job: The run of the task.
+        dry_run: Only print.
+
+    Raises:
+        PiggyError: A step can't be undone.
+    """
     from tasks.network import record as netrecord
     from tasks.network import state as netstate
     from tasks.network.steps import shown
@@ -244,10 +279,17 @@ def net_down(job: Job, dry_run: bool = False) -> None:
 
 
 def _as_root(project: Project, words: list[str], name: str, plan: bytes | None = None) -> None:
-    """Run the program that does the steps, by sudo where we are not root.
+    """Run the program that applies or undoes steps, by sudo unless we are root.
 
-    It reads the plan from its standard input. Raises PiggyError where that can't be; then the plan
-    is in a file for who does it by hand.
+    Args:
+        project: The project.
+        words: Its arguments.
+        name: The task.
+        plan: Its standard input.
+
+    Raises:
+        PiggyError: sudo can't be used, or the program fails. Without sudo the plan is in a file,
+            and the hint has the command to run by hand.
     """
     argv = [sys.executable, "-B", "-m", "tasks.network.apply", *words]
     if os.geteuid():
@@ -278,7 +320,7 @@ def _as_root(project: Project, words: list[str], name: str, plan: bytes | None =
 
 
 def net_status(job: Job) -> None:
-    """Print what is up and what is in its way."""
+    """Print the state of the network, and its traps."""
     from tasks.network import report
 
     for word, text in report.lines(job.project.settings):

@@ -1,10 +1,10 @@
 """QEMU: the images booted, by hand and by test.
 
-images/BOOTED + rootfs.ext2 (or initramfs) -> qemu_boot   an interactive shell on the terminal
-                                           -> qemu_test   boots, checks, powers off; the exit status says it all
-                                           -> _run_qemu   images/run-qemu.sh, the same by hand
+images/BOOTED + rootfs.ext2, or initramfs -> qemu_boot   an interactive shell on the terminal
+                                          -> qemu_test   boots, checks, powers off
+                                          -> _run_qemu   images/run-qemu.sh, the same by hand
 the same, made with display=NAME          -> qemu_screenshot -> images/screenshot.png
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from tasks import dtbs, rootfs
 from tasks.config.machine import NO_DISPLAY
@@ -36,11 +38,11 @@ if TYPE_CHECKING:
     from tasks.guest import console as guest
     from tasks.network.cable import Cable
 
-RACES = 5  # how often a boot is tried when somebody else takes a forwarded port in the same moment
+RACES = 5  # attempts at a boot while other programs take a port between its choice and its use
 
 
 def boot_files(project: Project) -> list[Path]:
-    """What a boot reads, or is checked against."""
+    """Return the files that a boot reads or is checked against."""
     return [
         project.layout.kernel_image,
         boot.root_image(project),
@@ -50,9 +52,9 @@ def boot_files(project: Project) -> list[Path]:
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield `qemu_boot`, `qemu_test`, `qemu_screenshot` and the task that writes run-qemu.sh.
+    """Yield `qemu_boot`, `qemu_test` and `_run_qemu`; with a display also `qemu_screenshot`.
 
-    Only for machines that QEMU has; `qemu_screenshot` for those with a display in QEMU.
+    A machine that QEMU does not emulate has none of them.
     """
     if project.machine.qemu is None:
         return
@@ -92,7 +94,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 def _screenshot(project: Project) -> TaskDict:
     doc = "boot it, wait for the prompt on its screen, and write the screen as PNG"
-    if project.settings.display == NO_DISPLAY:  # nothing is built without the display, to no avail
+    # Without a display no files are named, so that nothing is built for the wrong configuration.
+    if project.settings.display == NO_DISPLAY:
         return task(project, "qemu_screenshot", doc, elsewhere, always=True, quiet=True)
     return task(
         project,
@@ -106,7 +109,7 @@ def _screenshot(project: Project) -> TaskDict:
 
 
 def gathered(project: Project) -> Boot:
-    """Return the boot that is checked and started."""
+    """Return the boot of images, settings and machine, not yet checked."""
     return boot.gather(project, dtbs.booted(project))
 
 
@@ -115,7 +118,11 @@ def _command(project: Project, accel: str, interactive: bool) -> list[str]:
 
 
 def checked(project: Project) -> Boot:
-    """Return the boot, checked: raise PiggyError for what can't boot (see guest/preflight.py)."""
+    """Return the boot, checked (see guest/preflight.py).
+
+    Raises:
+        PiggyError: It can't work.
+    """
     it = gathered(project)
     boot.check(
         project,
@@ -128,7 +135,11 @@ def checked(project: Project) -> Boot:
 
 
 def shell(job: Job) -> None:
-    """Give the guest's shell on the terminal; without a terminal, do what qemu_test does."""
+    """Give the guest's shell on the terminal; without a terminal, do what qemu_test does.
+
+    Raises:
+        PiggyError: The boot can't work, or QEMU fails.
+    """
     project = job.project
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         terminal.line("qemu_boot", "no terminal here, so the guest is tested instead")
@@ -141,8 +152,8 @@ def shell(job: Job) -> None:
     with sockets.folder() as folder:
         shown = boot.window(project, folder)
         terminal.line("qemu_boot", "'poweroff' in the guest or Ctrl-A X here ends it")
-        with project.lock.released():  # others may build while somebody sits at the guest
-            status = _sat_at(project, it, accel, shown, folder)
+        with project.lock.released():  # other runs may build while the guest is in use
+            status = _interactive(project, it, accel, shown, folder)
     if status:
         raise PiggyError(
             f"QEMU ended with status {status}",
@@ -150,11 +161,11 @@ def shell(job: Job) -> None:
         )
 
 
-def _sat_at(project: Project, it: Boot, accel: str, shown: str, folder: Path) -> int:
-    """Run the guests, the first on the terminal; return its QEMU's status.
+def _interactive(project: Project, it: Boot, accel: str, shown: str, folder: Path) -> int:
+    """Run the guests, the first one on the terminal, and return its QEMU's status.
 
-    Where somebody else takes a port in the same moment, again. shown: for -display;  folder: for
-    the others' consoles.
+    Another attempt is made if another program takes a forwarded port in between. `shown` is for
+    -display, `folder` for the sockets of the other guests' consoles.
     """
     from tasks.network import cable as netattach
 
@@ -183,9 +194,9 @@ def _others(
     stack: contextlib.ExitStack,
     folder: Path,
 ) -> None:
-    """Say what leads to the guests, and start all but the first.
+    """Print notes on the network, and start all guests except the first.
 
-    Their consoles are Unix sockets in `folder`, which only we can enter, and in the logs.
+    Their consoles are Unix sockets in `folder`, which only we can enter, and logs.
     """
     from tasks.guest import console as guest
     from tasks.guest import sockets
@@ -194,28 +205,18 @@ def _others(
         for note in cable.notes:
             terminal.line("network", note)
         if number:
-            console, log = (
-                folder / f"console-{number + 1}",
-                project.layout.logs / f"console-{number + 1}.log",
+            console = folder / f"console-{number + 1}"
+            log = project.layout.logs / f"{console.name}.log"
+            guest.opened(log).close()  # raises for a pipe or link, where QEMU would hang or write
+            place = f"path={sockets.option(console)},server=on,wait=off"
+            logfile = f"logfile={sockets.option(log.absolute())}"
+            options = ["-chardev", f"socket,id=console,{place},{logfile}"]
+            console.unlink(missing_ok=True)  # left by an earlier attempt
+            serial = "chardev:console"
+            argv = boot.command(
+                project, it, accel, interactive=False, cable=cable, serial=serial, extra=options
             )
-            guest.opened(log).close()  # QEMU would wait at a pipe, and write where a link leads
-            words = f"path={sockets.option(console)},server=on,wait=off,logfile={sockets.option(log.absolute())}"  # noqa: E501
-            options = ["-chardev", f"socket,id=console,{words}"]
-            console.unlink(missing_ok=True)  # of a turn before this one
-            stack.enter_context(
-                child(
-                    boot.command(
-                        project,
-                        it,
-                        accel,
-                        interactive=False,
-                        cable=cable,
-                        serial="chardev:console",
-                        extra=options,
-                    ),
-                    stdin=subprocess.DEVNULL,
-                )
-            )
+            stack.enter_context(child(argv, stdin=subprocess.DEVNULL))
             terminal.line(
                 "network",
                 f"guest {number + 1}'s console: socat -,raw,echo=0,escape=0x1d unix:{console} "
@@ -224,7 +225,11 @@ def _others(
 
 
 def test(job: Job) -> None:
-    """Boot without a terminal, check the guest from inside, power it off."""
+    """Boot without a terminal, check the guest from inside, and power it off.
+
+    Raises:
+        PiggyError: The boot can't work, or a check fails.
+    """
     from tasks.guest import checks
     from tasks.guest import console as guest
 
@@ -235,13 +240,7 @@ def test(job: Job) -> None:
     it = checked(project)
     accel = boot.accelerator(project, it)
     limit = guest.limits(accel)
-    limit = guest.Limits(
-        limit.boot,
-        limit.silence,
-        limit.command,
-        min(limit.total, project.settings.timeout),
-        limit.again,
-    )
+    limit = replace(limit, total=min(limit.total, project.settings.timeout))
     standard = checks.standard(
         release=release(project),
         root=("ext2",) if it.rootfs else ("rootfs", "tmpfs"),
@@ -277,8 +276,8 @@ def tested(
 ) -> checks.Report:
     """Boot with a network, and run the standard checks and those of the network.
 
-    Again where QEMU lost a race for a port. In a lab the other guests run meanwhile, and are
-    reached from the first.
+    Another attempt is made if another program takes a forwarded port in between. In a lab the other
+    guests run as well, and the first one reaches them.
     """
     from tasks.guest import checks, network_checks
     from tasks.guest import console as guest
@@ -326,7 +325,7 @@ def tested(
 
 
 def release(project: Project) -> str:
-    """The kernel release that the build says it has, to be compared with the guest's `uname -r`."""
+    """Return the kernel release of the build, which the guest's `uname -r` must equal."""
     record = project.layout.kernel_obj / "include" / "config" / "kernel.release"
     return record.read_text().strip() if record.exists() else ""
 
@@ -339,9 +338,12 @@ def write_script(job: Job) -> None:
 
 
 def elsewhere(job: Job) -> None:
-    """Without display=, take the machine's only one.
+    """Make the screenshot with the machine's only display, as display= names none.
 
-    The same task in a doit of its own, which builds what it needs.
+    A doit of its own runs the same task with display=NAME, and builds what that needs.
+
+    Raises:
+        PiggyError: The machine has several displays, or the run fails.
     """
     from tasks.graph import nested
 
@@ -359,7 +361,7 @@ def elsewhere(job: Job) -> None:
     command = nested.argv(
         nested.words(project, {"machine": project.settings.machine, "display": names[0]}), job.name
     )
-    with project.lock.released():  # the child takes it
+    with project.lock.released():  # for the child, which takes it
         status = nested.run(project.top, command)
     if status:
         raise PiggyError(
@@ -369,7 +371,11 @@ def elsewhere(job: Job) -> None:
 
 
 def screenshot(job: Job) -> None:
-    """Boot without a window, wait for a prompt on the screen, and write images/screenshot.png."""
+    """Boot without a window, wait for a prompt on the screen, and write images/screenshot.png.
+
+    Raises:
+        PiggyError: The boot can't work, or no prompt appears.
+    """
     from tasks.guest import console, screen
 
     project = job.project

@@ -26,7 +26,7 @@ MODES = Path("configs") / "rootfs" / "overlays.txt"  # modes of the files in ove
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield `rootfs` and `initramfs`, for a machine that has a user space."""
+    """Yield `rootfs` and `initramfs`; none for a machine without user space."""
     if not project.machine.userspace:
         return
     files = [
@@ -77,17 +77,17 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def listing(project: Project, folder: Path, most: int) -> Callable[[], Mapping[str, str]]:
-    """Return a function that lists an overlay.
+    """Return a function that lists an overlay, as an input of tasks.
 
     Args:
         project: The project.
         folder: The overlay.
-        most: The largest file that the image can hold, in bytes. What is larger is not read, for
-            the image is refused, and that should be said at once.
+        most: The largest file that the image can hold, in bytes. A larger file is not read, so that
+            the refusal of the image is not delayed.
 
     Returns:
-        A function that gives, by path, the kind, the mode, and the content's digest or the link's
-        target.
+        The function. It returns, by path, the kind, the mode, and the content's digest or the
+        link's target.
     """
 
     def content(path: Path) -> str:
@@ -107,10 +107,14 @@ def listing(project: Project, folder: Path, most: int) -> Callable[[], Mapping[s
 
 
 def first_program(project: Project, parameter: str) -> str:
-    """Return what init= or rdinit= on the kernel's command line names; "" for nothing.
+    """Return the program that init= or rdinit= on the kernel's command line names, "" for none.
 
-    As far as settings and machine file say. The last one counts (init_setup() and rdinit_setup() in
+    Settings and machine file are searched. The last one counts (init_setup() and rdinit_setup() in
     init/main.c).
+
+    Args:
+        project: The project.
+        parameter: "init" or "rdinit".
     """
     words = " ".join(
         [
@@ -127,9 +131,14 @@ def first_program(project: Project, parameter: str) -> str:
 def compose(
     project: Project, say: Callable[[str], None] = lambda text: None
 ) -> tuple[tree.Entry, ...]:
-    """Lay busybox, the modules, the overlays and the device table over each other.
+    """Merge busybox, the modules, the overlays and the device table to one tree.
 
-    say: gets a sentence for each kind of thing in an overlay that does not land as it lies there.
+    Args:
+        project: The project.
+        say: Called with a sentence for each kind of change that an overlay's files undergo.
+
+    Raises:
+        PiggyError: The layers contradict each other, or an overlay holds what an image can't.
     """
     from tasks.filesystem import devices, tar
 
@@ -152,14 +161,14 @@ def compose(
 
 
 def unpacked(project: Project) -> int:
-    """Return the bytes of memory that the initramfs takes when it is unpacked."""
+    """Return the bytes of RAM that the initramfs takes when it is unpacked."""
     from tasks.filesystem import cpio
 
     return cpio.in_memory(compose(project))
 
 
 def has_attributes(project: Project) -> bool:
-    """Return whether the ext2 image has extended attributes."""
+    """Tell whether the ext2 image has extended attributes."""
     from tasks.filesystem import ext2
 
     return ext2.has_attributes(project.layout.rootfs)
@@ -167,12 +176,16 @@ def has_attributes(project: Project) -> bool:
 
 @functools.cache
 def say_once(text: str) -> None:
-    """Print a note, once in a run: rootfs and initramfs are made from the same overlays."""
+    """Print a note, but only once in a run: rootfs and initramfs have the same overlays."""
     terminal.line("note", text)
 
 
 def build_disk(job: Job) -> None:
-    """Write rootfs.ext2."""
+    """Write rootfs.ext2.
+
+    Raises:
+        PiggyError: The content does not fit, or has no init.
+    """
     from tasks.filesystem import ext2
 
     settings = job.project.settings
@@ -195,7 +208,11 @@ def build_disk(job: Job) -> None:
 
 
 def build_archive(job: Job) -> None:
-    """Write the initramfs."""
+    """Write the initramfs.
+
+    Raises:
+        PiggyError: The archive can't hold the content, or the content has no init.
+    """
     from tasks.filesystem import cpio
 
     entries = compose(job.project, say_once)

@@ -1,8 +1,8 @@
-"""Sources: fetched, verified, unpacked; after that nothing needs the network.
+"""Sources: fetched, verified and unpacked; after that no task needs the network.
 
-configs/sources.toml -> fetch:NAME -> dl/NAME.json -> _unpack:NAME -> build/src/NAME/.piggyback-source
-                        (dl/, mirror, upstream, apt)
-"""  # noqa: E501
+configs/sources.toml -> fetch:NAME -> dl/NAME.json -> _unpack:NAME
+                        (dl/, mirror, upstream, apt)      -> build/src/NAME/.piggyback-source
+"""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ from tasks.system import address
 
 
 def needed(project: Project) -> list[Source]:
-    """Return the pins that the selected machine and settings need.
-
-    Trees of the user's own need none.
-    """
+    """Return the pins that machine and settings need; source trees of the user's own need none."""
     found = toolchain.sources(project)
     if not project.settings.kernel_src:
         found.append(project.kernel_pin)
@@ -57,7 +54,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         }
     for source in sources:
         if source.name in toolchain.packed(project):
-            continue  # a toolchain, which has a place of its own
+            continue  # a prebuilt toolchain, unpacked to build/toolchains by its provider
         yield {
             **task(
                 project,
@@ -69,19 +66,26 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                 targets=[archive.stamp(project.layout.build, source.name)],
             ),
             "name": source.name,
-            "clean": [],
-        }  # a tree may hold the user's edits, and its stamp guards them
+            "clean": [],  # a tree may hold the user's edits, and its stamp protects them
+        }
 
 
 def _shown(source: Source) -> Source:
-    """Return the pin as journal and `why` have it: without passwords."""
+    """Return a pin without passwords, for journal and `why`."""
     return msgspec.structs.replace(source, urls=tuple(address.shown(url) for url in source.urls))
 
 
 def fetch(job: Job, source: Source) -> None:
-    """Bring one source into dl/, and leave its record there.
+    """Get one source into dl/, with its record.
 
-    The order is dl/, mirror, upstream, distribution.
+    The places are tried in this order: dl/, mirror, upstream, distribution.
+
+    Args:
+        job: The run of the task.
+        source: The pin.
+
+    Raises:
+        PiggyError: No place has the source with the right hash.
     """
     settings = job.project.settings
     obtain.obtain(
@@ -95,9 +99,16 @@ def fetch(job: Job, source: Source) -> None:
 
 
 def unpack(job: Job, source: Source) -> None:
-    """Unpack one verified archive into build/src, unless that was done already.
+    """Unpack one verified archive into build/src, unless that is done.
 
-    A tree may hold the user's edits.
+    An unpacked tree is not overwritten, as it may hold the user's edits.
+
+    Args:
+        job: The run of the task.
+        source: The pin.
+
+    Raises:
+        PiggyError: The archive is damaged or hostile, or the disk is full.
     """
     got = obtain.obtain(
         source,
