@@ -187,6 +187,11 @@ def test_the_map_has_every_module() -> None:
     assert drawn == there
 
 
+def test_the_whole_of_a_machine_file_is_shown() -> None:
+    text = (TOP / "docs" / "machines.md").read_text()
+    assert f"```toml\n{(TOP / 'configs/machines/pc.toml').read_text()}```\n" in text
+
+
 def test_the_table_of_settings_is_what_doit_prints() -> None:
     text = (TOP / "docs" / "settings.md").read_text()
     assert text.endswith(f"\n\n{settings_stage.table()}\n"), (
