@@ -113,15 +113,15 @@ def owner(environ: Mapping[str, str]) -> int:
     Raises:
         PiggyError: SUDO_UID is not a user's number.
     """
-    said = environ.get("SUDO_UID", "")
-    if os.geteuid() or not said:
+    sudo_uid = environ.get("SUDO_UID", "")
+    if os.geteuid() or not sudo_uid:
         return os.getuid()
-    if not re.fullmatch("[0-9]{1,10}", said) or int(said) >= _NOBODY:
+    if not re.fullmatch("[0-9]{1,10}", sudo_uid) or int(sudo_uid) >= _NOBODY:
         raise PiggyError(
-            f"SUDO_UID={printable(said)[:40]} in the environment is no user's number",
+            f"SUDO_UID={printable(sudo_uid)[:40]} in the environment is no user's number",
             "sudo sets it; without it the guests' taps are root's: env -u SUDO_UID doit net_up",
         )
-    return int(said)
+    return int(sudo_uid)
 
 
 def _mac() -> str:
@@ -150,17 +150,17 @@ def plan(project: Project, consent: bool) -> Plan:
             + (": 'doit net=lab qemu_boot' makes all it needs" if mode == "lab" else ""),
             "net=nat or net=bridged does",
         )
-    state, wish = netstate.observe(), request(project, consent)
+    state, network = netstate.observe(), request(project, consent)
     if mode == "nat":
-        found = netplan.nat(state, wish)
+        found = netplan.nat(state, network)
     else:
         wireless = any(
-            Path(f"/sys/class/net/{wish.uplink}/{name}").exists()
+            Path(f"/sys/class/net/{network.uplink}/{name}").exists()
             for name in ("wireless", "phy80211")
         )
-        found = netplan.bridged(state, wish, wireless)
+        found = netplan.bridged(state, network, wireless)
     # The program that runs as root would refuse a name of this host that trust.py does not take.
-    trust.check(found, wish.run_dir)
+    trust.check(found, network.run_dir)
     return found
 
 
@@ -231,9 +231,9 @@ def _same(project: Project, up: Plan, consent: bool) -> Plan:
     """
     from tasks.network import plan as netplan
 
-    wish = request(project, consent)
-    address = str(netplan.interface(wish.address)) if project.settings.net == "nat" else ""
-    asked = (project.settings.net, wish.bridge, netplan.taps(wish), address, wish.uplink)
+    network = request(project, consent)
+    address = str(netplan.interface(network.address)) if project.settings.net == "nat" else ""
+    asked = (project.settings.net, network.bridge, netplan.taps(network), address, network.uplink)
     names = ("net", "bridge", "guests", "bridge_address", "uplink")
     differ = [name for name, one, other in zip(names, up.asked, asked, strict=True) if one != other]
     if differ:

@@ -33,8 +33,8 @@ def provider(project: Project) -> ModuleType:
         project: The project, whose setting `toolchain` names the provider.
     """
     name = project.settings.toolchain
-    place = "tasks.buildroot.provider" if name == "buildroot" else f"tasks.toolchains.{name}"
-    return importlib.import_module(place)  # the others are not loaded
+    module = "tasks.buildroot.provider" if name == "buildroot" else f"tasks.toolchains.{name}"
+    return importlib.import_module(module)
 
 
 def sources(project: Project) -> list[Source]:

@@ -33,9 +33,8 @@ FORM = (
 KINDS = {"c": "char", "b": "block", "p": "fifo", "d": "dir", "f": "file"}
 MAJOR_MAX, MINOR_MAX = 0xFFF, 0xFFFFF  # include/linux/kdev_t.h: 12 and 20 bits
 ID_MAX = 0xFFFFFFFE  # (uid_t)-1 means "leave as it is"
-COUNT_MAX = (
-    4096  # nodes in a range: far more than any real one, so that a typo can't fill the image
-)
+# Nodes in a range: far more than any real one, so that a typo can't fill the image.
+COUNT_MAX = 4096
 ROWS_MAX = 65536  # entries of a whole table, for the same reason
 LONGEST_NAME, LONGEST_PATH = NAME_MAX - 8, PATH_MAX - 9  # bytes; a range appends digits
 TABLE_MAX = 256 << 10  # bytes of a table

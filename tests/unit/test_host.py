@@ -24,7 +24,7 @@ make = { why = "everything" }
 "libc headers" = { why = "C", file = ["HERE/usr/include/stdio.h"], apt = "libc6-dev", dnf = "glibc-devel" }
 "{triple}-gcc" = { why = "the cross compiler", apt = "gcc-{triple}", dnf = "gcc-{triple}" }
 """  # noqa: E501
-# An apt-get that writes down how it was called, and then does what it should: the things are there.
+# An apt-get that logs its arguments, and "installs": the missing programs and files appear.
 APT = """\
 #!/bin/sh
 echo "Get:1 something"; echo "E: a \\033[31mfault" >&2; cat
@@ -40,8 +40,7 @@ mkdir -p HERE/usr/include; : > HERE/usr/include/stdio.h
 
 
 class Host:
-    """A host of its own: a PATH with nothing on it but what a test puts there (and sh's own
-    needs)."""
+    """A host whose PATH holds only what a test puts there, and what sh itself needs."""
 
     def __init__(self, top: Path) -> None:
         self.top, self.bin = top, top / "bin"
@@ -87,7 +86,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def release(monkeypatch: pytest.MonkeyPatch, **said: str) -> None:
-    """Let the system's /etc/os-release say this."""
+    """Replace the content of the system's /etc/os-release."""
     monkeypatch.setattr(packages.platform, "freedesktop_os_release", lambda: said)
 
 

@@ -52,7 +52,7 @@ def test_git_may_name_the_kernel_anew_at_any_time(tmp_path: Path) -> None:
 
 
 def test_what_modules_are_signed_with(tmp_path: Path) -> None:
-    """The key that make made for vmlinux and for them; not what goes into vmlinux alone."""
+    """It is the key that make made; inputs of vmlinux alone do not count."""
     key = tmp_path / "obj" / "certs" / "signing_key.pem"
     for path in (key, tmp_path / "src" / "scripts" / "x", tmp_path / "root"):
         path.parent.mkdir(parents=True, exist_ok=True)

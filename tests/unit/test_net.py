@@ -1,4 +1,4 @@
-"""The stage: its tasks, what it refuses, and the machines' network cards."""
+"""The network stage: its tasks, what it refuses, and the machines' network cards."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_user_that_cannot_be(monkeypatch: pytest.MonkeyPatch, number: str) -> 
 def test_whose_the_taps_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(net.os, "getuid", lambda: 7)
     monkeypatch.setattr(net.os, "geteuid", lambda: 7)
-    assert net.owner({"SUDO_UID": "1234"}) == 7  # only root has it of sudo
+    assert net.owner({"SUDO_UID": "1234"}) == 7  # SUDO_UID counts for root only
     monkeypatch.setattr(net.os, "geteuid", lambda: 0)
     assert net.owner({"SUDO_UID": "1234"}) == 1234
     assert net.owner({}) == 7
@@ -131,7 +131,9 @@ def test_every_card_can_be_told_its_address_and_its_driver_is_known(name: str) -
         nic.args for nic in model.nic.values()
     ]
     for card in cards:
-        assert any("{mac}" in word for word in card)  # two guests on one bridge must differ
+        assert any(
+            "{mac}" in word for word in card
+        )  # so that two guests on a bridge get different addresses
         assert model.qemu
         assert all(one in netguest.CARDS for one in netguest.models(card))
         assert list(netguest.models(card)) or model.qemu.needs.get("nic")
@@ -178,7 +180,7 @@ def test_a_lost_race_for_a_port_is_run_again(monkeypatch: pytest.MonkeyPatch) ->
     it = qemu.gathered(its)
     assert qemu.tested(its, it, "tcg", (), console.Limits()) is report
     assert lost == [False]
-    lost[:] = [True]  # it failed, and not for lack of a port
+    lost[:] = [True]  # QEMU failed for another reason
     monkeypatch.setattr(cable.Cable, "conflict", lambda self: False)
     with pytest.raises(console.GuestError):
         qemu.tested(its, it, "tcg", (), console.Limits())

@@ -7,7 +7,7 @@ import pytest
 from tasks.buildroot import progress as brbuild
 from tasks.buildroot.progress import Progress, Timeline
 
-# As package/pkg-generic.mk writes it: printf "%s:%-5.5s:%-20.20s: %s\n"
+# The format of package/pkg-generic.mk: printf "%s:%-5.5s:%-20.20s: %s\n"
 LINES = """\
 1795263011.230935601:start:download            : host-m4
 1795263011.255712697:end  :download            : host-m4
@@ -38,7 +38,7 @@ def test_what_is_made_and_what_is_half_made(tmp_path: Path) -> None:
 
 
 def test_a_log_that_grows_is_read_on(tmp_path: Path) -> None:
-    found = timeline(tmp_path, LINES + "1795263017.0:end  :conf")  # a line that is being written
+    found = timeline(tmp_path, LINES + "1795263017.0:end  :conf")  # an incomplete line
     assert found.half_made() == ["host-binutils"]
     assert not found.read()
     with found.path.open("a") as stream:
@@ -70,10 +70,10 @@ def test_the_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             " host-binutils\n3.0:end  :install-host        : host-binutils\n4.0:start:build        "
             "       : host-gcc-initial\n"
         )
-    now = 1150.0  # within what it should take: 50 of 200 s are left of it, and 880 s of others
+    now = 1150.0  # in time: 50 of its 200 s are left, and 880 s of the other packages
     assert progress.text().endswith("about 16 min left")
-    now = 1400.0  # twice what it should take
+    now = 1400.0  # after twice its known time
     assert progress.text().endswith("about 29 min left")
     found.read()
-    now = 1400.0  # twice as slow as what was measured elsewhere: 880 s of work are 1760 here
+    now = 1400.0  # at half the known speed 880 s of work take 1760 s
     assert progress.text() == "package 3 of 4: host-gcc-initial (build), about 29 min left"

@@ -40,7 +40,7 @@ def model(triple: str = "x86_64-linux-gnu", qemu: str = "qemu-system-i386") -> M
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty PATH, sbin folders included."""
+    """A PATH that is empty, sbin folders included."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(packages, "clean_env", lambda: {"PATH": str(tmp_path)})
     return tmp_path
@@ -104,7 +104,7 @@ def test_the_manager_of_the_host(path: Path) -> None:
     program(path, "dnf")
     assert packages.manager_of_host(TABLE) == "dnf"
     program(path, "apt-get")
-    assert packages.manager_of_host(TABLE) == "apt"  # in the table's order
+    assert packages.manager_of_host(TABLE) == "apt"  # the first in the table's order
 
 
 @pytest.mark.parametrize(("uid", "front"), [(0, []), (1000, ["sudo"])])
@@ -134,7 +134,7 @@ def test_the_commands(
     ["clang-", "gcc-arm=1", "-oDebug::x=1", "linux*", "", "a/sid", "~nx", "x^", "a b", "x\n"],
 )
 def test_what_would_be_no_name_to_a_manager_is_refused(name: str) -> None:
-    """`apt-get install -y clang-` removes clang."""
+    """`apt-get install -y clang-` would remove clang."""
     need = packages.Need("clang-", "the kernel's compiler", "", {"apt": name}, True)
     with pytest.raises(PiggyError) as caught:
         packages.commands(TABLE, "apt", [need])
@@ -144,8 +144,7 @@ def test_what_would_be_no_name_to_a_manager_is_refused(name: str) -> None:
 
 
 def test_apt_takes_no_name_for_a_pattern() -> None:
-    """The words of the shipped table, tried on the real apt: "make.*" would be hundreds of
-    packages."""
+    """The real apt gets the shipped table's arguments; "make.*" would match hundreds of names."""
     if not shutil.which("apt-get"):
         pytest.skip("apt is not installed")
     for name, known in (("linux-source-6.", False), ("ma.e", False), ("apt", True)):

@@ -173,7 +173,7 @@ def test_a_package_is_the_one_of_the_release(
 
 @pytest.mark.parametrize("release", ["bookworm", "trixie"])
 def test_the_projects_own_pins_are_the_same_on_each_release(release: str) -> None:
-    """Debian 12 has Linux 6.1, busybox 1.35 and musl 1.2.3 of its own, Debian 13 has Linux 6.12."""
+    """Debian 12 has Linux 6.1, busybox 1.35 and musl 1.2.3 itself; Debian 13 has Linux 6.12."""
     known = {
         name: source.package
         for name, source in pins.load(PROJECT / "configs" / "sources.toml", release).items()

@@ -15,7 +15,7 @@ TOP = Path(__file__).parents[3]
 
 @pytest.fixture
 def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the shipped configuration, which is the working folder as in doit."""
+    """A copy of the shipped configuration as the working folder, as in a run of doit."""
     made = tmp_path / "project"
     for name in ("configs", "overlays"):
         shutil.copytree(TOP / name, made / name, ignore=shutil.ignore_patterns("local"))
@@ -87,7 +87,7 @@ def test_trees_of_the_users_own_have_objects_of_their_own(
         "~/a/linux",
         f"{one}/",
         f"{two}/../../a/linux",
-    ):  # one tree, however it is named
+    ):  # the same tree under different names
         found = load(top, kernel_src=name, busybox_src=name)
         assert found.layout.kernel_src == found.layout.busybox_src == one
         assert found.layout.kernel_obj in objects

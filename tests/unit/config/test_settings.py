@@ -55,7 +55,7 @@ def test_every_setting_has_its_help_and_an_origin(top: Path) -> None:
 
 
 def test_the_rank_of_every_source(top: Path) -> None:
-    """Five sources set `append`; taking away the last one each time lets the next one through."""
+    """Five sources set `append`; each time the last one is removed, the one before it counts."""
     words = {"machine": "versatile", "append": "word"}
     env = {"PIGGYBACK_APPEND": "env"}
     local = (
@@ -204,7 +204,7 @@ def test_an_odd_bare_name_can_be_overruled(top: Path) -> None:
             {"jobs": "4"},
             "jobs = 'x'",
             "local.toml: setting 'jobs' takes",
-        ),  # overruled, but wrong all the same
+        ),  # overridden, but still an error
     ],
 )
 def test_unknown_names_and_misplaced_tables(
@@ -301,7 +301,7 @@ def test_text_of_the_wrong_type(top: Path, name: str, text: str) -> None:
         assert error.message.startswith(f"{origin}: setting '{name}' takes ")
         assert f"not {text!r}." in error.message
         assert HELP[name] in error.hint
-        error.message.encode()  # fit for any terminal
+        error.message.encode()  # raises for what is not UTF-8
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_defaults_keep_their_own_rules() -> None:
 
 
 def put(path: Path, what: str) -> None:
-    """Lay something at a path that is no file."""
+    """Create something that is not a regular file at a path."""
     path.unlink(missing_ok=True)
     {
         "pipe": lambda: os.mkfifo(path),
@@ -453,7 +453,7 @@ def test_the_second_of_a_list_is_looked_at_too(top: Path) -> None:
         "there is no user 'nosuchuser'"
         in refused(top, {}, {"fragments": "net, ~nosuchuser/x"}).message
     )
-    got(top, {}, {"append": "~nosuchuser"})  # no path
+    got(top, {}, {"append": "~nosuchuser"})  # `append` is no path
 
 
 def test_a_home_that_is_no_text(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,7 +304,7 @@ def test_what_is_too_large_is_refused_before_anything_is_read(
 
 
 def test_the_bytes_do_not_depend_on_where_the_pieces_end(tmp_path: Path) -> None:
-    """Equal to what a compressor makes of the archive at once."""
+    """The output is that of a compressor which gets the archive at once."""
     (tmp_path / "data").write_bytes(random.Random(1).randbytes(1 << 20) * 3)
     entries = compose(
         [

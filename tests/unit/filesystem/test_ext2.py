@@ -63,11 +63,11 @@ def build(entries: tuple[Entry, ...], image: Path, **options: object) -> ext2.St
 
 
 def sample(folder: Path) -> tuple[Entry, ...]:
-    """A tree with each kind of entry, at the edges of what ext2 stores in different ways."""
+    """A tree with each kind of entry, at the limits between ext2's ways to store it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prog\nram").write_bytes(
         bytes(range(256)) * 5000
-    )  # a host path that no script line could hold
+    )  # a source path that is too long for a line of the script
     found = [
         Entry("/bin/prog", "file", 0o4755, source=folder / "prog\nram"),
         Entry("/bin/link", "link", 0o777, target="prog"),
@@ -166,7 +166,7 @@ def read_back(image: Path, entries: tuple[Entry, ...], tmp_path: Path) -> list[E
 
 
 def names_in(image: Path) -> int:
-    """Inodes in use, the root and not the nine others that are reserved."""
+    """Return the number of inodes in use, the root's included, without nine reserved ones."""
     return int(re.search(r": (\d+)/\d+ files", tool("e2fsck", "-fn", image))[1]) - 9  # type: ignore[index]
 
 
@@ -268,7 +268,7 @@ def test_a_fitted_image_has_the_free_room_and_little_more(tmp_path: Path, free: 
 
 @pytest.mark.parametrize("kilobytes", [7600, 7950, 8050, 8100, 8150, 8192, 8250, 16330])
 def test_sizes_around_the_end_of_a_block_group(tmp_path: Path, kilobytes: int) -> None:
-    """A group too small for its own tables is left out by mke2fs."""
+    """mke2fs drops a group that is too small for its own tables."""
     entries = compose([Layer("x", (Entry("/a", "file", 0o644, source=b"x" * 1024 * kilobytes),))])
     stats = build(entries, tmp_path / "root.ext2")
     assert stats.bytes_free < 80 * 1024
@@ -291,8 +291,7 @@ def test_a_file_with_a_triple_indirect_block_fits(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_with_indirect_blocks_fits(tmp_path: Path, count: int, length: int) -> None:
-    """A folder of more than 12 blocks, and of more than 12 + 256, has indirect blocks as a file
-    has."""
+    """Like a file, a folder of more than 12 blocks, or 12 + 256, has indirect blocks."""
     entries = compose(
         [
             Layer(
@@ -361,7 +360,7 @@ def test_a_disk_that_is_too_small_is_said_first(
     ):
         build(entries, tmp_path / "root.ext2")
     assert list(tmp_path.iterdir()) == []
-    build(compose([]), tmp_path / "root.ext2", size=16 << 20)  # what stays empty takes no room
+    build(compose([]), tmp_path / "root.ext2", size=16 << 20)  # the image is sparse
 
 
 def test_the_settings_go_up_to_what_an_image_may_have() -> None:

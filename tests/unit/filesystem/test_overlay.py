@@ -1,4 +1,4 @@
-"""What of an overlay's folder lands in the image, how, and what is said about it."""
+"""Which files of an overlay's folder are in the image, in which form, and with which notes."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_modes_land_as_they_are_or_narrower(kind: str, found: int, landed: int) 
 
 
 def test_a_folder_that_nobody_else_may_read_makes_nothing_readable(tmp_path: Path) -> None:
-    """As mktemp -d makes it."""
+    """mktemp -d makes such a folder."""
     over = overlay(tmp_path / "over", etc__shadow="", etc__key="")
     for path, mode in (
         (over / "etc/shadow", 0o600),
@@ -187,7 +187,7 @@ KNOWN = {
 
 
 def checkout(folder: Path, umask: int) -> Path:
-    """Make files as git does under a umask."""
+    """Create files as git does under a given umask."""
     before = os.umask(umask)
     try:
         for name, mode in (("etc/passwd", 0o666), ("etc/init.d/rcS", 0o777)):
@@ -226,7 +226,7 @@ def test_without_a_table_nothing_is_widened(tmp_path: Path) -> None:
 
 
 def test_the_table_has_what_ships_as_git_has_it() -> None:
-    """Each file of overlays/ has a line with the mode that git gives it; no line is left over."""
+    """Each file of overlays/ has a line with the mode that git gives it; no other line exists."""
     table = tables(
         [(row.entry, row.where) for row in devices.read(TOP / "configs/rootfs/overlays.txt")]
     )
@@ -265,7 +265,7 @@ def test_a_line_of_the_table_that_names_no_file_of_an_overlay(tmp_path: Path, li
 def test_version_control_stays_behind_and_is_said(tmp_path: Path) -> None:
     over = overlay(tmp_path / "over", etc__a="", sub__git="")
     subprocess.run(["git", "init", "-q", over], check=True)
-    (over / "sub/.git").write_text("gitdir: elsewhere\n")  # a submodule's
+    (over / "sub/.git").write_text("gitdir: elsewhere\n")  # as in a git submodule
     for name in (".gitignore", "etc/a~", "etc/.gitkeep"):
         (over / name).touch()
     (over / ".svn").mkdir()
@@ -296,7 +296,9 @@ def test_line_ends_of_windows_are_refused_where_they_do_harm(
     with pytest.raises(PiggyError, match="has the line ends of Windows") as caught:
         layer(over)
     assert caught.value.message.startswith(f"overlay {over}: '{name.replace('__', '/')}' ")
-    subprocess.run(["sh", "-c", caught.value.hint.partition(";")[0]], check=True)  # the cure is one
+    subprocess.run(
+        ["sh", "-c", caught.value.hint.partition(";")[0]], check=True
+    )  # the command in the hint works
     layer(over)
 
 

@@ -1,4 +1,4 @@
-"""What was asked for against what came."""
+"""Requests compared with the resulting configuration."""
 
 from __future__ import annotations
 

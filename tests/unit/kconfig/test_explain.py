@@ -1,5 +1,4 @@
-"""Why a request did not take and what would help, on a Kconfig tree of our own, by kconfiglib for
-real."""
+"""Reasons and remedies for requests, on a small Kconfig tree that the real kconfiglib reads."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ def kconf():  # type: ignore[no-untyped-def]
 
 @pytest.fixture
 def diagnose(tmp_path: Path, kconf):  # type: ignore[no-untyped-def]
-    """Explain what these fragment lines don't get; the result is that of the model, as Kconfig's
-    own would be."""
+    """Explain which of these fragment lines fail, by the model's result in place of Kconfig's."""
 
     def of(*lines: str, **options: object) -> Diagnosis:
         fragment, config = tmp_path / "f.config", tmp_path / ".config"
@@ -94,7 +92,7 @@ def test_all_the_way_up_through_menus_and_ifs(diagnose):
 
 
 def test_of_alternatives_the_cheapest(diagnose):
-    """VENDOR_B would do as well, but takes EXPERT and INET."""
+    """VENDOR_B would do as well, but needs EXPERT and INET."""
     diagnosis = diagnose(
         "CONFIG_NET=y", "CONFIG_PCI=y", "CONFIG_NETDEVICES=y", "CONFIG_VENDOR_OLD=y"
     )
@@ -102,8 +100,7 @@ def test_of_alternatives_the_cheapest(diagnose):
 
 
 def test_no_proposal_contradicts_another_request(diagnose):
-    """With VENDOR_A refused the long way round is found, and what EXPERT would switch off is kept
-    by a line of its own."""
+    """With VENDOR_A refused the longer way is found; a line keeps what EXPERT would switch off."""
     diagnosis = diagnose(
         "CONFIG_NET=y",
         "CONFIG_PCI=y",
@@ -136,7 +133,7 @@ def test_a_hidden_prompt_and_its_default(diagnose):
 
 
 def test_no_line_that_the_rest_does_without(diagnose):
-    """PRINTK has to be n, and is so of itself once EXPERT makes it a question."""
+    """PRINTK must be n, but needs no line: it is n by default once EXPERT makes it visible."""
     assert lines(only(diagnose("CONFIG_QUIET=y"))) == [("CONFIG_EXPERT=y",)]
 
 
@@ -250,7 +247,7 @@ def test_several_at_once_share_what_helps(diagnose):
     inet, ne2k, crc, absent = diagnosis.explanations
     assert lines(inet) == [("CONFIG_NET=y",)]
     assert len(lines(ne2k)[0]) == 5
-    assert lines(crc) == lines(ne2k)  # NE2K selects CRC: no line of its own
+    assert lines(crc) == lines(ne2k)  # NE2K selects CRC, which needs no line
     assert absent.remedies == ()
     assert diagnosis.together == lines(ne2k)[0]
     assert "adding these lines would satisfy all that can be:" in explain.report(diagnosis)
@@ -328,7 +325,7 @@ def test_the_old_dialect_with_generated_files(tmp_path):
 
 
 def test_over_a_base_configuration(tmp_path, diagnose):
-    """What the base has on is no line to add; what it has off is."""
+    """A symbol that the base has on needs no line; one that it has off does."""
     (tmp_path / "f").write_text("CONFIG_NE2K=y\n")
     (tmp_path / "c").write_text("CONFIG_NET=y\nCONFIG_NETDEVICES=y\n")
     merged = merge([tmp_path / "f"])
@@ -344,8 +341,7 @@ def test_over_a_base_configuration(tmp_path, diagnose):
 
 
 def test_every_remedy_for_every_symbol_holds_when_tried_afresh(kconf, tmp_path):
-    """The whole tree, each symbol asked for alone: the proposed lines, put in from scratch, make it
-    take."""
+    """For each symbol, requested alone, the proposed lines make it take in a fresh model."""
     tried = 0
     for name in [sym.name for sym in kconf.unique_defined_syms]:
         for asked in ("y", "m", "n"):
@@ -439,7 +435,7 @@ def test_newer_syntax_is_read(tmp_path):
     ],
 )
 def test_a_dependency_with_a_condition(tmp_path, line, means):
-    """As menu_add_dep() and expr_trans_compare() of scripts/kconfig have it."""
+    """The result is that of menu_add_dep() and expr_trans_compare() in scripts/kconfig."""
     text = "config MODULES\n\tbool\n\tdefault y\n\tmodules\n\n"
     text += "".join(f'config {name}\n\ttristate "{name}"\n\n' for name in "ABC")
     (tmp_path / "Kconfig").write_text(

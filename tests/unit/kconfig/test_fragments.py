@@ -1,5 +1,4 @@
-"""The fragment language: what is taken, what is refused and with which words, and what two
-fragments come to."""
+"""The fragment language: accepted and refused lines, hints, and the merging of fragments."""
 
 from __future__ import annotations
 
@@ -248,7 +247,7 @@ def test_the_line_for_a_value():
 @pytest.mark.parametrize(
     "line",
     [
-        "#xCONFIG_A is not set",  # conf looks past whatever one sign follows the #
+        "#xCONFIG_A is not set",  # Kconfig's conf skips any one character after the #
         "##CONFIG_A is not set",
         "# CONFIG_A-B is not set",
         "# CONFIG_\u00c4 is not set",

@@ -1,5 +1,4 @@
-"""Configurations turned back into fragments. The tree's own model plays Kconfig's part where one is
-needed."""
+"""Configurations turned back into fragments; the model stands in for Kconfig."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ def kconf():  # type: ignore[no-untyped-def]
 
 @pytest.fixture
 def made(kconf):  # type: ignore[no-untyped-def]
-    """What allnoconfig makes of lines: as Kconfig writes it, without what is invisible and off."""
+    """Return what allnoconfig makes of lines, without symbols that are hidden and off."""
 
     def of(lines: Mapping[str, str], base: str = "allnoconfig") -> dict[str, str]:
         symbols.assume(kconf, lines, base)
@@ -97,7 +96,7 @@ def test_choices_are_what_the_user_can_set(kconf, made):
     proved = minimal.proved(
         lines, after, lambda text: made({"NET": "y", **parse_config(text)}), kconf
     )
-    # what was on by default, and is a question now, needs a line to stay on
+    # a symbol that was on by default and is visible now needs a line to stay on
     assert parse_config("\n".join(proved)) == {
         "EXPERT": "y",
         "HZ_1000": "y",
@@ -108,7 +107,7 @@ def test_choices_are_what_the_user_can_set(kconf, made):
 
 
 def test_a_request_that_the_user_made_impossible_is_taken_back(kconf, made):
-    """INET is invisible without NET; without a line its fragment would ask for it in vain."""
+    """Without NET, INET is hidden; without a line that takes it back, its request would fail."""
     before, after = made({"NET": "y", "INET": "y", "NETDEVICES": "y"}), made({})
     assert minimal.choices(before, after, kconf, requested={"NET", "INET"}) == [
         "# CONFIG_NET is not set",
@@ -144,7 +143,7 @@ def test_without_a_model_the_fragment_is_complete(made):
 
 
 def test_what_the_guess_left_out_is_added_in_rounds(kconf):
-    """A Kconfig that shows B only once A is there, and C only once B is."""
+    """This Kconfig shows B only with A, and C only with B."""
 
     def answer(text: str) -> dict[str, str]:
         lines = parse_config(text)
@@ -174,7 +173,7 @@ def test_what_no_fragment_gives_is_an_error_that_names_it(kconf):
         PiggyError, match="no fragment gives this configuration: NET, PCI would not take"
     ):
         minimal.proved([], {"NET": "y", "PCI": "y"}, lambda text: {}, kconf)
-    # what has no prompt follows from the rest, and is none of the fragment's business
+    # a symbol without a prompt follows from the others, and needs no line
     assert minimal.proved([], {"CRC": "y"}, lambda text: {}, kconf) == []
 
 

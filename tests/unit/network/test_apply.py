@@ -1,5 +1,8 @@
-"""Doing and undoing steps: what is recorded before, what is rolled back, what is left alone. Files
-stand for links, so the plans here are none that net_up could make; test_nettrust has those."""
+"""Applying and undoing steps: what is recorded before, what is rolled back, what is left alone.
+
+Files stand for links here, so net_up could not make these plans. test_trust.py has plans that it
+could make.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def any_plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def real_check() -> None:
-    """Plans are held against what net_up makes, as they are outside of this module."""
+    """Use the real check of trust.py, which the other tests here do without."""
 
 
 @pytest.fixture
@@ -111,7 +114,7 @@ def test_what_fails_is_rolled_back(files: list[Path], tmp_path: Path) -> None:
 
 def test_what_holds_no_longer_is_not_undone(files: list[Path], tmp_path: Path) -> None:
     apply.up(plan(files), tmp_path / "record", silent)
-    files[1].write_text("7\n")  # somebody else's doing
+    files[1].write_text("7\n")  # changed by another program
     apply.down(tmp_path / "record", silent)
     assert values(files) == "070"
 
@@ -133,7 +136,7 @@ def test_up_again_does_again_only_what_no_longer_holds(files: list[Path], tmp_pa
 def test_a_reboot_undid_everything(files: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "record"
     for path in files:
-        path.write_text("1\n")  # made by somebody after the reboot
+        path.write_text("1\n")  # set by another program after the reboot
     netrecord.write(folder, Record(boot="another", plan=plan(files), begun=3, complete=True))
     assert apply.down(folder, silent)
     assert values(files) == "111"
@@ -158,7 +161,7 @@ def test_what_cant_be_undone_keeps_the_record(files: list[Path], tmp_path: Path)
     with pytest.raises(PiggyError) as caught:
         apply.down(folder, silent)
     assert "false" in caught.value.message
-    assert values(files[1:2]) == "0"  # the others are undone all the same
+    assert values(files[1:2]) == "0"  # the other steps are undone nevertheless
     assert netrecord.read(folder)
 
 

@@ -1,5 +1,4 @@
-"""Where the card's cable ends: words for QEMU, ports that are free, taps of ours and helpers of
-others."""
+"""A card's network backend: QEMU's options, free ports, taps of net_up, bridge helpers."""
 
 from __future__ import annotations
 
@@ -63,7 +62,7 @@ def test_a_busy_port_is_passed_over_and_one_asked_for_is_an_error() -> None:
         assert (
             f"port {port} of this host is in use" in refused(Settings(forward=f"{port}:80")).message
         )
-        one = Forward("x", port)  # a port above 1000 is tried under its own number first
+        one = Forward("x", port)  # above 1000 the same port of the host is tried first
         assert netattach._choose([one])[0][1] > port
 
 
@@ -87,7 +86,7 @@ def test_a_guest_without_a_way_out() -> None:
         with network_checks.served(cable, "token") as page:
             assert page == ("", "token")
         names = [check.name for check in network_checks.checks(cable, ["network", "httpd"], page)]
-    assert names == ["network", "httpd"]  # and nothing from the host
+    assert names == ["network", "httpd"]  # no check that needs the host
 
 
 def test_static_addresses() -> None:
@@ -101,7 +100,7 @@ def test_static_addresses() -> None:
 
 @pytest.fixture
 def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A record of a net=nat that is up, with two taps, the first of which has a guest."""
+    """A record of a net=nat in force, with two taps, the first of which has a guest."""
     monkeypatch.setattr(netrecord, "place", lambda: tmp_path)
     monkeypatch.setattr(state, "tun_trouble", lambda: "")
     monkeypatch.setattr(netattach, "_carrier", lambda tap: "1" if tap.endswith("0") else "0")
@@ -185,7 +184,7 @@ def test_the_checks_that_a_cable_is_worth() -> None:
     ]
     assert "httpd" not in names(
         Cable(listen="127.0.0.1"), "network", "httpd"
-    )  # no port leads there
+    )  # without a forwarded port
     assert "httpd" in names(Cable(net="tap", listen="192.168.135.251"), "network", "httpd")
     assert (
         names(user, "base")
@@ -214,8 +213,7 @@ def test_what_the_guest_says_is_judged() -> None:
 
 @pytest.fixture
 def answering() -> Iterator[Callable[[bytes, float], str]]:
-    """A guest's web server that answers with these bytes, one at a time with this pause
-    (seconds)."""
+    """A guest's web server that sends bytes one by one, with a pause (seconds) between them."""
     with contextlib.ExitStack() as stack:
 
         def serve(data: bytes, pause: float) -> str:

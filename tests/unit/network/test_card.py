@@ -1,4 +1,4 @@
-"""The guest's side: forwarded ports, hardware addresses, ip=, and what its kernel must have."""
+"""The guest's side: forwarded ports, hardware addresses, ip=, and the kernel symbols needed."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_the_rules_name_network_and_way_out() -> None:
     rules = nat.nft_rules("piggy0", "192.168.135.0/24", "")
     assert rules.startswith(
         "create table ip piggyback\n"
-    )  # fails where there is one: it would be somebody else's
+    )  # create fails if the table exists: it would be another program's
     assert (
         'ip saddr 192.168.135.0/24 ip daddr != 192.168.135.0/24 oifname != "piggy0" counter'
         " masquerade" in rules

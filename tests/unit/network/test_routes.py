@@ -1,4 +1,4 @@
-"""Addresses and routes, from iproute2's JSON to the words that make them anew."""
+"""Addresses and routes: from iproute2's JSON to the arguments that make them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of the network as read, what net_status says of it, and what a lab is given."""
+"""Reading the network's state, the lines of net_status, and the parameters of a lab."""
 
 from __future__ import annotations
 

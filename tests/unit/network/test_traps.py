@@ -1,4 +1,4 @@
-"""The usual traps, each seen in a state that has it, and none in one that has none."""
+"""Each trap is found in a state that has it, and none in a state that has none."""
 
 from __future__ import annotations
 

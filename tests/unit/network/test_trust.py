@@ -1,5 +1,4 @@
-"""What passes as a plan of ours: all that net_up makes, and nothing that differs from it in a
-word."""
+"""Every plan that net_up makes is accepted, and none that differs from one in a single argument."""
 
 from __future__ import annotations
 
@@ -163,7 +162,9 @@ def test_a_step_more_is_refused_wherever_it_stands(step: Step) -> None:
 def test_a_step_less_is_refused_in_a_net_of_ones_own() -> None:
     plan = next(plans())
     for at in range(len(plan.steps)):
-        if plan.steps[at].do[:2] != write(FORWARD, "1")[:2]:  # a host that was a router has none
+        if (
+            plan.steps[at].do[:2] != write(FORWARD, "1")[:2]
+        ):  # a host that forwards already has no such step
             refused(
                 msgspec.to_builtins(
                     msgspec.structs.replace(plan, steps=plan.steps[:at] + plan.steps[at + 1 :])

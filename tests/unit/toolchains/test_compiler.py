@@ -122,7 +122,7 @@ def test_the_files_of_its_libc(gcc: Path, tmp_path: Path) -> None:
 
 def test_the_prefix_in_a_folder(gcc: Path, tmp_path: Path) -> None:
     assert compiler.prefix_in(tmp_path) == str(gcc)[:-3]
-    (gcc.parent / "odd-linux-gcc").symlink_to(gcc.name)  # a second, shorter name of the same
+    (gcc.parent / "odd-linux-gcc").symlink_to(gcc.name)  # a shorter name of the same compiler
     assert compiler.prefix_in(tmp_path) == str(gcc)[:-3]
     assert compiler.prefix_in(tmp_path / "bin") == str(gcc)[:-3]
     program(gcc.parent / "arm-linux-gcc", "#!/bin/sh\necho arm-linux\n")

@@ -37,7 +37,7 @@ def compiler(
 
 
 def own() -> str:
-    """An ARCH whose programs run here."""
+    """An ARCH whose programs this host runs."""
     return probe.RUNS.get(platform.machine(), ("",))[0]
 
 
@@ -117,7 +117,7 @@ def test_a_compiler_that_can_not_link_gives_its_own_first_error(
 
 
 def test_the_hosts_own_compiler(tmp_path: Path) -> None:
-    """With a real preprocessor: the questions are asked as C."""
+    """A real preprocessor takes the questions as C."""
     if platform.machine() != "x86_64" or not Path("/usr/include/linux/version.h").exists():
         pytest.skip("wants an x86_64 host with its libc's headers")
     facts = ask("gcc", tmp_path, arch="x86_64")

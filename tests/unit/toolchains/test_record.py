@@ -45,7 +45,7 @@ def test_what_is_no_record_is_said(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
 def test_a_record_is_a_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    """A pipe would hang us."""
+    """Opening a pipe for reading would block for ever."""
     make(tmp_path / "toolchain.json")
     with pytest.raises(PiggyError, match="toolchain.json is no record of ours: .") as caught:
         record.decode(tmp_path / "toolchain.json", record.Toolchain)

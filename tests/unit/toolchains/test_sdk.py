@@ -67,15 +67,15 @@ def test_packed_unpacked_and_relocated(tmp_path: Path, folder: Path) -> None:
     assert sdk.misplaced(folder) == "/built/here"
     elsewhere = archive.rename(tmp_path / "other-name.tar.gz")
     (place / "mark").touch()
-    assert install(tmp_path, elsewhere) == place  # the same content: not unpacked again
+    assert install(tmp_path, elsewhere) == place  # the same content is not unpacked again
     assert (place / "mark").exists()
     (place / "bin" / "odd-linux-gcc").write_text("#!/bin/sh\n")
-    assert install(tmp_path, elsewhere) == place  # spoilt: unpacked anew
+    assert install(tmp_path, elsewhere) == place  # a spoilt toolchain is unpacked again
     assert not (place / "mark").exists()
 
 
 def test_links_of_both_kinds(tmp_path: Path, folder: Path) -> None:
-    """As Buildroot's has them: gcc.br_real is a second name of cc.br_real, and c++ leads to g++."""
+    """In Buildroot's toolchains gcc.br_real is a hard link, and c++ is a symbolic link."""
     os.link(folder / "lib" / "libgcc.a", folder / "bin" / "second-name")
     (folder / "bin" / "c++").symlink_to("./g++")
     (folder / "bin" / "g++").write_text("#!/bin/sh\n")

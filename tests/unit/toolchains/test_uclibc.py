@@ -1,4 +1,4 @@
-"""What is asked of uClibc-ng, by its fragment and by a machine's file."""
+"""The requests to uClibc-ng in its fragment and in a machine's file."""
 
 from __future__ import annotations
 
