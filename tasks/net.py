@@ -278,12 +278,12 @@ def net_down(job: Job, dry_run: bool = False) -> None:
         terminal.line("net_down", "down; the host is as it was")
 
 
-def _as_root(project: Project, words: list[str], name: str, plan: bytes | None = None) -> None:
+def _as_root(project: Project, arguments: list[str], name: str, plan: bytes | None = None) -> None:
     """Run the program that applies or undoes steps, by sudo unless we are root.
 
     Args:
         project: The project.
-        words: Its arguments.
+        arguments: Its arguments.
         name: The task.
         plan: Its standard input.
 
@@ -291,7 +291,7 @@ def _as_root(project: Project, words: list[str], name: str, plan: bytes | None =
         PiggyError: sudo can't be used, or the program fails. Without sudo the plan is in a file,
             and the hint has the command to run by hand.
     """
-    argv = [sys.executable, "-B", "-m", "tasks.network.apply", *words]
+    argv = [sys.executable, "-B", "-m", "tasks.network.apply", *arguments]
     if os.geteuid():
         without = not shutil.which("sudo")
         if (

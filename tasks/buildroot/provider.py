@@ -264,8 +264,8 @@ def provide_headers(project: Project, tarball: Path | None) -> Path | None:
 def identity(project: Project, facts: Facts) -> str:
     """Return the toolchain's ID: a hash of everything that decides the result.
 
-    The path of build/toolchains is part of it, since the tools hold that path. The paths of the
-    inputs are not.
+    Inputs count by their content, wherever they lie; only the override file names trees by path.
+    The path of build/toolchains is part of the ID, since the tools hold that path.
 
     Args:
         project: The project.

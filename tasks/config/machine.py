@@ -253,7 +253,7 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
         for fragment in names:
             path = f"configs/{kind}/{fragment}{ending}"
             if not os.path.isfile(top / path):
-                known = [one.stem for one in (top / "configs" / kind).glob(f"*{ending}")]
+                known = [file.stem for file in (top / "configs" / kind).glob(f"*{ending}")]
                 raise PiggyError(
                     f"{origin}: {path} {_lacking(top / path)}.{nearest(fragment, known)}"
                 )

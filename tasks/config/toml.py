@@ -54,7 +54,7 @@ def _with_nul(data: Any, where: str = "") -> str:
     if isinstance(data, str):
         return where if "\0" in data else ""
     if isinstance(data, list):
-        return next(filter(None, (_with_nul(one, where) for one in data)), "")
+        return next(filter(None, (_with_nul(item, where) for item in data)), "")
     if not isinstance(data, dict):
         return ""
     return next(

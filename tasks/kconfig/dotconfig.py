@@ -123,4 +123,4 @@ def differences(wanted: Mapping[str, str], got: Mapping[str, str]) -> list[str]:
 
 def plain(missed: Iterable[Unmet]) -> str:
     """Return unmet requests one a line, without explanation."""
-    return "\n".join(one.text for one in missed)
+    return "\n".join(request.text for request in missed)

@@ -89,25 +89,31 @@ def explain(
         kconf = symbols.load(root, env() if callable(env) else env, top=top, generated=generated)
     except PiggyError as error:
         return Diagnosis(
-            tuple(Explanation(one, (f"no explanation: {error.message}",)) for one in missed)
+            tuple(Explanation(unmet, (f"no explanation: {error.message}",)) for unmet in missed)
         )
     symbols.assume(kconf, dotconfig.read_config(config))
-    why = [tuple(reasons(kconf, one, merged.requests, root)) for one in missed]
+    why = [tuple(reasons(kconf, unmet, merged.requests, root)) for unmet in missed]
     limits = {"base": base, "under": under or {}, "deadline": time.monotonic() + seconds}
     explanations: list[Explanation] = []
     added: dict[str, str] = {}
-    for one, because in zip(missed, why, strict=True):
-        remedies, note = _remedies(kconf, merged, [one.request], added, limits)
-        explanations.append(Explanation(one, (*because, *note), remedies))
+    for unmet, because in zip(missed, why, strict=True):
+        remedies, note = _remedies(kconf, merged, [unmet.request], added, limits)
+        explanations.append(Explanation(unmet, (*because, *note), remedies))
         added |= dotconfig.parse_config("\n".join(remedies[0].lines)) if remedies else {}
     return Diagnosis(tuple(explanations), _together(kconf, merged, explanations, added, limits))
 
 
 def report(diagnosis: Diagnosis) -> str:
     """Return a diagnosis as text: the fatal requests first, the optional ones under a heading."""
-    fatal = [one for one in diagnosis.explanations if not one.unmet.request.optional]
-    optional = [one for one in diagnosis.explanations if one.unmet.request.optional]
-    lines = [line for one in fatal for line in _paragraph(one)]
+    fatal = [
+        explanation
+        for explanation in diagnosis.explanations
+        if not explanation.unmet.request.optional
+    ]
+    optional = [
+        explanation for explanation in diagnosis.explanations if explanation.unmet.request.optional
+    ]
+    lines = [line for explanation in fatal for line in _paragraph(explanation)]
     if diagnosis.together:
         lines += [
             "adding these lines would satisfy all that can be:",
@@ -116,14 +122,14 @@ def report(diagnosis: Diagnosis) -> str:
     if optional:
         lines += [
             "optional, and not taken:",
-            *(f"    {line}" for one in optional for line in _paragraph(one)),
+            *(f"    {line}" for explanation in optional for line in _paragraph(explanation)),
         ]
     return "\n".join(lines)
 
 
-def _paragraph(one: Explanation) -> list[str]:
-    lines = [one.unmet.text, *(f"    {line}" for line in one.reasons)]
-    for number, remedy in enumerate(one.remedies):
+def _paragraph(explanation: Explanation) -> list[str]:
+    lines = [explanation.unmet.text, *(f"    {line}" for line in explanation.reasons)]
+    for number, remedy in enumerate(explanation.remedies):
         these = "this line" if len(remedy.lines) == 1 else "these lines"
         lines.append("    or:" if number else f"    adding {these} would satisfy it:")
         lines += [f"        {line}" for line in remedy.lines]
@@ -156,7 +162,7 @@ def _remedies(
     except OutOfTime:
         return (), ("no addition was looked for any further: the time for it is used up",)
     if remedies and remedies[0].overrides:
-        stand = ", ".join(f"{one.text} ({one.where})" for one in remedies[0].overrides)
+        stand = ", ".join(f"{request.text} ({request.where})" for request in remedies[0].overrides)
         return (), (f"it would need {', '.join(remedies[0].lines)}, against your own {stand}",)
     return remedies, ()
 
@@ -169,8 +175,10 @@ def _together(
     limits: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """Return the lines that satisfy all requests that have a remedy, if these remedies differ."""
-    curable = [one for one in explanations if one.remedies]
-    if len({one.remedies[0].lines for one in curable}) < 2:
+    curable = [explanation for explanation in explanations if explanation.remedies]
+    if len({explanation.remedies[0].lines for explanation in curable}) < 2:
         return ()
-    remedies, _ = _remedies(kconf, merged, [one.unmet.request for one in curable], added, limits)
+    remedies, _ = _remedies(
+        kconf, merged, [explanation.unmet.request for explanation in curable], added, limits
+    )
     return remedies[0].lines if remedies else ()

@@ -118,7 +118,7 @@ def _unknown(kconf: Any, name: str, root: Path, off: bool) -> list[str]:
     )
     return [
         "no such symbol in this tree"
-        + (f"; the nearest: {', '.join(PREFIX + one for one in near)}" if near else ""),
+        + (f"; the nearest: {', '.join(PREFIX + name for name in near)}" if near else ""),
         *(["if only other releases have it, end its line with '# optional'"] if off else []),
     ]
 

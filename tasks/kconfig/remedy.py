@@ -72,11 +72,15 @@ def find(
     state = symbols.layered(under, asked)
     symbols.assume(kconf, state, base)
     before = symbols.values(kconf)
-    if all(same(one.value, before.get(one.symbol, "")) for one in targets):
+    if all(same(request.value, before.get(request.symbol, "")) for request in targets):
         # By the model all targets take, and in the real .config they did not: its proposals would
         # be worth nothing.
         return []
-    taken = [one for one in requests.values() if same(one.value, before.get(one.symbol, ""))]
+    taken = [
+        request
+        for request in requests.values()
+        if same(request.value, before.get(request.symbol, ""))
+    ]
 
     def lacking(way: Way, wanted: Iterable[Request]) -> list[Request]:
         """Put the model into the state that the way leads to; return what has not taken."""
@@ -86,13 +90,15 @@ def find(
         new = symbols.layered(under, asked, dict(way))
         symbols.revise(kconf, state, new, base)
         state = new
-        return [one for one in wanted if not same(one.value, _value(kconf, one.symbol))]
+        return [
+            request for request in wanted if not same(request.value, _value(kconf, request.symbol))
+        ]
 
     def remedy(way: Way) -> Remedy:
         lost = lacking(way, taken)
         return _remedy(kconf, way, requests, lost, before, symbols.values(kconf))
 
-    if not all(one.symbol in kconf.syms for one in targets):
+    if not all(request.symbol in kconf.syms for request in targets):
         return []
     for start, bound in ((free, True), (NOTHING, True), (NOTHING, False)):
         missing = partial(lacking, wanted=[*targets, *taken] if bound else targets)
@@ -106,8 +112,8 @@ def find(
             ranked = [(len(lacking(way, requests.values())), remedy(way)) for way in shortest]
             # Of equally short ones the best is the one under which most other requests take, then
             # the one that turns off least.
-            ranked.sort(key=lambda one: (one[0], len(one[1].turned_off), len(one[1].lines)))
-            return [one for _, one in ranked[:2]]
+            ranked.sort(key=lambda pair: (pair[0], len(pair[1].turned_off), len(pair[1].lines)))
+            return [pair for _, pair in ranked[:2]]
     return []
 
 

@@ -60,7 +60,9 @@ class Cable(msgspec.Struct, frozen=True):
 
     def conflict(self) -> bool:
         """Tell whether another program has taken a port that QEMU was to listen on."""
-        return not self.prefix and any(not _free(port, one.protocol) for one, port in self.taken)
+        return not self.prefix and any(
+            not _free(port, forward.protocol) for forward, port in self.taken
+        )
 
 
 UNPLUGGED = Cable(net="")
@@ -119,26 +121,30 @@ def user(settings: Settings) -> Cable:
 def _choose(forwards: Sequence[Forward]) -> list[tuple[Forward, int]]:
     """Choose a free port of this host for each forward.
 
-    It is the requested one, or the first free one from Forward.first on.
+    It is the requested port, or the first free one from Forward.first on.
     """
     taken: list[tuple[Forward, int]] = []
-    for one in forwards:
-        used = [port for other, port in taken if other.protocol == one.protocol]
-        if one.host and not _free(one.host, one.protocol):
+    for forward in forwards:
+        used = [port for other, port in taken if other.protocol == forward.protocol]
+        if forward.host and not _free(forward.host, forward.protocol):
             raise PiggyError(
-                f"port {one.host} of this host is in use",
-                f"forward={one.name}={one.guest} takes a free one",
+                f"port {forward.host} of this host is in use",
+                f"forward={forward.name}={forward.guest} takes a free one",
             )
-        candidates = [one.host] if one.host else range(one.first, min(65536, one.first + 1000))
+        candidates = (
+            [forward.host]
+            if forward.host
+            else range(forward.first, min(65536, forward.first + 1000))
+        )
         port = next(
-            (port for port in candidates if port not in used and _free(port, one.protocol)), 0
+            (port for port in candidates if port not in used and _free(port, forward.protocol)), 0
         )
         if not port:
             raise PiggyError(
-                f"no port from {one.first} on is free on this host",
-                f"forward={one.name}=PORT:{one.guest}",
+                f"no port from {forward.first} on is free on this host",
+                f"forward={forward.name}=PORT:{forward.guest}",
             )
-        taken.append((one, port))
+        taken.append((forward, port))
     return taken
 
 
@@ -156,11 +162,11 @@ def _free(port: int, protocol: str) -> bool:
 
 
 def _told(taken: Sequence[tuple[Forward, int]], whose: str = "the guest's") -> Iterator[str]:
-    for one, port in taken:
-        url = f"http://127.0.0.1:{port}/" if one.name == "http" else f"127.0.0.1:{port}"
+    for forward, port in taken:
+        url = f"http://127.0.0.1:{port}/" if forward.name == "http" else f"127.0.0.1:{port}"
         yield (
-            f"{url} is {whose} {one.name} (port"
-            f" {one.guest}{'/udp' if one.protocol == 'udp' else ''})"
+            f"{url} is {whose} {forward.name} (port"
+            f" {forward.guest}{'/udp' if forward.protocol == 'udp' else ''})"
         )
 
 

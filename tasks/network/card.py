@@ -80,17 +80,17 @@ def forwards(text: str) -> list[Forward]:
                 f"forward={text}: '{word}' is no [NAME=][HOSTPORT:]PORT[/udp]",
                 "such as forward='http=80 2222:22'; names alone are: " + ", ".join(_SERVICES),
             )
-        one = Forward(
+        forward = Forward(
             match[1] or (word if word in _SERVICES else _name(ports[-1])),
             ports[-1],
             int(match[2] or 0),
             match[4] or "tcp",
         )
-        if one.host and any(
-            other.host == one.host and other.protocol == one.protocol for other in found
+        if forward.host and any(
+            other.host == forward.host and other.protocol == forward.protocol for other in found
         ):
-            raise PiggyError(f"forward={text}: port {one.host} is there twice")
-        found.append(one)
+            raise PiggyError(f"forward={text}: port {forward.host} is there twice")
+        found.append(forward)
     return found
 
 
@@ -111,7 +111,8 @@ def user_net(
             every service there.
     """
     forwarded = (
-        f"hostfwd={one.protocol}:127.0.0.1:{port}-{address}:{one.guest}" for one, port in taken
+        f"hostfwd={forward.protocol}:127.0.0.1:{port}-{address}:{forward.guest}"
+        for forward, port in taken
     )
     return ",".join(["user", *(["restrict=on"] if restrict else []), *forwarded])
 

@@ -72,17 +72,17 @@ def taps(name: str, guests: int, owner: str, tail: str) -> list[Step]:
     """
     steps = []
     for number in range(guests):
-        one = tap(name, number)
+        device = tap(name, number)
         high = f"fe:{number:02x}:{tail}"
         steps += [
             Step(
-                do=("ip", "tuntap", "add", "dev", one, "mode", "tap", "user", owner),
-                undo=(("ip", "link", "del", one),),
-                holds=("tun", one),
+                do=("ip", "tuntap", "add", "dev", device, "mode", "tap", "user", owner),
+                undo=(("ip", "link", "del", device),),
+                holds=("tun", device),
             ),
-            Step(do=("ip", "link", "set", one, "address", high), holds=("link", one, high)),
-            port(one, name),
-            up(one),
+            Step(do=("ip", "link", "set", device, "address", high), holds=("link", device, high)),
+            port(device, name),
+            up(device),
         ]
     return steps
 

@@ -161,13 +161,13 @@ def ruleset(text: str) -> list[dict[str, Any]] | None:
             ("chain", ("family", "table", "name")),
             ("rule", ("family", "table", "chain")),
         ):
-            one = entry.get(kind)
-            if isinstance(one, dict) and all(isinstance(one.get(key), str) for key in names):
-                parts = one.get("expr")
+            item = entry.get(kind)
+            if isinstance(item, dict) and all(isinstance(item.get(key), str) for key in names):
+                parts = item.get("expr")
                 kept.append(
                     {
                         kind: {
-                            **one,
+                            **item,
                             "expr": [part for part in parts if isinstance(part, dict)]
                             if isinstance(parts, list)
                             else [],

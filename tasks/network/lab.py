@@ -149,11 +149,13 @@ def listening(forwards: Sequence[Forward], skip: int = 0) -> list[tuple[Forward,
         PiggyError: A requested port is in use, or a forward is for UDP.
     """
     found = []
-    for one in forwards:
-        if one.protocol != "tcp":
-            raise PiggyError(f"net=lab forwards TCP only, not {one.guest}/{one.protocol}")
+    for forward in forwards:
+        if forward.protocol != "tcp":
+            raise PiggyError(f"net=lab forwards TCP only, not {forward.guest}/{forward.protocol}")
         for port in (
-            [one.host] if one.host else range(one.first + skip, min(65536, one.first + skip + 200))
+            [forward.host]
+            if forward.host
+            else range(forward.first + skip, min(65536, forward.first + skip + 200))
         ):
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -163,11 +165,11 @@ def listening(forwards: Sequence[Forward], skip: int = 0) -> list[tuple[Forward,
             except OSError:
                 listener.close()
                 continue
-            found.append((one, listener))
+            found.append((forward, listener))
             break
         else:
             raise PiggyError(
-                f"port {one.host or one.first} of this host is in use",
+                f"port {forward.host or forward.first} of this host is in use",
                 "forward= can name another one",
             )
     return found
@@ -205,19 +207,21 @@ def lab(
         places, relays, listeners = [], [], []
         for number, guest in enumerate(guests(request, "lab")):
             heard = [
-                (one, stack.enter_context(listener))
-                for one, listener in listening(
-                    [one for one in forwards if not (number and one.host)], number
+                (forward, stack.enter_context(listener))
+                for forward, listener in listening(
+                    [forward for forward in forwards if not (number and forward.host)], number
                 )
             ]
             listeners += [listener for _, listener in heard]
-            relays += [(listener.fileno(), guest.address, one.guest) for one, listener in heard]
+            relays += [
+                (listener.fileno(), guest.address, forward.guest) for forward, listener in heard
+            ]
             places.append(
                 Guest(
                     guest.tap,
                     guest.mac,
                     guest.address,
-                    tuple((one, listener.getsockname()[1]) for one, listener in heard),
+                    tuple((forward, listener.getsockname()[1]) for forward, listener in heard),
                 )
             )
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

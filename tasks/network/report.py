@@ -88,9 +88,9 @@ def counters(link: Mapping[str, Any]) -> str:
     stats = link.get("stats64", {})
     text = []
     for key, word in (("rx", "received"), ("tx", "sent")):
-        one = stats.get(key, {})
-        dropped = f" ({one['dropped']} dropped)" if one.get("dropped") else ""
-        text.append(f"{size(one.get('bytes', 0))} {word}{dropped}")
+        counts = stats.get(key, {})
+        dropped = f" ({counts['dropped']} dropped)" if counts.get("dropped") else ""
+        text.append(f"{size(counts.get('bytes', 0))} {word}{dropped}")
     return ", ".join(text)
 
 

@@ -182,7 +182,7 @@ def nameservers(
     for file in files:
         lines = [line.split() for line in (_read(str(file)) or "").splitlines()]
         found = [fields[1] for fields in lines if len(fields) > 1 and fields[0] == "nameserver"]
-        if good := [one for one in found if not _is_loopback(one)]:
+        if good := [address for address in found if not _is_loopback(address)]:
             return good
     return []
 

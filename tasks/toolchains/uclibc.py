@@ -78,7 +78,7 @@ def requests(project_top: Path, lines: Sequence[str]) -> dict[str, str]:
         *fragments.lines(fragments.read(project_top / FRAGMENT), FRAGMENT, STYLE),
         *fragments.lines("\n".join(lines), Path("[toolchain] uclibc"), STYLE),
     ]
-    return {one.symbol: one.value for one in own}
+    return {request.symbol: request.value for request in own}
 
 
 def build(job: Job, source: Path, home: Path, prefix: str, headers: Path) -> None:
