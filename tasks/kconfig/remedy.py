@@ -83,7 +83,7 @@ def find(
     ]
 
     def lacking(way: Way, wanted: Iterable[Request]) -> list[Request]:
-        """Put the model into the state that the way leads to; return what has not taken."""
+        """Add a way's lines to the requests in the model; return the requests that do not take."""
         nonlocal state
         if time.monotonic() > deadline:
             raise OutOfTime
