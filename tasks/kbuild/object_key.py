@@ -17,7 +17,7 @@ import msgspec
 from tasks.kbuild.saved import Saved, Unfamiliar, unescaped
 
 HIDING = "#hiding"  # the name of the state of headers that would hide one that was read
-PLACE = "#place"  # the name of the paths of tree and object folder, where the object holds them
+PLACE = "#place"  # the name of the folders' paths, where the object holds one
 OBJTOOL = "#objtool"  # the name of the program that looks at the object after the compiler
 PROGRAM = "tools/objtool/objtool"
 _WILDCARD = re.compile(r"\$\(wildcard (include/config/[\w/]+(?:\.h)?)\)")

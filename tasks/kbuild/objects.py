@@ -29,6 +29,7 @@ from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
 from tasks.kbuild.saved import Unfamiliar
 from tasks.kconfig import dotconfig
+from tasks.system import terminal
 from tasks.system.files import write_whole
 
 TASK = "objects"  # the name under which the store's results of objects go
@@ -37,7 +38,9 @@ FEW = (
 )
 # Makefiles whose flags go into every object.
 _STEERING = ("Makefile", "scripts/Makefile.*", "scripts/Kbuild.include")
-_CONTENTS = re.compile(rb"\.incbin|__has_include|#\s*embed\b")  # files that no record names
+_CONTENTS = re.compile(
+    rb"\.incbin|\.include\b|__has_include|#\s*embed\b"
+)  # files that no record names
 
 
 class Objects:
@@ -115,11 +118,21 @@ class Objects:
             stale = self._stale(known)
         marker = self.obj / make.RUNNING
         marker.touch()
-        for target in [*stale, *absent]:
-            self._lay(target, env, "" if env else self._command(known, target))
-        if steering and env:
+        wanted = dict.fromkeys([*sorted(stale), *absent], "")
+        if steering and env:  # all others, if the store has them made with more fitting flags
             for target in self._targets(known) - stale:
-                self._lay(target, env, "", better_than=self._command(known, target))
+                wanted[target] = self._command(known, target)
+        bar = (
+            terminal.bar("objects", len(wanted), "objects")
+            if len(wanted) > FEW
+            else contextlib.nullcontext()
+        )
+        with bar as progress:
+            for target, made_by in wanted.items():
+                command = "" if env else self._command(known, target)
+                self._lay(target, env, command, better_than=made_by)
+                if progress is not None:
+                    progress.step()
         marker.unlink()
         self._absent = self.laid.intersection(absent)
 
@@ -278,7 +291,7 @@ class Objects:
         names = object_key.names_of(found, text, self.roots)
         path = self.obj / target
         content = path.read_bytes()
-        held = [root.encode() for root in (self.roots.tree, self.roots.obj) if root]
+        held = [path.encode() for path, _ in self.roots.pairs()]
         if object_key.debugs(found) or any(root in content for root in held):
             names.append(PLACE)
         names += [HIDING, *object_key.programs(found)]
@@ -330,7 +343,7 @@ class Objects:
             found = self._hiding.of(shown[0], shown[1], deps)
             return self.roots.hidden("\0".join(found))
         if name == PLACE:
-            return f"{self.roots.tree}\0{self.roots.obj}"
+            return "\0".join(path for path, _ in self.roots.pairs())
         if name not in self._digests:
             symbol = object_key.symbol_of(name)
             if symbol:
