@@ -2,6 +2,11 @@
 
 Bounded, resumed where it broke off, tried again where that can help, its hash checked.
 
+How often and how soon it is tried again, urllib3's Retry decides. It counts in the loop below, and
+not in the adapter of requests: the adapter sees no body that breaks off, so two counters would
+multiply; and before it asks again it reads the body of a 503 to its end, which may never come
+(`HTTPResponse.drain_conn`).
+
 The bytes go to FILE.part; beside it FILE.part.from says where they came from, so that a later call,
 also after kill -9, goes on only with the same version of the file (RFC 9110, section 13.1.5,
 If-Range). What was pieced together wrongly in spite of that is found by the hash, and fetched once
@@ -13,23 +18,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from tasks.fetch import webclient
-from tasks.fetch.webclient import TRIES, Again, Answer, Unavailable
+from tasks.fetch.webclient import Again, Answer, Unavailable
 from tasks.system import address, disk, files
 from tasks.system.errors import PiggyError
 
+if TYPE_CHECKING:
+    from urllib3 import Retry
+
 LIMIT = 1 << 30  # bytes: far above any source, far below a disk
 MAX_TRIES = 30  # in all, on a line that breaks again and again
+TRIES = 5  # in a row without progress
+CONNECT_TRIES = 2  # where nobody even answers
 PROGRESS = 1 << 20  # bytes that make a try a useful one
 LONGEST_WAIT = 30.0  # seconds between two tries
 _CHUNK = 1 << 16
@@ -67,7 +76,7 @@ def download(
     from tqdm import tqdm
 
     pieced = begun(part) > 0
-    tries = total = 0
+    retry = _patience(MAX_TRIES - 1)
     with (
         webclient.Client() as client,
         tqdm(
@@ -84,11 +93,10 @@ def download(
                 _one_try(client, url, part, shown)
             except Again as why:
                 pieced = True
-                total += 1
-                tries = 1 if size_of(part) - before >= PROGRESS else tries + 1
-                if tries >= min(why.tries, TRIES) or total >= MAX_TRIES:
-                    raise Unavailable(f"{why} ({total} tries)") from why
-                sleep(why.wait or min(LONGEST_WAIT, 2 ** (tries - 1)) * random.uniform(0.5, 1))
+                if size_of(part) - before >= PROGRESS:
+                    retry = _patience(int(retry.total or 0))
+                retry = _counted(retry, url, why)
+                sleep(_asked(retry, why.retry_after) or retry.get_backoff_time())
                 continue
             found = disk.sha256_of(part)
             if found == sha256:
@@ -98,6 +106,44 @@ def download(
             if not pieced:
                 raise Unavailable(f"wrong content: its sha256 is {found}, and should be {sha256}")
             pieced = False  # what was pieced together may be at fault: once more, in one piece
+
+
+def _patience(total: int) -> Retry:
+    """Return the policy for tries to come, `total` at most.
+
+    The first of them comes at once, the others after some 2, 4, 8 ... seconds.
+    """
+    from urllib3 import Retry
+
+    return Retry(
+        total,
+        connect=CONNECT_TRIES - 1,
+        read=TRIES - 1,
+        backoff_factor=1,
+        backoff_max=LONGEST_WAIT,
+        backoff_jitter=1,
+    )
+
+
+def _counted(retry: Retry, url: str, why: Again) -> Retry:
+    """Return the policy after one more failure. Raises Unavailable when no try is left."""
+    from urllib3 import exceptions
+
+    kind = exceptions.ConnectTimeoutError if why.connecting else exceptions.ProtocolError
+    try:
+        return retry.increment("GET", url, error=kind(str(why)))
+    except exceptions.MaxRetryError:
+        raise Unavailable(f"{why} ({MAX_TRIES - int(retry.total or 0)} tries)") from why
+
+
+def _asked(retry: Retry, header: str) -> float:
+    """Return the seconds that a server asks us to wait, within reason; 0 for no sensible word."""
+    from urllib3.exceptions import InvalidHeader
+
+    try:
+        return min(retry.parse_retry_after(header), LONGEST_WAIT) if header else 0
+    except (InvalidHeader, ValueError, OverflowError):  # a number or a date that is too long
+        return 0
 
 
 def size_of(path: Path) -> int:
@@ -245,10 +291,7 @@ def _start_of(answer: Answer, part: Path, have: int) -> int:
         raise Again("the server can't go on where it broke off")
     why = f"HTTP status {status} {answer.reason}".rstrip()
     if status >= 500 or status in (408, 425, 429):
-        asked = answer.headers.get("Retry-After", "")
-        raise Again(
-            why, min(float(asked), LONGEST_WAIT) if asked.isascii() and asked.isdigit() else 0
-        )
+        raise Again(why, retry_after=answer.headers.get("Retry-After", ""))
     raise Unavailable(why)
 
 

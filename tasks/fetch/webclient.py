@@ -30,8 +30,6 @@ HEAD_SECONDS = (
 STALL_SECONDS, STALL_BYTES = 30, 30_000  # a body that is slower than that is as good as dead
 HOPS = 10  # redirects that are followed
 LONGEST_ADDRESS = 8000  # characters: what servers and proxies take (RFC 9110, section 4.1)
-TRIES = 5  # in a row without progress
-CONNECT_TRIES = 2  # where nobody even answers
 _REDIRECTS = (301, 302, 303, 307, 308)
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
 
@@ -41,14 +39,15 @@ class Unavailable(Exception):
 
 
 class Again(Exception):
-    """A failure that another try may cure; `wait`: seconds that the server asked for.
+    """A failure that another try may cure.
 
-    `tries`: how many at most.
+    connecting:  nobody answered at all, so few more tries are worth their time.
+    retry_after: the server's header of that name (RFC 9110, section 10.2.3), "" for none.
     """
 
-    def __init__(self, why: object, wait: float = 0, tries: int = TRIES) -> None:
+    def __init__(self, why: object, *, connecting: bool = False, retry_after: str = "") -> None:
         super().__init__(why)
-        self.wait, self.tries = wait, tries
+        self.connecting, self.retry_after = connecting, retry_after
 
 
 class Answer(NamedTuple):
@@ -335,9 +334,9 @@ def _said_plainly(host: str, watch: _Watch) -> Iterator[None]:
             if isinstance(cause, OSError) and cause.errno in _UNREACHABLE:
                 raise Unavailable(f"{host} can't be reached: {cause.strerror}") from error
         if watch.why:
-            raise Again(f"{host} {watch.why}", tries=CONNECT_TRIES) from error
+            raise Again(f"{host} {watch.why}", connecting=True) from error
         if isinstance(error, requests.exceptions.ConnectTimeout):
-            raise Again(f"{host} does not answer", tries=CONNECT_TRIES) from error
+            raise Again(f"{host} does not answer", connecting=True) from error
         said = address.shown(error)[:500]
         if isinstance(
             error, requests.exceptions.SSLError | requests.exceptions.ProxyError | ValueError

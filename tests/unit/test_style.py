@@ -215,6 +215,7 @@ def loaded() -> set[str]:
         "unittest",
         "PIL",
         "qemu.qmp",
+        "debian",
         "ctypes",
         "statistics",
         "tasks.buildroot.tree",
