@@ -113,6 +113,10 @@ def tarball_in(deb: Path, member: str, target: Path) -> None:
     """Write the file `member` of a binary package to `target`.
 
     Raises Unavailable when the package does not hold it.
+
+    dpkg-deb opens the package, as it does for apt, and our reader takes the tar archive apart:
+    python-debian has tarfile do it, which trusts each header (see `tarstream`) and sets no bound to
+    what a .deb unpacks to.
     """
     import subprocess
 
@@ -283,10 +287,13 @@ def _version(path: Path, binary: bool) -> str:
     """Return the package's full version, from the package itself."""
     if binary:
         return run.run(["dpkg-deb", "--field", str(path), "Version"]).output.strip()
+    from debian.deb822 import Deb822
+
     for dsc in path.parent.glob("*.dsc"):
-        found = re.search(r"^Version: *(\S+)", dsc.read_text(errors="replace"), re.MULTILINE)
-        if found:
-            return found[1]
+        with contextlib.suppress(EOFError):  # an empty one
+            version = Deb822(dsc.read_text(errors="replace")).get("Version", "").strip()
+            if version:
+                return version
     raise Unavailable("its .dsc file tells no version")
 
 

@@ -174,6 +174,10 @@ def paragraphs(text: str, tell: Callable[[str], object] = lambda what: None) -> 
     """Return a deb822-style file with source packages switched on beside the binary ones.
 
     tell: called with each field, or paragraph, that is left out.
+
+    python-debian reads such a file too kindly for this: it cuts lines where apt does not (form
+    feed, U+0085), passes over a line that is no field, and takes the last of two fields of one name
+    without a word. Each of the three could hide from us what apt sees.
     """
     fields: list[str] = []  # each with the lines that go on with it; "" between paragraphs
     for line in text.split("\n"):
@@ -285,14 +289,15 @@ def _moved(name: str, copy: str, own: str, suite: str) -> str:
 
 def _moved_paragraph(paragraph: str, own: str, suite: str) -> str:
     """The same for one paragraph of a deb822-style file."""
-    fields = re.findall(r"^(\S[^:\n]*):((?:.*)(?:\n[ \t].*)*)\n?", paragraph, re.MULTILINE)
-    values = {name.strip().lower(): value.split() for name, value in fields}
+    from debian.deb822 import Deb822
+
+    fields = Deb822(paragraph)
+    enabled = fields.get("Enabled", "yes").split()
     if (
-        own not in values.get("suites", ())
-        or "main" not in values.get("components", ())
-        or values.get("enabled", ["yes"])[0].lower()
-        in ("no", "false", "without", "off", "disable", "0")
+        own not in fields.get("Suites", "").split()
+        or "main" not in fields.get("Components", "").split()
+        or enabled[0].lower() in ("no", "false", "without", "off", "disable", "0")
     ):
         return ""
-    new = {"suites": f" {suite}", "components": " main"}
-    return "".join(f"{name}:{new.get(name.strip().lower(), value)}\n" for name, value in fields)
+    fields["Suites"], fields["Components"] = suite, "main"
+    return str(fields)

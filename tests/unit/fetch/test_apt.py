@@ -423,3 +423,35 @@ def test_a_name_is_no_pattern(
         get(Package(name, "binary", BINARY.member), tmp_path / "state")
     with pytest.raises(Unavailable, match="Unable to find a source package"):
         get(Package("to.l", "source"), tmp_path / "state")
+
+
+SIGNED = """-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA512
+Version: none of the package's
+
+Format: 3.0 (quilt)
+Source: tool
+Version: 1:1.0-1
+-----BEGIN PGP SIGNATURE-----
+Version: GnuPG v1
+
+iQ
+-----END PGP SIGNATURE-----
+"""
+
+
+@pytest.mark.parametrize("text", [SIGNED, "version:  1:1.0-1 \nSource: tool\n"])
+def test_the_version_of_a_source_package_is_that_of_its_paragraph(
+    text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tool_1.0-1.dsc").write_text(text)
+    assert apt._version(tmp_path / "tool_1.0.orig.tar.gz", binary=False) == "1:1.0-1"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "Source: tool\n", "Version:\n", SIGNED[:90], "\udcff\0", "nonsense"]
+)
+def test_a_dsc_without_a_version_is_no_package(text: str, tmp_path: Path) -> None:
+    (tmp_path / "tool_1.0-1.dsc").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(Unavailable, match="tells no version"):
+        apt._version(tmp_path / "tool_1.0.orig.tar.gz", binary=False)
