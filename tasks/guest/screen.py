@@ -2,7 +2,9 @@
 
 The picture comes through QMP, QEMU's monitor protocol (docs/interop/qmp-spec). What has to be on it
 the kernel itself says: /dev/vcs1 is the text of the first virtual terminal
-(Documentation/admin-guide/devices.txt, major 7).
+(Documentation/admin-guide/devices.txt, major 7). The picture that is looked at is a PPM, which
+every QEMU writes and a few lines read; the one to keep is a PNG, which QEMU writes since 7.1, and
+Pillow for an older one.
 """
 
 from __future__ import annotations
@@ -14,15 +16,12 @@ import re
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from tasks.guest import sockets
 from tasks.guest.console import Guest, GuestError, Limits, session
 from tasks.system.errors import PiggyError
 from tasks.system.process import run
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Monitor = Callable[..., Any]  # monitor("command", argument=value, ...) returns what QEMU answers
 WINDOWS = ("gtk", "sdl")  # QEMU's windows, the one to take first
@@ -32,6 +31,19 @@ _PROMPT = re.compile(r"[#$]$")
 _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
 _PATIENCE = 30  # seconds that QEMU may take to answer
 _VNC = 5900  # the TCP port of a VNC server; RFC 6143, section 7
+_PPM = re.compile(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s")  # ppm(5): three bytes a pixel follow
+
+
+class Picture(NamedTuple):
+    """A picture of a screen: width and height in pixels, and three bytes a pixel, row by row."""
+
+    width: int
+    height: int
+    pixels: bytes
+
+
+class Refused(PiggyError):
+    """QEMU does not obey a command of the monitor's."""
 
 
 def window(binary: str, wanted: str, environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
@@ -99,7 +111,7 @@ def monitor(address: Path) -> Iterator[Monitor]:
             try:
                 return done(client.execute(command, arguments))
             except QMPError as error:
-                raise PiggyError(f"QEMU refused '{command}': {error}") from error
+                raise Refused(f"QEMU refused '{command}': {error}") from error
 
         try:
             done(client.connect(str(address)))
@@ -121,7 +133,7 @@ def capture(
     console. Returns the picture's width and height in pixels. Raises GuestError when the guest or
     the prompt does not come up.
     """
-    from tasks.system.files import replacing
+    from tasks.system.files import copy_whole
 
     with sockets.folder() as folder:
         address = folder / "qmp"
@@ -137,14 +149,33 @@ def capture(
                 "dmesg -n 1"
             )  # what the kernel still has to say comes too late for the picture
             with monitor(address) as ask:
-                image = _picture(guest, ask, folder / "screen.ppm", limit.command)
+                picture = _picture(guest, ask, folder / "screen.ppm", limit.command)
+                _png(ask, folder / "screen.ppm", folder / "screen.png")
             guest.poweroff()
-    with replacing(target) as draft:
-        image.save(draft, format="PNG", optimize=True)
-    return image.size
+        copy_whole(folder / "screen.png", target)
+    return picture.width, picture.height
 
 
-def _picture(guest: Guest, ask: Monitor, dump: Path, seconds: float) -> Image:
+def _png(ask: Monitor, dump: Path, png: Path) -> None:
+    """Have QEMU write its screen to the file `png`, or turn `dump` into it where QEMU can't.
+
+    Raises PiggyError where Pillow would be needed for that, and is missing.
+    """
+    try:
+        ask("screendump", filename=str(png), format="png")
+    except Refused as refused:  # before 7.1, or made without libpng
+        try:
+            from PIL import Image
+        except ImportError:
+            raise PiggyError(
+                f"this QEMU writes no PNG ({refused.message}), and there is no Pillow to make one",
+                "QEMU 7.1 or later writes it; or: pip install 'piggyback[screenshot]'",
+            ) from refused
+        with Image.open(dump) as image:
+            image.save(png, format="PNG", optimize=True)
+
+
+def _picture(guest: Guest, ask: Monitor, dump: Path, seconds: float) -> Picture:
     """Have a prompt on the screen, and the picture that shows it."""
     until, pressed = time.monotonic() + seconds, 0.0
     while True:
@@ -196,19 +227,22 @@ def text(guest: Guest) -> list[str]:
     return [content[start : start + columns] for start in range(0, len(content), columns)]
 
 
-def load(ask: Monitor, dump: Path) -> Image:
-    """Have QEMU write its screen to the file `dump`, and read it.
+def load(ask: Monitor, dump: Path) -> Picture:
+    """Have QEMU write its screen to the file `dump` as PPM, and read it.
 
-    PPM is what every QEMU can write; PNG came with 7.1.
+    Raises PiggyError for a file that is none.
     """
-    from PIL import Image
-
     ask("screendump", filename=str(dump))
-    with Image.open(dump) as image:
-        return image.convert("RGB")
+    data = dump.read_bytes()
+    found = _PPM.match(data)
+    if found:
+        picture = Picture(int(found[1]), int(found[2]), data[found.end() :])
+        if len(picture.pixels) == 3 * picture.width * picture.height:
+            return picture
+    raise PiggyError("QEMU's picture of the screen is no PPM", f"it begins with {data[:20]!r}")
 
 
-def unseen(image: Image, rows: Sequence[str]) -> list[str]:
+def unseen(picture: Picture, rows: Sequence[str]) -> list[str]:
     """Return the characters of `rows`, the text of a screen, whose places in its picture are blank.
 
     All of one colour.
@@ -218,16 +252,17 @@ def unseen(image: Image, rows: Sequence[str]) -> list[str]:
     the right and below.
     """
     columns = max(map(len, rows), default=0)
-    gray = image.convert("L")
-    wide, high = (image.width // max(1, columns), image.height // max(1, len(rows)))
+    wide, high = (picture.width // max(1, columns), picture.height // max(1, len(rows)))
     missing = []
     for y, row in enumerate(rows):
         for x, letter in enumerate(row):
             if letter.isspace():
                 continue
-            darkest, brightest = gray.crop(
-                (x * wide, y * high, (x + 1) * wide, (y + 1) * high)
-            ).getextrema()
-            if darkest == brightest:
+            place = [
+                picture.pixels[start : start + 3 * wide]
+                for line in range(y * high, (y + 1) * high)
+                for start in [3 * (line * picture.width + x * wide)]
+            ]
+            if all(part == place[0][:3] * wide for part in place):
                 missing.append(letter)
     return missing

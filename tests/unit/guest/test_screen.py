@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import socket
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,15 +76,20 @@ def test_vnc_is_a_socket_and_the_user_is_told_how_to_reach_it(binary) -> None:
 
 def drawn(
     rows: list[str], wide: int = 8, high: int = 16, size: tuple[int, int] | None = None
-) -> Any:
+) -> screen.Picture:
     """A picture of a text, each character a dot in its place."""
-    image = pytest.importorskip("PIL.Image")
-    picture = image.new("RGB", size or (wide * len(rows[0]), high * len(rows)))
+    width, height = size or (wide * len(rows[0]), high * len(rows))
+    pixels = bytearray(3 * width * height)
     for y, row in enumerate(rows):
         for x, letter in enumerate(row):
             if letter != " ":
-                picture.putpixel((x * wide + wide // 2, y * high + high // 2), (170, 170, 170))
-    return picture
+                start = 3 * ((y * high + high // 2) * width + x * wide + wide // 2)
+                pixels[start : start + 3] = (170, 170, 170)
+    return screen.Picture(width, height, bytes(pixels))
+
+
+def ppm(picture: screen.Picture) -> bytes:
+    return b"P6\n%d %d\n255\n%s" % picture
 
 
 ROWS = [row.ljust(20) for row in ("Linux version 6.1.0", "", "Please press Enter", "/ #", "")]
@@ -149,7 +155,9 @@ def test_a_guest_without_a_screen() -> None:
     assert "CONFIG_VT" in caught.value.hint
 
 
-def taken(guest: Any, tmp_path: Path, *pictures: Any, seconds: float = 5) -> tuple[Any, list[str]]:
+def taken(
+    guest: Any, tmp_path: Path, *pictures: screen.Picture, seconds: float = 5
+) -> tuple[screen.Picture, list[str]]:
     """Take the picture of a guest whose QEMU dumps the next of `pictures`; return it, and the
     commands to QEMU."""
     left, commands = list(pictures), []
@@ -157,7 +165,8 @@ def taken(guest: Any, tmp_path: Path, *pictures: Any, seconds: float = 5) -> tup
     def ask(command: str, **arguments: Any) -> None:
         commands.append(command)
         if command == "screendump":
-            (left.pop(0) if len(left) > 1 else left[0]).save(arguments["filename"], format="PPM")
+            picture = left.pop(0) if len(left) > 1 else left[0]
+            Path(arguments["filename"]).write_bytes(ppm(picture))
 
     return screen._picture(guest, ask, tmp_path / "dump.ppm", seconds), commands
 
@@ -184,6 +193,59 @@ def test_no_prompt_and_no_picture_are_errors_that_show_the_text(tmp_path: Path) 
     assert "Please press Enter" in caught.value.hint
     with pytest.raises(GuestError, match="picture lacks 45 of its characters"):
         taken(Guest(shown(PROMPT)), tmp_path, drawn([" " * 60] * 3), seconds=0.2)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"P6\n1 1\n255\n",
+        b"P6\n1 1\n255\nRGBx",
+        b"P5\n1 1\n255\nRGB",
+        b"P6\n1 1\n65535\nRGBRGB",
+        b"P6\n99999 99999\n255\nRGB",
+        b"\x89PNG\r\n",
+    ],
+)
+def test_a_dump_that_is_no_picture(data: bytes, tmp_path: Path) -> None:
+    with pytest.raises(PiggyError, match="is no PPM"):
+        screen.load(
+            lambda command, filename: Path(filename).write_bytes(data), tmp_path / "dump.ppm"
+        )
+
+
+def old_qemu(command: str, **arguments: object) -> None:
+    """QEMU 7.0 and before (qapi/ui.json)."""
+    assert command == "screendump"
+    if "format" in arguments:
+        raise screen.Refused("QEMU refused 'screendump': Parameter 'format' is unexpected")
+
+
+def test_qemu_writes_the_png(tmp_path: Path) -> None:
+    asked: list[tuple[str, object]] = []
+    screen._png(
+        lambda command, **arguments: asked.append((command, arguments)),
+        tmp_path / "dump.ppm",
+        tmp_path / "screen.png",
+    )
+    assert asked == [("screendump", {"filename": str(tmp_path / "screen.png"), "format": "png"})]
+
+
+def test_an_old_qemus_picture_becomes_a_png(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    dump, png = tmp_path / "dump.ppm", tmp_path / "screen.png"
+    dump.write_bytes(ppm(drawn(ROWS)))
+    screen._png(old_qemu, dump, png)
+    with image.open(png) as opened:
+        assert (opened.format, opened.size) == ("PNG", (160, 80))
+        assert opened.convert("RGB").tobytes() == drawn(ROWS).pixels
+
+
+def test_an_old_qemu_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)  # importing it is an ImportError then
+    with pytest.raises(PiggyError, match=r"writes no PNG .*'format' is unexpected") as caught:
+        screen._png(old_qemu, tmp_path / "dump.ppm", tmp_path / "screen.png")
+    assert "piggyback[screenshot]" in caught.value.hint
 
 
 @pytest.fixture
