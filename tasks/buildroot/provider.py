@@ -164,10 +164,10 @@ def source(project: Project) -> Path:
         else (project.layout.build / "src" / NAME).absolute()
     )
     if own and sdk.is_tarball(own):
-        from tasks.system import disk
+        from tasks.system import files
 
         tree = unpack.unpack(
-            tree, disk.sha256_of(tree), (project.layout.build / "src").absolute(), "buildroot-own"
+            tree, files.sha256_of(tree), (project.layout.build / "src").absolute(), "buildroot-own"
         ).absolute()
     if not (tree / "package" / "Makefile.in").is_file():
         raise PiggyError(

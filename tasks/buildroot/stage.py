@@ -30,7 +30,7 @@ from tasks.fetch import unpack
 from tasks.graph.task import Job, TaskDict, task
 from tasks.kbuild import configure as configuration
 from tasks.kconfig import fragments
-from tasks.system import disk, terminal
+from tasks.system import files, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
 from tasks.system.process import CommandError, foreground
@@ -232,7 +232,7 @@ def fetch(job: Job) -> dict[str, list[str]]:
         raise missing_error(after, dl, job.log)
     write_whole(
         project.layout.here / "buildroot.fetched",
-        "".join(f"{disk.sha256_of(path)}  {path.relative_to(dl)}\n" for path in paths),
+        "".join(f"{files.sha256_of(path)}  {path.relative_to(dl)}\n" for path in paths),
     )
     return {"made": [str(path) for path in paths]}
 

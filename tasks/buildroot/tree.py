@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.system.errors import PiggyError
+from tasks.system.files import digest_of
 from tasks.system.jobserver import Budget
 from tasks.system.process import Completed, run
 
@@ -266,12 +267,7 @@ def tree_digest(source: Path, files: Iterable[Path]) -> str:
         source: The tree.
         files: Files in it, in a fixed order.
     """
-    tree, whole = source.resolve(), hashlib.sha256()
-    for path in files:
-        whole.update(
-            f"{path.relative_to(tree)}\0".encode() + hashlib.sha256(path.read_bytes()).digest()
-        )
-    return whole.hexdigest()
+    return digest_of(source.resolve(), files)
 
 
 def folder_digest(folder: Path) -> str:
@@ -280,16 +276,7 @@ def folder_digest(folder: Path) -> str:
     Args:
         folder: A folder, or one file.
     """
-    whole = hashlib.sha256()
-    for path in sorted(_walk(folder)):
-        whole.update(os.fsencode(os.path.relpath(path, folder)) + b"\0")
-        link = os.path.islink(path)
-        whole.update(
-            os.fsencode(os.readlink(path))
-            if link
-            else hashlib.sha256(Path(path).read_bytes()).digest()
-        )
-    return whole.hexdigest()
+    return digest_of(folder, sorted(_walk(folder)), follow=False)
 
 
 def folder_state(folder: Path) -> str:

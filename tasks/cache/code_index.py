@@ -18,7 +18,7 @@ import msgspec
 
 from tasks.cache.code import TOP, code_id, files_of
 from tasks.cache.digests import RACY_NS, Stamps
-from tasks.system.files import read_regular, write_whole
+from tasks.system.files import decoded, write_whole
 
 
 class _Known(msgspec.Struct):
@@ -73,15 +73,7 @@ class Codes:
 
     def _load(self) -> _Known:
         state = self._state()
-        try:
-            known = msgspec.msgpack.decode(read_regular(self.store), type=_Known)
-        except (
-            OSError,
-            ValueError,
-            RecursionError,
-            msgspec.DecodeError,
-        ):  # ValueError: text that is no UTF-8
-            return _Known(state, {})
+        known = decoded(self.store, _Known, _Known(state, {}))
         return known if state and known.state == state else _Known(state, {})
 
     def _state(self) -> str:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.system.files import read_regular, write_whole
+from tasks.system import files
+from tasks.system.files import write_whole
 
 MISSING = ""
 # several ticks of the coarse clock that file systems stamp with (CONFIG_HZ=100: 10 ms)
@@ -112,10 +113,7 @@ class Stamps:
         As of now if there was none; -1 if it is missing.
         """
         entry = self._known.get(path) if self._known else None
-        try:
-            return os.stat(path).st_mtime_ns if entry is None else entry[0]
-        except (OSError, ValueError):
-            return -1
+        return files.changed(path) if entry is None else entry[0]
 
     def save(self) -> None:
         """Write the digests back if there are new ones.
@@ -135,15 +133,7 @@ class Stamps:
             self._dirty = False
 
     def _load(self) -> dict[str, _Entry]:
-        try:
-            return msgspec.msgpack.decode(read_regular(self.store), type=dict[str, _Entry])
-        except (
-            OSError,
-            ValueError,
-            RecursionError,
-            msgspec.DecodeError,
-        ):  # ValueError: text that is no UTF-8
-            return {}
+        return files.decoded(self.store, dict[str, _Entry], {})
 
 
 def _is_text(path: str) -> bool:

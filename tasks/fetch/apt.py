@@ -25,7 +25,7 @@ from tasks.config.pins import Package
 from tasks.fetch import apt_sources, download, tarstream
 from tasks.fetch.decompress import Damaged
 from tasks.fetch.download import Unavailable
-from tasks.system import disk
+from tasks.system import files
 from tasks.system import process as run
 from tasks.system.lock import Lock
 
@@ -84,10 +84,10 @@ def fetched(
         raise Unavailable("this host has no apt, so upstream or a mirror is the only way")
     suites = (package.suite or "").split()
     state = state.absolute() / "suites" / "+".join(suites) if suites else state.absolute()
-    with disk.explained(state):
+    with files.explained(state):
         state.mkdir(parents=True, exist_ok=True)
     with Lock(state / "lock", os.fspath(state)).held():
-        with disk.explained(state):
+        with files.explained(state):
             options, fingerprint = _configure(state, suites, log)
         updated = ""
         if not _is_fresh(state, fingerprint):
@@ -208,8 +208,8 @@ def _update(
     that the server has one: a system without the security archive's address has no X-security, for
     example.
     """
-    if disk.free(state) < LISTS_ROOM:  # on a full disk apt 2.6 does not fail, but hangs
-        raise disk.no_space(state / "lists", LISTS_ROOM)
+    if files.free(state) < LISTS_ROOM:  # on a full disk apt 2.6 does not fail, but hangs
+        raise files.no_space(state / "lists", LISTS_ROOM)
     done = run.run(
         ["timeout", str(UPDATE_SECONDS), "apt-get", *options, "update"], log=log, check=False
     )
@@ -239,7 +239,7 @@ def _get(
         if binary
         else ["source", "--download-only", "--only-source", package.name]
     )
-    with disk.explained(folder):
+    with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
     # --print-uris leaves out what is complete already, so it is asked in a folder that never has a
     # package's file
@@ -263,8 +263,8 @@ def _get(
     if not wanted[0].startswith(f"{package.name}_"):
         raise Unavailable(f"apt has no package {package.name}, and would bring {wanted[0]} for it")
     there = sum(left.stat().st_size for left in folder.iterdir() if left.name in sizes)
-    if sum(sizes.values()) - there > disk.free(folder):
-        raise disk.no_space(folder / wanted[0], sum(sizes.values()))
+    if sum(sizes.values()) - there > files.free(folder):
+        raise files.no_space(folder / wanted[0], sum(sizes.values()))
     for left in folder.iterdir():
         if left.name not in sizes and left.is_file():
             left.unlink()  # another version's
@@ -276,7 +276,7 @@ def _get(
     if "cannot be authenticated" in done.output or "nauthenticated packages" in done.output:
         raise Unavailable("apt can't vouch for it (no valid signature), so it is refused")
     if _NO_ROOM.search(done.output):
-        raise disk.no_space(folder, sum(sizes.values()))
+        raise files.no_space(folder, sum(sizes.values()))
     path = folder / wanted[0]
     if done.returncode or not path.is_file():
         raise Unavailable(_complaint(done) or f"apt-get did not bring {path.name}")

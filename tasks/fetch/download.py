@@ -29,7 +29,7 @@ import msgspec
 
 from tasks.fetch import webclient
 from tasks.fetch.webclient import Again, Answer, Unavailable
-from tasks.system import address, disk, files
+from tasks.system import address, files, terminal
 from tasks.system.errors import PiggyError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def download(
                 retry = _counted(retry, url, why)
                 sleep(_asked(retry, why.retry_after) or retry.get_backoff_time())
                 continue
-            found = disk.sha256_of(part)
+            found = files.sha256_of(part)
             if found == sha256:
                 side_of(part).unlink(missing_ok=True)
                 return
@@ -180,7 +180,7 @@ def discard(part: Path) -> None:
     for path in (part, side_of(part)):
         if path.is_dir() and not path.is_symlink():
             raise PiggyError(f"{path} is a folder, and a file belongs there", "move it away")
-        with disk.explained(path):
+        with files.explained(path):
             path.unlink(missing_ok=True)
 
 
@@ -191,12 +191,12 @@ def written(part: Path, needed: int) -> Iterator[None]:
     A full one gets its space back.
     """
     try:
-        with disk.explained(part, needed):
+        with files.explained(part, needed):
             yield
     except PiggyError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in disk.NO_SPACE:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in files.NO_SPACE:
             discard(part)
-            raise disk.no_space(part, needed) from error.__cause__
+            raise files.no_space(part, needed) from error.__cause__
         raise
 
 
@@ -212,15 +212,15 @@ def _one_try(client: webclient.Client, url: str, part: Path, shown: Any) -> None
         total = have + int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0
         if total > LIMIT:
             raise Unavailable(
-                f"it says the file has {disk.human(total)}, and no source is that big"
+                f"it says the file has {terminal.human(total)}, and no source is that big"
             )
-        if total - have > disk.free(part.parent):
+        if total - have > files.free(part.parent):
             discard(part)
-            raise disk.no_space(part, total)
+            raise files.no_space(part, total)
         if not have:
             discard(part)
             note = _Note(address.shown(url), _validator(answer))
-            with disk.explained(part):
+            with files.explained(part):
                 files.write_whole(side_of(part), msgspec.json.encode(note) + b"\n")
         shown.total, shown.n = total or None, have
         _receive(answer, part, have, total, shown)
@@ -305,7 +305,7 @@ def _receive(answer: Answer, part: Path, have: int, total: int, shown: Any) -> N
             have += len(chunk)
             if have > (total or LIMIT):
                 discard(part)
-                raise Unavailable(f"it sends more than {disk.human(total or LIMIT)}")
+                raise Unavailable(f"it sends more than {terminal.human(total or LIMIT)}")
             with written(part, total):
                 file.write(chunk)
             shown.update(len(chunk))
@@ -317,7 +317,7 @@ def _receive(answer: Answer, part: Path, have: int, total: int, shown: Any) -> N
 
 def _open(part: Path, have: int) -> IO[bytes]:
     """Open `part` to add to its `have` bytes; for 0 it must not be there yet."""
-    with disk.explained(part):
+    with files.explained(part):
         if have:
             fd = files.open_regular(part, os.O_WRONLY | os.O_APPEND)
         else:

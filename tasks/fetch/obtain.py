@@ -22,7 +22,7 @@ from tasks.config.pins import Package, Source
 from tasks.fetch import apt, download, records
 from tasks.fetch.download import Unavailable
 from tasks.fetch.records import Obtained
-from tasks.system import address, disk, terminal
+from tasks.system import address, files, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.lock import Lock
 
@@ -47,7 +47,7 @@ def obtain(
     identical. A bad file is moved aside to FILE.bad. Raises one PiggyError with the reason of every
     origin when none can give it, and when `dl` can't be written.
     """
-    with disk.explained(dl):
+    with files.explained(dl):
         found = records.trusted(source, dl)
         if found:
             return found
@@ -128,7 +128,7 @@ def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
         download.download(quote(url, safe=":/?&=%~+@#[]!$'()*,;"), part, source.sha256, bar=bar)
     elif scheme in ("", "file"):
         _copy(Path(unquote(url.removeprefix("file://")) if scheme else url).expanduser(), part)
-        found = disk.sha256_of(part)
+        found = files.sha256_of(part)
         if found != source.sha256:
             download.discard(part)
             raise Unavailable(
@@ -166,7 +166,7 @@ def _from_package(
             apt.tarball_in(got.path, package.member, part)
         else:
             _copy(got.path, part)
-        found = disk.sha256_of(part)
+        found = files.sha256_of(part)
         if package.identical and found != source.sha256:
             download.discard(part)
             raise Unavailable(

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.config.pins import Source
-from tasks.system import address, disk, files, terminal
+from tasks.system import address, files, terminal
 from tasks.system.errors import PiggyError
 
 BY_HAND = "put there by hand"
@@ -97,7 +97,7 @@ def checked(source: Source, dl: Path, writable: bool = True) -> Obtained | None:
             continue
         if not path.is_file():
             raise PiggyError(f"{path} is not a file", f"move it away: {name} belongs there")
-        found = disk.sha256_of(path)
+        found = files.sha256_of(path)
         if found != sha256:
             if writable:
                 os.replace(path, path.with_name(name + ".bad"))
@@ -125,15 +125,10 @@ def checked(source: Source, dl: Path, writable: bool = True) -> Obtained | None:
 
 def _recorded(source: Source, dl: Path) -> Record | None:
     """Return the record of `source`; None if it is missing, damaged, or of another pin."""
-    try:
-        record = msgspec.json.decode(
-            files.read_regular(dl / f"{source.name}.json", 1 << 20), type=Record
-        )
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ):  # MsgspecError and UnicodeDecodeError are ValueErrors
+    record = files.decoded(
+        dl / f"{source.name}.json", Record, None, decode=msgspec.json.decode, most=1 << 20
+    )
+    if record is None:
         return None
     package = source.package.name if source.package else ""
     fits = (
@@ -162,7 +157,7 @@ def write(
     # the upstream part of a Debian version: without epoch and revision (Debian Policy, 5.6.12)
     upstream = version.partition(":")[2] or version
     upstream = upstream.rpartition("-")[0] or upstream
-    with disk.explained(path):
+    with files.explained(path):
         now = (dl / name).stat()
         record = Record(
             source.name,

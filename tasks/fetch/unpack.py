@@ -14,7 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tasks.fetch import decompress, tarstream, untar
-from tasks.system import disk, files
+from tasks.system import files
 from tasks.system.errors import PiggyError
 from tasks.system.lock import Lock
 
@@ -87,12 +87,12 @@ def _unpack_aside(
     """Unpack into a folder beside `folder`, stamp it, rename it; on failure nothing stays."""
     if not archive.is_file():
         raise PiggyError(f"{archive} does not exist", "'doit fetch' gets it")
-    found = disk.sha256_of(archive)
+    found = files.sha256_of(archive)
     if found != sha256:
         raise decompress.damaged(archive, f"its sha256 is {found}, and should be {sha256}")
     aside = folder.with_name(f".{folder.name}.part")
     try:
-        with disk.explained(folder):
+        with files.explained(folder):
             shutil.rmtree(
                 aside, ignore_errors=True
             )  # what a killed process left; its lock is ours now
@@ -104,8 +104,8 @@ def _unpack_aside(
             os.rename(aside, folder)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in disk.NO_SPACE:
-            raise disk.no_space(folder, _room_for(archive)) from error.__cause__
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in files.NO_SPACE:
+            raise files.no_space(folder, _room_for(archive)) from error.__cause__
         raise
 
 
@@ -128,7 +128,7 @@ def _point(link: Path, folder: Path) -> None:
             f"{link} is in the way: a link to {folder.name} belongs there", "move it away"
         )
     draft = link.with_name(f".{link.name}.{os.getpid()}.link")
-    with disk.explained(link):
+    with files.explained(link):
         draft.unlink(missing_ok=True)
         os.symlink(folder.name, draft)
         os.replace(draft, link)

@@ -27,7 +27,7 @@ from tasks.filesystem.tree import (
     in_order,
     size,
 )
-from tasks.system import disk
+from tasks.system import files
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.files import replacing
 from tasks.system.process import run
@@ -93,8 +93,8 @@ def build(
     length = _check(entries)
     entries = _with_init(entries, init_link)
     packer = COMPRESSIONS[compression]
-    if (isinstance(packer, tuple) or compression == "none") and length > disk.free(archive.parent):
-        raise disk.no_space(archive, length)
+    if (isinstance(packer, tuple) or compression == "none") and length > files.free(archive.parent):
+        raise files.no_space(archive, length)
     with replacing(archive) as draft:
         # Fixed names: a compressor could take the user's for an option, or store it in its output.
         plain = draft.parent / "in"

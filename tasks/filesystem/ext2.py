@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from tasks.filesystem import ext2_limits, tree
 from tasks.filesystem.ext2_limits import BLOCK
 from tasks.filesystem.tree import Entry
-from tasks.system import disk as room
+from tasks.system import files
 from tasks.system.errors import PiggyError
 from tasks.system.files import replacing
 from tasks.system.process import run
@@ -113,8 +113,8 @@ def build(
     # The image is sparse: on the host's disk it takes only bitmaps, descriptors, used inodes and
     # content.
     written = (need + 3 * whole // (GROUP * BLOCK)) * BLOCK + 128 * len(entries)
-    if written > room.free(image.parent):
-        raise room.no_space(image, written)
+    if written > files.free(image.parent):
+        raise files.no_space(image, written)
     spare = (free if size is None else max(0, size - need * BLOCK)) // BYTES_PER_SPARE_INODE
     with replacing(image) as draft:
         stage = draft.parent / "stage"

@@ -26,6 +26,7 @@ from tasks.graph.journal import UNFINISHED
 from tasks.kconfig.dotconfig import read_config
 from tasks.system import owned
 from tasks.system.errors import PiggyError
+from tasks.system.files import touched
 from tasks.system.process import clean_env
 
 Record = dict[str, dict[str, str]]
@@ -211,7 +212,7 @@ class Inputs:
             not {MISSING, CHANGING} & {*inputs.values(), *record["outputs"].values()}
             and self._declared() == {part: before[part] for part in DECLARED}
             and self._digests(found) == found
-            and not any(_touched(path, began) for path in files)
+            and not any(touched(path, began, missing=False) for path in files)
         )
 
     def _key(self, name: str, now: Record) -> str:
@@ -282,21 +283,13 @@ class Inputs:
         digest = self._digests([path])[path]
         if self.config and path.startswith("CONFIG_"):
             return digest
-        return CHANGING if _touched(path, started) else digest
+        return CHANGING if touched(path, started, missing=False) else digest
 
 
 def inputs_of(task: Any) -> Inputs | None:
     """Return what decides whether one of doit's tasks is up to date; None for a task that runs
     whenever it is asked for."""
     return next((test[0] for test in task.uptodate if isinstance(test[0], Inputs)), None)
-
-
-def _touched(path: str, since: int) -> bool:
-    """Was a file changed in any way since then (ns since 1970)?"""
-    try:
-        return os.stat(path).st_ctime_ns >= since
-    except OSError:
-        return False
 
 
 def _values(config: str) -> Mapping[str, str]:

@@ -12,6 +12,8 @@ import os
 import re
 import signal
 
+from tasks.system.process import signal_name
+
 Fault = tuple[str, str]
 
 # Lines are taken to be 1,000 characters long at most, as the kernel's are: a guest that says the
@@ -139,7 +141,7 @@ def _no_init(console: str, reason: str) -> Fault | None:
     if killed:
         code = int(killed[1], 16)
         number, status = code & 0x7F, code >> 8
-        how = f"was killed by {_signal(number)}" if number else f"ended with status {status}"
+        how = f"was killed by {signal_name(number)}" if number else f"ended with status {status}"
         hint = (
             "it uses instructions that this processor lacks: compile for an older one, or set the"
             " machine's cpu"
@@ -233,7 +235,7 @@ def ended(console: str, name: str, status: int, number: int) -> Fault:
         if line.startswith((f"{name}: ", "qemu")) and ": warning: " not in line
     ]
     if number:
-        return f"{name} was killed by {_signal(number)}", ""
+        return f"{name} was killed by {signal_name(number)}", ""
     if status:
         said = "; ".join(own) or (console.strip().splitlines() or ["without a word"])[-1]
         hint = (
@@ -256,10 +258,3 @@ def ended(console: str, name: str, status: int, number: int) -> Fault:
         "the guest reset or switched itself off before it was told to",
         "a crash without a message (triple fault), or something in it called reboot or poweroff",
     )
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -14,7 +14,7 @@ import msgspec
 
 from tasks.kbuild.records import below, dependencies, makefiles, mentioned, of_module
 from tasks.kbuild.records import symbols as asked
-from tasks.system.files import read_regular, write_whole
+from tasks.system.files import decoded, write_whole
 
 CACHE = "piggyback.deps"  # one of another form is read as none
 
@@ -64,10 +64,7 @@ class Depfiles:
         self, obj: Path, source: Path, only: Iterable[str] | None = None, save: bool = True
     ) -> None:
         self.obj, self.top, self.tree = obj, os.path.abspath(obj), os.path.realpath(source)
-        try:
-            store = msgspec.msgpack.decode(read_regular(obj / CACHE), type=_Store)
-        except (OSError, ValueError, RecursionError, msgspec.DecodeError):
-            store = _Store()
+        store = decoded(obj / CACHE, _Store, _Store())
         self.names = store.names
         self._numbers: dict[str, int] = {}
         self._cached = store.records

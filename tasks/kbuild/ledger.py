@@ -20,7 +20,7 @@ import msgspec
 from tasks.cache.digests import Stamps
 from tasks.kbuild import manifest, trace
 from tasks.kbuild.depfiles import Depfiles
-from tasks.system.files import read_regular, write_whole
+from tasks.system.files import decoded, touched, write_whole
 
 FILE = "piggyback.ledger"
 CLOCK = "piggyback.clock"
@@ -83,7 +83,7 @@ def kept(
         {*depfiles.files(), *(path for _, path in trace.prerequisites(obj))}
     ):
         part = folders if path.endswith("/") else digests
-        if _touched(path, started):
+        if touched(path, started, missing=True):
             part[path] = UNSURE
         elif path not in part:
             part[path] = stamps.digest(path)
@@ -123,7 +123,9 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
     finally:
         _touch(obj)
     fresh = {
-        path: UNSURE if _touched(path, started) else digests.get(path) or stamps.digest(path)
+        path: UNSURE
+        if touched(path, started, missing=True)
+        else digests.get(path) or stamps.digest(path)
         for path in depfiles.given(made)
     }
     if changed or any(digests.get(path) != digest for path, digest in fresh.items()):
@@ -248,14 +250,6 @@ def _asked_for(header: str) -> tuple[str, ...]:
     return tuple(f"/{each}" for each in [name, *generic])
 
 
-def _touched(path: str, since: int) -> bool:
-    """Was a file changed in any way since then, or is it gone?"""
-    try:
-        return os.stat(path).st_ctime_ns >= since
-    except OSError:
-        return True
-
-
 def _wind_forward(obj: Path) -> None:
     """If the clock was set back since the last make, make all files older by as much.
 
@@ -288,12 +282,9 @@ def _touch(obj: Path) -> None:
 
 
 def _read(obj: Path) -> _Ledger:
-    try:
-        return msgspec.msgpack.decode(read_regular(obj / FILE), type=_Ledger)
-    except FileNotFoundError:
+    if not os.path.lexists(obj / FILE):
         return _Ledger(whole=not obj.exists() or not any(obj.glob("*/*.o")))
-    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
-        return _Ledger(whole=False)
+    return decoded(obj / FILE, _Ledger, _Ledger(whole=False))
 
 
 def _write(obj: Path, ledger: _Ledger) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks.system import process, terminal
+from tasks.system import files, process, terminal
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError
 
@@ -168,18 +168,10 @@ def _judge(folder: str, name: str, since: int) -> None:
     target, record, depfile = (
         os.path.join(folder, part) for part in (name, f".{name}.cmd", f".{name}.d")
     )
-    made, said = _time(target), _time(record)
-    doubtful = said < made or said >= since and not _whole(record) or _time(depfile) > said
+    made, said, listed = (files.changed(path, follow=False) for path in (target, record, depfile))
+    doubtful = said < made or said >= since and not _whole(record) or listed > said
     if max(made, said) >= since and doubtful:
-        _remove(target, record)
-
-
-def _time(path: str) -> int:
-    """When a file was changed (ns since 1970), -1 if there is none."""
-    try:
-        return os.lstat(path).st_mtime_ns
-    except FileNotFoundError:
-        return -1
+        files.remove(target, record)
 
 
 def _whole(record: str) -> bool:
@@ -193,12 +185,6 @@ def _whole(record: str) -> bool:
         b"\nsource_" in text or b"\ndeps_" in text or b" -Wp,-MMD," in text or b" -Wp,-MD," in text
     )
     return text.endswith(b"\n") and (not lists or text.rstrip().endswith(b"):"))
-
-
-def _remove(*paths: str) -> None:
-    for path in paths:
-        if os.path.lexists(path):
-            os.remove(path)
 
 
 def left_behind(source: Path, arch: str) -> str:

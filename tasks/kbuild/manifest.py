@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.kbuild import symbol_times
-from tasks.system.files import read_regular, write_whole
+from tasks.system.files import decoded, remove, write_whole
 
 FILE = "piggyback.made"
 # Kconfig's, the kernel's and busybox's: all are made together when the first is missing
@@ -109,7 +109,7 @@ def _purged(obj: Path, kept: _States, tops: Iterable[str] = ("",)) -> list[str]:
         for name in KCONFIG
         if name in kept
     ):
-        _remove(*(str(obj / name) for name in KCONFIG))
+        remove(*(str(obj / name) for name in KCONFIG))
     for name, state in kept.items():
         if name not in KCONFIG and found.get(name) != state and found.get(name, (1, 0))[0] != 0:
             lost.append(name)
@@ -117,7 +117,7 @@ def _purged(obj: Path, kept: _States, tops: Iterable[str] = ("",)) -> list[str]:
             if base.startswith(".") and base.endswith(".cmd"):
                 base = base[1 : -len(".cmd")]
             if name in found:
-                _remove(os.path.join(folder, base), os.path.join(folder, f".{base}.cmd"))
+                remove(os.path.join(folder, base), os.path.join(folder, f".{base}.cmd"))
     return lost
 
 
@@ -140,16 +140,7 @@ def spoilt(obj: Path, names: Iterable[str]) -> str:
 
 
 def _read(obj: Path) -> _States:
-    try:
-        return msgspec.msgpack.decode(read_regular(obj / FILE), type=_States)
-    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
-        return {}
-
-
-def _remove(*paths: str) -> None:
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+    return decoded(obj / FILE, _States, {})
 
 
 def _kconfig(obj: Path) -> _States:

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.digests import MISSING, Stamps
-from tasks.system.files import read_regular, write_whole
+from tasks.system.files import decoded, write_whole
 from tasks.system.process import clean_env
 from tasks.system.terminal import printable
 
@@ -314,10 +314,7 @@ def _used(symbol: str, tree: Path, obj: Path) -> bool:
 
     The answers are kept in the object folder; see `forget`.
     """
-    try:
-        known = msgspec.msgpack.decode(read_regular(obj / CACHE), type=dict[str, bool])
-    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
-        known = {}
+    known: dict[str, bool] = decoded(obj / CACHE, dict[str, bool], {})
     if symbol not in known:
         known[symbol] = symbol in _mentioned(tree, {symbol})
         if obj.is_dir():

@@ -19,7 +19,7 @@ import msgspec
 
 from tasks.kconfig import dotconfig
 from tasks.system.errors import PiggyError
-from tasks.system.files import read_regular, write_whole
+from tasks.system.files import decoded, write_whole
 
 FILE = "piggyback.symbols"
 _TOP = "include/config"
@@ -103,6 +103,4 @@ def _times(obj: Path) -> dict[str, int]:
 
 
 def _read(obj: Path) -> _Symbols:
-    with contextlib.suppress(OSError, ValueError, RecursionError, msgspec.DecodeError):
-        return msgspec.msgpack.decode(read_regular(obj / FILE), type=_Symbols)
-    return _Symbols()
+    return decoded(obj / FILE, _Symbols, _Symbols())

@@ -20,7 +20,7 @@ import msgspec
 
 from tasks.cache.digests import Stamps
 from tasks.kbuild import saved
-from tasks.system.files import read_regular, write_whole
+from tasks.system.files import decoded, write_whole
 from tasks.system.process import clean_env
 
 RULES = Path(__file__).with_name("trace.mk")
@@ -59,10 +59,7 @@ class Trace(msgspec.Struct):
 
 def read(obj: Path) -> Trace:
     """Return what is known of an object folder; nothing where it can't be read."""
-    try:
-        return msgspec.msgpack.decode(read_regular(obj / FILE), type=Trace)
-    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
-        return Trace()
+    return decoded(obj / FILE, Trace, Trace())
 
 
 def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:

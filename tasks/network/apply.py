@@ -23,6 +23,7 @@ from tasks.network import record as netrecord
 from tasks.network import state, trust
 from tasks.network.record import Record
 from tasks.network.steps import KILL, WRITE, Arguments, Plan, Step, shown
+from tasks.system import files
 from tasks.system.errors import PiggyError
 from tasks.system.process import CommandError, run
 from tasks.system.terminal import printable
@@ -51,7 +52,7 @@ def received(stream: BinaryIO, folder: Path) -> Plan:
     Raises:
         PiggyError: net_up can't have made it.
     """
-    plan = netrecord.decode(stream.read(netrecord.LONGEST), Plan, "the plan on standard input")
+    plan = files.record(stream.read(netrecord.LONGEST), Plan, "the plan on standard input")
     trust.check(plan, os.fspath(folder))
     return plan
 

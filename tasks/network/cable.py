@@ -148,17 +148,24 @@ def _choose(forwards: Sequence[Forward]) -> list[tuple[Forward, int]]:
     return taken
 
 
+def bound(port: int, protocol: str = "tcp") -> socket.socket | None:
+    """Return a socket that holds a port of the host's loopback, None where the port is taken."""
+    holder = socket.socket(type=socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM)
+    if protocol == "tcp":  # as QEMU does: what is closing is free
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        return None
+    return holder
+
+
 def _free(port: int, protocol: str) -> bool:
-    with socket.socket(
-        type=socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    ) as probe:
-        if protocol == "tcp":  # as QEMU does: a port in TIME_WAIT counts as free
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    holder = bound(port, protocol)
+    if holder:
+        holder.close()
+    return bool(holder)
 
 
 def _told(taken: Sequence[tuple[Forward, int]], whose: str = "the guest's") -> Iterator[str]:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.network import card, nat, plan
+from tasks.network import cable, card, nat, plan
 from tasks.network import state as netstate
 from tasks.network.card import Forward
 from tasks.network.lab_inside import MESSAGE, Lab
@@ -157,16 +157,11 @@ def listening(forwards: Sequence[Forward], skip: int = 0) -> list[tuple[Forward,
             if forward.host
             else range(forward.first + skip, min(65536, forward.first + skip + 200))
         ):
-            listener = socket.socket()
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1", port))
+            listener = cable.bound(port)
+            if listener:
                 listener.listen()
-            except OSError:
-                listener.close()
-                continue
-            found.append((forward, listener))
-            break
+                found.append((forward, listener))
+                break
         else:
             raise PiggyError(
                 f"port {forward.host or forward.first} of this host is in use",

@@ -19,9 +19,9 @@ import msgspec
 
 from tasks.network import trust
 from tasks.network.steps import Plan
+from tasks.system import files
 from tasks.system.errors import PiggyError
 from tasks.system.files import open_regular, replacing
-from tasks.system.terminal import printable
 
 _T = TypeVar("_T")
 LONGEST = 1 << 20  # bytes of a record or a plan; real ones have up to 30 KB
@@ -73,7 +73,7 @@ def read(folder: Path) -> Record | None:
         with open(open_regular(file), "rb") as stream:
             _only_ours(file, os.fstat(stream.fileno()))
             data = stream.read(LONGEST)
-        record = decode(data, Record, f"{file}")
+        record = files.record(data, Record, f"{file}")
         trust.check(record.plan, os.fspath(folder))
     except FileNotFoundError:
         return None
@@ -91,18 +91,6 @@ def read(folder: Path) -> Record | None:
             _SHOWS,
         )
     return record
-
-
-def decode(data: bytes, kind: type[_T], whose: str) -> _T:
-    """Read JSON of a given type.
-
-    Raises:
-        PiggyError: It is malformed; the message begins with `whose`.
-    """
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise PiggyError(f"{whose} can't be read: {printable(str(error))[:200]}") from error
 
 
 def _ours(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tasks.kbuild import trace
 from tasks.kbuild.depfiles import Depfiles
+from tasks.system import files
 
 
 def refresh(
@@ -37,9 +38,10 @@ def refresh(
         return []
     for target in order:
         if not before.keys().isdisjoint(inputs.get(target, ())):
-            made = _when(obj, target)
+            made = files.changed(obj / target)
             times = [
-                before[name] if name in before else _when(obj, name) for name in inputs[target]
+                before[name] if name in before else files.changed(obj / name)
+                for name in inputs[target]
             ]
             if made >= max(0, *times):
                 before[target] = made
@@ -48,10 +50,3 @@ def refresh(
         os.utime(obj / target)
         os.utime(trace.record_of(obj, target))
     return touched
-
-
-def _when(obj: Path, name: str) -> int:
-    try:
-        return os.stat(os.path.join(obj, name)).st_mtime_ns
-    except FileNotFoundError:
-        return -1

@@ -22,8 +22,8 @@ from tasks.kbuild.make import first_errors
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said
 from tasks.shortway import thin_archive
-from tasks.shortway.stale import Targets, users_of, when_changed
-from tasks.system import terminal
+from tasks.shortway.stale import Targets, users_of
+from tasks.system import files, terminal
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError, Completed, child, clean_env, run, stop_all
 
@@ -59,7 +59,7 @@ class Replay(msgspec.Struct, dict=True):
     log: Path
     checks: Mapping[str, str] = msgspec.field(default_factory=dict)
     label: str = ""
-    given: Callable[[str], int] = when_changed
+    given: Callable[[str], int] = files.changed
     made: dict[str, int] = msgspec.field(default_factory=dict)
     changed: set[str] = msgspec.field(default_factory=set)
 

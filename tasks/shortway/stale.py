@@ -15,14 +15,7 @@ from tasks.kbuild import saved, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said
-
-
-def when_changed(path: str) -> int:
-    """When a file was changed (ns since 1970), -1 if it is missing."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return -1
+from tasks.system import files
 
 
 class Targets(msgspec.Struct, dict=True):
@@ -39,7 +32,7 @@ class Targets(msgspec.Struct, dict=True):
     obj: Path
     said: Said
     known: Depfiles
-    given: Callable[[str], int] = when_changed
+    given: Callable[[str], int] = files.changed
 
     def __post_init__(self) -> None:
         self.times: dict[str, int] = {}
@@ -98,7 +91,7 @@ class Targets(msgspec.Struct, dict=True):
         when = self.times.get(name)
         if when is None:
             when = self.times[name] = (
-                self.given(name) if name[0] == "/" else when_changed(self.prefix + name)
+                self.given(name) if name[0] == "/" else files.changed(self.prefix + name)
             )
         return when
 

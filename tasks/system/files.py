@@ -3,18 +3,32 @@
 Whatever is written is written aside on the same file system, then renamed. What is read or locked
 may have been put there by anybody: a pipe would hang us, a device would never end, a link would
 lead to another file.
+
+Here is also what several ask of files: when they were changed, what is in them, what the disk has
+room for, and what it said when it refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_T = TypeVar("_T")
 
 
 @contextlib.contextmanager
@@ -102,3 +116,149 @@ def read_regular(path: Path | str, most: int = 1 << 30, follow: bool = False) ->
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is longer than {most} bytes", os.fspath(path))
     return data
+
+
+def decoded(
+    path: Path,
+    kind: type[_T],
+    missing: _T,
+    decode: Callable[..., Any] = msgspec.msgpack.decode,
+    most: int = 1 << 30,
+) -> _T:
+    """Return what a file of our own holds, `missing` where there is none or it holds no such thing.
+
+    Args:
+        path: The file.
+        kind: What it holds.
+        missing: What stands for a file that is not there, not whole, or not as we write it.
+        decode: Reads its content; the default reads MessagePack.
+        most: Bytes; a longer file is none of ours.
+    """
+    try:
+        content: _T = decode(read_regular(path, most), type=kind)
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        return missing
+    return content
+
+
+def record(data: bytes, kind: type[_T], whose: str, hint: str = "") -> _T:
+    """Return what a record in JSON says that nothing can stand for.
+
+    Args:
+        data: The record.
+        kind: What it holds.
+        whose: What an error begins with, the file as a rule.
+        hint: What to do about it.
+
+    Raises:
+        PiggyError: It is no JSON, or has another form.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        why = terminal.printable(str(error))[:200]
+        raise PiggyError(f"{whose} can't be read: {why}", hint) from error
+
+
+def remove(*paths: Path | str) -> None:
+    """Remove files and links; one that is not there is no error."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+def changed(path: Path | str, follow: bool = True) -> int:
+    """Return when a file's content was changed (mtime, ns since 1970), -1 if there is no such file.
+
+    Args:
+        path: The file.
+        follow: Whether a link stands for the file that it leads to.
+    """
+    try:
+        return os.stat(path, follow_symlinks=follow).st_mtime_ns
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return -1
+
+
+def touched(path: Path | str, since: int, missing: bool) -> bool:
+    """Tell whether a file was changed in any way (ctime) since then.
+
+    Args:
+        path: The file.
+        since: Nanoseconds since 1970.
+        missing: The answer for a file that is not there: whether it may have been.
+    """
+    try:
+        return os.stat(path).st_ctime_ns >= since
+    except (OSError, ValueError):
+        return missing
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's content in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_of(top: Path, paths: Iterable[Path | str], follow: bool = True) -> str:
+    """Return a digest over names and contents, the same wherever the folder lies.
+
+    Args:
+        top: The folder, from which names count.
+        paths: The files in it, in the order in which they count.
+        follow: Whether a link has the content of its file, and not that of its own.
+    """
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(os.fsencode(os.path.relpath(path, top)) + b"\0")
+        if not follow and os.path.islink(path):
+            whole.update(os.fsencode(os.readlink(path)))
+        else:
+            whole.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def free(path: Path) -> int:
+    """Return the bytes that this user may still write at `path`, or at its nearest parent."""
+    for place in (path, *path.absolute().parents):
+        with contextlib.suppress(OSError):
+            found = os.statvfs(place)
+            return found.f_bavail * found.f_frsize
+    return 0
+
+
+def no_space(path: Path, needed: int) -> PiggyError:
+    """Return the error for a disk too small for `needed` bytes (0: not known) at `path`."""
+    wants = f"{terminal.human(needed)} needed, " if needed else ""
+    return PiggyError(
+        f"no space left on the disk for {path}: {wants}{terminal.human(free(path.parent))} free",
+        "free some (or inodes, or raise the quota); 'build=' and 'dl=' can lie on another disk",
+    )
+
+
+@contextlib.contextmanager
+def explained(path: Path, needed: int = 0) -> Iterator[None]:
+    """Turn an OSError of the body into a PiggyError that names the file, the cause and the remedy.
+
+    path: what is being written; needed: bytes that it takes in all, 0 when that is not known.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = (
+            Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+        )
+        if error.errno in NO_SPACE:
+            raise no_space(path, needed) from error
+        if error.errno in _NO_RIGHT:
+            raise PiggyError(
+                f"can't write {where}: {error.strerror}",
+                f"make {where.parent} writable for this user, "
+                "or choose another place with 'build=' or 'dl='",
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise PiggyError(
+                f"can't write {where}: a file stands where a folder is wanted",
+                "move that file away",
+            ) from error
+        raise PiggyError(f"can't write {where}: {error.strerror or error}") from error

@@ -68,7 +68,7 @@ class CommandError(PiggyError):
     ) -> None:
         tail = done.output.rstrip().splitlines()[-TAIL_LINES:]
         how = (
-            f"was killed by {_signal_name(-done.returncode)}"
+            f"was killed by {signal_name(-done.returncode)}"
             if done.returncode < 0
             else f"ended with status {done.returncode}"
         )
@@ -82,7 +82,8 @@ class CommandError(PiggyError):
         self.done = done
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return a signal's name: SIGSEGV; "signal 35" for one without."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal

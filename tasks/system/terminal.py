@@ -91,6 +91,18 @@ def size(count: int) -> str:
     return f"{count:,} B"
 
 
+def human(size: float) -> str:
+    """Return a number of bytes as people read it.
+
+    "812 bytes", "1.1 MB", "139.3 MB" (decimal units, as apt prints).
+    """
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
 class _Bar:
     """A tqdm bar on a terminal; elsewhere a line every half minute, so that a log shows life."""
 

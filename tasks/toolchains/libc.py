@@ -7,10 +7,9 @@ compiler ------------------------+                          the same)
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tasks.config.project import Project
 from tasks.fetch import unpack
 from tasks.graph.task import Job
 from tasks.kbuild import make
-from tasks.system import terminal
+from tasks.system import files, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.process import run
 from tasks.toolchains import folder, record, uclibc
@@ -115,7 +114,12 @@ def userspace(
         stamps = [project.stamps.digest(path) for path in parts]
         source = unpack.stamp(project.layout.build, selected(project)).read_text()
         ident = record.ident(
-            version, *stamps, source, digest_of(headers), *recipe, os.path.abspath(base)
+            version,
+            *stamps,
+            source,
+            files.digest_of(headers, sorted(path for path in headers.rglob("*") if path.is_file())),
+            *recipe,
+            os.path.abspath(base),
         )
         home = (base / ident).absolute()
         with folder.locked(home):
@@ -190,18 +194,6 @@ def install_headers(job: Job, include: Path) -> None:
         )
     for litter in include.rglob(".*"):
         litter.unlink()
-
-
-def digest_of(top: Path) -> str:
-    """Return a digest over names and contents of all files below a folder."""
-    whole = hashlib.sha256()
-    for path in sorted(_files(top)):
-        whole.update(f"{path.relative_to(top)}\0".encode() + path.read_bytes() + b"\0")
-    return whole.hexdigest()
-
-
-def _files(top: Path) -> Iterator[Path]:
-    return (path for path in top.rglob("*") if path.is_file())
 
 
 def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> None:

@@ -20,10 +20,9 @@ import msgspec
 
 from tasks.config.project import Project
 from tasks.graph.task import Job
-from tasks.system import terminal
+from tasks.system import files, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular, write_whole
-from tasks.system.terminal import printable
 from tasks.toolchains.probe import Facts, probe
 
 _T = TypeVar("_T")
@@ -129,16 +128,14 @@ def decode(path: Path, kind: type[_T]) -> _T:
         PiggyError: The file is no such record.
         FileNotFoundError: There is none.
     """
+    hint = "remove it, and 'doit toolchain' makes it anew"
     try:
-        return msgspec.json.decode(read_regular(path), type=kind)
+        data = read_regular(path)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        why = error.strerror if isinstance(error, OSError) else error
-        raise PiggyError(
-            f"{path} is no record of ours: {printable(str(why))[:200]}",
-            "remove it, and 'doit toolchain' makes it anew",
-        ) from error
+    except OSError as error:
+        raise PiggyError(f"{path} can't be read: {error.strerror}", hint) from error
+    return files.record(data, kind, f"{path}", hint)
 
 
 def finish(job: Job, found: Found) -> dict[str, list[str]]:

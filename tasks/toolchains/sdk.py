@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tasks.config.project import EPOCH, Project
 from tasks.fetch import untar
-from tasks.system import disk, files
+from tasks.system import files
 from tasks.system.files import replacing
 from tasks.system.process import run
 from tasks.system.terminal import printable
@@ -50,7 +50,7 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
             return home
         folder.clear(home)
         try:
-            with disk.explained(home):
+            with files.explained(home):
                 with replacing(home) as draft:
                     draft.mkdir()
                     untar.extract(archive, draft)

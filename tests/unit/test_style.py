@@ -180,9 +180,9 @@ def test_words_in_prose_are_no_imports() -> None:
         '"""Uses tasks.system.files."""\n# from tasks.system import lock\nx = "tasks.cache.code"\n'
     )
     assert imported(text) == set()
-    assert imported(text + "def f():\n    from tasks.system import disk\n") == {
+    assert imported(text + "def f():\n    from tasks.system import files\n") == {
         "tasks.system",
-        "tasks.system.disk",
+        "tasks.system.files",
     }
 
 

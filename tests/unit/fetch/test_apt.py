@@ -19,7 +19,7 @@ import pytest
 from tasks.config.pins import Package
 from tasks.fetch import apt, apt_sources
 from tasks.fetch.download import Unavailable
-from tasks.system import disk
+from tasks.system import files
 from tasks.system.errors import PiggyError
 
 CONTROL = (
@@ -281,7 +281,7 @@ def test_no_room_is_told_before_apt_runs(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.build("2.0")
-    monkeypatch.setattr(disk, "free", lambda path: 1000)
+    monkeypatch.setattr(files, "free", lambda path: 1000)
     with pytest.raises(PiggyError, match="lists: 250.0 MB needed, 1.0 kB free"):
         get(BINARY, tmp_path / "state")
     monkeypatch.undo()

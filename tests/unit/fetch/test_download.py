@@ -16,7 +16,7 @@ from faultyserver import Answer, Site, file_server, send, serving
 
 from tasks.fetch import download, webclient
 from tasks.fetch.download import Unavailable
-from tasks.system import disk
+from tasks.system import files
 from tasks.system.errors import PiggyError
 
 CONTENT = os.urandom(300_000)
@@ -445,7 +445,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(
 def test_a_disk_too_small_is_noticed_before_the_download(
     part: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "free", lambda path: 299_999)
+    monkeypatch.setattr(files, "free", lambda path: 299_999)
     with (
         serving(file_server(CONTENT)) as site,
         pytest.raises(PiggyError, match=r"300\.0 kB needed"),

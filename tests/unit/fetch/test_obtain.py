@@ -21,7 +21,7 @@ from tasks.config.pins import Package, Source
 from tasks.fetch import apt, download, obtain, records
 from tasks.fetch.download import Unavailable
 from tasks.fetch.records import Obtained
-from tasks.system import disk
+from tasks.system import files
 from tasks.system.errors import PiggyError
 
 CONTENT = os.urandom(200_000)
@@ -59,7 +59,7 @@ def test_upstream_is_fetched_once_and_hashed_once(
         got = get(tool(url), dl)
         assert got == Obtained("tool", dl / "tool-1.2.tar.xz", SHA256, "1.2", url)
         assert got.path.read_bytes() == CONTENT
-        monkeypatch.setattr(disk, "sha256_of", no_hash)
+        monkeypatch.setattr(files, "sha256_of", no_hash)
         assert get(tool(url), dl) == got
         assert get(tool(url), dl, offline=True, mirror="http://127.0.0.1:1") == got
         assert len(site.seen) == 1
@@ -232,7 +232,7 @@ def test_a_touched_file_is_hashed_once_more_and_keeps_its_origin(
         got = get(tool(f"{site.url}/tool-1.2.tar.xz"), tmp_path)
     os.utime(got.path)
     assert get(tool(), tmp_path, offline=True) == got
-    monkeypatch.setattr(disk, "sha256_of", no_hash)
+    monkeypatch.setattr(files, "sha256_of", no_hash)
     assert get(tool(), tmp_path, offline=True) == got
 
 
@@ -473,7 +473,7 @@ def test_what_only_the_distribution_has(tmp_path: Path, monkeypatch: pytest.Monk
     assert (record(dl)["pinned"], record(dl)["sha256"]) == ("", got.sha256)
     (dl / "tool.tar.xz").write_bytes(b"put there by hand, under the name in messages")
     with monkeypatch.context() as patch:
-        patch.setattr(disk, "sha256_of", no_hash)
+        patch.setattr(files, "sha256_of", no_hash)
         assert get(only_packaged(), dl, offline=True) == got
     os.utime(got.path)
     assert get(only_packaged(), dl, offline=True) == got  # hashed, and as recorded
@@ -626,8 +626,8 @@ def test_two_at_once_fetch_once_and_the_second_says_that_it_waits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
-    real = disk.sha256_of
-    monkeypatch.setattr(disk, "sha256_of", lambda path: (hashed.append(path), real(path))[1])
+    real = files.sha256_of
+    monkeypatch.setattr(files, "sha256_of", lambda path: (hashed.append(path), real(path))[1])
 
     def slow(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.4)

@@ -17,7 +17,6 @@ import pytest
 
 from tasks.fetch import tarstream, untar
 from tasks.fetch import unpack as archive
-from tasks.system import disk
 from tasks.system.errors import PiggyError
 
 Member = tuple[str, bytes, str]  # name, type, content of a file or target of a link
@@ -539,4 +538,4 @@ def test_no_thread_is_left_behind(tmp_path: Path) -> None:
     with pytest.raises(PiggyError):
         unpack(source, tmp_path / "src")
     assert threading.active_count() == before
-    assert disk.sha256_of(source) == sha256(source)
+    assert files.sha256_of(source) == sha256(source)

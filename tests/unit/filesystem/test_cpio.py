@@ -297,7 +297,7 @@ def test_what_is_too_large_is_refused_before_anything_is_read(
     ):
         cpio.build(entries, tmp_path / "ramfs", epoch=EPOCH, init_link="")
     os.truncate(tmp_path / "large", 1 << 20)
-    monkeypatch.setattr(cpio.disk, "free", lambda path: 1 << 20)
+    monkeypatch.setattr(cpio.files, "free", lambda path: 1 << 20)
     with pytest.raises(PiggyError, match="no space left on the disk for .*ramfs: 1.0 MB needed"):
         cpio.build(entries, tmp_path / "ramfs", compression="none", epoch=EPOCH, init_link="")
     assert [path.name for path in tmp_path.iterdir()] == ["large"]

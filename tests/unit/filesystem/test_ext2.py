@@ -352,7 +352,7 @@ def test_what_is_too_large_is_refused_before_anything_is_written(
 def test_a_disk_that_is_too_small_is_said_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ext2.room, "free", lambda path: 400000)
+    monkeypatch.setattr(ext2.files, "free", lambda path: 400000)
     entries = compose([Layer("x", (Entry("/a", "file", 0o644, source=b"x" * 500000),))])
     with pytest.raises(
         PiggyError,

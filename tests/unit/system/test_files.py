@@ -6,8 +6,11 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from tasks.system import files
+from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, read_regular, replacing, write_whole
 
 
@@ -174,3 +177,133 @@ def test_a_link_is_followed_where_the_file_is_the_users_own(tmp_path: Path) -> N
     (tmp_path / "other").symlink_to("pipe")
     with pytest.raises(OSError, match="no regular file"):
         read_regular(tmp_path / "other", follow=True)
+
+
+def test_free_looks_at_the_nearest_folder_there_is(tmp_path: Path) -> None:
+    room = os.statvfs(tmp_path)
+    assert files.free(tmp_path / "not" / "yet") == pytest.approx(
+        room.f_bavail * room.f_frsize, rel=0.1
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "no space left on the disk for .*file: 5.0 kB needed, .* free"),
+        (errno.EDQUOT, "no space left"),
+        (errno.EACCES, "can't write .*file: Permission denied"),
+        (errno.EROFS, "can't write .*file: Read-only"),
+        (errno.ENOTDIR, "a file stands where a folder is wanted"),
+        (errno.EIO, "can't write .*file: Input/output error"),
+    ],
+)
+def test_an_os_error_is_explained(tmp_path: Path, number: int, told: str) -> None:
+    with pytest.raises(PiggyError, match=told), files.explained(tmp_path / "file", 5000):
+        raise OSError(number, os.strerror(number))
+
+
+def test_an_os_error_names_its_own_file(tmp_path: Path) -> None:
+    with pytest.raises(PiggyError, match="/missing/x"), files.explained(tmp_path / "file"):
+        (tmp_path / "missing" / "x").write_text("")
+
+
+def test_other_exceptions_pass(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), files.explained(tmp_path):
+        raise KeyError
+
+
+class Held(msgspec.Struct):
+    number: int = 0
+    name: str = ""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"\xc1",
+        msgspec.msgpack.encode("another type"),
+        msgspec.msgpack.encode(Held(5))[:-1],
+        msgspec.msgpack.encode({"number": b"\xff"}),
+        b"\x81\xa4name\xa1\xff",
+        b"\x91" * 100_000,
+        msgspec.msgpack.encode(Held(5)) + b"x" * 100,
+    ],
+)
+def test_what_is_not_ours_counts_as_missing(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    if content is not None:
+        path.write_bytes(content)
+    assert files.decoded(path, Held, Held(7), most=200_000) == Held(7)
+
+
+def test_what_is_ours_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(msgspec.msgpack.encode(Held(5)))
+    (tmp_path / "y").write_bytes(msgspec.json.encode(Held(6)))
+    assert files.decoded(tmp_path / "x", Held, Held()) == Held(5)
+    assert files.decoded(tmp_path / "x", Held, None, most=3) is None
+    assert files.decoded(tmp_path / "y", Held, None, decode=msgspec.json.decode) == Held(6)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"number": "x"}', b"[" * 60_000, b"\xff"])
+def test_a_record_that_is_none_is_said(data: bytes) -> None:
+    with pytest.raises(PiggyError, match="the thing can't be read: ") as caught:
+        files.record(data, Held, "the thing", "do this")
+    assert caught.value.hint == "do this"
+    assert files.record(b'{"number": 3}', Held, "the thing") == Held(3)
+
+
+def test_remove(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    files.remove(tmp_path / "x", tmp_path / "missing", tmp_path / "link")
+    assert names(tmp_path) == []
+    with pytest.raises(OSError):
+        files.remove(tmp_path)
+
+
+def test_when_a_file_was_changed(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    (tmp_path / "link").symlink_to("x")
+    os.utime(tmp_path / "x", ns=(0, 12345))
+    os.utime(tmp_path / "link", ns=(0, 99), follow_symlinks=False)
+    assert files.changed(tmp_path / "link") == 12345
+    assert files.changed(tmp_path / "link", follow=False) == 99
+    assert [files.changed(name) for name in (tmp_path / "no", tmp_path / "x" / "y", "a\0b")] == [
+        -1
+    ] * 3
+
+
+def test_what_was_touched(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("")
+    when = path.stat().st_ctime_ns
+    os.utime(path, ns=(0, 0))  # an old time is a change, too
+    assert files.touched(path, when, missing=False)
+    assert not files.touched(path, path.stat().st_ctime_ns + 1, missing=True)
+    assert files.touched(tmp_path / "no", when, missing=True)
+    assert not files.touched(tmp_path / "no", when, missing=False)
+
+
+def test_the_digest_of_a_folder(tmp_path: Path) -> None:
+    def digest(*names: str, follow: bool = False) -> str:
+        return files.digest_of(tmp_path, [tmp_path / name for name in names], follow)
+
+    (tmp_path / "a").write_text("one")
+    (tmp_path / "b").write_text("one")
+    (tmp_path / "link").symlink_to("a")
+    found = digest("a", "b", "link")
+    assert found == digest("a", "b", "link")
+    others = [digest("a", "link"), digest("a", "b", "link", follow=True), digest("b", "a", "link")]
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to("b")
+    others.append(digest("a", "b", "link"))
+    (tmp_path / "a").write_text("two")
+    others.append(digest("a", "b", "link"))
+    (tmp_path / "a").rename(tmp_path / "ab")
+    others.append(digest("ab", "b", "link"))
+    assert len({found, *others}) == 7
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "b").write_text("one")
+    assert files.digest_of(tmp_path / "copy", [tmp_path / "copy" / "b"]) == digest("b")

@@ -266,3 +266,14 @@ def test_two_bars_and_lines_on_one_terminal(tmp_path: Path) -> None:
 )
 def test_what_others_wrote_moves_no_terminal(text: str, shown: str) -> None:
     assert ui.printable(text) == shown
+
+
+def test_human_sizes() -> None:
+    assert [ui.human(size) for size in (0, 999, 1000, 138_009_412, 999_949_999, 2_500_000_000)] == [
+        "0 bytes",
+        "999 bytes",
+        "1.0 kB",
+        "138.0 MB",
+        "999.9 MB",
+        "2.5 GB",
+    ]

@@ -1,30 +1,11 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from tasks.cache.digests import Stamps
 from tasks.toolchains import libc
-
-
-def test_the_digest_of_a_folder(tmp_path: Path) -> None:
-    base = tmp_path / "include"
-    (base / "linux").mkdir(parents=True)
-    (base / "linux" / "a.h").write_text("a")
-    seen = {libc.digest_of(base)}
-    shutil.copytree(base, tmp_path / "copy")
-    assert libc.digest_of(tmp_path / "copy") in seen
-    for change in (
-        lambda: (base / "linux" / "a.h").write_text("b"),
-        lambda: (base / "linux" / "a.h").rename(base / "a.h"),
-        lambda: (base / "b.h").write_text(""),
-        lambda: (base / "a.h").rename(base / "ab.h"),
-    ):
-        change()
-        assert libc.digest_of(base) not in seen
-        seen.add(libc.digest_of(base))
 
 
 def test_the_arguments_of_musls_configure() -> None:

@@ -38,7 +38,7 @@ def test_the_records(tmp_path: Path) -> None:
 def test_what_is_no_record_is_said(tmp_path: Path, text: str) -> None:
     path = tmp_path / "toolchain.json"
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(PiggyError, match="toolchain.json is no record of ours: .") as caught:
+    with pytest.raises(PiggyError, match="toolchain.json can't be read: .") as caught:
         record.decode(path, record.Toolchain)
     assert caught.value.hint == "remove it, and 'doit toolchain' makes it anew"
 
@@ -47,7 +47,7 @@ def test_what_is_no_record_is_said(tmp_path: Path, text: str) -> None:
 def test_a_record_is_a_file(tmp_path: Path, make: Callable[[Path], None]) -> None:
     """Opening a pipe for reading would block for ever."""
     make(tmp_path / "toolchain.json")
-    with pytest.raises(PiggyError, match="toolchain.json is no record of ours: .") as caught:
+    with pytest.raises(PiggyError, match="toolchain.json can't be read: .") as caught:
         record.decode(tmp_path / "toolchain.json", record.Toolchain)
     assert "remove it" in str(caught.value.hint)
 
