@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import skips
 from xdist.scheduler import LoadScopeScheduling
 
 TOP = Path(__file__).resolve().parents[1]
@@ -44,14 +46,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return Together(config, log)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return skips.judged((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return skips.judged((yield))
+
+
 @pytest.fixture(scope="session")
 def triple() -> str:
     """The host's own triple, for which it must have TRIPLE-gcc."""
     if not shutil.which("gcc"):
-        pytest.skip("there is no gcc")
+        pytest.skip("gcc is not installed")
     name = subprocess.run(
         ["gcc", "-dumpmachine"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    if not name.startswith("x86_64") or not shutil.which(f"{name}-gcc"):
-        pytest.skip(f"the fake kernel is for x86_64, and wants a {name}-gcc")
+    if not name.startswith("x86_64"):
+        skips.this_host("no x86_64, which the fake kernel is for")
+    if not shutil.which(f"{name}-gcc"):
+        pytest.skip(f"{name}-gcc is not installed")
     return name

@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import skips
 from topology import PAGE, TOP, Topology
 
 from tasks.system.process import clean_env
@@ -208,7 +209,7 @@ def test_nothing_of_a_lab_outlives_its_command(number: int) -> None:
     said = process.stdout.readline()
     if not said.startswith("up"):
         process.wait()
-        pytest.skip("no user namespaces here")
+        skips.this_host("no user namespaces")
     inner = int(said.split()[1])
     space = os.readlink(f"/proc/{inner}/ns/net")
     until = time.monotonic() + 5
@@ -257,7 +258,7 @@ def test_a_lab_for_somebody_without_any_right() -> None:
     if subprocess.run(
         ["setpriv", "--reuid=65534", "--clear-groups", python, "-c", ""], check=False
     ).returncode:
-        pytest.skip(f"{python} is not for everybody")
+        skips.this_host(f"{python} is not for everybody")
     try:
         inside = (
             'mknod "$0" c 10 200 && chmod 666 "$0" && mount --bind "$0" /dev/net/tun && exec "$@"'

@@ -18,6 +18,7 @@ import pytest
 from tasks.fetch import tarstream, untar
 from tasks.fetch import unpack as archive
 from tasks.system.errors import PiggyError
+from tasks.system.files import sha256_of
 
 Member = tuple[str, bytes, str]  # name, type, content of a file or target of a link
 FILE, FOLDER, LINK, HARD = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
@@ -538,4 +539,4 @@ def test_no_thread_is_left_behind(tmp_path: Path) -> None:
     with pytest.raises(PiggyError):
         unpack(source, tmp_path / "src")
     assert threading.active_count() == before
-    assert files.sha256_of(source) == sha256(source)
+    assert sha256_of(source) == sha256(source)

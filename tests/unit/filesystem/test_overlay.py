@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import skips
 
 from tasks.filesystem import devices
 from tasks.filesystem.overlay import Name, landed_mode, layer, snapshot, tables
@@ -324,7 +325,7 @@ def attributes(path: Path, **values: bytes) -> None:
         for name, value in values.items():
             os.setxattr(path, name.replace("__", "."), value)
     except OSError as error:
-        pytest.skip(f"no extended attributes here: {error}")
+        skips.this_host(f"no extended attributes ({error})")
 
 
 def test_attributes_land_but_for_those_of_the_host(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import platform
 from pathlib import Path
 
 import pytest
+import skips
 
 from tasks.system.errors import PiggyError
 from tasks.toolchains import probe
@@ -118,8 +119,10 @@ def test_a_compiler_that_can_not_link_gives_its_own_first_error(
 
 def test_the_hosts_own_compiler(tmp_path: Path) -> None:
     """A real preprocessor takes the questions as C."""
-    if platform.machine() != "x86_64" or not Path("/usr/include/linux/version.h").exists():
-        pytest.skip("wants an x86_64 host with its libc's headers")
+    if platform.machine() != "x86_64":
+        skips.this_host("no x86_64")
+    if not Path("/usr/include/linux/version.h").exists():
+        pytest.skip("the kernel headers of the host's libc are not installed")
     facts = ask("gcc", tmp_path, arch="x86_64")
     assert facts.libc.startswith(("glibc 2.", "musl"))
     with pytest.raises(PiggyError, match="not for ARCH=arm64"):
