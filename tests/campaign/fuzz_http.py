@@ -246,18 +246,20 @@ def check(case: Case, folder: Path) -> None:
                 raise Failure(f"a password is told: {why}") from why
             raise PiggyError(str(why)) from why
         finally:
-            look(folder, here.requests, any(b"me:s3cret@" in one for one in case.answers))
+            look(
+                folder, case.note, here.requests, any(b"me:s3cret@" in one for one in case.answers)
+            )
 
 
-def look(folder: Path, requests: list[bytes], sent_on: bool) -> None:
-    """See what is there after a download, and what was asked. sent_on: whether a redirect had a
-    login of its own."""
+def look(folder: Path, note: bytes | None, requests: list[bytes], sent_on: bool) -> None:
+    """See what is there after a download, and what was asked. note: what lay beside the part
+    before; sent_on: whether a redirect had a login of its own."""
     assert (folder / "precious").read_bytes() == CONTENT[:7]
     assert {path.name for path in folder.iterdir()} <= {"precious", "f.part", "f.part.from"}
     side = folder / "f.part.from"
-    if side.exists() and side.stat().st_mtime_ns > (folder / "precious").stat().st_mtime_ns:
-        text = side.read_bytes()
-        assert b"s3cret" not in text or json.loads(text)
+    if side.exists() and side.read_bytes() != note:
+        assert b"s3cret" not in side.read_bytes()
+        assert json.loads(side.read_bytes()).keys() == {"url", "validator"}
     for request in requests:
         if not request.startswith(b"GET "):
             continue

@@ -159,6 +159,7 @@ MISSING = {
 
 def test_a_missing_one_is_said_before_the_build(named: Playground) -> None:
     here, log = named.home / "named", named.here / "logs" / "vmlinux.log"
+    assert " vmlinux piggyback-env" in log.read_text()  # so make was asked
     for name, said in MISSING.items():
         (here / name).rename(here / "away")
         text = named.fails("bzImage")

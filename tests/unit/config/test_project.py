@@ -244,7 +244,7 @@ def test_a_path_that_make_can_not_work_in_gets_its_own_hint(top: Path, tmp_path:
     ):
         error = refused(top, **words)
         assert error.message.startswith("command line: there is a ' ' in the path ")
-        assert error.hint.endswith(hint) or hint in error.hint
+        assert hint in error.hint
         assert ("build=" in error.hint) == ("build" in words)
 
 
