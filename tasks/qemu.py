@@ -34,8 +34,7 @@ from tasks.system.files import write_whole
 from tasks.system.process import child, foreground
 
 if TYPE_CHECKING:
-    from tasks.guest import checks
-    from tasks.guest import console as guest
+    from tasks.guest import checks, serial
     from tasks.network.cable import Cable
 
 RACES = 5  # attempts at a boot while other programs take a port between its choice and its use
@@ -167,20 +166,16 @@ def _interactive(project: Project, it: Boot, accel: str, shown: str, folder: Pat
     Another attempt is made if another program takes a forwarded port in between. `shown` is for
     -display, `folder` for the sockets of the other guests' consoles.
     """
-    from tasks.network import cable as netattach
+    from tasks.network.cable import UNPLUGGED, cables
 
     for _ in range(RACES):
         with contextlib.ExitStack() as stack:
-            cables = (
-                stack.enter_context(netattach.cables(project.settings))
-                if it.net
-                else [netattach.UNPLUGGED]
-            )
-            _others(project, it, accel, cables, stack, folder)
+            ours = stack.enter_context(cables(project.settings)) if it.net else [UNPLUGGED]
+            _others(project, it, accel, ours, stack, folder)
             status = foreground(
-                boot.command(project, it, accel, interactive=True, window=shown, cable=cables[0])
+                boot.command(project, it, accel, interactive=True, window=shown, cable=ours[0])
             )
-            if not status or not cables[0].conflict():
+            if not status or not ours[0].conflict():
                 break
             terminal.line("note", "somebody else has just taken a port; again, with another")
     return status
@@ -198,8 +193,7 @@ def _others(
 
     Their consoles are Unix sockets in `folder`, which only we can enter, and logs.
     """
-    from tasks.guest import console as guest
-    from tasks.guest import sockets
+    from tasks.guest import serial, sockets
 
     for number, cable in enumerate(cables):
         for note in cable.notes:
@@ -207,14 +201,19 @@ def _others(
         if number:
             console = folder / f"console-{number + 1}"
             log = project.layout.logs / f"{console.name}.log"
-            guest.opened(log).close()  # raises for a pipe or link, where QEMU would hang or write
+            serial.opened(log).close()  # raises for a pipe or link, where QEMU would hang or write
             place = f"path={sockets.option(console)},server=on,wait=off"
             logfile = f"logfile={sockets.option(log.absolute())}"
             options = ["-chardev", f"socket,id=console,{place},{logfile}"]
             console.unlink(missing_ok=True)  # left by an earlier attempt
-            serial = "chardev:console"
             argv = boot.command(
-                project, it, accel, interactive=False, cable=cable, serial=serial, extra=options
+                project,
+                it,
+                accel,
+                interactive=False,
+                cable=cable,
+                serial="chardev:console",
+                extra=options,
             )
             stack.enter_context(child(argv, stdin=subprocess.DEVNULL))
             terminal.line(
@@ -230,8 +229,7 @@ def test(job: Job) -> None:
     Raises:
         PiggyError: The boot can't work, or a check fails.
     """
-    from tasks.guest import checks
-    from tasks.guest import console as guest
+    from tasks.guest import checks, serial
 
     project = job.project
     machine = project.machine.qemu
@@ -239,7 +237,7 @@ def test(job: Job) -> None:
     project.layout.boot_record.unlink(missing_ok=True)
     it = checked(project)
     accel = boot.accelerator(project, it)
-    limit = guest.limits(accel)
+    limit = serial.limits(accel)
     limit = replace(limit, total=min(limit.total, project.settings.timeout))
     standard = checks.standard(
         release=release(project),
@@ -272,16 +270,15 @@ def tested(
     it: Boot,
     accel: str,
     standard: Sequence[checks.Check],
-    limit: guest.Limits,
+    limit: serial.Limits,
 ) -> checks.Report:
     """Boot with a network, and run the standard checks and those of the network.
 
     Another attempt is made if another program takes a forwarded port in between. In a lab the other
     guests run as well, and the first one reaches them.
     """
-    from tasks.guest import checks, network_checks
-    from tasks.guest import console as guest
-    from tasks.network import cable as netattach
+    from tasks.guest import checks, console, network_checks, serial
+    from tasks.network.cable import cables
 
     log, overlays = (
         project.layout.logs / "console.log",
@@ -293,13 +290,13 @@ def tested(
     for left in reversed(range(RACES)):
         token = f"piggyback {os.urandom(8).hex()}"
         with contextlib.ExitStack() as stack:
-            first, *others = stack.enter_context(netattach.cables(project.settings, token))
+            first, *others = stack.enter_context(cables(project.settings, token))
             for note in first.notes:
                 terminal.line("network", note)
             page = stack.enter_context(network_checks.served(first, token))
             for number, cable in enumerate(others):
                 stack.enter_context(
-                    guest.session(
+                    console.session(
                         boot.command(project, it, accel, interactive=False, cable=cable),
                         project.layout.logs / f"console-{number + 2}.log",
                         limit,
@@ -317,7 +314,7 @@ def tested(
                     log,
                     limit,
                 )
-            except guest.GuestError:
+            except serial.GuestError:
                 if not left or not first.conflict():
                     raise
                 terminal.line("note", "somebody else has just taken a port; again, with another")
@@ -376,7 +373,7 @@ def screenshot(job: Job) -> None:
     Raises:
         PiggyError: The boot can't work, or no prompt appears.
     """
-    from tasks.guest import console, screen
+    from tasks.guest import screen, serial
 
     project = job.project
     target = project.layout.screenshot
@@ -389,7 +386,7 @@ def screenshot(job: Job) -> None:
         ),
         target,
         project.layout.logs / "console.log",
-        console.limits(accel),
+        serial.limits(accel),
     )
     terminal.line(
         "qemu_screenshot", f"{target}  ({width} x {height} pixels, {os.path.getsize(target):,} B)"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.guest.console import Guest, GuestError, Limits, session
+from tasks.guest.console import Guest, session
+from tasks.guest.serial import GuestError, Limits
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
@@ -121,7 +122,7 @@ def examined(guest: Guest, checks: Sequence[Check], say: Callable[[str], None]) 
     except GuestError:
         if not failed:  # what failed first is what the user has to know
             raise
-    return Report(tuple(results), ready, time.monotonic() - guest.started)
+    return Report(tuple(results), ready, time.monotonic() - guest.line.started)
 
 
 def _result(guest: Guest, check: Check) -> Result:

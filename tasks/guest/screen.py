@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.guest import sockets
-from tasks.guest.console import Guest, GuestError, Limits, session
+from tasks.guest.console import Guest, session
+from tasks.guest.serial import GuestError, Limits
 from tasks.system.errors import PiggyError
 from tasks.system.process import run
 
@@ -188,15 +189,15 @@ def _picture(guest: Guest, ask: Monitor, dump: Path, seconds: float) -> Picture:
             what = f"the screen's picture lacks {len(missing)} of its characters"
         else:
             what = "no prompt came up on the screen"
-            if _ENTER in "".join(rows) and time.monotonic() - pressed > guest.limit.again:
+            if _ENTER in "".join(rows) and time.monotonic() - pressed > guest.line.limit.again:
                 ask("send-key", keys=[{"type": "qcode", "data": "ret"}])
                 pressed = time.monotonic()
         if time.monotonic() > until:
             raise GuestError(
                 f"{what} within {seconds:.0f} s",
                 "the screen's text:\n" + "\n".join("    " + row for row in rows if row.strip()),
-                guest.console,
-                guest.log,
+                guest.line.console,
+                guest.line.log,
             )
         time.sleep(0.1)
 
@@ -212,8 +213,8 @@ def text(guest: Guest) -> list[str]:
             "the guest has no screen to read",
             "/dev/vcs1 has its text: the display's fragments must set "
             "CONFIG_VT, and busybox must have stty and base64",
-            guest.console,
-            guest.log,
+            guest.line.console,
+            guest.line.log,
         )
     size, _, coded = said.partition("\n")
     found = re.fullmatch(r"(\d+) (\d+)", size.strip())

@@ -122,7 +122,7 @@ def pasteable(
 
 
 @functools.cache
-def _dying() -> Callable[[], None]:
+def dying() -> Callable[[], None]:
     """For a child to call: ask the kernel for SIGTERM when doit dies.
 
     Even by kill -9, so that make can clean up.
@@ -146,7 +146,7 @@ def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
             [str(arg) for arg in argv],
             start_new_session=True,
             close_fds=False,
-            preexec_fn=_dying(),  # noqa: PLW1509
+            preexec_fn=dying(),  # noqa: PLW1509
             **popen,
         )  # type: ignore[call-overload]
     except (FileNotFoundError, PermissionError) as error:
@@ -335,7 +335,7 @@ def foreground(
             stdin=source,
             stdout=pipe,
             stderr=same,
-            preexec_fn=_dying(),  # noqa: PLW1509
+            preexec_fn=dying(),  # noqa: PLW1509
         )
         for line in _lines(process) if on_line else ():
             on_line(line)  # type: ignore[misc]

@@ -13,7 +13,8 @@ import pexpect
 from fuzz import Failure, Target, mutated
 
 from tasks.guest import checks, network_checks
-from tasks.guest.console import Guest, GuestError, Limits
+from tasks.guest.console import Guest
+from tasks.guest.serial import GuestError, Limits, Line
 from tasks.network.cable import Cable
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
@@ -143,7 +144,7 @@ def check(case: Case, folder: Path) -> None:
     each question."""
     process: Any = Process(case)
     heard: list[str] = []
-    guest = Guest(process, folder / "log", LIMITS, heard.append, ["qemu-system-i386"])
+    guest = Guest(Line(process, folder / "log", LIMITS, heard.append, ["qemu-system-i386"]))
     said: list[str] = []
     try:
         report = checks.examined(guest, CHECKS, said.append)

@@ -161,7 +161,7 @@ def test_another_card_takes_the_place_of_the_machines_own() -> None:
 
 
 def test_a_lost_race_for_a_port_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.guest import checks, console
+    from tasks.guest import checks, serial
     from tasks.network import cable
 
     lost = [True, True, False]
@@ -169,7 +169,7 @@ def test_a_lost_race_for_a_port_is_run_again(monkeypatch: pytest.MonkeyPatch) ->
 
     def boot_test(*args: Any) -> checks.Report:
         if lost[0]:
-            raise console.GuestError(
+            raise serial.GuestError(
                 "QEMU ended with status 1", "", "Could not set up host forwarding rule", Path("log")
             )
         return report
@@ -178,12 +178,12 @@ def test_a_lost_race_for_a_port_is_run_again(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(checks, "boot_test", boot_test)
     its = load(boot="initramfs", forward="")
     it = qemu.gathered(its)
-    assert qemu.tested(its, it, "tcg", (), console.Limits()) is report
+    assert qemu.tested(its, it, "tcg", (), serial.Limits()) is report
     assert lost == [False]
     lost[:] = [True]  # QEMU failed for another reason
     monkeypatch.setattr(cable.Cable, "conflict", lambda self: False)
-    with pytest.raises(console.GuestError):
-        qemu.tested(its, it, "tcg", (), console.Limits())
+    with pytest.raises(serial.GuestError):
+        qemu.tested(its, it, "tcg", (), serial.Limits())
 
 
 def test_no_card_no_words() -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.guest import checks as guestcheck
-from tasks.guest import console
-from tasks.guest.console import GuestError, Limits
+from tasks.guest import checks, console
+from tasks.guest.serial import GuestError, Limits
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
@@ -164,9 +163,9 @@ def test_a_status_that_no_shell_has_is_none(fake, tmp_path: Path) -> None:
 
             def answer(text: str, status: str = status) -> None:
                 token = re.search('<~""([0-9a-f]{6})', text)
-                one._take(f"<~{token and token[1]} {status}~>")
+                one.line._take(f"<~{token and token[1]} {status}~>")
 
-            one._send = answer  # type: ignore[method-assign]
+            one.line.send = answer  # type: ignore[method-assign]
             with pytest.raises(GuestError, match="did not end within"):
                 one.sh("true", 0.2)
 
@@ -177,12 +176,12 @@ def test_what_a_guest_writes_reaches_nobodys_terminal_as_it_is(fake, tmp_path: P
     assert printable(str(error)) == str(error)
     assert "\\x1b]0;owned\\x07" in error.hint
     said: list[str] = []
-    checks = [
-        guestcheck.Check("evil", "printf '\\033]0;x\\007\\n'"),
-        guestcheck.Check("bad", "printf '\\033c'; exit 3"),
+    evils = [
+        checks.Check("evil", "printf '\\033]0;x\\007\\n'"),
+        checks.Check("bad", "printf '\\033c'; exit 3"),
     ]
-    with pytest.raises(guestcheck.CheckError) as caught:
-        guestcheck.boot_test(fake("plain"), checks, tmp_path / "log", LIMITS, said.append)
+    with pytest.raises(checks.CheckError) as caught:
+        checks.boot_test(fake("plain"), evils, tmp_path / "log", LIMITS, said.append)
     assert said[1:3] == ["=== evil ok: \\x1b]0;x\\x07", "=== bad FAILED: \\x1bc"]
     assert printable(str(caught.value)) == str(caught.value)
     assert "bad (status 3): \\x1bc" in caught.value.message
@@ -205,43 +204,6 @@ def test_a_log_that_is_no_file_is_refused_and_left_alone(fake, tmp_path: Path, k
         pass
     assert "move it away" in caught.value.hint
     assert precious.read_text() == "mine"
-
-
-def test_a_log_is_begun_anew_in_the_file_that_is_there(tmp_path: Path) -> None:
-    log = tmp_path / "logs" / "console.log"
-    for text in ("longer than the next", "short"):
-        with console.opened(log) as sink:
-            sink.write(text)
-    assert log.read_text() == "short"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "[    1.000000] x",
-        "Kernel panic - not syncing: ",
-        "Failed to execute x ",
-        "[a]",
-        'Cannot open root device "a" or ',
-        "Waiting for root device ",
-        "\x1b[",
-        "Run x ",
-    ],
-)
-def test_a_line_without_end_costs_no_time(tmp_path: Path, line: str) -> None:
-    from tasks.guest import faults
-
-    one = console.Guest(None, tmp_path, LIMITS, lambda text: None, ["qemu"])  # type: ignore[arg-type]
-    started = time.process_time()
-    for _ in range(16):
-        one._take((line * 65536)[:65536])
-    one._take(
-        "\nKernel panic - not syncing: VFS: Unable to mount root fs\nnot syncing: No working init\n"
-    )
-    faults.diagnose(one.console, "qemu")
-    faults.silence(one.console, 1, "qemu")
-    faults.restarted(one.console)
-    assert time.process_time() - started < 10  # it was hours
 
 
 def test_refused_command_is_named(fake, tmp_path: Path) -> None:
@@ -364,14 +326,6 @@ def test_no_shell_among_chatter_ends_in_time(fake, tmp_path: Path) -> None:
     assert time.monotonic() - started < 4
 
 
-def test_missing_qemu(tmp_path: Path) -> None:
-    with (
-        pytest.raises(PiggyError, match="'qemu-system-none' can't be started"),
-        console.session(["qemu-system-none"], tmp_path / "log", LIMITS),
-    ):
-        pass
-
-
 def test_interrupt_kills_qemu(fake, tmp_path: Path) -> None:
     def interrupted() -> None:
         with console.session(fake("plain"), tmp_path / "log", LIMITS) as one:
@@ -385,9 +339,9 @@ def test_interrupt_kills_qemu(fake, tmp_path: Path) -> None:
 
 def test_qemu_dies_with_us(fake, tmp_path: Path) -> None:
     program = (
-        "import sys, time, pathlib\nfrom tasks.guest import console as guest\nwith"
-        f" guest.session({fake('plain')!r}, pathlib.Path({str(tmp_path / 'log')!r}),"
-        " guest.Limits()) as one:\n    one.ready(); print('ready', flush=True); time.sleep(60)\n"
+        "import sys, time, pathlib\nfrom tasks.guest import console, serial\nwith"
+        f" console.session({fake('plain')!r}, pathlib.Path({str(tmp_path / 'log')!r}),"
+        " serial.Limits()) as one:\n    one.ready(); print('ready', flush=True); time.sleep(60)\n"
     )
     ours = subprocess.Popen([sys.executable, "-c", program], cwd=TOP, stdout=subprocess.PIPE)
     assert ours.stdout is not None
@@ -399,18 +353,13 @@ def test_qemu_dies_with_us(fake, tmp_path: Path) -> None:
     assert gone(pid)
 
 
-def test_limits_are_scaled_for_emulation() -> None:
-    assert console.limits("kvm") == Limits()
-    assert console.limits("tcg").total == 3 * Limits().total
-
-
-def check(name: str, command: str, judge=str.strip) -> guestcheck.Check:
-    return guestcheck.Check(name, command, judge)
+def check(name: str, command: str, judge=str.strip) -> checks.Check:
+    return checks.Check(name, command, judge)
 
 
 def test_boot_test_passes_and_reports(fake, tmp_path: Path) -> None:
     lines: list[str] = []
-    report = guestcheck.boot_test(
+    report = checks.boot_test(
         fake("noisy"),
         [check("one", "echo 1"), check("two", "echo 2")],
         tmp_path / "log",
@@ -427,10 +376,10 @@ def test_boot_test_fails_with_the_first_status_and_runs_all(fake, tmp_path: Path
     def never(output: str) -> str:
         raise ValueError(f"no good: {output}")
 
-    checks = [check("a", "echo x"), check("b", "echo oh; exit 5"), check("c", "echo y", never)]
+    three = [check("a", "echo x"), check("b", "echo oh; exit 5"), check("c", "echo y", never)]
     lines: list[str] = []
-    with pytest.raises(guestcheck.CheckError) as caught:
-        guestcheck.boot_test(fake("plain"), checks, tmp_path / "log", LIMITS, lines.append)
+    with pytest.raises(checks.CheckError) as caught:
+        checks.boot_test(fake("plain"), three, tmp_path / "log", LIMITS, lines.append)
     assert caught.value.report.status == 5
     assert (
         "failed 2 of 3 checks: b (status 5): oh; c (status 1): no good: y" in caught.value.message
@@ -475,7 +424,7 @@ MOUNTS = "/dev/root / ext2 rw,relatime 0 0\nproc /proc proc rw 0 0\nsysfs /sys s
     ],
 )
 def test_judges(name: str, output: str, wrong: str) -> None:
-    judge = {one.name: one.judge for one in guestcheck.standard("6.1.192", nic=True)}[name]
+    judge = {one.name: one.judge for one in checks.standard("6.1.192", nic=True)}[name]
     if not wrong:
         assert judge(output)
     else:
@@ -485,7 +434,7 @@ def test_judges(name: str, output: str, wrong: str) -> None:
 
 def test_disk_check_really_reads_back(tmp_path: Path) -> None:
     """Run the guest's own command here, once whole and once with a disk that loses bytes."""
-    disk = {one.name: one for one in guestcheck.standard()}["disk"]
+    disk = {one.name: one for one in checks.standard()}["disk"]
     command = disk.command.replace("f=/.piggy-test", f"f={tmp_path}/f").replace(
         "/proc/sys/vm/drop_caches", "/nonexistent"
     )

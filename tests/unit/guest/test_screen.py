@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tasks.guest import screen
-from tasks.guest.console import GuestError, Limits
+from tasks.guest.serial import GuestError, Limits
 from tasks.system.errors import PiggyError
 
 GRAPHICAL = {"DISPLAY": ":0"}
@@ -116,7 +116,7 @@ class Guest:
 
     def __init__(self, *screens: tuple[int, str]) -> None:
         self.screens, self.asked = list(screens), 0
-        self.limit, self.console, self.log = Limits(again=0), "console", Path("log")
+        self.line = SimpleNamespace(limit=Limits(again=0), console="console", log=Path("log"))
 
     def sh(self, command: str) -> tuple[int, str]:
         assert "/dev/vcs1" in command
