@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tasks.buildroot import traps as brtraps
+from tasks.buildroot import traps
 from tasks.config import packages
 from tasks.config.packages import Need
 from tasks.config.project import Project
@@ -172,8 +172,8 @@ def doctor(job: Job) -> None:
         free = shutil.disk_usage(existing).free
         little = "" if free > ROOM else f"  TOO LITTLE: a first build needs {ROOM >> 30} GB"
         terminal.line(f"disk for {label}/", f"{free / (1 << 30):.1f} GB free{little}")
-    traps = brtraps.traps(project) if project.settings.toolchain == "buildroot" else []
-    for word, state, _ in traps:
+    found = traps.traps(project) if project.settings.toolchain == "buildroot" else []
+    for word, state, _ in found:
         terminal.line(word, state)
     qemu = project.machine.qemu
     if qemu and shutil.which(qemu.binary):
@@ -186,7 +186,7 @@ def doctor(job: Job) -> None:
         raise PiggyError(
             f"missing on this host: {', '.join(missing)}", "'doit setup' installs what is missing"
         )
-    bad = [state for _, state, fatal in traps if fatal]
+    bad = [state for _, state, fatal in found if fatal]
     if bad:
         raise PiggyError(f"Buildroot can't work here: {bad[0]}", "; ".join(bad[1:]))
 

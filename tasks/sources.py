@@ -13,8 +13,7 @@ import msgspec
 from tasks import toolchain
 from tasks.config.pins import Source
 from tasks.config.project import Project
-from tasks.fetch import obtain
-from tasks.fetch import unpack as archive
+from tasks.fetch import obtain, unpack
 from tasks.graph.task import Job, TaskDict, task
 from tasks.system import address
 
@@ -60,10 +59,10 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                 project,
                 "_unpack",
                 f"unpack {source.filename}",
-                unpack,
+                unpack_source,
                 [source],
                 files=[project.layout.dl / f"{source.name}.json"],
-                targets=[archive.stamp(project.layout.build, source.name)],
+                targets=[unpack.stamp(project.layout.build, source.name)],
             ),
             "name": source.name,
             "clean": [],  # a tree may hold the user's edits, and its stamp protects them
@@ -98,7 +97,7 @@ def fetch(job: Job, source: Source) -> None:
     )
 
 
-def unpack(job: Job, source: Source) -> None:
+def unpack_source(job: Job, source: Source) -> None:
     """Unpack one verified archive into build/src, unless that is done.
 
     An unpacked tree is not overwritten, as it may hold the user's edits.
@@ -118,7 +117,7 @@ def unpack(job: Job, source: Source) -> None:
         apt_state=job.project.layout.build / "host" / "apt",
         log=job.log,
     )
-    archive.unpack(
+    unpack.unpack(
         got.path,
         got.sha256,
         job.project.layout.build / "src",

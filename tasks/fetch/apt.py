@@ -25,8 +25,7 @@ from tasks.config.pins import Package
 from tasks.fetch import apt_sources, download, tarstream
 from tasks.fetch.decompress import Damaged
 from tasks.fetch.download import Unavailable
-from tasks.system import files
-from tasks.system import process as run
+from tasks.system import files, process
 from tasks.system.lock import Lock
 
 FRESH_SECONDS = 24 * 3600  # how long lists of packages are good for
@@ -122,9 +121,9 @@ def tarball_in(deb: Path, member: str, target: Path) -> None:
 
     wanted = member.strip("/")
     argv = ["dpkg-deb", "--fsys-tarfile", str(deb)]
-    with run.child(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        chunks = iter(functools.partial(process.stdout.read, 1 << 18), b"")
+    with process.child(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as dpkg:
+        assert dpkg.stdout is not None
+        chunks = iter(functools.partial(dpkg.stdout.read, 1 << 18), b"")
         try:
             with tarstream.of_stream(deb, chunks, deb.stat().st_size) as members:
                 for one, data in members:
@@ -210,7 +209,7 @@ def _update(
     """
     if files.free(state) < LISTS_ROOM:  # on a full disk apt 2.6 does not fail, but hangs
         raise files.no_space(state / "lists", LISTS_ROOM)
-    done = run.run(
+    done = process.run(
         ["timeout", str(UPDATE_SECONDS), "apt-get", *options, "update"], log=log, check=False
     )
     if done.returncode == 0:
@@ -243,7 +242,7 @@ def _get(
         folder.mkdir(parents=True, exist_ok=True)
     # --print-uris leaves out what is complete already, so it is asked in a folder that never has a
     # package's file
-    planned = run.run(
+    planned = process.run(
         ["apt-get", *options, *verb, "--print-uris"], cwd=folder.parent, log=log, check=False
     )
     sizes = {
@@ -270,7 +269,7 @@ def _get(
             left.unlink()  # another version's
     status = ["-oAPT::Status-Fd=1"] if bar else []
     with _percent(bar, f"{package.name} (apt)") as follow:
-        done = run.run(
+        done = process.run(
             ["apt-get", *options, *status, *verb], cwd=folder, log=log, check=False, on_line=follow
         )
     if "cannot be authenticated" in done.output or "nauthenticated packages" in done.output:
@@ -286,7 +285,7 @@ def _get(
 def _version(path: Path, binary: bool) -> str:
     """Return the package's full version, from the package itself."""
     if binary:
-        return run.run(["dpkg-deb", "--field", str(path), "Version"]).output.strip()
+        return process.run(["dpkg-deb", "--field", str(path), "Version"]).output.strip()
     from debian.deb822 import Deb822
 
     for dsc in path.parent.glob("*.dsc"):
@@ -297,7 +296,7 @@ def _version(path: Path, binary: bool) -> str:
     raise Unavailable("its .dsc file tells no version")
 
 
-def _complaint(done: run.Completed, marks: Sequence[str] = ("E: ", "W: ")) -> str:
+def _complaint(done: process.Completed, marks: Sequence[str] = ("E: ", "W: ")) -> str:
     """Return apt's first line of the most serious kind, without its mark, "" when there is none."""
     if done.returncode and _NO_ROOM.search(done.output):
         return "no space left on the disk for apt's lists and files"

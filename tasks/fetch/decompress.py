@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from tasks.system import process as run
+from tasks.system import process
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
@@ -112,15 +112,15 @@ def decompressed(raw: IO[bytes]) -> Iterator[bytes]:
     magic = raw.read(6)
     raw.seek(0)
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
-        with run.child(
+        with process.child(
             ["zstd", "-dcq"], stdin=raw, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            while chunk := process.stdout.read(CHUNK):
+        ) as zstd:
+            assert zstd.stdout is not None
+            assert zstd.stderr is not None
+            while chunk := zstd.stdout.read(CHUNK):
                 yield chunk
-            if process.wait():
-                raise EOFError(process.stderr.read(4096).decode(errors="replace").strip())
+            if zstd.wait():
+                raise EOFError(zstd.stderr.read(4096).decode(errors="replace").strip())
         return
     if magic.startswith(b"\xfd7zXZ\0"):
         yield from _from_xz(raw)

@@ -167,12 +167,12 @@ def check(
 
 def check_network(project: Project, boot: Boot, config: Mapping[str, str]) -> None:
     """Raise PiggyError for a kernel that has no driver for the boot's card, or no IPv4."""
-    from tasks.network import card as netguest
+    from tasks.network import card
 
     assert project.machine.qemu is not None
     if not boot.net or project.settings.address in ("off", "none"):
         return
-    missing = netguest.unmet(
+    missing = card.unmet(
         config,
         boot.nic or project.machine.qemu.nic,
         (),

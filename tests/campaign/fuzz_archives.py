@@ -20,7 +20,7 @@ from tarbytes import BLOCK, END, extension, header, padded, record, summed
 
 from tasks.fetch import apt, tarstream, untar
 from tasks.fetch.download import Unavailable
-from tasks.filesystem import tar as packed
+from tasks.filesystem import tar
 from tasks.system.errors import PiggyError
 
 NAMES = [
@@ -202,7 +202,7 @@ def member(rng: random.Random, wild: bool) -> bytes:
     return made + padded(content)
 
 
-def tar(rng: random.Random) -> bytes:
+def tarball(rng: random.Random) -> bytes:
     """Return an archive, uncompressed."""
     wild = rng.random() < 0.7
     data = (
@@ -217,7 +217,7 @@ def tar(rng: random.Random) -> bytes:
 
 def make(rng: random.Random) -> bytes:
     """Return an archive, mostly compressed, sometimes with noise in what is compressed."""
-    data = rng.choice(COMPRESSIONS)(tar(rng))
+    data = rng.choice(COMPRESSIONS)(tarball(rng))
     return mutated(rng, data, rounds=2) if rng.random() < 0.15 else data
 
 
@@ -285,12 +285,12 @@ def check_layer(data: bytes, folder: Path) -> None:
     """Read it as an archive that we packed ourselves, and lay it out."""
     archive = folder / "t.tar"
     archive.write_bytes(data)
-    for entry in packed.layer(archive).entries:
+    for entry in tar.layer(archive).entries:
         assert entry.path.startswith("/")
         assert ".." not in entry.path.split("/")
         assert entry.kind == "link" or not entry.mode & 0o7022
     try:
-        packed.unpack(archive, folder / "out")
+        tar.unpack(archive, folder / "out")
     except OSError as error:
         raise PiggyError(f"the disk refuses it: {error.strerror}") from error
     look(folder / "out")
@@ -323,7 +323,7 @@ def make_deb(rng: random.Random) -> bytes:
     anything."""
     content = padded(rng.randbytes(700)) if rng.random() < 0.8 else b""
     data = (
-        tar(rng)
+        tarball(rng)
         if rng.random() < 0.6
         else header(b"./usr/src/tool.tar.xz", b"%o" % 700) + content + END
     )

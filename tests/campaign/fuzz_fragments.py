@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fuzz import Target, mutated
 
-from tasks.buildroot import config as brconfig
+from tasks.buildroot import config
 from tasks.kconfig import dotconfig, fragments
 
 LINES = [
@@ -122,7 +122,7 @@ def parse(data: bytes, folder: Path) -> None:
     assert set(conf(mini.encode())) == set(requests)
 
 
-def config(rng: random.Random) -> bytes:
+def dotconfig_text(rng: random.Random) -> bytes:
     """A .config file, cut short or changed."""
     text = b"\n".join(rng.choices(LINES[:7], k=5))
     return mutated(rng, text, TOKENS, 2) if rng.random() < 0.8 else text
@@ -145,14 +145,14 @@ def defconfig(rng: random.Random) -> bytes:
 def parse_defconfig(data: bytes, folder: Path) -> None:
     """Parse it; every request stands for itself, as a line of its own."""
     (folder / "b.config").write_bytes(data)
-    for one in brconfig.parse(fragments.read(folder / "b.config"), "b.config"):
+    for one in config.parse(fragments.read(folder / "b.config"), "b.config"):
         assert one.symbol.startswith("BR2_")
         assert "\n" not in one.line
-        assert brconfig.read(one.line) == {one.symbol: one.value}
+        assert config.read(one.line) == {one.symbol: one.value}
 
 
 TARGETS = [
     Target("fragment", fragment, parse),
-    Target("config", config, read_config),
+    Target("config", dotconfig_text, read_config),
     Target("defconfig", defconfig, parse_defconfig),
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzz import NUMBERS, Target, mutated
 
-from tasks.reports import table as matrix
+from tasks.reports import table
 from tasks.reports.table import Row, Sizes
 from tasks.system.errors import PiggyError
 
@@ -50,14 +50,14 @@ NEW = Row(machine="pc", result="built", date="now", sizes=Sizes(1, 2, 3, 4), ker
 
 def rows(rng: random.Random) -> bytes:
     """The rows of earlier runs: of another shape, with other values, or damaged."""
-    table = json.loads(json.dumps(ROWS))
+    rows = json.loads(json.dumps(ROWS))
     for _ in range(rng.randint(0, 3)):
-        row = table[rng.choice(list(table))]
+        row = rows[rng.choice(list(rows))]
         if isinstance(row, dict):
             row[rng.choice([*Row.__struct_fields__, "other"])] = rng.choice(VALUES)
     if rng.random() < 0.1:
-        table[rng.choice(list(table))] = rng.choice(VALUES)
-    data = json.dumps(table).encode()
+        rows[rng.choice(list(rows))] = rng.choice(VALUES)
+    data = json.dumps(rows).encode()
     return mutated(rng, data, TOKENS, 2) if rng.random() < 0.5 else data
 
 
@@ -65,9 +65,9 @@ def keep(data: bytes, folder: Path) -> None:
     """Add a row: it is there afterwards, and so is what could be read; both tables can be shown."""
     path = folder / "matrix.json"
     path.write_bytes(data)
-    before = matrix.read(path)
-    matrix.keep(folder, NEW, ["pc", "mps2"])
-    after = matrix.read(path)
+    before = table.read(path)
+    table.keep(folder, NEW, ["pc", "mps2"])
+    after = table.read(path)
     assert after["pc"].date == "now"
     assert after["pc"].result == "built"
     assert {name: row for name, row in before.items() if name == "mps2"} == {
@@ -75,7 +75,7 @@ def keep(data: bytes, folder: Path) -> None:
     }
     lines = (folder / "matrix.md").read_text().splitlines()
     assert len(lines) == 2 + len(after), lines
-    assert len(matrix.plain(before.values()).splitlines()) == 1 + len(before)
+    assert len(table.plain(before.values()).splitlines()) == 1 + len(before)
     if not before:
         raise PiggyError("no rows were read")
 

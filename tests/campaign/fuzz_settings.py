@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from fuzz import Target, mutated
 
-from tasks.config import machine, toml
-from tasks.config import resolve as sources
+from tasks.config import machine, resolve, toml
 from tasks.config.settings import Settings
 from tasks.system.errors import PiggyError
 
@@ -140,7 +139,7 @@ def said(rng: random.Random) -> Said:
     )
     environ = {f"PIGGYBACK_{name.upper()}": rng.choice(VALUES) for name in names}
     environ |= {
-        name: rng.choice(VALUES) for name in rng.sample(sources.PLAIN_ENV, rng.choice([0, 0, 0, 1]))
+        name: rng.choice(VALUES) for name in rng.sample(resolve.PLAIN_ENV, rng.choice([0, 0, 0, 1]))
     }
     words = {rng.choice(NAMES): rng.choice(VALUES) for _ in range(rng.choice([0, 0, 0, 1, 2]))}
     return Said(
@@ -151,7 +150,7 @@ def said(rng: random.Random) -> Said:
     )
 
 
-def resolve(given: Said, folder: Path) -> None:
+def resolved(given: Said, folder: Path) -> None:
     """Resolve them; each value has its type, and the last source that names a setting is where it
     comes from."""
     machines = folder / "configs" / "machines"
@@ -159,7 +158,7 @@ def resolve(given: Said, folder: Path) -> None:
     for name in ("pc", "x86_64"):
         (machines / f"{name}.toml").write_bytes(given.machine)
     (folder / "local.toml").write_bytes(given.local)
-    found = sources.resolve(folder, given.environ, given.words)
+    found = resolve.resolve(folder, given.environ, given.words)
     for name, value in given.words.items():
         assert found.origins[name] == "command line"
         ours = getattr(found.values, name)
@@ -170,7 +169,7 @@ def resolve(given: Said, folder: Path) -> None:
         assert (
             isinstance(value, bool | int) or ("\0" not in value and value.encode()) or value == ""
         )
-        if name in sources.PATHS:
+        if name in resolve.PATHS:
             assert not os.path.expanduser(value).startswith("~")
 
 
@@ -206,6 +205,6 @@ def load(data: tuple[bytes, bytes], folder: Path) -> None:
 
 TARGETS = [
     Target("toml", text, read),
-    Target("settings", said, resolve),
+    Target("settings", said, resolved),
     Target("machine", machine_file, load),
 ]

@@ -20,7 +20,7 @@ import pytest
 from doit.doit_cmd import DoitMain
 
 from tasks.config.settings import Settings
-from tasks.reports import settings as settings_stage
+from tasks.reports import settings
 
 TOP = Path(__file__).parents[2]
 DOCUMENTS = [TOP / "README.md", *sorted(TOP.glob("docs/*.md"))]
@@ -194,7 +194,7 @@ def test_the_whole_of_a_machine_file_is_shown() -> None:
 
 def test_the_table_of_settings_is_what_doit_prints() -> None:
     text = (TOP / "docs" / "settings.md").read_text()
-    assert text.endswith(f"\n\n{settings_stage.table()}\n"), (
+    assert text.endswith(f"\n\n{settings.table()}\n"), (
         "doit settings --markdown prints the table anew"
     )
 
@@ -265,11 +265,11 @@ def known_tasks(fresh: Copy) -> set[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_given_to_doit_exists(name: str, known_tasks: set[str]) -> None:
-    settings = {field.name for field in msgspec.structs.fields(Settings)}
+    names = {field.name for field in msgspec.structs.fields(Settings)}
 
     def exists(word: str, first: bool) -> bool:
         if "=" in word:
-            return word.partition("=")[0] in settings
+            return word.partition("=")[0] in names
         return (
             word in known_tasks
             or word in COMMANDS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.buildroot import progress as brbuild
+from tasks.buildroot import progress
 from tasks.buildroot.progress import Progress, Timeline
 
 # The format of package/pkg-generic.mk: printf "%s:%-5.5s:%-20.20s: %s\n"
@@ -59,11 +59,11 @@ def test_no_log_yet(tmp_path: Path) -> None:
 
 def test_the_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(brbuild.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     found = timeline(tmp_path, LINES)
     seconds = {"host-m4": 20, "host-binutils": 200, "host-gcc-initial": 800, "uclibc": 80}
-    progress = Progress(found, PACKAGES, seconds)
-    assert progress.text() == "package 2 of 4: host-binutils (configure), about 18 min left"
+    shown = Progress(found, PACKAGES, seconds)
+    assert shown.text() == "package 2 of 4: host-binutils (configure), about 18 min left"
     with found.path.open("a") as stream:
         stream.write(
             "2.0:end  :configure           : host-binutils\n2.0:start:install-host        :"
@@ -71,9 +71,9 @@ def test_the_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "       : host-gcc-initial\n"
         )
     now = 1150.0  # in time: 50 of its 200 s are left, and 880 s of the other packages
-    assert progress.text().endswith("about 16 min left")
+    assert shown.text().endswith("about 16 min left")
     now = 1400.0  # after twice its known time
-    assert progress.text().endswith("about 29 min left")
+    assert shown.text().endswith("about 29 min left")
     found.read()
     now = 1400.0  # at half the known speed 880 s of work take 1760 s
-    assert progress.text() == "package 3 of 4: host-gcc-initial (build), about 29 min left"
+    assert shown.text() == "package 3 of 4: host-gcc-initial (build), about 29 min left"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.buildroot import tree as brtree
+from tasks.buildroot import tree
 from tasks.buildroot.tree import Download, Facts
 
 FAKE = Path(__file__).parents[2] / "support" / "fake" / "buildroot"
@@ -17,7 +17,7 @@ def facts(*downloads: Download, packages: dict[str, str] | None = None) -> Facts
 
 
 def test_the_command(tmp_path: Path) -> None:
-    assert brtree.argv(tmp_path, Path("/o"), ["all"], {"BR2_JLEVEL": "2"}) == [
+    assert tree.argv(tmp_path, Path("/o"), ["all"], {"BR2_JLEVEL": "2"}) == [
         "make",
         "-C",
         str(tmp_path),
@@ -34,30 +34,30 @@ def test_what_is_missing(tmp_path: Path) -> None:
         Download("host-gcc", "gcc/gcc.tar"),
         Download("m4", "m4/m4.tar"),
     )
-    assert brtree.missing(found, tmp_path) == [
+    assert tree.missing(found, tmp_path) == [
         Download("gcc-final", "gcc/gcc.tar"),
         Download("m4", "m4/m4.tar"),
     ]
     (tmp_path / "gcc").mkdir()
     (tmp_path / "gcc" / "gcc.tar").touch()
-    assert brtree.missing(found, tmp_path) == [Download("m4", "m4/m4.tar")]
+    assert tree.missing(found, tmp_path) == [Download("m4", "m4/m4.tar")]
 
 
 def test_the_files_that_count(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    shutil.copytree(FAKE, tree)
+    source = tmp_path / "tree"
+    shutil.copytree(FAKE, source)
     for name in (
         "support/testing/run",
         "toolchain/toolchain-external/x.mk",
         "package/gcc/14.3.0/a.patch",
         "package/busybox/b.mk",
     ):
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_text(name)
-    found = brtree.recipe_files(
-        tree, facts(packages={"host-gcc-final": "package/gcc/gcc-final", "x": ""})
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    found = tree.recipe_files(
+        source, facts(packages={"host-gcc-final": "package/gcc/gcc-final", "x": ""})
     )
-    names = {str(path.relative_to(tree)) for path in found}
+    names = {str(path.relative_to(source)) for path in found}
     assert {
         "Makefile",
         "support/step",
@@ -71,12 +71,12 @@ def test_the_files_that_count(tmp_path: Path) -> None:
         "package/busybox/b.mk",
         "package/uclibc/uclibc.mk",
     }
-    digest = brtree.tree_digest(tree, found)
-    shutil.move(tree, tmp_path / "elsewhere")
-    moved = [tmp_path / "elsewhere" / path.relative_to(tree) for path in found]
-    assert brtree.tree_digest(tmp_path / "elsewhere", moved) == digest
+    digest = tree.tree_digest(source, found)
+    shutil.move(source, tmp_path / "elsewhere")
+    moved = [tmp_path / "elsewhere" / path.relative_to(source) for path in found]
+    assert tree.tree_digest(tmp_path / "elsewhere", moved) == digest
     moved[0].write_text("other")
-    assert brtree.tree_digest(tmp_path / "elsewhere", moved) != digest
+    assert tree.tree_digest(tmp_path / "elsewhere", moved) != digest
 
 
 @pytest.mark.parametrize(
@@ -94,17 +94,17 @@ def test_a_folders_digest_and_its_cheap_state(tmp_path: Path, change) -> None:  
     (base / ".git").mkdir()
     (base / "a").write_text("1")
     (base / "link").symlink_to("a")
-    digest, state = brtree.folder_digest(base), brtree.folder_state(base)
+    digest, state = tree.folder_digest(base), tree.folder_state(base)
     (base / ".git" / "index").write_text("git's own")
     os.utime(base / "sub")
-    assert (brtree.folder_digest(base), brtree.folder_state(base)) == (digest, state)
+    assert (tree.folder_digest(base), tree.folder_state(base)) == (digest, state)
     change(base)
-    assert brtree.folder_digest(base) != digest
-    assert brtree.folder_state(base) != state
+    assert tree.folder_digest(base) != digest
+    assert tree.folder_state(base) != state
 
 
 def test_one_file_for_a_folder(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("1")
-    before = brtree.folder_digest(tmp_path / "f")
+    before = tree.folder_digest(tmp_path / "f")
     (tmp_path / "f").write_text("2")
-    assert brtree.folder_digest(tmp_path / "f") != before
+    assert tree.folder_digest(tmp_path / "f") != before

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tasks.cache import code as identity
+from tasks.cache import code
 from tasks.cache.code import code_id
 from tasks.config import project
 
@@ -201,10 +201,10 @@ def test_a_constant_longer_than_any_repr_is_seen_to_its_end() -> None:
 
 
 def test_what_a_try_block_covers_counts() -> None:
-    code = ident.__code__
-    assert identity._code_digest(code) == identity._code_digest(code.replace())
-    assert identity._code_digest(code) != identity._code_digest(
-        code.replace(co_exceptiontable=b"\x01\x02\x03\x04")
+    compiled = ident.__code__
+    assert code._code_digest(compiled) == code._code_digest(compiled.replace())
+    assert code._code_digest(compiled) != code._code_digest(
+        compiled.replace(co_exceptiontable=b"\x01\x02\x03\x04")
     )
 
 
@@ -260,18 +260,18 @@ def package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str, str], None]]:
     """A project elsewhere, with the given files."""
-    monkeypatch.setattr(identity, "TOP", tmp_path)
+    monkeypatch.setattr(code, "TOP", tmp_path)
 
     def write(name: str, text: str) -> None:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         code_id.cache_clear()
-        identity._node.cache_clear()
+        code._node.cache_clear()
 
     yield write
     code_id.cache_clear()
-    identity._node.cache_clear()
+    code._node.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -303,9 +303,9 @@ def test_a_file_of_the_project_counts_by_content_and_not_by_place(
     package("tasks/system/link.mk", "one\n")
     package("elsewhere/tasks/system/link.mk", "one\n")
     here = ident(text.format(str(tmp_path / "tasks/system/link.mk")))
-    monkeypatch.setattr(identity, "TOP", tmp_path / "elsewhere")
+    monkeypatch.setattr(code, "TOP", tmp_path / "elsewhere")
     assert ident(text.format(str(tmp_path / "elsewhere/tasks/system/link.mk"))) == here
-    monkeypatch.setattr(identity, "TOP", tmp_path)
+    monkeypatch.setattr(code, "TOP", tmp_path)
     package("tasks/system/link.mk", "two\n")
     assert ident(text.format(str(tmp_path / "tasks/system/link.mk"))) != here
     assert ident(text.format("/dev/null")) == ident(
@@ -341,7 +341,7 @@ def actions() -> dict[str, Any]:
 def test_every_action_of_the_graph_has_an_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TOP)
     code_id.cache_clear()
-    identity._node.cache_clear()
+    code._node.cache_clear()
     found = actions()
     started = time.perf_counter()
     ids = {name: code_id(action) for name, action in found.items()}
@@ -354,12 +354,12 @@ def test_every_action_of_the_graph_has_an_identity(monkeypatch: pytest.MonkeyPat
 def test_no_address_and_no_path_of_this_machine_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TOP)
     said: list[str] = []
-    plain = identity._text
-    monkeypatch.setattr(identity, "_text", lambda thing: said.append(plain(thing)) or said[-1])  # type: ignore[func-returns-value]
-    identity._node.cache_clear()
+    plain = code._text
+    monkeypatch.setattr(code, "_text", lambda thing: said.append(plain(thing)) or said[-1])  # type: ignore[func-returns-value]
+    code._node.cache_clear()
     for action in set(actions().values()):
         code_id.__wrapped__(action)
-    identity._node.cache_clear()
+    code._node.cache_clear()
     assert len(said) > 1000
     assert not [text for text in said if " at 0x" in text]
     assert not [text for text in said if str(TOP) in text]

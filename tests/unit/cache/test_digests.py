@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tasks.cache import digests as module
+from tasks.cache import digests
 from tasks.cache.digests import MISSING, RACY_NS, Stamps
 
 TOP = Path(__file__).parents[3]
@@ -25,8 +25,8 @@ def settle() -> None:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were really read."""
     seen: list[str] = []
-    plain = module._hash
-    monkeypatch.setattr(module, "_hash", lambda path: (seen.append(path), plain(path))[1])
+    plain = digests._hash
+    monkeypatch.setattr(digests, "_hash", lambda path: (seen.append(path), plain(path))[1])
     return seen
 
 
@@ -100,14 +100,14 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
     the reading takes."""
     path = tmp_path / "a"
     path.write_text("one")
-    plain = module._hash
+    plain = digests._hash
 
     def slow(name: str) -> str:
         value = plain(name)
         settle()
         return value
 
-    monkeypatch.setattr(module, "_hash", slow)
+    monkeypatch.setattr(digests, "_hash", slow)
     known.digest(path)
     assert str(path) not in (known._known or {})
 
@@ -120,7 +120,7 @@ def test_a_file_from_the_future_is_not_kept(
     settle()
     now = time.time_ns()
     monkeypatch.setattr(
-        module.time, "time_ns", lambda: now - 3600 * 10**9
+        digests.time, "time_ns", lambda: now - 3600 * 10**9
     )  # our clock is behind the server's
     known.digest(path)
     known.digest(path)
@@ -165,7 +165,7 @@ def test_an_unreadable_file_counts_as_missing_until_it_can_be_read(
         raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setitem(module.__dict__, "open", refuse)
+        patch.setitem(digests.__dict__, "open", refuse)
         assert known.digest(path) == MISSING
     assert (
         known.digest(path) == hashlib.sha256(b"x").hexdigest()[:32]

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from tasks.cache import store as module
-from tasks.cache import store_files
+from tasks.cache import store, store_files
 from tasks.cache.digests import Stamps
 from tasks.cache.store import Store, bytes_of
 from tasks.cache.store_files import Output, Result, short_hash
@@ -489,79 +488,79 @@ def test_names_that_are_no_utf_8(world: World) -> None:
 # Space
 
 
-def put(store: Store, top: Path, number: int, size: int, used: float | None = None) -> Path:
+def put(cache: Store, top: Path, number: int, size: int, used: float | None = None) -> Path:
     """Put a result of `size` bytes in, last used at that time; return its place."""
     path = top / "output"
     path.write_bytes(random.Random(number).randbytes(size))
     output = Output(store_files.short_hash(path.read_bytes()), size, 0o644)
     found = {"src.c": f"{number:032}"}
-    before = {place for _, place, _ in store.results()}
-    store.put(KEY, found, Result("vmlinux", 0.0, {}, [output]), [path])
-    (place,) = {place for _, place, _ in store.results()} - before or {top}
+    before = {place for _, place, _ in cache.results()}
+    cache.put(KEY, found, Result("vmlinux", 0.0, {}, [output]), [path])
+    (place,) = {place for _, place, _ in cache.results()} - before or {top}
     if used is not None and place != top:
         os.utime(place, (used, used))
     return place
 
 
 def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store", 1 << 20)
+    cache = Store(tmp_path / "store", 1 << 20)
     now = time.time()
-    places = [put(store, tmp_path, number, 100_000, now - DAY + number) for number in range(9)]
+    places = [put(cache, tmp_path, number, 100_000, now - DAY + number) for number in range(9)]
     assert [place.exists() for place in places] == [True] * 9
-    assert store.find(
+    assert cache.find(
         KEY, lambda names: dict.fromkeys(names, f"{0:032}")
     )  # the oldest is used again
-    last = put(store, tmp_path, 9, 200_000)
+    last = put(cache, tmp_path, 9, 200_000)
     assert last.exists()
     kept = [place.exists() for place in places]
     assert kept[0]
     assert kept[1:] == sorted(kept[1:])
     assert not kept[1]
-    assert 0.5 * (1 << 20) < store.size() <= 1 << 20
+    assert 0.5 * (1 << 20) < cache.size() <= 1 << 20
     blobs = [path for path in (tmp_path / "store" / "blobs").rglob("*") if path.is_file()]
     assert len(blobs) == sum(kept) + 1
 
 
 def test_the_limit_holds_over_many(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store", 1 << 20)
+    cache = Store(tmp_path / "store", 1 << 20)
     for number in range(60):
-        put(store, tmp_path, number, 50_000 + number * 1000)
-        assert store.size() <= (1 << 20) + 4096
-        assert store.find(KEY, lambda names, number=number: dict.fromkeys(names, f"{number:032}"))
+        put(cache, tmp_path, number, 50_000 + number * 1000)
+        assert cache.size() <= (1 << 20) + 4096
+        assert cache.find(KEY, lambda names, number=number: dict.fromkeys(names, f"{number:032}"))
     again = Store(tmp_path / "store", 1 << 18)  # another run, with a smaller limit
     put(again, tmp_path, 100, 1000)
     assert again.size() <= 1 << 18
 
 
 def test_what_is_larger_than_the_store_is_left_out(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store", 1 << 20)
-    small = put(store, tmp_path, 1, 1000)
-    assert put(store, tmp_path, 2, 2 << 20) == tmp_path
+    cache = Store(tmp_path / "store", 1 << 20)
+    small = put(cache, tmp_path, 1, 1000)
+    assert put(cache, tmp_path, 2, 2 << 20) == tmp_path
     assert small.exists()
 
 
 def test_a_blob_that_another_result_has_stays(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store", 1 << 30)
+    cache = Store(tmp_path / "store", 1 << 30)
     path = tmp_path / "output"
     path.write_bytes(b"same" * 1000)
     output = Output(store_files.short_hash(path.read_bytes()), 4000, 0o644)
     for number in range(3):
-        store.put(
+        cache.put(
             KEY, {"src.c": f"{number:032}"}, Result("Image", float(number), {}, [output]), [path]
         )
     assert len(list((tmp_path / "store" / "blobs").rglob("*/*"))) == 1
-    oldest = min(place for _, place, _ in store.results())
+    oldest = min(place for _, place, _ in cache.results())
     os.utime(oldest, (1, 1))
-    store.trim(store.size() - 4096)
+    cache.trim(cache.size() - 4096)
     assert not oldest.exists()
-    assert len(store.results()) == 2
-    _, _, result = store.results()[0]
-    assert store.bring_back(result, [tmp_path / "back"])
+    assert len(cache.results()) == 2
+    _, _, result = cache.results()[0]
+    assert cache.bring_back(result, [tmp_path / "back"])
 
 
 def test_what_a_killed_run_left_goes_when_it_is_old(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store", 1 << 30)
-    place = put(store, tmp_path, 1, 1000)
+    cache = Store(tmp_path / "store", 1 << 30)
+    place = put(cache, tmp_path, 1, 1000)
     blobs = tmp_path / "store" / "blobs"
     rest, state = "5" * 30, "a" * 32
     litter = [
@@ -572,7 +571,7 @@ def test_what_a_killed_run_left_goes_when_it_is_old(tmp_path: Path) -> None:
     for path in litter:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"orphan")
-    store.trim(1 << 30)
+    cache.trim(1 << 30)
     assert all(
         path.exists() for path in litter
     )  # a run that is at work just now may have written them
@@ -584,11 +583,11 @@ def test_what_a_killed_run_left_goes_when_it_is_old(tmp_path: Path) -> None:
     }
     for old in [*litter, *folders]:
         os.utime(old, (1, 1))
-    store.trim(1 << 30)
-    store.trim(1 << 30)
+    cache.trim(1 << 30)
+    cache.trim(1 << 30)
     assert not any(path.exists() for path in litter)
     assert place.exists()
-    assert store.bring_back(store.results()[0][2], [tmp_path / "back"])
+    assert cache.bring_back(cache.results()[0][2], [tmp_path / "back"])
 
 
 def test_clear(world: World) -> None:
@@ -611,7 +610,7 @@ def test_a_store_that_takes_nothing_costs_a_line(
         raise OSError(number, os.strerror(number), os.fspath(path))
 
     world.run()
-    monkeypatch.setattr(module, "replacing", full)
+    monkeypatch.setattr(store, "replacing", full)
     for text in ("one", "two"):
         world.write("src.c", text)
         settle()
@@ -677,7 +676,7 @@ def test_no_room_for_the_outputs_is_left_to_the_task(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_copy", full)
+        patch.setattr(store, "_copy", full)
         assert world.run() == "made"
     world.values = {}
     assert world.run() == "restored"
@@ -697,31 +696,31 @@ def test_where_the_kernel_can_not_copy(world: World, monkeypatch: pytest.MonkeyP
 
 
 def test_who_trims_is_not_waited_for(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store", 1 << 20)
-    put(store, tmp_path, 1, 100_000)
+    cache = Store(tmp_path / "store", 1 << 20)
+    put(cache, tmp_path, 1, 100_000)
     with (tmp_path / "store" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        store.trim(1)
-        assert len(store.results()) == 1
-    store.trim(1)
-    assert store.results() == []
+        cache.trim(1)
+        assert len(cache.results()) == 1
+    cache.trim(1)
+    assert cache.results() == []
 
 
 def work(top: Path, seed: int) -> None:
     """A run of its own: puts, finds and trims, and what it brings back must be right."""
     dice = random.Random(seed)
     top.mkdir()
-    store = Store(top.parent / "store", 3 << 18)
+    cache = Store(top.parent / "store", 3 << 18)
     for _ in range(120):
         number = dice.randrange(25)
         size = 20_000 + number * 1000
-        found = store.find(KEY, lambda names, number=number: dict.fromkeys(names, f"{number:032}"))
-        if found and store.bring_back(found[0], [top / "back"]):
+        found = cache.find(KEY, lambda names, number=number: dict.fromkeys(names, f"{number:032}"))
+        if found and cache.bring_back(found[0], [top / "back"]):
             assert (top / "back").read_bytes() == random.Random(number).randbytes(size)
         else:
             (top / "output").write_bytes(random.Random(number).randbytes(size))
             output = Output(short_hash((top / "output").read_bytes()), size, 0o644)
-            store.put(
+            cache.put(
                 KEY, {"src.c": f"{number:032}"}, Result("x", 0.0, {}, [output]), [top / "output"]
             )
 
@@ -737,11 +736,11 @@ def test_several_at_once(tmp_path: Path) -> None:
     for child in children:
         child.join(60)
     assert [child.exitcode for child in children] == [0] * 4
-    store = Store(tmp_path / "store", 3 << 18)
-    put(store, tmp_path, 1000, 10)
-    assert 0 < store.size() <= 4 * (3 << 18)
-    for _, _, result in store.results():
-        assert store.bring_back(result, [tmp_path / "back"])
+    cache = Store(tmp_path / "store", 3 << 18)
+    put(cache, tmp_path, 1000, 10)
+    assert 0 < cache.size() <= 4 * (3 << 18)
+    for _, _, result in cache.results():
+        assert cache.bring_back(result, [tmp_path / "back"])
 
 
 @pytest.mark.parametrize(

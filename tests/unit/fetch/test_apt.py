@@ -269,9 +269,9 @@ def test_the_systems_hooks_do_not_run(
     archive.build("2.0")
     hooked = tmp_path / "hooked.conf"
     hooked.write_text(f'APT::Update::Post-Invoke {{ "touch {tmp_path}/ran"; }};\n')
-    real = apt.run.clean_env
+    real = apt.process.clean_env
     monkeypatch.setattr(
-        apt.run, "clean_env", lambda extra=None: {**real(extra), "APT_CONFIG": str(hooked)}
+        apt.process, "clean_env", lambda extra=None: {**real(extra), "APT_CONFIG": str(hooked)}
     )
     get(BINARY, tmp_path / "state")
     assert not (tmp_path / "ran").exists()
@@ -360,9 +360,9 @@ def test_a_package_of_another_suite(
     config.write_text(
         f'APT::Default-Release "mine";\nDir::Etc::preferences "{tmp_path}/preferences";\n'
     )
-    real = apt.run.clean_env
+    real = apt.process.clean_env
     monkeypatch.setattr(
-        apt.run, "clean_env", lambda extra=None: {**real(extra), "APT_CONFIG": str(config)}
+        apt.process, "clean_env", lambda extra=None: {**real(extra), "APT_CONFIG": str(config)}
     )
     elsewhere = Package(BINARY.name, "binary", BINARY.member, suite="other")
     assert get(elsewhere, state)[1] == "2.0"

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.fetch import tarstream, untar
-from tasks.fetch import unpack as archive
+from tasks.fetch import tarstream, unpack, untar
 from tasks.system.errors import PiggyError
 from tasks.system.files import sha256_of
 
@@ -47,8 +46,8 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def unpack(path: Path, parent: Path, **options: object) -> Path:
-    return archive.unpack(path, sha256(path), parent, "tool", **options)  # type: ignore[arg-type]
+def unpacked(path: Path, parent: Path, **options: object) -> Path:
+    return unpack.unpack(path, sha256(path), parent, "tool", **options)  # type: ignore[arg-type]
 
 
 def listing(folder: Path) -> list[str]:
@@ -69,7 +68,7 @@ GOOD: list[Member] = [
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_a_good_archive(tmp_path: Path, mode: str) -> None:
     source = make(tmp_path / "tool-1.0.tar", GOOD, mode)
-    folder = unpack(source, tmp_path / "src")
+    folder = unpacked(source, tmp_path / "src")
     assert folder == tmp_path / "src" / f"tool-{sha256(source)[:8]}"
     assert os.readlink(tmp_path / "src" / "tool") == folder.name
     assert listing(folder) == [
@@ -88,7 +87,7 @@ def test_a_good_archive(tmp_path: Path, mode: str) -> None:
     assert (folder / "hard").stat().st_ino == (folder / "Makefile").stat().st_ino
     assert (folder / "a/b/c.c").stat().st_mtime == 1_600_000_000
     assert os.lstat(folder / "a/up").st_mtime == 1_600_000_000
-    assert sha256(source) in (folder / archive.STAMP).read_text()
+    assert sha256(source) in (folder / unpack.STAMP).read_text()
     assert not [name for name in os.listdir(tmp_path / "src") if name.endswith(".part")]
 
 
@@ -97,30 +96,30 @@ def test_zstd(tmp_path: Path) -> None:
     plain = make(tmp_path / "tool.tar", [("t/f", FILE, "x" * 100_000)], "w")
     subprocess.run(["zstd", "-q", str(plain)], check=True)
     packed = tmp_path / "tool.tar.zst"
-    assert (unpack(packed, tmp_path / "src") / "f").stat().st_size == 100_000
+    assert (unpacked(packed, tmp_path / "src") / "f").stat().st_size == 100_000
     packed.write_bytes(packed.read_bytes()[:-7])
     with pytest.raises(PiggyError, match=r"tool\.tar\.zst is damaged"):
-        unpack(packed, tmp_path / "again")
+        unpacked(packed, tmp_path / "again")
 
 
 def test_a_stamped_folder_is_never_touched_again(tmp_path: Path) -> None:
     source = make(tmp_path / "tool.tar.gz", GOOD[:3])
     digest = sha256(source)
-    folder = unpack(source, tmp_path)
+    folder = unpacked(source, tmp_path)
     (folder / "Makefile").write_text("mine")
     (folder / "a/b/c.c").unlink()
     source.unlink()  # it is not even read
     (tmp_path / "tool").unlink()
-    assert archive.unpack(source, digest, tmp_path, "tool") == folder
+    assert unpack.unpack(source, digest, tmp_path, "tool") == folder
     assert (folder / "Makefile").read_text() == "mine"
     assert not (folder / "a/b/c.c").exists()
     assert os.readlink(tmp_path / "tool") == folder.name
 
 
 def test_another_archive_gets_a_folder_of_its_own_and_the_link(tmp_path: Path) -> None:
-    first = unpack(make(tmp_path / "1.tar.gz", [("t/f", FILE, "1")]), tmp_path)
+    first = unpacked(make(tmp_path / "1.tar.gz", [("t/f", FILE, "1")]), tmp_path)
     (first / "f").write_text("mine")
-    second = unpack(make(tmp_path / "2.tar.gz", [("t/f", FILE, "2")]), tmp_path)
+    second = unpacked(make(tmp_path / "2.tar.gz", [("t/f", FILE, "2")]), tmp_path)
     assert first != second
     assert (tmp_path / "tool/f").read_text() == "2"
     assert (first / "f").read_text() == "mine"
@@ -135,13 +134,13 @@ def test_a_folder_of_the_user_in_the_way_is_left_alone(tmp_path: Path, stamp: st
     folder.mkdir()
     (folder / "work").write_text("mine")
     if stamp == "pipe":
-        os.mkfifo(folder / archive.STAMP)
+        os.mkfifo(folder / unpack.STAMP)
     elif stamp == "folder":
-        (folder / archive.STAMP).mkdir()
+        (folder / unpack.STAMP).mkdir()
     elif stamp is not None:
-        (folder / archive.STAMP).write_text(stamp)
+        (folder / unpack.STAMP).write_text(stamp)
     with pytest.raises(PiggyError, match="is in the way"):
-        unpack(source, tmp_path)
+        unpacked(source, tmp_path)
     assert (folder / "work").read_text() == "mine"
 
 
@@ -149,7 +148,7 @@ def test_a_folder_in_place_of_the_link_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "tool").mkdir()
     (tmp_path / "tool/work").write_text("mine")
     with pytest.raises(PiggyError, match="tool is in the way: a link"):
-        unpack(make(tmp_path / "tool.tar.gz", GOOD[:3]), tmp_path)
+        unpacked(make(tmp_path / "tool.tar.gz", GOOD[:3]), tmp_path)
     assert (tmp_path / "tool/work").read_text() == "mine"
 
 
@@ -224,7 +223,7 @@ def test_hostile_members_are_refused_by_name(tmp_path: Path, case: str) -> None:
     members, told = HOSTILE[case]
     source = make(tmp_path / "evil.tar.gz", members)
     with pytest.raises(PiggyError) as caught:
-        unpack(source, tmp_path / "src")
+        unpacked(source, tmp_path / "src")
     assert told in str(caught.value)
     assert any(
         f"evil.tar.gz: member {name.rstrip('/')!r}" in str(caught.value) for name, _, _ in members
@@ -240,7 +239,7 @@ def test_folders_that_no_member_brings_are_counted(
     deep = "/".join(["d" * 20] * 90)
     members: list[Member] = [(f"t/{number}/{deep}/f", FILE, "") for number in range(3)]
     with pytest.raises(PiggyError, match="needs more folders than any source has"):
-        unpack(make(tmp_path / "t.tar.gz", members), tmp_path / "src")
+        unpacked(make(tmp_path / "t.tar.gz", members), tmp_path / "src")
     assert [name for name in os.listdir(tmp_path / "src") if not name.endswith(".lock")] == []
 
 
@@ -250,9 +249,9 @@ def test_links_that_take_long_to_follow_are_refused(
     monkeypatch.setattr(untar, "MAX_STEPS", 1000)
     links: list[Member] = [(f"t/{n}", LINK, "./" * 50 + f"{n + 1}") for n in range(30)]
     with pytest.raises(PiggyError, match="leads through too many other links and folders"):
-        unpack(make(tmp_path / "t.tar.gz", links), tmp_path / "src")
+        unpacked(make(tmp_path / "t.tar.gz", links), tmp_path / "src")
     with pytest.raises(PiggyError, match="leads through too many other links and folders"):
-        unpack(make(tmp_path / "u.tar.gz", [("t/l", LINK, "a/" * 900)]), tmp_path / "src")
+        unpacked(make(tmp_path / "u.tar.gz", [("t/l", LINK, "a/" * 900)]), tmp_path / "src")
 
 
 @pytest.mark.parametrize("target", ["x" * 4096, "a\0b"])
@@ -262,13 +261,13 @@ def test_a_target_that_no_link_can_have(tmp_path: Path, target: str) -> None:
         info.type, info.pax_headers = LINK, {"linkpath": target}
         tar.addfile(info)
     with pytest.raises(PiggyError, match="is a link with an unsafe target") as caught:
-        unpack(tmp_path / "t.tar", tmp_path / "src")
+        unpacked(tmp_path / "t.tar", tmp_path / "src")
     assert len(str(caught.value)) < 700
 
 
 def test_a_refusal_has_no_control_characters(tmp_path: Path) -> None:
     with pytest.raises(PiggyError, match="lies outside") as caught:
-        unpack(
+        unpacked(
             make(tmp_path / "t.tar.gz", [("\x9b2J\u202e/f", FILE, "x"), ("u/f", FILE, "x")]),
             tmp_path / "src",
         )
@@ -281,15 +280,15 @@ def test_a_link_that_may_leave_the_tree_has_to_be_named(tmp_path: Path) -> None:
         [("t/skeleton/rc", LINK, "/etc/init.d/rc"), ("t/other", LINK, "/etc")],
     )
     with pytest.raises(PiggyError, match="'t/other' is a link out"):
-        unpack(source, tmp_path / "src", outside_links=("skeleton/rc",))
-    folder = unpack(source, tmp_path / "src", outside_links=("skeleton/rc", "other"))
+        unpacked(source, tmp_path / "src", outside_links=("skeleton/rc",))
+    folder = unpacked(source, tmp_path / "src", outside_links=("skeleton/rc", "other"))
     assert os.readlink(folder / "skeleton/rc") == "/etc/init.d/rc"
 
 
 def test_a_link_to_a_link_that_may_leave_the_tree_is_still_refused(tmp_path: Path) -> None:
     source = make(tmp_path / "t.tar.gz", [("t/out", LINK, "/etc"), ("t/other", LINK, "out/passwd")])
     with pytest.raises(PiggyError, match="'t/other' is a link out"):
-        unpack(source, tmp_path / "src", outside_links=("out",))
+        unpacked(source, tmp_path / "src", outside_links=("out",))
 
 
 def test_a_name_with_a_zero_byte_is_refused(tmp_path: Path) -> None:
@@ -298,7 +297,7 @@ def test_a_name_with_a_zero_byte_is_refused(tmp_path: Path) -> None:
         info.pax_headers = {"path": "t/f\0g"}
         tar.addfile(info)
     with pytest.raises(PiggyError, match="unsafe path"):
-        unpack(tmp_path / "t.tar", tmp_path / "src")
+        unpacked(tmp_path / "t.tar", tmp_path / "src")
 
 
 @pytest.mark.parametrize("mtime", ["nan", "-5", "1e30", "inf"])
@@ -312,7 +311,7 @@ def test_an_impossible_time_becomes_the_epoch(tmp_path: Path, mtime: str) -> Non
                 {"mtime": mtime},
             )
             tar.addfile(info)
-    folder = unpack(tmp_path / "t.tar", tmp_path / "src")
+    folder = unpacked(tmp_path / "t.tar", tmp_path / "src")
     assert [os.lstat(folder / name).st_mtime for name in ("f", "l")] == [0, 0]
 
 
@@ -330,7 +329,7 @@ def test_modes_are_the_same_whatever_the_umask(tmp_path: Path) -> None:
     for umask in (0o077, 0o000):
         old = os.umask(umask)
         try:
-            folder = unpack(source, tmp_path / f"src{umask}")
+            folder = unpacked(source, tmp_path / f"src{umask}")
         finally:
             os.umask(old)
         assert [stat.S_IMODE((folder / name).stat().st_mode) for name in ("", "run", "plain")] == [
@@ -345,28 +344,28 @@ def test_a_member_that_comes_twice_is_the_later_one(tmp_path: Path) -> None:
         tmp_path / "t.tar.gz",
         [("t/f", FILE, "1"), ("t/h", HARD, "t/f"), ("t/f", FILE, "2"), ("t/", FOLDER, "")],
     )
-    folder = unpack(source, tmp_path / "src")
+    folder = unpacked(source, tmp_path / "src")
     assert ((folder / "f").read_text(), (folder / "h").read_text()) == ("2", "1")
 
 
 def test_dots_and_doubled_slashes_mean_nothing(tmp_path: Path) -> None:
     source = make(tmp_path / "t.tar.gz", [("./t//a/./f", FILE, "x")])
-    assert listing(unpack(source, tmp_path / "src")) == [".piggyback-source", "a", "a/f"]
+    assert listing(unpacked(source, tmp_path / "src")) == [".piggyback-source", "a", "a/f"]
 
 
 def test_a_deep_path_is_made_or_refused_without_a_traceback(tmp_path: Path) -> None:
-    folder = unpack(
+    folder = unpacked(
         make(tmp_path / "1.tar.gz", [("t/" + "a/" * 90 + "f", FILE, "x")]), tmp_path / "1"
     )
     assert len(listing(folder)) == 92
     for depth in (200, 1200, 5000):  # Python's own rmtree recurses, and stops at 1000
         with pytest.raises(PiggyError, match="unsafe path"):
-            unpack(
+            unpacked(
                 make(tmp_path / "2.tar.gz", [("t/" + "a/" * depth + "f", FILE, "x")]),
                 tmp_path / "2",
             )
     with pytest.raises(PiggyError, match="name too long"):
-        unpack(make(tmp_path / "3.tar.gz", [("t/" + "a" * 300, FILE, "x")]), tmp_path / "3")
+        unpacked(make(tmp_path / "3.tar.gz", [("t/" + "a" * 300, FILE, "x")]), tmp_path / "3")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -389,7 +388,7 @@ def test_every_truncation_is_damage(tmp_path: Path, mode: str) -> None:
         path = tmp_path / "cut.tar"
         path.write_bytes(whole[:length])
         with pytest.raises(PiggyError, match=r"cut\.tar is damaged") as caught:
-            unpack(path, tmp_path / "src")
+            unpacked(path, tmp_path / "src")
         assert "doit fetch" in caught.value.hint
         assert [name for name in os.listdir(tmp_path / "src") if not name.endswith(".lock")] == []
 
@@ -402,7 +401,7 @@ def test_a_wrong_check_sum_at_the_very_end_is_damage(tmp_path: Path) -> None:
     data[-8] ^= 1  # CRC32 of the content: RFC 1952, section 2.3.1
     path.write_bytes(data)
     with pytest.raises(PiggyError, match=r"t\.tar\.gz is damaged: CRC"):
-        unpack(path, tmp_path / "src")
+        unpacked(path, tmp_path / "src")
 
 
 def test_a_spoiled_header_is_no_end(tmp_path: Path) -> None:
@@ -411,7 +410,7 @@ def test_a_spoiled_header_is_no_end(tmp_path: Path) -> None:
     data[10 * 1024 + 148] ^= 1  # the eleventh member's check sum
     path.write_bytes(data)
     with pytest.raises(PiggyError, match="no tar header and no end of archive at byte 10240"):
-        unpack(path, tmp_path / "src")
+        unpacked(path, tmp_path / "src")
 
 
 @pytest.mark.parametrize(
@@ -421,7 +420,7 @@ def test_junk_is_damage(tmp_path: Path, junk: bytes) -> None:
     path = tmp_path / "junk.tar.gz"
     path.write_bytes(junk)
     with pytest.raises(PiggyError, match=r"junk\.tar\.gz is damaged"):
-        unpack(path, tmp_path / "src")
+        unpacked(path, tmp_path / "src")
 
 
 def test_noise_never_gives_a_traceback(tmp_path: Path) -> None:
@@ -441,7 +440,7 @@ def test_noise_never_gives_a_traceback(tmp_path: Path) -> None:
         )  # a valid check sum, so that the noise is looked at
         path.write_bytes(data)
         try:
-            unpack(path, tmp_path / str(turn))
+            unpacked(path, tmp_path / str(turn))
         except PiggyError:
             assert not [
                 name for name in os.listdir(tmp_path / str(turn)) if not name.endswith(".lock")
@@ -458,9 +457,9 @@ def test_another_hash_is_refused_before_anything_is_written(tmp_path: Path) -> N
     with pytest.raises(
         PiggyError, match=f"its sha256 is {sha256(source)}, and should be {'0' * 64}"
     ):
-        archive.unpack(source, "0" * 64, tmp_path / "src", "tool")
+        unpack.unpack(source, "0" * 64, tmp_path / "src", "tool")
     with pytest.raises(PiggyError, match=r"gone\.tar does not exist"):
-        archive.unpack(tmp_path / "gone.tar", "0" * 64, tmp_path / "src", "tool")
+        unpack.unpack(tmp_path / "gone.tar", "0" * 64, tmp_path / "src", "tool")
 
 
 def test_a_full_disk_names_the_room_that_is_needed(
@@ -473,7 +472,7 @@ def test_a_full_disk_names_the_room_that_is_needed(
 
     monkeypatch.setattr(untar.shutil, "copyfileobj", full)
     with pytest.raises(PiggyError, match=r"no space left .*: 24\.6 kB needed"):
-        unpack(source, tmp_path / "src")
+        unpacked(source, tmp_path / "src")
     assert [name for name in os.listdir(tmp_path / "src") if not name.endswith(".lock")] == []
 
 
@@ -485,7 +484,7 @@ def test_a_file_system_that_folds_case_is_told(
 
     monkeypatch.setattr(untar, "_write", clash)
     with pytest.raises(PiggyError, match="folds case"):
-        unpack(make(tmp_path / "t.tar.gz", [("t/f", FILE, "x")]), tmp_path / "src")
+        unpacked(make(tmp_path / "t.tar.gz", [("t/f", FILE, "x")]), tmp_path / "src")
 
 
 def test_killed_in_the_middle_the_next_call_does_all(tmp_path: Path) -> None:
@@ -504,7 +503,7 @@ def test_killed_in_the_middle_the_next_call_does_all(tmp_path: Path) -> None:
     assert process.wait() == -signal.SIGKILL
     assert aside.is_dir()
     assert not (tmp_path / "src" / "tool").exists()
-    folder = unpack(source, tmp_path / "src")
+    folder = unpacked(source, tmp_path / "src")
     assert len(os.listdir(folder)) == 5_001
     assert not aside.exists()
 
@@ -514,7 +513,7 @@ def test_two_at_once_unpack_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     count: list[int] = []
     real = untar.extract
     monkeypatch.setattr(untar, "extract", lambda *args: (count.append(1), real(*args)))
-    threads = [threading.Thread(target=unpack, args=(source, tmp_path / "src")) for _ in range(3)]
+    threads = [threading.Thread(target=unpacked, args=(source, tmp_path / "src")) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -526,7 +525,7 @@ def test_two_at_once_unpack_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_folder_that_can_not_be_made_is_explained(tmp_path: Path) -> None:
     (tmp_path / "src").write_text("a file")
     with pytest.raises(PiggyError, match="src"):
-        unpack(make(tmp_path / "t.tar.gz", GOOD[:3]), tmp_path / "src")
+        unpacked(make(tmp_path / "t.tar.gz", GOOD[:3]), tmp_path / "src")
 
 
 def test_no_thread_is_left_behind(tmp_path: Path) -> None:
@@ -537,6 +536,6 @@ def test_no_thread_is_left_behind(tmp_path: Path) -> None:
         next(members)
     assert threading.active_count() == before
     with pytest.raises(PiggyError):
-        unpack(source, tmp_path / "src")
+        unpacked(source, tmp_path / "src")
     assert threading.active_count() == before
     assert sha256_of(source) == sha256(source)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.filesystem import tar as packed
-from tasks.filesystem import tree
+from tasks.filesystem import tar, tree
 from tasks.system.errors import PiggyError
 
 EPOCH = 1767225600
@@ -28,22 +27,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_it_is_the_same_whoever_packs(folder: Path, tmp_path: Path) -> None:
-    packed.pack(folder, tmp_path / "one.tar", EPOCH)
+    tar.pack(folder, tmp_path / "one.tar", EPOCH)
     (folder / "lib" / "modules" / "6.1" / "a.ko").chmod(0o600)
     os.utime(folder / "lib", (time.time() + 100, time.time() + 100))
     old = os.umask(0o077)
     try:
-        packed.pack(folder, tmp_path / "two.tar", EPOCH)
+        tar.pack(folder, tmp_path / "two.tar", EPOCH)
     finally:
         os.umask(old)
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
 
 
 def test_what_goes_in_comes_out_as_a_layer(folder: Path, tmp_path: Path) -> None:
-    packed.pack(
-        folder, tmp_path / "one.tar", EPOCH, wanted=lambda path: not path.endswith("/build")
-    )
-    entries = {entry.path: entry for entry in packed.layer(tmp_path / "one.tar").entries}
+    tar.pack(folder, tmp_path / "one.tar", EPOCH, wanted=lambda path: not path.endswith("/build"))
+    entries = {entry.path: entry for entry in tar.layer(tmp_path / "one.tar").entries}
     assert sorted(entries) == [
         "/lib",
         "/lib/modules",
@@ -63,28 +60,26 @@ def test_what_goes_in_comes_out_as_a_layer(folder: Path, tmp_path: Path) -> None
         "link",
         "6.1",
     )
-    assert tree.compose([packed.layer(tmp_path / "one.tar")])
+    assert tree.compose([tar.layer(tmp_path / "one.tar")])
 
 
 def test_it_can_be_laid_out_again(folder: Path, tmp_path: Path) -> None:
-    packed.pack(
-        folder, tmp_path / "one.tar", EPOCH, wanted=lambda path: not path.endswith("/build")
-    )
-    packed.unpack(tmp_path / "one.tar", tmp_path / "again")
-    packed.pack(tmp_path / "again", tmp_path / "two.tar", EPOCH)
+    tar.pack(folder, tmp_path / "one.tar", EPOCH, wanted=lambda path: not path.endswith("/build"))
+    tar.unpack(tmp_path / "one.tar", tmp_path / "again")
+    tar.pack(tmp_path / "again", tmp_path / "two.tar", EPOCH)
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
 
 
 def test_nothing_packs_to_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    packed.pack(tmp_path / "empty", tmp_path / "one.tar", EPOCH)
+    tar.pack(tmp_path / "empty", tmp_path / "one.tar", EPOCH)
     assert tarfile.is_tarfile(tmp_path / "one.tar")
-    assert packed.layer(tmp_path / "one.tar").entries == ()
+    assert tar.layer(tmp_path / "one.tar").entries == ()
 
 
 def test_what_is_no_archive_is_said(tmp_path: Path) -> None:
     (tmp_path / "one.tar").write_bytes(b"no tar" * 200)
-    for read in (packed.layer, lambda archive: packed.unpack(archive, tmp_path / "out")):
+    for read in (tar.layer, lambda archive: tar.unpack(archive, tmp_path / "out")):
         with pytest.raises(PiggyError, match=r"one\.tar is damaged: no tar header"):
             read(tmp_path / "one.tar")
         with pytest.raises(PiggyError, match=r"can't read .*two\.tar: No such file"):
@@ -107,27 +102,27 @@ HOSTILE = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_nothing_is_laid_out_elsewhere(tmp_path: Path, case: str) -> None:
     (tmp_path / "target").write_text("precious")
-    with tarfile.open(tmp_path / "one.tar", "w") as tar:
+    with tarfile.open(tmp_path / "one.tar", "w") as archive:
         for name, kind, target in HOSTILE[case]:
             info = tarfile.TarInfo(name.replace("ABSOLUTE", str(tmp_path)))
             info.type, info.linkname = kind, target
-            tar.addfile(info)
+            archive.addfile(info)
     with pytest.raises(PiggyError, match=r"one\.tar: member"):
-        packed.unpack(tmp_path / "one.tar", tmp_path / "out")
+        tar.unpack(tmp_path / "one.tar", tmp_path / "out")
     assert (tmp_path / "target").read_text() == "precious"
     if "link" not in case or "hard" in case:  # in a root filesystem a link may lead anywhere
         with pytest.raises(PiggyError, match=r"one\.tar: member") as caught:
-            packed.layer(tmp_path / "one.tar")
+            tar.layer(tmp_path / "one.tar")
         assert "remove it and run doit again" in caught.value.hint
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1755, 0o777, 0o666])
 def test_a_mode_that_we_do_not_pack(tmp_path: Path, mode: int) -> None:
-    with tarfile.open(tmp_path / "one.tar", "w") as tar:
+    with tarfile.open(tmp_path / "one.tar", "w") as archive:
         info = tarfile.TarInfo("su")
         info.mode = mode
-        tar.addfile(info)
+        archive.addfile(info)
     with pytest.raises(PiggyError, match="member 'su' is none that we packed"):
-        packed.layer(tmp_path / "one.tar")
-    packed.unpack(tmp_path / "one.tar", tmp_path / "out")
+        tar.layer(tmp_path / "one.tar")
+    tar.unpack(tmp_path / "one.tar", tmp_path / "out")
     assert (tmp_path / "out" / "su").stat().st_mode & 0o7022 == 0

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from tasks.reports import matrix as stage
-from tasks.reports import table
+from tasks.reports import matrix, table
 from tasks.reports.table import Row, Sizes
 
 PC = Row(
@@ -155,10 +154,10 @@ def test_records_of_any_shape_cost_no_row(tmp_path: Path) -> None:
         b'{"task": "x"}',
     ]
     (tmp_path / "history.jsonl").write_bytes(b"\n".join(lines))
-    assert stage.history(its) == [good]  # type: ignore[arg-type]
+    assert matrix.history(its) == [good]  # type: ignore[arg-type]
     (tmp_path / "history.jsonl").unlink()
     os.mkfifo(tmp_path / "history.jsonl")
-    assert stage.history(its) == []  # type: ignore[arg-type]
+    assert matrix.history(its) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

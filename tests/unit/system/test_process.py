@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.system import process as runner
+from tasks.system import process
 from tasks.system.errors import PiggyError
 from tasks.system.lock import Lock
 from tasks.system.process import CommandError, child, clean_env, foreground, pasteable, run, stop
@@ -90,7 +90,7 @@ def test_a_failure_gives_command_log_and_tail(tmp_path: Path) -> None:
         f"log: {log}",
         "last lines:",
     ]
-    assert lines[3:] == [f"    {number}" for number in range(101 - runner.TAIL_LINES, 101)]
+    assert lines[3:] == [f"    {number}" for number in range(101 - process.TAIL_LINES, 101)]
     assert run([SH, "-c", "exit 7"], check=False).returncode == 7
 
 
@@ -234,21 +234,21 @@ def test_what_ignores_sigterm_is_killed_with_its_group(tmp_path: Path) -> None:
     script = (
         f"(trap '' TERM; echo 1 > {ready}; while :; do sleep 0.1; done) & echo $! > {pid}; wait"
     )
-    with child([SH, "-c", script]) as process:
+    with child([SH, "-c", script]) as started:
         while not (ready.exists() and pid.exists() and pid.read_text()):  # either may come first
             time.sleep(0.02)
-        stop(process, patience=0.5)
+        stop(started, patience=0.5)
     assert (
-        process.returncode == -signal.SIGTERM
+        started.returncode == -signal.SIGTERM
     )  # the leader went at once; what it left behind was killed
     assert gone(int(pid.read_text()))
     with child(
         [SH, "-c", f"trap '' TERM; echo 1 > {tmp_path}/again; while :; do sleep 0.1; done"]
-    ) as process:
+    ) as started:
         while not (tmp_path / "again").exists():
             time.sleep(0.02)
-        stop(process, patience=0.3)
-    assert process.returncode == -signal.SIGKILL
+        stop(started, patience=0.3)
+    assert started.returncode == -signal.SIGKILL
 
 
 def parent(code: str) -> subprocess.Popen[str]:
@@ -271,30 +271,30 @@ def parent(code: str) -> subprocess.Popen[str]:
     ],
 )
 def test_a_child_dies_with_a_parent_that_is_killed(call: str) -> None:
-    process = parent(f"from tasks.system import process as run\n{call}")
-    assert process.stdout is not None
-    pid = int(process.stdout.readline())
+    started = parent(f"from tasks.system import process as run\n{call}")
+    assert started.stdout is not None
+    pid = int(started.stdout.readline())
     assert not gone(pid, 0.2)
-    process.kill()
-    process.wait()
+    started.kill()
+    started.wait()
     assert gone(pid)
-    process.stdout.close()
+    started.stdout.close()
 
 
 def test_a_lock_is_inherited_and_outlives_its_parent(tmp_path: Path) -> None:
     """A child that ignores SIGTERM goes on after a kill -9 of doit; as long as it does, the folder
     stays locked."""
     path = tmp_path / "lock"
-    process = parent(
+    started = parent(
         "from pathlib import Path\nfrom tasks.system import lock; from tasks.system import process"
         f" as run\nlock.Lock(Path({str(path)!r}), 'x').acquire()\nrun.run(['sh', '-c', 'trap \"\""
         " TERM; echo $$; while :; do sleep 0.1; done'],\n        on_line=lambda line: print(line,"
         " flush=True))"
     )
-    assert process.stdout is not None
-    pid = int(process.stdout.readline())
-    process.kill()
-    process.wait()
+    assert started.stdout is not None
+    pid = int(started.stdout.readline())
+    started.kill()
+    started.wait()
     try:
         import fcntl
 
@@ -306,7 +306,7 @@ def test_a_lock_is_inherited_and_outlives_its_parent(tmp_path: Path) -> None:
     deadline = time.monotonic() + 5
     Lock(path, "x").acquire()
     assert time.monotonic() < deadline
-    process.stdout.close()
+    started.stdout.close()
 
 
 def test_other_open_files_are_not_inherited(tmp_path: Path) -> None:

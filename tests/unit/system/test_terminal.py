@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.system import terminal as ui
+from tasks.system import terminal
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ from tasks.system import terminal as ui
     ],
 )
 def test_durations(seconds: float, said: str) -> None:
-    assert ui.took(seconds) == said
+    assert terminal.took(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -51,19 +51,19 @@ def test_durations(seconds: float, said: str) -> None:
     ],
 )
 def test_how_long_ago(seconds: float, said: str) -> None:
-    assert ui.ago(seconds) == said
+    assert terminal.ago(seconds) == said
 
 
 @pytest.mark.parametrize(("count", "said"), [(0, "0 B"), (999, "999 B"), (1208832, "1,208,832 B")])
 def test_sizes(count: int, said: str) -> None:
-    assert ui.size(count) == said
+    assert terminal.size(count) == said
 
 
 def test_lines_stand_in_two_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    ui.line("CC", "x.o")
-    ui.made("compressed_vmlinux", "build/pc/images/compressed_vmlinux", 1.25)
-    ui.made("setup", "", 0.5)
-    ui.line("word", "")
+    terminal.line("CC", "x.o")
+    terminal.made("compressed_vmlinux", "build/pc/images/compressed_vmlinux", 1.25)
+    terminal.made("setup", "", 0.5)
+    terminal.line("word", "")
     assert capsys.readouterr().out == (
         "  CC                 x.o\n"
         "  compressed_vmlinux build/pc/images/compressed_vmlinux  (1.2 s)\n"
@@ -76,8 +76,8 @@ def test_a_bar_without_a_terminal_is_silent_at_first_and_then_shows_life(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
-    with ui.bar("vmlinux", 10, "commands") as progress:
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with terminal.bar("vmlinux", 10, "commands") as progress:
         progress.step(3)
         now[0] = 31
         progress.step()
@@ -96,8 +96,8 @@ def test_a_bar_of_unknown_length(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
-    with ui.bar("musl", 0, "files") as progress:
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with terminal.bar("musl", 0, "files") as progress:
         now[0] = 31
         progress.step(7)
     assert capsys.readouterr().out.split() == ["...", "musl:", "7", "files"]
@@ -116,7 +116,7 @@ def test_a_bar_on_a_terminal_grows_past_its_total_and_is_closed_by_an_error(
     bars: list[object] = []
 
     def fail() -> None:
-        with ui.bar("vmlinux", 2, "commands") as progress:
+        with terminal.bar("vmlinux", 2, "commands") as progress:
             bars.append(progress)
             progress.step(2)
             progress.step(3)
@@ -133,8 +133,8 @@ def test_the_last_word_of_what_runs_in_the_background(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(ui.time, "monotonic", lambda: now[0])
-    with ui.status("1/2 pc") as show:
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with terminal.status("1/2 pc") as show:
         show("  CC   x.o")
         show("  WAIT    build/pc is in use by another run")
         now[0] = 29
@@ -153,7 +153,7 @@ def test_on_a_terminal_it_takes_one_line_and_leaves_none(monkeypatch: pytest.Mon
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("COLUMNS", "40")
-    with ui.status("pc") as show:
+    with terminal.status("pc") as show:
         show("x" * 99)
         show("")
         show("short")
@@ -167,7 +167,7 @@ def test_on_a_terminal_it_takes_one_line_and_leaves_none(monkeypatch: pytest.Mon
 TWO_AT_ONCE = """
 import sys, threading
 sys.path.insert(0, {top!r})
-from tasks.system import terminal as ui
+from tasks.system import terminal
 
 class Work(threading.Thread):
     def __init__(self, name):
@@ -177,21 +177,21 @@ class Work(threading.Thread):
         self.shown.wait(10)
 
     def run(self):
-        with ui.bar(self.name, 9, "commands") as bar:
+        with terminal.bar(self.name, 9, "commands") as bar:
             for _ in range(9):
                 bar.step()
             self.shown.set()
             self.over.wait(10)
-        ui.made(self.name, "build/" + self.name, 1)
+        terminal.made(self.name, "build/" + self.name, 1)
 
 works = [Work("vmlinux"), Work("busybox")]
 for number in range(5):
-    ui.line("rootfs", f"line {{number}}")
-ui.write("\\nx failed: y\\n  hint: z", sys.stderr)
+    terminal.line("rootfs", f"line {{number}}")
+terminal.write("\\nx failed: y\\n  hint: z", sys.stderr)
 for work in works:  # the upper bar goes first, and leaves the other one where it is
     work.over.set()
     work.join()
-ui.line("end", "of it")
+terminal.line("end", "of it")
 """
 
 
@@ -220,20 +220,20 @@ def test_two_bars_and_lines_on_one_terminal(tmp_path: Path) -> None:
     from its beginning."""
     script = tmp_path / "two.py"
     script.write_text(TWO_AT_ONCE.format(top=str(Path(__file__).parents[3])))
-    pid, terminal = pty.fork()
+    pid, fd = pty.fork()
     if not pid:
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
         os.execv(sys.executable, [sys.executable, str(script)])
     said = b""
     while True:
         try:
-            part = os.read(terminal, 65536)
+            part = os.read(fd, 65536)
         except OSError:  # the other end is closed
             break
         if not part:
             break
         said += part
-    os.close(terminal)
+    os.close(fd)
     assert os.waitpid(pid, 0)[1] == 0, said
     text = said.decode()
     assert "vmlinux:   0%" in text
@@ -265,11 +265,13 @@ def test_two_bars_and_lines_on_one_terminal(tmp_path: Path) -> None:
     ],
 )
 def test_what_others_wrote_moves_no_terminal(text: str, shown: str) -> None:
-    assert ui.printable(text) == shown
+    assert terminal.printable(text) == shown
 
 
 def test_human_sizes() -> None:
-    assert [ui.human(size) for size in (0, 999, 1000, 138_009_412, 999_949_999, 2_500_000_000)] == [
+    assert [
+        terminal.human(size) for size in (0, 999, 1000, 138_009_412, 999_949_999, 2_500_000_000)
+    ] == [
         "0 bytes",
         "999 bytes",
         "1.0 kB",
