@@ -12,7 +12,7 @@ from doit.task import dict_to_task
 
 from tasks.cache.code_index import Codes
 from tasks.cache.digests import Stamps
-from tasks.graph import task
+from tasks.graph import task as graph
 from tasks.graph.task import Job
 from tasks.system.errors import PiggyError
 from tasks.system.process import run
@@ -36,13 +36,13 @@ def project(tmp_path: Path) -> Any:
 
 
 def perform(project: Any, what: Any, name: str = "task", **named: Any) -> Any:
-    made = task.task(project, name, "doc", action, [what], **named)
+    made = graph.task(project, name, "doc", action, [what], **named)
     _, _, words = made["actions"][0]
-    return task.perform(SimpleNamespace(name=name, targets=made["targets"]), **words)
+    return graph.perform(SimpleNamespace(name=name, targets=made["targets"]), **words)
 
 
 def test_the_dict_is_one_that_doit_takes(project: Any, tmp_path: Path) -> None:
-    made = task.task(
+    made = graph.task(
         project,
         "name",
         "what it is",
@@ -54,10 +54,10 @@ def test_the_dict_is_one_that_doit_takes(project: Any, tmp_path: Path) -> None:
         after=["other"],
         tools=["gcc"],
     )
-    doits = dict_to_task(
+    task = dict_to_task(
         {"name" if key == "basename" else key: value for key, value in made.items()}
     )
-    assert (doits.doc, doits.targets, list(doits.file_dep), list(doits.task_dep)) == (
+    assert (task.doc, task.targets, list(task.file_dep), list(task.task_dep)) == (
         "what it is",
         ["out"],
         [str(tmp_path / "in")],
@@ -66,7 +66,7 @@ def test_the_dict_is_one_that_doit_takes(project: Any, tmp_path: Path) -> None:
     inputs = made["uptodate"][0]
     assert inputs.settings == {"size": "5", "none": "None"}
     assert json.dumps(inputs.settings)  # fit for the journal
-    assert task.task(project, "name", "doc", action, always=True)["uptodate"] == [False]
+    assert graph.task(project, "name", "doc", action, always=True)["uptodate"] == [False]
 
 
 def test_values_pass_through_and_the_line_is_printed(
@@ -147,7 +147,7 @@ def test_a_log_folder_that_can_not_be_made(project: Any, tmp_path: Path) -> None
 
 
 def test_what_the_last_success_left_is_given_to_the_next_run(project: Any) -> None:
-    made = task.task(
+    made = graph.task(
         project,
         "task",
         "doc",
@@ -155,9 +155,9 @@ def test_what_the_last_success_left_is_given_to_the_next_run(project: Any) -> No
         [lambda job: {"n": job.previous.get("n", 0) + 1, "why": job.reasons}],
     )
     inputs = made["uptodate"][0]
-    doits = SimpleNamespace(name="task", targets=[], value_savers=[], values={})
-    inputs(doits, {"n": 41, "record": {}})
-    assert task.perform(doits, **made["actions"][0][2]) == {
+    task = SimpleNamespace(name="task", targets=[], value_savers=[], values={})
+    inputs(task, {"n": 41, "record": {}})
+    assert graph.perform(task, **made["actions"][0][2]) == {
         "n": 42,
         "why": ("never: not built yet",),
     }

@@ -229,7 +229,7 @@ def test_what_make_did_not_hand_on_is_not_used(tmp_path: Path) -> None:
     """Without + make names its pipe and closes it; by then another file may have the number."""
     with (tmp_path / "file").open("w") as stream:
         for flags in (
-            " -j8 --jobserver-auth=98,99",
+            " -j8 --jobserver-auth=99998,99999",  # more than a process may have open
             f" -j8 --jobserver-auth={stream.fileno()},{stream.fileno()}",
             "-j --jobserver-auth=-2,-2",
             f"-j8 --jobserver-auth=fifo:{tmp_path}/none",

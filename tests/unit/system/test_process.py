@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -314,15 +315,27 @@ def test_other_open_files_are_not_inherited(tmp_path: Path) -> None:
         assert "secret" not in run(["ls", "-l", "/proc/self/fd"]).output
 
 
-def test_a_log_on_a_full_disk_stops_the_program(tmp_path: Path) -> None:
+def test_a_log_on_a_full_disk_is_an_error_before_the_start(tmp_path: Path) -> None:
     with pytest.raises(OSError) as caught:
-        run(
-            [SH, "-c", f"echo $$ > {tmp_path}/pid; seq 100000; exec sleep 300"],
-            log=Path("/dev/full"),
-        )
-    assert caught.value.errno == 28
-    if (tmp_path / "pid").exists():
-        assert gone(int((tmp_path / "pid").read_text()))
+        run([SH, "-c", f"touch {tmp_path}/started"], log=Path("/dev/full"))
+    assert caught.value.errno == errno.ENOSPC
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_log_that_can_not_grow_stops_the_program(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            run(
+                [SH, "-c", f"echo $$ > {tmp_path}/pid; seq 100000; exec sleep 300"],
+                log=tmp_path / "log",
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert (tmp_path / "log").read_text().startswith("$ ")
+    assert gone(int((tmp_path / "pid").read_text()))
 
 
 def test_foregrounds_output_goes_to_a_function_and_nobody_waits_for_what_was_left_behind() -> None:
