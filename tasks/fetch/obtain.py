@@ -158,7 +158,8 @@ def _from_package(
         elif package.kind == "source":
             name = got.path.name
         else:
-            name = f"{package.name}_{got.version.partition(':')[2] or got.version}{_endings(package.member)}"  # noqa: E501
+            version = got.version.partition(":")[2] or got.version  # without its epoch
+            name = f"{package.name}_{version}{_endings(package.member)}"
         if not records.plain(name):
             raise Unavailable(f"'{name}' can't be the name of a file in {dl}")
         part = dl / f"{name}.part"

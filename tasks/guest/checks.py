@@ -217,7 +217,10 @@ def _disk(output: str) -> str:
 
 # Each card with its hardware address, and the driver that has taken it.
 _NIC = """cd /sys/class/net || exit
-for i in *; do [ -e $i/device ] && echo "$i $(cat $i/address) $(basename $(readlink $i/device/driver))"; done; true"""  # noqa: E501
+for i in *; do
+[ -e $i/device ] && echo "$i $(cat $i/address) $(basename $(readlink $i/device/driver))"
+done
+true"""
 
 
 def _nic(output: str) -> str:

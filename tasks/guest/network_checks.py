@@ -21,8 +21,11 @@ _SECONDS = (
     60  # a slow guest's DHCP and the link of its card; nothing waits that long where all is well
 )
 # The first card with an address, waited for; then the route out.
-_UP = """n=0; until ip -4 addr show scope global | grep -q inet; do n=$((n+1)); [ $n -gt 25 ] && break; sleep 1; done
-ip -4 addr show scope global; ip route"""  # noqa: E501
+_UP = """n=0
+until ip -4 addr show scope global | grep -q inet; do
+n=$((n+1)); [ $n -gt 25 ] && break; sleep 1
+done
+ip -4 addr show scope global; ip route"""
 _PING = """gw=$(ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p' | head -n 1)
 [ -n "$gw" ] || { echo "there is no default route"; exit 1; }
 ping -c 1 -W 5 "$gw" || ping -c 2 -W 5 "$gw\""""

@@ -116,26 +116,33 @@ def argv(qemu: Qemu, boot: Boot) -> list[str]:
 
 _HEAD = """\
 #!/bin/sh
-# Boots what lies beside this script. The guest's shell is on the terminal: 'poweroff' or Ctrl-A X ends it.
-#   KVM=1        let the host's processor run it      APPEND="..."  more for the kernel's command line
-#   WINDOW=gtk   show its screen, if it has one (or sdl; or vnc: by a socket in a folder that only you can enter)
-#   NET=...      another end of the network card's cable, such as NET=user,hostfwd=tcp:127.0.0.1:8080-:80
-# Arguments are passed on to QEMU; of two equal options QEMU takes the last, as in: run-qemu.sh -m 64
+# Boots what lies beside this script. The guest's shell is on the terminal: 'poweroff' or Ctrl-A X
+# ends it.
+#   KVM=1        let the host's processor run it
+#   APPEND="..." more for the kernel's command line
+#   WINDOW=gtk   show its screen, if it has one (or sdl; or vnc: by a socket in a folder that only
+#                you can enter)
+#   NET=...      another end of the network card's cable, such as
+#                NET=user,hostfwd=tcp:127.0.0.1:8080-:80
+# Arguments are passed on to QEMU; of two equal options QEMU takes the last, as in:
+# run-qemu.sh -m 64
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd) || exit
-here2=$(printf '%s\\n' "$here" | sed 's/,/,,/g')  # inside QEMU's option values a comma is written twice
+# inside QEMU's option values a comma is written twice
+here2=$(printf '%s\\n' "$here" | sed 's/,/,,/g')
 accel=tcg
 [ "${KVM:-0}" = 1 ] && accel=kvm
 run=exec
 if [ "${WINDOW:-}" = vnc ]; then
     folder=$(mktemp -d "${XDG_RUNTIME_DIR:-/tmp}/piggy.XXXXXX") || exit  # of mode 0700
     WINDOW=vnc=unix:$(printf '%s\\n' "$folder/vnc" | sed 's/,/,,/g')
-    printf '%s\\n' "the screen is at $folder/vnc, for a VNC viewer; only you can connect to it: vncviewer $folder/vnc" \\
+    to="for a VNC viewer; only you can connect to it: vncviewer $folder/vnc"
+    printf '%s\\n' "the screen is at $folder/vnc, $to" \\
         "from elsewhere: ssh -L 5900:$folder/vnc $(uname -n), then vncviewer localhost:5900" >&2
     trap 'rm -f "$folder/vnc"; rmdir "$folder"' EXIT
     trap exit HUP TERM
     run=
 fi
-"""  # noqa: E501
+"""
 
 
 def script(words: Sequence[str], folder: Path) -> str:

@@ -189,9 +189,10 @@ def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
 def stop_all(busy: Callable[[], bool], patience: float = 5.0) -> None:
     """End every program that `child` started in any thread.
 
-    Also what is started still, until `busy` says no: SIGTERM once to each group, SIGKILL to what is left of it when its leader has ended, or
-    after `patience` seconds. A thread that is busy by itself is given a second.
-    """  # noqa: E501
+    Also what is started still, until `busy` says no: SIGTERM once to each group, SIGKILL to what is
+    left of it when its leader has ended, or after `patience` seconds. A thread that is busy by
+    itself is given a second.
+    """
     told, until = dict[int, float](), time.monotonic() + 1
     while busy() and time.monotonic() < until:
         for pid, ended in _leaders():

@@ -34,7 +34,8 @@ from tasks.system.process import clean_env  # noqa: E402
 
 MOST_USERS = 25  # a header that more objects include costs minutes a step
 WORK = re.compile(
-    r"^  (?:CC|AS|LD|AR|OBJCOPY|NM|BUILD|MKPIGGY|HOSTCC|MODPOST|LDS|[VZ]OFFSET|GZIP|LZMA|XZ\w*)\s.*",  # noqa: E501
+    r"^  (?:CC|AS|LD|AR|OBJCOPY|NM|BUILD|MKPIGGY|HOSTCC|MODPOST|LDS|[VZ]OFFSET|GZIP|LZMA|XZ\w*)"
+    r"\s.*",
     re.MULTILINE,
 )
 

@@ -1,16 +1,19 @@
 """Edit at random, build with doit, hold the images against an independent build: is anything
 missed, or done needlessly?
 
-    python tests/campaign/campaign.py --edits 300 --seed 7                  the fake tree of the tests
-    python tests/campaign/campaign.py --tree real --kernel-src DIR --dl DIR a kernel tree of the campaign's own, which it edits
-    python tests/campaign/campaign.py --replay FILE                         the steps of a failure once more
+    python tests/campaign/campaign.py --edits 300 --seed 7
+        the fake tree of the tests
+    python tests/campaign/campaign.py --tree real --kernel-src DIR --dl DIR
+        a kernel tree of the campaign's own, which it edits
+    python tests/campaign/campaign.py --replay FILE
+        the steps of a failure once more
 
 Missed: an image differs from that of the independent build, or doit fails where that succeeds, or
 the other way round. Needless: a task ran although the contents of all that it may depend on
 (oracle.inputs) and of its outputs were as after its last success, and its outputs stayed so. That
 vmlinux runs after a comment was edited is not: only compiling can tell. The steps of a failure are
 kept in BASE/failed-SEED-STEP.json. One on the real tree goes on with the same --base.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

@@ -4,12 +4,16 @@ undisturbed build.
     python tests/campaign/crash.py --crashes 200 --seed 7
     python tests/campaign/crash.py --tree real --kernel-src DIR --dl DIR --crashes 20
 
-    doit        kill -9 of doit alone, its compilers end as they like     all    kill -9 of everything at once
-    power       kill -9 of everything; of the files written last some are empty, as after a power cut
-    space       the disk (a tmpfs) is full; afterwards there is more room   size   a limit on the size of files
+    doit        kill -9 of doit alone, its compilers end as they like
+    all         kill -9 of everything at once
+    power       kill -9 of everything; of the files written last some are empty, as after a power
+                cut
+    space       the disk (a tmpfs) is full; afterwards there is more room
+    size        a limit on the size of files
     eio         some of doit's own writes fail with EIO
-Half of the builds begin with nothing, half with an edit after which everything of the kernel is built again.
-"""  # noqa: E501
+Half of the builds begin with nothing, half with an edit after which everything of the kernel is
+built again.
+"""
 
 from __future__ import annotations
 

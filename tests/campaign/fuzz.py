@@ -3,7 +3,7 @@ away or gets out.
 
     python tests/campaign/fuzz.py                                every target, 2,000 cases of each
     python tests/campaign/fuzz.py --target tar --cases 100000    one of them
-    python tests/campaign/fuzz.py --target tar --case tar/7/123  one case once more, as a failure names it
+    python tests/campaign/fuzz.py --target tar --case tar/7/123  one case, as a failure names it
 
 A target is a module `fuzz_*.py` beside this one with TARGETS in it. For each case its `make` gives
 an input and its `check` hands that to the parser, in an empty folder. A case is *taken* when check
@@ -14,7 +14,7 @@ returns, and *refused* when it raises PiggyError. It *failed* when
 - it takes more than SECONDS of CPU, or more memory than MEMORY at its peak;
 - a file beside its folder came, went or changed: the canary has links, folders and files to be
     tempted by.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

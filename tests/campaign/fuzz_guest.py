@@ -20,8 +20,12 @@ from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
 TOKEN = "TOKEN1"  # where a question's token belongs; as long as one
-BOOT = b"""[    0.000000] Linux version 6.1.0 (me@here) #1\n[    0.100000] ata1: SATA max\n
-[    0.200000] Run /sbin/init as init process\nPlease press Enter to activate this console. \n/ # """  # noqa: E501
+BOOT = b"""[    0.000000] Linux version 6.1.0 (me@here) #1
+[    0.100000] ata1: SATA max
+
+[    0.200000] Run /sbin/init as init process
+Please press Enter to activate this console.\x20
+/ # """
 DISK = (
     hashlib.md5("".join(f"{n}\n" for n in range(1, 20001)).encode(), usedforsecurity=False)
     .hexdigest()

@@ -18,14 +18,15 @@ PINS = b"""\
 version = "1.2"
 urls = ["https://files.example/tool-1.2.tar.gz"]
 sha256 = "%s"
-package = { name = "tool", kind = "binary", member = "usr/src/tool.tar.xz", suite = "bookworm bookworm-security", \
+package = { name = "tool", kind = "binary", member = "usr/src/tool.tar.xz", \
+suite = "bookworm bookworm-security", \
 releases = { sid = { name = "tool2", member = "tool2.tar", suite = "sid" }, trixie = { } } }
 outside_links = ["etc/x"]
 
 ["other"]
 version = "7.3"
 package = { name = "other", kind = "source", suite = "sid" }
-""" % (b"0a" * 32)  # noqa: E501
+""" % (b"0a" * 32)
 TOKENS = [
     b"..",
     b"/",

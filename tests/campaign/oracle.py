@@ -1,14 +1,14 @@
 """What the images of a world must be: an independent build, with nothing of doit's idea of what is
 stale in it.
 
-    kernel    plain make with an O= of its own: on the fake tree always from nothing; on the real one incremental, over a
-              copy of the tree in which whatever has other content gets a new time, so that make sees it, and now and then
-              from nothing
+    kernel    plain make with an O= of its own: on the fake tree always from nothing; on the real
+              one incremental, over a copy of the tree in which whatever has other content gets a
+              new time, so that make sees it, and now and then from nothing
     busybox   a doit from nothing in another folder
     root      the project's own writers of images, called by hand
 
 What was built once is kept by the contents of all that it could be made from.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def why_not() -> str:
 
 
 def archives() -> dict[str, str]:
-    """Return the addresses of the archives that this machine has its own release, its updates and security fixes from:
-    "" -> address, "-security" -> address, ..."""  # noqa: E501
+    """Return the addresses of the archives that this machine has its own release, its updates and
+    security fixes from: "" -> address, "-security" -> address, ..."""
     asked = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"],
         check=True,

@@ -34,8 +34,8 @@ _SNAPSHOT = """
     echo @@@rules; ip rule; ip -6 rule
     echo @@@nft; nft list ruleset
     echo @@@sysctls
-    grep -rs . /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf /proc/sys/net/ipv4/ip_forward /proc/sys/net/bridge |
-        grep -v stable_secret | sort"""  # noqa: E501
+    cd /proc/sys/net && grep -rs . "$PWD/ipv4/conf" "$PWD/ipv6/conf" "$PWD/ipv4/ip_forward" \\
+        "$PWD/bridge" | grep -v stable_secret | sort"""
 _INSIDE = 'mount -t sysfs none /sys && mount --bind "$0" /etc/resolv.conf && exec "$@"'
 
 
@@ -159,16 +159,18 @@ class Topology:
             ip addr add 10.77.0.2/24 brd + dev {link} metric 50; ip addr add 10.77.0.3/24 dev {link}
             ip addr add 192.0.2.77/32 dev {link} scope link
             ip -6 addr add 2001:db8:77::2/64 dev {link} nodad
-            ip route add default via 10.77.0.1 dev {link} proto static src 10.77.0.2 metric 100 mtu 1400
+            ip route add default via 10.77.0.1 dev {link} proto static src 10.77.0.2 \\
+                metric 100 mtu 1400
             ip route add 198.51.100.0/24 via 10.77.0.1 dev {link}
             ip route add 192.0.2.99/32 dev {link} scope link
             ip route add default via 10.77.0.1 dev {link} table 77
             ip -6 route add default via 2001:db8:77::1 dev {link} proto static metric 512
             ip rule add from 10.77.0.3 lookup 77 priority 1000
             ip link add br9 type bridge; ip addr add 172.20.0.1/16 dev br9; ip link set br9 up
-            ip link add v8 type veth peer name v9; ip link set v9 master br9; ip link set v8 up; ip link set v9 up
+            ip link add v8 type veth peer name v9; ip link set v9 master br9
+            ip link set v8 up; ip link set v9 up
             echo 1 > /proc/sys/net/ipv4/conf/v8/forwarding
-            echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects""",  # noqa: E501
+            echo 0 > /proc/sys/net/ipv4/conf/all/accept_redirects""",
         )
         self.run(
             "host",

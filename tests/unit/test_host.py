@@ -17,13 +17,19 @@ from tasks.system.errors import PiggyError
 TOP = Path(__file__).parents[2]
 TABLE = """\
 [managers]
-apt = { program = "apt-get", tried = ["debian 12", "debian 13"], update = ["update"], install = ["install", "-y"] }
+apt.program = "apt-get"
+apt.tried = ["debian 12", "debian 13"]
+apt.update = ["update"]
+apt.install = ["install", "-y"]
 dnf = { program = "dnf", install = ["install", "-y"] }
 [tools]
 make = { why = "everything" }
-"libc headers" = { why = "C", file = ["HERE/usr/include/stdio.h"], apt = "libc6-dev", dnf = "glibc-devel" }
+"libc headers".why = "C"
+"libc headers".file = ["HERE/usr/include/stdio.h"]
+"libc headers".apt = "libc6-dev"
+"libc headers".dnf = "glibc-devel"
 "{triple}-gcc" = { why = "the cross compiler", apt = "gcc-{triple}", dnf = "gcc-{triple}" }
-"""  # noqa: E501
+"""
 # An apt-get that logs its arguments, and "installs": the missing programs and files appear.
 APT = """\
 #!/bin/sh

@@ -65,7 +65,10 @@ def test_imports_run_downward() -> None:
     """pyproject.toml says who may import whom."""
     if importlib.util.find_spec("importlinter") is None:
         pytest.skip("import-linter is not installed; the extra 'test' has it")
-    script = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"  # noqa: E501
+    script = (
+        "import sys; from importlinter.cli import lint_imports;"
+        " sys.exit(lint_imports(no_cache=True))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=False
     )

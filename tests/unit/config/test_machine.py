@@ -29,8 +29,13 @@ CHAINS = """\
 [arm]
 Image = { dir = "arch/arm/boot", file = "Image", after = "vmlinux" }
 zImage = { dir = "arch/arm/boot", file = "zImage", after = "Image" }
-bootpImage = { dir = "arch/arm/boot", file = "bootpImage", after = "zImage", optional = true, takes = { I = "initramfs" } }
-"""  # noqa: E501
+[arm.bootpImage]
+dir = "arch/arm/boot"
+file = "bootpImage"
+after = "zImage"
+optional = true
+takes = { I = "initramfs" }
+"""
 NO_LINK = "no optional link of configs/chains.toml [arm]. Did you mean 'bootpImage'?"
 
 

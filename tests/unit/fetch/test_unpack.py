@@ -490,8 +490,8 @@ def test_a_file_system_that_folds_case_is_told(
 def test_killed_in_the_middle_the_next_call_does_all(tmp_path: Path) -> None:
     source = make(tmp_path / "t.tar", [(f"t/{n}", FILE, "x" * 1000) for n in range(5_000)], "w")
     code = (
-        "from pathlib import Path; from tasks.fetch import unpack as archive;"
-        f" archive.unpack(Path({str(source)!r}), {sha256(source)!r},"
+        "from pathlib import Path; from tasks.fetch import unpack;"
+        f" unpack.unpack(Path({str(source)!r}), {sha256(source)!r},"
         f" Path({str(tmp_path / 'src')!r}), 'tool')"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])

@@ -25,7 +25,7 @@ BOOT = """\
 [    0.200000] Run /sbin/init as init process
 """
 FAKE = r'''#!PYTHON
-"""Plays QEMU: says BOOT, then hands the console to a shell. Environment-free: everything is in argv[1:]."""
+"""Plays QEMU: says BOOT, then hands the console to a shell. Everything is in argv[1:]."""
 import os, re, subprocess, sys, threading, time
 mode, boot = sys.argv[1], sys.argv[2]
 open(sys.argv[0] + ".pid", "w").write(str(os.getpid()))
@@ -52,9 +52,10 @@ if mode == "enter":
 if mode == "late":
     say(b"[    1.0] a line with a # in it"); time.sleep(1); say(b"\n")
 script = "poweroff() { IGNORE; }; dmesg() { :; }; die() { kill -9 PID; }; PS1='/ # '\n"
-script = script.replace("IGNORE", ":" if mode == "stays" else "exit").replace("PID", str(os.getpid()))
-shell = subprocess.Popen(["sh", "-i"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                         start_new_session=True, bufsize=0)
+script = script.replace("IGNORE", ":" if mode == "stays" else "exit")
+script = script.replace("PID", str(os.getpid()))
+shell = subprocess.Popen(["sh", "-i"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, start_new_session=True, bufsize=0)
 shell.stdin.write(script.encode())
 def echo():
     for line in sys.stdin.buffer:
@@ -75,7 +76,7 @@ if mode == "halts":
     say(b"[    9.000000] reboot: System halted\n"); time.sleep(60)
 say(b"[    9.000000] reboot: Power down\n")
 os._exit(0)
-'''  # noqa: E501
+'''
 
 
 @pytest.fixture

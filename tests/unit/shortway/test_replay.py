@@ -16,7 +16,8 @@ from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError
 
 FIXDEP = """#!/bin/sh
-printf 'cmd_%s := %s\\n\\nsource_%s := %s\\n\\ndeps_%s := \\\\\\n' "$2" "$3" "$2" "$(head -n 1 "$1")" "$2"
+printf 'cmd_%s := %s\\n\\n' "$2" "$3"
+printf 'source_%s := %s\\n\\ndeps_%s := \\\\\\n' "$2" "$(head -n 1 "$1")" "$2"
 tail -n +2 "$1" | while read -r name; do printf '  %s \\\\\\n' "$name"; done
 printf '\\n%s: $(deps_%s)\\n\\n$(deps_%s):\\n' "$2" "$2" "$2"
 """
