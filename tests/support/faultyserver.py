@@ -93,6 +93,14 @@ def file_server(content: bytes, etag: str = '"v1"', first_bytes: int = 0) -> Ans
     return answer
 
 
+def closed_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody listens at."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+    return port
+
+
 @contextlib.contextmanager
 def talking(talk: Callable[[socket.socket], None]) -> Iterator[str]:
     """Serve bytes that http.server would not: `talk` gets each connection when its request came, in

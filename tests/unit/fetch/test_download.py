@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from faultyserver import Answer, Site, file_server, send, serving
+from faultyserver import Answer, Site, closed_port, file_server, send, serving
 
 from tasks.fetch import download, webclient
 from tasks.fetch.download import Unavailable
@@ -387,12 +387,9 @@ def test_a_name_that_does_not_resolve_fails_at_once(
 
 
 def test_nobody_at_that_port_fails_at_once(part: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     naps: list[float] = []
     with pytest.raises(Unavailable, match="refuses the connection"):
-        download.download(f"http://127.0.0.1:{port}/x", part, SHA256, sleep=naps.append)
+        download.download(f"http://127.0.0.1:{closed_port()}/x", part, SHA256, sleep=naps.append)
     assert not naps
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from faultyserver import send, serving, talking
+from faultyserver import closed_port, send, serving, talking
 
 from tasks.fetch import webclient
 from tasks.fetch.webclient import Again, Unavailable
@@ -261,9 +261,7 @@ def test_a_length_of_any_size_is_no_crash() -> None:
 
 
 def test_a_login_is_in_no_message_of_a_failed_connection() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://me:secret@127.0.0.1:{free.getsockname()[1]}/f?key=secret"
+    url = f"http://me:secret@127.0.0.1:{closed_port()}/f?key=secret"
     with pytest.raises(Unavailable, match="refuses the connection") as caught:
         ask(url)
     assert "secret" not in str(caught.value)
