@@ -23,9 +23,11 @@ LIST = "list"
 TAG = "CACHEDIR.TAG"  # by which backup programs leave the folder out: https://bford.info/cachedir/
 _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55\n# A store of Piggyback, format "
 _SAYS = f"""{_SIGNATURE}{LAYOUT}.
-# It keeps what builds made before, so that going back brings it back. Piggyback adds to results/ and blobs/, and removes
-# from them what was not used for longest; all of it may be deleted at any time ('doit store clear').
-"""  # noqa: E501
+# It keeps what builds made before, so that going back brings it back. Piggyback adds to \
+results/ and blobs/, and removes
+# from them what was not used for longest; all of it may be deleted at any time \
+('doit store clear').
+"""
 HASH = "[0-9a-f]{32}"
 _ASIDE = r"\.(list|[0-9a-f]{30}|[0-9a-f]{32})\.[a-z0-9_]{8}\.part"  # as fs.replacing names it
 FOLDERS = re.compile(f"results(/{HASH}(/{HASH}(/{_ASIDE})?)?)?|blobs(/[0-9a-f]{{2}}(/{_ASIDE})?)?")

@@ -137,12 +137,12 @@ def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> Non
 
     Make sees neither a new mode nor an old time.
     """
-    from tasks.kbuild import named_files as named
+    from tasks.kbuild import named_files
 
     if changed := {
         root for root in {*roots, *ledger.named} if roots.get(root) != ledger.named.get(root)
     }:
-        for target in named.targets(obj, changed, trace.prerequisites(obj)):
+        for target in named_files.targets(obj, changed, trace.prerequisites(obj)):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(obj / target)
 

@@ -2,14 +2,15 @@
 
 Built and boot-tested one after the other, and put into a table.
 
-    machines=a,b,c -> matrix -> a doit of its own for each: machine=a qemu_test -> build/a/logs/{matrix.log,boot.json}
+    machines=a,b,c -> matrix -> a doit of its own for each: machine=a qemu_test
+                                                            -> build/a/logs/{matrix.log,boot.json}
                              -> build/matrix.json, build/matrix.md
 
 The settings of the command line are passed on. A machine that QEMU does not have is built alone.
 One that fails does not stop the others; its row says why, and the task fails in the end. After each
 machine its row is put into build/matrix.json, where the rows of machines that were not asked for
 stay as they are.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
