@@ -170,7 +170,7 @@ def _png(ask: Monitor, dump: Path, png: Path) -> None:
         except ImportError:
             raise PiggyError(
                 f"this QEMU writes no PNG ({refused.message}), and there is no Pillow to make one",
-                "QEMU 7.1 or later writes it; or: pip install 'piggyback[screenshot]'",
+                "QEMU 7.1 or later writes it; or: pip install -e '.[screenshot]'",
             ) from refused
         with Image.open(dump) as image:
             image.save(png, format="PNG", optimize=True)

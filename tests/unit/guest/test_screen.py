@@ -245,7 +245,7 @@ def test_an_old_qemu_without_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "PIL", None)  # importing it is an ImportError then
     with pytest.raises(PiggyError, match=r"writes no PNG .*'format' is unexpected") as caught:
         screen._png(old_qemu, tmp_path / "dump.ppm", tmp_path / "screen.png")
-    assert "piggyback[screenshot]" in caught.value.hint
+    assert "'.[screenshot]'" in caught.value.hint
 
 
 @pytest.fixture
