@@ -89,7 +89,7 @@ def request(project: Project, consent: bool) -> Request:
         project: The project.
         consent: Whether the user accepts being cut off.
     """
-    from tasks.network import record as netrecord
+    from tasks.network import record
     from tasks.network.plan import Request
 
     settings = project.settings
@@ -101,7 +101,7 @@ def request(project: Project, consent: bool) -> Request:
         guests=settings.guests,
         owner=owner(os.environ),
         mac=_mac(),
-        run_dir=str(netrecord.place()),
+        run_dir=str(record.place()),
         consent=consent,
         ssh=session[2] if len(session) == 4 else "",
     )
@@ -139,9 +139,8 @@ def plan(project: Project, consent: bool) -> Plan:
     Raises:
         PiggyError: Something is in the way.
     """
-    from tasks.network import plan as netplan
-    from tasks.network import state as netstate
-    from tasks.network import trust
+    from tasks.network import state, trust
+    from tasks.network.plan import bridged, nat
 
     mode = project.settings.net
     if mode not in ("nat", "bridged"):
@@ -150,15 +149,15 @@ def plan(project: Project, consent: bool) -> Plan:
             + (": 'doit net=lab qemu_boot' makes all it needs" if mode == "lab" else ""),
             "net=nat or net=bridged does",
         )
-    state, network = netstate.observe(), request(project, consent)
+    host, network = state.observe(), request(project, consent)
     if mode == "nat":
-        found = netplan.nat(state, network)
+        found = nat(host, network)
     else:
         wireless = any(
             Path(f"/sys/class/net/{network.uplink}/{name}").exists()
             for name in ("wireless", "phy80211")
         )
-        found = netplan.bridged(state, network, wireless)
+        found = bridged(host, network, wireless)
     # The program that runs as root would refuse a name of this host that trust.py does not take.
     trust.check(found, network.run_dir)
     return found
@@ -177,20 +176,20 @@ def net_up(job: Job, dry_run: bool = False, yes: bool = False) -> None:
     """
     import msgspec
 
-    from tasks.network import record as netrecord
+    from tasks.network import record
     from tasks.network.steps import shown
 
     project = job.project
-    record = netrecord.read(netrecord.place())
-    fresh = record and record.boot == netrecord.boot_id()
-    if record and record.complete and fresh:
-        todo = _same(project, record.plan, yes)
+    last = record.read(record.place())
+    fresh = last and last.boot == record.boot_id()
+    if last and last.complete and fresh:
+        todo = _same(project, last.plan, yes)
         terminal.line(
             "net_up",
             f"{todo.mode} on {todo.bridge} is up; what no longer holds of it is done again",
         )
     else:
-        if record and fresh:
+        if last and fresh:
             terminal.line("net_up", "an earlier one was interrupted: what it did is undone first")
             net_down(job, dry_run)
             if dry_run:
@@ -215,10 +214,9 @@ def net_up(job: Job, dry_run: bool = False, yes: bool = False) -> None:
 
 def _warn(project: Project, up: Plan) -> None:
     """Print the traps for guests that remain."""
-    from tasks.network import report
-    from tasks.network import state as netstate
+    from tasks.network import report, state
 
-    for word, text in report.of_traps(netstate.observe(), up, project.settings):
+    for word, text in report.of_traps(state.observe(), up, project.settings):
         if word != "traps":
             terminal.line(word, printable(text))
 
@@ -229,11 +227,11 @@ def _same(project: Project, up: Plan, consent: bool) -> Plan:
     Raises:
         PiggyError: It is not.
     """
-    from tasks.network import plan as netplan
+    from tasks.network.plan import interface, taps
 
     network = request(project, consent)
-    address = str(netplan.interface(network.address)) if project.settings.net == "nat" else ""
-    asked = (project.settings.net, network.bridge, netplan.taps(network), address, network.uplink)
+    address = str(interface(network.address)) if project.settings.net == "nat" else ""
+    asked = (project.settings.net, network.bridge, taps(network), address, network.uplink)
     names = ("net", "bridge", "guests", "bridge_address", "uplink")
     differ = [name for name, one, other in zip(names, up.asked, asked, strict=True) if one != other]
     if differ:
@@ -254,22 +252,21 @@ def net_down(job: Job, dry_run: bool = False) -> None:
     Raises:
         PiggyError: A step can't be undone.
     """
-    from tasks.network import record as netrecord
-    from tasks.network import state as netstate
+    from tasks.network import record, state
     from tasks.network.steps import shown
 
-    folder = netrecord.place()
-    record = netrecord.read(folder)
-    if record is None:
+    folder = record.place()
+    last = record.read(folder)
+    if last is None:
         terminal.line("net_down", "nothing is up")
         return
     steps = (
-        [step for step in reversed(record.plan.steps[: record.begun]) if netstate.holds(step.holds)]
-        if record.boot == netrecord.boot_id()
+        [step for step in reversed(last.plan.steps[: last.begun]) if state.holds(step.holds)]
+        if last.boot == record.boot_id()
         else []
     )
     if not steps:
-        rebooted = record.boot != netrecord.boot_id()
+        rebooted = last.boot != record.boot_id()
         terminal.line("net_down", "all is undone already" + (" by a reboot" if rebooted else ""))
     for words in (words for step in steps for words in step.undo):
         print("    " + shown(words), flush=True)

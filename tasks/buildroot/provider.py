@@ -17,9 +17,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tasks.buildroot import config as brconfig
-from tasks.buildroot import progress
-from tasks.buildroot import tree as brtree
+from tasks.buildroot import config, progress, tree
 from tasks.buildroot.progress import Timeline
 from tasks.buildroot.tree import Facts
 from tasks.config.pins import Source
@@ -29,7 +27,7 @@ from tasks.graph.task import Job
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.toolchains import compiler, path, record, sdk
-from tasks.toolchains import folder as home
+from tasks.toolchains.folder import SEAL, clear, intact, key_files, locked, seal
 
 NAME = "buildroot"
 
@@ -92,10 +90,10 @@ def sources(project: Project) -> list[Source]:
 
 def needs(project: Project) -> dict[str, Any]:
     """Return what the task `toolchain` depends on, as arguments for `task`."""
-    config = project.layout.images / "buildroot.config"
+    solved = project.layout.images / "buildroot.config"
     return {
         "files": [
-            config,
+            solved,
             project.layout.buildroot_facts,
             project.layout.here / "buildroot.fetched",
             *path.kernel_files(project),
@@ -125,7 +123,7 @@ def override_states(project: Project) -> dict[str, str]:
     if not project.layout.buildroot_facts.exists():
         return {}
     return {
-        folder: brtree.folder_state(Path(folder))
+        folder: tree.folder_state(Path(folder))
         for folder in sorted(set(read_facts(project).overrides.values()))
     }
 
@@ -138,8 +136,8 @@ def source_files(project: Project) -> list[Path]:
     own = project.settings.buildroot_src
     if not own:
         return [unpack.stamp(project.layout.build, NAME)]
-    tree = Path(own).expanduser()
-    return [tree if sdk.is_tarball(own) else tree / "Makefile"]
+    top = Path(own).expanduser()
+    return [top if sdk.is_tarball(own) else top / "Makefile"]
 
 
 def source_name(project: Project) -> str:
@@ -158,7 +156,7 @@ def source(project: Project) -> Path:
             that Buildroot's makefiles, which quote nothing, can't handle.
     """
     own = project.settings.buildroot_src
-    tree = (
+    top = (
         Path(own).expanduser().absolute()
         if own
         else (project.layout.build / "src" / NAME).absolute()
@@ -166,26 +164,26 @@ def source(project: Project) -> Path:
     if own and sdk.is_tarball(own):
         from tasks.system import files
 
-        tree = unpack.unpack(
-            tree, files.sha256_of(tree), (project.layout.build / "src").absolute(), "buildroot-own"
+        top = unpack.unpack(
+            top, files.sha256_of(top), (project.layout.build / "src").absolute(), "buildroot-own"
         ).absolute()
-    if not (tree / "package" / "Makefile.in").is_file():
+    if not (top / "package" / "Makefile.in").is_file():
         raise PiggyError(
-            f"{project.origins['buildroot_src']}: {own or tree} is no Buildroot tree",
+            f"{project.origins['buildroot_src']}: {own or top} is no Buildroot tree",
             "'buildroot_src=' names a release's tarball or the top folder of a tree",
         )
-    for folder in (tree, project.layout.dl.absolute(), project.layout.build.absolute()):
+    for folder in (top, project.layout.dl.absolute(), project.layout.build.absolute()):
         if re.search(r"[\s:@]", str(folder)):
             raise PiggyError(
                 f"Buildroot can't work in '{folder}': there is a space, a colon or an @ in it",
                 "move it, or choose another with 'buildroot_src=', 'dl=' or 'build='",
             )
-    if (tree / ".config").exists():
+    if (top / ".config").exists():
         raise PiggyError(
-            f"{tree} was configured in place, and such a tree can't be built with O=",
-            f"move {tree}/.config away",
+            f"{top} was configured in place, and such a tree can't be built with O=",
+            f"move {top}/.config away",
         )
-    return tree
+    return top
 
 
 def variables(project: Project, *, offline: bool = False) -> dict[str, str]:
@@ -203,7 +201,7 @@ def variables(project: Project, *, offline: bool = False) -> dict[str, str]:
             Path(settings.buildroot_override).expanduser().absolute()
         )
     if offline:
-        return {**values, "BR2_PRIMARY_SITE": brtree.NOWHERE, "BR2_PRIMARY_SITE_ONLY": "y"}
+        return {**values, "BR2_PRIMARY_SITE": tree.NOWHERE, "BR2_PRIMARY_SITE_ONLY": "y"}
     if site:
         values["BR2_PRIMARY_SITE"] = (
             site if "://" in site else f"file://{Path(site).expanduser().absolute()}"
@@ -271,17 +269,17 @@ def identity(project: Project, facts: Facts) -> str:
         project: The project.
         facts: The facts of the configured tree.
     """
-    values = brconfig.read((project.layout.images / "buildroot.config").read_text())
+    values = config.read((project.layout.images / "buildroot.config").read_text())
     parts = [
         facts.version,
-        brconfig.identity(values),
+        config.identity(values),
         facts.recipes,
         os.path.abspath(project.layout.build / "toolchains"),
     ]
     if project.settings.buildroot_override:
         parts.append(Path(project.settings.buildroot_override).expanduser().read_text())
     # Each folder is read once: that of gcc stands in for three packages.
-    trees = {folder: brtree.folder_digest(Path(folder)) for folder in set(facts.overrides.values())}
+    trees = {folder: tree.folder_digest(Path(folder)) for folder in set(facts.overrides.values())}
     parts += [f"{name} {trees[folder]}" for name, folder in sorted(facts.overrides.items())]
     # Files and folders that the configuration names: patches, uClibc-ng's configuration, ...
     for symbol, value in sorted(values.items()):
@@ -289,8 +287,8 @@ def identity(project: Project, facts: Facts) -> str:
         location = value.strip('"').removeprefix("file://")
         if symbol == "BR2_KERNEL_HEADERS_CUSTOM_TARBALL_LOCATION" and Path(location).is_file():
             parts.append(f"headers {project.stamps.digest(location)}")
-        elif symbol not in brconfig.PLACES and value.startswith('"/') and named.exists():
-            parts.append(f"{symbol} {brtree.folder_digest(named)}")
+        elif symbol not in config.PLACES and value.startswith('"/') and named.exists():
+            parts.append(f"{symbol} {tree.folder_digest(named)}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
@@ -313,14 +311,14 @@ def build(job: Job) -> dict[str, list[str]]:
     ident = identity(project, facts)
     folder = (project.layout.build / "toolchains" / ident).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with home.locked(folder):
-        if not home.intact(folder):
+    with locked(folder):
+        if not intact(folder):
             # A sealed toolchain that was spoilt can't be mended: its build folders are gone.
-            if (folder / home.SEAL).exists():
-                home.clear(folder)
+            if (folder / SEAL).exists():
+                clear(folder)
             make(job, facts, folder)
     prefix = compiler.prefix_in(folder / "host")
-    found = path.describe(project, prefix, home.key_files(folder))
+    found = path.describe(project, prefix, key_files(folder))
     return record.finish(
         job,
         record.Found(
@@ -343,7 +341,7 @@ def make(job: Job, facts: Facts, folder: Path) -> None:
         CommandError: The build fails.
     """
     project = job.project
-    tree, log = source(project), folder / progress.LOG
+    top, log = source(project), folder / progress.LOG
     values = variables(project, offline=True)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(project.layout.images / "buildroot.config", folder / ".config")
@@ -357,16 +355,16 @@ def make(job: Job, facts: Facts, folder: Path) -> None:
             + (f"; cleaned first: {', '.join(half)}" if half else ""),
         )
     if half:
-        brtree.make(
-            tree, folder, [f"{package}-dirclean" for package in half], log=job.log, variables=values
+        tree.make(
+            top, folder, [f"{package}-dirclean" for package in half], log=job.log, variables=values
         )
         for package in half:
             timeline.open.pop(package, None)
     with progress.displayed("buildroot", timeline, facts.packages) as on_line:
-        brtree.make(
-            tree, folder, ["all"], log=job.log, variables=values, on_line=on_line, jobs=project.jobs
+        tree.make(
+            top, folder, ["all"], log=job.log, variables=values, on_line=on_line, jobs=project.jobs
         )
-    brtree.make(tree, folder, ["prepare-sdk"], log=job.log, variables=values)
+    tree.make(top, folder, ["prepare-sdk"], log=job.log, variables=values)
     prefix = compiler.prefix_in(folder / "host")
     parts = compiler.compiler(prefix, "")[1]
     for name in ("images", "target"):
@@ -374,7 +372,7 @@ def make(job: Job, facts: Facts, folder: Path) -> None:
     for left in (folder / "build").iterdir():
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
-    home.seal(
+    seal(
         folder,
         sorted(
             {os.path.relpath(part, folder) for part in parts if Path(part).is_relative_to(folder)}

@@ -23,8 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.buildroot import config as brconfig
-from tasks.buildroot import provider, tree
+from tasks.buildroot import config, provider, tree
 from tasks.config.project import Project
 from tasks.fetch import unpack
 from tasks.graph.task import Job, TaskDict, task
@@ -105,7 +104,7 @@ def configure(job: Job) -> dict[str, list[str]]:
     asked = requests(project, source, own=True)
     values = solve(job, source, asked)
     facts = tree.query(source, project.layout.buildroot_obj, job.log, provider.variables(project))
-    missed = brconfig.unmet(asked, values)
+    missed = config.unmet(asked, values)
     for request in missed:
         if request.optional:
             terminal.line(
@@ -117,7 +116,7 @@ def configure(job: Job) -> dict[str, list[str]]:
         raise PiggyError(
             f"{len(fatal)} of {len(asked)} symbols requested of Buildroot {facts.version} did not"
             " take",
-            "\n" + brconfig.explain(fatal, values, source, facts.version),
+            "\n" + config.explain(fatal, values, source, facts.version),
         )
     copy_whole(project.layout.buildroot_obj / ".config", project.layout.buildroot_config)
     recipes = tree.recipe_files(source, facts)
@@ -126,7 +125,7 @@ def configure(job: Job) -> dict[str, list[str]]:
     return {"discovered": [str(path) for path in recipes]}
 
 
-def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig.Request]:
+def requests(project: Project, source: Path, *, own: bool) -> dict[str, config.Request]:
     """Return the requests of all fragments, and for headers that go with the kernel.
 
     The latter are left out where a fragment names headers.
@@ -139,7 +138,7 @@ def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig
     paths: Sequence[Path] = provider.fragment_paths(project)
     if own:
         paths = fragments.present(paths, project.layout.buildroot_fragment)
-    parts = [brconfig.parse(fragments.read(path), str(path)) for path in paths]
+    parts = [config.parse(fragments.read(path), str(path)) for path in paths]
     headers_named = any(
         request.symbol.startswith("BR2_KERNEL_HEADERS_") and request.value != "n"
         for part in parts
@@ -151,20 +150,20 @@ def requests(project: Project, source: Path, *, own: bool) -> dict[str, brconfig
         series = provider.series_of(tarball) if tarball else None
         parts.insert(
             0,
-            brconfig.headers(
+            config.headers(
                 source,
                 record.kernel_version(project.layout.kernel_src),
                 provider.provide_headers(project, tarball),
                 series,
             ),
         )
-    kept, dropped = brconfig.without_legacy(brconfig.merge(parts), source)
+    kept, dropped = config.without_legacy(config.merge(parts), source)
     for request in dropped:
         terminal.line("optional", f"{request.where}: {request.line}: this release has it no more")
     return kept
 
 
-def solve(job: Job, source: Path, asked: dict[str, brconfig.Request]) -> dict[str, str]:
+def solve(job: Job, source: Path, asked: dict[str, config.Request]) -> dict[str, str]:
     """Let Buildroot complete the requests to a configuration, in O=.
 
     Args:
@@ -187,7 +186,7 @@ def solve(job: Job, source: Path, asked: dict[str, brconfig.Request]) -> dict[st
         log=job.log,
         variables={"BR2_DEFCONFIG": str(defconfig.absolute())},
     )
-    return brconfig.read((folder / ".config").read_text())
+    return config.read((folder / ".config").read_text())
 
 
 def fetch(job: Job) -> dict[str, list[str]]:
@@ -297,14 +296,14 @@ def keep(job: Job, source: Path) -> None:
         project.layout.buildroot_config.with_name("buildroot.config.edited"),
     )
     copy_whole(folder / ".config", edited)  # so that no error below loses the user's choices
-    saved = brconfig.read(edited.read_text())
-    small = set(brconfig.read(small_defconfig(job, source)))
+    saved = config.read(edited.read_text())
+    small = set(config.read(small_defconfig(job, source)))
     base = solve(job, source, requests(project, source, own=False))
-    small |= set(brconfig.read(small_defconfig(job, source)))
-    lines = brconfig.choices(saved, base, small)
+    small |= set(config.read(small_defconfig(job, source)))
+    lines = config.choices(saved, base, small)
     asked = requests(project, source, own=False)
-    asked = brconfig.merge([list(asked.values()), brconfig.parse("\n".join(lines), "menuconfig")])
-    if brconfig.identity(solve(job, source, asked)) != brconfig.identity(saved):
+    asked = config.merge([list(asked.values()), config.parse("\n".join(lines), "menuconfig")])
+    if config.identity(solve(job, source, asked)) != config.identity(saved):
         raise PiggyError(
             "the fragments and what was chosen do not give what the editor saved",
             f"it is kept in {edited}",

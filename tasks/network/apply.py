@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks.network import record as netrecord
-from tasks.network import state, trust
+from tasks.network import record, state, trust
 from tasks.network.record import Record
 from tasks.network.steps import KILL, WRITE, Arguments, Plan, Step, shown
 from tasks.system import files
@@ -52,7 +51,7 @@ def received(stream: BinaryIO, folder: Path) -> Plan:
     Raises:
         PiggyError: net_up can't have made it.
     """
-    plan = files.record(stream.read(netrecord.LONGEST), Plan, "the plan on standard input")
+    plan = files.record(stream.read(record.LONGEST), Plan, "the plan on standard input")
     trust.check(plan, os.fspath(folder))
     return plan
 
@@ -71,24 +70,19 @@ def up(plan: Plan, folder: Path, tell: Say = say) -> None:
     Raises:
         PiggyError: A step fails, and everything is as it was before; or another plan is in force.
     """
-    record = netrecord.read(folder)
-    if (
-        record
-        and record.complete
-        and record.plan.asked == plan.asked
-        and record.boot == netrecord.boot_id()
-    ):
-        _repair(record, tell)
+    last = record.read(folder)
+    if last and last.complete and last.plan.asked == plan.asked and last.boot == record.boot_id():
+        _repair(last, tell)
         return
-    if record and record.complete and record.boot == netrecord.boot_id():
+    if last and last.complete and last.boot == record.boot_id():
         raise PiggyError("another network of ours is up", "doit net_down first")
-    if record:
+    if last:
         tell("  net_up             an earlier one was interrupted: first it is undone")
         down(folder, tell)
-    boot = netrecord.boot_id()
+    boot = record.boot_id()
     with deferred() as stopped:
         for number, step in enumerate(plan.steps):
-            netrecord.write(folder, Record(boot=boot, plan=plan, begun=number + 1))
+            record.write(folder, Record(boot=boot, plan=plan, begun=number + 1))
             try:
                 if stopped:
                     raise Interrupted("net_up was interrupted")
@@ -100,11 +94,11 @@ def up(plan: Plan, folder: Path, tell: Say = say) -> None:
                 )
                 down(folder, tell)
                 raise PiggyError(f"{error.message}; everything was put back", error.hint) from error
-        netrecord.write(folder, Record(boot=boot, plan=plan, begun=len(plan.steps), complete=True))
+        record.write(folder, Record(boot=boot, plan=plan, begun=len(plan.steps), complete=True))
 
 
-def _repair(record: Record, tell: Say) -> None:
-    broken = [step for step in record.plan.steps if not state.holds(step.holds)]
+def _repair(last: Record, tell: Say) -> None:
+    broken = [step for step in last.plan.steps if not state.holds(step.holds)]
     for step in broken:
         tell("    " + shown(step.do, step.stdin).replace("\n", "\n    "))
         do(step.do, step.stdin, step.patience)
@@ -127,16 +121,16 @@ def down(folder: Path, tell: Say = say) -> bool:
     Raises:
         PiggyError: Steps could not be undone; the record stays.
     """
-    record = netrecord.read(folder)
-    if record is None:
+    last = record.read(folder)
+    if last is None:
         return False
     failures: list[PiggyError] = []
     with deferred():
-        if record.boot == netrecord.boot_id():
-            for step in reversed(record.plan.steps[: record.begun]):
+        if last.boot == record.boot_id():
+            for step in reversed(last.plan.steps[: last.begun]):
                 failures += _undo(step, tell)
         if not failures:
-            netrecord.remove(folder)
+            record.remove(folder)
     if failures:
         raise PiggyError(
             "; ".join(error.message for error in failures),
@@ -251,7 +245,7 @@ def deferred() -> Iterator[list[int]]:
 
 def main(argv: list[str]) -> int:
     """Run the program, and return its exit status."""
-    folder = netrecord.place()
+    folder = record.place()
     os.umask(0o022)  # everybody may read the record, whatever root's umask is
     try:
         if argv == ["up"] and not sys.stdin.isatty():

@@ -14,11 +14,9 @@ import msgspec
 
 from tasks.config.emulator import MAC
 from tasks.config.settings import Settings
-from tasks.network import card, state
-from tasks.network import plan as netplan
-from tasks.network import record as netrecord
+from tasks.network import card, record, state
 from tasks.network.card import Forward
-from tasks.network.plan import Request
+from tasks.network.plan import Request, check_name, interface
 from tasks.network.steps import Plan
 from tasks.system.errors import PiggyError
 
@@ -186,11 +184,9 @@ def tapped(settings: Settings) -> Cable:
     Raises:
         PiggyError: There is neither, or every tap has a guest.
     """
-    netplan.check_name(settings.bridge, 1)
-    record = netrecord.read(netrecord.place())
-    plan = (
-        record.plan if record and record.complete and record.boot == netrecord.boot_id() else None
-    )
+    check_name(settings.bridge, 1)
+    last = record.read(record.place())
+    plan = last.plan if last and last.complete and last.boot == record.boot_id() else None
     if plan is None or (plan.mode, plan.bridge) != (settings.net, settings.bridge):
         if settings.net == "bridged" and (helper := bridge_helper(settings.bridge)):
             return Cable(
@@ -300,7 +296,7 @@ def _lab(settings: Settings, page: str) -> Iterator[list[Cable]]:
     request = Request(
         bridge=settings.bridge, address=settings.bridge_address, guests=settings.guests
     )
-    gateway = str(netplan.interface(settings.bridge_address).ip)
+    gateway = str(interface(settings.bridge_address).ip)
     if settings.address not in ("dhcp", "off", "none"):
         raise PiggyError(
             f"address={settings.address}: in a lab each guest has its address by DHCP",

@@ -24,8 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.network import cable, card, nat, plan
-from tasks.network import state as netstate
+from tasks.network import cable, card, nat, plan, state
 from tasks.network.card import Forward
 from tasks.network.lab_inside import MESSAGE, Lab
 from tasks.network.plan import Request
@@ -189,14 +188,14 @@ def lab(
     Raises:
         PiggyError: The host forbids such namespaces, or a program is missing.
     """
-    if trouble := netstate.tun_trouble():
+    if trouble := state.tun_trouble():
         raise PiggyError(
             f"{trouble}, and QEMU's taps come from it",
             "udev makes it open to all: chmod 0666 /dev/net/tun",
         )
     with contextlib.ExitStack() as stack:
-        state = netstate.observe()
-        way_out = upstream(state.tools if tools is None else tools) if state.defaults() else ""
+        host = state.observe()
+        way_out = upstream(host.tools if tools is None else tools) if host.defaults() else ""
         run_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="piggy."))
         request = msgspec.structs.replace(request, run_dir=run_dir, owner=0, uplink="")
         places, relays, listeners = [], [], []
@@ -264,11 +263,7 @@ def lab(
             )
             stack.callback(_unguard, watch)
         servers = (
-            []
-            if not way_out
-            else [SLIRP_DNS]
-            if way_out == "slirp4netns"
-            else netstate.nameservers()
+            [] if not way_out else [SLIRP_DNS] if way_out == "slirp4netns" else state.nameservers()
         )
         control.send(
             msgspec.json.encode(
@@ -294,7 +289,7 @@ def lab(
                 "the lab has no way out: "
                 + (
                     "neither pasta (package passt) nor slirp4netns is installed"
-                    if state.defaults()
+                    if host.defaults()
                     else "the host has no route"
                 )
             ]

@@ -19,9 +19,7 @@ from functools import partial
 
 import msgspec
 
-from tasks.network import apply
-from tasks.network import plan as netplan
-from tasks.network import state as netstate
+from tasks.network import apply, plan, state
 from tasks.network.plan import Request
 from tasks.system.errors import PiggyError
 from tasks.system.process import clean_env
@@ -64,17 +62,17 @@ def build(lab: Lab) -> list[subprocess.Popen]:
     """
     subprocess.run(["ip", "link", "set", "lo", "up"], env=clean_env(), check=True)
     until = time.monotonic() + _UPSTREAM
-    while lab.upstream and not netstate.observe().defaults():
+    while lab.upstream and not state.observe().defaults():
         if time.monotonic() > until:
             raise PiggyError(
                 "pasta or slirp4netns gave the lab no way out",
                 "does the host itself have an IPv4 default route?",
             )
         time.sleep(0.05)
-    state = netstate.observe()
-    plan = netplan.nat(state, lab.request, mode="lab", hosts=lab.hosts, servers=lab.servers)
+    observed = state.observe()
+    made = plan.nat(observed, lab.request, mode="lab", hosts=lab.hosts, servers=lab.servers)
     daemons = []
-    for step in plan.steps:
+    for step in made.steps:
         # dnsmasq stays a child, as a pidfile's number means nothing outside the PID namespace.
         # Without --no-daemon it would drop groups, too, which a user namespace forbids (setgroups
         # in user_namespaces(7)).
@@ -112,7 +110,7 @@ async def _serve(lab: Lab, control: socket.socket) -> None:
         servers.append(
             await asyncio.start_server(
                 partial(_page, lab.page),
-                str(netplan.interface(lab.request.address).ip),
+                str(plan.interface(lab.request.address).ip),
                 lab.page_port,
             )
         )

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tasks.network import grammar, routes
-from tasks.network import nat as netnat
 from tasks.network.grammar import tap
+from tasks.network.nat import dnsmasq, forwarding, translation
 from tasks.network.routes import (
     address_arguments,
     family,
@@ -180,11 +180,9 @@ def nat(
         grammar.address(request.bridge, str(address)),
         *_taps(request),
         grammar.up(request.bridge),
-        *netnat.forwarding(state),
-        *netnat.translation(state, request.bridge, network, request.uplink),
-        netnat.dnsmasq(
-            request.bridge, address, request.run_dir, hosts=hosts, servers=servers, user=user
-        ),
+        *forwarding(state),
+        *translation(state, request.bridge, network, request.uplink),
+        dnsmasq(request.bridge, address, request.run_dir, hosts=hosts, servers=servers, user=user),
     ]
     warnings = []
     if mode == "nat" and not any(family(route) == "-4" for route in state.defaults()):

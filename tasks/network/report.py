@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tasks.config.settings import Settings
-from tasks.network import record as netrecord
-from tasks.network import state as netstate
-from tasks.network import traps
+from tasks.network import record, state, traps
 from tasks.network.ip_json import dig
 from tasks.network.nat import TABLE
 from tasks.network.state import State
@@ -25,26 +23,26 @@ Line = tuple[str, str]
 
 def lines(settings: Settings) -> Iterator[Line]:
     """Yield all lines, each a keyword and a text."""
-    state, record = netstate.observe(), netrecord.read(netrecord.place())
-    plan = record.plan if record and record.boot == netrecord.boot_id() else None
+    host, last = state.observe(), record.read(record.place())
+    plan = last.plan if last and last.boot == record.boot_id() else None
     bridge = plan.bridge if plan else settings.bridge
-    if record is None:
+    if last is None:
         yield "net", f"nothing of ours is up (net={settings.net})"
     elif plan is None:
         yield "net", "a reboot undid what net_up did; 'doit net_down' forgets it"
     else:
         whole = (
             "up"
-            if record.complete
-            else f"interrupted at step {record.begun} of {len(plan.steps)}: doit net_down"
+            if last.complete
+            else f"interrupted at step {last.begun} of {len(plan.steps)}: doit net_down"
         )
         yield "net", f"{plan.mode}, {whole}"
-    if state.link(bridge):
-        yield from of_bridge(state, bridge)
+    if host.link(bridge):
+        yield from of_bridge(host, bridge)
     if plan:
         yield from of_leases(plan)
-        yield from of_rules(state)
-    yield from of_traps(state, plan, settings)
+        yield from of_rules(host)
+    yield from of_traps(host, plan, settings)
 
 
 def of_traps(state: State, plan: Plan | None, settings: Settings) -> Iterator[Line]:

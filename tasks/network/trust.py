@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from tasks.network import grammar, nat
-from tasks.network import plan as netplan
+from tasks.network.plan import check_name, interface
 from tasks.network.routes import METRICS
 from tasks.network.state import FORWARD, State
 from tasks.network.steps import Arguments, Plan, Step, write
@@ -56,7 +56,7 @@ def check(plan: Plan, folder: str) -> None:
         raise PiggyError(
             "this is no plan of net_up's: its kind or its taps are none that it makes", _HINT
         )
-    netplan.check_name(plan.bridge, names)
+    check_name(plan.bridge, names)
     if plan.uplink and not _LINK.fullmatch(plan.uplink):
         raise PiggyError(
             f"this is no plan of net_up's: '{printable(plan.uplink)[:40]}' is no name of a link",
@@ -71,9 +71,7 @@ def check(plan: Plan, folder: str) -> None:
                 _HINT,
             )
     if (plan.address, plan.leases) != (
-        ("", "")
-        if plan.mode == "bridged"
-        else (str(netplan.interface(plan.address)), f"{folder}/leases")
+        ("", "") if plan.mode == "bridged" else (str(interface(plan.address)), f"{folder}/leases")
     ):
         raise PiggyError(
             "this is no plan of net_up's: its address or its leases are elsewhere", _HINT
@@ -123,7 +121,7 @@ def _value(arguments: Arguments, name: str, form: re.Pattern[str]) -> str:
 
 
 def _nat(plan: Plan, steps: Sequence[Step], folder: str) -> Iterator[Step]:
-    address = netplan.interface(plan.address)
+    address = interface(plan.address)
     yield from (begin := _start(plan, steps, [grammar.address(plan.bridge, str(address))]))
     left = steps[len(begin) :]
     if left and left[0].do[:2] == write(FORWARD, "1")[:2]:

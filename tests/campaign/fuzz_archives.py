@@ -269,7 +269,7 @@ def check(data: bytes, folder: Path) -> None:
     out.mkdir()
     try:
         untar.extract(archive, out)
-    except OSError as error:  # a name that is too long, ...: the caller says it (disk.explained)
+    except OSError as error:  # a name that is too long, ...: the caller says it (files.explained)
         raise PiggyError(f"the disk refuses it: {error.strerror}") from error
     finally:
         look(
