@@ -258,10 +258,8 @@ def _unsettable(kconf: Any, term: str) -> str:
     if symbols.has_prompt(sym):
         return ""
     selectors = _selectors(sym)
-    return (
-        "; it has no prompt,"
-        f" {f'and is selected by {some(selectors)}' if selectors else 'and nothing selects it here'}"  # noqa: E501
-    )
+    how = f"is selected by {some(selectors)}" if selectors else "nothing selects it here"
+    return f"; it has no prompt, and {how}"
 
 
 def some(names: Sequence[str]) -> str:

@@ -294,8 +294,9 @@ def test_a_lab_for_somebody_without_any_right() -> None:
 
 ATTACH = """
 import fcntl, os, struct  # include/uapi/linux/if_tun.h: TUNSETIFF, IFF_TAP | IFF_NO_PI
-fcntl.ioctl(os.open("/dev/net/tun", os.O_RDWR), 0x400454ca, struct.pack("16sH", b"piggy0-tap0", 0x1002))
-"""  # noqa: E501
+request = struct.pack("16sH", b"piggy0-tap0", 0x1002)
+fcntl.ioctl(os.open("/dev/net/tun", os.O_RDWR), 0x400454ca, request)
+"""
 
 
 def test_the_tap_is_the_users_and_nobody_elses(net: Topology, pc: Checkout) -> None:
@@ -355,27 +356,28 @@ def test_without_root_and_sudo_it_says_what_to_type(net: Topology, pc: Checkout)
 
 STEPS = """
 import os, sys
-from tasks.network import apply as netexec; from tasks.network import plan as netplan; from tasks.network import record as netrecord; from tasks.network import state as netstate
+from tasks.network import apply, plan, record, state
 from tasks.system.errors import PiggyError
 from tasks.network.plan import Request
 mode, how, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
-folder = netrecord.place()
-request = Request(run_dir=str(folder), uplink="eth0" if mode == "bridged" else "", consent=True, guests=2)
-plan = getattr(netplan, mode)(netstate.observe(), request)
-real, done = netexec.do, []
+folder, uplink = record.place(), "eth0" if mode == "bridged" else ""
+request = Request(run_dir=str(folder), uplink=uplink, consent=True, guests=2)
+made = getattr(plan, mode)(state.observe(), request)
+real, done = apply.do, []
 def do(words, stdin, patience):
-    if number < len(plan.steps) and words == plan.steps[number].do:
+    chosen = number < len(made.steps) and words == made.steps[number].do
+    if chosen:
         if how == "before": os.kill(os.getpid(), 9)
         if how == "fail": raise PiggyError("made to fail")
     real(words, stdin, patience)
-    if number < len(plan.steps) and words == plan.steps[number].do and how == "after": os.kill(os.getpid(), 9)
-netexec.do = do
-if how == "count": print(len(plan.steps)); sys.exit()
+    if chosen and how == "after": os.kill(os.getpid(), 9)
+apply.do = do
+if how == "count": print(len(made.steps)); sys.exit()
 try:
-    netexec.up(plan, folder, lambda _: None)
+    apply.up(made, folder, lambda _: None)
 except PiggyError as error:
     print(error); sys.exit(3)
-"""  # noqa: E501
+"""
 
 
 @pytest.mark.parametrize(
@@ -463,8 +465,8 @@ def test_iptables_where_nft_is_missing(net: Topology) -> None:
         pytest.skip("iptables is not installed")
     before = net.settled()
     code = STEPS.replace(
-        "netstate.observe()",
-        "__import__('msgspec').structs.replace(netstate.observe(), tools=('iptables', 'dnsmasq'))",
+        "state.observe()",
+        "__import__('msgspec').structs.replace(state.observe(), tools=('iptables', 'dnsmasq'))",
     )
     python = ("env", f"PYTHONPATH={TOP}", sys.executable, "-B")
     net.run("host", *python, "-c", code, "nat", "none", "0")
