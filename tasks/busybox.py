@@ -153,7 +153,7 @@ def build(job: Job) -> dict[str, object]:
     fresh(box)
     put(project.layout.busybox_config, box.obj / ".config")
     folder.purge()
-    folder.restore(outputs, spoilt=any(reason.startswith("outputs:") for reason in job.reasons))
+    folder.restore(outputs, spoilt=any(reason.part == "outputs" for reason in job.reasons))
     count = folder.make(
         [*outputs],
         apart=True,  # with O= each goal is a make of its own, and two at once would collide

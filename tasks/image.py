@@ -106,7 +106,7 @@ def by_make(job: Job, name: str, link: Link) -> None:
         folder.restore(
             {file_of(obj, name): project.layout.images / name},
             # make knows nothing of another gzip
-            spoilt=kernel.spoilt(job) or any(reason.startswith("tools:") for reason in job.reasons),
+            spoilt=kernel.spoilt(job) or any(reason.part == "tools" for reason in job.reasons),
         )
     others = taken(project, link)
     if others:

@@ -291,4 +291,4 @@ def first_guess(config: Path) -> int:
 
 def spoilt(job: Job) -> bool:
     """Tell whether an output is not as the task left it, so that no copy of it is believed."""
-    return any(reason.startswith("outputs:") for reason in job.reasons)
+    return any(reason.part == "outputs" for reason in job.reasons)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tasks.config.project import Project
 from tasks.fetch import unpack
+from tasks.graph.reason import Reason
 from tasks.graph.task import Job, TaskDict
 from tasks.kbuild import configure as configuration
 from tasks.kbuild import records, unrecorded
@@ -151,7 +152,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     )
 
 
-def configure(job: Job) -> dict[str, list[str]]:
+def configure(job: Job) -> dict[str, object]:
     """Configure by contract (see kbuild/configure.py), then have Kconfig write auto.conf.
 
     Returns:
@@ -172,7 +173,7 @@ def configure(job: Job) -> dict[str, list[str]]:
     }
 
 
-def news(project: Project) -> Callable[[], list[str]]:
+def news(project: Project) -> Callable[[], list[Reason]]:
     """Read the present configuration, and return a function that tells how the next one differs."""
     before: Mapping[str, str] = {}
     with contextlib.suppress(PiggyError):  # it is missing or cut short, and will be made again
@@ -180,7 +181,7 @@ def news(project: Project) -> Callable[[], list[str]]:
     return lambda: changes(project, before)
 
 
-def changes(project: Project, before: Mapping[str, str]) -> list[str]:
+def changes(project: Project, before: Mapping[str, str]) -> list[Reason]:
     """Print and return how the configuration in force differs from an earlier one.
 
     Args:
@@ -188,25 +189,30 @@ def changes(project: Project, before: Mapping[str, str]) -> list[str]:
         before: The earlier configuration.
 
     Returns:
-        A line for each symbol, with the request behind the change if there is one; those lines
+        A note for each symbol, with the request behind the change if there is one; those
         first.
     """
     after = dotconfig.read_config(project.layout.config)
     asked = tree(project).asked().requests
     found = (
         [
-            f"CONFIG_{symbol} {before.get(symbol, 'n')} -> {after.get(symbol, 'n')}"
-            + (f" ({asked[symbol].where})" if symbol in asked else "")
+            Reason(
+                "note",
+                f"CONFIG_{symbol}",
+                before.get(symbol, "n"),
+                after.get(symbol, "n"),
+                asked[symbol].where if symbol in asked else "",
+            )
             for symbol in dotconfig.differences(before, after)
         ]
         if before
         else []
     )
     for note in found[:10]:
-        terminal.line("changed", note)
+        terminal.line("changed", str(note))
     if len(found) > 10:
         terminal.line("changed", f"and {len(found) - 10} more")
-    return sorted(found, key=lambda note: "(" not in note)
+    return sorted(found, key=lambda note: not note.where)
 
 
 def menuconfig(job: Job) -> None:

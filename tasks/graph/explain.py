@@ -3,21 +3,17 @@ made it stale."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 
-from tasks.graph.inputs import RESTORED, Inputs
+from tasks.graph.inputs import Inputs
+from tasks.graph.reason import Reason
 from tasks.system import terminal
-from tasks.system.files import open_regular
 
 ARROW = " <- "
-_LAST_RUNS = 4_000_000  # bytes of the history's end that are read
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -79,7 +75,7 @@ class Graph:
         return sorted(ways, key=len)
 
 
-def stale(graph: Graph, values: Callable[[str], Mapping[str, Any]]) -> dict[str, list[str]]:
+def stale(graph: Graph, values: Callable[[str], Mapping[str, Any]]) -> dict[str, list[Reason]]:
     """The tasks that would run now for reasons of their own, each with these (see Inputs.reasons).
 
     values: what the journal holds of a task's last success, by its name.
@@ -107,90 +103,14 @@ def left_alone(graph: Graph, is_ignored: Callable[[Node], object]) -> tuple[list
     return named, alone
 
 
-def brought_back(history: Path) -> list[str]:
-    """The tasks that the last run that made anything did not run, but had from the store, in their
-    order."""
-    made = [entry for entry in entries(history) if entry["why"]]
-    return [
-        entry["task"]
-        for entry in made
-        if entry.get("run") == made[-1].get("run") and entry.get("result") == RESTORED
-    ]
-
-
-def last_run(history: Path) -> dict[str, list[str]]:
-    """The tasks of the last run that made anything, each with its reasons, from the history's
-    lines; {} without one."""
-    found: dict[str, list[str]] = {}
-    run = None
-    for entry in reversed(entries(history)):
-        task, why = entry["task"], list(entry["why"])
-        if run is None and why:
-            run = entry.get("run")
-        if run is not None and entry.get("run") == run and why:
-            found[task] = [*why, *(f"note: {note}" for note in entry.get("notes", ()))]
-        elif run is not None and entry.get("run") != run:
-            break
-    return dict(reversed(found.items()))
-
-
-def entries(history: Path) -> list[dict[str, Any]]:
-    """The history's last lines (see journal.append_history), oldest first; what was cut off is left
-    out."""
-    try:
-        with open(open_regular(history), "rb") as stream:
-            stream.seek(max(0, stream.seek(0, 2) - _LAST_RUNS))
-            lines = stream.read().splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        found += [entry] if _well_formed(entry) else []
-    return found
-
-
-def _well_formed(entry: Any) -> bool:
-    """Is it a line of the history as we write it, or wrote it once, with less in it?"""
-    if not isinstance(entry, dict):
-        return False
-    numbers, lists = (
-        (entry.get("seconds", 0), entry.get("run", 0)),
-        (entry.get("why"), entry.get("notes", [])),
-    )
-    return (
-        isinstance(entry.get("task"), str)
-        and isinstance(entry.get("result", ""), str)
-        and all(isinstance(number, int | float) and 0 <= number < 1e11 for number in numbers)
-        and all(
-            isinstance(lines, list) and all(isinstance(line, str) for line in lines)
-            for lines in lists
-        )
-    )
-
-
-def durations(history: Path, recent: int) -> dict[str, list[float]]:
-    """For each task how many seconds its last successes took, newest last, at most `recent` of
-    them."""
-    found: dict[str, list[float]] = {}
-    for entry in entries(history):
-        if entry.get("result") == "ok" and "seconds" in entry:
-            found.setdefault(entry["task"], []).append(entry["seconds"])
-    return {task: seconds[-recent:] for task, seconds in found.items()}
-
-
-def own(graph: Graph, name: str, ran: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+def own(
+    graph: Graph, name: str, ran: Mapping[str, Sequence[Reason]]
+) -> tuple[list[str], list[Reason]]:
     """Part the reasons of a task that ran: the tasks of the same run that gave it a changed file,
     and what is its own."""
     causes, rest = [], []
     for reason in ran[name]:
-        found = re.match(
-            r"(?:files|discovered): (?:file )?(.+) (?:changed|is new|is gone)$", reason
-        )
-        owner = graph.owners.get(found[1], "") if found else ""
+        owner = graph.owners.get(reason.file, "")
         if owner and owner in ran and owner != name:
             causes.append(owner)
         else:
@@ -198,19 +118,10 @@ def own(graph: Graph, name: str, ran: Mapping[str, Sequence[str]]) -> tuple[list
     return list(dict.fromkeys(causes)), rest
 
 
-def plain(reasons: Sequence[str], shorten: Callable[[str], str], most: int = 3) -> str:
+def plain(reasons: Sequence[Reason], shorten: Callable[[str], str], most: int = 3) -> str:
     """Reasons in one line: files by their short names; notes (which symbols, say) in place of what
     they explain."""
-    notes = [reason.partition(": ")[2] for reason in reasons if reason.startswith("note: ")]
-    said = notes or [
-        shorten(
-            re.sub(
-                r"^(?:file|output|setting|tool) (?=\S+ (?:changed|is))",
-                lambda word: word[0] if word[0] in ("output ", "tool ", "setting ") else "",
-                reason.partition(": ")[2],
-            )
-        )
-        for reason in reasons
-    ]
+    notes = [str(reason) for reason in reasons if reason.part == "note"]
+    said = notes or [shorten(reason.brief) for reason in reasons]
     more = f" and {len(said) - most} more" if len(said) > most else ""
     return terminal.printable(", ".join(said[:most])) + more

@@ -23,6 +23,7 @@ from tasks.cache.digests import MISSING, Stamps
 from tasks.cache.store import FORMAT, Store
 from tasks.cache.store_files import Output, Result, short_hash
 from tasks.graph.journal import UNFINISHED
+from tasks.graph.reason import NEVER, Reason
 from tasks.kconfig.dotconfig import read_config
 from tasks.system import owned
 from tasks.system.errors import PiggyError
@@ -34,17 +35,8 @@ CHANGING = "changed while it was read"
 RESTORED = (
     "restored"  # the value that says that a task did not run, but had its outputs from the store
 )
-NOT_KEPT = ("record", "notes", RESTORED)  # values that hold for one run
+NOT_KEPT = ("record", RESTORED)  # values that hold for one run
 DECLARED = ("settings", "code", "tools", "files", "trees")
-_WORDS = {
-    "settings": "setting",
-    "code": "code of",
-    "tools": "tool",
-    "files": "file",
-    "trees": "",
-    "discovered": "",
-    "outputs": "output",
-}
 
 
 class Inputs:
@@ -92,7 +84,8 @@ class Inputs:
             config,
         )
         self.store, self.place, self.gone, self.within = store, place, gone, within
-        self.reasons: list[str] = []
+        self.reasons: list[Reason] = []
+        self.notes: list[Reason] = []  # what the action says of them, once it has run
         self.forced = False  # by `doit -a`, as the runner knows
         self.previous: dict[str, Any] = {}
         self.now: Record = {}
@@ -106,13 +99,9 @@ class Inputs:
         now = self._declared()
         now["discovered"] = self._digests(old.get("discovered", {}))
         now["outputs"] = self._digests(dict.fromkeys([*self.outputs, *old.get("outputs", {})]))
-        self.reasons = compare(old, now) or (
-            ["unfinished: its last run did not end well"] if UNFINISHED in values else []
-        )
+        self.reasons = compare(old, now) or ([Reason("unfinished")] if UNFINISHED in values else [])
         if values.get(RESTORED) and self.store is None:
-            self.reasons.append(
-                "store: it was brought back, and now what it leaves behind is needed, too"
-            )
+            self.reasons.append(Reason("store"))
         self.now = now
         started = time.time_ns()
         task.value_savers[:] = [lambda: {"record": self._success(task, now, began, started)}]
@@ -120,10 +109,7 @@ class Inputs:
 
     def __repr__(self) -> str:
         """What `doit info TASK` shows: why the task would run."""
-        return (
-            "; ".join(reason.partition(": ")[2] for reason in self.reasons[:10])
-            or "nothing changed"
-        )
+        return "; ".join(map(str, self.reasons[:10])) or "nothing changed"
 
     def _declared(self) -> Record:
         """What is known before the task runs."""
@@ -309,11 +295,10 @@ def _listed(listing: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
         return {"": f"can't be listed: {error}"}
 
 
-def compare(old: Record, now: Record) -> list[str]:
-    """Return why the state `now` differs from the record `old`, as `part: sentence` lines; empty
-    when it does not."""
+def compare(old: Record, now: Record) -> list[Reason]:
+    """Return how the state `now` differs from the record `old`; empty when it does not."""
     if not old:
-        return ["never: not built yet"]
+        return [NEVER]
     reasons = []
     for part, mine in now.items():
         theirs = old.get(part, {})
@@ -325,24 +310,5 @@ def compare(old: Record, now: Record) -> list[str]:
         ):  # a file says more than its folder
             before, after = theirs.get(name), mine.get(name)
             if before != after:
-                reasons.append(f"{part}: {_sentence(part, name, before, after)}")
+                reasons.append(Reason(part, name.strip(), before, after))
     return reasons
-
-
-def _sentence(part: str, name: str, before: str | None, after: str | None) -> str:
-    symbol = part == "discovered" and name.startswith("CONFIG_")
-    what = name if symbol else f"{_WORDS[part]} {name}".strip()
-    if name.endswith("/") and before and after:
-        return f"other headers or makefiles are in {name}"
-    if (
-        (part == "settings" or symbol)
-        and before is not None
-        and after is not None
-        and len(before) + len(after) < 80
-    ):
-        return f"{what} {before or '(empty)'} -> {after or '(empty)'}"
-    if before in (None, MISSING):
-        return f"{what} is new"
-    if after in (None, MISSING):
-        return f"{what} is gone"
-    return f"{what} changed"

@@ -12,8 +12,7 @@ import contextlib
 import json
 import os
 import stat
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -204,39 +203,3 @@ def give_up(backend: SqliteDB) -> None:
     with contextlib.suppress(Exception):
         backend._conn.rollback()
     backend._dirty = set()
-
-
-def append_history(
-    path: Path,
-    task: str,
-    result: str,
-    seconds: float,
-    reasons: list[str],
-    *,
-    run: float = 0,
-    notes: Sequence[str] = (),
-) -> None:
-    """Add one line of JSON to the history of runs; never fails a run.
-
-    run: when the run began (seconds since 1970), by which its lines belong together. notes: what
-    the task says of its reasons, such as the symbols that changed.
-    """
-    entry: dict[str, Any] = {
-        "time": round(time.time(), 3),
-        "task": task,
-        "result": result,
-        "seconds": round(seconds, 3),
-        "why": reasons[:20],
-        "run": round(run, 3),
-    }
-    if notes:
-        entry["notes"] = list(notes)[:20]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(fd, (json.dumps(entry) + "\n").encode())
-        finally:
-            os.close(fd)
-    except OSError:
-        pass

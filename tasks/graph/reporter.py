@@ -17,7 +17,7 @@ from doit.globals import Globals
 from doit.reporter import ConsoleReporter
 
 from tasks.config.project import Project
-from tasks.graph import journal
+from tasks.graph import history, journal
 from tasks.graph.inputs import RESTORED, inputs_of
 from tasks.system import stdio, terminal
 from tasks.system.errors import PiggyError
@@ -150,14 +150,17 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
         def _history(self, task: Any, result: str) -> None:
             inputs = inputs_of(task)
             seconds = time.monotonic() - self.begun.pop(task.name, time.monotonic())
-            journal.append_history(
-                here / "logs" / "history.jsonl",
-                task.name,
-                result,
-                seconds,
-                inputs.reasons if inputs else [],
-                run=self.run,
-                notes=task.values.get("notes", ()),
+            history.append(
+                project.layout.history,
+                history.Line(
+                    time=time.time(),
+                    task=task.name,
+                    result=result,
+                    seconds=seconds,
+                    why=inputs.reasons if inputs else [],
+                    run=self.run,
+                    notes=inputs.notes if inputs else [],
+                ),
             )
 
     return Reporter

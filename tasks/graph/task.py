@@ -4,7 +4,8 @@ edge where errors end.
 A stage module says what a task needs and makes; `task` turns that into the dict. The action gets a
 Job and returns None, or a dict with "discovered" (input files that it learned of while it ran),
 "made" (outputs beyond the targets), "unsure" (true: it was made from more than its inputs, so that
-the store must not have it), and other values to keep.
+the store must not have it), "notes" (reasons of the part "note": what it says of its inputs), and
+other values to keep.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from doit.exceptions import TaskFailed
 
 from tasks.config.project import Project
 from tasks.graph.inputs import Inputs
+from tasks.graph.reason import Reason
 from tasks.system import stdio, terminal
 from tasks.system.errors import PiggyError
 
@@ -35,7 +37,7 @@ class Job(msgspec.Struct, frozen=True):
     name: str
     log: Path
     previous: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    reasons: Sequence[str] = ()
+    reasons: Sequence[Reason] = ()
 
 
 def task(
@@ -58,7 +60,7 @@ def task(
     place: Path | None = None,
     stored: bool = False,
     gone: Sequence[Path] = (),
-    news: Callable[[Project], Callable[[], list[str]]] | None = None,
+    news: Callable[[Project], Callable[[], list[Reason]]] | None = None,
     params: Sequence[Mapping[str, Any]] = (),
     reads: bool = False,
 ) -> TaskDict:
@@ -134,7 +136,7 @@ def perform(
     inputs: Inputs,
     args: Sequence[Any],
     quiet: bool,
-    news: Callable[[Project], Callable[[], list[str]]] | None = None,
+    news: Callable[[Project], Callable[[], list[Reason]]] | None = None,
     names: Sequence[str] | None = None,
     reads: bool = False,
     **options: Any,
@@ -157,6 +159,8 @@ def perform(
             *words,
             **options,
         )
+        if isinstance(values, dict):
+            inputs.notes = values.pop("notes", [])
     except PiggyError as error:
         return failed(error)
     except OSError as error:
@@ -175,7 +179,7 @@ def brought_back(
     task: Any,
     project: Project,
     inputs: Inputs,
-    news: Callable[[Project], Callable[[], list[str]]] | None,
+    news: Callable[[Project], Callable[[], list[Reason]]] | None,
 ) -> dict[str, Any] | None:
     """Have what the task makes from the store, and say so. Returns the task's values, None where it
     has to run."""
@@ -188,7 +192,8 @@ def brought_back(
     said = f"from {terminal.ago(time.time() - when)}, {terminal.took(time.monotonic() - started)}"
     with stdio.afterwards():
         terminal.line("store", f"{task.name.lstrip('_')}  {task.targets[0]}  ({said})")
-        return {**values, "notes": told()}
+        inputs.notes = told()
+        return values
 
 
 def failed(error: PiggyError) -> TaskFailed:

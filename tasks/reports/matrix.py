@@ -28,7 +28,8 @@ from tasks import qemu
 from tasks.config import packages
 from tasks.config import project as projects
 from tasks.config.project import Project
-from tasks.graph import nested
+from tasks.graph import history, nested
+from tasks.graph.history import Line
 from tasks.graph.task import Job, TaskDict, task
 from tasks.guest import boot
 from tasks.reports import table as matrix
@@ -120,7 +121,7 @@ def one(project: Project, name: str, label: str) -> Row:
     no_qemu = missing(its, its.machine.qemu.binary) if its.machine.qemu else ""
     boots = its.machine.qemu is not None and not no_qemu
     log, lines = its.layout.logs / "matrix.log", list[str]()
-    seen = len(history(its))
+    seen = history.end(its.layout.history)
     terminal.line("matrix", f"{label}: log {log}")
     with terminal.status(label) as show:
 
@@ -134,7 +135,7 @@ def one(project: Project, name: str, label: str) -> Row:
     return measured(
         its,
         row,
-        history(its)[seen:],
+        history.read(its.layout.history, seen),
         boots,
         (
             matrix.first_error(lines, status)
@@ -158,22 +159,6 @@ def missing(its: Project, *tools: str) -> str:
         ),
         "",
     )
-
-
-def history(its: Project) -> list[dict]:
-    """What ran on a machine so far.
-
-    For each task its name, result ("ok", "restored", "failed") and seconds.
-    """
-    try:
-        lines = read_regular(its.layout.history).splitlines()
-    except OSError:
-        return []
-    return [
-        entry
-        for entry in map(decoded, lines)
-        if isinstance(entry.get("task"), str) and isinstance(entry.get("seconds"), int | float)
-    ]
 
 
 def decoded(text: bytes) -> dict:
@@ -204,18 +189,19 @@ def boot_figures(its: Project) -> dict[str, Any]:
     }
 
 
-def measured(its: Project, row: Row, ran: Sequence[dict], boots: bool, error: str) -> Row:
+def measured(its: Project, row: Row, ran: Sequence[Line], boots: bool, error: str) -> Row:
     """Complete a row by what a run left: what ran in it, the images, and the boot's own record."""
     made = [
-        entry["seconds"]
-        for entry in ran
-        if entry.get("result") == "ok"
-        and entry["task"] != "qemu_test"
-        and not entry["task"].startswith(SHARED)
+        line.seconds
+        for line in ran
+        if line.seconds is not None
+        and line.result == "ok"
+        and line.task != "qemu_test"
+        and not line.task.startswith(SHARED)
     ]
-    built = not [
-        entry for entry in ran if entry.get("result") == "failed" and entry["task"] != "qemu_test"
-    ] and (not error or bool(ran) or not boots)
+    built = not [line for line in ran if line.result == "failed" and line.task != "qemu_test"] and (
+        not error or bool(ran) or not boots
+    )
     boot = boot_figures(its) if boots and not error else {}
     image = its.image
     return msgspec.structs.replace(

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tasks import kernel_config
 from tasks.config.project import Project
-from tasks.graph import explain
+from tasks.graph import explain, history
 from tasks.graph.explain import Graph
+from tasks.graph.reason import Reason
 from tasks.graph.task import Job, TaskDict, task
 from tasks.kbuild import configure
 from tasks.kbuild.depfiles import Depfiles
@@ -54,7 +55,7 @@ def plan(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> Non
     if not runs:
         terminal.line("plan", f"nothing to do for {', '.join(wanted)}")
         return
-    past = explain.durations(project.layout.history, RECENT)
+    past = history.durations(project.layout.history, RECENT)
     symbols = (
         changed_symbols(job)
         if "kernel_config" in stale and project.layout.toolchain_record.exists()
@@ -126,7 +127,7 @@ def estimate(past: Sequence[float], count: int | None) -> float | None:
 
 
 def objects(
-    project: Project, name: str, found: Sequence[str], symbols: Sequence[str]
+    project: Project, name: str, found: Sequence[Reason], symbols: Sequence[str]
 ) -> tuple[int | None, str]:
     """How many objects a task will compile for changed files and symbols, and that in words."""
     if name != "vmlinux":

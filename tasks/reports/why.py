@@ -6,13 +6,13 @@ every task's inputs + the journal + logs/history.jsonl -> why [TASK]
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from tasks import kernel_config
 from tasks.config.project import Project
-from tasks.graph import explain
+from tasks.graph import explain, history
 from tasks.graph.explain import ARROW, Graph
+from tasks.graph.reason import NEVER, Reason
 from tasks.graph.task import Job, TaskDict, task
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kconfig import dotconfig, fragments
@@ -55,11 +55,11 @@ def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None
     if not fresh:
         return
     print(f"  {', '.join(fresh)}: up to date")
-    ran = explain.last_run(project.layout.history)
+    ran = history.last_run(project.layout.history)
     lines = [line for name in fresh for line in did(project, graph, name, ran)]
     if lines:
         _show("the last run did:", lines)
-        kept = explain.brought_back(project.layout.history)
+        kept = history.brought_back(project.layout.history)
         if kept:
             print(
                 "from the store, as made earlier from the same:"
@@ -100,16 +100,18 @@ def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:
 
 
 def would(
-    project: Project, graph: Graph, name: str, stale: Mapping[str, Sequence[str]]
+    project: Project, graph: Graph, name: str, stale: Mapping[str, Sequence[Reason]]
 ) -> list[str]:
     """A line for each stale task that `name` is made from (itself included)."""
     ways = graph.paths(name, stale, graph.producers)
-    if len(ways) > MOST and all(stale[way[-1]] == ["never: not built yet"] for way in ways):
+    if len(ways) > MOST and all(stale[way[-1]] == [NEVER] for way in ways):
         return [f"{name}{ARROW}nothing is built yet"]
     return [_line(project, way, stale[way[-1]]) for way in ways]
 
 
-def did(project: Project, graph: Graph, name: str, ran: Mapping[str, Sequence[str]]) -> list[str]:
+def did(
+    project: Project, graph: Graph, name: str, ran: Mapping[str, Sequence[Reason]]
+) -> list[str]:
     """A line for each first cause why `name` ran in a run.
 
     `ran` has the run's tasks and their reasons.
@@ -134,13 +136,13 @@ def _show(head: str, lines: Sequence[str]) -> None:
         print(f"  and {len(shown) - MOST} more; name a task: doit why TASK")
 
 
-def _line(project: Project, way: Sequence[str], found: Sequence[str]) -> str:
+def _line(project: Project, way: Sequence[str], found: Sequence[Reason]) -> str:
     """One line: the tasks, how many objects are concerned, and what changed."""
     name = way[-1]
     asked = with_symbols(project, name, found)
     words = list(way)
     if name == "kernel_config" and "vmlinux" in way:
-        symbols = re.findall(r"^note: CONFIG_(\w+) ", "\n".join(asked), re.MULTILINE)
+        symbols = [one.symbol for one in asked if one.part == "note" and one.symbol]
         count = objects(project, "vmlinux", symbols=symbols)
         words.insert(way.index("vmlinux") + 1, f"{count} object{'s' * (count != 1)}")
     else:
@@ -149,22 +151,21 @@ def _line(project: Project, way: Sequence[str], found: Sequence[str]) -> str:
     return ARROW.join([*words, explain.plain(asked, lambda text: short(project, text))])
 
 
-def files_of(found: Sequence[str]) -> set[str]:
+def files_of(found: Sequence[Reason]) -> set[str]:
     """The source files among the reasons."""
-    texts = [text.partition(": ")[2] for text in found if text.startswith("discovered: ")]
-    return {text.rsplit(" ", 1)[0].removesuffix(" is") for text in texts}
+    return {one.file for one in found if one.part == "discovered" and one.file}
 
 
-def reason(project: Project, name: str, found: Sequence[str]) -> str:
+def reason(project: Project, name: str, found: Sequence[Reason]) -> str:
     """A task's reasons in one line; of a configuration, the symbols."""
     return explain.plain(with_symbols(project, name, found), lambda text: short(project, text))
 
 
-def with_symbols(project: Project, name: str, found: Sequence[str]) -> list[str]:
+def with_symbols(project: Project, name: str, found: Sequence[Reason]) -> list[Reason]:
     """A task's reasons, of the configuration with the symbols that are asked for otherwise."""
-    if name != "kernel_config" or any(text.startswith("note: ") for text in found):
+    if name != "kernel_config" or any(one.part == "note" for one in found):
         return list(found)
-    return [*found, *(f"note: {note}" for note in asked_otherwise(project))]
+    return [*found, *asked_otherwise(project)]
 
 
 def short(project: Project, text: str) -> str:
@@ -196,7 +197,7 @@ def objects(
     return sum(record.endswith(".o.cmd") for record in concerned)
 
 
-def asked_otherwise(project: Project) -> list[str]:
+def asked_otherwise(project: Project) -> list[Reason]:
     """The symbols that the fragments ask for otherwise than at the last success, and where."""
     try:
         now = fragments.merge(
@@ -206,13 +207,12 @@ def asked_otherwise(project: Project) -> list[str]:
     except PiggyError:
         return []
     notes = [
-        f"CONFIG_{symbol} {before.get(symbol, 'not asked for')} -> {request.value}"
-        f" ({request.where})"
+        Reason("note", f"CONFIG_{symbol}", before.get(symbol), request.value, request.where)
         for symbol, request in now.items()
         if before.get(symbol) != request.value
     ]
     return notes + [
-        f"CONFIG_{symbol} {value} -> not asked for"
+        Reason("note", f"CONFIG_{symbol}", value)
         for symbol, value in before.items()
         if symbol not in now
     ]

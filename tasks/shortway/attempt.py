@@ -17,6 +17,7 @@ from pathlib import Path
 from tasks.cache.digests import Stamps
 from tasks.graph.inputs import RESTORED
 from tasks.graph.journal import UNFINISHED
+from tasks.graph.reason import Reason
 from tasks.graph.task import Job
 from tasks.kbuild import ledger, make, manifest, object_rules
 from tasks.kbuild import trace as traces
@@ -152,16 +153,16 @@ def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Pa
         raise Unfamiliar("the last run did not end well")
     if job.previous.get(RESTORED) or not (obj / PRESENT).exists():
         raise Unfamiliar("the last result came from the store, and the folder has another state")
-    known = {f"files: file {path} changed" for path in before}
+    known = {os.fspath(path) for path in before}
     odd = [
         reason
         for reason in job.reasons
-        if reason not in known
-        and not reason.startswith(f"{UNFINISHED}: ")
-        and not _EDIT.fullmatch(reason)
+        if not (reason.part == "files" and reason.changed and reason.name in known)
+        and reason.part != "unfinished"
+        and not _is_edit(reason)
     ]
     if odd or not job.reasons:
-        raise Unfamiliar(odd[0].partition(": ")[2] if odd else "there is no reason to run")
+        raise Unfamiliar(str(odd[0]) if odd else "there is no reason to run")
     for name, image in kept.items():
         if not name or digest(obj / name) != digest(image):
             raise Unfamiliar(f"{name or image} is not as it was left")
@@ -173,16 +174,23 @@ def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Pa
         raise Unfamiliar(f"{error.filename} is missing") from None
 
 
-_EDIT = re.compile(r"discovered: (.+) changed")
+def _is_edit(reason: Reason) -> bool:
+    """Tell whether what changed is the content of a file that was discovered."""
+    return (
+        reason.part == "discovered"
+        and reason.changed
+        and not reason.symbol
+        and not reason.name.endswith("/")
+    )
 
 
-def _edited(reasons: Iterable[str]) -> set[str]:
+def _edited(reasons: Iterable[Reason]) -> set[str]:
     """Return the sources that were edited.
 
     Raises:
         Unfamiliar: One is neither C, nor assembler, nor a header.
     """
-    sources = {found[1] for reason in reasons if (found := _EDIT.fullmatch(reason))}
+    sources = {reason.name for reason in reasons if _is_edit(reason)}
     for source in sources:
         if not source.endswith(SUFFIXES) or source.endswith(".lds.S"):
             raise Unfamiliar(f"{source} changed")

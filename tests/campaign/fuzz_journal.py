@@ -23,7 +23,7 @@ from fuzz import NUMBERS, Target, mutated
 from tasks.cache import code_index
 from tasks.cache.code_index import Codes
 from tasks.cache.digests import Stamps
-from tasks.graph import explain, journal
+from tasks.graph import explain, history, journal
 from tasks.graph.inputs import Inputs
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
@@ -50,9 +50,15 @@ LINE: dict[str, Any] = {
     "task": "vmlinux",
     "result": "ok",
     "seconds": 1.5,
-    "why": ["files: file a.c changed"],
+    "why": [
+        {"part": "files", "name": "a.c", "before": "1", "after": "2"},
+        "files: file a.c changed",
+    ],
     "run": 1e9,
-    "notes": ["CONFIG_A n -> y"],
+    "notes": [
+        {"part": "note", "name": "CONFIG_A", "before": "n", "after": "y", "where": "f:1"},
+        "CONFIG_A n -> y",
+    ],
 }
 ODD: list[Any] = [
     None,
@@ -212,12 +218,12 @@ def check_history(data: bytes, folder: Path) -> None:
     path = folder / "history.jsonl"
     path.write_bytes(data)
     graph = explain.Graph([])
-    for seconds in explain.durations(path, 5).values():
+    for seconds in history.durations(path, 5).values():
         terminal.took(sum(seconds) / len(seconds))
-    ran = explain.last_run(path)
+    ran = history.last_run(path)
     for name in ran:
         terminal.printable(name + explain.plain(explain.own(graph, name, ran)[1], str)).encode()
-    assert all(isinstance(name, str) for name in explain.brought_back(path))
+    assert all(isinstance(name, str) for name in history.brought_back(path))
     if not ran:
         raise PiggyError("nothing was ever run")
 

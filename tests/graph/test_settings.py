@@ -65,7 +65,7 @@ def test_a_tool_that_changed(built: Playground, tmp_path: Path) -> None:
     path = f"{tmp_path}:{built.environ()['PATH']}"
     before = built.digests()
     after = built.doit(PATH=path)
-    assert "tools: tool gzip changed" in after.why["piggy.gz"]
+    assert "tool gzip changed" in after.why["piggy.gz"]
     assert "vmlinux" not in after.ran
     assert built.digests()["piggy.gz"] != before["piggy.gz"]
     assert built.doit(PATH=path).ran == []

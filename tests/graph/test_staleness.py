@@ -39,7 +39,7 @@ def settled(play: Playground) -> None:
 def test_everything_is_built_once(kept: Kept, built: Playground) -> None:
     assert sorted(kept.first.ran) == sorted(EVERYTHING)
     assert {reason for reasons in kept.first.why.values() for reason in reasons} == {
-        "never: not built yet"
+        "not built yet"
     }
     settled(built)
     settled(built)

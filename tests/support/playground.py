@@ -20,6 +20,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.graph import history
+
 TOP = Path(__file__).resolve().parents[2]
 FAKE = Path(__file__).resolve().parent / "fake"
 IMAGES = (
@@ -177,20 +179,20 @@ class Playground:
     ) -> Result:
         """Run `doit WORDS` to its end, which must be with `status` (None: any), and without a
         traceback."""
-        seen = len(self._history())
+        seen = history.end(self.history)
         started = time.monotonic()
         process = self.start(*words, cwd=cwd, **env)
         text = finish(process, self.limit)
         seconds = time.monotonic() - started
-        new = self._history()[seen:]
+        new = history.read(self.history, seen)
         result = Result(
             process.returncode,
             text,
-            [entry["task"] for entry in new if entry["result"] == "ok"],
-            [entry["task"] for entry in new if entry["result"] not in ("ok", "restored")],
-            {entry["task"]: entry["why"] for entry in new},
+            [line.task for line in new if line.result == "ok"],
+            [line.task for line in new if line.result not in ("ok", "restored")],
+            {line.task: [str(reason) for reason in line.why] for line in new},
             seconds,
-            [entry["task"] for entry in new if entry["result"] == "restored"],
+            [line.task for line in new if line.result == "restored"],
         )
         assert "Traceback" not in text, text
         assert status is None or result.status == status, text
@@ -201,13 +203,6 @@ class Playground:
         result = self.doit(*words, status=None, **env)
         assert result.status != 0, result.text
         return result.text
-
-    def _history(self) -> list[dict]:
-        return (
-            [json.loads(line) for line in self.history.read_text().splitlines()]
-            if self.history.exists()
-            else []
-        )
 
     def finished(self) -> set[str]:
         """The tasks whose success is written down in the journal."""

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.cache.digests import RACY_NS, Stamps
 from tasks.graph.inputs import CHANGING, Inputs, compare
+from tasks.graph.reason import Reason
 from tasks.system.errors import PiggyError
 
 
@@ -76,7 +77,10 @@ class World:
         return inputs, task
 
     def reasons(self) -> list[str]:
-        return [reason.replace(f"{self.top}/", "") for reason in self.check()[0].reasons]
+        return [
+            f"{reason.part}: {reason}".replace(f"{self.top}/", "")
+            for reason in self.check()[0].reasons
+        ]
 
     def run(
         self,
@@ -336,4 +340,7 @@ def test_what_doit_info_shows(world: World) -> None:
 def test_compare_by_itself() -> None:
     same = {"files": {"a": "1"}}
     assert compare(same, {"files": {"a": "1"}}) == []
-    assert compare({"files": {}}, {"files": {}, "tools": {"ld": "x"}}) == ["tools: tool ld is new"]
+    assert compare({"files": {}}, {"files": {}, "tools": {"ld": "x"}}) == [
+        Reason("tools", "ld", None, "x")
+    ]
+    assert compare({"trees": {" a": "1"}}, {"trees": {}}) == [Reason("trees", "a", "1", None)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from doit.dependency import JSONCodec, SqliteDB
 
-from tasks.graph import explain, journal
+from tasks.graph import journal
 from tasks.system.errors import PiggyError
 
 
@@ -242,36 +242,6 @@ def test_a_database_that_is_not_doits_is_moved_aside(tmp_path: Path, script: str
     journal.prepare(path)
     assert not path.exists()
     assert path.with_name("journal.damaged").exists()
-
-
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_history_is_written_to_a_file_only(tmp_path: Path, kind: str) -> None:
-    path, theirs = tmp_path / "history.jsonl", tmp_path / "theirs"
-    theirs.touch()
-    {
-        "link": lambda: path.symlink_to(theirs),
-        "pipe": lambda: os.mkfifo(path),
-        "folder": path.mkdir,
-    }[kind]()
-    journal.append_history(path, "one", "ok", 1, [])
-    assert theirs.read_text() == ""
-    assert explain.entries(path) == []
-
-
-def test_history_is_appended_and_never_fails(tmp_path: Path) -> None:
-    path = tmp_path / "logs" / "history.jsonl"
-    journal.append_history(path, "one", "ok", 1.23456, ["a"] * 50)
-    journal.append_history(path, "two", "failed", 0, ["latin1-\udce4"])
-    first, second = (json.loads(line) for line in path.read_text().splitlines())
-    assert (first["task"], first["result"], first["seconds"], len(first["why"])) == (
-        "one",
-        "ok",
-        1.235,
-        20,
-    )
-    assert second["why"] == ["latin1-\udce4"]
-    journal.append_history(tmp_path / "logs" / "history.jsonl" / "below", "x", "ok", 0, [])
-    journal.append_history(Path("/dev/full"), "x", "ok", 0, [])
 
 
 def test_a_journal_that_another_program_holds_is_a_sentence(

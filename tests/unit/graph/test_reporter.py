@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sqlite3
@@ -12,6 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tasks.graph import history
+from tasks.graph.history import Line
+from tasks.graph.reason import NEVER
 
 TOP = Path(__file__).parents[3]
 DODO = """
@@ -121,11 +124,8 @@ class Mini:
                 )
             }
 
-    def history(self) -> list[dict[str, object]]:
-        return [
-            json.loads(line)
-            for line in (self.top / "here" / "logs" / "history.jsonl").read_text().splitlines()
-        ]
+    def history(self) -> list[Line]:
+        return history.read(self.top / "here" / "logs" / "history.jsonl")
 
     def wait_for(self, name: str) -> None:
         deadline = time.monotonic() + 20
@@ -148,9 +148,9 @@ def test_a_run_says_what_it_made_and_a_second_that_there_is_nothing_to_do(mini: 
     assert (status, err) == (0, "")
     assert len(out.splitlines()) == 1
     assert out.startswith("  FRESH              nothing to do: 2 tasks up to date (0.")
-    assert [(entry["task"], entry["result"], entry["why"]) for entry in mini.history()] == [
-        ("one", "ok", ["never: not built yet"]),
-        ("two", "ok", ["never: not built yet"]),
+    assert [(line.task, line.result, line.why) for line in mini.history()] == [
+        ("one", "ok", [NEVER]),
+        ("two", "ok", [NEVER]),
     ]
 
 
@@ -160,7 +160,7 @@ def test_a_change_that_makes_no_difference_stops(mini: Mini) -> None:
     _, out, _ = mini.run()
     assert "RUN one" in out
     assert "RUN two" not in out
-    assert mini.history()[-1]["why"] == ["files: file in changed"]
+    assert [str(reason) for reason in mini.history()[-1].why] == ["file in changed"]
 
 
 def test_always_means_always(mini: Mini) -> None:
@@ -188,7 +188,7 @@ def test_a_failure_is_a_sentence_and_no_traceback(mini: Mini, kind: str, said: s
     assert err.startswith(f"\n{kind} failed: {said}")
     assert "Traceback" not in err
     assert mini.recorded() == {"one"}
-    assert mini.history()[-1]["result"] == "failed"
+    assert mini.history()[-1].result == "failed"
 
 
 def test_a_bug_of_ours_shows_its_traceback(mini: Mini) -> None:

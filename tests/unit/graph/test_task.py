@@ -13,6 +13,7 @@ from doit.task import dict_to_task
 from tasks.cache.code_index import Codes
 from tasks.cache.digests import Stamps
 from tasks.graph import task as graph
+from tasks.graph.reason import NEVER
 from tasks.graph.task import Job
 from tasks.system.errors import PiggyError
 from tasks.system.process import run
@@ -159,5 +160,5 @@ def test_what_the_last_success_left_is_given_to_the_next_run(project: Any) -> No
     inputs(task, {"n": 41, "record": {}})
     assert graph.perform(task, **made["actions"][0][2]) == {
         "n": 42,
-        "why": ("never: not built yet",),
+        "why": (NEVER,),
     }

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from tasks.reports import matrix, table
+from tasks.reports import table
 from tasks.reports.table import Row, Sizes
 
 PC = Row(
@@ -137,27 +135,6 @@ def test_what_is_no_matrix_counts_as_none(tmp_path: Path, content: bytes) -> Non
 def test_the_first_error_in_one_sentence(lines: list[str], status: int, said: str) -> None:
     assert table.first_error(lines, status) == said
     assert len(said) <= 160
-
-
-def test_records_of_any_shape_cost_no_row(tmp_path: Path) -> None:
-    its = SimpleNamespace(layout=SimpleNamespace(history=tmp_path / "history.jsonl"))
-    good = {"task": "vmlinux", "result": "ok", "seconds": 1.5}
-    lines = [
-        b"null",
-        b"3",
-        b"[" * 100_000,
-        b'{"task": 1, "seconds": 2}',
-        b'{"task": "x", "seconds": "y"}',
-        b"\xff",
-        b"{",
-        json.dumps(good).encode(),
-        b'{"task": "x"}',
-    ]
-    (tmp_path / "history.jsonl").write_bytes(b"\n".join(lines))
-    assert matrix.history(its) == [good]  # type: ignore[arg-type]
-    (tmp_path / "history.jsonl").unlink()
-    os.mkfifo(tmp_path / "history.jsonl")
-    assert matrix.history(its) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

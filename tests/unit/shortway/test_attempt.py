@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import pytest
 
+from tasks.graph.reason import Reason
 from tasks.kbuild.saved import Unfamiliar
 from tasks.shortway import attempt
 
 
 def test_what_may_be_edited() -> None:
     edits = [
-        "discovered: /src/kernel/panic.c changed",
-        "discovered: /src/a/b.h changed",
-        "discovered: /src/a/x.S changed",
-        "files: file build/images/vmlinux changed",
+        Reason("discovered", "/src/kernel/panic.c", "1", "2"),
+        Reason("discovered", "/src/a/b.h", "1", "2"),
+        Reason("discovered", "/src/a/x.S", "1", "2"),
+        Reason("discovered", "/src/gone.c", "1", ""),
+        Reason("discovered", "/src/include/", "1", "2"),
+        Reason("discovered", "CONFIG_A.c", "n", "y"),
+        Reason("files", "build/images/vmlinux.c", "1", "2"),
     ]
     assert attempt._edited(edits) == {"/src/kernel/panic.c", "/src/a/b.h", "/src/a/x.S"}
 
@@ -30,4 +34,4 @@ def test_what_may_be_edited() -> None:
 )
 def test_what_is_left_to_make(name: str) -> None:
     with pytest.raises(Unfamiliar, match="changed"):
-        attempt._edited([f"discovered: /src/{name} changed"])
+        attempt._edited([Reason("discovered", f"/src/{name}", "1", "2")])

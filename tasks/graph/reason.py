@@ -1,0 +1,107 @@
+"""Why a task runs, as data.
+
+Inputs yield reasons, actions and reports look at their fields, and the history keeps them. They
+become text where they are printed, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tasks.cache.digests import MISSING
+
+SHOWN = 80  # characters up to which two values are printed, and not only that they differ
+_SYMBOL = "CONFIG_"
+_WORDS = {
+    "settings": "setting",
+    "code": "code of",
+    "tools": "tool",
+    "files": "file",
+    "outputs": "output",
+}
+_SENTENCES = {
+    "never": "not built yet",
+    "unfinished": "its last run did not end well",
+    "store": "it was brought back, and now what it leaves behind is needed, too",
+}
+
+
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One difference between a task's last success and now.
+
+    Attributes:
+        part: What differs: a part of the record (settings, code, tools, files, trees, discovered,
+            outputs); "never", "unfinished" or "store", where there is nothing to compare; "note"
+            for what the task itself says of its inputs, such as a symbol that changed; "text" for a
+            sentence that an older history holds.
+        name: The setting, file, tool, or symbol (as CONFIG_NAME); the sentence of a "text", or of a
+            note without values, as an older history has them.
+        before: Its value or digest in the record: None if it was not there, MISSING if it was a
+            file that was not there.
+        after: Its value or digest now, likewise.
+        where: The file and line that a note's value comes from, if any.
+    """
+
+    part: str
+    name: str = ""
+    before: str | None = None
+    after: str | None = None
+    where: str = ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether it was there, is there, and is another one."""
+        return bool(self.before and self.after)
+
+    @property
+    def symbol(self) -> str:
+        """The configuration symbol that differs, without CONFIG_; "" for anything else."""
+        told = self.part == "note" and not self._sentence_only
+        if (told or self.part == "discovered") and self.name.startswith(_SYMBOL):
+            return self.name.removeprefix(_SYMBOL)
+        return ""
+
+    @property
+    def _sentence_only(self) -> bool:
+        return self.before is None and self.after is None
+
+    @property
+    def file(self) -> str:
+        """The path of the input file that differs, declared or discovered; "" for anything else."""
+        return self.name if self.part in ("files", "discovered") and not self.symbol else ""
+
+    @property
+    def brief(self) -> str:
+        """The sentence as short as it goes: a file needs no word for what it is."""
+        return self._sentence("") if self.part == "files" else str(self)
+
+    def __str__(self) -> str:
+        """The sentence."""
+        if self.part == "text" or self.part == "note" and self._sentence_only:
+            return self.name
+        if self.part == "note":
+            before, after = (
+                "not asked for" if value is None else value for value in (self.before, self.after)
+            )
+            return f"{self.name} {before} -> {after}{f' ({self.where})' if self.where else ''}"
+        return _SENTENCES.get(self.part) or self._sentence(_WORDS.get(self.part, ""))
+
+    def _sentence(self, word: str) -> str:
+        what, before, after = f"{word} {self.name}".strip(), self.before, self.after
+        if self.name.endswith("/") and self.changed:
+            return f"other headers or makefiles are in {self.name}"
+        if (
+            (self.part == "settings" or self.symbol)
+            and before is not None
+            and after is not None
+            and len(before) + len(after) < SHOWN
+        ):
+            return f"{what} {before or '(empty)'} -> {after or '(empty)'}"
+        if before in (None, MISSING):
+            return f"{what} is new"
+        if after in (None, MISSING):
+            return f"{what} is gone"
+        return f"{what} changed"
+
+
+NEVER = Reason("never")
