@@ -120,20 +120,37 @@ class Store(Room):
     def put(
         self, key: str, found: Mapping[str, str], result: Result, targets: Sequence[Path]
     ) -> None:
-        """Keep a result.
+        """Keep a result. Whatever goes wrong costs the result alone, and is said.
 
-        found: the discovered inputs with their digests; their order counts. Whatever goes wrong
-        costs the result alone.
+        found: the discovered inputs with their digests; their order counts.
         """
-        if (
-            self._refused
-            or sum(blocks(output.size) for output in result.outputs) > self.limit
-            or not self._can_be_used()
-        ):
+        if self._refused or not self._can_be_used():
+            return
+        size = sum(blocks(output.size) for output in result.outputs)
+        if size > self.limit:
+            _not_kept(
+                result,
+                f"it takes {terminal.size(size)}, and store_size= allows"
+                f" {terminal.size(self.limit)}",
+            )
             return
         names = list(found)
         listed = "\0".join(names).encode(errors="surrogateescape")
         folder = self.folder / "results" / key / short_hash(listed)
+        try:
+            data = msgspec.msgpack.encode(result)
+            msgspec.json.encode(result.values)  # as they go into the journal, once brought back
+            for output in result.outputs:
+                self.blob(output.digest)
+        except (
+            msgspec.MsgspecError,
+            ValueError,
+            TypeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
+            _not_kept(result, str(error))
+            return
         try:
             store_tag.tag(self.folder)
             with owned.folder(self.folder, ("results", key, folder.name), make=True):
@@ -144,7 +161,6 @@ class Store(Room):
                     for output, path in zip(result.outputs, targets, strict=True)
                 ]
             )
-            data = msgspec.msgpack.encode(result)
             if self.names(folder) is None:
                 write_whole(folder / LIST, listed)
                 grown += blocks(len(listed))
@@ -153,8 +169,8 @@ class Store(Room):
                 hashlib.sha256(data).digest() + data,
             )
             self._make_room(grown + blocks(len(data)))
-        except (FileNotFoundError, _Damaged, ValueError, TypeError):
-            pass  # changed or thrown out meanwhile, or nothing that can be written down
+        except (FileNotFoundError, _Damaged):
+            _not_kept(result, "an output changed, or the store was cleared, while it was copied")
         except OSError as error:
             self._refused = True  # for this run: the next result would fare no better
             terminal.line("store", f"{self.folder} takes nothing now: {error.strerror or error}")
@@ -207,7 +223,11 @@ class Store(Room):
 
 
 def _state(digests: Sequence[str]) -> str:
-    return short_hash("\0".join(digests).encode())
+    return short_hash("\0".join(digests).encode(errors="surrogateescape"))
+
+
+def _not_kept(result: Result, why: str) -> None:
+    terminal.line("store", terminal.printable(f"{result.task.lstrip('_')} is not kept: {why}"))
 
 
 def _copy(read: BinaryIO, draft: Path, digest: str) -> None:

@@ -9,7 +9,6 @@ for all tasks, so that one sentence explains any of them.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import stat
@@ -23,9 +22,9 @@ from tasks.cache.digests import MISSING, Stamps
 from tasks.cache.store import FORMAT, Store
 from tasks.cache.store_files import Output, Result, short_hash
 from tasks.graph.journal import UNFINISHED
-from tasks.graph.reason import NEVER, Reason
+from tasks.graph.reason import NEVER, UNREADABLE, Reason
 from tasks.kconfig.dotconfig import read_config
-from tasks.system import owned
+from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import touched
 from tasks.system.process import clean_env
@@ -135,7 +134,7 @@ class Inputs:
         for path in paths:
             if self.config and path.startswith("CONFIG_"):
                 values = _values(self.config) if values is None else values
-                found[path] = values.get(path.removeprefix("CONFIG_"), "n")
+                found[path] = values(path.removeprefix("CONFIG_"))
             else:
                 found[path] = digest(path)
         return found
@@ -157,34 +156,58 @@ class Inputs:
         made = [os.fspath(path) for path in task.values.pop("made", ())]
         unsure = task.values.pop("unsure", False) or task.values.get(RESTORED)
         record = self._after(before, task.values.pop("discovered", ()), made, started)
-        if self.store and self.store.limit and not unsure and self._sure(before, record, began):
-            with contextlib.suppress(OSError):  # an output that vanished
-                outputs = [
-                    Output(record["outputs"][path], info.st_size, stat.S_IMODE(info.st_mode))
-                    for path, info in ((path, os.stat(path)) for path in self.outputs)
-                ]
-                values = {
-                    name: value for name, value in task.values.items() if name not in NOT_KEPT
-                }
-                result = Result(
-                    task.name,
-                    time.time(),
-                    values,
-                    outputs,
-                    {path: record["outputs"][path] for path in made},
-                )
-                self.store.put(
-                    self._key(task.name, before),
-                    dict(sorted(record["discovered"].items())),
-                    result,
-                    list(map(Path, self.outputs)),
-                )
+        if (
+            self.store
+            and self.store.limit
+            and not unsure
+            and self._all_there(task.name, record)
+            and self._sure(before, record, began)
+        ):
+            self._keep(task, self.store, before, record, made)
         return record
+
+    def _keep(
+        self, task: Any, store: Store, before: Record, record: Record, made: Sequence[str]
+    ) -> None:
+        """Put what the task made into the store."""
+        try:
+            outputs = [
+                Output(record["outputs"][path], info.st_size, stat.S_IMODE(info.st_mode))
+                for path, info in ((path, os.stat(path)) for path in self.outputs)
+            ]
+        except OSError:  # an output vanished since it was digested: the reason of the next run
+            return
+        result = Result(
+            task.name,
+            time.time(),
+            {name: value for name, value in task.values.items() if name not in NOT_KEPT},
+            outputs,
+            {path: record["outputs"][path] for path in made},
+        )
+        store.put(
+            self._key(task.name, before),
+            dict(sorted(record["discovered"].items())),
+            result,
+            list(map(Path, self.outputs)),
+        )
+
+    def _all_there(self, name: str, record: Record) -> bool:
+        """Are all discovered inputs there? One that is missing each time, nobody would miss: the
+        task is not stale, but it would never be stored, so it is said."""
+        lost = [path for path, digest in record["discovered"].items() if digest == MISSING]
+        if lost:
+            terminal.line(
+                "store",
+                terminal.printable(
+                    f"{name.lstrip('_')} is not kept: {lost[0]}, which it was made from, is missing"
+                ),
+            )
+        return not lost
 
     def _sure(self, before: Record, record: Record, began: int) -> bool:
         """Is the record what the action really read? Not where an input was touched since just
         before it ran: of that the record has the old content, so that the task is stale, but what
-        it made need not be made from that."""
+        it made need not be made from that. Nothing is said here: the next run has the reason."""
         found = record["discovered"]
         files = {
             *self.files,
@@ -195,7 +218,8 @@ class Inputs:
         }
         inputs = {**found, **record["files"]}
         return (
-            not {MISSING, CHANGING} & {*inputs.values(), *record["outputs"].values()}
+            not {MISSING, CHANGING, UNREADABLE} & {*inputs.values(), *record["outputs"].values()}
+            and not _unread(before["trees"])
             and self._declared() == {part: before[part] for part in DECLARED}
             and self._digests(found) == found
             and not any(touched(path, began, missing=False) for path in files)
@@ -278,37 +302,50 @@ def inputs_of(task: Any) -> Inputs | None:
     return next((test[0] for test in task.uptodate if isinstance(test[0], Inputs)), None)
 
 
-def _values(config: str) -> Mapping[str, str]:
-    """The symbols of a .config file; none where it is missing or damaged."""
+def _values(config: str) -> Callable[[str], str]:
+    """What gives the value of each symbol of a .config file; UNREADABLE for all where it is missing
+    or damaged."""
     try:
-        return read_config(Path(config))
-    except PiggyError:
-        return {}
+        known = read_config(Path(config))
+    except PiggyError:  # the task that makes it says why
+        return lambda symbol: UNREADABLE
+    return lambda symbol: known.get(symbol, "n")
 
 
 def _listed(listing: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
-    """The listing of a folder. Where that fails the task counts as stale: it meets the same
-    failure, and can report it."""
+    """The listing of a folder. Where that fails the task is stale: it meets the same failure, and
+    can report it."""
     try:
         return listing()
     except (PiggyError, OSError) as error:
-        return {"": f"can't be listed: {error}"}
+        return {"": f"{UNREADABLE}: {error}"}
+
+
+def _unread(states: Mapping[str, str]) -> list[str]:
+    """The names of what could not be looked at."""
+    return [name for name, state in states.items() if state.startswith(UNREADABLE)]
 
 
 def compare(old: Record, now: Record) -> list[Reason]:
-    """Return how the state `now` differs from the record `old`; empty when it does not."""
+    """Return how the state `now` differs from the record `old`, and what can't be looked at; empty
+    where there is no such thing."""
     if not old:
         return [NEVER]
     reasons = []
     for part, mine in now.items():
         theirs = old.get(part, {})
-        if mine == theirs:
+        unread = (
+            _unread(mine)
+            if part == "trees" or part == "discovered" and UNREADABLE in mine.values()
+            else ()
+        )
+        if mine == theirs and not unread:
             continue
         names = [*theirs, *(name for name in mine if name not in theirs)]
         for name in sorted(
             names, key=lambda name: name.endswith("/")
         ):  # a file says more than its folder
             before, after = theirs.get(name), mine.get(name)
-            if before != after:
+            if before != after or name in unread:
                 reasons.append(Reason(part, name.strip(), before, after))
     return reasons

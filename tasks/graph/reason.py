@@ -10,6 +10,7 @@ import msgspec
 
 from tasks.cache.digests import MISSING
 
+UNREADABLE = "can't be read"  # the value of what could not be looked at; the error may follow
 SHOWN = 80  # characters up to which two values are printed, and not only that they differ
 _SYMBOL = "CONFIG_"
 _WORDS = {
@@ -38,7 +39,8 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
             note without values, as an older history has them.
         before: Its value or digest in the record: None if it was not there, MISSING if it was a
             file that was not there.
-        after: Its value or digest now, likewise.
+        after: Its value or digest now, likewise; UNREADABLE and the error, if it could not be
+            looked at.
         where: The file and line that a note's value comes from, if any.
     """
 
@@ -88,6 +90,8 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def _sentence(self, word: str) -> str:
         what, before, after = f"{word} {self.name}".strip(), self.before, self.after
+        if (after or "").startswith(UNREADABLE):
+            return f"{what} {after}".strip()
         if self.name.endswith("/") and self.changed:
             return f"other headers or makefiles are in {self.name}"
         if (

@@ -281,7 +281,7 @@ def unmet_report(
 
 
 def model(tree: Kconfig) -> Any:
-    """Return kconfiglib's model of the tree, or None where it can't read it."""
+    """Return kconfiglib's model of the tree; say so, and return None, where it can't read it."""
     try:
         return symbols.load(
             tree.source,
@@ -289,7 +289,8 @@ def model(tree: Kconfig) -> Any:
             top=tree.top,
             generated=tree.obj if tree.generated else None,
         )
-    except PiggyError:
+    except PiggyError as error:
+        terminal.line("note", error.message)
         return None
 
 

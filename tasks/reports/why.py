@@ -198,14 +198,19 @@ def objects(
 
 
 def asked_otherwise(project: Project) -> list[Reason]:
-    """The symbols that the fragments ask for otherwise than at the last success, and where."""
+    """The symbols that the fragments ask for otherwise than at the last success, and where.
+
+    None before the first one.
+    """
+    if not project.layout.miniconfig.exists():
+        return []
     try:
         now = fragments.merge(
             kernel_config.present_paths(project), project.optional_fragments
         ).requests
         before = dotconfig.read_config(project.layout.miniconfig)
-    except PiggyError:
-        return []
+    except PiggyError as error:
+        return [Reason("text", f"which symbols can't be told: {error.message}")]
     notes = [
         Reason("note", f"CONFIG_{symbol}", before.get(symbol), request.value, request.where)
         for symbol, request in now.items()

@@ -40,7 +40,7 @@ def filled(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project built with the store on, copied aside."""
     play = kept.play
     playground.copy(kept.bare, play.top)
-    play.doit(PIGGYBACK_STORE_SIZE="1G")
+    assert "not kept" not in play.doit(PIGGYBACK_STORE_SIZE="1G").text
     aside = tmp_path_factory.mktemp("store") / "filled"
     playground.copy(play.top, aside)
     return aside

@@ -186,8 +186,21 @@ def test_single_symbols_of_a_configuration(world: World) -> None:
         "discovered: CONFIG_B 5 -> 6",
         "discovered: CONFIG_GONE n -> m",
     ]
-    (world.top / "config").unlink()
-    assert world.reasons()
+
+
+@pytest.mark.parametrize("how", ["missing", "cut short"])
+def test_a_configuration_that_can_not_be_read_is_a_reason_each_time(world: World, how: str) -> None:
+    world.config = str(world.top / "config")
+    world.write("config", text="CONFIG_A=y\n")
+    world.run(discovered=("CONFIG_A", "CONFIG_B"))
+    if how == "missing":
+        (world.top / "config").unlink()
+    else:
+        world.write("config", text="CONFIG_A=y\nCONF")
+    said = ["discovered: CONFIG_A can't be read", "discovered: CONFIG_B can't be read"]
+    assert world.reasons() == said
+    world.run(discovered=("CONFIG_A", "CONFIG_B"))
+    assert world.reasons() == said
 
 
 def test_the_code_of_the_action_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +325,10 @@ def test_a_listing_that_fails_makes_the_task_stale_and_breaks_nothing(world: Wor
         raise PiggyError("overlays/x/pipe is a pipe", "remove it")
 
     world.listing = fail  # type: ignore[method-assign]
-    assert "trees: overlay etc/passwd is gone" in world.reasons()
+    said = "trees: overlay can't be read: overlays/x/pipe is a pipe\n  hint: remove it"
+    assert {said, "trees: overlay etc/passwd is gone"} <= {*world.reasons()}
+    world.run()  # it made something of the rest
+    assert world.reasons() == [said]
 
 
 def test_a_tool_is_looked_for_where_it_will_be_run_from(
