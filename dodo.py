@@ -1,25 +1,19 @@
 """Piggyback: a tiny Linux from source, as a graph of tasks like the kernel's own chain of steps."""
 
-import gc
 import os
 import sys
 import time
 from pathlib import Path
 
-from doit import doit_cmd
 from doit.exceptions import InvalidDodoFile
 
 BEGUN = time.time_ns()
-gc.disable()  # nothing that is loaded goes away again; the reporter turns it on when a task is run
 TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
 
-from tasks.system import bytecode  # noqa: E402
+from tasks.graph import startup  # noqa: E402
 
-bytecode.install(__spec__)  # before anything else is loaded
-from tasks.system import stdio  # noqa: E402
-
-stdio.install()  # before anything can be said
+startup.begin(__spec__)  # before anything else is loaded
 
 from tasks import busybox, dtbs, host, image, kernel, kernel_config  # noqa: E402, I001
 from tasks import modules, net, qemu, rootfs, sources, toolchain  # noqa: E402
@@ -33,7 +27,7 @@ STAGES = (*MADE, rootfs, qemu, net, verify, matrix, store)
 
 with in_a_sentence(InvalidDodoFile):
     os.chdir(TOP)
-    PROJECT = project.load(TOP, os.environ, doit_cmd._CMDLINE_VARS or {}, BEGUN)
+    PROJECT = project.load(TOP, os.environ, startup.given(), BEGUN)
     toolchain.check(PROJECT)
     journal.prepare(PROJECT.layout.journal)
 

@@ -4,7 +4,6 @@ folder."""
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ from doit.globals import Globals
 from doit.reporter import ConsoleReporter
 
 from tasks.config.project import Project
-from tasks.graph import history, journal
+from tasks.graph import history, journal, startup
 from tasks.graph.inputs import RESTORED, inputs_of
 from tasks.system import stdio, terminal
 from tasks.system.errors import PiggyError
@@ -61,10 +60,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
 
         def execute_task(self, task: Any) -> None:
             stdio.check()
-            # what is there stays; to look through it again and again would take as long as some of
-            # the tasks
-            gc.freeze()
-            gc.enable()  # see dodo.py
+            startup.loaded()
             stamps.look_once(False)
             self.begun[task.name] = time.monotonic()
             if task.actions:
@@ -99,8 +95,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                 stamps.save()
                 project.codes.save()
             lock.release()
-            # or Python would look through all that was loaded once more as it ends: 15 ms
-            gc.freeze()
+            startup.end()
             seconds = time.monotonic() - self.started
             if self.runtime_errors:
                 print("\n".join(self.runtime_errors), file=sys.stderr)

@@ -3,7 +3,10 @@ that has changed one of them fails here first. See docs/doit.md."""
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,9 +32,11 @@ from doit.reporter import ConsoleReporter
 from doit.runner import Runner
 from doit.task import Task
 
-from tasks.graph import journal
+from tasks.graph import journal, startup
 
 PINNED = "0.37"
+TOP = Path(__file__).parents[3]
+MODULES = [TOP / "dodo.py", *TOP.glob("tasks/graph/*.py"), *TOP.glob("tasks/reports/*.py")]
 
 
 def named(function: Any) -> list[str]:
@@ -48,12 +53,15 @@ def test_the_release_that_this_is_true_of() -> None:
 
 
 def test_all_words_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """_CMDLINE_VARS: so that a setting that is unknown is refused. doit.get_var answers for one
-    name only, and does not say which were given."""
+    """get_var is public, and what it knows is settled before dodo.py is loaded: each word with a
+    "=" that is no option."""
     monkeypatch.setattr(doit_cmd, "_CMDLINE_VARS", None)
-    assert doit_cmd.DoitMain(config_filenames=[]).process_args(["a=1", "list", "b=2"]) == ["list"]
-    assert doit_cmd._CMDLINE_VARS == {"a": "1", "b": "2"}
-    assert named(doit_cmd.get_var) == ["name", "default"]
+    words = ["a=1", "list", "b=2=3", "-x=4", "--long=5", "c="]
+    monkeypatch.setattr(sys, "argv", ["doit", *words])
+    assert startup.given() == {}
+    main = doit_cmd.DoitMain(config_filenames=[])
+    assert main.process_args(words) == ["list", "-x=4", "--long=5"]
+    assert startup.given() == {"a": "1", "b": "2=3", "c": ""}
 
 
 def test_the_database_while_it_is_open(manager: Dependency) -> None:
@@ -194,3 +202,35 @@ def test_which_options_were_given() -> None:
 def test_a_task_says_whether_clean_removes_its_outputs(clean: Any, removed: bool) -> None:
     """`clean` asks for it: an unpacked tree may hold the user's edits."""
     assert Task("name", [], clean=clean)._remove_targets is removed
+
+
+def private(path: Path) -> set[str]:
+    """The private attributes that a module uses and that nothing in it defines: those of doit."""
+    tree = ast.parse(path.read_text())
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and re.fullmatch(r"_[a-zA-Z]\w*", node.attr)
+    }
+    own = {
+        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    } | {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    }
+    return used - own
+
+
+def test_every_private_part_is_tested_here_and_listed() -> None:
+    """What is not must be taken from doit in some public way, or get its test and its line."""
+    used = {name for path in MODULES for name in private(path)}
+    assert {"_dirty", "_conn", "_cache", "_set", "_stop_running", "_execute"} <= used
+    tests = Path(__file__).read_text().partition("def private")[0]
+    listed = (TOP / "docs" / "doit.md").read_text()
+    for name in used:
+        assert re.search(rf"\b{name}\b", tests), f"{name} has no test"
+        assert re.search(rf"\b{name}`", listed), f"{name} is not in docs/doit.md"

@@ -83,7 +83,14 @@ def test_what_is_wrong_in_the_source_is_said_as_ever(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["dodo.py", "tasks/__init__.py", "tasks/system/__init__.py", "tasks/system/bytecode.py"],
+    [
+        "dodo.py",
+        "tasks/__init__.py",
+        "tasks/graph/__init__.py",
+        "tasks/graph/startup.py",
+        "tasks/system/__init__.py",
+        "tasks/system/bytecode.py",
+    ],
 )
 def test_what_is_loaded_before_fits_into_one_page(name: str) -> None:
     code = compile((TOP / name).read_text(), "/" + "x" * 500 + name, "exec")
