@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tasks.config.project import Project
 from tasks.fetch import unpack
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import configure as configuration
 from tasks.kbuild.configure import Kconfig, by_contract, fresh, put
 from tasks.kbuild.depfiles import Depfiles
@@ -78,28 +78,36 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "busybox",
         {"config": configure, "menuconfig": menuconfig},
         paths=fragments.present(fragment_paths(project), project.layout.busybox_fragment),
-        files=[*source_files(project), project.layout.userspace_record],
-        targets=[project.layout.busybox_config, project.layout.busybox_miniconfig],
-        settings={"base": project.machine.busybox.base, **tree_settings},
-        tools=TOOLS,
-        place=project.layout.busybox_obj,
-        stored=True,
+        inputs=Needs(
+            files=[*source_files(project), project.layout.userspace_record],
+            settings={"base": project.machine.busybox.base, **tree_settings},
+            tools=TOOLS,
+        ),
+        outputs=Makes(
+            targets=[project.layout.busybox_config, project.layout.busybox_miniconfig],
+            place=project.layout.busybox_obj,
+        ),
+        store=Kept(),
     )
     yield task(
         project,
         "busybox",
         "busybox, static and stripped, with the list of its links",
         build,
-        files=[
-            project.layout.busybox_config,
-            project.layout.userspace_record,
-            *source_files(project),
-        ],
-        targets=[project.layout.images / "busybox", project.layout.images / "busybox.links"],
-        tools=TOOLS,
-        settings=tree_settings,
-        place=project.layout.busybox_obj,
-        stored=True,
+        inputs=Needs(
+            files=[
+                project.layout.busybox_config,
+                project.layout.userspace_record,
+                *source_files(project),
+            ],
+            tools=TOOLS,
+            settings=tree_settings,
+        ),
+        outputs=Makes(
+            targets=[project.layout.images / "busybox", project.layout.images / "busybox.links"],
+            place=project.layout.busybox_obj,
+        ),
+        store=Kept(),
     )
 
 

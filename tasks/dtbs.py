@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks import kernel, kernel_config
 from tasks.config.project import Project
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.system.errors import PiggyError, nearest
@@ -38,16 +38,19 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             "dtbs",
             f"device trees: {', '.join(names)}",
             build,
-            files=[
-                project.layout.config,
-                project.layout.toolchain_record,
-                *kernel_config.source_files(project),
-            ],
-            targets=[blob(project, name) for name in names],
-            tools=kernel.TOOLS,
-            settings=kernel.common_settings(project),
-            place=project.layout.kernel_obj,
-            stored=kernel_config.stored(project),
+            inputs=Needs(
+                files=[
+                    project.layout.config,
+                    project.layout.toolchain_record,
+                    *kernel_config.source_files(project),
+                ],
+                tools=kernel.TOOLS,
+                settings=kernel.common_settings(project),
+            ),
+            outputs=Makes(
+                targets=[blob(project, name) for name in names], place=project.layout.kernel_obj
+            ),
+            store=Kept(when=kernel_config.stored(project)),
         )
 
 

@@ -20,7 +20,7 @@ from tasks.buildroot import traps
 from tasks.config import packages
 from tasks.config.packages import Need
 from tasks.config.project import Project
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.process import foreground, pasteable, run
@@ -38,17 +38,14 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "setup",
         "install the host packages that are missing (with sudo when not root)",
         setup,
-        always=True,
-        quiet=True,
+        command=Command(),
     )
     yield task(
         project,
         "doctor",
         "report every tool, disk space, and whether KVM works",
         doctor,
-        always=True,
-        quiet=True,
-        reads=True,
+        command=Command(reads=True),
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from tasks import kernel, kernel_config
 from tasks.config.machine import LINKS, Link
 from tasks.config.project import Project
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import make, records, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.shortway import attempt
@@ -35,22 +35,23 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             LINKS[name],
             build,
             [name, link],
-            files=[
-                *before(project, link).values(),
-                project.layout.config,
-                project.layout.toolchain_record,
-                *taken(project, link).values(),
-            ],
-            targets=[project.layout.images / name],
-            tools=[*kernel.TOOLS, *COMPRESSORS, *link.tools],
-            settings={
-                "dir": link.dir,
-                "file": link.file,
-                "vars": link.vars,
-                **kernel.common_settings(project),
-            },
-            place=project.layout.kernel_obj,
-            stored=kernel_config.stored(project),
+            inputs=Needs(
+                files=[
+                    *before(project, link).values(),
+                    project.layout.config,
+                    project.layout.toolchain_record,
+                    *taken(project, link).values(),
+                ],
+                tools=[*kernel.TOOLS, *COMPRESSORS, *link.tools],
+                settings={
+                    "dir": link.dir,
+                    "file": link.file,
+                    "vars": link.vars,
+                    **kernel.common_settings(project),
+                },
+            ),
+            outputs=Makes(targets=[project.layout.images / name], place=project.layout.kernel_obj),
+            store=Kept(when=kernel_config.stored(project)),
         )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks import kernel_config
 from tasks.config.project import EPOCH, Project
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import configure, make, named_files, trace, unrecorded
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.object_folder import PRESENT, ObjectFolder
@@ -41,22 +41,25 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "vmlinux",
         "the kernel proper, an ELF file, and its System.map",
         build,
-        files=[
-            project.layout.config,
-            project.layout.toolchain_record,
-            *kernel_config.source_files(project),
-        ],
-        targets=[
-            project.layout.images / "vmlinux",
-            project.layout.images / "System.map",
-            *module_facts(project),
-        ],
-        tools=TOOLS,
-        settings=common_settings(project),
-        place=project.layout.kernel_obj,
-        trees={"": lambda: {**version_files(project), **files_named(project).states()}},
-        stored=kernel_config.stored(project),
-        gone=[project.layout.kernel_obj / PRESENT],
+        inputs=Needs(
+            files=[
+                project.layout.config,
+                project.layout.toolchain_record,
+                *kernel_config.source_files(project),
+            ],
+            tools=TOOLS,
+            settings=common_settings(project),
+            trees={"": lambda: {**version_files(project), **files_named(project).states()}},
+        ),
+        outputs=Makes(
+            targets=[
+                project.layout.images / "vmlinux",
+                project.layout.images / "System.map",
+                *module_facts(project),
+            ],
+            place=project.layout.kernel_obj,
+        ),
+        store=Kept(when=kernel_config.stored(project), gone=[project.layout.kernel_obj / PRESENT]),
     )
 
 

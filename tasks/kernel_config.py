@@ -19,7 +19,7 @@ from pathlib import Path
 from tasks.config.project import Project
 from tasks.fetch import unpack
 from tasks.graph.reason import Reason
-from tasks.graph.task import Job, TaskDict
+from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict
 from tasks.kbuild import configure as configuration
 from tasks.kbuild import records, unrecorded
 from tasks.kbuild.configure import Kconfig, by_contract, put, run_goal
@@ -137,18 +137,21 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         {"config": configure, "menuconfig": menuconfig, "savedefconfig": savedefconfig},
         paths=present_paths(project),
         optional=project.optional_fragments,
-        files=[*source_files(project), project.layout.toolchain_record],
-        targets=[project.layout.config, project.layout.miniconfig],
-        settings={
-            "base": project.machine.kernel.base,
-            "arch": project.machine.arch,
-            "tree": project.layout.kernel_place,
-            "variables": flat(project.machine.kernel.variables),
-        },
-        tools=TOOLS,
-        place=project.layout.kernel_obj,
-        stored=stored(project),
-        news=news,
+        inputs=Needs(
+            files=[*source_files(project), project.layout.toolchain_record],
+            settings={
+                "base": project.machine.kernel.base,
+                "arch": project.machine.arch,
+                "tree": project.layout.kernel_place,
+                "variables": flat(project.machine.kernel.variables),
+            },
+            tools=TOOLS,
+        ),
+        outputs=Makes(
+            targets=[project.layout.config, project.layout.miniconfig],
+            place=project.layout.kernel_obj,
+        ),
+        store=Kept(when=stored(project), news=news),
     )
 
 

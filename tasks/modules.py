@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tasks import kernel, kernel_config
 from tasks.config.project import EPOCH, Project
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import module_source, records, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kconfig import dotconfig
@@ -57,17 +57,21 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             "modules",
             "the kernel's modules, with modules.dep, as they go into the root filesystem",
             build,
-            files=[
-                *kernel.module_facts(project),
-                project.layout.config,
-                project.layout.toolchain_record,
-            ],
-            targets=[project.layout.images / "modules.tar", symvers],
-            tools=TOOLS,
-            place=project.layout.kernel_obj,
-            settings=kernel.common_settings(project),
-            trees={"": lambda: {**kernel.version_files(project), **signed_with(project)}},
-            stored=kernel_config.stored(project),
+            inputs=Needs(
+                files=[
+                    *kernel.module_facts(project),
+                    project.layout.config,
+                    project.layout.toolchain_record,
+                ],
+                tools=TOOLS,
+                settings=kernel.common_settings(project),
+                trees={"": lambda: {**kernel.version_files(project), **signed_with(project)}},
+            ),
+            outputs=Makes(
+                targets=[project.layout.images / "modules.tar", symvers],
+                place=project.layout.kernel_obj,
+            ),
+            store=Kept(when=kernel_config.stored(project)),
         )
     if kernel_config.modular(project) and project.settings.src:
         yield task(
@@ -75,13 +79,20 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             "module",
             f"the module in {project.settings.src}, against the current kernel",
             build_outside,
-            files=[project.layout.images / "modules.tar", symvers, project.layout.toolchain_record],
-            targets=[project.layout.images / "module.tar"],
-            tools=TOOLS,
-            config=project.layout.config,
-            trees={"module": lambda: sources_of(project), "": lambda: signed_with(project)},
-            place=project.layout.kernel_obj,
-            settings={"src": source(project), **kernel.common_settings(project)},
+            inputs=Needs(
+                files=[
+                    project.layout.images / "modules.tar",
+                    symvers,
+                    project.layout.toolchain_record,
+                ],
+                tools=TOOLS,
+                config=project.layout.config,
+                trees={"module": lambda: sources_of(project), "": lambda: signed_with(project)},
+                settings={"src": source(project), **kernel.common_settings(project)},
+            ),
+            outputs=Makes(
+                targets=[project.layout.images / "module.tar"], place=project.layout.kernel_obj
+            ),
         )
     else:
         yield task(
@@ -89,8 +100,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             "module",
             "an external module against the current kernel: module src=DIR",
             explain,
-            always=True,
-            quiet=True,
+            command=Command(),
         )
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.config.project import Project
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import write_whole
@@ -58,27 +58,21 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "net_up",
         "make the host's bridge for net=nat or net=bridged; --dry-run only shows it",
         net_up,
-        always=True,
-        quiet=True,
-        params=[_DRY, _YES],
+        command=Command(params=[_DRY, _YES]),
     )
     yield task(
         project,
         "net_down",
         "undo exactly what net_up did; --dry-run only shows it",
         net_down,
-        always=True,
-        quiet=True,
-        params=[_DRY],
+        command=Command(params=[_DRY]),
     )
     yield task(
         project,
         "net_status",
         "bridge, ports, leases, counters, and the usual traps with their remedies",
         net_status,
-        always=True,
-        quiet=True,
-        reads=True,
+        command=Command(reads=True),
     )
 
 

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from tasks import dtbs, rootfs
 from tasks.config.machine import NO_DISPLAY
 from tasks.config.project import EPOCH, Project
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, Makes, Needs, TaskDict, task
 from tasks.guest import boot, qemu
 from tasks.guest.qemu import Boot
 from tasks.kconfig import dotconfig
@@ -63,29 +63,24 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "qemu_boot",
         "boot it: an interactive shell; 'poweroff' or Ctrl-A X ends it",
         shell,
-        files=files,
-        after=["_run_qemu"],
-        always=True,
-        quiet=True,
+        inputs=Needs(files=files, after=["_run_qemu"]),
+        command=Command(),
     )
     yield task(
         project,
         "qemu_test",
         "boot it, check it from inside, power it off",
         test,
-        files=files,
-        after=["_run_qemu"],
-        always=True,
-        quiet=True,
+        inputs=Needs(files=files, after=["_run_qemu"]),
+        command=Command(),
     )
     yield task(
         project,
         "_run_qemu",
         "write run-qemu.sh beside the images",
         write_script,
-        targets=[project.layout.run_script],
-        settings={"argv": " ".join(_command(project, "tcg", interactive=True))},
-        quiet=True,
+        inputs=Needs(settings={"argv": " ".join(_command(project, "tcg", interactive=True))}),
+        outputs=Makes(targets=[project.layout.run_script], quiet=True),
     )
     if project.machine.display:
         yield _screenshot(project)
@@ -95,15 +90,14 @@ def _screenshot(project: Project) -> TaskDict:
     doc = "boot it, wait for the prompt on its screen, and write the screen as PNG"
     # Without a display no files are named, so that nothing is built for the wrong configuration.
     if project.settings.display == NO_DISPLAY:
-        return task(project, "qemu_screenshot", doc, elsewhere, always=True, quiet=True)
+        return task(project, "qemu_screenshot", doc, elsewhere, command=Command())
     return task(
         project,
         "qemu_screenshot",
         doc,
         screenshot,
-        always=True,
-        quiet=True,
-        files=boot_files(project),
+        inputs=Needs(files=boot_files(project)),
+        command=Command(),
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from tasks import modules
 from tasks.config.project import EPOCH, Project
 from tasks.filesystem import overlay, tree
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
 from tasks.system import terminal
 
 # The same for every root filesystem, so that images are bit-identical.
@@ -46,33 +46,37 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "rootfs",
         "root filesystem as an ext2 image, made without root",
         build_disk,
-        files=files,
-        targets=[project.layout.rootfs],
-        trees=disk,
-        tools=["mke2fs", "debugfs"],
-        settings={
-            **layers,
-            "size": project.settings.rootfs_size,
-            "free": project.settings.rootfs_free,
-            "init": first_program(project, "init"),
-        },
-        stored=True,
+        inputs=Needs(
+            files=files,
+            trees=disk,
+            tools=["mke2fs", "debugfs"],
+            settings={
+                **layers,
+                "size": project.settings.rootfs_size,
+                "free": project.settings.rootfs_free,
+                "init": first_program(project, "init"),
+            },
+        ),
+        outputs=Makes(targets=[project.layout.rootfs]),
+        store=Kept(),
     )
     yield task(
         project,
         "initramfs",
         "the same root filesystem as a compressed cpio archive",
         build_archive,
-        files=files,
-        targets=[project.layout.initramfs],
-        trees=archive,
-        tools=["lz4", "zstd"],
-        settings={
-            **layers,
-            "compression": project.settings.initramfs,
-            "init": first_program(project, "rdinit"),
-        },
-        stored=True,
+        inputs=Needs(
+            files=files,
+            trees=archive,
+            tools=["lz4", "zstd"],
+            settings={
+                **layers,
+                "compression": project.settings.initramfs,
+                "init": first_program(project, "rdinit"),
+            },
+        ),
+        outputs=Makes(targets=[project.layout.initramfs]),
+        store=Kept(),
     )
 
 

@@ -14,7 +14,7 @@ from tasks import toolchain
 from tasks.config.pins import Source
 from tasks.config.project import Project
 from tasks.fetch import obtain, unpack
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Job, Makes, Needs, TaskDict, task
 from tasks.system import address
 
 
@@ -45,8 +45,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                 f"get and verify {source.filename}",
                 fetch,
                 [source],
-                targets=[record],
-                settings={"pin": msgspec.json.encode(_shown(source)).decode()},
+                inputs=Needs(settings={"pin": msgspec.json.encode(_shown(source)).decode()}),
+                outputs=Makes(targets=[record]),
             ),
             "name": source.name,
             "clean": [],
@@ -61,8 +61,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                 f"unpack {source.filename}",
                 unpack_source,
                 [source],
-                files=[project.layout.dl / f"{source.name}.json"],
-                targets=[unpack.stamp(project.layout.build, source.name)],
+                inputs=Needs(files=[project.layout.dl / f"{source.name}.json"]),
+                outputs=Makes(targets=[unpack.stamp(project.layout.build, source.name)]),
             ),
             "name": source.name,
             "clean": [],  # a tree may hold the user's edits, and its stamp protects them

@@ -20,7 +20,7 @@ from types import ModuleType
 
 from tasks.config.pins import Source
 from tasks.config.project import Project
-from tasks.graph.task import TaskDict, task
+from tasks.graph.task import Makes, Needs, TaskDict, task
 from tasks.toolchains.record import records
 
 
@@ -72,6 +72,6 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "toolchain",
         chosen.doc(project),
         chosen.build,
-        targets=records(project),
-        **chosen.needs(project),
+        inputs=Needs(**chosen.needs(project)),
+        outputs=Makes(targets=records(project)),
     )

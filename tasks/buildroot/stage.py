@@ -26,7 +26,7 @@ import msgspec
 from tasks.buildroot import config, provider, tree
 from tasks.config.project import Project
 from tasks.fetch import unpack
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, Makes, Needs, TaskDict, task
 from tasks.kbuild import configure as configuration
 from tasks.kconfig import fragments
 from tasks.system import files, terminal
@@ -59,10 +59,12 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         paths=fragments.present(
             provider.fragment_paths(project), project.layout.buildroot_fragment
         ),
-        files=[*named, kernel, *provider.source_files(project)],
-        targets=[project.layout.buildroot_config, facts],
-        settings={"tree": provider.source_name(project)},
-        tools=TOOLS,
+        inputs=Needs(
+            files=[*named, kernel, *provider.source_files(project)],
+            settings={"tree": provider.source_name(project)},
+            tools=TOOLS,
+        ),
+        outputs=Makes(targets=[project.layout.buildroot_config, facts]),
         small="defconfig",
     )
     fetched = project.layout.here / "buildroot.fetched"
@@ -72,9 +74,11 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             "fetch",
             "have Buildroot get and verify the sources of its packages (make source)",
             fetch,
-            files=[project.layout.buildroot_config, facts],
-            targets=[fetched],
-            settings={"dl": os.path.abspath(project.layout.dl)},
+            inputs=Needs(
+                files=[project.layout.buildroot_config, facts],
+                settings={"dl": os.path.abspath(project.layout.dl)},
+            ),
+            outputs=Makes(targets=[fetched]),
         ),
         "name": "buildroot-sources",
         "clean": [],
@@ -84,9 +88,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "toolchain_export",
         "pack Buildroot's toolchain as a relocatable SDK tarball",
         export,
-        files=record.records(project),
-        always=True,
-        quiet=True,
+        inputs=Needs(files=record.records(project)),
+        command=Command(),
     )
 
 

@@ -1,11 +1,14 @@
-"""How every task is made: one plain dict for doit, with all inputs of the action in it, and one
-edge where errors end.
+"""How every task is made: one plain dict for doit, and one edge where errors end.
 
-A stage module says what a task needs and makes; `task` turns that into the dict. The action gets a
-Job and returns None, or a dict with "discovered" (input files that it learned of while it ran),
-"made" (outputs beyond the targets), "unsure" (true: it was made from more than its inputs, so that
-the store must not have it), "notes" (reasons of the part "note": what it says of its inputs), and
-other values to keep.
+A stage module says what a task needs and makes; `task` turns that into the dict, with all inputs of
+the action in it. The action gets a Job and returns None, or a dict with
+
+- "discovered": input files that it learned of while it ran,
+- "made": outputs beyond the targets,
+- "unsure": true, where it was made from more than its inputs, so that the store must not have it,
+- "notes": what it says of its inputs, as reasons of the part "note",
+
+and other values to keep.
 """
 
 from __future__ import annotations
@@ -27,17 +30,93 @@ from tasks.system import stdio, terminal
 from tasks.system.errors import PiggyError
 
 TaskDict = dict[str, Any]
+News = Callable[[Project], Callable[[], list[Reason]]]
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What an action knows of its own run: the project, its log, the values of its last success,
-    and why it runs."""
+    """What an action knows of its own run.
+
+    Attributes:
+        project: The project.
+        name: The task's name.
+        log: The file for what its programs say.
+        previous: The values of its last success.
+        reasons: Why it runs.
+    """
 
     project: Project
     name: str
     log: Path
     previous: Mapping[str, Any] = msgspec.field(default_factory=dict)
     reasons: Sequence[Reason] = ()
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task is made from, and what goes before it.
+
+    Attributes:
+        files: Input files; doit orders tasks by them.
+        settings: Everything else that decides the output, by name.
+        trees: By label, functions that list a folder's state as `{path: state}`.
+        tools: Programs whose binaries are inputs.
+        config: The .config file of which single symbols may be discovered as inputs.
+        after: Tasks that go first without a file between them.
+    """
+
+    files: Sequence[Path] = ()
+    settings: Mapping[str, Any] = {}
+    trees: Mapping[str, Callable[[], Mapping[str, str]]] = {}
+    tools: Sequence[str] = ()
+    config: Path | None = None
+    after: Sequence[str] = ()
+
+
+class Makes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task makes, and where.
+
+    Attributes:
+        targets: Its output files.
+        place: The folder that it works in, for tasks of which no two may do that at the same time
+            (Kbuild's O=).
+        quiet: Print no line when they are made.
+    """
+
+    targets: Sequence[Path] = ()
+    place: Path | None = None
+    quiet: bool = False
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """That the targets are kept in the store, and brought back where the inputs are as they were.
+
+    Only for a task whose targets are all that others need of it.
+
+    Attributes:
+        when: Whether they are.
+        gone: Files that are removed before anything is brought back: signs that some folder has the
+            state of the last run.
+        news: Called before anything is brought back; what it returns is called after that, and
+            gives the notes.
+    """
+
+    when: bool = True
+    gone: Sequence[Path] = ()
+    news: News | None = None
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """That a task runs whenever it is asked for (a boot, an editor, a report), and says what it does
+    by itself.
+
+    Attributes:
+        names: It takes the words that follow it on the command line: action(job, *args, names).
+        params: Options of its own, as doit describes them: action(job, *args, name=value).
+        reads: It changes nothing of what is built, so that it need not wait for a run that builds.
+    """
+
+    names: bool = False
+    params: Sequence[Mapping[str, Any]] = ()
+    reads: bool = False
 
 
 def task(
@@ -47,85 +126,63 @@ def task(
     action: Callable[..., Any],
     args: Sequence[Any] = (),
     *,
-    files: Sequence[Path] = (),
-    targets: Sequence[Path] = (),
-    settings: Mapping[str, Any] | None = None,
-    trees: Mapping[str, Callable[[], Mapping[str, str]]] | None = None,
-    tools: Sequence[str] = (),
-    after: Sequence[str] = (),
-    config: Path | None = None,
-    always: bool = False,
-    quiet: bool = False,
-    names: bool = False,
-    place: Path | None = None,
-    stored: bool = False,
-    gone: Sequence[Path] = (),
-    news: Callable[[Project], Callable[[], list[Reason]]] | None = None,
-    params: Sequence[Mapping[str, Any]] = (),
-    reads: bool = False,
+    inputs: Needs = Needs(),  # noqa: B008
+    outputs: Makes = Makes(),  # noqa: B008
+    store: Kept = Kept(when=False),  # noqa: B008
+    command: Command | None = None,
 ) -> TaskDict:
     """Return the doit dict of one task.
 
-    name, doc: as `doit list` shows them; a name with a leading underscore is not listed.
-    action:    a module-level function, called as action(job, *args).
-    files, targets: input and output files; doit orders tasks by them.
-    settings:  everything else that decides the output.
-    trees:     folders whose listing is an input, as functions (see Inputs).
-    tools:     programs whose binaries are inputs.
-    after:     tasks that go first without a file between them.
-    config:    the .config file of which single symbols may be discovered as inputs.
-    always:    run whenever asked for (boots, editors, reports).
-    quiet:     print no line when done.
-    names:     takes the words that follow it on the command line: action(job, *args, names).
-    place:     the folder that it works in, for tasks of which no two may do that at the same time
-        (Kbuild's O=).
-    stored:    what it makes is kept in the store, and brought back where it was made from the same
-               inputs before. Only for a task whose targets are all that others need of it.
-    gone:      files that are removed before anything is brought back: signs that some folder has
-        the state of the last run.
-    news:      called before anything is brought back; what it returns is called after that, and
-        gives the notes for `why`.
-    params:    takes options of its own, as doit describes them: action(job, *args, name=value).
-    reads:     changes nothing of what is built, so that it need not wait for a run that builds.
+    Args:
+        project: The project.
+        name: As `doit list` shows it; one with a leading underscore is not listed.
+        doc: The line that `doit list` shows.
+        action: A module-level function, called as action(job, *args).
+        args: Its further arguments.
+        inputs: What it is made from.
+        outputs: What it makes.
+        store: Whether and how the store has it.
+        command: For a task that runs whenever it is asked for.
     """
-    inputs = Inputs(
+    asked = command or Command()
+    judge = Inputs(
         project.stamps,
         action,
-        settings={k: str(v) for k, v in (settings or {}).items()},
-        files=[os.fspath(path) for path in files],
-        trees=trees or {},
-        tools=tools,
-        outputs=[os.fspath(path) for path in targets],
-        config=os.fspath(config or ""),
-        store=project.store if stored else None,
-        place=os.fspath(project.top) if stored else "",
-        gone=[os.fspath(path) for path in gone],
+        settings={k: str(v) for k, v in inputs.settings.items()},
+        files=[os.fspath(path) for path in inputs.files],
+        trees=inputs.trees,
+        tools=inputs.tools,
+        outputs=[os.fspath(path) for path in outputs.targets],
+        config=os.fspath(inputs.config or ""),
+        store=project.store if store.when else None,
+        place=os.fspath(project.top) if store.when else "",
+        gone=[os.fspath(path) for path in store.gone],
         within=os.fspath(project.layout.build),
         identify=project.codes.of,
     )
     todo = {
         "action": action,
         "project": project,
-        "inputs": inputs,
+        "inputs": judge,
         "args": tuple(args),
-        "quiet": quiet,
-        "news": news,
-        "reads": reads,
+        "quiet": outputs.quiet or command is not None,
+        "news": store.news,
+        "reads": asked.reads,
     }
     return {
         "basename": name,
         "doc": doc,
         "actions": [(perform, [], todo)],
-        "file_dep": [os.fspath(path) for path in files],
-        "targets": [os.fspath(path) for path in targets],
-        "task_dep": list(after),
-        "uptodate": [False] if always else [inputs],
+        "file_dep": [*judge.files],
+        "targets": [*judge.outputs],
+        "task_dep": list(inputs.after),
+        "uptodate": [False] if command else [judge],
         "verbosity": 2,
         "io": {"capture": False},
         "clean": True,  # a stage may say [] of what clean is to leave alone
-        "meta": {"place": os.fspath(place or ""), "reads": reads},
-        **({"pos_arg": "names"} if names else {}),
-        **({"params": [*params]} if params else {}),
+        "meta": {"place": os.fspath(outputs.place or ""), "reads": asked.reads},
+        **({"pos_arg": "names"} if asked.names else {}),
+        **({"params": [*asked.params]} if asked.params else {}),
     }
 
 
@@ -136,7 +193,7 @@ def perform(
     inputs: Inputs,
     args: Sequence[Any],
     quiet: bool,
-    news: Callable[[Project], Callable[[], list[Reason]]] | None = None,
+    news: News | None = None,
     names: Sequence[str] | None = None,
     reads: bool = False,
     **options: Any,
@@ -179,7 +236,7 @@ def brought_back(
     task: Any,
     project: Project,
     inputs: Inputs,
-    news: Callable[[Project], Callable[[], list[Reason]]] | None,
+    news: News | None,
 ) -> dict[str, Any] | None:
     """Have what the task makes from the store, and say so. Returns the task's values, None where it
     has to run."""

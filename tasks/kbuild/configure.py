@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from tasks.config.project import EPOCH, Project
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import make, manifest
 from tasks.kconfig import dotconfig, fragments, symbols
 from tasks.system import terminal
@@ -300,12 +300,11 @@ def tasks(
     actions: Mapping[str, Callable[..., Any]],
     *,
     paths: Sequence[Path],
-    files: Sequence[Path],
-    targets: Sequence[Path],
-    settings: Mapping[str, Any],
+    inputs: Needs,
+    outputs: Makes,
+    store: Kept = Kept(when=False),  # noqa: B008
     optional: Collection[Path] = (),
     small: str = "fragment",
-    **options: Any,
 ) -> Iterator[TaskDict]:
     """Yield the tasks of a tree that fragments configure: WHAT_config, and those of the editor.
 
@@ -317,12 +316,11 @@ def tasks(
         what: The tree: "kernel", "busybox" or "Buildroot".
         actions: By "config", "menuconfig" and "savedefconfig"; a tree may lack the last.
         paths: The fragments in order, with the user's own if there is one.
-        files: Other input files of WHAT_config.
-        targets: Its outputs, of which the first is the configuration.
-        settings: Its settings, besides the list of fragments.
+        inputs: What WHAT_config is made from besides the fragments.
+        outputs: What it makes; the first target is the configuration.
+        store: Whether and how the store has it.
         optional: The fragments whose requests may all fail.
         small: What savedefconfig writes the smallest of.
-        options: Further arguments of `task` for WHAT_config.
     """
     name = what.lower()
     yield task(
@@ -330,13 +328,16 @@ def tasks(
         f"{name}_config",
         f"{what} configuration from fragments, each symbol checked",
         actions["config"],
-        files=[*paths, *files],
-        targets=targets,
-        settings={
-            "fragments": " ".join(f"{path}{'?' * (path in optional)}" for path in paths),
-            **settings,
-        },
-        **options,
+        inputs=msgspec.structs.replace(
+            inputs,
+            files=[*paths, *inputs.files],
+            settings={
+                "fragments": " ".join(f"{path}{'?' * (path in optional)}" for path in paths),
+                **inputs.settings,
+            },
+        ),
+        outputs=outputs,
+        store=store,
     )
     docs = {
         "menuconfig": f"edit the {what} configuration; what you choose is kept as a fragment",
@@ -349,7 +350,6 @@ def tasks(
                 goal if what == "kernel" else f"{name}_{goal}",
                 doc,
                 actions[goal],
-                files=targets[:1],
-                always=True,
-                quiet=True,
+                inputs=Needs(files=outputs.targets[:1]),
+                command=Command(),
             )

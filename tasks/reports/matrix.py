@@ -30,7 +30,7 @@ from tasks.config import project as projects
 from tasks.config.project import Project
 from tasks.graph import history, nested
 from tasks.graph.history import Line
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.guest import boot
 from tasks.reports import table as matrix
 from tasks.reports.table import Row, Sizes
@@ -48,8 +48,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "matrix",
         "build and boot-test the machines of machines=, and tabulate them",
         run,
-        always=True,
-        quiet=True,
+        command=Command(),
     )
 
 

@@ -14,7 +14,7 @@ from tasks.config.project import Project
 from tasks.graph import explain, history
 from tasks.graph.explain import Graph
 from tasks.graph.reason import Reason
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.kbuild import configure
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kconfig import dotconfig
@@ -34,10 +34,7 @@ def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
         "say what would run for TASK (default: all), and how long that should take: plan [TASK]",
         plan,
         [[dict(one) for one in others]],
-        always=True,
-        quiet=True,
-        names=True,
-        reads=True,
+        command=Command(names=True, reads=True),
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from tasks.config.project import Project
 from tasks.config.settings import HELP, Settings, in_words
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.system import address
 
 _MARKDOWN = {
@@ -30,10 +30,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "settings",
         "show every setting, its value and where that came from",
         show,
-        always=True,
-        quiet=True,
-        reads=True,
-        params=[_MARKDOWN],
+        command=Command(reads=True, params=[_MARKDOWN]),
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from tasks.cache import store_tag
 from tasks.config.project import Project
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 
@@ -25,10 +25,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "store",
         "show what the store keeps of earlier results; 'store clear' throws it out",
         store,
-        always=True,
-        quiet=True,
-        names=True,
-        reads=True,
+        command=Command(names=True, reads=True),
     )
 
 

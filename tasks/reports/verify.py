@@ -20,7 +20,7 @@ import msgspec
 from tasks import dtbs, kernel, modules
 from tasks.config.project import Project
 from tasks.graph import nested
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, Needs, TaskDict, task
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.toolchains import record
@@ -50,9 +50,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "verify",
         "build everything from nothing in another folder and compare, link by link",
         verify,
-        after=project.goals,
-        always=True,
-        quiet=True,
+        inputs=Needs(after=project.goals),
+        command=Command(),
     )
 
 

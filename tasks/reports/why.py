@@ -13,7 +13,7 @@ from tasks.config.project import Project
 from tasks.graph import explain, history
 from tasks.graph.explain import ARROW, Graph
 from tasks.graph.reason import NEVER, Reason
-from tasks.graph.task import Job, TaskDict, task
+from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kconfig import dotconfig, fragments
 from tasks.system import terminal
@@ -30,10 +30,7 @@ def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
         "say why TASK (default: all) would run now, or why it ran last: why [TASK]",
         why,
         [[dict(one) for one in others]],  # copies: doit empties its own
-        always=True,
-        quiet=True,
-        names=True,
-        reads=True,
+        command=Command(names=True, reads=True),
     )
 
 

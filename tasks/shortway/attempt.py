@@ -9,7 +9,6 @@ make would have made, and make finds nothing to do afterwards.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -74,16 +74,16 @@ DOIT_CONFIG = {{"backend": "sqlite3", "codec_cls": journal.Codec, "check_file_up
                "reporter": reporter.reporter_for(PROJECT)}}
 
 def task_all():
-    yield graph.task(PROJECT, "one", "doc", write, ["out1"], files=[Path("in")], targets=[Path("out1")])
-    yield graph.task(PROJECT, "two", "doc", write, ["out2"], files=[Path("out1")], targets=[Path("out2")])
+    yield graph.task(PROJECT, "one", "doc", write, ["out1"], inputs=graph.Needs(files=[Path("in")]), outputs=graph.Makes(targets=[Path("out1")]))
+    yield graph.task(PROJECT, "two", "doc", write, ["out2"], inputs=graph.Needs(files=[Path("out1")]), outputs=graph.Makes(targets=[Path("out2")]))
     for kind in ("piggy", "enospc", "eacces", "bug"):
-        yield graph.task(PROJECT, kind, "doc", fail, [kind], files=[Path("out1")])
-    yield graph.task(PROJECT, "slow", "doc", slow, files=[Path("out1")])
-    yield graph.task(PROJECT, "talk", "doc", talk, files=[Path("out1")])
+        yield graph.task(PROJECT, kind, "doc", fail, [kind], inputs=graph.Needs(files=[Path("out1")]))
+    yield graph.task(PROJECT, "slow", "doc", slow, inputs=graph.Needs(files=[Path("out1")]))
+    yield graph.task(PROJECT, "talk", "doc", talk, inputs=graph.Needs(files=[Path("out1")]))
     yield graph.task(PROJECT, "said", "doc", said)
-    yield graph.task(PROJECT, "look", "doc", said if os.environ.get("FAIL") else print, always=True, quiet=True, reads=True)
-    yield graph.task(PROJECT, "grow", "doc", grow, files=[Path("out1")])
-    yield graph.task(PROJECT, "always", "doc", write, ["out3"], always=True)
+    yield graph.task(PROJECT, "look", "doc", said if os.environ.get("FAIL") else print, command=graph.Command(reads=True))
+    yield graph.task(PROJECT, "grow", "doc", grow, inputs=graph.Needs(files=[Path("out1")]))
+    yield graph.task(PROJECT, "always", "doc", write, ["out3"], command=graph.Command())
 
 try:
     journal.prepare(HERE / "journal.sqlite")

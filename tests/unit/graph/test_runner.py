@@ -109,8 +109,9 @@ DOIT_CONFIG = {{"backend": "sqlite3", "codec_cls": journal.Codec, "check_file_up
                "reporter": reporter.reporter_for(PROJECT)}}
 
 def task_all():
-    def one(name, action, args=(), **more):
-        return graph.task(PROJECT, name, "doc", action, args, targets=[Path(name + ".out")], **more)
+    def one(name, action, args=(), files=(), place=None):
+        return graph.task(PROJECT, name, "doc", action, args, inputs=graph.Needs(files=files),
+                          outputs=graph.Makes(targets=[Path(name + ".out")], place=place))
     yield one("one", write, ["two"], files=[Path("in")])
     yield one("two", write, ["one"], files=[Path("in")])
     yield one("three", write, files=[Path("one.out")])
@@ -124,8 +125,8 @@ def task_all():
     yield one("fail", fail)
     yield one("leave", leave)
     yield {{"basename": "group", "actions": None, "task_dep": ["a", "b"]}}
-    yield graph.task(PROJECT, "alone", "doc", alone, always=True)
-    yield graph.task(PROJECT, "alone2", "doc", alone, always=True)
+    yield graph.task(PROJECT, "alone", "doc", alone, command=graph.Command())
+    yield graph.task(PROJECT, "alone2", "doc", alone, command=graph.Command())
 
 journal.prepare(HERE / "journal.sqlite")
 runner.install()

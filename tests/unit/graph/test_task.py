@@ -14,7 +14,7 @@ from tasks.cache.code_index import Codes
 from tasks.cache.digests import Stamps
 from tasks.graph import task as graph
 from tasks.graph.reason import NEVER
-from tasks.graph.task import Job
+from tasks.graph.task import Command, Job, Kept, Makes, Needs
 from tasks.system.errors import PiggyError
 from tasks.system.process import run
 
@@ -49,11 +49,13 @@ def test_the_dict_is_one_that_doit_takes(project: Any, tmp_path: Path) -> None:
         "what it is",
         action,
         [1],
-        files=[tmp_path / "in"],
-        targets=[Path("out")],
-        settings={"size": 5, "none": None},
-        after=["other"],
-        tools=["gcc"],
+        inputs=Needs(
+            files=[tmp_path / "in"],
+            settings={"size": 5, "none": None},
+            after=["other"],
+            tools=["gcc"],
+        ),
+        outputs=Makes(targets=[Path("out")]),
     )
     task = dict_to_task(
         {"name" if key == "basename" else key: value for key, value in made.items()}
@@ -67,20 +69,21 @@ def test_the_dict_is_one_that_doit_takes(project: Any, tmp_path: Path) -> None:
     inputs = made["uptodate"][0]
     assert inputs.settings == {"size": "5", "none": "None"}
     assert json.dumps(inputs.settings)  # fit for the journal
-    assert graph.task(project, "name", "doc", action, always=True)["uptodate"] == [False]
+    assert graph.task(project, "name", "doc", action, command=Command())["uptodate"] == [False]
 
 
 def test_values_pass_through_and_the_line_is_printed(
     project: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert perform(project, {"commands": 3}, targets=[Path("images/x"), Path("images/y")]) == {
-        "commands": 3
-    }
+    assert perform(
+        project, {"commands": 3}, outputs=Makes(targets=[Path("images/x"), Path("images/y")])
+    ) == {"commands": 3}
     out = capsys.readouterr().out
     assert out.startswith("  task               images/x  (0.0")
     assert perform(project, None, "_hidden") is None
     assert capsys.readouterr().out.startswith("  hidden             (0.0")
-    perform(project, None, quiet=True)
+    perform(project, None, outputs=Makes(quiet=True))
+    perform(project, None, command=Command())
     assert capsys.readouterr().out == ""
 
 
@@ -162,3 +165,39 @@ def test_what_the_last_success_left_is_given_to_the_next_run(project: Any) -> No
         "n": 42,
         "why": (NEVER,),
     }
+
+
+def test_the_groups_of_the_spec(project: Any, tmp_path: Path) -> None:
+    project.store, project.top = object(), tmp_path
+    spec: dict[str, Any] = {
+        "inputs": Needs(config=Path("config"), trees={"overlay": dict}),
+        "outputs": Makes(targets=[Path("out")], place=Path("obj")),
+    }
+    made = graph.task(
+        project, "name", "doc", action, **spec, store=Kept(gone=[Path("sign")], news=news)
+    )
+    (inputs,) = made["uptodate"]
+    assert (inputs.store, inputs.place, inputs.gone) == (project.store, str(tmp_path), ["sign"])
+    assert (inputs.config, inputs.trees) == ("config", {"overlay": dict})
+    assert made["meta"] == {"place": "obj", "reads": False}
+    todo = made["actions"][0][2]
+    assert (todo["news"], todo["quiet"]) == (news, False)
+    for store in ({}, {"store": Kept(when=False, gone=[Path("sign")])}):
+        (inputs,) = graph.task(project, "name", "doc", action, **spec, **store)["uptodate"]
+        assert (inputs.store, inputs.place) == (None, "")
+
+
+def news(project: Any) -> Any:
+    """Only named."""
+
+
+def test_a_command(project: Any) -> None:
+    option = {"name": "dry", "long": "dry", "default": False}
+    made = graph.task(
+        project, "x", "doc", action, command=Command(names=True, params=[option], reads=True)
+    )
+    assert (made["uptodate"], made["pos_arg"], made["params"]) == ([False], "names", [option])
+    assert made["meta"]["reads"] is made["actions"][0][2]["reads"] is True
+    plain = graph.task(project, "x", "doc", action, command=Command())
+    assert not {"pos_arg", "params"} & {*plain}
+    assert plain["meta"]["reads"] is False
