@@ -1,5 +1,7 @@
-"""The project as it is loaded: settings, machine, pins and places, read once and frozen; no
-process, no network."""
+"""The project as it is loaded: settings, machine, pins and places.
+
+They are read once and frozen; no process is started, no connection opened.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,21 @@ EPOCH = 1767225600
 
 
 class Project(msgspec.Struct, frozen=True, dict=True):
-    """All that task creators need. Paths are relative to `top`, which is doit's working folder,
-    where they can be."""
+    """All that task creators need.
+
+    Paths are relative to `top`, which is doit's working folder, where they can be.
+
+    Attributes:
+        top: The folder of the checkout.
+        settings: The settings.
+        origins: Where each setting comes from, in words.
+        machine: The selected machine.
+        chain: The links of its kernel image, by name.
+        sources: The pins, by name.
+        stamps: The digests of files.
+        codes: The identities of actions.
+        lock: The lock of the machine's folder.
+    """
 
     top: Path
     settings: Settings
@@ -62,7 +77,9 @@ class Project(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def jobs(self) -> Budget:
         """How many commands all that is started here may run at once, and the right to run them.
-        Under a make with a jobserver it is that make's, unless jobs= says another thing."""
+
+        Under a make with a jobserver it is that make's, unless jobs= says another thing.
+        """
         return Budget(
             self.settings.jobs or len(os.sched_getaffinity(0)),
             "" if self.settings.jobs else os.environ.get("MAKEFLAGS", ""),
@@ -85,7 +102,11 @@ class Project(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def image(self) -> str:
-        """The link that is booted: the machine's own, or the one of `image=`."""
+        """The link that is booted: the machine's own, or the one of `image=`.
+
+        Raises:
+            PiggyError: The machine can't be booted from that one.
+        """
         name, kernel = self.settings.image, self.machine.kernel
         if name not in ("", kernel.image, *kernel.boots):
             known, machine = [kernel.image, *kernel.boots], self.settings.machine
@@ -103,7 +124,11 @@ class Project(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def display(self) -> Display:
-        """The machine's display that `display=` selects; one that adds nothing for "none"."""
+        """The machine's display that `display=` selects; one that adds nothing for "none".
+
+        Raises:
+            PiggyError: The machine has no such display.
+        """
         name, known = self.settings.display, self.machine.display
         if name not in known and name != NO_DISPLAY:
             raise PiggyError(
@@ -115,7 +140,11 @@ class Project(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def nic(self) -> Nic | None:
-        """The network card that `nic=` selects, None for the machine's own."""
+        """The network card that `nic=` selects, None for the machine's own.
+
+        Raises:
+            PiggyError: The machine has no such card.
+        """
         name, known = self.settings.nic, self.machine.nic
         if name and name not in known:
             raise PiggyError(
@@ -127,8 +156,11 @@ class Project(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def overlays(self) -> tuple[Path, ...]:
-        """The overlay folders in order: those of the machine, of its display, then of the
-        setting."""
+        """The overlay folders in order: those of the machine, of its display, then of the setting.
+
+        Raises:
+            PiggyError: The setting names what is no folder.
+        """
         extra = [name.strip() for name in self.settings.overlays.split(",") if name.strip()]
         folders = [
             Path("overlays") / name
@@ -155,7 +187,12 @@ class Project(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def named_fragments(self) -> dict[Path, bool]:
         """The kernel fragments of the setting, each with whether it is optional: named as FILE?.
-        Named twice, it is so only if it is both times."""
+
+        Named twice, it is so only if it is both times.
+
+        Raises:
+            PiggyError: The setting names what is no file.
+        """
         found: dict[Path, bool] = {}
         for word in filter(None, map(str.strip, self.settings.fragments.split(","))):
             name = word.removesuffix("?")
@@ -189,7 +226,11 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         return frozenset(path for path, optional in self.named_fragments.items() if optional)
 
     def source(self, name: str) -> Source:
-        """Return a pin of configs/sources.toml by name."""
+        """Return a pin of configs/sources.toml by name.
+
+        Raises:
+            PiggyError: There is none.
+        """
         if name not in self.sources:
             if not name.startswith("linux-"):
                 raise PiggyError(
@@ -221,10 +262,18 @@ HINTS = {
 
 
 def _check_path(path: Path | str, setting: str, origin: str) -> None:
-    """Raise PiggyError for a folder that make can't work in.
+    """Refuse a folder that make can't work in.
 
     Source: the kernel's top Makefile, "source directory cannot contain spaces or colons"; the rest
     is special to make or to the shell, and the makefiles of musl and busybox quote nothing.
+
+    Args:
+        path: The folder.
+        setting: The setting that names it.
+        origin: Where the setting comes from.
+
+    Raises:
+        PiggyError: It is such a folder.
     """
     full = os.path.abspath(path)
     found = re.search(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!\x00-\x1f\x7f]", full)
@@ -237,7 +286,11 @@ def _check_path(path: Path | str, setting: str, origin: str) -> None:
 
 
 def _check_utf8(path: str, what: str, hint: str) -> None:
-    """Raise PiggyError for a path that is no text, since what is recorded of files is."""
+    """Refuse a path that is no text, since what is recorded of files is.
+
+    Raises:
+        PiggyError: It is such a path.
+    """
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -247,8 +300,17 @@ def _check_utf8(path: str, what: str, hint: str) -> None:
 def load(
     top: Path, environ: Mapping[str, str], command_line: Mapping[str, str], begun: int = 0
 ) -> Project:
-    """Read everything under configs/ and all settings; begun: see Codes. Raises PiggyError for what
-    is wrong in them."""
+    """Read everything under configs/ and all settings.
+
+    Args:
+        top: The folder of the checkout.
+        environ: The environment.
+        command_line: The `name=value` words.
+        begun: When this process began to load modules (ns since 1970); see cache/code_index.py.
+
+    Raises:
+        PiggyError: Something is wrong in them.
+    """
     _check_utf8(os.fspath(top), f"the project lies in '{top}'", "move it to a folder whose path is")
     resolved = resolve.resolve(top, environ, command_line)
     name = resolved.values.machine

@@ -1,5 +1,6 @@
-"""What doit's own commands and options mean here: which of them wait for a run that builds, which
-are refused, and what they say.
+"""What doit's own commands and options mean here.
+
+Some of them wait for a run that builds, some are refused in a sentence.
 
 doit makes the object of a command before it loads dodo.py, so it is the methods of its classes that
 are replaced. Its `help` and `tabcompletion` end before that.
@@ -50,7 +51,11 @@ _MERGE = DefaultUpdate.update_defaults
 
 
 def install(project: Project) -> None:
-    """Give doit's commands their meaning for a project, and have `run` use our runners."""
+    """Give doit's commands their meaning for a project, and have `run` use our runners.
+
+    Args:
+        project: The project.
+    """
     runner.install()
     DefaultUpdate.update_defaults = _merge
     for command, plain in ((Forget, _forget), (Ignore, _ignore), (Clean, _clean)):
@@ -75,7 +80,11 @@ def install(project: Project) -> None:
 
 
 def config(project: Project) -> dict[str, Any]:
-    """Return DOIT_CONFIG: what doit is told of a project once, for all of its commands."""
+    """Return DOIT_CONFIG: what doit is told of a project once, for all of its commands.
+
+    Args:
+        project: The project.
+    """
     return {
         "minversion": "0.37.0",
         "backend": "sqlite3",
@@ -101,8 +110,14 @@ def _error(message: str, hint: str) -> InvalidCommand:
 
 
 def _merge(params: DefaultUpdate, config: Any) -> None:
-    """Merge DOIT_CONFIG into the options of the command line: the first thing that a command does
-    once dodo.py is loaded, before it opens or makes any file."""
+    """Merge DOIT_CONFIG into the options of the command line, unless one is refused.
+
+    This is the first thing that a command does once dodo.py is loaded, before it opens or makes any
+    file.
+
+    Raises:
+        InvalidCommand: An option was given that can't be used here.
+    """
     if config.get("codec_cls") is journal.Codec:
         for name in params._non_default_keys & _OPTIONS.keys():
             option, why = _OPTIONS[name]
@@ -111,8 +126,18 @@ def _merge(params: DefaultUpdate, config: Any) -> None:
 
 
 def _alone(project: Project, command: type[DoitCmdBase], plain: Any) -> Any:
-    """Have a command that changes records or outputs wait for a run that builds, as a second run
-    does."""
+    """Have a command that changes records or outputs wait for a run that builds.
+
+    A second run does so, too.
+
+    Args:
+        project: The project.
+        command: The command's class.
+        plain: What it does then, called with the command and its options.
+
+    Returns:
+        The method in place of its own.
+    """
 
     @functools.wraps(command._execute)
     def execute(self: DoitCmdBase, **given: Any) -> Any:
@@ -143,8 +168,11 @@ def _journal_in_words(project: Project) -> Iterator[None]:
 
 
 def _chosen(command: DoitCmdBase, words: Sequence[str]) -> list[str]:
-    """The tasks that words name: by their names, by patterns, or by files that they make. Raises
-    InvalidCommand for a word that names none."""
+    """Return the tasks that words name: by their names, by patterns, or by files that they make.
+
+    Raises:
+        InvalidCommand: A word names none.
+    """
     names = [task.name for task in command.task_list]
     owners = {target: task.name for task in command.task_list for target in task.targets}
     found: list[str] = []

@@ -1,5 +1,7 @@
-"""Why tasks run, joined along the graph: from a task back to the files, settings and symbols that
-made it stale."""
+"""Why tasks run, joined along the graph.
+
+It leads from a task back to the files, settings and symbols that made it stale.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,15 @@ ARROW = " <- "
 
 
 class Node(msgspec.Struct, frozen=True):
-    """A task as far as its place in the graph goes. inputs: None for tasks that run whenever they
-    are asked for."""
+    """A task as far as its place in the graph goes.
+
+    Attributes:
+        name: Its name.
+        files: The files that it is made from.
+        targets: The files that it makes.
+        after: The tasks that go first without a file between them.
+        inputs: What judges whether it is stale; None for what runs whenever it is asked for.
+    """
 
     name: str
     files: tuple[str, ...]
@@ -28,7 +37,12 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class Graph:
-    """All tasks by name, and which of them makes which file."""
+    """All tasks by name, and which of them makes which file.
+
+    Attributes:
+        nodes: The tasks, by name.
+        owners: The task that makes a file, by its path.
+    """
 
     def __init__(self, dicts: Iterable[Mapping[str, Any]]) -> None:
         self.nodes: dict[str, Node] = {}
@@ -46,7 +60,7 @@ class Graph:
         self.owners = {target: node.name for node in self.nodes.values() for target in node.targets}
 
     def producers(self, name: str) -> list[str]:
-        """The tasks that a task waits for, in the order of its files."""
+        """Return the tasks that a task waits for, in the order of its files."""
         node = self.nodes[name]
         found = [self.owners[file] for file in node.files if file in self.owners]
         return [one for one in dict.fromkeys([*found, *node.after]) if one in self.nodes]
@@ -54,11 +68,15 @@ class Graph:
     def paths(
         self, start: str, roots: Iterable[str], edges: Callable[[str], Iterable[str]]
     ) -> list[list[str]]:
-        """The longest way from `start` to each of `roots` along `edges`, which form no circle; the
-        shorter ones first.
+        """Return the longest way from a task to each of others, the shorter ones first.
 
         The longest, for it goes link by link: that bzImage also looks at the configuration by
         itself is no news.
+
+        Args:
+            start: The task.
+            roots: The others.
+            edges: Gives the tasks that are one step away from one; the steps form no circle.
         """
         ways = []
         for root in dict.fromkeys(roots):
@@ -76,9 +94,11 @@ class Graph:
 
 
 def stale(graph: Graph, values: Callable[[str], Mapping[str, Any]]) -> dict[str, list[Reason]]:
-    """The tasks that would run now for reasons of their own, each with these (see Inputs.reasons).
+    """Return the tasks that would run now for reasons of their own, each with these.
 
-    values: what the journal holds of a task's last success, by its name.
+    Args:
+        graph: The graph.
+        values: Gives what the journal holds of a task's last success, by its name.
     """
     found = {}
     for node in graph.nodes.values():
@@ -90,8 +110,14 @@ def stale(graph: Graph, values: Callable[[str], Mapping[str, Any]]) -> dict[str,
 
 
 def left_alone(graph: Graph, is_ignored: Callable[[Node], object]) -> tuple[list[str], set[str]]:
-    """Return the tasks that `doit ignore` was told, and all that do not run because of them: they
-    and what is made from them."""
+    """Return the tasks that `doit ignore` was told, and all that do not run because of them.
+
+    The latter are they and what is made from them.
+
+    Args:
+        graph: The graph.
+        is_ignored: Tells of a task whether doit was told to ignore it.
+    """
     named = [node.name for node in graph.nodes.values() if is_ignored(node)]
     alone = set(named)
     while more := {
@@ -106,8 +132,16 @@ def left_alone(graph: Graph, is_ignored: Callable[[Node], object]) -> tuple[list
 def own(
     graph: Graph, name: str, ran: Mapping[str, Sequence[Reason]]
 ) -> tuple[list[str], list[Reason]]:
-    """Part the reasons of a task that ran: the tasks of the same run that gave it a changed file,
-    and what is its own."""
+    """Part the reasons of a task that ran.
+
+    Args:
+        graph: The graph.
+        name: The task.
+        ran: All tasks of that run, each with its reasons.
+
+    Returns:
+        The tasks of the same run that gave it a changed file, and the reasons that are its own.
+    """
     causes, rest = [], []
     for reason in ran[name]:
         owner = graph.owners.get(reason.file, "")
@@ -119,8 +153,15 @@ def own(
 
 
 def plain(reasons: Sequence[Reason], shorten: Callable[[str], str], most: int = 3) -> str:
-    """Reasons in one line: files by their short names; notes (which symbols, say) in place of what
-    they explain."""
+    """Return reasons in one line.
+
+    Notes (which symbols, say) stand in place of what they explain.
+
+    Args:
+        reasons: The reasons.
+        shorten: Gives a sentence with short names of files.
+        most: How many of them are named.
+    """
     notes = [str(reason) for reason in reasons if reason.part == "note"]
     said = notes or [shorten(reason.brief) for reason in reasons]
     more = f" and {len(said) - most} more" if len(said) > most else ""

@@ -1,10 +1,10 @@
-"""Is a task up to date, and if not, why: every input and output of a task in one record, compared
-part by part.
+"""Judge whether a task is up to date, and if not, why.
 
-The record of the last success lies in doit's database among the task's values. It holds the
-settings used, the code of the action, the tools, the declared files and folders, what the action
-discovered while it ran (the sources that the compiler really read), and the outputs. One mechanism
-for all tasks, so that one sentence explains any of them.
+Every input and output of a task is in one record, which is compared part by part. The record of the
+last success lies in doit's database among the task's values. It holds the settings used, the code
+of the action, the tools, the declared files and folders, what the action discovered while it ran
+(the sources that the compiler really read), and the outputs. One mechanism for all tasks, so that
+one kind of reason explains any of them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from tasks.cache.digests import MISSING, Stamps
 from tasks.cache.store import FORMAT, Store
 from tasks.cache.store_files import Output, Result, short_hash
 from tasks.graph.journal import UNFINISHED
-from tasks.graph.reason import NEVER, UNREADABLE, Reason
+from tasks.graph.reason import UNREADABLE, Reason, Record, compare, unread
 from tasks.kconfig.dotconfig import read_config
 from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import touched
 from tasks.system.process import clean_env
 
-Record = dict[str, dict[str, str]]
 CHANGING = "changed while it was read"
 RESTORED = (
     "restored"  # the value that says that a task did not run, but had its outputs from the store
@@ -39,22 +38,16 @@ DECLARED = ("settings", "code", "tools", "files", "trees")
 
 
 class Inputs:
-    """An `uptodate` callable for doit: true when nothing that the task depends on, and none of its
-    outputs, has changed.
+    """An `uptodate` callable for doit.
 
-    stamps:   digests of files.
-    action:   the function that does the work; its code is an input.
-    settings: what else decides the output, by name (versions, command lines, orders of lists).
-    files:    declared input files.
-    trees:    by label, functions that list a folder's state as `{path: state}`.
-    tools:    programs, looked up on PATH; the content of the binary counts.
-    outputs:  the task's targets.
-    config:   a .config file, where an action may discover single symbols of it, as CONFIG_NAME.
-    store:    where what the task made is kept, and looked for before it runs; None: nowhere.
-    place:    the folder that relative paths start from: results may hold it.
-    gone:     files that must go before anything is brought back.
-    within:   the folder below which all that is made lies; nothing else is removed.
-    identify: gives an action's identity.
+    It is true when nothing that the task depends on, and none of its outputs, has changed.
+
+    Attributes:
+        reasons: Why the task is not up to date, as of the last look.
+        notes: What the action says of its inputs, once it has run.
+        forced: The task is made by force (`doit -a`), as the runner knows.
+        previous: The values of the last success.
+        now: The record as of the last look.
     """
 
     def __init__(
@@ -74,6 +67,23 @@ class Inputs:
         within: str = "",
         identify: Callable[[Callable[..., Any]], str] = code_id,
     ) -> None:
+        """Hold what decides whether a task is up to date; nothing is looked at yet.
+
+        Args:
+            stamps: Digests of files.
+            action: The function that does the work; its code is an input.
+            settings: What else decides the output, by name (versions, command lines, orders).
+            files: Declared input files.
+            trees: By label, functions that list a folder's state as `{path: state}`.
+            tools: Programs, looked up on PATH; the content of the binary counts.
+            outputs: The task's targets.
+            config: A .config file, if an action may discover single symbols of it, as CONFIG_NAME.
+            store: Where what the task made is kept, and looked for before it runs; None: nowhere.
+            place: The folder that relative paths start from: results may hold it.
+            gone: Files that must go before anything is brought back.
+            within: The folder below which all that is made lies; nothing else is removed.
+            identify: Gives an action's identity.
+        """
         self.stamps, self.action, self.identify, self.settings = stamps, action, identify, settings
         self.files, self.trees, self.tools, self.outputs, self.config = (
             files,
@@ -90,8 +100,12 @@ class Inputs:
         self.now: Record = {}
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
-        """Called by doit to learn whether `task` is up to date; arranges for the new record to be
-        saved on success."""
+        """Tell doit whether the task is up to date, and have the new record saved on success.
+
+        Args:
+            task: doit's task.
+            values: The values of its last success.
+        """
         began = time.time_ns()
         self.previous = dict(values)
         old: Record = values.get("record", {})
@@ -107,11 +121,11 @@ class Inputs:
         return not self.reasons
 
     def __repr__(self) -> str:
-        """What `doit info TASK` shows: why the task would run."""
+        """Return what `doit info TASK` shows: why the task would run."""
         return "; ".join(map(str, self.reasons[:10])) or "nothing changed"
 
     def _declared(self) -> Record:
-        """What is known before the task runs."""
+        """Return what is known before the task runs."""
         return {
             "settings": dict(self.settings),
             "code": {self.action.__name__: self.identify(self.action)},
@@ -142,8 +156,10 @@ class Inputs:
     def _after(
         self, before: Record, discovered: Iterable[str], made: Iterable[str], started: int
     ) -> Record:
-        """The record of a success: inputs as they were before the action, so that an edit made
-        meanwhile is not lost."""
+        """Return the record of a success.
+
+        It has the inputs as they were before the action: an edit made meanwhile is not lost.
+        """
         known = before["discovered"]
         found = {
             path: known[path] if path in known else self._settled(path, started)
@@ -152,7 +168,7 @@ class Inputs:
         return {**before, "discovered": found, "outputs": self._digests([*self.outputs, *made])}
 
     def _success(self, task: Any, before: Record, began: int, started: int) -> Record:
-        """The record of a success; what the task really made goes into the store."""
+        """Return the record of a success; put what the task really made into the store."""
         made = [os.fspath(path) for path in task.values.pop("made", ())]
         unsure = task.values.pop("unsure", False) or task.values.get(RESTORED)
         record = self._after(before, task.values.pop("discovered", ()), made, started)
@@ -192,8 +208,11 @@ class Inputs:
         )
 
     def _all_there(self, name: str, record: Record) -> bool:
-        """Are all discovered inputs there? One that is missing each time, nobody would miss: the
-        task is not stale, but it would never be stored, so it is said."""
+        """Tell whether all discovered inputs are there, and say it if not.
+
+        One that is missing each time nobody would miss: the task is not stale, but it would never
+        be stored.
+        """
         lost = [path for path, digest in record["discovered"].items() if digest == MISSING]
         if lost:
             terminal.line(
@@ -205,9 +224,12 @@ class Inputs:
         return not lost
 
     def _sure(self, before: Record, record: Record, began: int) -> bool:
-        """Is the record what the action really read? Not where an input was touched since just
-        before it ran: of that the record has the old content, so that the task is stale, but what
-        it made need not be made from that. Nothing is said here: the next run has the reason."""
+        """Tell whether the record is what the action really read.
+
+        It is not where an input was touched since just before the action ran: of that the record
+        has the old content, so that the task is stale, but what it made need not be made from that.
+        Nothing is said here: the next run has the reason.
+        """
         found = record["discovered"]
         files = {
             *self.files,
@@ -219,14 +241,14 @@ class Inputs:
         inputs = {**found, **record["files"]}
         return (
             not {MISSING, CHANGING, UNREADABLE} & {*inputs.values(), *record["outputs"].values()}
-            and not _unread(before["trees"])
+            and not unread(before["trees"])
             and self._declared() == {part: before[part] for part in DECLARED}
             and self._digests(found) == found
             and not any(touched(path, began, missing=False) for path in files)
         )
 
     def _key(self, name: str, now: Record) -> str:
-        """What is known before the task runs, as one digest."""
+        """Return what is known before the task runs, as one digest."""
         known = [
             FORMAT,
             name,
@@ -238,9 +260,18 @@ class Inputs:
         return short_hash(json.dumps(known, sort_keys=True).encode())
 
     def bring_back(self, name: str) -> tuple[dict[str, Any], float] | None:
-        """Have the outputs of the task as they were made from the same inputs before. Returns the
-        values that its action returned then, and when that was (seconds since 1970); None when the
-        store has no such result, or when the task is made by force (`doit -a`)."""
+        """Have the outputs of the task as they were made from the same inputs before.
+
+        What keeps a file from being written (a full disk, say) is not said here: the task runs, and
+        meets it.
+
+        Args:
+            name: The task.
+
+        Returns:
+            The values that its action returned then, and when that was (seconds since 1970); None
+            when the store has no such result, or when the task is made by force (`doit -a`).
+        """
         if not self.store or not self.store.limit or self.forced:
             return None
         found = self.store.find(self._key(name, self.now or self._declared()), self._digests)
@@ -262,7 +293,7 @@ class Inputs:
             return None
 
     def kept(self, name: str) -> bool:
-        """Would the store have what the task makes from its inputs as they are?"""
+        """Tell whether the store would have what the task makes from its inputs as they are."""
         return bool(
             self.store
             and self.store.limit
@@ -270,8 +301,11 @@ class Inputs:
         )
 
     def _left(self, made: Mapping[str, str]) -> list[str]:
-        """Which of the files that were made with a result, elsewhere than the targets, are there as
-        they were. Others of them are removed: a tool that goes by time would take them for good."""
+        """Return which of the files that were made with a result are there as they were.
+
+        These are files elsewhere than the targets. Others of them are removed: a tool that goes by
+        time would take them for good.
+        """
         here = {
             os.path.dirname(path) for path in self.outputs
         }  # which may hold targets under another setting
@@ -288,8 +322,10 @@ class Inputs:
         return [path for path in made if owned.below(path, self.within) and os.path.exists(path)]
 
     def _settled(self, path: str, started: int) -> str:
-        """The digest of an input learned of only now; one touched since the start may not be what
-        the action read."""
+        """Return the digest of an input learned of only now.
+
+        One touched since the start may not be what the action read.
+        """
         digest = self._digests([path])[path]
         if self.config and path.startswith("CONFIG_"):
             return digest
@@ -297,14 +333,18 @@ class Inputs:
 
 
 def inputs_of(task: Any) -> Inputs | None:
-    """Return what decides whether one of doit's tasks is up to date; None for a task that runs
-    whenever it is asked for."""
+    """Return what decides whether one of doit's tasks is up to date.
+
+    None for a task that runs whenever it is asked for.
+    """
     return next((test[0] for test in task.uptodate if isinstance(test[0], Inputs)), None)
 
 
 def _values(config: str) -> Callable[[str], str]:
-    """What gives the value of each symbol of a .config file; UNREADABLE for all where it is missing
-    or damaged."""
+    """Return what gives the value of each symbol of a .config file.
+
+    It is UNREADABLE for all where the file is missing or damaged.
+    """
     try:
         known = read_config(Path(config))
     except PiggyError:  # the task that makes it says why
@@ -313,39 +353,11 @@ def _values(config: str) -> Callable[[str], str]:
 
 
 def _listed(listing: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
-    """The listing of a folder. Where that fails the task is stale: it meets the same failure, and
-    can report it."""
+    """Return the listing of a folder, or the error in its place.
+
+    Then the task is stale: it meets the same failure, and can report it.
+    """
     try:
         return listing()
     except (PiggyError, OSError) as error:
         return {"": f"{UNREADABLE}: {error}"}
-
-
-def _unread(states: Mapping[str, str]) -> list[str]:
-    """The names of what could not be looked at."""
-    return [name for name, state in states.items() if state.startswith(UNREADABLE)]
-
-
-def compare(old: Record, now: Record) -> list[Reason]:
-    """Return how the state `now` differs from the record `old`, and what can't be looked at; empty
-    where there is no such thing."""
-    if not old:
-        return [NEVER]
-    reasons = []
-    for part, mine in now.items():
-        theirs = old.get(part, {})
-        unread = (
-            _unread(mine)
-            if part == "trees" or part == "discovered" and UNREADABLE in mine.values()
-            else ()
-        )
-        if mine == theirs and not unread:
-            continue
-        names = [*theirs, *(name for name in mine if name not in theirs)]
-        for name in sorted(
-            names, key=lambda name: name.endswith("/")
-        ):  # a file says more than its folder
-            before, after = theirs.get(name), mine.get(name)
-            if before != after or name in unread:
-                reasons.append(Reason(part, name.strip(), before, after))
-    return reasons

@@ -42,8 +42,10 @@ _THINGS = {
 
 
 class Codec:
-    """How doit writes a record, and reads it: the same JSON as its own codec, in a fraction of the
-    time."""
+    """How doit writes a record, and reads it.
+
+    It is the same JSON as its own codec's, in a fraction of the time.
+    """
 
     def encode(self, data: dict[str, Any]) -> str:
         """Return a record as text."""
@@ -53,8 +55,10 @@ class Codec:
             return json.dumps(data)
 
     def decode(self, text: str) -> dict[str, Any]:
-        """Return the record that a text holds; an empty one, by which the task was never done, for
-        what we do not write."""
+        """Return the record that a text holds.
+
+        For what we do not write it is an empty one, by which the task was never done.
+        """
         try:
             try:
                 record = msgspec.json.decode(text, type=dict[str, Any])
@@ -66,9 +70,14 @@ class Codec:
 
 
 def _well_formed(record: Any) -> bool:
-    """Has a record the shape that others count on? These are doit (deps, values), Inputs (its own
-    record, nothing but text) and actions (the number of commands). Raises TypeError for one that
-    has not, too."""
+    """Tell whether a record has the shape that others count on.
+
+    These are doit (deps, values), Inputs (its own record, nothing but text) and actions (the number
+    of commands).
+
+    Raises:
+        TypeError: It has not, too.
+    """
     if not isinstance(record, dict):
         return False
     values, deps = record.get("_values_:") or {}, record.get("deps:") or []
@@ -83,22 +92,33 @@ def _well_formed(record: Any) -> bool:
 
 
 class Present(FileChangedChecker):
-    """doit's own look at declared input files: they must be there, and that is all. Their content
-    is compared with everything else (see Inputs); doit would read a file that was touched anew at
-    every run."""
+    """doit's own look at declared input files: they must be there, and that is all.
+
+    Their content is compared with everything else (see Inputs); doit would read a file that was
+    touched anew at every run.
+    """
 
     def check_modified(self, file_path: str, file_stat: os.stat_result, state: bool) -> bool:
-        """Asked by doit whether a file that is there has changed."""
+        """Tell doit whether a file that is there has changed."""
         return False
 
     def get_state(self, dep: str, current_state: bool | None) -> bool:
-        """Asked by doit what to keep of a file."""
+        """Tell doit what to keep of a file."""
         return True
 
 
 def prepare(path: Path) -> None:
-    """Make the journal's folder; a journal that can't be read is moved aside, since all that it
-    costs is time. Raises PiggyError for a folder in its place, and OSError."""
+    """Make the journal's folder, and move a journal aside that can't be read.
+
+    All that it costs is time.
+
+    Args:
+        path: The journal.
+
+    Raises:
+        PiggyError: There is a folder in its place, or another program holds it.
+        OSError: The folder can't be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = [path.with_name(path.name + suffix) for suffix in BESIDE]
     for one in beside:
@@ -120,8 +140,11 @@ def prepare(path: Path) -> None:
 
 
 def _regular(path: Path) -> bool:
-    """False for a link, a pipe, a device; true for a file, and for none. Raises PiggyError for a
-    folder."""
+    """Return False for a link, a pipe, a device; True for a file, and for none.
+
+    Raises:
+        PiggyError: It is a folder.
+    """
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -135,8 +158,11 @@ def _regular(path: Path) -> bool:
 
 
 def _sound(path: Path) -> bool:
-    """Can every record in it be read, and is there nothing else? Raises PiggyError where another
-    program keeps it from being read."""
+    """Tell whether every record in it can be read, and there is nothing else.
+
+    Raises:
+        PiggyError: Another program keeps it from being read.
+    """
     import sqlite3  # as doit does itself
 
     try:
@@ -159,12 +185,12 @@ def _sound(path: Path) -> bool:
 
 
 def locked(error: Exception) -> bool:
-    """Is it sqlite's word for a database that another program has locked?"""
+    """Tell whether an error is sqlite's for a database that another program has locked."""
     return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def _skimmed(text: str) -> Any:
-    """A record, looked at no closer than to know that it is JSON."""
+    """Return a record, looked at no closer than to know that it is JSON."""
     try:
         return msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     except msgspec.DecodeError:
@@ -183,23 +209,32 @@ def commit(backend: SqliteDB) -> None:
 
 
 def unfinish(manager: Dependency, task: Task, values: Mapping[str, Any]) -> None:
-    """Forget that a task succeeded, but not what its last success was made from: the `values` that
-    were kept of it."""
+    """Forget that a task succeeded, but not what its last success was made from.
+
+    Args:
+        manager: doit's records.
+        task: doit's task.
+        values: What was kept of its last success.
+    """
     manager.remove_success(task)
     if values:
         manager._set(task.name, "_values_:", {**values, UNFINISHED: True})
 
 
 def only_read(manager: Dependency) -> None:
-    """Have nothing of this run written: another one may be at work, and what only reads has nothing
-    to record."""
+    """Have nothing of this run written.
+
+    Another one may be at work, and what only reads has nothing to record.
+    """
     manager.remove = lambda task_id: None
     manager.backend.dump = manager.backend._conn.close
 
 
 def give_up(backend: SqliteDB) -> None:
-    """Drop what could not be written, so that doit's own writing at the end does not fail over it
-    once more."""
+    """Drop what could not be written.
+
+    Then doit's own writing at the end does not fail over it once more.
+    """
     with contextlib.suppress(Exception):
         backend._conn.rollback()
     backend._dirty = set()

@@ -18,8 +18,12 @@ from tasks.system.process import child, pasteable
 
 
 def words(project: Project, other: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of the command line as text, those of `other` (name to value) in their
-    place or added; one that is "" in `other` is left out."""
+    """Return the settings for a child: those of the command line, as text, and others.
+
+    Args:
+        project: The project.
+        other: Settings by name that take their place or are added; one that is "" is left out.
+    """
     given = {
         name: _text(getattr(project.settings, name))
         for name, origin in project.origins.items()
@@ -33,8 +37,12 @@ def _text(value: str | int | bool) -> str:
 
 
 def argv(settings: Mapping[str, str], *tasks: str) -> list[str]:
-    """Return the command: doit by the same Python, with settings (name to value) and tasks (none:
-    the default ones)."""
+    """Return the command: doit by the same Python.
+
+    Args:
+        settings: Values by name.
+        tasks: What to do; none: the default tasks.
+    """
     return [
         sys.executable,
         "-m",
@@ -45,7 +53,7 @@ def argv(settings: Mapping[str, str], *tasks: str) -> list[str]:
 
 
 def run(top: Path, command: list[str]) -> int:
-    """Run it on our own terminal, without input, and return its exit status."""
+    """Run a command on our own terminal, without input, and return its exit status."""
     with child(command, cwd=top, stdin=subprocess.DEVNULL) as process:
         return process.wait()
 
@@ -65,8 +73,17 @@ def _sink(log: Path, command: list[str]) -> Iterator[Callable[[str], None]]:
 
 
 def logged(top: Path, command: list[str], log: Path, on_line: Callable[[str], None]) -> int:
-    """Run it with all that it says going to the file `log`, and each line to `on_line`; return its
-    exit status."""
+    """Run a command with all that it says going to a file.
+
+    Args:
+        top: The folder to run it in.
+        command: The command.
+        log: The file.
+        on_line: Called with each line.
+
+    Returns:
+        Its exit status.
+    """
     with (
         _sink(log, command) as write,
         child(

@@ -6,10 +6,13 @@ become text where they are printed, and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from tasks.cache.digests import MISSING
 
+Record = dict[str, dict[str, str]]  # by part and name, a value or a digest
 UNREADABLE = "can't be read"  # the value of what could not be looked at; the error may follow
 SHOWN = 80  # characters up to which two values are printed, and not only that they differ
 _SYMBOL = "CONFIG_"
@@ -109,3 +112,41 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 NEVER = Reason("never")
+
+
+def unread(states: Mapping[str, str]) -> list[str]:
+    """Return the names of what could not be looked at."""
+    return [name for name, state in states.items() if state.startswith(UNREADABLE)]
+
+
+def compare(old: Record, now: Record) -> list[Reason]:
+    """Return how the state `now` differs from the record `old`, and what can't be looked at.
+
+    Args:
+        old: The record of the last success, empty for none.
+        now: The state.
+
+    Returns:
+        The reasons in the order of the parts, a file before its folder; empty where nothing
+        differs.
+    """
+    if not old:
+        return [NEVER]
+    reasons = []
+    for part, mine in now.items():
+        theirs = old.get(part, {})
+        lost = (
+            unread(mine)
+            if part == "trees" or part == "discovered" and UNREADABLE in mine.values()
+            else ()
+        )
+        if mine == theirs and not lost:
+            continue
+        names = [*theirs, *(name for name in mine if name not in theirs)]
+        for name in sorted(
+            names, key=lambda name: name.endswith("/")
+        ):  # a file says more than its folder
+            before, after = theirs.get(name), mine.get(name)
+            if before != after or name in lost:
+                reasons.append(Reason(part, name.strip(), before, after))
+    return reasons

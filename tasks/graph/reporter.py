@@ -1,5 +1,7 @@
-"""The reporter that doit runs with: it commits each result, and holds the lock of the machine's
-folder."""
+"""The reporter that doit runs with.
+
+It commits each result, and holds the lock of the machine's folder.
+"""
 
 from __future__ import annotations
 
@@ -168,8 +170,10 @@ def unwind_on_signals() -> None:
 
 
 def _leave(number: int, frame: Any) -> NoReturn:
-    """On a signal unwind as usual (children are stopped on the way), and leave with 128 + its
-    number as shells do."""
+    """On a signal unwind as usual, and leave with 128 + its number as shells do.
+
+    Children are stopped on the way.
+    """
     signal.signal(number, signal.SIG_IGN)
     text = f"\n{STATUS_OF_SIGNAL[signal.Signals(number)]}; what was finished is kept\n"
     with contextlib.suppress(OSError):

@@ -1,5 +1,4 @@
-"""`doit -n N`: tasks that do not need each other at the same time, each in a thread of this
-process.
+"""Run tasks that do not need each other at the same time (`doit -n N`), each in a thread.
 
 doit's own parallel runners will not do. With processes, a worker that is killed leaves doit waiting
 for ever, and what doit found out about a task (why it runs, what its last run learned) stays behind
@@ -24,18 +23,22 @@ from tasks.system import process, terminal
 
 
 def install() -> None:
-    """Have doit use our runners, for -n that of threads, of whichever kind (-P). A dodo.py has no
-    other way: doit's plug-ins are loaded before it is known."""
+    """Have doit use our runners, for -n that of threads, of whichever kind (-P).
+
+    A dodo.py has no other way: doit's plug-ins are loaded before it is known.
+    """
     cmd_run.Runner = InTurn
     cmd_run.MRunner = cmd_run.MThreadRunner = Threads
 
 
 class InTurn(Runner):
-    """doit's own runner, one task after the other; what it makes by force (`doit -a`) is not taken
-    from the store."""
+    """doit's own runner, one task after the other.
+
+    What it makes by force (`doit -a`) is not taken from the store.
+    """
 
     def select_task(self, node: Any, tasks_dict: Any) -> bool:
-        """Called to learn whether a task is to run now."""
+        """Tell doit whether a task is to run now."""
         inputs = inputs_of(node.task)
         if inputs is not None:
             inputs.forced = self.always_execute
@@ -43,8 +46,11 @@ class InTurn(Runner):
 
 
 class Threads(InTurn):
-    """Runs up to `num_process` tasks at once; but no two that work in the same folder (see
-    graph.task), and what talks to the user, on the terminal, by itself and in the main thread."""
+    """The runner of up to `num_process` tasks at once.
+
+    No two of them work in the same folder (see Makes.place in graph/task.py), and what talks to the
+    user, on the terminal, runs by itself and in the main thread.
+    """
 
     def __init__(self, *args: Any, **named: Any) -> None:
         self.most = args[5] if len(args) > 5 else named["num_process"]
@@ -59,7 +65,7 @@ class Threads(InTurn):
 
     @staticmethod
     def available() -> bool:
-        """Asked by doit."""
+        """Tell doit that it can be used."""
         return True
 
     def run_tasks(self, task_dispatcher: Any) -> None:
@@ -97,9 +103,11 @@ class Threads(InTurn):
         return node
 
     def _next_result(self) -> tuple[Any, Any, BaseException | None]:
-        """Return what the next thread to end put there. A signal that comes right before Python
-        goes to sleep, or that another thread was given, does not wake it: so it looks up now and
-        then, or Ctrl-C would wait for a task to end."""
+        """Return what the next thread to end put there.
+
+        A signal that comes right before Python goes to sleep, or that another thread was given,
+        does not wake it: so it looks up now and then, or Ctrl-C would wait for a task to end.
+        """
         while True:
             try:
                 return self.finished.get(timeout=0.25)
@@ -107,8 +115,10 @@ class Threads(InTurn):
                 continue
 
     def _startable(self, waiting: list[Any]) -> Any:
-        """The first node that may start now, if any. What talks to the user waits until nothing
-        else runs; and what comes after it, for it."""
+        """Return the first node that may start now, if any.
+
+        What talks to the user waits until nothing else runs; and what comes after it, for it.
+        """
         busy = {_place(node.task) for node in self.running.values()} - {""}
         for node in waiting if len(self.running) < self.most else ():
             if not node.task.actions:  # a group
@@ -144,8 +154,12 @@ class Threads(InTurn):
 
 
 def _given_out(dispatcher: Any, processed: Any) -> Iterator[Any]:
-    """Yield the nodes of the tasks that can be looked at now that `processed` was run, or did not
-    have to be."""
+    """Yield the nodes of the tasks that can be looked at now.
+
+    Args:
+        dispatcher: doit's.
+        processed: The node that was run, or did not have to be; None at the start.
+    """
     while True:
         try:
             node = dispatcher.generator.send(processed)
@@ -158,11 +172,13 @@ def _given_out(dispatcher: Any, processed: Any) -> Iterator[Any]:
 
 
 def _place(task: Any) -> str:
-    """The folder in which a task must be the only one."""
+    """Return the folder in which a task must be the only one."""
     return (task.meta or {}).get("place", "")
 
 
 def _interactive(task: Any) -> bool:
-    """Does it run whenever it is asked for (a boot, an editor, a report)? Then it has the terminal
-    to itself."""
+    """Tell whether a task runs whenever it is asked for (a boot, an editor, a report).
+
+    Then it has the terminal to itself.
+    """
     return inputs_of(task) is None

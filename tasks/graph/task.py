@@ -105,8 +105,9 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """That a task runs whenever it is asked for (a boot, an editor, a report), and says what it does
-    by itself.
+    """That a task runs whenever it is asked for (a boot, an editor, a report).
+
+    It says what it does by itself.
 
     Attributes:
         names: It takes the words that follow it on the command line: action(job, *args, names).
@@ -198,8 +199,25 @@ def perform(
     reads: bool = False,
     **options: Any,
 ) -> Any:
-    """Run one action: the edge at which a PiggyError, or a full disk, becomes a failed task with a
-    clear message."""
+    """Run one action.
+
+    This is the edge at which a PiggyError, or a full disk, becomes a failed task with a message.
+
+    Args:
+        task: doit's task.
+        action: The action; it and the next ones are as `task` was told.
+        project: The project.
+        inputs: What judges the task.
+        args: The action's further arguments.
+        quiet: Print no line when done.
+        news: See Kept.
+        names: The words that followed on the command line, None if it takes none.
+        reads: See Command.
+        options: The options that were given, by name.
+
+    Returns:
+        What the action returned, or its failure.
+    """
     log = project.layout.logs / f"{task.name.lstrip('_').replace(':', '-')}.log"
     started = time.monotonic()
     words = [] if names is None else [tuple(names)]
@@ -238,8 +256,17 @@ def brought_back(
     inputs: Inputs,
     news: News | None,
 ) -> dict[str, Any] | None:
-    """Have what the task makes from the store, and say so. Returns the task's values, None where it
-    has to run."""
+    """Have what the task makes from the store, and say so.
+
+    Args:
+        task: doit's task.
+        project: The project.
+        inputs: What judges the task.
+        news: See Kept.
+
+    Returns:
+        The task's values, None where it has to run.
+    """
     started = time.monotonic()
     told = news(project) if news and inputs.store else list
     found = inputs.bring_back(task.name)

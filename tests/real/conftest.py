@@ -4,7 +4,6 @@ tests', and its dl/."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tasks.config import project
+from tasks.graph import history
 from tasks.kbuild import make
 from tasks.system.process import clean_env
 
@@ -80,10 +80,10 @@ class Checkout:
 
     def ran(self, *words: str) -> list[str]:
         """Run doit and return the tasks that it executed, in order."""
-        history = self.top / "build" / self.machine / "logs" / "history.jsonl"
-        before = len(history.read_text().splitlines())
+        path = self.top / "build" / self.machine / "logs" / "history.jsonl"
+        before = history.end(path)
         self.doit(*words)
-        return [json.loads(line)["task"] for line in history.read_text().splitlines()[before:]]
+        return [line.task for line in history.read(path, before)]
 
     def make(self, obj: Path, *goals: str, tree: Path | None = None) -> str:
         """Run the kernel's own make, as somebody would by hand with the same pins, in this kernel

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tasks.cache.digests import RACY_NS, Stamps
-from tasks.graph.inputs import CHANGING, Inputs, compare
-from tasks.graph.reason import Reason
+from tasks.graph.inputs import CHANGING, Inputs
+from tasks.graph.reason import Reason, compare
 from tasks.system.errors import PiggyError
 
 
