@@ -274,7 +274,7 @@ def _code_digest(code: types.CodeType) -> str:
 
 
 def _documented(code: types.CodeType) -> bool:
-    """Is the first constant a doc string?
+    """Tell whether the first constant is a doc string.
 
     Before 3.14 it is that, or None for none, in each function that can have one.
     """

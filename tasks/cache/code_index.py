@@ -24,7 +24,9 @@ from tasks.system.files import decoded, write_whole
 class _Known(msgspec.Struct):
     """What is written down.
 
-    state: of all that identities may depend on; ids: by action, its identity and its files.
+    Attributes:
+        state: Of all that identities may depend on.
+        ids: By action, its identity and its files with their digests.
     """
 
     state: str
@@ -32,20 +34,23 @@ class _Known(msgspec.Struct):
 
 
 class Codes:
-    """Identities of actions, in the file `store`.
-
-    stamps: digests of files. begun: when this process began to load modules (ns since 1970). What
-    was touched since then need not be what was loaded, so nothing is looked up or kept then; 0:
-    never.
-    """
+    """Identities of actions, kept in a file."""
 
     def __init__(self, store: Path, stamps: Stamps, begun: int = 0) -> None:
+        """Know where they are kept; nothing is read yet.
+
+        Args:
+            store: The file.
+            stamps: Digests of files.
+            begun: When this process began to load modules (ns since 1970). What was touched since
+                then need not be what was loaded, so nothing is looked up or kept then; 0: never.
+        """
         self.store, self.stamps, self.begun = store, stamps, begun
         self._known: _Known | None = None
         self._dirty = False
 
     def of(self, action: Callable[..., Any]) -> str:
-        """Return the identity of an action (see identity.code_id)."""
+        """Return the identity of an action (see cache/code.py)."""
         if not self.begun:
             return code_id(action)
         if self._known is None:

@@ -58,9 +58,14 @@ class Store(Room):
     def find(
         self, key: str, digests: Callable[[Sequence[str]], Mapping[str, str]]
     ) -> tuple[Result, list[str]] | None:
-        """Return the result for `key` and the discovered inputs as they are now, with their names.
+        """Return a result for the discovered inputs as they are now.
 
-        None if there is none. digests: gives the digests of inputs by name.
+        Args:
+            key: All that is known before the task runs, as one digest.
+            digests: Gives the digests of inputs by name.
+
+        Returns:
+            The result and the names of the inputs, None if there is none.
         """
         known: dict[str, str] = {}
         for folder, names in self.lists(key):
@@ -99,8 +104,13 @@ class Store(Room):
     def bring_back(self, result: Result, targets: Sequence[Path]) -> bool:
         """Write the targets as they were.
 
-        Returns whether they are there; False, with nothing written, when the store has lost or
-        damaged one of them.
+        Args:
+            result: What is brought back.
+            targets: The files, in the order of its outputs.
+
+        Returns:
+            Whether they are there; False, with nothing written, when the store has lost or damaged
+            one of them.
         """
         try:
             with contextlib.ExitStack() as stack:
@@ -120,9 +130,13 @@ class Store(Room):
     def put(
         self, key: str, found: Mapping[str, str], result: Result, targets: Sequence[Path]
     ) -> None:
-        """Keep a result. Whatever goes wrong costs the result alone, and is said.
+        """Keep a result; whatever goes wrong costs the result alone, and is said.
 
-        found: the discovered inputs with their digests; their order counts.
+        Args:
+            key: All that is known before the task runs, as one digest.
+            found: The discovered inputs with their digests; their order counts.
+            result: What is kept.
+            targets: The files, in the order of its outputs.
         """
         if self._refused or not self._can_be_used():
             return
@@ -233,7 +247,13 @@ def _not_kept(result: Result, why: str) -> None:
 def _copy(read: BinaryIO, draft: Path, digest: str) -> None:
     """Copy a file, sharing its blocks where the file system can.
 
-    What was written must have the digest. Raises _Damaged.
+    Args:
+        read: The file, open.
+        draft: The path to write to.
+        digest: What was written must have it.
+
+    Raises:
+        _Damaged: It has not.
     """
     with draft.open("wb") as write:
         try:

@@ -68,9 +68,10 @@ class Room(msgspec.Struct):
     folder: Path
 
     def blob(self, digest: str) -> Path:
-        """Where the content of this digest lies, or would.
+        """Return where the content of this digest lies, or would.
 
-        Raises ValueError for what is no digest.
+        Raises:
+            ValueError: It is no digest.
         """
         if not re.fullmatch(HASH, digest):
             raise ValueError(f"{digest!r} is no digest")
@@ -177,9 +178,16 @@ class Room(msgspec.Struct):
 
     @contextlib.contextmanager
     def _alone(self, wait: bool = True) -> Iterator[bool]:
-        """Keep other runs from throwing things out meanwhile; yields whether that worked.
+        """Keep other runs from throwing things out meanwhile.
 
-        Raises FileNotFoundError without the store.
+        Args:
+            wait: Wait for one that does so just now.
+
+        Yields:
+            Whether that worked.
+
+        Raises:
+            FileNotFoundError: There is no store.
         """
         os.stat(self.folder)
         with contextlib.ExitStack() as stack:

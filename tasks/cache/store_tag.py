@@ -67,11 +67,12 @@ def check(folder: Path) -> None:
 def opened(folder: Path) -> str:
     """Return "" if the store can be used, else why nothing may be taken from it.
 
-    Others can write to it.
+    Then others can write to it. A store from before there were tags gets one. Its folders may have
+    been made with a umask of 002, where each user has a group of one's own; they are closed to the
+    group.
 
-    A store from before there were tags gets one. Its folders may have been made with a umask of
-    002, where each user has a group of one's own; they are closed to the group. Raises PiggyError
-    as `check` does.
+    Raises:
+        PiggyError: As `check` does.
     """
     check(folder)
     try:
@@ -92,7 +93,8 @@ def opened(folder: Path) -> str:
 def tag(folder: Path) -> None:
     """Make the folder with its tag, where they are missing.
 
-    Raises OSError: EPERM for a folder that others can write to.
+    Raises:
+        OSError: It can't be made; EPERM for a folder that others can write to.
     """
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     with owned.folder(folder):
@@ -101,7 +103,11 @@ def tag(folder: Path) -> None:
 
 
 def _tag(folder: Path) -> str | None:
-    """Return what the tag says; None without one. Raises OSError without the folder."""
+    """Return what the tag says; None without one.
+
+    Raises:
+        OSError: There is no folder.
+    """
     try:
         with open(open_regular(folder / TAG), encoding="utf-8", errors="replace") as stream:
             return stream.read(4096)
@@ -116,9 +122,12 @@ def _tag(folder: Path) -> str | None:
 
 
 def _before_tags(folder: Path) -> bool:
-    """Is the folder empty, or a store of the time before there were tags?
+    """Tell whether the folder is empty, or a store of the time before there were tags.
 
-    Where there are files, at least one must be a list that can be nobody else's. Raises OSError.
+    Where there are files, at least one must be a list that can be nobody else's.
+
+    Raises:
+        OSError: The folder can't be read.
     """
     top = {name for name in os.listdir(folder) if not _TAG_ASIDE.fullmatch(name)}
     if not top <= {*PARTS, "lock"}:
@@ -134,7 +143,7 @@ def _before_tags(folder: Path) -> bool:
 
 
 def _is_list(path: Path) -> bool:
-    """Is this a list of a store's?
+    """Tell whether this is a list of a store's.
 
     It lies in a folder named by its hash, which names of a like form do not have by chance.
     """

@@ -55,7 +55,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 def run(job: Job) -> None:
     """Do one machine after the other; print the table of those that were done, however it ends.
 
-    Raises PiggyError when a row failed.
+    Raises:
+        PiggyError: A row failed.
     """
     project = job.project
     known = sorted(path.stem for path in (project.top / "configs" / "machines").glob("*.toml"))
@@ -85,7 +86,8 @@ def run(job: Job) -> None:
 def chosen(project: Project, known: Sequence[str]) -> list[str]:
     """Return the machines to do, each once, in the order of the setting.
 
-    Raises PiggyError for a name that is none.
+    Raises:
+        PiggyError: A name is none.
     """
     names = list(dict.fromkeys(re.findall(r"[^\s,]+", project.settings.machines))) or list(known)
     for name in names:

@@ -109,12 +109,13 @@ def downstream(graph: Graph, order: Sequence[str], stale: Mapping[str, object]) 
 
 
 def estimate(past: Sequence[float], count: int | None) -> float | None:
-    """Seconds that a task should take, from how long it took before (newest last).
+    """Return how many seconds a task should take, None if it never ran.
 
-    None if it never ran.
+    A run that compiles little takes as long as the shortest ones did.
 
-    count: how many objects it will compile, None where that says nothing. A run that compiles
-    little takes as long as the shortest ones did.
+    Args:
+        past: How long it took before, newest last.
+        count: How many objects it will compile, None where that says nothing.
     """
     if not past:
         return None

@@ -37,7 +37,9 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 def show(job: Job, markdown: bool = False) -> None:
     """Print the settings as a table: name, value, origin, meaning.
 
-    markdown: print `table` instead.
+    Args:
+        job: The job.
+        markdown: Print `table` instead.
     """
     if markdown:
         print(table())

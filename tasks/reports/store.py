@@ -32,7 +32,8 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 def store(job: Job, names: Sequence[str] = ()) -> None:
     """Print a line for each task with results, or clear the store.
 
-    Raises PiggyError for any other word.
+    Raises:
+        PiggyError: There is any other word.
     """
     kept = job.project.store
     if names not in ((), ("clear",)):

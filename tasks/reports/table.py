@@ -49,15 +49,20 @@ class Sizes(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One machine.
 
-    result: "booted" (and passed every check), "built" (there is no QEMU for it), or "failed", and
-        then `error` says why.
-    kernel: its release, as in uname -r;  image: the name of the link that is booted.
-    sizes:  None where the build did not come to its end.
-    ready:  seconds from QEMU's start to the shell's first answer;  accel: "tcg" or "kvm".
-    build:  seconds that the tasks took which had to run, without fetching and unpacking sources,
+    Attributes:
+        machine: Its name.
+        result: "booted" (and passed every check), "built" (there is no QEMU for it), or "failed".
+        date: When, UTC, ISO 8601.
+        arch: Its architecture, as the kernel calls it.
+        kernel: The release, as in uname -r.
+        image: The name of the link that is booted.
+        sizes: None where the build did not come to its end.
+        accel: "tcg" or "kvm".
+        ready: Seconds from QEMU's start to the shell's first answer.
+        build: Seconds that the tasks took which had to run, without fetching and unpacking sources,
             which machines share. A run in which nothing had to be built keeps the figure of the run
             before.
-    date:   when, UTC, ISO 8601.
+        error: Why it failed.
     """
 
     machine: str

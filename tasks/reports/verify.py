@@ -85,8 +85,9 @@ def artifacts(project: Project) -> list[str]:
 def verify(job: Job) -> None:
     """Build again and compare.
 
-    Raises PiggyError naming the first difference in the order of the chain; the clean build then
-    stays for a look.
+    Raises:
+        PiggyError: Something differs: the first difference in the order of the chain. The clean
+            build then stays for a look.
     """
     project = job.project
     shadow = project.layout.build.absolute() / f".verify-{project.settings.machine}"

@@ -83,9 +83,10 @@ def ignored(
 
 
 def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:
-    """The tasks that were asked for, or those that a plain `doit` does.
+    """Return the tasks that were asked for, or those that a plain `doit` does.
 
-    Raises PiggyError for a name that is none.
+    Raises:
+        PiggyError: A name is none.
     """
     for name in names:
         if name not in graph.nodes:
