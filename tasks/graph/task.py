@@ -161,19 +161,19 @@ def task(
         within=os.fspath(project.layout.build),
         identify=project.codes.of,
     )
-    todo = {
-        "action": action,
-        "project": project,
-        "inputs": judge,
-        "args": tuple(args),
-        "quiet": outputs.quiet or command is not None,
-        "news": store.news,
-        "reads": asked.reads,
-    }
+    work = Work(
+        project,
+        action,
+        tuple(args),
+        judge,
+        quiet=outputs.quiet or command is not None,
+        news=store.news,
+        reads=asked.reads,
+    )
     return {
         "basename": name,
         "doc": doc,
-        "actions": [(perform, [], todo)],
+        "actions": [(perform, [], {"work": work})],
         "file_dep": [*judge.files],
         "targets": [*judge.outputs],
         "task_dep": list(inputs.after),
@@ -187,50 +187,56 @@ def task(
     }
 
 
-def perform(
-    task: Any,
-    action: Callable[..., Any],
-    project: Project,
-    inputs: Inputs,
-    args: Sequence[Any],
-    quiet: bool,
-    news: News | None = None,
-    names: Sequence[str] | None = None,
-    reads: bool = False,
-    **options: Any,
-) -> Any:
+class Work(msgspec.Struct, frozen=True):
+    """What doit is given to run for one task.
+
+    Attributes:
+        project: The project.
+        action: Called as action(job, *args, ...).
+        args: Its further arguments.
+        inputs: What judges the task.
+        quiet: Print no line when done.
+        news: See Kept.
+        reads: See Command.
+    """
+
+    project: Project
+    action: Callable[..., Any]
+    args: tuple[Any, ...]
+    inputs: Inputs
+    quiet: bool = False
+    news: News | None = None
+    reads: bool = False
+
+
+def perform(task: Any, work: Work, names: Sequence[str] | None = None, **options: Any) -> Any:
     """Run one action.
 
     This is the edge at which a PiggyError, or a full disk, becomes a failed task with a message.
 
     Args:
         task: doit's task.
-        action: The action; it and the next ones are as `task` was told.
-        project: The project.
-        inputs: What judges the task.
-        args: The action's further arguments.
-        quiet: Print no line when done.
-        news: See Kept.
+        work: What is to be run.
         names: The words that followed on the command line, None if it takes none.
-        reads: See Command.
         options: The options that were given, by name.
 
     Returns:
         What the action returned, or its failure.
     """
+    project, inputs = work.project, work.inputs
     log = project.layout.logs / f"{task.name.lstrip('_').replace(':', '-')}.log"
     started = time.monotonic()
     words = [] if names is None else [tuple(names)]
     try:
-        kept = brought_back(task, project, inputs, news)
+        kept = brought_back(task, work)
         if kept is not None:
             return kept
-        if not reads:
+        if not work.reads:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.unlink(missing_ok=True)
-        values = action(
+        values = work.action(
             Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)),
-            *args,
+            *work.args,
             *words,
             **options,
         )
@@ -240,7 +246,7 @@ def perform(
         return failed(error)
     except OSError as error:
         return failed(_in_words(error))
-    if not quiet:
+    if not work.quiet:
         with stdio.afterwards():
             terminal.made(
                 task.name.lstrip("_"),
@@ -250,25 +256,19 @@ def perform(
     return values
 
 
-def brought_back(
-    task: Any,
-    project: Project,
-    inputs: Inputs,
-    news: News | None,
-) -> dict[str, Any] | None:
+def brought_back(task: Any, work: Work) -> dict[str, Any] | None:
     """Have what the task makes from the store, and say so.
 
     Args:
         task: doit's task.
-        project: The project.
-        inputs: What judges the task.
-        news: See Kept.
+        work: What would be run.
 
     Returns:
         The task's values, None where it has to run.
     """
     started = time.monotonic()
-    told = news(project) if news and inputs.store else list
+    inputs = work.inputs
+    told = work.news(work.project) if work.news and inputs.store else list
     found = inputs.bring_back(task.name)
     if found is None:
         return None

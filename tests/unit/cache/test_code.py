@@ -331,7 +331,7 @@ def actions() -> dict[str, Any]:
         qemu,
     )
     return {
-        task["basename"]: task["actions"][0][2]["action"]
+        task["basename"]: task["actions"][0][2]["work"].action
         for stage in stages
         for task in stage.tasks(loaded)
         if "actions" in task

@@ -417,7 +417,7 @@ def test_every_task_that_runs_kbuild_names_its_object_folder(
     )
     checked = set()
     for task in (task for stage in stages for task in stage.tasks(loaded) if "actions" in task):
-        action = task["actions"][0][2]["action"]
+        action = task["actions"][0][2]["work"].action
         if (
             task["uptodate"] != [False]
             and reaches(action, make.run)

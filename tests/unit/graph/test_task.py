@@ -180,8 +180,8 @@ def test_the_groups_of_the_spec(project: Any, tmp_path: Path) -> None:
     assert (inputs.store, inputs.place, inputs.gone) == (project.store, str(tmp_path), ["sign"])
     assert (inputs.config, inputs.trees) == ("config", {"overlay": dict})
     assert made["meta"] == {"place": "obj", "reads": False}
-    todo = made["actions"][0][2]
-    assert (todo["news"], todo["quiet"]) == (news, False)
+    work = made["actions"][0][2]["work"]
+    assert (work.news, work.quiet) == (news, False)
     for store in ({}, {"store": Kept(when=False, gone=[Path("sign")])}):
         (inputs,) = graph.task(project, "name", "doc", action, **spec, **store)["uptodate"]
         assert (inputs.store, inputs.place) == (None, "")
@@ -197,7 +197,7 @@ def test_a_command(project: Any) -> None:
         project, "x", "doc", action, command=Command(names=True, params=[option], reads=True)
     )
     assert (made["uptodate"], made["pos_arg"], made["params"]) == ([False], "names", [option])
-    assert made["meta"]["reads"] is made["actions"][0][2]["reads"] is True
+    assert made["meta"]["reads"] is made["actions"][0][2]["work"].reads is True
     plain = graph.task(project, "x", "doc", action, command=Command())
     assert not {"pos_arg", "params"} & {*plain}
     assert plain["meta"]["reads"] is False
