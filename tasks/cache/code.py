@@ -118,7 +118,7 @@ def _node(node: Node) -> tuple[str, tuple[Node, ...]]:
 
 
 def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """The globals that a function names, directly or by a module of ours, in a fixed order."""
+    """Yield the globals that a function names, itself or by a module of ours, in a fixed order."""
     names = sorted({*_names(function.__code__)})
     space = function.__globals__
     for name in names:
@@ -143,7 +143,7 @@ def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _nodes(thing: Any) -> Iterator[Node]:
-    """The functions, classes and files of ours that a thing is or holds."""
+    """Yield the functions, classes and files of ours that a thing is or holds."""
     if isinstance(thing, str | int | bytes | None):
         if isinstance(thing, _File):
             yield thing
@@ -162,7 +162,7 @@ def _nodes(thing: Any) -> Iterator[Node]:
 
 
 def _unwrapped(thing: Any) -> Any:
-    """The function inside a property, a cached or static method, or a decorator.
+    """Return the function inside a property, a cached or static method, or a decorator.
 
     A decorator leaves it in `__wrapped__`.
     """
@@ -186,7 +186,7 @@ def _closed_over(function: types.FunctionType) -> tuple[Any, ...]:
 
 
 def _items(thing: Any) -> tuple[Any, ...]:
-    """What a container or a record holds, in an order that is always the same.
+    """Return what a container or a record holds, in an order that is always the same.
 
     Records are dataclasses, msgspec structs and partial calls.
     """
@@ -208,7 +208,7 @@ def _items(thing: Any) -> tuple[Any, ...]:
 
 
 def _text(thing: Any) -> str:
-    """A description that is the same in every process.
+    """Return a description that is the same in every process.
 
     No addresses, no order that follows the hash seed.
     """
@@ -229,7 +229,7 @@ def _text(thing: Any) -> str:
 
 
 def _place(path: Path) -> str:
-    """The name of a path; of one of ours, within the project.
+    """Return the name of a path; of one of ours, within the project.
 
     (The content of a file of ours counts, too.)
     """
@@ -248,7 +248,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def _code_digest(code: types.CodeType) -> str:
-    """The digest of one code object.
+    """Return the digest of one code object.
 
     Bytecode, names and constants, but neither the doc string nor where it stands.
     """

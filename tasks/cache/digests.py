@@ -137,7 +137,7 @@ class Stamps:
 
 
 def _is_text(path: str) -> bool:
-    """False for a path that is no UTF-8, which can't be written.
+    """Return False for a path that is no UTF-8, which can't be written.
 
     Such a file is read again at each run.
     """
@@ -148,7 +148,7 @@ def _is_text(path: str) -> bool:
 
 
 def _names(folder: str) -> list[str]:
-    """The headers and makefiles of a folder by name, in order.
+    """Return the headers and makefiles of a folder by name, in order.
 
     Of a folder of include/, the folders in it, too.
     """

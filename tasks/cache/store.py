@@ -225,7 +225,7 @@ class Store(Room):
         return blocks(output.size)
 
     def _lists(self, key: str) -> list[Path]:
-        """The folders of a key, those used last first."""
+        """Return the folders of a key, those used last first."""
         try:
             with owned.folder(self.folder, ("results", key)) as fd, os.scandir(fd) as entries:
                 found = sorted(

@@ -73,7 +73,7 @@ def append(path: Path, line: Line) -> None:
 
 
 def _shortened(reasons: Sequence[Reason]) -> list[Reason]:
-    """The first reasons, with no more of their values than decides how they are printed."""
+    """Return the first reasons, with no more of their values than decides how they are printed."""
     return [
         reason
         if reason.part == "note"
@@ -113,7 +113,7 @@ def read(path: Path, start: int | None = None) -> list[Line]:
 
 
 def _line(text: bytes) -> Line | None:
-    """The line that a text holds, None for what was cut off, or written by another program."""
+    """Return the line that a text holds, None for what was cut off, or is not ours."""
     try:
         found = json.loads(text)
         if isinstance(found, dict):

@@ -81,7 +81,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
         return self._sentence("") if self.part == "files" else str(self)
 
     def __str__(self) -> str:
-        """The sentence."""
+        """Return the sentence that it is in print."""
         if self.part == "text" or self.part == "note" and self._sentence_only:
             return self.name
         if self.part == "note":

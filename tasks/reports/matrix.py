@@ -163,7 +163,7 @@ def missing(its: Project, *tools: str) -> str:
 
 
 def decoded(text: bytes) -> dict:
-    """A JSON object as it was written, {} for what is none.
+    """Return a JSON object as it was written, {} for what is none.
 
     Another program, or a full disk, may have left anything.
     """

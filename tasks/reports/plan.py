@@ -85,7 +85,7 @@ def plan(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> Non
 
 
 def in_order(graph: Graph, wanted: Sequence[str]) -> list[str]:
-    """The wanted tasks and all that they are made from, each after its producers."""
+    """Return the wanted tasks and all that they are made from, each after its producers."""
     order: dict[str, None] = {}
 
     def visit(name: str) -> None:
@@ -148,7 +148,7 @@ def objects(
 
 
 def changed_symbols(job: Job) -> list[str]:
-    """The symbols to which the fragments, as they stand, would give another value than they have.
+    """Return the symbols to which the fragments, as they stand, would give another value.
 
     They have it in the configuration in force.
 

@@ -56,7 +56,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def artifacts(project: Project) -> list[str]:
-    """The names in images/ that are compared, in the order in which they are made."""
+    """Return the names in images/ that are compared, in the order in which they are made."""
     kernel_config = ["config", "miniconfig"]
     chain = [
         "vmlinux",
@@ -136,7 +136,7 @@ def verify(job: Job) -> None:
 
 
 def _same_toolchain(project: Project) -> dict[str, str]:
-    """The settings by which the clean build takes the toolchain that is there.
+    """Return the settings by which the clean build takes the toolchain that is there.
 
     To build one takes half an hour.
     """

@@ -100,7 +100,7 @@ def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:
 def would(
     project: Project, graph: Graph, name: str, stale: Mapping[str, Sequence[Reason]]
 ) -> list[str]:
-    """A line for each stale task that `name` is made from (itself included)."""
+    """Return a line for each stale task that `name` is made from (itself included)."""
     ways = graph.paths(name, stale, graph.producers)
     if len(ways) > MOST and all(stale[way[-1]] == [NEVER] for way in ways):
         return [f"{name}{ARROW}nothing is built yet"]
@@ -110,7 +110,7 @@ def would(
 def did(
     project: Project, graph: Graph, name: str, ran: Mapping[str, Sequence[Reason]]
 ) -> list[str]:
-    """A line for each first cause why `name` ran in a run.
+    """Return a line for each first cause why `name` ran in a run.
 
     `ran` has the run's tasks and their reasons.
     """
@@ -150,17 +150,17 @@ def _line(project: Project, way: Sequence[str], found: Sequence[Reason]) -> str:
 
 
 def files_of(found: Sequence[Reason]) -> set[str]:
-    """The source files among the reasons."""
+    """Return the source files among the reasons."""
     return {one.file for one in found if one.part == "discovered" and one.file}
 
 
 def reason(project: Project, name: str, found: Sequence[Reason]) -> str:
-    """A task's reasons in one line; of a configuration, the symbols."""
+    """Return a task's reasons in one line; of a configuration, the symbols."""
     return explain.plain(with_symbols(project, name, found), lambda text: short(project, text))
 
 
 def with_symbols(project: Project, name: str, found: Sequence[Reason]) -> list[Reason]:
-    """A task's reasons, of the configuration with the symbols that are asked for otherwise."""
+    """Return a task's reasons, for the configuration with the symbols asked for otherwise."""
     if name != "kernel_config" or any(one.part == "note" for one in found):
         return list(found)
     return [*found, *asked_otherwise(project)]
@@ -196,7 +196,7 @@ def objects(
 
 
 def asked_otherwise(project: Project) -> list[Reason]:
-    """The symbols that the fragments ask for otherwise than at the last success, and where.
+    """Return the symbols that the fragments ask for otherwise than at the last success, and where.
 
     None before the first one.
     """
