@@ -126,6 +126,7 @@ def tree(project: Project) -> Kconfig:
         project.layout.miniconfig,
         tools=record.read(project).id,
         optional=project.optional_fragments,
+        without_make=True,
     )
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Command, Job, Kept, Makes, Needs, TaskDict, task
-from tasks.kbuild import make, manifest
+from tasks.kbuild import conf, make, manifest
 from tasks.kconfig import dotconfig, fragments, symbols
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
@@ -43,6 +43,7 @@ class Kconfig(msgspec.Struct, frozen=True):
     takes_miniconfig: whether its allnoconfig heeds KCONFIG_ALLCONFIG.
     tools:      a digest of the compiler and the binutils; what others made is made again.
     optional:   those of `paths` of which nothing need take.
+    without_make: whether its own program may be run without make where that is possible (conf.py).
     """
 
     what: str
@@ -59,6 +60,7 @@ class Kconfig(msgspec.Struct, frozen=True):
     takes_miniconfig: bool = True
     tools: str = ""
     optional: frozenset[Path] = frozenset()
+    without_make: bool = False
 
     def asked(self) -> fragments.Merged:
         """Read all fragments. Raises PiggyError for what is wrong in them."""
@@ -200,16 +202,19 @@ def run_goal(
 ) -> None:
     """Run one configuration target of the tree, with `answers` on its standard input."""
     manifest.purge_tools(tree.obj)
-    make.run(
-        tree.source,
-        tree.obj,
-        [goal],
-        jobs=job.project.jobs,
-        variables=tree.variables,
-        env={**make.pins(EPOCH), **(env or {})},
-        log=job.log,
-        stdin=answers,
-    )
+    pins, more, obj = make.pins(EPOCH), env or {}, tree.obj.absolute()
+    request = conf.Request(tree.argv, obj, goal, pins, more, job.project.jobs, job.log)
+    if not tree.without_make or answers is not None or not conf.taken(request):
+        make.run(
+            tree.source,
+            tree.obj,
+            [goal],
+            jobs=job.project.jobs,
+            variables=tree.variables,
+            env={**pins, **more},
+            log=job.log,
+            stdin=answers,
+        )
     manifest.renew(tree.obj)
 
 
