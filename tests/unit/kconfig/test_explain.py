@@ -14,7 +14,7 @@ from tasks.kconfig import remedy as kremedy
 from tasks.kconfig.dotconfig import unmet
 from tasks.kconfig.explain import Diagnosis, Explanation
 from tasks.kconfig.fragments import config_line, merge
-from tasks.kconfig.reasons import definitions
+from tasks.kconfig.reasons import defined, definitions
 from tasks.system.errors import PiggyError
 
 DATA = Path(__file__).parent / "data/kconfig"
@@ -458,3 +458,12 @@ def test_definitions_by_text(tmp_path):
         "ARM_ONLY": ["arch/arm/Kconfig"],
         "NONE": [],
     }
+
+
+def test_what_a_kconfig_file_defines(tmp_path):
+    path = tmp_path / "Kconfig"
+    path.write_bytes(
+        b"config A\n\tbool\n  menuconfig B_2 \r\nmenu config C\n"
+        b"help\n  see config D\nconfig E F\nreconfig G\nconfig\tH"
+    )
+    assert defined(path) == {"A", "B_2", "H"}
