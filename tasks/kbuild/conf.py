@@ -60,6 +60,9 @@ class Answer(msgspec.Struct, array_like=True):
     files: list[str]
 
 
+_New = dict[str, tuple[Answer, dict[str, str]]]  # by command, with the states of its files
+
+
 class Told(msgspec.Struct):
     """What make told of one target.
 
@@ -76,14 +79,16 @@ class Told(msgspec.Struct):
 class Known(msgspec.Struct):
     """What is known of an object folder, and holds for `key` (see `_key`).
 
-    targets: by name; answers: by command; states: of the files that these name; refused: why make
-    has to decide whatever comes.
+    targets: by name; answers: by the digest of the environment, then by command; states: of the
+    files that these name; programs: the states of ours; refused: why make has to decide whatever
+    comes.
     """
 
     key: str = ""
     targets: dict[str, Told] = {}
-    answers: dict[str, Answer] = {}
+    answers: dict[str, dict[str, Answer]] = {}
     states: dict[str, str] = {}
+    programs: dict[str, str] = {}
     refused: str = ""
 
 
@@ -91,7 +96,8 @@ class Request(msgspec.Struct, frozen=True):
     """A configuration target to be made.
 
     argv: make's command without the target; obj: the object folder, absolute; goal: the target;
-    pins: make's environment; env: what is added for this run alone; jobs: the budget; log: the log.
+    pins: make's environment; env: what is added for this run of conf alone, and is nothing to the
+    commands of Kconfig files; jobs: the budget; log: the log.
     """
 
     argv: Sequence[str]
@@ -138,11 +144,9 @@ def _run(request: Request) -> str:
         raise Unfamiliar(known.refused)
     _build(request, known, link)
     told, asked = _told(request, known, link)
-    stale = set(watch.changed(known.states))
+    stale, before = set(watch.changed(known.states)), known.answers.get(_digest(told.env), {})
     answers = {
-        command: answer
-        for command, answer in known.answers.items()
-        if stale.isdisjoint(answer.files)
+        command: answer for command, answer in before.items() if stale.isdisjoint(answer.files)
     }
     (obj / LEARNED).unlink(missing_ok=True)
     write_whole(
@@ -167,9 +171,8 @@ def _run(request: Request) -> str:
     if done.returncode:
         raise Unfamiliar(f"{shlex.join(told.argv)} ended with status {done.returncode}")
     new, ran = _learned(obj, started)
-    if new or len(answers) < len(known.answers):
-        known.answers = answers | {command: answer for command, (answer, _) in new.items()}
-        known.states |= {name: at for _, states in new.values() for name, at in states.items()}
+    if new or len(answers) < len(before):
+        _remember(known, stale, _digest(told.env), answers, new)
         _write(obj, known)
     how = f"{shlex.join(told.argv)}, {len(answers)} answers known, {ran} commands run"
     return f"{how}, {asked}" if asked else how
@@ -220,9 +223,35 @@ def _read(obj: Path, key: str) -> Known:
 
 
 def _write(obj: Path, known: Known) -> None:
-    used = {name for answer in known.answers.values() for name in answer.files}
-    known.states = {name: at for name, at in known.states.items() if name in used}
+    """Write down what is known, without the answers in environments that are no target's."""
+    used = {_digest(told.env) for told in known.targets.values()}
+    known.answers = {env: part for env, part in known.answers.items() if env in used}
+    files = {name for part in known.answers.values() for one in part.values() for name in one.files}
+    known.states = {name: at for name, at in known.states.items() if name in files}
     write_whole(obj / FILE, msgspec.msgpack.encode(known))
+
+
+def _digest(env: Mapping[str, str]) -> str:
+    text = "\0".join(f"{name}={value}" for name, value in sorted(env.items()))
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _remember(
+    known: Known, stale: set[str], env: str, answers: Mapping[str, Answer], new: _New
+) -> None:
+    """Add new answers to the old ones that are left.
+
+    A file has one state: answers that came when it had another one go.
+    """
+    states = {name: at for _, found in new.values() for name, at in found.items()}
+    stale |= {name for name, at in states.items() if known.states.get(name, at) != at}
+    known.answers[env] = dict(answers)
+    known.answers = {
+        each: {command: one for command, one in part.items() if stale.isdisjoint(one.files)}
+        for each, part in known.answers.items()
+    }
+    known.answers[env] |= {command: answer for command, (answer, _) in new.items()}
+    known.states |= states
 
 
 def _build(request: Request, known: Known, link: Sequence[str]) -> None:
@@ -232,7 +261,7 @@ def _build(request: Request, known: Known, link: Sequence[str]) -> None:
         Unfamiliar: They can't be built here.
     """
     obj = request.obj
-    if known.key and all((obj / name).exists() for name in (PROGRAM, WATCHER)):
+    if known.programs and known.programs == _programs(obj):
         return
     known.key = _key(request, link)
     at = link.index("-o")
@@ -250,6 +279,11 @@ def _build(request: Request, known: Known, link: Sequence[str]) -> None:
             known.refused = "a program that it needs can't be built here; the log has the errors"
             _write(obj, known)
             raise Unfamiliar(known.refused) from None
+    known.programs = _programs(obj)
+
+
+def _programs(obj: Path) -> dict[str, str]:
+    return {name: watch.state(f"r{obj / name}") for name in (PROGRAM, WATCHER)}
 
 
 def _told(request: Request, known: Known, link: Sequence[str]) -> tuple[Told, str]:
@@ -352,14 +386,11 @@ def _environment(path: Path) -> dict[str, str]:
     }
 
 
-def _learned(obj: Path, started: int) -> tuple[dict[str, tuple[Answer, dict[str, str]]], int]:
-    """Return the answers that can be remembered, each with the states of its files.
-
-    The number of all commands that were run comes with it.
-    """
+def _learned(obj: Path, started: int) -> tuple[_New, int]:
+    """Return the answers that can be remembered, and the number of all commands that were run."""
     if not (obj / LEARNED).exists():
         return {}, 0
-    found, new = watch.read(obj / LEARNED), {}
+    found, new = watch.read(obj / LEARNED), _New()
     for one in found:
         try:
             states = watch.states(one, obj, started)

@@ -113,7 +113,7 @@ def states(
             name[0] == "w"
             or path in written
             or f"{path}/".startswith(gone)
-            or path.startswith(ours)
+            or f"{path}/".startswith(ours)
             or _OWN.match(path)
         ):
             continue
