@@ -4,7 +4,7 @@ Make needs most of a second to come to `scripts/kconfig/conf --syncconfig Kconfi
 one for the $(shell,...) of the Kconfig files: does the compiler know this option? Both come to the
 same each time, as long as nothing that they looked at is another thing. So:
 
-- make is asked once for each target (ask.mk): it builds conf if need be, and tells its command and
+- make is asked once for each target (ask.py): it builds conf if need be, and tells its command and
   environment, all as it would otherwise run it. Which files it looked at on the way is watched.
 - conf is linked once more from the objects that make compiled, with a popen(3) that knows answers
   (watch.c). A command that is not among them is run as ever, and watched.
@@ -13,43 +13,31 @@ The Kconfig files, the .config and auto.conf are read, and written, by conf as e
 remembered of them. Where anything is unfamiliar, make decides.
 
 In the object folder: piggyback.conf, piggyback.watch are the programs; piggyback.kconfig what is
-known; piggyback.answers, piggyback.learned, piggyback.ask what one run reads and writes.
+known; piggyback.answers, piggyback.learned what one run reads and writes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shlex
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from tasks.kbuild import make, saved, watch
+from tasks.kbuild import ask, make, saved, watch
+from tasks.kbuild.ask import CONF, SPECIAL, Request, Told
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system import process
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular, write_whole
-from tasks.system.jobserver import Budget
 from tasks.system.process import clean_env
 
-RULES = Path(__file__).with_name("ask.mk")
-SHELL = Path(__file__).with_name("ask.sh")
-CONF = "scripts/kconfig/conf"  # relative to the object folder, as the commands of Kbuild have it
 FILE = "piggyback.kconfig"
-PROGRAM, WATCHER, ASKED = "piggyback.conf", "piggyback.watch", "piggyback.ask"
+PROGRAM, WATCHER = "piggyback.conf", "piggyback.watch"
 ANSWERS, LEARNED = "piggyback.answers", "piggyback.learned"  # watch.c has these names, too
-# of the environment of a recipe: what belongs to the run of make in which it was taken
-_OF_THE_RUN = {"MAKEFILES", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "_", "OLDPWD"}
-# Each make of a folder includes auto.conf (scripts/Makefile.build). Of what Kconfig is run with
-# nothing depends on that: it would not come to the same in a folder without it.
-_CONFIGURATION = (".config", "include/config/")
-_SPECIAL = re.compile(r"[^\w\s./+@%~,:=-]")
-_SAYS = re.compile(r"\s*(?::|echo\s[^;&|<>`$()]*)")  # a line of a recipe that only says something
 
 
 class Answer(msgspec.Struct, array_like=True):
@@ -61,19 +49,6 @@ class Answer(msgspec.Struct, array_like=True):
 
 
 _New = dict[str, tuple[Answer, dict[str, str]]]  # by command, with the states of its files
-
-
-class Told(msgspec.Struct):
-    """What make told of one target.
-
-    argv: the command; env: its environment; states: of what make looked at; kept: what it made on
-    the way in the object folder.
-    """
-
-    argv: list[str]
-    env: dict[str, str]
-    states: dict[str, str]
-    kept: list[str]
 
 
 class Known(msgspec.Struct):
@@ -90,23 +65,6 @@ class Known(msgspec.Struct):
     states: dict[str, str] = {}
     programs: dict[str, str] = {}
     refused: str = ""
-
-
-class Request(msgspec.Struct, frozen=True):
-    """A configuration target to be made.
-
-    argv: make's command without the target; obj: the object folder, absolute; goal: the target;
-    pins: make's environment; env: what is added for this run of conf alone, and is nothing to the
-    commands of Kconfig files; jobs: the budget; log: the log.
-    """
-
-    argv: Sequence[str]
-    obj: Path
-    goal: str
-    pins: Mapping[str, str]
-    env: Mapping[str, str]
-    jobs: Budget
-    log: Path
 
 
 def taken(request: Request) -> bool:
@@ -188,7 +146,7 @@ def _link_command(obj: Path) -> list[str]:
         raise Unfamiliar("its program is not built")
     command = saved.read(os.fspath(obj / "scripts/kconfig/.conf.cmd")).command
     words = command.split()
-    if _SPECIAL.search(command) or words.count("-o") != 1 or words.count(CONF) != 1:
+    if SPECIAL.search(command) or words.count("-o") != 1 or words.count(CONF) != 1:
         raise Unfamiliar("its program is not linked by a plain command")
     return words
 
@@ -205,7 +163,7 @@ def _key(request: Request, link: Sequence[str]) -> str:
         *(f"{name}={value}" for name, value in sorted(clean_env(request.pins).items())),
         *(host.sysname, host.nodename, host.release, host.version, host.machine),
         str(os.cpu_count()),
-        *(path.read_text() for path in (watch.SOURCE, RULES, SHELL)),
+        *(path.read_text() for path in (watch.SOURCE, ask.RULES, ask.SHELL)),
         *link,
         *(watch.state(f"r{request.obj / word}") for word in (*link, CONF) if word.endswith(".o")),
         watch.state(f"r{request.obj / CONF}"),
@@ -299,91 +257,17 @@ def _told(request: Request, known: Known, link: Sequence[str]) -> tuple[Told, st
         if not changed and not lost:
             return told, ""
         why = f"make was asked, as {[*changed, *lost][0].lstrip('rd')} changed"
-    told = _ask(request, known)
+    try:
+        told = ask.ask(request, request.obj / WATCHER)
+    except ask.NotFollowed as reason:
+        known.refused = reason.message
+        _write(request.obj, known)
+        raise
     if _key(request, link) != known.key:
         raise Unfamiliar("its program was just built anew")
     known.targets[request.goal] = told
     _write(request.obj, known)
     return told, why
-
-
-def _ask(request: Request, known: Known) -> Told:
-    """Have make come to the target's command, and tell it.
-
-    Raises:
-        Unfamiliar: It failed, or its answer can't be used.
-    """
-    obj, folder = request.obj, request.obj / ASKED
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    log, started = folder / "log", time.time_ns()
-    hooks = {
-        "MAKEFILES": os.fspath(RULES),
-        "PIGGYBACK_ASK": os.fspath(SHELL),
-        "PIGGYBACK_ASKED": os.fspath(folder),
-    }
-    marker = obj / make.RUNNING
-    marker.touch()
-    with request.jobs.token():
-        done = process.run(
-            [os.fspath(obj / WATCHER), os.fspath(log), *request.argv, request.goal],
-            env={**request.pins, **request.jobs.environment(), **hooks},
-            log=request.log,
-            check=False,
-        )
-    if done.returncode:
-        raise Unfamiliar("make failed when it was asked")
-    marker.unlink()
-    seen = watch.read(log)[0]
-    try:
-        states = watch.states(seen, obj, started, _CONFIGURATION)
-        argv = _command(folder / "commands", request.goal)
-    except Unfamiliar as reason:
-        if seen.odd:
-            known.refused = seen.odd
-            _write(obj, known)
-        raise reason
-    env = _environment(folder / "environment")
-    shutil.rmtree(folder)
-    kept = [
-        name[1:] for name in seen.files if name.startswith(f"w{obj}/") and os.path.lexists(name[1:])
-    ]
-    return Told(argv, env, states, kept)
-
-
-def _command(path: Path, goal: str) -> list[str]:
-    """Return the one command of a recipe, as words.
-
-    Raises:
-        Unfamiliar: It has several, or another one than conf.
-    """
-    try:
-        lines = path.read_text().split("\0")
-    except (OSError, UnicodeDecodeError):
-        lines = []
-    commands = [line for line in lines if line and not _SAYS.fullmatch(line)]
-    words = commands[0].split() if len(commands) == 1 else []
-    if words[:1] != [CONF] or _SPECIAL.search(commands[0]):
-        raise Unfamiliar(f"the target {goal} is more than one run of {CONF}")
-    return words
-
-
-def _environment(path: Path) -> dict[str, str]:
-    """Return the environment of a recipe, without what belongs to the run in which it was taken.
-
-    Raises:
-        Unfamiliar: It is no text.
-    """
-    try:
-        words = path.read_text().split("\0")
-    except (OSError, UnicodeDecodeError):
-        raise Unfamiliar("make's environment can't be read") from None
-    pairs = (word.partition("=") for word in words if word)
-    return {
-        name: value
-        for name, _, value in pairs
-        if name not in _OF_THE_RUN and not name.startswith("PIGGYBACK_")
-    }
 
 
 def _learned(obj: Path, started: int) -> tuple[_New, int]:

@@ -20,6 +20,7 @@ import msgspec
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Command, Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import conf, make, manifest, records
+from tasks.kbuild.ask import Request
 from tasks.kconfig import dotconfig, fragments, symbols
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
@@ -209,7 +210,7 @@ def run_goal(
     """Run one configuration target of the tree, with `answers` on its standard input."""
     manifest.purge_tools(tree.obj)
     pins, more, obj = make.pins(EPOCH), env or {}, tree.obj.absolute()
-    request = conf.Request(tree.argv, obj, goal, pins, more, job.project.jobs, job.log)
+    request = Request(tree.argv, obj, goal, pins, more, job.project.jobs, job.log)
     if not tree.without_make or answers is not None or not conf.taken(request):
         make.run(
             tree.source,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.kbuild import conf, watch
+from tasks.kbuild.ask import Request
 from tasks.system.jobserver import Budget
 from tasks.system.process import clean_env
 
@@ -101,7 +102,7 @@ class Tree:
         (self.obj / ".config").unlink(missing_ok=True)
         self.log.unlink(missing_ok=True)
         budget = Budget(2)
-        request = conf.Request(self.argv, self.obj, goal, self.pins, env, budget, self.log)
+        request = Request(self.argv, self.obj, goal, self.pins, env, budget, self.log)
         done = conf.taken(request)
         found = re.search(r"^# Kconfig: (make decides|without make): (.*)$", self.said, re.M)
         assert found
