@@ -58,8 +58,8 @@ class Request(msgspec.Struct, frozen=True):
 class Told(msgspec.Struct):
     """What make told of one target.
 
-    argv: the command; env: its environment; states: of what make looked at; kept: what it made on
-    the way in the object folder.
+    argv: the command, [] where the target is more than one run of conf; env: its environment;
+    states: of what make looked at; kept: what it made on the way in the object folder.
     """
 
     argv: list[str]
@@ -104,8 +104,8 @@ def ask(request: Request, watcher: Path) -> Told:
     if seen.odd:
         raise NotFollowed(seen.odd)
     states = watch.states(seen, obj, started, _CONFIGURATION)
-    argv = _command(folder / "commands", request.goal)
-    env = _environment(folder / "environment")
+    argv = _command(folder / "commands")
+    env = _environment(folder / "environment") if argv else {}
     shutil.rmtree(folder)
     kept = [
         name[1:] for name in seen.files if name.startswith(f"w{obj}/") and os.path.lexists(name[1:])
@@ -113,21 +113,15 @@ def ask(request: Request, watcher: Path) -> Told:
     return Told(argv, env, states, kept)
 
 
-def _command(path: Path, goal: str) -> list[str]:
-    """Return the one command of a recipe, as words.
-
-    Raises:
-        Unfamiliar: It has several, or another one than conf.
-    """
+def _command(path: Path) -> list[str]:
+    """Return the one command of a recipe, as words; [] if it has several, or another than conf."""
     try:
         lines = path.read_text().split("\0")
     except (OSError, UnicodeDecodeError):
         lines = []
     commands = [line for line in lines if line and not _SAYS.fullmatch(line)]
     words = commands[0].split() if len(commands) == 1 else []
-    if words[:1] != [CONF] or SPECIAL.search(commands[0]):
-        raise Unfamiliar(f"the target {goal} is more than one run of {CONF}")
-    return words
+    return words if words[:1] == [CONF] and not SPECIAL.search(commands[0]) else []
 
 
 def _environment(path: Path) -> dict[str, str]:

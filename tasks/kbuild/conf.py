@@ -254,9 +254,21 @@ def _told(request: Request, known: Known, link: Sequence[str]) -> tuple[Told, st
     if told is not None:
         changed = watch.changed(told.states)
         lost = [name for name in told.kept if not os.path.lexists(name)]
-        if not changed and not lost:
-            return told, ""
-        why = f"make was asked, as {[*changed, *lost][0].lstrip('rd')} changed"
+        first = next(iter([*changed, *lost]), "").lstrip("rd")
+        why = f"make was asked, as {first} changed" if first else ""
+    if told is None or why:
+        told = _asked(request, known, link)
+    if not told.argv:
+        raise Unfamiliar(f"the target {request.goal} is more than one run of {CONF}")
+    return told, why
+
+
+def _asked(request: Request, known: Known, link: Sequence[str]) -> Told:
+    """Ask make of the target, and keep what it tells.
+
+    Raises:
+        Unfamiliar: Its answer can't be used.
+    """
     try:
         told = ask.ask(request, request.obj / WATCHER)
     except ask.NotFollowed as reason:
@@ -267,7 +279,7 @@ def _told(request: Request, known: Known, link: Sequence[str]) -> tuple[Told, st
         raise Unfamiliar("its program was just built anew")
     known.targets[request.goal] = told
     _write(request.obj, known)
-    return told, why
+    return told
 
 
 def _learned(obj: Path, started: int) -> tuple[_New, int]:

@@ -257,8 +257,10 @@ def test_what_is_lost_is_made_again(built: Tree, change: Callable[[Tree], None])
 
 @pytest.mark.parametrize("goal", ["pairconfig", "shellconfig", "otherconfig"])
 def test_a_target_that_is_more_than_a_run_of_conf(built: Tree, goal: str) -> None:
-    assert built.taken(goal) == f"the target {goal} is more than one run of scripts/kconfig/conf"
-    assert not (built.obj / ".config").exists()
+    for first in (True, False):
+        assert built.taken(goal) == f"the target {goal} is more than one run of {conf.CONF}"
+        assert ("$ " in built.said) == first  # it is asked once
+        assert not (built.obj / ".config").exists()
 
 
 def test_a_failure_is_left_to_make(built: Tree) -> None:
