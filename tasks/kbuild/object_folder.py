@@ -19,6 +19,8 @@ The files kept in the folder beside Kbuild's own, and who reads and writes them:
     piggyback.present   the folder has the state of images/vmlinux           here
     piggyback.LINK      Kbuild's name of a link's file                       tasks/image.py
     piggyback.{base,config,kept,mini}  Kconfig at work                       kbuild/configure.py
+    piggyback.kconfig   how make runs Kconfig, and what Kconfig was answered kbuild/conf.py
+    piggyback.{conf,watch,answers,learned,ask}  the same at work             kbuild/conf.py
 
 None of them is believed: one that is missing or damaged costs time, never a wrong image.
 """
