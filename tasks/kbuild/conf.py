@@ -117,13 +117,16 @@ def _run(request: Request) -> str:
         ),
     )
     started = time.time_ns()
-    with request.jobs.token():
-        done = process.run(
-            [os.fspath(obj / PROGRAM), *told.argv[1:]],
-            cwd=obj,
-            env={**told.env, **request.env},
-            check=False,
-        )
+    try:
+        with request.jobs.token():
+            done = process.run(
+                [os.fspath(obj / PROGRAM), *told.argv[1:]],
+                cwd=obj,
+                env={**told.env, **request.env},
+                check=False,
+            )
+    except (PiggyError, OSError) as error:
+        raise Unfamiliar(f"{obj / PROGRAM} does not start: {error}") from error
     with request.log.open("a", encoding="utf-8") as log:
         log.write(done.output)
     if done.returncode:

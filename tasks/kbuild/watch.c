@@ -138,6 +138,7 @@ static const struct call {
 #endif
 };
 #define CALLS (sizeof(calls) / sizeof(*calls))
+#define NO_FILTER SIGUSR2 /* what a child tells before it begins */
 #define FOREIGN 1 /* SECCOMP_RET_DATA of a call in another architecture's numbers */
 
 static void *seen;	 /* of tsearch(3): the files so far, each after its letter */
@@ -281,7 +282,7 @@ static int filter(void)
 /* Follow a process and all that it starts to the end of the first; return its wait status. */
 static int follow(pid_t first)
 {
-	int status, result = -1, patience = 200;
+	int status, result = -1, patience = 200, begun = 0;
 
 	for (;;) {
 		pid_t pid = waitpid(-1, &status, __WALL | (result < 0 ? 0 : WNOHANG));
@@ -304,10 +305,17 @@ static int follow(pid_t first)
 				result = status;
 			continue;
 		}
-		if (status >> 16 == PTRACE_EVENT_SECCOMP)
+		if (status >> 16 == PTRACE_EVENT_SECCOMP) {
 			stopped(pid);
-		else if (!(status >> 16))
+			begun = 1;
+		} else if (!(status >> 16)) {
 			signal = WSTOPSIG(status);
+		}
+		if (!begun && signal == NO_FILTER) {
+			odd = "the kernel does not let system calls be watched";
+			begun = 1;
+			signal = 0;
+		}
 		ptrace(PTRACE_CONT, pid, 0, signal);
 	}
 }
@@ -330,7 +338,7 @@ static int watched(char *const argv[], int out)
 	if (!pid) {
 		close(gate[1]);
 		if (read(gate[0], &go, 1) == 1 && go && !filter())
-			raise(SIGUSR2);
+			raise(NO_FILTER);
 		dup2(out, 1);
 		execvp(*argv, argv);
 		_exit(127);

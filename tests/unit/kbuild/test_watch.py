@@ -148,6 +148,34 @@ def test_sockets_and_what_is_left_running_are_odd(watcher: Path, tmp_path: Path)
         watch.states(watch.read(log)[-1], tmp_path, time.time_ns())
 
 
+def test_where_the_kernel_does_not_let_it_watch(watcher: Path, tmp_path: Path) -> None:
+    """The command runs all the same. Who is watched already can't be watched by another one."""
+    inner, script = tmp_path / "inner", "echo said; kill -USR2 $$; exit 3"
+    argv = [watcher, tmp_path / "outer", watcher, inner, "/bin/sh", "-c", f"trap '' USR2; {script}"]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "said\n")
+    assert watch.read(inner)[0].odd == "the kernel does not let programs be watched"
+
+
+def test_where_the_kernel_has_no_filter(tmp_path: Path) -> None:
+    source, program, log = (tmp_path / name for name in ("watch.c", "watch", "log"))
+    text = watch.SOURCE.read_text()
+    assert ", SECCOMP_MODE_FILTER," in text
+    source.write_text(text.replace(", SECCOMP_MODE_FILTER,", ", 99,"))
+    subprocess.run(["gcc", "-DPIGGYBACK_MAIN", "-o", program, source], check=True)
+    script = "trap 'echo heard' USR2; kill -USR2 $$; exit 3"
+    done = subprocess.run(
+        [program, log, "/bin/sh", "-c", script], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (3, "heard\n")
+    assert watch.read(log)[0].odd == "the kernel does not let system calls be watched"
+
+
+def test_a_signal_reaches_the_command(watcher: Path, tmp_path: Path) -> None:
+    one = watched(watcher, tmp_path, "trap 'exit 4' USR2; kill -USR2 $$; sleep 1")
+    assert os.waitstatus_to_exitcode(one.status) == 4
+
+
 @pytest.mark.parametrize(
     "data", [b"3:abc,", b"1:a,1:b,1:0,0:,1:r,", b"0:,0:,1:x,0:,0:,", b"2:\xff\xff,", b"9:a,", b"x"]
 )
