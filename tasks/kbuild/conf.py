@@ -7,7 +7,7 @@ same each time, as long as nothing that they looked at is another thing. So:
 - make is asked once for each target (ask.py): it builds conf if need be, and tells its command and
   environment, all as it would otherwise run it. Which files it looked at on the way is watched.
 - conf is linked once more from the objects that make compiled, with a popen(3) that knows answers
-  (watch.c). A command that is not among them is run as ever, and watched.
+  (answers.c). A command that is not among them is run as ever, and watched.
 
 The Kconfig files, the .config and auto.conf are read, and written, by conf as ever: nothing is
 remembered of them. Where anything is unfamiliar, make decides.
@@ -35,9 +35,10 @@ from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular, write_whole
 from tasks.system.process import clean_env
 
+POPEN = Path(__file__).with_name("answers.c")
 FILE = "piggyback.kconfig"
 PROGRAM, WATCHER = "piggyback.conf", "piggyback.watch"
-ANSWERS, LEARNED = "piggyback.answers", "piggyback.learned"  # watch.c has these names, too
+ANSWERS, LEARNED = "piggyback.answers", "piggyback.learned"  # answers.c has these names, too
 
 
 class Answer(msgspec.Struct, array_like=True):
@@ -166,7 +167,7 @@ def _key(request: Request, link: Sequence[str]) -> str:
         *(f"{name}={value}" for name, value in sorted(clean_env(request.pins).items())),
         *(host.sysname, host.nodename, host.release, host.version, host.machine),
         str(os.cpu_count()),
-        *(path.read_text() for path in (watch.SOURCE, ask.RULES, ask.SHELL)),
+        *(path.read_text() for path in (watch.SOURCE, POPEN, ask.RULES, ask.SHELL)),
         *link,
         *(watch.state(f"r{request.obj / word}") for word in (*link, CONF) if word.endswith(".o")),
         watch.state(f"r{request.obj / CONF}"),
@@ -229,10 +230,9 @@ def _build(request: Request, known: Known, link: Sequence[str]) -> None:
     words = [*link[:at], *link[at + 2 :]]
     tools = [word for word in words if not word.endswith(".o")]
     wrap = ["-Wl,--wrap=popen", "-Wl,--wrap=pclose"]
-    source = os.fspath(watch.SOURCE)
     for argv in (
-        [words[0], "-O2", *words[1:], *wrap, "-o", PROGRAM, source],
-        [tools[0], "-O2", *tools[1:], "-DPIGGYBACK_MAIN", "-o", WATCHER, source],
+        [words[0], "-O2", *words[1:], *wrap, "-o", PROGRAM, os.fspath(POPEN)],
+        [tools[0], "-O2", *tools[1:], "-DPIGGYBACK_MAIN", "-o", WATCHER, os.fspath(watch.SOURCE)],
     ):
         try:
             process.run(argv, cwd=obj, log=request.log)

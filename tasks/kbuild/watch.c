@@ -2,16 +2,11 @@
  * Run a command, and write down which files it looked at, so that what it said can be taken for
  * given as long as those are the same.
  *
- * Two programs are made of this (tasks/kbuild/conf.py):
+ *   cc -DPIGGYBACK_MAIN watch.c      watch LOG COMMAND...: runs the command
  *
- *   cc -DPIGGYBACK_MAIN watch.c              watch LOG COMMAND...: runs the command
- *   cc CONF'S OBJECTS watch.c -Wl,--wrap=popen,--wrap=pclose
- *                                            Kconfig's conf, whose $(shell,...) gets the answers of
- *                                            ANSWERS; what is not there is run, and noted in LEARNED
- *
- * Both files hold netstrings (LENGTH:BYTES,). ANSWERS: command, output, wait status, and again.
- * LEARNED, and LOG: command, output, wait status, why it can't be remembered ("" if it can), then
- * the files, each after one letter, then "". r: looked at; d: a folder that was listed; w: written.
+ * answers.c includes this, too. LOG gets netstrings (LENGTH:BYTES,): command, output, wait status,
+ * why it can't be remembered ("" if it can), then the files, each after one letter, then "".
+ * r: looked at; d: a folder that was listed; w: written.
  *
  * How: seccomp(2) with SECCOMP_RET_TRACE stops a process at the system calls that take a path, and
  * ptrace(2) reads them. Where the kernel allows neither, nothing is remembered.
@@ -38,9 +33,6 @@
 #include <unistd.h>
 
 extern long ptrace(int request, ...); /* <sys/ptrace.h> and <linux/ptrace.h> exclude one another */
-
-#define ANSWERS "piggyback.answers"
-#define LEARNED "piggyback.learned"
 
 #if defined(__x86_64__) && !defined(__ILP32__)
 #define NATIVE AUDIT_ARCH_X86_64
@@ -399,99 +391,5 @@ int main(int argc, char **argv)
 	fclose(names);
 	record(argv[1], "", "", 0, status, files, files_size);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-}
-#else
-FILE *__real_popen(const char *command, const char *mode);
-int __real_pclose(FILE *stream);
-FILE *__wrap_popen(const char *command, const char *mode);
-int __wrap_pclose(FILE *stream);
-
-static char *answers, *answers_end;
-static FILE *given; /* the stream that popen returned last, if it is of ours */
-static int given_status;
-
-static void load(void)
-{
-	FILE *file = fopen(ANSWERS, "r");
-	long size;
-
-	answers = answers_end = "";
-	if (!file)
-		return;
-	if (!fseek(file, 0, SEEK_END) && (size = ftell(file)) > 0 && !fseek(file, 0, SEEK_SET)) {
-		answers = malloc(size + 1);
-		if (!answers)
-			abort();
-		size = fread(answers, 1, size, file);
-		answers[size] = 0;
-		answers_end = answers + size;
-	}
-	fclose(file);
-}
-
-/* Read a netstring, and step behind it; 0 at the end, or where there is something else. */
-static char *take(char **at, size_t *length)
-{
-	char *end, *text;
-
-	*length = strtoul(*at, &end, 10);
-	if (end == *at || *end != ':' || (size_t)(answers_end - end) < *length + 2)
-		return 0;
-	text = end + 1;
-	*at = text + *length + 1;
-	return text;
-}
-
-static FILE *answered(const char *command)
-{
-	size_t size = strlen(command), length[3];
-	char *at, *text[3];
-
-	if (!answers)
-		load();
-	for (at = answers;;) {
-		if (!(text[0] = take(&at, length)) || !(text[1] = take(&at, length + 1)) ||
-		    !(text[2] = take(&at, length + 2)))
-			return 0;
-		if (length[0] == size && !memcmp(text[0], command, size))
-			break;
-	}
-	given_status = atoi(text[2]);
-	return length[1] ? fmemopen(text[1], length[1], "r") : fopen("/dev/null", "r");
-}
-
-FILE *__wrap_popen(const char *command, const char *mode)
-{
-	char *argv[] = { "/bin/sh", "-c", (char *)command, 0 }, *output;
-	FILE *file;
-	long size;
-
-	if (strcmp(mode, "r") || given)
-		return __real_popen(command, mode);
-	if ((given = answered(command)))
-		return given;
-	file = tmpfile();
-	if (!file)
-		return __real_popen(command, mode);
-	start_noting();
-	given_status = watched(argv, fileno(file));
-	fclose(names);
-	size = lseek(fileno(file), 0, SEEK_END);
-	rewind(file);
-	output = calloc(size + 1, 1);
-	if (output && pread(fileno(file), output, size, 0) == size)
-		record(LEARNED, command, output, size, given_status, files, files_size);
-	free(output);
-	free(files);
-	return given = file;
-}
-
-int __wrap_pclose(FILE *stream)
-{
-	if (stream != given)
-		return __real_pclose(stream);
-	given = 0;
-	fclose(stream);
-	return given_status;
 }
 #endif
