@@ -289,7 +289,10 @@ def _learned(obj: Path, started: int) -> tuple[_New, int]:
     """Return the answers that can be remembered, and the number of all commands that were run."""
     if not (obj / LEARNED).exists():
         return {}, 0
-    found, new = watch.read(obj / LEARNED), _New()
+    try:
+        found, new = watch.read(obj / LEARNED), _New()
+    except Unfamiliar:  # a name that is no text; conf has done its work
+        return {}, 0
     for one in found:
         try:
             states = watch.states(one, obj, started)

@@ -269,6 +269,16 @@ def test_a_failure_is_left_to_make(built: Tree) -> None:
     assert built.taken("noconfig") == "make failed when it was asked"
 
 
+def test_what_is_no_text_is_not_remembered(built: Tree) -> None:
+    (built.top / "answer").write_bytes(b"\xff\n")
+    built.age()
+    for _ in range(2):
+        assert ", 0 answers known" in built.taken("syncconfig")
+    ours = (built.obj / ".config").read_bytes()
+    subprocess.run([*built.argv, "syncconfig"], check=True, env=clean_env(built.pins))
+    assert (built.obj / ".config").read_bytes() == ours
+
+
 def test_where_it_cannot_be_built_make_decides_from_then_on(
     built: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
