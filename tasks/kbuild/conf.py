@@ -231,8 +231,8 @@ def _build(request: Request, known: Known, link: Sequence[str]) -> None:
     tools = [word for word in words if not word.endswith(".o")]
     wrap = ["-Wl,--wrap=popen", "-Wl,--wrap=pclose"]
     for argv in (
-        [words[0], "-O2", *words[1:], *wrap, "-o", PROGRAM, os.fspath(POPEN)],
-        [tools[0], "-O2", *tools[1:], "-DPIGGYBACK_MAIN", "-o", WATCHER, os.fspath(watch.SOURCE)],
+        [*words, *wrap, "-o", PROGRAM, os.fspath(POPEN)],
+        [*tools, "-DPIGGYBACK_MAIN", "-o", WATCHER, os.fspath(watch.SOURCE)],
     ):
         try:
             process.run(argv, cwd=obj, log=request.log)
