@@ -3,10 +3,12 @@ Kconfig leaves is held against what plain make leaves in a folder of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -105,9 +107,14 @@ def kconfig_lines(pc: Checkout) -> list[str]:
     return re.findall(r"^# Kconfig: (.*)$", log.read_text(), re.MULTILINE)
 
 
-def test_it_leaves_what_make_leaves(pc: Checkout, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def flipped(pc: Checkout, obj: Path, flips: Sequence[str]) -> Iterator[ByMake]:
+    """Flip symbols, and hold all that Kconfig leaves each time against what plain make leaves.
+
+    The body has the built PC with all flips, and the folder that make configured in the same way.
+    """
     pc.doit("bzImage")
-    second = ByMake(pc, tmp_path / "obj")
+    second = ByMake(pc, obj)
     shutil.copytree(pc.obj, second.obj, symlinks=True)  # with the times of all files
     _, ours = touched(pc.obj, {})
     _, makes = touched(second.obj, {})
@@ -115,7 +122,7 @@ def test_it_leaves_what_make_leaves(pc: Checkout, tmp_path: Path) -> None:
     own = pc.top / "configs/kernel/local/pc.config"
     own.parent.mkdir(exist_ok=True)
     try:
-        for number, flip in enumerate(FLIPS):
+        for number, flip in enumerate(flips):
             with own.open("a") as stream:
                 stream.write(flip)
             pc.doit("kernel_config")
@@ -129,6 +136,22 @@ def test_it_leaves_what_make_leaves(pc: Checkout, tmp_path: Path) -> None:
             (changed, ours), (expected, makes) = touched(pc.obj, ours), touched(second.obj, makes)
             assert changed == expected
             assert len(changed) > 2  # auto.conf, auto.conf.cmd, and a symbol
+        yield second
+    finally:
+        own.unlink()
+        pc.doit("bzImage")
+
+
+def test_it_leaves_what_make_leaves(pc: Checkout, tmp_path: Path) -> None:
+    with flipped(pc, tmp_path / "obj", FLIPS[:3]):
+        pass
+
+
+@pytest.mark.long
+def test_what_is_built_after_a_dozen_flips_is_what_make_builds(
+    pc: Checkout, tmp_path: Path
+) -> None:
+    with flipped(pc, tmp_path / "obj", FLIPS) as second:
         pc.doit("bzImage")
         ours_made = compiled((logs(pc) / "vmlinux.log").read_text())
         assert ours_made <= compiled(second.make("vmlinux"))
@@ -136,9 +159,6 @@ def test_it_leaves_what_make_leaves(pc: Checkout, tmp_path: Path) -> None:
         assert work(pc) == []
         assert pc.made_otherwise(second.obj, "bzImage") == []
         assert "nothing to do" in pc.doit("bzImage")
-    finally:
-        own.unlink()
-        pc.doit("bzImage")
 
 
 def test_another_compiler_is_asked_anew(pc: Checkout) -> None:
