@@ -1,6 +1,6 @@
-"""Web addresses as they are shown, kept and asked.
+"""Web addresses: hide their passwords in text, split them into parts.
 
-A password in one goes to its server, and nowhere else.
+A password in an address goes to its server and nowhere else: not to a log, not to the console.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from tasks.system.terminal import printable
 _ADDRESS = re.compile(r"""(?x) ([A-Za-z][A-Za-z0-9+.-]*://)
     (?: [^\s/?\#]*@ | [^\s/?\#@\[]*:[^\s@]*@ )?
     ( [^\s?'"]* ) ( \?[^\s'"]*[^\s'":;,.)] )?""")
-_IN_URLLIB3 = re.compile(
-    r"(?<=with url: )\S+"
-)  # urllib3 repeats the path with its query in its messages
+# urllib3 repeats the path with its query in its messages.
+_IN_URLLIB3 = re.compile(r"(?<=with url: )\S+")
 
 
 def hidden(text: str) -> str:
-    """Return a text with each address in it without user, password and query.
+    """Remove user, password and query from each web address in a text.
 
-    A query goes as a whole, since servers hide keys and signatures under any name in it:
+    The whole query is removed, since servers put keys and signatures under any name into it:
     "http://u:p@h/f?key=1" becomes "http://h/f?...".
     """
     if "://" not in text and "with url" not in text:
@@ -34,19 +33,26 @@ def hidden(text: str) -> str:
 
 
 def shown(text: object) -> str:
-    """Return a text that is, or came, from elsewhere, for the console or a file of ours.
+    """Make foreign text fit for the console or a log.
 
-    Without passwords (see `hidden`), and with what a terminal would obey made visible.
+    Passwords are removed (see `hidden`), and control characters are escaped (see
+    `terminal.printable`).
     """
     return printable(hidden(str(text)))
 
 
 def split(url: str) -> tuple[SplitResult, tuple[bytes, bytes] | None]:
-    """Return an http or https address without user and password, and these two decoded.
+    """Split an http or https address into its parts and its credentials.
 
-    They are None where there are none.
+    Args:
+        url: The address, as the user wrote it.
 
-    Raises ValueError, without a password in it, for what is no such address.
+    Returns:
+        The parts without user and password, and (user, password) decoded; None in place of the
+        pair if the address has no user.
+
+    Raises:
+        ValueError: It is no http or https address. The message holds no password.
     """
     try:
         parts = urlsplit(url)
@@ -72,9 +78,9 @@ def split(url: str) -> tuple[SplitResult, tuple[bytes, bytes] | None]:
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int]:
-    """Return scheme, host and port of an address.
+    """Return scheme, host and port of an address: its origin (RFC 6454, section 4).
 
-    What a password is given to (RFC 6454, section 4).
+    A password is sent to the origin that it was given for, and to no other.
     """
     return (
         parts.scheme,

@@ -1,14 +1,12 @@
-"""Byte code that a full disk cut off.
+"""Recovery from byte code (.pyc) that a full disk truncated.
 
-Python takes what it wrote there for whole, and every later start ends with "marshal data too
-short".
+Python before 3.13.1 writes a .pyc aside and renames it, but does not check how many bytes were
+written (CPython's issue 126606; importlib's _write_atomic). Every later start then ends with
+"marshal data too short". This module removes such a file when it is loaded, and compiles the module
+again.
 
-Python before 3.13.1 writes a .pyc aside and renames it, but does not look how much of it was
-written (CPython's issue 126606; importlib's _write_atomic). Such a file is removed when it is met,
-and the module compiled anew.
-
-This module itself is safe from that as long as its own byte code fits into a page of 4096 bytes: of
-one page all is written, or nothing, and then Python does notice.
+This module itself is safe as long as its own byte code fits into a page of 4096 bytes: of one page
+the file system writes all or nothing, and Python notices the latter.
 """
 
 from __future__ import annotations
@@ -21,18 +19,18 @@ from importlib.util import cache_from_source
 from types import CodeType
 
 HEADER = 16  # bytes before the code in a .pyc (PEP 552)
-DAMAGE = (
-    EOFError,
-    ImportError,
-    TypeError,
-    ValueError,
-)  # what marshal.loads raises, and what it leads to in importlib
+# What marshal.loads raises for damaged byte code, and what importlib makes of it.
+DAMAGE = (EOFError, ImportError, TypeError, ValueError)
 
 
 def install(spec: ModuleSpec) -> None:
-    """Have all modules that are loaded from now on compiled anew if their byte code can't be read.
+    """Patch importlib to compile a module again if its byte code can't be read.
 
-    spec: of the module that asks for it, whose own byte code was written just now, or was whole.
+    It applies to all modules that are loaded from now on.
+
+    Args:
+        spec: That of the calling module. Its byte code was loaded, or was written just now; in the
+            latter case it is checked here, and removed if it is damaged.
     """
     plain = SourceFileLoader.get_code
 

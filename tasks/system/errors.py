@@ -1,8 +1,7 @@
-"""What goes wrong, said once and clearly: one sentence, and a hint on what to do about it.
+"""Errors that the user can mend: one sentence, and a hint on what to do.
 
-Everything below the edge raises PiggyError; the edge (the action wrapper in `graph`, and `dodo.py`
-at load time) turns it into a message and an exit status. Any other exception is a bug of ours, and
-only such a one shows a traceback.
+All code raises PiggyError. The action wrapper in `graph`, and `dodo.py` at load time, turn it into
+a message and an exit status. Any other exception is a bug of ours and shows a traceback.
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ from collections.abc import Iterable, Iterator
 
 from tasks.system.terminal import printable
 
-LONGEST = (
-    200  # characters of a word that may be a misspelt name; to compare a longer one takes its time
-)
+# Characters of a word that may be a misspelt name; difflib is slow for longer ones.
+LONGEST = 200
 
 
 class PiggyError(Exception):
     """A failure that the user can do something about.
 
-    message: one sentence that names the file, key or command at fault.
-    hint:    what to do about it ("" when there is nothing sensible to say). One that begins with a
-        new line holds details, in lines of their own.
-    status:  what doit is to end with.
+    Control characters in message and hint are escaped, as both may hold foreign text (a file's
+    name, a program's last lines).
 
-    Either may hold what others wrote (a file's name, a program's last lines): what a terminal would
-    obey in it is made visible.
+    Attributes:
+        message: One sentence that names the file, key or command at fault.
+        hint: What to do about it; "" for none. A hint that begins with a newline holds details, in
+            lines of their own.
+        status: doit's exit status.
     """
 
     status = 1
@@ -44,7 +43,11 @@ class PiggyError(Exception):
 
 @contextlib.contextmanager
 def in_a_sentence(kind: type[Exception]) -> Iterator[None]:
-    """Raise errors of the body that the user can mend as doit's `kind`, while all is loaded."""
+    """Turn PiggyError and OSError of the body into an error that doit prints without a traceback.
+
+    Args:
+        kind: doit's class of errors for a faulty dodo.py.
+    """
     try:
         yield
     except PiggyError as error:
@@ -56,9 +59,9 @@ def in_a_sentence(kind: type[Exception]) -> Iterator[None]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the known word nearest to `word`, or "" when none is near.
+    """Return " Did you mean 'x'?" for the known word nearest to `word`, or "" if none is near.
 
-    Case makes no distance.
+    Upper and lower case count as equal.
     """
     if len(word) > LONGEST:
         return ""

@@ -1,11 +1,11 @@
-"""Files of our own: they appear whole, and are read only where they are what they should be.
+"""Reading and writing of Piggyback's own files.
 
-Whatever is written is written aside on the same file system, then renamed. What is read or locked
-may have been put there by anybody: a pipe would hang us, a device would never end, a link would
-lead to another file.
+A file is written aside on the same file system, then renamed, so that it appears whole. A file that
+is read or locked may have been put there by anybody: a pipe would hang us, a device would never
+end, a link would lead to another file. So only regular files are opened.
 
-Here is also what several ask of files: when they were changed, what is in them, what the disk has
-room for, and what it said when it refused.
+The module also answers common questions about files: time of change, digest of the content, free
+space on the disk, and the error for a write that failed.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ _T = TypeVar("_T")
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`.
-
-    On success it is renamed to `path`, on any exception it is removed.
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
 
     The body may create the temporary path as a file or as a directory. A directory replaces only a
     missing `path`.
@@ -71,17 +69,18 @@ def copy_whole(source: Path, path: Path) -> None:
 def open_regular(
     path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o666, follow: bool = False
 ) -> int:
-    """Open a file of our own and return its descriptor.
+    """Open a regular file and return its descriptor; never wait, follow a link or truncate.
 
-    Never waits, never follows a link, never truncates.
+    Args:
+        path: The file. Its last part must be no link; folders on the way may be links (the user may
+            have put them there).
+        flags: As for os.open, without O_TRUNC.
+        mode: Permissions of a file that O_CREAT makes.
+        follow: Accept a link to a regular file, as for a file of the user's (settings, a fragment).
 
-    path:   only its last part may not be a link; folders on the way may be (the user may have put
-        them there).
-    flags:  as of os.open; O_TRUNC has no place here.
-    mode:   of a file that O_CREAT makes.
-    follow: it is the user's own (settings, a fragment): a link to a regular file will do. Raises
-    OSError: ELOOP for a link (open(2), O_NOFOLLOW), EISDIR for a folder, EINVAL for a pipe, socket
-    or device.
+    Raises:
+        OSError: ELOOP for a link (open(2), O_NOFOLLOW), EISDIR for a folder, EINVAL for a pipe,
+            socket or device.
     """
     assert not flags & os.O_TRUNC
     fd = os.open(
@@ -101,16 +100,20 @@ def open_regular(
 
 
 def read_regular(path: Path | str, most: int = 1 << 30, follow: bool = False) -> bytes:
-    """Return the content of a file of our own.
+    """Return the content of a regular file.
 
-    most: bytes; a longer file is none of ours. follow: see `open_regular`.
-    Raises OSError as `open_regular` does, and EFBIG for a longer file.
+    Args:
+        path: The file.
+        most: Greatest size in bytes; a longer file is none of ours.
+        follow: See `open_regular`.
+
+    Raises:
+        OSError: As `open_regular` does; EFBIG for a file longer than `most`.
     """
     with open(open_regular(path, follow=follow), "rb") as stream:
         data = b""
-        step = (
-            os.fstat(stream.fileno()).st_size + 1
-        )  # not `most`, which read() would have room made for
+        # Not `most`: read() would allocate that much.
+        step = os.fstat(stream.fileno()).st_size + 1
         while len(data) <= most and (more := stream.read(min(step, most + 1 - len(data)))):
             data, step = data + more, 1 << 16
     if len(data) > most:
@@ -125,14 +128,14 @@ def decoded(
     decode: Callable[..., Any] = msgspec.msgpack.decode,
     most: int = 1 << 30,
 ) -> _T:
-    """Return what a file of our own holds, `missing` where there is none or it holds no such thing.
+    """Decode a file of ours; return `missing` if it is absent, damaged or of another form.
 
     Args:
         path: The file.
-        kind: What it holds.
-        missing: What stands for a file that is not there, not whole, or not as we write it.
-        decode: Reads its content; the default reads MessagePack.
-        most: Bytes; a longer file is none of ours.
+        kind: The type of its content.
+        missing: The value for an absent or unreadable file.
+        decode: The decoder, called with the bytes and `type=kind`; the default is for MessagePack.
+        most: Greatest size in bytes; a longer file is none of ours.
     """
     try:
         content: _T = decode(read_regular(path, most), type=kind)
@@ -142,13 +145,13 @@ def decoded(
 
 
 def record(data: bytes, kind: type[_T], whose: str, hint: str = "") -> _T:
-    """Return what a record in JSON says that nothing can stand for.
+    """Decode a record in JSON that no default can replace.
 
     Args:
         data: The record.
-        kind: What it holds.
-        whose: What an error begins with, the file as a rule.
-        hint: What to do about it.
+        kind: The type of its content.
+        whose: The subject of the error's sentence, as a rule the file's name.
+        hint: The error's hint.
 
     Raises:
         PiggyError: It is no JSON, or has another form.
@@ -168,11 +171,11 @@ def remove(*paths: Path | str) -> None:
 
 
 def changed(path: Path | str, follow: bool = True) -> int:
-    """Return when a file's content was changed (mtime, ns since 1970), -1 if there is no such file.
+    """Return a file's mtime in nanoseconds since 1970, -1 if there is no such file.
 
     Args:
         path: The file.
-        follow: Whether a link stands for the file that it leads to.
+        follow: Whether to take the time of a link's target, not of the link.
     """
     try:
         return os.stat(path, follow_symlinks=follow).st_mtime_ns
@@ -181,12 +184,12 @@ def changed(path: Path | str, follow: bool = True) -> int:
 
 
 def touched(path: Path | str, since: int, missing: bool) -> bool:
-    """Tell whether a file was changed in any way (ctime) since then.
+    """Tell whether a file's ctime is at or after a point in time.
 
     Args:
         path: The file.
         since: Nanoseconds since 1970.
-        missing: The answer for a file that is not there: whether it may have been.
+        missing: The answer for a file that does not exist.
     """
     try:
         return os.stat(path).st_ctime_ns >= since
@@ -204,9 +207,9 @@ def digest_of(top: Path, paths: Iterable[Path | str], follow: bool = True) -> st
     """Return a digest over names and contents, the same wherever the folder lies.
 
     Args:
-        top: The folder, from which names count.
-        paths: The files in it, in the order in which they count.
-        follow: Whether a link has the content of its file, and not that of its own.
+        top: The folder that names are relative to.
+        paths: The files in it; their order counts.
+        follow: Whether to digest a link's target, not the link's text.
     """
     whole = hashlib.sha256()
     for path in paths:
@@ -219,16 +222,21 @@ def digest_of(top: Path, paths: Iterable[Path | str], follow: bool = True) -> st
 
 
 def free(path: Path) -> int:
-    """Return the bytes that this user may still write at `path`, or at its nearest parent."""
-    for place in (path, *path.absolute().parents):
+    """Return the bytes that this user can still write at `path`, or at its nearest parent."""
+    for folder in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
-            found = os.statvfs(place)
-            return found.f_bavail * found.f_frsize
+            info = os.statvfs(folder)
+            return info.f_bavail * info.f_frsize
     return 0
 
 
 def no_space(path: Path, needed: int) -> PiggyError:
-    """Return the error for a disk too small for `needed` bytes (0: not known) at `path`."""
+    """Return the error for a disk that is too full for a file.
+
+    Args:
+        path: The file that was to be written.
+        needed: Its size in bytes; 0 if that is not known.
+    """
     wants = f"{terminal.human(needed)} needed, " if needed else ""
     return PiggyError(
         f"no space left on the disk for {path}: {wants}{terminal.human(free(path.parent))} free",
@@ -240,7 +248,9 @@ def no_space(path: Path, needed: int) -> PiggyError:
 def explained(path: Path, needed: int = 0) -> Iterator[None]:
     """Turn an OSError of the body into a PiggyError that names the file, the cause and the remedy.
 
-    path: what is being written; needed: bytes that it takes in all, 0 when that is not known.
+    Args:
+        path: The file being written.
+        needed: Its size in bytes; 0 if that is not known.
     """
     try:
         yield

@@ -1,15 +1,15 @@
-"""One budget of commands at once for all that a run starts.
+"""GNU make's jobserver: one limit on parallel commands for all makes of a run and for our own.
 
-GNU make's jobserver, with us as its master or its client.
+We are its server, or the client of the make that runs us.
 
-A token is the right to run one command. The free ones lie in a pipe, a byte each, and every make
-takes and returns them there. One command each make runs without asking, by the token that whoever
-started it holds; so we hold one while a make runs, and while a command of our own does. Source: GNU
-make's manual, "POSIX Jobserver Interaction".
+A token is the right to run one command. The free tokens lie in a pipe, one byte each; every make
+takes and returns them there. Each make runs one command without asking, by the token that its
+starter holds. So we hold a token while a make runs, and while a command of our own runs. Source:
+GNU make's manual, "POSIX Jobserver Interaction".
 
-A make that is killed by SIGKILL takes its tokens to the grave (by any other signal it first waits
-for its children, and returns them). The next token that is taken while nobody holds one makes the
-budget whole again, so nothing waits for ever.
+A make killed by SIGKILL loses its tokens (on any other signal it first waits for its children and
+returns them). When a token is taken while none is held, the lost ones are replaced, so nothing
+waits for ever.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ import termios
 import threading
 from collections.abc import Iterator
 
-WAIT = 0.2  # seconds; after that, whoever waits for a token looks whether some were lost
+WAIT = 0.2  # seconds after which a thread that waits for a token checks whether some were lost
 _AUTH = re.compile(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>(?:\\.|[^\s\\])+)|(?P<fds>\d+,\d+))")
 
 
 class Budget:
-    """The right to run `size` commands at once.
+    """A jobserver with `size` tokens.
 
-    Opened at its first use, for a run that starts nothing needs none.
+    The pipe is opened at the first use, as a run that starts nothing needs none.
 
-    size:      how many tokens there are, at least 1.
-    makeflags: $MAKEFLAGS of a make that we run under. If it names a jobserver, its tokens are used,
-               however many they are; and the one with which that make started us is added to them.
+    Args:
+        size: Number of tokens, at least 1.
+        makeflags: $MAKEFLAGS of a make that we run under. If it names a jobserver, its tokens are
+            used, however many there are, and the one with which that make started us.
     """
 
     def __init__(self, size: int, makeflags: str = "") -> None:
         self.size = size
         self._parent = makeflags
-        self._words = ""  # make's own word for the pipe
-        self._own = False  # do we make up for lost tokens?
+        self._words = ""  # make's option that names the pipe
+        self._own = False  # whether the pipe is ours: then lost tokens are replaced
         self._read, self._write = -1, -1
         self._lock = threading.Lock()
         self._spare: list[bytes] = []  # free tokens that are not in the pipe
@@ -51,20 +52,20 @@ class Budget:
         self._mine = threading.local()
 
     def __str__(self) -> str:
-        """As after make's -j."""
+        """The number after make's -j."""
         return str(self.size)
 
     def environment(self) -> dict[str, str]:
-        """Return the variable by which make and gcc's -flto=jobserver share the budget."""
+        """Return MAKEFLAGS, by which make and gcc's -flto=jobserver share the tokens."""
         with self._lock:
             self._open()
         return {"MAKEFLAGS": f" -j{self.size} {self._words}"}
 
     @contextlib.contextmanager
     def token(self) -> Iterator[None]:
-        """Hold a token for the body of a `with`, waiting until one is free.
+        """Wait for a token and hold it for the body of a `with`: a make, or a command of our own.
 
-        While a make runs, or a command of our own. A thread that holds one already takes no second.
+        A thread that holds a token takes no second one.
         """
         if getattr(self._mine, "token", None) is not None:
             yield
@@ -86,9 +87,8 @@ class Budget:
                 if token:
                     self._held += 1
                     return token
-            select.select(
-                [self._read], [], [], WAIT
-            )  # two may be told of one token; then one of them waits on
+            # One token may wake two threads; then one of them waits on.
+            select.select([self._read], [], [], WAIT)
 
     def _give(self, token: bytes) -> None:
         with self._lock:
@@ -106,12 +106,12 @@ class Budget:
             return b""
 
     def _return_spare(self) -> None:
-        """Give back to the make that we run under what is its own: all but one."""
+        """Return all tokens but one to the make that we run under."""
         while len(self._spare) + self._held > 1 and self._spare:
             os.write(self._write, self._spare.pop())
 
     def _make_whole(self) -> None:
-        """Have all tokens in our own pipe, as is right while nobody holds one."""
+        """Put back lost tokens, or take surplus ones out, while none is held."""
         if self._own:
             missing = self.size - _waiting(self._read)
             if missing > 0:
@@ -122,30 +122,31 @@ class Budget:
     def _open(self) -> None:
         if self._write >= 0:
             return
-        found = _of_parent(self._parent)
-        if found:
-            self._read, self._write, self._words = found
+        parent = _of_parent(self._parent)
+        if parent:
+            self._read, self._write, self._words = parent
             self._spare = [b"+"]
             return
         reader, writer = os.pipe()
         for end in (reader, writer):
             os.set_inheritable(end, True)
-        # An own way in that never blocks: whether a read of make's blocks, each version of make
-        # sees to itself.
+        # A file description of our own that never blocks: O_NONBLOCK of the inherited one is up to
+        # make, whose versions differ in it.
         self._read = os.open(f"/proc/self/fd/{reader}", os.O_RDONLY | os.O_NONBLOCK)
         self._write, self._own, self._words = writer, True, f"--jobserver-auth={reader},{writer}"
 
 
 def _of_parent(makeflags: str) -> tuple[int, int, str] | None:
-    """Open the jobserver that $MAKEFLAGS names: where to read and write, and make's word for it.
+    """Open the jobserver that $MAKEFLAGS names.
 
-    None if there is none, or if we were not given it (make hands its pipe only to what it takes for
-    a make).
+    Returns:
+        The descriptors to read and write tokens, and make's option that names it. None if there is
+        no jobserver, or its pipe is closed here (make passes it only to what it takes for a make).
     """
-    found = list(_AUTH.finditer(makeflags))
-    if not found:
+    options = list(_AUTH.finditer(makeflags))
+    if not options:
         return None
-    path, fds = found[-1]["path"], found[-1]["fds"]
+    path, fds = options[-1]["path"], options[-1]["fds"]
     if path:  # make 4.4 has it in $TMPDIR; what it quotes: quote_for_env() in its src/main.c
         path = re.sub(r"\\(.)", r"\1", path.replace("$$", "$"))
     reader, writer = (path, path) if path else (f"/proc/self/fd/{end}" for end in fds.split(","))
@@ -155,12 +156,12 @@ def _of_parent(makeflags: str) -> tuple[int, int, str] | None:
         return (
             os.open(reader, os.O_RDONLY | os.O_NONBLOCK),
             os.open(writer, os.O_WRONLY | os.O_NONBLOCK),
-            found[-1][0],
+            options[-1][0],
         )
     except OSError:
         return None
 
 
 def _waiting(reader: int) -> int:
-    """How many bytes lie in a pipe."""
+    """Return how many bytes lie in a pipe (FIONREAD, ioctl_pipe in pipe(7))."""
     return int(struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, b"\0\0\0\0"))[0])

@@ -1,8 +1,8 @@
-"""Locks between two runs of doit: the second waits and says for whom.
+"""Locks between runs of doit: the second run waits, and prints the process that it waits for.
 
-The lock is a flock on an open file that children inherit: when doit itself is killed, it stays
-locked until the last compiler that it started is gone, so nobody else writes into the same folder
-meanwhile.
+The lock is a flock(2) on an open file that children inherit. When doit is killed, the lock stays
+until the last compiler that doit started has ended, so that no other run writes into the same
+folder meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from tasks.system.files import open_regular
 
 
 class Lock:
-    """A lock on a file; `what` is named to whoever has to wait."""
+    """An exclusive lock on a file.
+
+    Args:
+        path: The file; made if it is missing.
+        what: What it protects, for the message to a run that waits.
+    """
 
     def __init__(self, path: Path, what: str) -> None:
         self.path, self.what = path, what
@@ -29,22 +34,24 @@ class Lock:
 
     @property
     def taken(self) -> bool:
-        """Is it ours?"""
+        """Whether this process holds the lock."""
         return self._fd >= 0
 
     def acquire_if_free(self) -> bool:
-        """Take the lock unless another process has it, or it can't be taken at all.
-
-        Return whether it is ours.
-        """
+        """Take the lock without waiting, and return whether this process holds it now."""
         with contextlib.suppress(PiggyError):
             self.acquire(wait=False)
         return self.taken
 
     def acquire(self, wait: bool = True) -> None:
-        """Take the lock; if another process has it, wait.
+        """Take the lock.
 
-        It says so on stderr, or without `wait` raises PiggyError.
+        Args:
+            wait: Whether to wait for another process that holds it, with a message on stderr.
+
+        Raises:
+            PiggyError: The file can't be opened or locked, or is held by another process and `wait`
+                is false.
         """
         while self._fd < 0:
             try:
@@ -65,10 +72,9 @@ class Lock:
             finally:
                 if self._fd != fd:
                     os.close(fd)
-        with contextlib.suppress(OSError):  # a full disk: whoever waits will not learn our number
-            if re.fullmatch(
-                rb"\d{0,20}\n?", os.pread(self._fd, 64, 0)
-            ):  # else it is no note of ours, and stays
+        with contextlib.suppress(OSError):  # a full disk: a run that waits can't name our pid
+            # Any other content is not ours, and is left alone.
+            if re.fullmatch(rb"\d{0,20}\n?", os.pread(self._fd, 64, 0)):
                 os.ftruncate(self._fd, os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0))
 
     def _wait(self, fd: int, wait: bool) -> None:
@@ -77,8 +83,8 @@ class Lock:
         except BlockingIOError:
             if not wait:
                 raise
-            found = re.match(rb"\d{1,20}\n", os.pread(fd, 64, 0))
-            owner = found[0].decode().strip() if found else "unknown"
+            pid = re.match(rb"\d{1,20}\n", os.pread(fd, 64, 0))
+            owner = pid[0].decode().strip() if pid else "unknown"
             print(
                 f"  WAIT    {self.what} is in use by another run (pid {owner}); Ctrl-C gives up",
                 file=sys.stderr,
@@ -87,10 +93,7 @@ class Lock:
             fcntl.flock(fd, fcntl.LOCK_EX)
 
     def release(self) -> None:
-        """Give the lock up.
-
-        So an interactive guest or editor does not keep others from building.
-        """
+        """Release the lock, so that an interactive guest or editor lets other runs build."""
         if self._fd >= 0:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
             os.close(self._fd)
@@ -98,9 +101,9 @@ class Lock:
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
-        """Let others have the lock for the body of a `with`, however that ends.
+        """Release the lock for the body of a `with`, and take it again however the body ends.
 
-        On a signal nobody waits for it again: the run is over.
+        When a signal ends the body, the lock is taken only if it is free: the run is over.
         """
         self.release()
         try:
@@ -144,7 +147,7 @@ def _not_opened(path: Path, error: OSError) -> PiggyError:
 
 
 def _is_at(fd: int, path: Path) -> bool:
-    """Is the open file still the one at `path`?
+    """Tell whether an open file is still the one at `path`.
 
     While we waited, its folder may have been removed and made anew.
     """

@@ -1,11 +1,9 @@
-"""Files below one folder, handled only where nobody but us or root can have put them.
+"""Access to files that only this user or root can have put into a folder.
 
-To handle is to open, make and remove.
-
-Below that folder no link is followed: each folder on the way is opened by itself, relative to the
-one before (openat(2) with O_NOFOLLOW). It must belong to us or to root, and not be writable by
-anybody else; so must a file that is read. Who can write to a folder decides what stands in it,
-whoever owns the files.
+Below that folder no link is followed: each folder on the way is opened relative to the one before
+(openat(2) with O_NOFOLLOW). It must belong to us or to root, and must not be writable by others;
+the same holds for a file that is read. Who can write to a folder decides what stands in it, whoever
+owns the files.
 """
 
 from __future__ import annotations
@@ -23,44 +21,49 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def ours(info: os.stat_result) -> bool:
-    """Does it belong to us or to root?"""
+    """Tell whether a file belongs to us or to root."""
     return info.st_uid in (0, os.geteuid())
 
 
 def trusted(info: os.stat_result) -> bool:
-    """Does it belong to us or to root, and can nobody else write to it?
+    """Tell whether a file belongs to us or to root, and nobody else can write to it.
 
-    (An ACL shows in the bits
-    of the group: acl(5), "Correspondence between ACL entries and file permission bits".)
+    The group's bits show an ACL, too: acl(5), "Correspondence between ACL entries and file
+    permission bits".
     """
     return ours(info) and not info.st_mode & OTHERS
 
 
 @contextlib.contextmanager
 def folder(top: Path, parts: Sequence[str] = (), make: bool = False) -> Iterator[int]:
-    """Give the descriptor of the folder `parts` below `top`, for the body of a `with`.
+    """Open the folder `parts` below `top` for the body of a `with`, and yield its descriptor.
 
-    top:   may be a link, or below one: the user names it.
-    make:  make what is missing on the way (mode 0755 at most), but not `top`. Raises OSError:
-    ENOTDIR or ELOOP for anything else than a folder, EPERM for one that others can write to.
+    Args:
+        top: The folder that the user named; it may be a link, or lie below one.
+        parts: Names of the folders below it, outermost first.
+        make: Whether to make missing folders (mode 0755 at most), but not `top`.
+
+    Raises:
+        OSError: ENOTDIR or ELOOP for anything but a folder, EPERM for a folder that others can
+            write to.
     """
     fd = os.open(top, _FOLDER)
-    place = os.fspath(top)
+    path = os.fspath(top)
     try:
-        _trust(fd, place)
+        _trust(fd, path)
         for name in parts:
-            place = os.path.join(place, name)
+            path = os.path.join(path, name)
             try:
                 if make:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(name, 0o755, dir_fd=fd)
                 inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
             except OSError as error:
-                error.filename = place
+                error.filename = path
                 raise
             os.close(fd)
             fd = inner
-            _trust(fd, place)
+            _trust(fd, path)
         yield fd
     finally:
         os.close(fd)
@@ -68,9 +71,11 @@ def folder(top: Path, parts: Sequence[str] = (), make: bool = False) -> Iterator
 
 @contextlib.contextmanager
 def reading(top: Path, path: Path) -> Iterator[BinaryIO]:
-    """Give a file below `top` to read.
+    """Open a file below `top` for reading, for the body of a `with`.
 
-    Raises OSError as `folder` does, and EINVAL for what is no regular file.
+    Raises:
+        OSError: As `folder` does; EINVAL for anything but a regular file, EPERM for a file that
+            others can write to.
     """
     parts = path.relative_to(top).parts
     with (
@@ -91,9 +96,10 @@ def reading(top: Path, path: Path) -> Iterator[BinaryIO]:
 
 
 def remove(top: Path, path: Path) -> None:
-    """Remove a file of ours below `top`; leave anything else alone.
+    """Remove a regular file below `top` if it belongs to us or to root.
 
-    Raises OSError as `folder` does.
+    Raises:
+        OSError: As `folder` does.
     """
     parts = path.relative_to(top).parts
     with folder(top, parts[:-1]) as fd:
@@ -103,9 +109,10 @@ def remove(top: Path, path: Path) -> None:
 
 
 def below(path: str, top: str) -> bool:
-    """Would removing `path` remove something below the folder `top`?
+    """Tell whether removing `path` removes something below the folder `top`.
 
-    Links in its folders are followed, the last part is not; "" stands for the working folder.
+    Links among the folders of `path` are followed, its last part is not. An empty folder name
+    stands for the working folder.
     """
     try:
         where, bounds = os.path.realpath(os.path.dirname(path)), os.path.realpath(top)
@@ -117,11 +124,11 @@ def below(path: str, top: str) -> bool:
     )
 
 
-def _trust(fd: int, place: str) -> None:
+def _trust(fd: int, path: str) -> None:
     info = os.fstat(fd)
     if not trusted(info):
         raise OSError(
             errno.EPERM,
             "others can write there" if ours(info) else "it belongs to somebody else",
-            place,
+            path,
         )

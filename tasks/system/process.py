@@ -1,9 +1,7 @@
-"""The one door to other programs.
+"""Running of other programs: clean environment, full log, errors with a command to paste.
 
-A clean environment, a full log, children that die with us, errors one can paste.
-
-Children inherit what was made inheritable and nothing else (PEP 446): the locks, which so outlive a
-doit that is killed.
+Children die with doit. They inherit only descriptors that were made inheritable (PEP 446): the
+locks, which so outlive a doit that is killed.
 """
 
 from __future__ import annotations
@@ -52,7 +50,14 @@ _KEPT = (
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """A finished program: argument vector, exit status, stdout and stderr, seconds taken."""
+    """A finished program.
+
+    Attributes:
+        argv: The program and its arguments.
+        returncode: Exit status; -N if signal N killed it.
+        output: Its stdout and stderr, mixed as they came.
+        seconds: How long it ran.
+    """
 
     argv: tuple[str, ...]
     returncode: int
@@ -83,7 +88,7 @@ class CommandError(PiggyError):
 
 
 def signal_name(number: int) -> str:
-    """Return a signal's name: SIGSEGV; "signal 35" for one without."""
+    """Return a signal's name, such as SIGSEGV, or "signal 35" for one without a name."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
@@ -93,8 +98,11 @@ def signal_name(number: int) -> str:
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment for a build step.
 
-    The C locale, UTC, a PATH with the sbin folders, and nothing of the user's that could change an
-    output (no MAKEFLAGS, CFLAGS, KBUILD_*, ...), plus `extra`.
+    It has the C locale, UTC, a PATH with the sbin folders, and none of the user's variables that
+    could change an output (MAKEFLAGS, CFLAGS, KBUILD_*, ...).
+
+    Args:
+        extra: Variables to add.
     """
     env = {name: os.environ[name] for name in _KEPT if name in os.environ}
     path = [part for part in os.environ.get("PATH", os.defpath).split(":") if part.startswith("/")]
@@ -107,11 +115,14 @@ def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def pasteable(
     argv: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> str:
-    """Return a shell line that does by hand what `run` did, with the given extra variables.
+    """Return a shell line that repeats by hand what `run` did.
 
-    The
-    jobserver is left out of MAKEFLAGS: by hand, make has one of its own for the same number of
-    jobs.
+    The jobserver is left out of MAKEFLAGS: by hand, make opens its own for the same number of jobs.
+
+    Args:
+        argv: The program and its arguments.
+        cwd: Its working folder.
+        env: Variables on top of `clean_env`.
     """
     words = [
         f"{name}={shlex.quote(_JOBSERVER.sub('', value))}"
@@ -123,9 +134,10 @@ def pasteable(
 
 @functools.cache
 def dying() -> Callable[[], None]:
-    """For a child to call: ask the kernel for SIGTERM when doit dies.
+    """Return a function for a child to call before exec: it gets SIGTERM when doit dies.
 
-    Even by kill -9, so that make can clean up.
+    That holds even for a doit killed by SIGKILL, so that make can clean up (prctl(2),
+    PR_SET_PDEATHSIG).
     """
     import ctypes  # only here: it is slow to load
 
@@ -134,12 +146,17 @@ def dying() -> Callable[[], None]:
 
 @contextlib.contextmanager
 def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
-    """Start a program in a process group of its own.
-
-    Whatever ends the body (Ctrl-C, SIGTERM, an error) ends the group.
+    """Start a program in a process group of its own, and end the group with the body of a `with`.
 
     The function run in the child before exec makes one system call and takes no lock, so it can't
     dead-lock.
+
+    Args:
+        argv: The program and its arguments.
+        popen: Arguments of subprocess.Popen.
+
+    Raises:
+        PiggyError: The program is missing or can't be executed.
     """
     try:
         process = subprocess.Popen(
@@ -159,7 +176,7 @@ def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
 
 
 def _not_started(argv: Sequence[str], error: OSError) -> PiggyError:
-    """Say why a program did not start; the fault may lie with its working folder, too."""
+    """Return the error for a program that did not start; its working folder may be at fault."""
     if error.filename not in (None, str(argv[0]), os.fsencode(str(argv[0]))):
         return PiggyError(f"'{argv[0]}' can't run in {error.filename}: {error.strerror}")
     if isinstance(error, PermissionError):
@@ -174,10 +191,11 @@ def _not_started(argv: Sequence[str], error: OSError) -> PiggyError:
 
 
 def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
-    """End a process group started by `child`.
+    """End a process group started by `child`: SIGTERM, then SIGKILL to the rest.
 
-    SIGTERM, then SIGKILL to what is left of it when its leader has ended, or after `patience`
-    seconds.
+    Args:
+        process: The leader of the group.
+        patience: Seconds that the leader has to end after each signal.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -187,36 +205,38 @@ def stop(process: subprocess.Popen, patience: float = 5.0) -> None:
 
 
 def stop_all(busy: Callable[[], bool], patience: float = 5.0) -> None:
-    """End every program that `child` started in any thread.
+    """End every program that `child` started in any thread, and those still to be started.
 
-    Also what is started still, until `busy` says no: SIGTERM once to each group, SIGKILL to what is
-    left of it when its leader has ended, or after `patience` seconds. A thread that is busy by
-    itself is given a second.
+    Each process group gets SIGTERM once, and SIGKILL when its leader has ended or is late. The
+    function returns when `busy` does, or a second after the last program has ended.
+
+    Args:
+        busy: Tells whether threads are still at work.
+        patience: Seconds that a leader has to end after SIGTERM.
     """
-    told, until = dict[int, float](), time.monotonic() + 1
+    signalled, until = dict[int, float](), time.monotonic() + 1
     while busy() and time.monotonic() < until:
         for pid, ended in _leaders():
             now = time.monotonic()
-            if (
-                now - told.get(pid, now) < 2 * patience
-            ):  # not for ever, should one be stuck in the kernel
+            # Not for ever, as one may hang in the kernel.
+            if now - signalled.get(pid, now) < 2 * patience:
                 until = now + 1
             number = (
                 signal.SIGKILL
-                if pid in told and (ended or now - told[pid] > patience)
+                if pid in signalled and (ended or now - signalled[pid] > patience)
                 else signal.SIGTERM
             )
-            if number == signal.SIGKILL or pid not in told:
+            if number == signal.SIGKILL or pid not in signalled:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, number)
-                told.setdefault(pid, now)
+                signalled.setdefault(pid, now)
         time.sleep(0.02)
 
 
 def _leaders() -> Iterator[tuple[int, bool]]:
-    """Yield those of our children that lead a process group, each with whether it has ended.
+    """Yield each child of ours that leads a process group, and whether it has ended.
 
-    Source: proc(5), /proc/PID/stat; the name of the program, in brackets, may hold anything.
+    Source: proc(5), /proc/PID/stat; the program's name, in brackets, may hold any characters.
     """
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -241,15 +261,20 @@ def run(
     stdin: str | None = None,
     check: bool = True,
 ) -> Completed:
-    """Run a program to its end and return what it said.
+    """Run a program to its end and return its status and output.
 
-    argv:    the program and its arguments; never a shell line.
-    env:     variables on top of `clean_env`.
-    log:     a file that the command and its full output are appended to.
-    on_line: called with each output line as it comes (for progress).
-    stdin:   text for its standard input (default: none at all).
-    check:   raise CommandError on a status other than 0.
-    Raises PiggyError when the program is missing, CommandError when it fails.
+    Args:
+        argv: The program and its arguments; never a shell line.
+        cwd: Its working folder.
+        env: Variables on top of `clean_env`.
+        log: A file to append the command and its full output to.
+        on_line: Called with each output line as it comes (for progress).
+        stdin: Text for its standard input; None for an empty one.
+        check: Whether to raise CommandError on a status other than 0.
+
+    Raises:
+        PiggyError: The program is missing or can't be executed.
+        CommandError: It failed, and `check` is true.
     """
     started = time.monotonic()
     lines: list[str] = []
@@ -279,7 +304,7 @@ def run(
             )
         )
         assert process.stdout is not None
-        threading.Thread(target=_bury, args=[process], daemon=True).start()
+        threading.Thread(target=_end_group_if_killed, args=[process], daemon=True).start()
         for line in process.stdout:
             lines.append(line)
             if sink:
@@ -295,10 +320,10 @@ def run(
     return done
 
 
-def _bury(process: subprocess.Popen) -> None:
-    """When a program was killed, end what it had started, too.
+def _end_group_if_killed(process: subprocess.Popen) -> None:
+    """Wait for a program; if it was killed, end the rest of its process group.
 
-    A make that is gone leaves others of its kind at work, and we would wait for them.
+    A make that was killed leaves its sub-makes at work, and we would wait for them.
     """
     if process.wait() < 0:
         stop(process)
@@ -312,16 +337,25 @@ def foreground(
     stdin: bytes | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> int:
-    """Run a program that talks to the user on our terminal, and return its exit status.
+    """Run a program in the terminal's foreground (an editor, a guest's console).
 
-    That is an editor, or a guest's console.
-
-    stdin:   what it reads instead of the terminal, from a file without a name.
-    on_line: given each line of output instead of the terminal; standard input is then empty. The
-             program has the terminal still, where sudo asks for a password (sudo(8), -S).
     Ctrl-C goes to the program alone, which shares our terminal's foreground process group.
+
+    Args:
+        argv: The program and its arguments.
+        cwd: Its working folder.
+        env: Variables on top of `clean_env`.
+        stdin: What it reads instead of the terminal, from a file without a name.
+        on_line: Called with each line of output, in place of the terminal; standard input is then
+            empty. The program still has the terminal, where sudo asks for a password (sudo(8), -S).
+
+    Returns:
+        Its exit status.
+
+    Raises:
+        PiggyError: The program is missing or can't be executed.
     """
-    previous = signal.signal(signal.SIGINT, _leave_it)
+    previous = signal.signal(signal.SIGINT, _ignore)
     process, source = None, None
     pipe, same = (subprocess.PIPE, subprocess.STDOUT) if on_line else (None, None)
     try:
@@ -353,9 +387,9 @@ def foreground(
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Yield what a program says, until it has ended.
+    """Yield the output lines of a program until it has ended.
 
-    What it leaves behind, such as a service that it started, may keep the pipe open for ever.
+    The pipe's end is not waited for: a service that the program started may keep it open for ever.
     """
     assert process.stdout is not None
     fd, rest = process.stdout.fileno(), b""
@@ -373,8 +407,8 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
         yield rest.decode(errors="replace")
 
 
-def _leave_it(number: int, frame: object) -> None:
-    """A handler that does nothing.
+def _ignore(number: int, frame: object) -> None:
+    """Ignore a signal, as a handler.
 
-    Unlike SIG_IGN it is not inherited, so it can be set before the program starts.
+    Unlike SIG_IGN, exec resets a handler, so it can be set before the program starts (signal(7)).
     """

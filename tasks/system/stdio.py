@@ -1,17 +1,15 @@
-"""Standard output and error, for all of doit's commands alike.
+"""Standard output and standard error of all doit commands.
 
-What may go to them, and what happens when they fail.
+- Control characters are escaped, whoever wrote them (a server, a guest, the name of a file); only
+  progress bars are drawn through `plain`.
+- A closed pipe (`doit list | head -1`) ends the run quietly with 141, as SIGPIPE does; a full
+  device is an error that names the stream. Either ends the run as a signal does: children are
+  stopped, and finished tasks stay recorded.
+- A stream that was closed (`>&-`) is replaced by /dev/null; else the next file that is opened would
+  get its number.
 
-- What a terminal would obey is made visible, whoever wrote it (a server, a guest, the name of a
-  file); only what draws progress bars goes through `plain`.
-- A reader that has gone (`doit list | head -1`) ends the run quietly with 141, as a program that
-  SIGPIPE kills does; a full device is named. Either ends it as a signal does: children are stopped,
-  and what was finished is kept.
-- A stream that was closed (`>&-`) leads nowhere; else the next file that is opened would have its
-    number.
-
-doit makes its commands before it loads dodo.py, so they ask for standard output anew at each use
-(see `install`).
+doit makes its command objects before it loads dodo.py, so `install` has them look up sys.stdout at
+each use.
 """
 
 from __future__ import annotations
@@ -30,8 +28,8 @@ from tasks.system.terminal import printable
 
 BROKEN = 141  # what a shell says of a program that SIGPIPE (13) killed: 128 + 13
 NAMES = {1: "standard output", 2: "standard error"}
-_late = threading.local()  # .waiting: this thread is to finish something before it ends
-_ended: list[int] = []  # what doit is to end with since a stream failed
+_late = threading.local()  # .waiting: this thread must record something before it ends
+_ended: list[int] = []  # exit statuses for streams that failed; the first one counts
 
 
 class Gone(SystemExit):
@@ -39,10 +37,7 @@ class Gone(SystemExit):
 
 
 class _Sink(io.RawIOBase):
-    """The bytes' way out, a descriptor that stays open.
-
-    After its first failure it takes everything and writes nothing.
-    """
+    """A raw stream on a descriptor that stays open; after a failure it discards all data."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
@@ -58,11 +53,15 @@ class _Sink(io.RawIOBase):
         return os.isatty(self.fd)
 
     def write(self, data: Any) -> int:
-        """Write some of the bytes and return how many. Raises Gone at the first failure."""
+        """Write some of the bytes and return how many.
+
+        Raises:
+            Gone: The first write that failed, unless in the body of `afterwards`.
+        """
         while not self.lost:
             try:
                 return os.write(self.fd, data)
-            except BlockingIOError:  # whoever shares it set O_NONBLOCK
+            except BlockingIOError:  # another process that shares it set O_NONBLOCK
                 import select
 
                 select.select([], [self.fd], [], 1)
@@ -80,13 +79,13 @@ class _Sink(io.RawIOBase):
 
 
 class Plain:
-    """The same stream for our own text with control characters, such as a progress bar's."""
+    """A console for our own text with control characters, such as a progress bar's."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def write(self, text: str) -> int:
-        """Write text as it is."""
+        """Write text unchanged."""
         return io.TextIOWrapper.write(self.console, text)
 
     def __getattr__(self, name: str) -> Any:
@@ -94,7 +93,7 @@ class Plain:
 
 
 class Console(io.TextIOWrapper):
-    """Text to descriptor `fd`, line by line; what can't be encoded is escaped."""
+    """A text stream on descriptor `fd`, line-buffered; what can't be encoded is escaped."""
 
     def __init__(self, fd: int, encoding: str) -> None:
         super().__init__(
@@ -106,13 +105,13 @@ class Console(io.TextIOWrapper):
         self.plain = Plain(self)
 
     def write(self, text: str) -> int:
-        """Write text with what a terminal would obey made visible."""
+        """Write text with its control characters escaped."""
         super().write(printable(text))
         return len(text)
 
 
 def install() -> None:
-    """Make standard output and error Consoles, for doit's own commands, too."""
+    """Replace sys.stdout and sys.stderr by Consoles, for doit's own commands, too."""
     from doit.cmd_base import DoitCmdBase
 
     closed = [fd for fd in range(3) if not _is_open(fd)]
@@ -122,9 +121,8 @@ def install() -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
     for fd, name in ((1, "stdout"), (2, "stderr")):
         present = getattr(sys, name)
-        if present is None or present is getattr(
-            sys, f"__{name}__"
-        ):  # and not something that a test put there
+        # Streams that a test put there stay.
+        if present is None or present is getattr(sys, f"__{name}__"):
             if present is not None:
                 present.flush()
             setattr(sys, name, Console(fd, getattr(present, "encoding", None) or "utf-8"))
@@ -142,9 +140,9 @@ def _is_open(fd: int) -> bool:
 
 @contextlib.contextmanager
 def afterwards() -> Iterator[None]:
-    """Let nothing in the body end the run: something was done that must be recorded first.
+    """Delay the end of the run by a failed stream: the body records what was done.
 
-    `check` ends it then.
+    `check` ends the run afterwards.
     """
     _late.waiting = True
     try:
@@ -154,16 +152,17 @@ def afterwards() -> Iterator[None]:
 
 
 def check() -> None:
-    """End the run if a stream failed meanwhile, in whichever thread. Raises Gone."""
+    """End the run if a stream has failed, in whichever thread.
+
+    Raises:
+        Gone: A stream has failed.
+    """
     if _ended:
         raise Gone(_ended[0])
 
 
 def _at_exit() -> None:
-    """Write what is left, a line without an end.
-
-    End with the status of a failure that nobody has seen.
-    """
+    """Flush the streams; end with the status of a failed one that no thread has raised yet."""
     with contextlib.suppress(Gone):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,7 +1,4 @@
-"""What a run says on the console.
-
-One line for each thing made, as Kbuild does, and a bar for what takes long.
-"""
+"""Console output: one line for each file made, as Kbuild prints, bars for long work, and units."""
 
 from __future__ import annotations
 
@@ -13,36 +10,35 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TextIO
 
-# Controls of ECMA-48 (C0, DEL, C1) but tab and newline, and what turns the direction of text
-# (Unicode, UAX #9, 2).
+# Controls of ECMA-48 (C0, DEL, C1) but tab and newline, and the characters that change the
+# direction of text (Unicode, UAX #9, section 2).
 _CONTROLS = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def printable(text: str) -> str:
-    """Return text that others wrote with what a terminal would obey made visible.
+    r"""Escape the control characters of foreign text (from a server, a guest, a file's name).
 
-    A server, a guest or a file's name becomes so harmless; an escape is shown as backslash, x, 1b;
-    tabs and newlines stay. What Piggyback prints of its own does not need it.
+    ESC becomes \x1b; tabs and newlines stay.
     """
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Progress(Protocol):
-    """What `bar` yields."""
+    """A progress bar, or its replacement in a log."""
 
     def step(self, count: int = 1) -> None:
-        """Count `count` more of the things that are being made."""
+        """Advance by `count` units."""
 
 
 def line(word: str, text: str) -> None:
-    """Print `  word    text` in two columns, as Kbuild does."""
+    """Print two columns, as Kbuild does: `  CC      init/main.o`."""
     write(f"  {word:<18} {text}".rstrip(), sys.stdout)
 
 
 def write(text: str, stream: TextIO) -> None:
-    """Write whole lines at once, whichever thread they come from, above the bars that are shown."""
+    """Write whole lines, from any thread, above the progress bars."""
     tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
     with (
         tqdm.external_write_mode(terminal())
@@ -54,21 +50,18 @@ def write(text: str, stream: TextIO) -> None:
 
 
 def terminal() -> TextIO:
-    """Return standard error for text with control characters of our own.
-
-    What is foreign in it must be `printable`.
-    """
-    stream: TextIO = getattr(sys.stderr, "plain", sys.stderr)  # see console.py
+    """Return standard error for our own control characters; foreign text needs `printable`."""
+    stream: TextIO = getattr(sys.stderr, "plain", sys.stderr)  # see stdio.Plain
     return stream
 
 
 def made(task: str, target: str, seconds: float) -> None:
-    """Print that a task is done: its name, what it made and how long that took."""
+    """Print that a task is done: its name, its target and its duration in seconds."""
     line(task, f"{target}  ({took(seconds)})".strip())
 
 
 def took(seconds: float) -> str:
-    """Format a duration: 0.12 s, 4.1 s, 2 min 31 s."""
+    """Format a duration in seconds: 0.12 s, 4.1 s, 2 min 31 s."""
     if seconds < 0.995:
         return f"{seconds:.2f} s"
     return (
@@ -79,7 +72,7 @@ def took(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """Format how long ago something was: 40 s ago, 12 min ago, 3 h ago, 5 days ago."""
+    """Format an age in seconds: 40 s ago, 12 min ago, 3 h ago, 5 days ago."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{int(seconds / length)} {unit} ago"
@@ -87,15 +80,12 @@ def ago(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Format a number of bytes with the separators that make it readable: 1,208,832 B."""
+    """Format a number of bytes exactly, with separators: 1,208,832 B."""
     return f"{count:,} B"
 
 
 def human(size: float) -> str:
-    """Return a number of bytes as people read it.
-
-    "812 bytes", "1.1 MB", "139.3 MB" (decimal units, as apt prints).
-    """
+    """Format a number of bytes in decimal units, as apt does: 812 bytes, 1.1 MB, 139.3 MB."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
@@ -147,7 +137,13 @@ class _Bar:
 
 @contextlib.contextmanager
 def bar(label: str, total: int, unit: str) -> Iterator[Progress]:
-    """Show progress for the body: `total` things expected (0: unknown), called `unit`."""
+    """Show a progress bar for the body of a `with`.
+
+    Args:
+        label: The text before the bar.
+        total: Expected number of units; 0 if that is not known.
+        unit: What is counted, in the plural.
+    """
     shown = _Bar(label, total, unit)
     try:
         yield shown
@@ -157,10 +153,13 @@ def bar(label: str, total: int, unit: str) -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def status(label: str) -> Iterator[Callable[[str], None]]:
-    """Give a function that shows what something in the background says last.
+    """Yield a function that shows the latest output line of work in the background.
 
-    On a terminal in one line, written over again and again; elsewhere now and then, so that a log
-    shows life. Who waits for a lock is shown at once.
+    A terminal has one line that is overwritten; elsewhere a line is printed every half minute, so
+    that a log shows life. A wait for a lock is printed at once.
+
+    Args:
+        label: The text before the line.
     """
     started, spoke, live = time.monotonic(), time.monotonic(), sys.stderr.isatty()
 
