@@ -1,10 +1,9 @@
-"""Packages from the distribution through apt, as a normal user.
+"""Download of the distribution's packages through apt, as a normal user.
 
-The system's settings are read, never written.
-
-apt is given folders of ours for its lists and caches, and copies of the system's package sources
-with source packages switched on. Its signature chain (Release file, index, package) is the proof
-that a file is what the distribution published; every setting that would weaken it is overruled.
+The system's settings are read, never written. apt gets folders of ours for its lists and caches,
+and copies of the system's package sources with source packages enabled. Its signature chain
+(Release file, index, package) proves that a file is what the distribution published; settings that
+weaken the chain are overridden.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from tasks.fetch.download import Unavailable
 from tasks.system import files, process
 from tasks.system.lock import Lock
 
-FRESH_SECONDS = 24 * 3600  # how long lists of packages are good for
-UPDATE_SECONDS = 900  # how long it may take to get them
-# bytes: lists and caches of one Debian release, uncompressed, and as much again for a second
+FRESH_SECONDS = 24 * 3600  # age up to which lists of packages are used
+UPDATE_SECONDS = 900  # timeout of apt-get update
+# Bytes: lists and caches of one Debian release, uncompressed, and as much again for a second one.
 LISTS_ROOM = 250_000_000
-# Hooks of the system (PackageKit, cleaners of container images) have no business with our folders.
+# Hooks of the system (PackageKit, cleaners of container images) must not touch our folders.
 _NO_HOOKS = "".join(
     f"#clear APT::Update::{hook};\n"
     for hook in ("Pre-Invoke", "Post-Invoke", "Post-Invoke-Success")
@@ -46,19 +45,22 @@ _SETTINGS = {
     "Acquire::Retries": "2",
     "Acquire::http::Timeout": "20",
     "Acquire::https::Timeout": "20",
-    # apt takes the name of a package that is not there for a regular expression, and
-    # "linux-source-6.1" is part of "linux-source-6.12"; with this it does so only for names that
-    # begin with ^ (apt-get(8), apt-patterns(7))
+    # apt treats the name of an unknown package as a regular expression, and "linux-source-6.1" is
+    # part of "linux-source-6.12"; with this it does so only for names that begin with ^
+    # (apt-get(8), apt-patterns(7)).
     "APT::Cmd::Pattern-Only": "true",
+    # "stable" becomes "oldstable" one day, which does no harm.
     "Acquire::AllowReleaseInfoChange::Suite": "true",
-}  # "stable" becomes "oldstable" one day: no harm in that
+}
 _NO_ROOM = re.compile(r"No space left on device|enough free space|Disk quota exceeded")
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A package's file as apt verified it: a .deb, or a source package's orig tarball.
+    """A package that apt verified.
 
-    And the package's version.
+    Attributes:
+        path: A .deb, or a source package's orig tarball.
+        version: The package's full version.
     """
 
     path: Path
@@ -69,15 +71,19 @@ class Fetched(msgspec.Struct, frozen=True):
 def fetched(
     package: Package, state: Path, *, log: Path | None = None, bar: bool = False
 ) -> Iterator[Fetched]:
-    """Get a package through apt, and give it for the body of a `with`.
+    """Download a package through apt for the body of a `with`; remove its file afterwards.
 
-    Its file is removed afterwards.
+    Args:
+        package: The package.
+        state: The folder of apt's lists and caches, which stays from call to call; one process at a
+            time uses it. Suites other than the system's own have a folder below it, with their
+            lists alone.
+        log: A file for apt's full output.
+        bar: Whether to show progress on standard error.
 
-    state: a folder for apt's lists and caches, kept from call to call; one process at a time uses
-    it. Packages of suites that are not the system's own have a folder below it to themselves, with
-    those suites' lists alone.
-    log: a file for apt's full output; bar: show progress on standard error. Raises Unavailable when
-    apt can't give the package or can't vouch for it, PiggyError when `state` can't be written.
+    Raises:
+        Unavailable: apt has no such package, can't download it or can't verify it.
+        PiggyError: `state` can't be written.
     """
     if not shutil.which("apt-get"):
         raise Unavailable("this host has no apt, so upstream or a mirror is the only way")
@@ -97,9 +103,8 @@ def fetched(
         except Unavailable as why:
             if updated:
                 raise Unavailable(f"{why}{updated}") from why
-            updated = _update(
-                options, state, fingerprint, suites, log
-            )  # old versions leave the archive, new ones come
+            # Old versions leave the archive, new ones come.
+            updated = _update(options, state, fingerprint, suites, log)
             try:
                 found = _get(package, options, folder, log, bar)
             except Unavailable as still:
@@ -109,44 +114,55 @@ def fetched(
 
 
 def tarball_in(deb: Path, member: str, target: Path) -> None:
-    """Write the file `member` of a binary package to `target`.
+    """Extract one file of a binary package.
 
-    Raises Unavailable when the package does not hold it.
+    dpkg-deb opens the package, and `tarstream` reads the tar archive. python-debian would use
+    tarfile, which trusts each header (see `tarstream`) and sets no limit to the unpacked size.
 
-    dpkg-deb opens the package, as it does for apt, and our reader takes the tar archive apart:
-    python-debian has tarfile do it, which trusts each header (see `tarstream`) and sets no bound to
-    what a .deb unpacks to.
+    Args:
+        deb: The package.
+        member: The path of the file in it.
+        target: Where to write the file.
+
+    Raises:
+        Unavailable: The package has no such file, or is damaged.
     """
     import subprocess
 
-    wanted = member.strip("/")
+    inner_path = member.strip("/")
     argv = ["dpkg-deb", "--fsys-tarfile", str(deb)]
     with process.child(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as dpkg:
         assert dpkg.stdout is not None
         chunks = iter(functools.partial(dpkg.stdout.read, 1 << 18), b"")
         try:
             with tarstream.of_stream(deb, chunks, deb.stat().st_size) as members:
-                for one, data in members:
-                    if one.kind == "file" and one.name.removeprefix("./") == wanted:
+                for entry, data in members:
+                    if entry.kind == "file" and entry.name.removeprefix("./") == inner_path:
                         download.discard(target)
-                        with download.written(target, one.size), target.open("xb") as file:
+                        with download.written(target, entry.size), target.open("xb") as file:
                             shutil.copyfileobj(data, file, 1 << 20)
                             file.flush()
                             os.fsync(file.fileno())
                         return
         except Damaged as error:
             raise Unavailable(f"{deb.name} can't be read: {error.message}") from error
-    raise Unavailable(f"{deb.name} does not hold {wanted}")
+    raise Unavailable(f"{deb.name} does not hold {inner_path}")
 
 
 def _configure(state: Path, suites: Sequence[str], log: Path | None) -> tuple[list[str], str]:
-    """Lay out `state`, and return apt's options and a fingerprint of the package sources in it.
+    """Write apt's configuration and package sources into `state`.
 
-    The system's own, or those of other suites.
+    Args:
+        state: The folder.
+        suites: Suites to use in place of the system's own; empty for the latter.
+        log: A file for apt's output.
+
+    Returns:
+        apt's options, and a digest of the package sources.
     """
     for folder in ("lists/partial", "cache/archives/partial"):
         (state / folder).mkdir(parents=True, exist_ok=True)
-    (state / "status").write_text("")  # what is installed here is of no interest
+    (state / "status").write_text("")  # installed packages don't count
     (state / "apt.conf").write_text(_NO_HOOKS)
     texts = apt_sources.private_copies(log)
     if suites:
@@ -171,8 +187,7 @@ def _configure(state: Path, suites: Sequence[str], log: Path | None) -> tuple[li
     }
     if os.geteuid() == 0:  # apt would become the user _apt, who may not enter our folders
         places["APT::Sandbox::User"] = "root"
-    # the user's preferences among the system's suites, and the release that they default to, are
-    # not for this
+    # The user's preferences and default release are for the system's suites only.
     if suites:
         places.update(
             {
@@ -187,7 +202,7 @@ def _configure(state: Path, suites: Sequence[str], log: Path | None) -> tuple[li
 
 
 def _is_fresh(state: Path, fingerprint: str) -> bool:
-    """Tell whether the lists were made today from these package sources."""
+    """Tell whether the lists are younger than FRESH_SECONDS and come from these package sources."""
     stamp = state / "updated"
     try:
         return (
@@ -201,11 +216,15 @@ def _is_fresh(state: Path, fingerprint: str) -> bool:
 def _update(
     options: Sequence[str], state: Path, fingerprint: str, suites: Sequence[str], log: Path | None
 ) -> str:
-    """Bring the lists up to date.
+    """Run apt-get update.
 
-    Returns what to add to a later complaint, which is never empty. Of several suites, it is enough
-    that the server has one: a system without the security archive's address has no X-security, for
-    example.
+    Returns:
+        A text to append to the message of a later failure; never empty.
+
+    Raises:
+        Unavailable: The server has none of `suites`. One of them is enough: a system without the
+            security archive's address has no X-security, for example.
+        PiggyError: The disk is too full for the lists.
     """
     if files.free(state) < LISTS_ROOM:  # on a full disk apt 2.6 does not fail, but hangs
         raise files.no_space(state / "lists", LISTS_ROOM)
@@ -228,9 +247,11 @@ def _update(
 def _get(
     package: Package, options: Sequence[str], folder: Path, log: Path | None, bar: bool
 ) -> Fetched:
-    """Download a package's files into `folder`.
+    """Download a package's files into `folder`; apt resumes partial files of an earlier run.
 
-    apt goes on with what an earlier run left of them.
+    Raises:
+        Unavailable: apt has no such package, can't download it or can't verify it.
+        PiggyError: The disk is too full.
     """
     binary = package.kind == "binary"
     verb = (
@@ -240,33 +261,33 @@ def _get(
     )
     with files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    # --print-uris leaves out what is complete already, so it is asked in a folder that never has a
-    # package's file
+    # --print-uris leaves out complete files, so it runs in a folder that never has a package's
+    # file.
     planned = process.run(
         ["apt-get", *options, *verb, "--print-uris"], cwd=folder.parent, log=log, check=False
     )
     sizes = {
-        found[1]: int(found[2])
-        for found in re.finditer(r"^'[^']*' (\S+) (\d+) ", planned.output, re.MULTILINE)
+        match[1]: int(match[2])
+        for match in re.finditer(r"^'[^']*' (\S+) (\d+) ", planned.output, re.MULTILINE)
     }
     # Debian Policy, 5.6.12 and deb(5): NAME_VERSION_ARCHITECTURE.deb; dpkg-source(1):
     # NAME_VERSION.orig.tar.COMPRESSION
-    wanted = [
+    names = [
         name for name in sizes if re.search(r"\.deb$" if binary else r"\.orig\.tar\.\w+$", name)
     ]
-    if planned.returncode or len(wanted) != 1:
+    if planned.returncode or len(names) != 1:
         raise Unavailable(
             _complaint(planned)
             or f"apt has no {'package' if binary else 'orig tarball'} of that name"
         )
-    if not wanted[0].startswith(f"{package.name}_"):
-        raise Unavailable(f"apt has no package {package.name}, and would bring {wanted[0]} for it")
-    there = sum(left.stat().st_size for left in folder.iterdir() if left.name in sizes)
-    if sum(sizes.values()) - there > files.free(folder):
-        raise files.no_space(folder / wanted[0], sum(sizes.values()))
-    for left in folder.iterdir():
-        if left.name not in sizes and left.is_file():
-            left.unlink()  # another version's
+    if not names[0].startswith(f"{package.name}_"):
+        raise Unavailable(f"apt has no package {package.name}, and would bring {names[0]} for it")
+    present = sum(file.stat().st_size for file in folder.iterdir() if file.name in sizes)
+    if sum(sizes.values()) - present > files.free(folder):
+        raise files.no_space(folder / names[0], sum(sizes.values()))
+    for file in folder.iterdir():
+        if file.name not in sizes and file.is_file():
+            file.unlink()  # another version's
     status = ["-oAPT::Status-Fd=1"] if bar else []
     with _percent(bar, f"{package.name} (apt)") as follow:
         done = process.run(
@@ -276,7 +297,7 @@ def _get(
         raise Unavailable("apt can't vouch for it (no valid signature), so it is refused")
     if _NO_ROOM.search(done.output):
         raise files.no_space(folder, sum(sizes.values()))
-    path = folder / wanted[0]
+    path = folder / names[0]
     if done.returncode or not path.is_file():
         raise Unavailable(_complaint(done) or f"apt-get did not bring {path.name}")
     return Fetched(path, _version(path, binary))
@@ -297,7 +318,12 @@ def _version(path: Path, binary: bool) -> str:
 
 
 def _complaint(done: process.Completed, marks: Sequence[str] = ("E: ", "W: ")) -> str:
-    """Return apt's first line of the most serious kind, without its mark, "" when there is none."""
+    """Return apt's most serious message, "" if there is none.
+
+    Args:
+        done: The finished apt-get.
+        marks: Prefixes of messages, the most serious first; the first line with one is returned.
+    """
     if done.returncode and _NO_ROOM.search(done.output):
         return "no space left on the disk for apt's lists and files"
     for mark in marks:
@@ -311,17 +337,17 @@ def _complaint(done: process.Completed, marks: Sequence[str] = ("E: ", "W: ")) -
 
 @contextlib.contextmanager
 def _percent(bar: bool, label: str) -> Iterator[Callable[[str], None]]:
-    """Show the progress that apt tells among its other output.
+    """Yield a function for apt's output lines that shows the progress among them.
 
-    Give the function that each line goes to.
+    Source: apt's README.progress-reporting (dlstatus).
     """
     from tqdm import tqdm
 
     with tqdm(desc=label, total=100, unit="%", disable=not bar, leave=False) as shown:
 
         def follow(line: str) -> None:
-            found = re.match(r"dlstatus:\d+:([\d.]+):", line)
-            if found:
-                shown.update(min(100.0, float(found[1])) - shown.n)
+            progress = re.match(r"dlstatus:\d+:([\d.]+):", line)
+            if progress:
+                shown.update(min(100.0, float(progress[1])) - shown.n)
 
         yield follow

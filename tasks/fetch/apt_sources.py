@@ -1,13 +1,12 @@
-"""The system's package sources, copied, with source packages switched on.
+"""Safe copies of the system's package sources: source packages enabled, weak options removed.
 
-Every weakening of signatures is left out. Also the same for another suite of the distribution's
-archive.
+The copies can be redirected to another suite of the distribution's archive, too.
 
-Both formats of sources.list(5): one line a source (*.list), and deb822 paragraphs (*.sources). What
-may pass is listed, in the one spelling that is copied; apt knows others (quotes, %-escapes, +=),
-and new options with each release. An option that is not listed is left out, and said. A source goes
-as a whole where leaving something out could make apt trust more: its keys are spelled in another
-way, or it can't be read with certainty.
+Both formats of sources.list(5) are read: one line a source (*.list), and deb822 paragraphs
+(*.sources). Options are copied by an allow-list, and in one spelling only; apt knows others
+(quotes, %-escapes, +=), and new options with each release. An option that is not listed is left out
+with a message. A whole source is left out where apt would trust more without the option: its keys
+are spelled in another way, or it can't be read with certainty.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ _SUITE = r"[A-Za-z0-9._~/+:=$()-]+"
 _COMPONENT = r"[A-Za-z0-9._~/+-]+"
 _KEYS = r"/[A-Za-z0-9._~/+@:-]+|[0-9A-Fa-f]{8,40}!?"  # files, or fingerprints
 _KEY_BLOCK = r"\s*-----BEGIN PGP PUBLIC KEY BLOCK-----\n[ -~\t\n]*"
-# What may pass: a field of deb822, and the option in a line, each with what one word of its value
-# may be.
+# The allow-list: fields of deb822, and below the options of a line, each with the pattern of one
+# word of its value.
 _FIELDS = {
     "types": "deb|deb-src",
     "uris": _ADDRESS,
@@ -52,26 +51,21 @@ _OPTIONS = {
     "arch-=": "[a-z0-9-]+",
     "by-hash=": "yes|no|force",
 }
-_ROLLING = (
-    "stable",
-    "testing",
-    "unstable",
-    "sid",
-    "oldstable",
-)  # what sources may say instead of a release's code name
-_TARGETS = (
-    "Packages",
-    "Sources",
-)  # no translations, file lists, icons: tens of megabytes that nothing here reads
+# Names that sources may have in place of a release's code name.
+_ROLLING = ("stable", "testing", "unstable", "sid", "oldstable")
+# No translations, file lists, icons: tens of megabytes that nothing here reads.
+_TARGETS = ("Packages", "Sources")
 
 
 def private_copies(log: Path | None = None) -> dict[str, str]:
-    """Return our copies of all package sources of this system, by file name.
+    """Return copies of all package sources of this system, by file name.
 
-    Which files these are is asked of apt. One that this user may not read (it holds a password) is
-    left out.
+    apt-config names the files. A file that this user can't read (it holds a password) is left out.
+
+    Args:
+        log: A file for apt-config's output.
     """
-    asked = process.run(
+    output = process.run(
         [
             "apt-config",
             "shell",
@@ -83,12 +77,12 @@ def private_copies(log: Path | None = None) -> dict[str, str]:
         log=log,
         check=False,
     ).output
-    places = dict(re.findall(r"^(MAIN|PARTS)='(.*)'$", asked, re.MULTILINE))
-    main = Path(places.get("MAIN", "/etc/apt/sources.list"))
-    parts = Path(places.get("PARTS", "/etc/apt/sources.list.d"))
+    paths = dict(re.findall(r"^(MAIN|PARTS)='(.*)'$", output, re.MULTILINE))
+    main = Path(paths.get("MAIN", "/etc/apt/sources.list"))
+    parts = Path(paths.get("PARTS", "/etc/apt/sources.list.d"))
     copies = {}
     for path in [main, *(sorted(parts.iterdir()) if parts.is_dir() else [])]:
-        # apt takes no other names than these: letters, digits and _-. with one of the two endings
+        # apt reads no other names: letters, digits and _-. with one of the two endings.
         if path != main and not re.fullmatch(r"[\w.-]+\.(list|sources)", path.name, re.ASCII):
             continue
         try:
@@ -109,16 +103,18 @@ def private_copies(log: Path | None = None) -> dict[str, str]:
 
 
 def lines(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
-    """Return a one-line-style file with each binary source followed by its source packages.
+    """Copy a one-line-style file; add the source packages of each binary source.
 
-    "" when nothing is left.
+    Args:
+        text: The file's content.
+        tell: Called with each option or line that is left out.
 
-    tell: called with each option, or line, that is left out.
+    Returns:
+        The copy; "" if no source is left.
     """
     made: dict[str, None] = {}  # a set that keeps the order
-    for line in text.split(
-        "\n"
-    ):  # as apt does; Python's own splitlines() would cut a comment in two at a form feed
+    # As apt splits; Python's splitlines() would cut a comment in two at a form feed.
+    for line in text.split("\n"):
         source = line.partition("#")[0].strip()
         if not re.match(r"deb(-src)?[ \t]", source) or re.match(
             r"\S+[ \t]+(\[[^]]*\][ \t]*)?cdrom:", source
@@ -136,8 +132,8 @@ def lines(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
 
 
 def _options(text: str, tell: Callable[[str], object]) -> list[str] | None:
-    """Return those options of a line that may pass, None when the line is not to be used."""
-    # an option may have spaces around its signs, as in "[ arch = amd64 ]"
+    """Return the allowed options of a line; None if the whole line must be left out."""
+    # An option may have spaces around its signs, as in "[ arch = amd64 ]".
     kept: dict[str, str] = {}
     for word in re.sub(r"[ \t]*([-+]?=)[ \t]*", r"\1", text).split():
         name, sign, value = re.fullmatch(r"(.*?)([-+]?=|$)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -156,10 +152,10 @@ def _options(text: str, tell: Callable[[str], object]) -> list[str] | None:
 
 
 def _restricts(name: str) -> bool:
-    """Tell whether an option or field that can't be copied narrows what apt takes.
+    """Tell whether an option or field restricts what apt accepts, in any spelling.
 
-    It says which keys are good, however that is spelled, or which architectures: without it apt
-    would take more.
+    Such a one names keys or architectures, or disables the source; without it, apt would accept
+    more.
     """
     plain = unquote(name).replace('"', "").replace("'", "").replace("\\", "").strip().lower()
     return plain.removesuffix("-add").removesuffix("-remove") in (
@@ -171,15 +167,20 @@ def _restricts(name: str) -> bool:
 
 
 def paragraphs(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
-    """Return a deb822-style file with source packages switched on beside the binary ones.
+    """Copy a deb822-style file with source packages enabled beside the binary ones.
 
-    tell: called with each field, or paragraph, that is left out.
+    python-debian is too lenient for this: it splits lines where apt does not (form feed, U+0085),
+    skips a line that is no field, and silently uses the last of two fields of one name. In each
+    case, apt could see what we don't.
 
-    python-debian reads such a file too kindly for this: it cuts lines where apt does not (form
-    feed, U+0085), passes over a line that is no field, and takes the last of two fields of one name
-    without a word. Each of the three could hide from us what apt sees.
+    Args:
+        text: The file's content.
+        tell: Called with each field or paragraph that is left out.
+
+    Returns:
+        The copy; "" if no paragraph is left.
     """
-    fields: list[str] = []  # each with the lines that go on with it; "" between paragraphs
+    fields: list[str] = []  # each with its continuation lines; "" between paragraphs
     for line in text.split("\n"):
         if line.startswith((" ", "\t")) and fields and fields[-1]:
             fields[-1] += "\n" + line.rstrip() if line.strip() else ""
@@ -187,19 +188,19 @@ def paragraphs(text: str, tell: Callable[[str], object] = lambda what: None) -> 
             fields.append(line.rstrip())
     made = []
     for paragraph in "\0".join(fields).split("\0\0"):
-        found = [field for field in paragraph.split("\0") if field]
-        if found:
-            made.append(_paragraph(found, tell))
+        content = [field for field in paragraph.split("\0") if field]
+        if content:
+            made.append(_paragraph(content, tell))
     return "\n\n".join(filter(None, made)) + "\n" if any(made) else ""
 
 
 def _paragraph(fields: Sequence[str], tell: Callable[[str], object]) -> str:
-    """Return those fields of one paragraph that may pass, "" when it is not to be used."""
+    """Return the allowed fields of one paragraph; "" if the whole paragraph must be left out."""
     kept: dict[str, str] = {}
     for field in fields:
         name, colon, value = field.partition(":")
         key = name.lower()
-        # Python takes more for space between words than apt does
+        # Python treats more characters as space between words than apt does.
         good = bool(colon) and bool(
             re.fullmatch(r"[A-Za-z0-9-]+", name) and re.fullmatch(r"[ -~\t\n]*", value)
         )
@@ -238,14 +239,21 @@ def _first(field: str) -> str:
 
 
 def of_suite(copies: Mapping[str, str], suite: str) -> dict[str, str]:
-    """Return package sources for one other suite of the distribution's archive, by file name.
+    """Derive package sources for another suite of the distribution's archive.
 
-    copies: what private_copies() gave. suite: "bullseye", "bullseye-security", "sid", ...
+    Server, keys and options are those of the system's own release; only the suite's name differs.
+    A suite X-security is expected where the system's own ...-security is, and so on. If the system
+    has no such suite, or `suite` has no hyphen, it is expected in the archive of the release.
 
-    Server, keys and options are those of the system's own release; only the suite's name is another
-    one. A suite called X-security is looked for where the system's own ...-security is, and so on;
-    where it has no such suite, and for a suite without a hyphen, that is the archive of the release
-    itself. Raises Unavailable where the system names none.
+    Args:
+        copies: The result of `private_copies`.
+        suite: Its name: "bullseye", "bullseye-security", "sid", ...
+
+    Returns:
+        Package sources, by file name.
+
+    Raises:
+        Unavailable: The system's package sources do not name the distribution's archive.
     """
     release = codename()
     names = [name for name in (release, *_ROLLING) if name]
@@ -264,13 +272,10 @@ def of_suite(copies: Mapping[str, str], suite: str) -> dict[str, str]:
 
 
 def _moved(name: str, copy: str, own: str, suite: str) -> str:
-    """Return what one of our copies says of the suite `own`, with `suite` in its place.
+    """Return the sources of suite `own` in one copy, with `suite` in its place; "" for none.
 
-    "" when it says nothing of it.
-
-    Only the component main counts: other vendors' archives may have suites of that name, too, but
-    hardly ever a "main" in them; and older suites do not have all the components that newer ones
-    have.
+    Only the component main counts. Archives of other vendors may have suites of that name, but
+    hardly ever a "main" in them; and older suites lack some components of newer ones.
     """
     if name.endswith(".sources"):
         split = re.split(r"\n(?:[ \t]*\n)+", copy)
@@ -279,16 +284,15 @@ def _moved(name: str, copy: str, own: str, suite: str) -> str:
         )
     made = ""
     for line in copy.splitlines():
-        found = re.fullmatch(
-            r"(deb(?:-src)? \[[^]]*] \S+)\s+(\S+)((?:\s+\S+)*)", line
-        )  # as lines() made it
-        if found and found[2].rstrip("/") == own and "main" in found[3].split():
-            made += f"{found[1]} {suite} main\n"
+        # As lines() writes it.
+        source = re.fullmatch(r"(deb(?:-src)? \[[^]]*] \S+)\s+(\S+)((?:\s+\S+)*)", line)
+        if source and source[2].rstrip("/") == own and "main" in source[3].split():
+            made += f"{source[1]} {suite} main\n"
     return made
 
 
 def _moved_paragraph(paragraph: str, own: str, suite: str) -> str:
-    """The same for one paragraph of a deb822-style file."""
+    """Do as `_moved` for one paragraph of a deb822-style file."""
     from debian.deb822 import Deb822
 
     fields = Deb822(paragraph)

@@ -1,4 +1,4 @@
-"""Decompressing an archive beside its reader, bounded in memory and in what comes out."""
+"""Decompression of archives in a thread, with limits for memory and decompressed size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
 CHUNK = 1 << 18
-XZ_MEMORY = 1 << 29  # bytes for one decompressor; what xz -9 made takes 65 MiB
+XZ_MEMORY = 1 << 29  # bytes for one decompressor; xz -9 needs 65 MiB to decompress (xz(1))
 _AHEAD = 16  # chunks: 4 MB
 
 
@@ -24,7 +24,12 @@ class Damaged(PiggyError):
 
 
 def damaged(archive: Path, why: object) -> Damaged:
-    """Return the error for an archive that can't be read to its end."""
+    """Return the error for an archive that can't be read to its end.
+
+    Args:
+        archive: The file.
+        why: The cause, an exception or a sentence.
+    """
     if isinstance(why, MemoryError):
         why = "there is not enough memory to decompress it"
     return Damaged(
@@ -34,10 +39,14 @@ def damaged(archive: Path, why: object) -> Damaged:
 
 
 class Ahead:
-    """The content of an archive, which a thread reads ahead (the decompressors release the GIL).
+    """A reader of an archive's content, decompressed ahead by a thread.
 
-    archive: the file that messages name; chunks: its content; limit: bytes of content that are too
-        many.
+    The decompressors release the GIL.
+
+    Args:
+        archive: The file that messages name.
+        chunks: The decompressed content.
+        limit: Greatest size of the content in bytes.
     """
 
     def __init__(self, archive: Path, chunks: Iterable[bytes], limit: int) -> None:
@@ -73,7 +82,11 @@ class Ahead:
             self._queue.put(self.damaged(error))
 
     def read(self, size: int) -> bytes:
-        """Return the next `size` bytes, fewer only at the end."""
+        """Return the next `size` bytes, fewer only at the end.
+
+        Raises:
+            Damaged: The archive can't be decompressed, or its content exceeds the limit.
+        """
         parts, wanted = [], size
         while wanted:
             if self._used == len(self._chunk):
@@ -82,7 +95,7 @@ class Ahead:
                     self._queue.put(item)
                     raise item
                 if not item:
-                    self._queue.put(item)  # stays at the end, however often it is asked
+                    self._queue.put(item)  # for further reads at the end
                     break
                 self._chunk, self._used = item, 0
             part = self._chunk[self._used : self._used + wanted]
@@ -102,9 +115,10 @@ class Ahead:
 
 
 def decompressed(raw: IO[bytes]) -> Iterator[bytes]:
-    """Yield the decompressed content of an open file, in chunks.
+    """Yield the content of an open file (zstd, xz, gzip, bzip2 or plain) in chunks.
 
-    Raises whatever its decompressor raises.
+    Raises:
+        Exception: Any that its decompressor raises.
     """
     import bz2
     import gzip
@@ -135,23 +149,22 @@ def decompressed(raw: IO[bytes]) -> Iterator[bytes]:
 
 
 def _from_xz(raw: IO[bytes]) -> Iterator[bytes]:
-    """Yield the content of a .xz file.
+    """Yield the content of a .xz file: streams with zeros between them (The .xz File Format, 2.2).
 
-    One stream or several, with zeros between them (The .xz File Format, 2.2). LZMAFile would give a
-    header that asks for 4 GiB of memory what it wants.
+    lzma.LZMAFile sets no limit to the memory that a header asks for, up to 4 GiB.
     """
     import lzma
 
     data = raw.read(CHUNK)
     while data:
-        one = lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY)
-        while not one.eof:
-            if one.needs_input and not data:
+        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY)
+        while not stream.eof:
+            if stream.needs_input and not data:
                 raise EOFError("its compressed data end too early")
-            chunk = one.decompress(data, CHUNK)
-            data = raw.read(CHUNK) if one.needs_input and not one.eof else b""
+            chunk = stream.decompress(data, CHUNK)
+            data = raw.read(CHUNK) if stream.needs_input and not stream.eof else b""
             if chunk:
                 yield chunk
-        data = one.unused_data.lstrip(b"\0")
+        data = stream.unused_data.lstrip(b"\0")
         while not data and (more := raw.read(CHUNK)):
             data = more.lstrip(b"\0")

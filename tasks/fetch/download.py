@@ -1,17 +1,15 @@
-"""Getting one file by HTTP.
+"""Download of one file by HTTP, with size limit, resume, retries and hash check.
 
-Bounded, resumed where it broke off, tried again where that can help, its hash checked.
-
-How often and how soon it is tried again, urllib3's Retry decides. It counts in the loop below, and
-not in the adapter of requests: the adapter sees no body that breaks off, so two counters would
-multiply; and before it asks again it reads the body of a 503 to its end, which may never come
+urllib3's Retry decides how often and how soon to retry. The loop below counts the tries, not the
+adapter of requests: the adapter sees no body that breaks off, so two counters would multiply; and
+before a retry it reads the body of a 503 to its end, which may never come
 (`HTTPResponse.drain_conn`).
 
-The bytes go to FILE.part; beside it FILE.part.from says where they came from, so that a later call,
-also after kill -9, goes on only with the same version of the file (RFC 9110, section 13.1.5,
-If-Range). What was pieced together wrongly in spite of that is found by the hash, and fetched once
-more from the start. Both lie where others may write, too: only plain files of our own are gone on
-with.
+The bytes go to FILE.part. FILE.part.from records their address and the version of the file, so that
+a later call, also after kill -9, resumes only the same version (RFC 9110, section 13.1.5,
+If-Range). If the parts are of different versions in spite of that, the hash differs, and the file
+is fetched once more from the start. Others may be able to write to the folder, too: only regular
+files of our own are resumed.
 """
 
 from __future__ import annotations
@@ -38,21 +36,23 @@ if TYPE_CHECKING:
 LIMIT = 1 << 30  # bytes: far above any source, far below a disk
 MAX_TRIES = 30  # in all, on a line that breaks again and again
 TRIES = 5  # in a row without progress
-CONNECT_TRIES = 2  # where nobody even answers
-PROGRESS = 1 << 20  # bytes that make a try a useful one
+CONNECT_TRIES = 2  # in a row without an answer
+PROGRESS = 1 << 20  # bytes after which a try counts as progress
 LONGEST_WAIT = 30.0  # seconds between two tries
 _CHUNK = 1 << 16
-# A strong entity tag, or a date (RFC 9110, sections 8.8.3 and 5.6.7): what is anything else is not
-# sent back.
+# A strong entity tag, or a date (RFC 9110, sections 8.8.3 and 5.6.7); nothing else is sent back to
+# a server.
 _VALIDATOR = re.compile(
     r'"[!#-~]{0,200}"|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT', re.ASCII
 )
 
 
 class _Note(msgspec.Struct, frozen=True):
-    """What FILE.part.from says.
+    """The content of FILE.part.from.
 
-    The address without its password, and what names that version of the file ("": nothing).
+    Attributes:
+        url: The address, without its password.
+        validator: The ETag or date of that version of the file; "" for none.
     """
 
     url: str
@@ -67,11 +67,19 @@ def download(
     bar: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Fetch `url` into the file `part`, going on with what is there, and check its sha256.
+    """Fetch `url` into the file `part`, resume an earlier download, and check the sha256.
 
-    bar: show progress on standard error; sleep: waits that many seconds between two tries. Raises
-    Unavailable when this address can't give the file (`part` stays for going on, unless its hash
-    was wrong), and PiggyError when it can't be written here (no space: `part` is removed).
+    Args:
+        url: The http or https address.
+        part: The file to write. It stays after a failure, to be resumed; it is removed if its hash
+            is wrong, or the disk is full.
+        sha256: The hash of the complete file.
+        bar: Whether to show progress on standard error.
+        sleep: Waits a number of seconds between two tries.
+
+    Raises:
+        Unavailable: This address can't give the file.
+        PiggyError: `part` can't be written.
     """
     from tqdm import tqdm
 
@@ -98,21 +106,18 @@ def download(
                 retry = _counted(retry, url, why)
                 sleep(_asked(retry, why.retry_after) or retry.get_backoff_time())
                 continue
-            found = files.sha256_of(part)
-            if found == sha256:
+            digest = files.sha256_of(part)
+            if digest == sha256:
                 side_of(part).unlink(missing_ok=True)
                 return
             discard(part)
             if not pieced:
-                raise Unavailable(f"wrong content: its sha256 is {found}, and should be {sha256}")
-            pieced = False  # what was pieced together may be at fault: once more, in one piece
+                raise Unavailable(f"wrong content: its sha256 is {digest}, and should be {sha256}")
+            pieced = False  # the parts may be of different versions: once more, in one piece
 
 
 def _patience(total: int) -> Retry:
-    """Return the policy for tries to come, `total` at most.
-
-    The first of them comes at once, the others after some 2, 4, 8 ... seconds.
-    """
+    """Return a policy of `total` retries: at once, then after about 2, 4, 8 ... seconds."""
     from urllib3 import Retry
 
     return Retry(
@@ -126,7 +131,11 @@ def _patience(total: int) -> Retry:
 
 
 def _counted(retry: Retry, url: str, why: Again) -> Retry:
-    """Return the policy after one more failure. Raises Unavailable when no try is left."""
+    """Return the policy after one more failure.
+
+    Raises:
+        Unavailable: No try is left.
+    """
     from urllib3 import exceptions
 
     kind = exceptions.ConnectTimeoutError if why.connecting else exceptions.ProtocolError
@@ -137,7 +146,10 @@ def _counted(retry: Retry, url: str, why: Again) -> Retry:
 
 
 def _asked(retry: Retry, header: str) -> float:
-    """Return the seconds that a server asks us to wait, within reason; 0 for no sensible word."""
+    """Return the seconds to wait by a Retry-After header, LONGEST_WAIT at most; 0 if it is invalid.
+
+    Source: RFC 9110, section 10.2.3.
+    """
     from urllib3.exceptions import InvalidHeader
 
     try:
@@ -147,7 +159,7 @@ def _asked(retry: Retry, header: str) -> float:
 
 
 def size_of(path: Path) -> int:
-    """Return a file's size in bytes, 0 for none; a link has none."""
+    """Return a regular file's size in bytes, 0 for anything else (a link, a missing file)."""
     try:
         info = path.lstat()
     except FileNotFoundError:
@@ -156,12 +168,13 @@ def size_of(path: Path) -> int:
 
 
 def begun(part: Path) -> int:
-    """Return how many bytes of a partial file can be gone on with.
+    """Return how many bytes of a partial file can be resumed, and remove an unsafe file.
 
-    Those of a plain file of our own, with no second name.
+    Only a regular file of our own with a single name is resumed. Anything else (a link, a pipe,
+    another user's file) is removed and counts as 0 bytes.
 
-    Anything else (a link, a pipe, somebody else's file) is removed, and its bytes are 0. Raises
-    PiggyError for a folder.
+    Raises:
+        PiggyError: It is a folder.
     """
     with contextlib.suppress(FileNotFoundError):
         info = part.lstat()
@@ -171,12 +184,16 @@ def begun(part: Path) -> int:
 
 
 def side_of(part: Path) -> Path:
-    """Return the path of the note on where `part` came from."""
+    """Return the path of FILE.part.from for FILE.part."""
     return part.with_name(part.name + ".from")
 
 
 def discard(part: Path) -> None:
-    """Remove a partial file and its note. Raises PiggyError where a folder is in their place."""
+    """Remove a partial file and its note.
+
+    Raises:
+        PiggyError: One of them is a folder.
+    """
     for path in (part, side_of(part)):
         if path.is_dir() and not path.is_symlink():
             raise PiggyError(f"{path} is a folder, and a file belongs there", "move it away")
@@ -186,9 +203,13 @@ def discard(part: Path) -> None:
 
 @contextlib.contextmanager
 def written(part: Path, needed: int) -> Iterator[None]:
-    """Explain what the disk refuses while `part` is written, `needed` bytes in all.
+    """Turn an OSError of the body, which writes `part`, into a PiggyError.
 
-    A full one gets its space back.
+    If the disk is full, `part` is removed.
+
+    Args:
+        part: The file being written.
+        needed: Its size in bytes; 0 if that is not known.
     """
     try:
         with files.explained(part, needed):
@@ -201,7 +222,13 @@ def written(part: Path, needed: int) -> Iterator[None]:
 
 
 def _one_try(client: webclient.Client, url: str, part: Path, shown: Any) -> None:
-    """Ask for the rest of the file, and add it to `part`; return when all of it has come."""
+    """Request the rest of the file and append it to `part`.
+
+    Raises:
+        Again: The download failed or broke off; a retry may help.
+        Unavailable: This address can't give the file.
+        PiggyError: `part` can't be written.
+    """
     headers = _headers(url, part)
     have = size_of(part) if "Range" in headers else 0
     with client.ask(url, headers) as answer:
@@ -227,21 +254,18 @@ def _one_try(client: webclient.Client, url: str, part: Path, shown: Any) -> None
 
 
 def _headers(url: str, part: Path) -> dict[str, str]:
-    """Return the request's headers. No Content-Encoding: the hash is that of the file as it is.
+    """Return the request's headers.
 
-    A partial file with a note that is not as we write them is nothing to go on with, and is removed
-    with it.
+    The content must not be encoded (Accept-Encoding: identity), as the hash is that of the file. A
+    partial file whose note can't be read is removed, with the note.
     """
     headers = {"Accept-Encoding": "identity", "User-Agent": "piggyback"}
     have = begun(part)
     if have:
         try:
             note = _noted(part)
-        except (
-            OSError,
-            ValueError,
-            RecursionError,
-        ):  # MsgspecError and UnicodeDecodeError are ValueErrors
+        # MsgspecError and UnicodeDecodeError are ValueErrors.
+        except (OSError, ValueError, RecursionError):
             discard(part)
             return headers
         headers["Range"] = f"bytes={have}-"
@@ -251,9 +275,11 @@ def _headers(url: str, part: Path) -> dict[str, str]:
 
 
 def _noted(part: Path) -> _Note | None:
-    """Return the note beside a partial file, None for none.
+    """Return the note beside a partial file; None if there is none.
 
-    Raises OSError or ValueError for one that is not ours.
+    Raises:
+        OSError: It can't be read.
+        ValueError: It has another form than we write.
     """
     try:
         note = msgspec.json.decode(files.read_regular(side_of(part), 1 << 16), type=_Note)
@@ -265,18 +291,25 @@ def _noted(part: Path) -> _Note | None:
 
 
 def _validator(answer: Answer) -> str:
-    """Return what names this version of the file.
-
-    A strong ETag, or its date (RFC 9110, section 8.8); "" for neither.
-    """
-    found = (answer.headers.get(name, "") for name in ("ETag", "Last-Modified"))
-    return next((value for value in found if _VALIDATOR.fullmatch(value)), "")
+    """Return the strong ETag or date of the file's version (RFC 9110, section 8.8); "" for none."""
+    values = (answer.headers.get(name, "") for name in ("ETag", "Last-Modified"))
+    return next((value for value in values if _VALIDATOR.fullmatch(value)), "")
 
 
 def _start_of(answer: Answer, part: Path, have: int) -> int:
-    """Return the offset that the answer's body starts at, -1 when the file is complete already.
+    """Return the offset in the file at which the answer's body starts.
 
-    Raises Again for what another try may cure, Unavailable for the rest.
+    Args:
+        answer: The answer.
+        part: The partial file.
+        have: Its size in bytes; 0 if the whole file was requested.
+
+    Returns:
+        The offset, or -1 if the file is complete already.
+
+    Raises:
+        Again: A retry may help.
+        Unavailable: Any other answer.
     """
     status = answer.status
     ranged = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
@@ -296,9 +329,19 @@ def _start_of(answer: Answer, part: Path, have: int) -> int:
 
 
 def _receive(answer: Answer, part: Path, have: int, total: int, shown: Any) -> None:
-    """Append the body to `part` as it comes, and bring it to the disk.
+    """Append the body to `part` and sync it to the disk.
 
-    It begins at the file's start when `have` is 0.
+    Args:
+        answer: The answer.
+        part: The partial file.
+        have: Its present size in bytes; 0 if it does not exist yet.
+        total: The size of the complete file; 0 if the server does not tell.
+        shown: The progress bar.
+
+    Raises:
+        Again: The connection broke.
+        Unavailable: The body is too long.
+        PiggyError: `part` can't be written.
     """
     with _open(part, have) as file:
         while chunk := answer.read(_CHUNK):
@@ -316,7 +359,11 @@ def _receive(answer: Answer, part: Path, have: int, total: int, shown: Any) -> N
 
 
 def _open(part: Path, have: int) -> IO[bytes]:
-    """Open `part` to add to its `have` bytes; for 0 it must not be there yet."""
+    """Open `part` for appending to its `have` bytes; if these are 0, it must not exist yet.
+
+    Raises:
+        Again: Another process changed it.
+    """
     with files.explained(part):
         if have:
             fd = files.open_regular(part, os.O_WRONLY | os.O_APPEND)
@@ -326,5 +373,5 @@ def _open(part: Path, have: int) -> IO[bytes]:
     info = os.fstat(fd)
     if (info.st_size, info.st_uid, info.st_nlink) == (have, os.geteuid(), 1):
         return file
-    file.close()  # it was exchanged since begun() looked
+    file.close()  # it was replaced after begun()
     raise Again(f"{part} was changed by somebody else")

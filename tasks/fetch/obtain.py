@@ -1,10 +1,10 @@
-"""Getting a source into dl/, verified.
+"""Download of a source into dl/, with its hash verified.
 
-What lies there already, a mirror, upstream, then the distribution's package.
+The origins are tried in this order:
 
     dl/FILE or what dl/NAME.json records -> MIRROR/FILE, MIRROR/NAME/FILE -> upstream's URLs -> apt
 
-dl/NAME.json records the outcome (see `records`), so that a verified file is neither fetched nor
+dl/NAME.json records the result (see `records`), so that a verified file is neither fetched nor
 hashed again.
 """
 
@@ -37,29 +37,37 @@ def obtain(
     log: Path | None = None,
     progress: bool | None = None,
 ) -> Obtained:
-    """Return the verified archive of `source`, getting it into the folder `dl` first if need be.
+    """Return the verified archive of a source; fetch it into `dl` if it is missing there.
 
-    apt_state: folder for apt's lists and caches; mirror: URL or folder asked before upstream ("":
-        none).
-    offline: look in `dl` only; log: file for apt's output; progress: show bars (None: if standard
-    error is a terminal). Upstream's file must have the pin's sha256; a package must pass apt's
-    signature chain, and its tarball the pin's sha256 as well where the pin says that they are
-    identical. A bad file is moved aside to FILE.bad. Raises one PiggyError with the reason of every
-    origin when none can give it, and when `dl` can't be written.
+    Upstream's file must have the pin's sha256. A package must pass apt's signature chain; if the
+    pin calls its tarball identical, that must have the pin's sha256, too. A bad file is renamed to
+    FILE.bad.
+
+    Args:
+        source: The source, with its pin.
+        dl: The folder of archives.
+        apt_state: The folder of apt's lists and caches.
+        mirror: An address or folder to try before upstream; "" for none.
+        offline: Whether to use files in `dl` only.
+        log: A file for apt's output.
+        progress: Whether to show progress bars; None: if standard error is a terminal.
+
+    Raises:
+        PiggyError: No origin has the file (with the reason of each), or `dl` can't be written.
     """
     with files.explained(dl):
-        found = records.trusted(source, dl)
-        if found:
-            return found
+        archive = records.trusted(source, dl)
+        if archive:
+            return archive
         if dl.is_dir() and not os.access(dl, os.W_OK):
             return _from_read_only(source, dl)
         if offline and not dl.is_dir():
             raise _missing(source, dl)
         dl.mkdir(parents=True, exist_ok=True)
         with Lock(dl / f".{source.name}.lock", os.fspath(dl / source.filename)).held():
-            found = records.trusted(source, dl) or records.checked(source, dl)
-            if found:
-                return found
+            archive = records.trusted(source, dl) or records.checked(source, dl)
+            if archive:
+                return archive
             if offline:
                 raise _missing(source, dl)
             bar = sys.stderr.isatty() if progress is None else progress
@@ -69,9 +77,10 @@ def obtain(
 def _first_that_has_it(
     source: Source, dl: Path, origins: Iterable[tuple[str, Callable[[], Obtained]]]
 ) -> Obtained:
-    """Try one origin after the other.
+    """Return the archive from the first origin that has it.
 
-    Raise a PiggyError with the reasons of all when none can give the file.
+    Raises:
+        PiggyError: None has it; the hint gives the reason of each.
     """
     mirror = ", or set 'mirror=' to an address or folder that has the file" if source.sha256 else ""
     reasons = []
@@ -98,7 +107,7 @@ def _first_that_has_it(
 def _origins(
     source: Source, dl: Path, mirror: str, apt_state: Path, log: Path | None, bar: bool
 ) -> Iterator[tuple[str, Callable[[], Obtained]]]:
-    """Yield each place to try, in order: its name, and the function that gets the file."""
+    """Yield the origins in order: the name of each, and the function that fetches the file."""
     urls = (
         [
             f"{mirror.rstrip('/')}/{path}"
@@ -119,8 +128,8 @@ def _origins(
 
 
 def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
-    """Get upstream's file from an address or a folder (path or file: URL); verify, record it."""
-    assert source.sha256  # what has no hash has no address (see pins)
+    """Fetch upstream's file from an http, https or file address or a path; verify and record it."""
+    assert source.sha256  # a pin without a hash has no address (see pins)
     path = dl / source.filename
     part = path.with_name(path.name + ".part")
     scheme = url.partition(":")[0].lower() if "://" in url else ""
@@ -128,11 +137,11 @@ def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
         download.download(quote(url, safe=":/?&=%~+@#[]!$'()*,;"), part, source.sha256, bar=bar)
     elif scheme in ("", "file"):
         _copy(Path(unquote(url.removeprefix("file://")) if scheme else url).expanduser(), part)
-        found = files.sha256_of(part)
-        if found != source.sha256:
+        digest = files.sha256_of(part)
+        if digest != source.sha256:
             download.discard(part)
             raise Unavailable(
-                f"wrong content: its sha256 is {found}, and should be {source.sha256}"
+                f"wrong content: its sha256 is {digest}, and should be {source.sha256}"
             )
     else:
         raise Unavailable(
@@ -145,13 +154,13 @@ def _from_url(source: Source, dl: Path, url: str, bar: bool) -> Obtained:
 def _from_package(
     source: Source, package: Package, dl: Path, state: Path, log: Path | None, bar: bool
 ) -> Obtained:
-    """Get the tarball out of the distribution's package; record it with its version."""
+    """Extract the tarball from the distribution's package; record it with the package's version."""
     with contextlib.ExitStack() as stack:
         try:
             got = stack.enter_context(apt.fetched(package, state, log=log, bar=bar))
         except (
             PiggyError
-        ) as error:  # our folder for apt is at fault; the other origins' reasons count as well
+        ) as error:  # in apt's folder; the user needs the other origins' reasons, too
             raise Unavailable(error.message) from error
         if package.identical:
             name = source.filename
@@ -167,25 +176,30 @@ def _from_package(
             apt.tarball_in(got.path, package.member, part)
         else:
             _copy(got.path, part)
-        found = files.sha256_of(part)
-        if package.identical and found != source.sha256:
+        digest = files.sha256_of(part)
+        if package.identical and digest != source.sha256:
             download.discard(part)
             raise Unavailable(
-                f"version {got.version} holds another file: {got.path.name} has sha256 {found}, "
+                f"version {got.version} holds another file: {got.path.name} has sha256 {digest}, "
                 f"and should have {source.sha256}"
             )
         os.replace(part, dl / name)
     origin = f"package {package.name} {got.version} (apt)"
-    return records.write(source, dl, name, found, origin, package.name, got.version)
+    return records.write(source, dl, name, digest, origin, package.name, got.version)
 
 
 def _endings(path: str) -> str:
-    """Return a tarball's endings: ".tar.xz"."""
+    """Return a tarball's suffixes, such as ".tar.xz"."""
     return path[path.rindex(".tar") :] if ".tar" in path else Path(path).suffix
 
 
 def _copy(source: Path, part: Path) -> None:
-    """Copy a file to `part` and bring it to the disk."""
+    """Copy a file to `part` and sync it to the disk.
+
+    Raises:
+        Unavailable: The file does not exist or can't be read.
+        PiggyError: `part` can't be written.
+    """
     try:
         if not source.is_file():
             raise Unavailable("no such file")
@@ -204,10 +218,14 @@ def _copy(source: Path, part: Path) -> None:
 
 
 def _from_read_only(source: Source, dl: Path) -> Obtained:
-    """Return the file from a folder that can't be written to; it is hashed at each call."""
-    found = records.checked(source, dl, writable=False)
-    if found:
-        return found
+    """Return the archive in a read-only folder; it is hashed at each call, as nothing is recorded.
+
+    Raises:
+        PiggyError: The folder has no good file.
+    """
+    archive = records.checked(source, dl, writable=False)
+    if archive:
+        return archive
     raise PiggyError(
         f"{dl} has no good {source.filename}, and can't be written to",
         f"make it writable, or choose another with 'dl='; {_by_hand(source, dl)}",
@@ -222,7 +240,7 @@ def _missing(source: Source, dl: Path) -> PiggyError:
 
 
 def _by_hand(source: Source, dl: Path) -> str:
-    """Say which file in `dl` would do, if a user were to bring it."""
+    """Return the part of a hint that names the file which the user can put into `dl` by hand."""
     if source.sha256:
         return (
             f"or put the file there by hand: {(dl / source.filename).absolute()} (sha256"

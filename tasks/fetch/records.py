@@ -1,8 +1,6 @@
-"""What lies in dl/, and which of it was verified.
+"""Records of verified archives: dl/NAME.json has file, sha256, version and origin of source NAME.
 
-Dl/NAME.json records file, sha256, version and origin of source NAME.
-
-A file that has the size and times of its record was verified before, and is not hashed again.
+A file that has the size and times of its record is not hashed again.
 """
 
 from __future__ import annotations
@@ -18,14 +16,21 @@ from tasks.system import address, files, terminal
 from tasks.system.errors import PiggyError
 
 BY_HAND = "put there by hand"
-_NAME = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9.+~_:-]{0,200}"
-)  # as pins and Debian's versions allow (Debian Policy, 5.6.12)
+# As pins and Debian's versions allow (Debian Policy, 5.6.12).
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_:-]{0,200}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Obtained(msgspec.Struct, frozen=True):
-    """A verified archive: name, path, sha256, upstream version, and where it came from."""
+    """A verified archive.
+
+    Attributes:
+        name: The source's name.
+        path: The file.
+        sha256: The hash of its content.
+        version: The upstream version.
+        origin: An address without its password, a package, or BY_HAND.
+    """
 
     name: str
     path: Path
@@ -35,10 +40,20 @@ class Obtained(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What dl/NAME.json holds.
+    """The content of dl/NAME.json.
 
-    pinned: the pin's sha256 at that time ("": none); package and
-    package_version: "" if not from apt; origin: without a password.
+    Attributes:
+        name: The source's name.
+        file: The archive's name in dl/.
+        sha256: The hash of its content.
+        version: The upstream version.
+        origin: An address without its password, a package, or BY_HAND.
+        package: The distribution's package; "" if it is not from apt.
+        package_version: The package's version; "" if it is not from apt.
+        pinned: The pin's sha256 at that time; "" for none.
+        size: Bytes.
+        mtime_ns: Time of the last change of the content, nanoseconds since 1970.
+        ctime_ns: Time of the last change of the inode, nanoseconds since 1970.
     """
 
     name: str
@@ -55,19 +70,19 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def plain(name: str) -> bool:
-    """Tell whether a name that was read from a file is that of a file in dl/ itself."""
+    """Tell whether a name read from a record is a plain file name: no path out of dl/."""
     return bool(_NAME.fullmatch(name))
 
 
 def trusted(source: Source, dl: Path) -> Obtained | None:
-    """Return the recorded file when size and times are as they were when it was verified."""
+    """Return the recorded archive, unhashed; None unless size and times are as recorded."""
     record = _recorded(source, dl)
     if not record or (
         source.sha256 and record.file != source.filename and os.path.lexists(dl / source.filename)
     ):
-        return None  # upstream's own file, put there by hand, goes first
+        return None  # upstream's own file, put there by hand, has precedence
     if record.origin != address.shown(record.origin):
-        return None  # it is written anew, without the password that it holds
+        return None  # the record must be written again, without the password in it
     try:
         now = (dl / record.file).stat()
     except OSError:
@@ -82,30 +97,38 @@ def trusted(source: Source, dl: Path) -> Obtained | None:
 
 
 def checked(source: Source, dl: Path, writable: bool = True) -> Obtained | None:
-    """Hash what lies in `dl` under upstream's name or the record's; return and record what is good.
+    """Hash the file in `dl` with upstream's name or the recorded one; record it if it is good.
 
-    What is bad is moved aside to FILE.bad. In a folder that is not writable nothing is moved or
-    recorded.
+    Args:
+        source: The source.
+        dl: The folder of archives.
+        writable: Whether to rename a bad file to FILE.bad, and to record a good one.
+
+    Returns:
+        The archive, or None if there is no good file.
+
+    Raises:
+        PiggyError: Something other than a file has the name.
     """
     record = _recorded(source, dl)
-    wanted = {source.filename: source.sha256} if source.sha256 else {}
+    expected = {source.filename: source.sha256} if source.sha256 else {}
     if record and record.file != source.filename:
-        wanted[record.file] = record.sha256
-    for name, sha256 in wanted.items():
+        expected[record.file] = record.sha256
+    for name, sha256 in expected.items():
         path = dl / name
         if not path.exists():
             continue
         if not path.is_file():
             raise PiggyError(f"{path} is not a file", f"move it away: {name} belongs there")
-        found = files.sha256_of(path)
-        if found != sha256:
+        digest = files.sha256_of(path)
+        if digest != sha256:
             if writable:
                 os.replace(path, path.with_name(name + ".bad"))
             terminal.line(
                 "bad",
                 f"{path} is truncated or"
                 f" corrupt{', moved to ' + name + '.bad' if writable else ''}: its sha256 is"
-                f" {found}, and should be {sha256}",
+                f" {digest}, and should be {sha256}",
             )
             continue
         ours = record if record and record.file == name else None
@@ -152,9 +175,19 @@ def write(
     package: str = "",
     version: str = "",
 ) -> Obtained:
-    """Write dl/NAME.json for a file that was just verified. version: the package's."""
+    """Write dl/NAME.json for a file that was just verified.
+
+    Args:
+        source: The source.
+        dl: The folder of archives.
+        name: The file's name in it.
+        sha256: The hash of its content.
+        origin: An address, a package, or BY_HAND.
+        package: The distribution's package; "" if it is not from apt.
+        version: The package's version; "" if it is not from apt.
+    """
     path = dl / f"{source.name}.json"
-    # the upstream part of a Debian version: without epoch and revision (Debian Policy, 5.6.12)
+    # The upstream part of a Debian version, without epoch and revision (Debian Policy, 5.6.12).
     upstream = version.partition(":")[2] or version
     upstream = upstream.rpartition("-")[0] or upstream
     with files.explained(path):

@@ -1,12 +1,10 @@
-"""Reading a tar archive from its first byte to its last, whoever made it.
+"""Reader of untrusted tar archives, with limits for memory, size and time; it detects all damage.
 
-Bounded in memory, size and time, with every damage noticed.
-
-The headers are read here and not by tarfile, which trusts them: it reads a long name of a gigabyte
-into memory, calls itself for each header that precedes another one, and takes numbers of any
-length. Here is what upstream archives hold (ustar, GNU's long names, pax headers), and what is
-anything else is an error. Sources: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended
-Header"; GNU tar manual, "Basic Tar Format".
+Python's tarfile trusts headers: it reads a long name of a gigabyte into memory, recurses for each
+header that precedes another one, and accepts numbers of any length. This reader accepts what
+upstream archives hold (ustar, GNU's long names, pax headers); anything else is an error. Sources:
+POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; GNU tar manual, "Basic Tar
+Format".
 """
 
 from __future__ import annotations
@@ -24,27 +22,29 @@ import msgspec
 from tasks.fetch.decompress import CHUNK, Ahead, decompressed
 from tasks.system.errors import PiggyError
 
-SIZE_FLOOR, SIZE_RATIO = (
-    256 << 20,
-    64,
-)  # content: bytes that any archive may have, and times its own size; a kernel has 10
+# Limits of the content: bytes for any archive, and times the archive's size; a kernel has 10 times.
+SIZE_FLOOR, SIZE_RATIO = 256 << 20, 64
 MEMBERS = 1_000_000  # a kernel has 100,000
 EXTRA = 1 << 20  # bytes of headers before one member: long names, pax records
 _BLOCK = 512
-_HEADER = struct.Struct(
-    "100s8s16x12s12s8sc100s6s82x155s12x"
-)  # name mode size mtime check-sum type target magic prefix
+# name, mode, size, mtime, checksum, type, target, magic, prefix
+_HEADER = struct.Struct("100s8s16x12s12s8sc100s6s82x155s12x")
 _KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"5": "folder", b"2": "link", b"1": "hard"}
-_WITHOUT_DATA = b"123456"  # links, devices, folders, pipes: whatever their size says
-_SPARSE = "GNU.sparse"  # stands for all records of a sparse file
+_WITHOUT_DATA = b"123456"  # links, devices, folders, pipes: their size means nothing
+_SPARSE = "GNU.sparse"  # the key for all records of a sparse file
 _PAX_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{0,20})?")
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One member: name, permission bits, size in bytes, time, and a link's target.
+    """One member of an archive.
 
-    The name is as it stands there; the time is in seconds since 1970 (0 for an impossible one).
-    kind "other": a device, a pipe, a sparse file, ...
+    Attributes:
+        name: Its path as the archive has it, unchecked.
+        kind: Its type; "hard" is a hard link, "other" a device, a pipe, a sparse file, ...
+        mode: Permission bits.
+        size: Bytes.
+        mtime: Seconds since 1970; 0 for an impossible time.
+        target: Where a link leads.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Data:
-    """A member's content, as a file object: what is left unread is passed over."""
+    """A member's content as a file object; the iterator skips what is left unread."""
 
     def __init__(self, ahead: Ahead, size: int) -> None:
         self._ahead, self.left = ahead, size
@@ -64,26 +64,32 @@ class Data:
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, `size` at most (-1: all).
 
-        Raises Damaged where the archive ends before.
+        Raises:
+            Damaged: The archive ends before.
         """
-        wanted = self.left if size < 0 else min(size, self.left)
-        data = self._ahead.read(wanted)
-        if len(data) < wanted:
+        count = self.left if size < 0 else min(size, self.left)
+        data = self._ahead.read(count)
+        if len(data) < count:
             raise self._ahead.damaged("it ends in the middle of a member")
-        self.left -= wanted
+        self.left -= count
         return data
 
 
 @contextlib.contextmanager
 def members(archive: Path, bar: bool = False) -> Iterator[Iterator[tuple[Member, Data]]]:
-    """Give an iterator over the members of a tar archive, compressed or not.
+    """Open a tar archive for the body of a `with`, and yield an iterator over its members.
 
-    .tar, .tar.gz, .tar.bz2, .tar.xz and .tar.zst are told apart by content.
+    The compression (none, gzip, bzip2, xz, zstd) is recognised by content. A member's data can be
+    read until the next member is taken.
 
-    Each member's data can be read until the next member is taken. bar: show a progress bar. The
-    iterator raises Damaged when the archive is truncated, corrupt or malformed anywhere, and when
-    it has more content than SIZE_RATIO times its size (and SIZE_FLOOR), or more members than
-    MEMBERS.
+    Args:
+        archive: The file.
+        bar: Whether to show a progress bar.
+
+    Raises:
+        PiggyError: The file can't be opened.
+        Damaged: By the iterator: the archive is truncated, corrupt or malformed, has more than
+            MEMBERS members, or its content exceeds SIZE_RATIO times its size and SIZE_FLOOR.
     """
     from tqdm import tqdm
 
@@ -103,7 +109,7 @@ def members(archive: Path, bar: bool = False) -> Iterator[Iterator[tuple[Member,
                 leave=False,
             )
         )
-        # zstd reads from the same open file, so its offset is the progress with every decompressor
+        # zstd reads from the same open file, so its offset shows the progress in all cases.
         yield stack.enter_context(
             of_stream(
                 archive,
@@ -121,11 +127,13 @@ def of_stream(
     size: int,
     on_member: Callable[[], object] = lambda: None,
 ) -> Iterator[Iterator[tuple[Member, Data]]]:
-    """Give the members of an uncompressed tar that comes in chunks, as `members` does.
+    """Yield an iterator over the members of an uncompressed tar stream, as `members` does.
 
-    An exception of `chunks` is damage.
-
-    archive: the file that messages name; size: its bytes, before it was decompressed.
+    Args:
+        archive: The file that messages name.
+        chunks: The uncompressed stream; an exception from it counts as damage.
+        size: Bytes of the archive before decompression.
+        on_member: Called after each member.
     """
     ahead = Ahead(archive, chunks, max(SIZE_FLOOR, SIZE_RATIO * size))
     try:
@@ -135,12 +143,12 @@ def of_stream(
 
 
 def _each(ahead: Ahead, on_member: Callable[[], object]) -> Iterator[tuple[Member, Data]]:
-    forever: dict[str, bytes] = {}  # pax records for all members to come
+    forever: dict[str, bytes] = {}  # global pax records, for all members that follow
     for _ in range(MEMBERS):
-        found = _member(ahead, forever)
-        if not found:
+        header = _member(ahead, forever)
+        if not header:
             break
-        member, size = found
+        member, size = header
         data = Data(ahead, size)
         yield member, data
         while data.left:
@@ -149,14 +157,22 @@ def _each(ahead: Ahead, on_member: Callable[[], object]) -> Iterator[tuple[Membe
         on_member()
     else:
         raise ahead.damaged(f"it has more than {MEMBERS:,} members, and no source has that many")
-    while ahead.read(CHUNK):  # the padding, and the check sums that compressors put at the end
+    while ahead.read(CHUNK):  # the padding, and the checksums that compressors put at the end
         pass
 
 
 def _member(ahead: Ahead, forever: dict[str, bytes]) -> tuple[Member, int] | None:
     """Read a member's headers.
 
-    Return it and the bytes of its data, None at the end of the archive.
+    Args:
+        ahead: The archive's content.
+        forever: Global pax records; those of this member's headers are added.
+
+    Returns:
+        The member and the bytes of its data, or None at the end of the archive.
+
+    Raises:
+        Damaged: The headers are malformed.
     """
     records = dict(forever)
     room, target, name = EXTRA, b"", b""
@@ -183,10 +199,10 @@ def _member(ahead: Ahead, forever: dict[str, bytes]) -> tuple[Member, int] | Non
         elif kind == b"K":
             target = _cut(data)
         else:
-            found = _records(ahead, data, at)
-            records.update(found)
+            extra = _records(ahead, data, at)
+            records.update(extra)
             if kind == b"g":
-                forever.update(found)
+                forever.update(extra)
     if not name:
         name = b"/".join(filter(None, [_cut(prefix) if magic == b"ustar\0" else b"", _cut(short)]))
     if records.get("size"):
@@ -212,14 +228,14 @@ def _member(ahead: Ahead, forever: dict[str, bytes]) -> tuple[Member, int] | Non
 
 
 def _sum_is_right(block: bytes) -> bool:
-    """Tell whether a header's check sum is that of its bytes.
+    """Tell whether a header's checksum is right, for unsigned bytes or signed ones.
 
-    Some old programs took them for signed ones.
+    Some old programs summed signed bytes.
     """
-    said = _octal(block[148:156])
+    checksum = _octal(block[148:156])
     rest = block[:148] + block[156:]
-    total = 256 + sum(rest)  # the check sum itself counts as eight spaces
-    return said == total or said == total - 256 * sum(byte > 127 for byte in rest)
+    total = 256 + sum(rest)  # the checksum itself counts as eight spaces
+    return checksum == total or checksum == total - 256 * sum(byte > 127 for byte in rest)
 
 
 def _octal(field: bytes) -> int | None:
@@ -228,11 +244,15 @@ def _octal(field: bytes) -> int | None:
 
 
 def _number(ahead: Ahead, field: bytes, at: int) -> int:
-    """Return a number of a header: octal digits, or GNU's binary form, which could be negative."""
-    found = int.from_bytes(field[1:], "big") if field[0] == 0x80 else _octal(field)
-    if found is None or found >= 1 << 62:
+    """Return a number of a header: octal digits, or GNU's binary form (positive numbers only).
+
+    Raises:
+        Damaged: It is no number, or too great.
+    """
+    number = int.from_bytes(field[1:], "big") if field[0] == 0x80 else _octal(field)
+    if number is None or number >= 1 << 62:
         raise ahead.damaged(f"a number that is none in the header at byte {at} of its content")
-    return found
+    return number
 
 
 def _digits(ahead: Ahead, value: bytes, at: int) -> int:
@@ -242,16 +262,18 @@ def _digits(ahead: Ahead, value: bytes, at: int) -> int:
 
 
 def _time(pax: bytes, field: bytes) -> float:
-    """Return a member's time, 0 for one that no file system holds.
+    """Return a member's time in seconds since 1970, 0 for one that file systems can't store.
 
-    pax: from there, goes first where it is not empty.
+    Args:
+        pax: The time of a pax header; it has precedence. Empty for none.
+        field: The time of the ustar header.
     """
     if pax:
         text = pax.decode("latin-1")
-        found = float(text) if _PAX_TIME.fullmatch(text) else 0.0
+        seconds = float(text) if _PAX_TIME.fullmatch(text) else 0.0
     else:
-        found = int.from_bytes(field[1:], "big") if field[0] == 0x80 else _octal(field) or 0
-    return found if found < 1 << 33 else 0
+        seconds = int.from_bytes(field[1:], "big") if field[0] == 0x80 else _octal(field) or 0
+    return seconds if seconds < 1 << 33 else 0
 
 
 def _cut(field: bytes) -> bytes:
@@ -259,11 +281,14 @@ def _cut(field: bytes) -> bytes:
 
 
 def _records(ahead: Ahead, data: bytes, at: int) -> dict[str, bytes]:
-    """Return those records of a pax header that mean something here.
+    """Return the records of a pax header that are used: path, linkpath, size, mtime, sparse.
 
-    An empty value takes an earlier one back.
+    An empty value cancels an earlier one.
+
+    Raises:
+        Damaged: The header is malformed.
     """
-    found, start = {}, 0
+    known, start = {}, 0
     while start < len(data):
         length = re.compile(rb"([1-9][0-9]{0,6}) ").match(data, start)
         end = start + int(length[1]) if length else 0
@@ -272,8 +297,8 @@ def _records(ahead: Ahead, data: bytes, at: int) -> dict[str, bytes]:
         if end > len(data) or not sign or not word or record[-1:] != b"\n":
             raise ahead.damaged(f"a malformed pax header at byte {at} of its content")
         if word in (b"path", b"linkpath", b"size", b"mtime"):
-            found[word.decode("latin-1")] = value
-        elif word.startswith(b"GNU.sparse."):  # one entry, however many words there are
-            found[_SPARSE] = value
+            known[word.decode("latin-1")] = value
+        elif word.startswith(b"GNU.sparse."):  # one entry for all of them
+            known[_SPARSE] = value
         start = end
-    return found
+    return known

@@ -1,7 +1,4 @@
-"""Unpacking upstream archives into a source tree.
-
-Whole, once, and never over anything that the user changed.
-"""
+"""Unpacking of upstream archives into source trees: once, completely, and over no user's change."""
 
 from __future__ import annotations
 
@@ -22,9 +19,11 @@ STAMP = untar.STAMP
 
 
 def stamp(build: Path, name: str) -> Path:
-    """The file by which tasks depend on an unpacked source, below the build folder.
+    """Return the path of an unpacked source's stamp, on which tasks depend.
 
-    It holds the archive's hash.
+    Args:
+        build: The build folder.
+        name: The source's name.
     """
     return build / "src" / name / STAMP
 
@@ -38,18 +37,27 @@ def unpack(
     outside_links: Collection[str] = (),
     progress: bool | None = None,
 ) -> Path:
-    """Unpack a .tar.{gz,bz2,xz,zst} without its one top-level folder.
+    """Unpack a .tar.{gz,bz2,xz,zst} without its top-level folder into `parent/NAME-<sha256[:8]>`.
 
-    Return the folder `parent/NAME-<sha256[:8]>`.
+    `parent/NAME` becomes a relative symbolic link to that folder. A folder with our stamp is never
+    written to again: the user's changes in it stay. Modes get u+rw and go-w and lose set-id bits,
+    whatever the umask; times are the archive's; the owner is the user.
 
-    `parent/NAME` becomes a relative symbolic link to it. A folder that is there already, with our
-    stamp in it, is never written to again: whatever the user changed in it stays. Modes are made
-    u+rw and go-w and set-id bits dropped, whatever the umask; times are the archive's; owners are
-    the user.
-    outside_links: symbolic links (paths in the folder) that may lead out of it, such as those in a
-        target's skeleton.
-    progress: show a bar (None: when standard error is a terminal). Raises PiggyError for an archive
-    that is damaged or has another sha256, a hostile member, and a full disk.
+    Args:
+        archive: The file.
+        sha256: The hash that it must have.
+        parent: Where the folder is made.
+        name: The source's name.
+        outside_links: Symbolic links (paths in the folder) that may lead out of it, such as those
+            of a target's skeleton.
+        progress: Whether to show a bar; None: if standard error is a terminal.
+
+    Returns:
+        The folder.
+
+    Raises:
+        PiggyError: The archive is damaged, has another sha256 or a hostile member; or the disk is
+            full; or something else has the folder's name.
     """
     folder = parent / f"{name}-{sha256[:8]}"
     if not _stamped(folder, sha256):
@@ -62,9 +70,10 @@ def unpack(
 
 
 def _stamped(folder: Path, sha256: str) -> bool:
-    """Tell whether `folder` was unpacked from the archive with that hash.
+    """Tell whether `folder` exists with the stamp of the archive that has this hash.
 
-    Refuse one that is anything else.
+    Raises:
+        PiggyError: It exists without that stamp.
     """
     try:
         stamp = json.loads(files.read_regular(folder / STAMP, 1 << 16))
@@ -84,18 +93,17 @@ def _stamped(folder: Path, sha256: str) -> bool:
 def _unpack_aside(
     archive: Path, sha256: str, folder: Path, outside: Collection[str], bar: bool
 ) -> None:
-    """Unpack into a folder beside `folder`, stamp it, rename it; on failure nothing stays."""
+    """Unpack into a folder beside `folder`, write the stamp, rename it; on failure remove it."""
     if not archive.is_file():
         raise PiggyError(f"{archive} does not exist", "'doit fetch' gets it")
-    found = files.sha256_of(archive)
-    if found != sha256:
-        raise decompress.damaged(archive, f"its sha256 is {found}, and should be {sha256}")
+    digest = files.sha256_of(archive)
+    if digest != sha256:
+        raise decompress.damaged(archive, f"its sha256 is {digest}, and should be {sha256}")
     aside = folder.with_name(f".{folder.name}.part")
     try:
         with files.explained(folder):
-            shutil.rmtree(
-                aside, ignore_errors=True
-            )  # what a killed process left; its lock is ours now
+            # A killed process may have left it; we hold the lock now.
+            shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
             untar.extract(archive, aside, outside, bar)
             (aside / STAMP).write_text(
@@ -110,16 +118,20 @@ def _unpack_aside(
 
 
 def _room_for(archive: Path) -> int:
-    """Return the bytes that the unpacked archive takes on a disk, about.
+    """Return about how many bytes the unpacked archive takes on a disk.
 
-    Blocks of 4096 bytes, one an inode.
+    Each member counts as whole blocks of 4096 bytes, and one more for its inode.
     """
     with tarstream.members(archive) as members:
         return sum((member.size + 2 * 4096 - 1) // 4096 * 4096 for member, _ in members)
 
 
 def _point(link: Path, folder: Path) -> None:
-    """Make `link` a relative symbolic link to its sibling `folder`, by a rename."""
+    """Make `link` a relative symbolic link to its sibling `folder`; an old link is replaced.
+
+    Raises:
+        PiggyError: `link` is something other than a link.
+    """
     with contextlib.suppress(OSError):
         if os.readlink(link) == folder.name:
             return

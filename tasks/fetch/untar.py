@@ -1,9 +1,8 @@
-"""Writing the members of a tar archive, with hostile ones refused.
+"""Safe extraction of tar archives: hostile members are refused.
 
-Each member is checked against a model of what this very archive has made so far, and written by
-ourselves. Two rules make that safe: no member is ever written through a link (every parent must be
-a folder that we made), and when all are there every symbolic link, followed through all others,
-must stay in the tree.
+Each member is checked against a model of what the archive has made so far. Two rules make the
+extraction safe: no member is written through a link (each parent must be a folder that we made),
+and at the end each symbolic link, followed through all others, must stay in the tree.
 """
 
 from __future__ import annotations
@@ -25,34 +24,40 @@ STAMP = ".piggyback-source"  # a file that we add to the tree, and no archive ma
 MAX_HOPS = 40  # as many symbolic links as the kernel follows: MAXSYMLINKS, include/linux/namei.h
 MAX_DEPTH = 100  # folders in a path: a kernel has 10, and shutil.rmtree recurses
 MAX_NAME = 4095  # bytes of a path or a link's target: PATH_MAX, include/uapi/linux/limits.h
-# of all paths together, with the folders that no member brings; a kernel's have 5 MB
-MAX_PATHS = 1 << 26  # bytes
-MAX_STEPS = 5_000_000  # to follow all links: some seconds; a kernel's take 2,000
+# Bytes of all paths together, implied folders included; a kernel's have 5 MB.
+MAX_PATHS = 1 << 26
+MAX_STEPS = 5_000_000  # to follow all links: some seconds; a kernel's links take 2,000
 _COPY = 1 << 20
 _FOLDER, _FILE, _LINK = "folder", "file", "link"
 
 
 class Hostile(Exception):
-    """Why a member is refused."""
+    """A member that is refused; the text continues the sentence "member NAME ..."."""
 
 
 class _Tree(msgspec.Struct, frozen=True):
-    """What an archive has made so far, by path under `root`.
+    """The tree that an archive has made so far.
 
-    Kinds, targets of the symbolic links, folders' times.
+    Attributes:
+        root: Its folder; all paths are relative to it.
+        kinds: Path to kind.
+        links: Path of a symbolic link to its target.
+        times: Path of a folder to its mtime, seconds since 1970.
+        room: Bytes left for further paths.
     """
 
     root: Path
     kinds: dict[str, str] = msgspec.field(default_factory=lambda: {"": _FOLDER})
     links: dict[str, str] = msgspec.field(default_factory=dict)
     times: dict[str, float] = msgspec.field(default_factory=dict)
-    room: list[int] = msgspec.field(default_factory=lambda: [MAX_PATHS])  # bytes for more paths
+    room: list[int] = msgspec.field(default_factory=lambda: [MAX_PATHS])
 
     def note(self, path: str, kind: str) -> None:
-        """Note what is made at a path.
+        """Record the kind of file that is made at a path.
 
-        Raises Hostile when there are too many of them: a member of 4 KB can ask for 100 folders,
-        each with a path of up to 4 KB.
+        Raises:
+            Hostile: The paths are too many or too long. A member of 4 KB can ask for 100 folders,
+                each with a path of up to 4 KB.
         """
         if path not in self.kinds:
             self.room[0] -= len(path)
@@ -68,14 +73,20 @@ def extract(
     bar: bool = False,
     strip: bool = True,
 ) -> None:
-    """Write all members of `archive` into the empty folder `root`, without their top-level folder.
+    """Extract a tar archive into an empty folder.
 
-    Modes are made u+rw and go-w and set-id bits dropped, whatever the umask; times are the
-    archive's.
-    outside_links: symbolic links (paths below `root`) that may lead out of it; bar: show progress;
-    strip: whether there is such a folder to leave out, and every member lies in it. Raises
-    PiggyError naming the member that is refused, or telling where the archive is damaged; `root` is
-    then to be removed. An OSError (a full disk) goes to the caller.
+    Modes get u+rw and go-w and lose set-id bits, whatever the umask; times are the archive's.
+
+    Args:
+        archive: The file.
+        root: The empty folder. After an error, the caller removes it.
+        outside_links: Symbolic links (paths below `root`) that may lead out of it.
+        bar: Whether to show progress.
+        strip: Whether to leave out the top-level folder; all members must then lie in one.
+
+    Raises:
+        PiggyError: A member is refused (the message names it), or the archive is damaged.
+        OSError: The disk is full, for example.
     """
     tree = _Tree(root)
     top = at = ""
@@ -114,7 +125,8 @@ def extract(
 def checked(name: str) -> str:
     """Return a member's path without `.` and empty parts.
 
-    Raises Hostile for one that is absolute, has `..`, or is absurdly long or deep.
+    Raises:
+        Hostile: The path is absolute, has `..`, or is too long or too deep.
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if (
@@ -128,43 +140,51 @@ def checked(name: str) -> str:
 
 
 def _is_text(name: str) -> bool:
-    """Tell whether a name is free of control characters and can be given to the kernel at all."""
+    """Tell whether a name has no control characters and at most MAX_NAME bytes."""
     return len(os.fsencode(name)) <= MAX_NAME and not re.search(r"[\x00-\x1f\x7f]", name)
 
 
 def _place(tree: _Tree, member: Member, data: Data, path: str, top: str) -> None:
-    """Write one member to `path` of the tree, and note it there; raise Hostile when it must not be.
+    """Write one member into the tree and record it present.
 
-    top: the folder that is left out ("": none), which hard links name, too.
+    Args:
+        tree: The tree so far.
+        member: The member.
+        data: Its content.
+        path: Where to write it, below the tree's root.
+        top: The top-level folder that is left out, which hard links name, too; "" for none.
+
+    Raises:
+        Hostile: The member is refused.
     """
-    there = tree.kinds.get(path)
+    present = tree.kinds.get(path)
     if path == STAMP or (not path and member.kind != "folder"):
         raise Hostile("stands where our stamp or a folder belongs")
     if (
-        there
-        and not (there == _FOLDER and member.kind == "folder")
-        and not (there == _FILE and member.kind == "file")
+        present
+        and not (present == _FOLDER and member.kind == "folder")
+        and not (present == _FILE and member.kind == "file")
     ):
-        raise Hostile(f"comes again, in place of a {there}")
+        raise Hostile(f"comes again, in file_path of a {present}")
     _make_folders(tree, path.rpartition("/")[0])
-    place = tree.root / path
+    file_path = tree.root / path
     if member.kind == "folder":
         tree.note(path, _FOLDER)
-        if not there:
-            place.mkdir()
-        place.chmod((member.mode & 0o755) | 0o700)
+        if not present:
+            file_path.mkdir()
+        file_path.chmod((member.mode & 0o755) | 0o700)
         tree.times[path] = member.mtime
     elif member.kind == "file":
-        if there:
-            place.unlink()
-        _write(data, member, place)
+        if present:
+            file_path.unlink()
+        _write(data, member, file_path)
         tree.note(path, _FILE)
     elif member.kind == "link":
         target = member.target
         if not target or not _is_text(target):
             raise Hostile(f"is a link with an unsafe target: {target[:200]!r}")
-        os.symlink(target, place)
-        os.utime(place, (member.mtime, member.mtime), follow_symlinks=False)
+        os.symlink(target, file_path)
+        os.utime(file_path, (member.mtime, member.mtime), follow_symlinks=False)
         tree.note(path, _LINK)
         tree.links[path] = target
     elif member.kind == "hard":
@@ -176,7 +196,7 @@ def _place(tree: _Tree, member: Member, data: Data, path: str, top: str) -> None
             raise Hostile(
                 f"is a hard link to '{member.target}', which is no earlier file of the archive"
             )
-        os.link(tree.root / target, place, follow_symlinks=False)
+        os.link(tree.root / target, file_path, follow_symlinks=False)
         tree.note(path, _FILE)
     else:
         raise Hostile(
@@ -185,7 +205,11 @@ def _place(tree: _Tree, member: Member, data: Data, path: str, top: str) -> None
 
 
 def _make_folders(tree: _Tree, path: str) -> None:
-    """Make the folder `path` and its parents; refuse a path that goes through a link or a file."""
+    """Make the folder `path` and its parents.
+
+    Raises:
+        Hostile: The path leads through a link or a file.
+    """
     if tree.kinds.get(path) == _FOLDER:
         return
     parts = path.split("/")
@@ -198,13 +222,15 @@ def _make_folders(tree: _Tree, path: str) -> None:
             raise Hostile(f"lies below '{step}', which is a {kind}")
 
 
-def _write(data: Data, member: Member, place: Path) -> None:
+def _write(data: Data, member: Member, file_path: Path) -> None:
     """Write a regular file.
 
-    O_EXCL also catches two names that are one on a file system that folds case.
+    O_EXCL also catches two names that differ in case only, where the file system folds case.
     """
     mode = (member.mode & 0o755) | 0o600
-    fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    fd = os.open(
+        file_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+    )
     with os.fdopen(fd, "wb", buffering=0) as file:
         shutil.copyfileobj(data, file, _COPY)
         os.fchmod(fd, mode)
@@ -212,11 +238,19 @@ def _write(data: Data, member: Member, place: Path) -> None:
 
 
 def _stays_inside(path: str, target: str, links: dict[str, str], steps: Iterator[int]) -> bool:
-    """Tell whether the link at `path` leads to a place in the tree, followed through all `links`.
+    """Tell whether a symbolic link, followed through all others, stays in the tree.
 
-    A missing place counts as a folder of that name. No folder on the way to `path` is a link (see
+    A missing part of the way counts as a folder. No folder on the way to `path` is a link (see
     `_make_folders`).
-    steps: what may be spent. Raises Hostile when that is used up.
+
+    Args:
+        path: The link.
+        target: Where it leads.
+        links: Path to target of all symbolic links.
+        steps: The steps left to follow all links.
+
+    Raises:
+        Hostile: The steps are used up.
     """
     here = path.split("/")[:-1]
     todo = target.split("/")[::-1]

@@ -1,10 +1,10 @@
-"""Asking a web server that may do as it likes.
+"""HTTP client for untrusted servers.
 
-One deadline for each answer's head, a least speed for its body, redirects followed by hand with
-their bodies unread, and passwords kept to the server that they are for.
+It has a deadline for each answer's head and a least speed for its body, follows redirects without
+reading their bodies, and sends a password only to the server that it is for.
 
-requests does the rest (proxies, certificates, .netrc), but by itself it reads the body of each
-redirect to its end, and waits for ever for a server that sends a byte now and then.
+requests does the rest (proxies, certificates, .netrc). By itself it reads the body of each redirect
+to its end, and waits for ever for a server that sends a byte now and then.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     import requests
 
 CONNECT_SECONDS, READ_SECONDS = 10, 30
-HEAD_SECONDS = (
-    30  # for the head of one answer, whatever comes before it (100 Continue, a proxy's answer)
-)
-STALL_SECONDS, STALL_BYTES = 30, 30_000  # a body that is slower than that is as good as dead
+# For the head of one answer, with all before it (100 Continue, a proxy's answer).
+HEAD_SECONDS = 30
+STALL_SECONDS, STALL_BYTES = 30, 30_000  # least speed of a body
 HOPS = 10  # redirects that are followed
-LONGEST_ADDRESS = 8000  # characters: what servers and proxies take (RFC 9110, section 4.1)
+LONGEST_ADDRESS = 8000  # characters that servers and proxies accept (RFC 9110, section 4.1)
 _REDIRECTS = (301, 302, 303, 307, 308)
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
 
 
 class Unavailable(Exception):
-    """Why one origin can't give the file; the next one may."""
+    """A failure of one origin; the next one may have the file."""
 
 
 class Again(Exception):
-    """A failure that another try may cure.
+    """A failure that a retry may cure.
 
-    connecting:  nobody answered at all, so few more tries are worth their time.
-    retry_after: the server's header of that name (RFC 9110, section 10.2.3), "" for none.
+    Attributes:
+        connecting: There was no answer at all, so few retries are worth their time.
+        retry_after: The server's Retry-After header (RFC 9110, section 10.2.3); "" for none.
     """
 
     def __init__(self, why: object, *, connecting: bool = False, retry_after: str = "") -> None:
@@ -51,9 +51,13 @@ class Again(Exception):
 
 
 class Answer(NamedTuple):
-    """An answer whose body is still to come.
+    """An answer whose body is still to be read.
 
-    read: gives the next piece of the body, of that many bytes at most, b"" at its end.
+    Attributes:
+        status: The HTTP status code.
+        reason: The server's phrase for it.
+        headers: The headers.
+        read: Returns the next bytes of the body, at most the given number; b"" at its end.
     """
 
     status: int
@@ -63,7 +67,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """A session with web servers; to be used in a `with`."""
+    """A session with web servers; use it in a `with`."""
 
     def __init__(self) -> None:
         self._watch = _Watch()
@@ -77,10 +81,15 @@ class Client:
 
     @contextlib.contextmanager
     def ask(self, url: str, headers: Mapping[str, str]) -> Iterator[Answer]:
-        """Give the answer to GET, after redirects, for the body of a `with`.
+        """Send a GET request, follow redirects, and yield the answer for the body of a `with`.
 
-        Raises Again for what another try may cure, Unavailable for the rest; neither holds a
-        password.
+        Args:
+            url: The http or https address.
+            headers: The request's headers.
+
+        Raises:
+            Again: A failure that a retry may cure.
+            Unavailable: Any other failure. Neither message holds a password.
         """
         from requests.auth import HTTPBasicAuth
 
@@ -91,7 +100,7 @@ class Client:
                 raise Unavailable(str(error)) from None
             stack.enter_context(self._watch.running())
             for _ in range(HOPS + 1):
-                stack.enter_context(_said_plainly(f"{parts.scheme}://{parts.netloc}", self._watch))
+                stack.enter_context(_as_our_errors(f"{parts.scheme}://{parts.netloc}", self._watch))
                 response = stack.enter_context(
                     self._session.get(
                         parts.geturl(),
@@ -114,20 +123,18 @@ class Client:
                 parts, login = _onward(
                     parts, login, target, "Authorization" in response.request.headers
                 )
-                response.close()  # its body is nobody's business
+                response.close()  # without reading its body
             raise Unavailable(
                 f"more than {HOPS} redirects, the last to {address.shown(parts.geturl())}"
             )
 
     def _reader(self, response: requests.Response) -> Callable[[int], bytes]:
-        some = getattr(
-            response.raw, "read1", response.raw.read
-        )  # read1 returns what has come: progress is shown
+        # read1 returns what has come, so that progress is shown.
+        some = getattr(response.raw, "read1", response.raw.read)
 
         def read(size: int) -> bytes:
-            data: bytes = some(
-                size, decode_content=False
-            )  # what is decoded could be a thousand times as much
+            # Decoded content could be a thousand times as long.
+            data: bytes = some(size, decode_content=False)
             if not data:
                 self._watch.check()
             self._watch.bytes += len(data)
@@ -137,19 +144,23 @@ class Client:
 
 
 def _onward(parts: SplitResult, login: Any, target: str, secret: bool) -> tuple[SplitResult, Any]:
-    """Return where a redirect leads, and the login to use there.
+    """Return the target of a redirect and the login to use there: the old one at the same origin.
 
-    The same one only at the same server.
+    Args:
+        parts: The address of the request.
+        login: User and password of the request; None for none.
+        target: The Location header.
+        secret: Whether a password was sent. Then a redirect from https to http is refused.
 
-    secret: whether a password was sent. Then the redirect must not lead from https to http.
+    Raises:
+        Unavailable: The target is refused, or is no http or https address.
     """
-    with contextlib.suppress(
-        UnicodeError
-    ):  # http.client decodes headers so; most servers mean UTF-8
+    # http.client decodes headers as latin-1; most servers send UTF-8.
+    with contextlib.suppress(UnicodeError):
         target = target.encode("latin-1").decode()
     if len(target) > LONGEST_ADDRESS:
         raise Unavailable(f"it redirects to an address of {len(target):,} characters")
-    with contextlib.suppress(ValueError):  # then split() says it, without a password
+    with contextlib.suppress(ValueError):  # split() then raises it again, without a password
         target = urljoin(parts.geturl(), target)
     try:
         new, given = address.split(target)
@@ -169,14 +180,14 @@ def _onward(parts: SplitResult, login: Any, target: str, secret: bool) -> tuple[
 
 
 class _Watch:
-    """Cuts a connection when its answer's head is not there in time, or its body hardly moves.
+    """A watchdog that shuts down a connection whose answer's head is late or whose body is slow.
 
-    Timeouts of a socket don't: each byte that comes starts them anew.
+    A socket's timeout does not do that: each byte that comes starts it again.
     """
 
     def __init__(self) -> None:
         self.bytes = 0  # of the body, so far
-        self.why = ""  # it was cut
+        self.why = ""  # the reason, once the connection was shut down
         self._connection: Any = None
         self._socket: Any = None
         self._until = float("inf")
@@ -185,7 +196,7 @@ class _Watch:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Watch for the body of a `with`."""
+        """Run the watchdog's thread for the body of a `with`."""
         self.bytes, self.why, self._then, self._until, self._socket = 0, "", -1, float("inf"), None
         over = threading.Event()
         thread = threading.Thread(target=self._look, args=[over], daemon=True)
@@ -200,7 +211,14 @@ class _Watch:
 
     @contextlib.contextmanager
     def head(self, connection: Any) -> Iterator[None]:
-        """Give the body HEAD_SECONDS for urllib3's connection up to an answer's head."""
+        """Allow the body of a `with` HEAD_SECONDS to read an answer's head.
+
+        Args:
+            connection: urllib3's connection.
+
+        Raises:
+            TimeoutError: The head was late.
+        """
         self._set(HEAD_SECONDS, connection)
         try:
             yield
@@ -212,20 +230,24 @@ class _Watch:
         self.check()
 
     def body(self) -> None:
-        """From now on watch the speed of the body."""
+        """Start to watch the speed of the answer's body."""
         self._then = 0
         self._set(STALL_SECONDS, None)
 
     def check(self) -> None:
-        """Raise TimeoutError when the connection was cut: its end is not the answer's."""
+        """Check that the connection's end is not due to the watchdog.
+
+        Raises:
+            TimeoutError: The watchdog shut it down.
+        """
         if self.why:
             raise TimeoutError(self.why)
 
     def _set(self, seconds: float, connection: Any) -> None:
         with self._changed:
             self._connection = connection
-            # http.client lets go of a socket that closes after its answer: the answer alone holds
-            # it then
+            # http.client drops its reference to a socket that closes after the answer; then only
+            # the answer holds it.
             self._socket = getattr(connection, "sock", None) or self._socket
             self._until = time.monotonic() + seconds
             self._changed.notify()
@@ -247,15 +269,14 @@ class _Watch:
 
     def _cut(self, why: str) -> None:
         self.why, self._until = why, float("inf")
-        one = getattr(self._connection, "sock", None) or self._socket
+        sock = getattr(self._connection, "sock", None) or self._socket
         with contextlib.suppress(OSError, TypeError):
-            socket.socket.shutdown(
-                one, socket.SHUT_RDWR
-            )  # not SSLSocket's own: it is no use while another thread reads
+            # SSLSocket's own shutdown has no effect while another thread reads.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _session(watch: _Watch) -> requests.Session:
-    """Return a session of requests that follows no redirects and has its connections watched."""
+    """Return a session of requests that follows no redirects and reports to a watchdog."""
     import requests
     import urllib3
     from requests.adapters import HTTPAdapter
@@ -288,17 +309,16 @@ def _session(watch: _Watch) -> requests.Session:
 
         def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
             manager = super().proxy_manager_for(*args, **options)
-            if isinstance(
-                manager, urllib3.ProxyManager
-            ):  # a SOCKS proxy has connections of its own
+            # A SOCKS proxy has connection classes of its own.
+            if isinstance(manager, urllib3.ProxyManager):
                 manager.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
             return manager
 
     class Session(requests.Session):
         def get_redirect_target(self, response: requests.Response) -> None:
-            """There is none.
+            """Return None, so that requests follows no redirect.
 
-            Also with allow_redirects=False requests would read a redirect's body to its end.
+            With allow_redirects=False it would still read a redirect's body to its end.
             """
 
     session = Session()
@@ -308,8 +328,8 @@ def _session(watch: _Watch) -> requests.Session:
 
 
 @contextlib.contextmanager
-def _said_plainly(host: str, watch: _Watch) -> Iterator[None]:
-    """Turn whatever requests, urllib3 and sockets raise into Again or Unavailable."""
+def _as_our_errors(host: str, watch: _Watch) -> Iterator[None]:
+    """Turn exceptions of requests, urllib3, http.client and sockets into Again or Unavailable."""
     import http.client
 
     import requests
@@ -337,34 +357,31 @@ def _said_plainly(host: str, watch: _Watch) -> Iterator[None]:
             raise Again(f"{host} {watch.why}", connecting=True) from error
         if isinstance(error, requests.exceptions.ConnectTimeout):
             raise Again(f"{host} does not answer", connecting=True) from error
-        said = address.shown(error)[:500]
+        message = address.shown(error)[:500]
         if isinstance(
             error, requests.exceptions.SSLError | requests.exceptions.ProxyError | ValueError
         ):
-            raise Unavailable(f"{type(error).__name__}: {said}") from error
+            raise Unavailable(f"{type(error).__name__}: {message}") from error
         if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
             raise Again(f"{host} is silent for {READ_SECONDS} seconds") from error
-        raise Again(f"the connection broke: {said}") from error
+        raise Again(f"the connection broke: {message}") from error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it was raised from.
-
-    Urllib3 keeps some in `reason` and in the arguments.
-    """
+    """Yield an exception and all its causes; urllib3 has some in `reason` and in the arguments."""
     todo, seen = [error], set()
     while todo:
-        one = todo.pop()
-        if id(one) not in seen:
-            seen.add(id(one))
-            yield one
+        cause = todo.pop()
+        if id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
             todo += [
                 other
                 for other in (
-                    one.__cause__,
-                    one.__context__,
-                    getattr(one, "reason", None),
-                    *one.args,
+                    cause.__cause__,
+                    cause.__context__,
+                    getattr(cause, "reason", None),
+                    *cause.args,
                 )
                 if isinstance(other, BaseException)
             ]

@@ -52,7 +52,7 @@ class Budget:
         self._mine = threading.local()
 
     def __str__(self) -> str:
-        """The number after make's -j."""
+        """Return the number after make's -j."""
         return str(self.size)
 
     def environment(self) -> dict[str, str]:
