@@ -3,7 +3,7 @@
     images + settings + machine file -> Boot -> check    preflight.py, the network card's driver
                                              -> command  qemu.py: the argument vector to start
 
-What is checked is what starts: `command` changes only who sits at it (terminal, window, cable).
+The boot that is checked is the one that starts: `command` changes only terminal, window and cable.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def from_disk(project: Project) -> bool:
-    """Does the machine boot from its disk, rather than from the initramfs alone?"""
+    """Tell whether the machine boots from its disk, not from the initramfs alone.
+
+    Raises:
+        PiggyError: boot=disk, but the machine has no disk.
+    """
     assert project.machine.qemu is not None
     if project.settings.boot == "disk" and project.machine.qemu.disk is None:
         raise PiggyError(
@@ -39,14 +43,15 @@ def from_disk(project: Project) -> bool:
 
 
 def root_image(project: Project) -> Path:
-    """Return what holds the root filesystem at boot."""
+    """Return the image with the root filesystem: the disk's, or the initramfs."""
     return project.layout.rootfs if from_disk(project) else project.layout.initramfs
 
 
 def networked(project: Project) -> bool:
-    """Does the guest have a network card?
+    """Tell whether the guest has a network card.
 
-    Raises PiggyError where one is asked for that the machine lacks.
+    Raises:
+        PiggyError: The setting `net` needs a card, but the machine has none.
     """
     assert project.machine.qemu is not None
     card = bool(project.nic or project.machine.qemu.nic)
@@ -60,11 +65,14 @@ def networked(project: Project) -> bool:
 
 
 def gather(project: Project, dtb: Path | None) -> Boot:
-    """Return the boot that machine and settings describe; the images by their absolute paths.
+    """Return the boot that machine and settings describe, with absolute paths of the images.
 
-    dtb: the device tree blob that the machine boots with (none: it needs none).
-    The card is plugged into QEMU's user network, with no port forwarded, until `command` gets a
-    cable for it.
+    The network card is connected to QEMU's user network, without port forwarding, until `command`
+    gets a cable for it.
+
+    Args:
+        project: Machine, settings and layout.
+        dtb: The device tree blob; None if the machine needs none.
     """
     settings = project.settings
     root, disk = root_image(project).absolute(), from_disk(project)
@@ -97,9 +105,17 @@ def command(
 ) -> list[str]:
     """Return QEMU's argument vector for a boot.
 
-    trial: it is killed when it has said a word, so it never writes to the disk image.
-    window: for -display;  extra: more words for QEMU;  serial: for -serial.
-    cable: of its network card (none: QEMU's user network, no port forwarded).
+    Args:
+        project: Machine and settings.
+        boot: The boot, as `gather` returns it.
+        accel: "kvm" or "tcg".
+        interactive: Whether a user sits at the terminal.
+        trial: Whether the guest is killed after its first output; it then never writes to the disk
+            image.
+        window: The value of -display; "" for the machine's.
+        extra: More arguments for QEMU.
+        cable: The network card's connection; None for QEMU's user network without port forwarding.
+        serial: The value of -serial; "" for standard input and output.
     """
     assert project.machine.qemu is not None
     if cable:
@@ -126,12 +142,17 @@ def command(
 def check(
     project: Project, boot: Boot, config: Mapping[str, str], unpacked: int, attributes: bool
 ) -> None:
-    """Hold a boot, the kernel's configuration and the machine against each other.
+    """Check that boot, kernel configuration and machine fit together; print a note for a defect.
 
-    config: of the kernel, as dotconfig.read_config gives it.
-    unpacked: bytes of memory that the initramfs takes.
-    attributes: the root disk has extended ones.
-    Raises PiggyError for a pair that can't boot; says what would merely be missed.
+    Args:
+        project: Machine and settings.
+        boot: The boot, as `gather` returns it.
+        config: The kernel's configuration, as dotconfig.read_config returns it.
+        unpacked: Bytes of memory that the unpacked initramfs takes.
+        attributes: Whether the root disk has extended attributes.
+
+    Raises:
+        PiggyError: The combination can't boot.
     """
     from tasks.guest import preflight
 
@@ -166,7 +187,11 @@ def check(
 
 
 def check_network(project: Project, boot: Boot, config: Mapping[str, str]) -> None:
-    """Raise PiggyError for a kernel that has no driver for the boot's card, or no IPv4."""
+    """Check that the kernel has IPv4 and a driver for the boot's network card.
+
+    Raises:
+        PiggyError: It lacks one of them.
+    """
     from tasks.network import card
 
     assert project.machine.qemu is not None
@@ -193,7 +218,7 @@ def check_network(project: Project, boot: Boot, config: Mapping[str, str]) -> No
 
 
 def accelerator(project: Project, boot: Boot) -> str:
-    """Choose between KVM and TCG (see kvm.py), and say which when KVM was wanted in vain."""
+    """Return "kvm" or "tcg" (see kvm.py); if KVM was tried just now in vain, print why."""
     from tasks.guest import kvm
 
     machine = project.machine.qemu
@@ -212,18 +237,20 @@ def accelerator(project: Project, boot: Boot) -> str:
 
 
 def window(project: Project, folder: Path) -> str:
-    """Return what qemu_boot shows the screen in, for -display, and tell the user.
+    """Return the value of -display for qemu_boot, and tell the user where the screen is shown.
 
-    folder: for its socket.
+    Args:
+        project: Machine and settings.
+        folder: The folder for VNC's socket.
     """
     from tasks.guest import screen
 
     if project.settings.display == NO_DISPLAY:
         return ""
     assert project.machine.qemu is not None
-    word, said = screen.window(
+    word, explanation = screen.window(
         project.machine.qemu.binary, project.settings.window, os.environ, folder
     )
-    for line in said.splitlines():
+    for line in explanation.splitlines():
         terminal.line("display", line)
     return word

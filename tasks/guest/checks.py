@@ -1,8 +1,6 @@
-"""The boot test: boot, wait for the shell, run checks in it, power off.
+"""The boot test: boot, wait for the shell, run checks in it, power off, all in limited time.
 
-Pass or fail in bounded time.
-
-A check is data: a name, a command for the guest's shell, and a judge of what it said.
+A check is data: a name, a command for the guest's shell, and a function that judges its output.
 """
 
 from __future__ import annotations
@@ -20,26 +18,33 @@ from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
 _YEAR_2020, _YEAR_2100 = 1577836800, 4102444800  # seconds since 1970
-_SAID = 300  # characters of what a check says: the guest may go on and on
-_NUMBERS = 20000  # what the disk check writes: the numbers up to here, 108,894 bytes
+_LONGEST = 300  # characters of a check's result: the guest's output may be endless
+_NUMBERS = 20000  # the disk check writes the numbers up to this one: 108,894 bytes
 
 
 class Check(msgspec.Struct, frozen=True):
-    """A command for the guest, and what judges its output.
+    """A command for the guest, and the function that judges its output.
 
-    judge gets the output and returns what to print about it, or raises ValueError(why it is wrong).
+    Attributes:
+        name: The check's name.
+        command: The shell command.
+        judge: Gets the output and returns a text to print, or raises ValueError with the fault.
+        seconds: The command's timeout; 0 for the limit of all commands.
     """
 
     name: str
     command: str
     judge: Callable[[str], str] = str.strip
-    seconds: float = 0  # how long the command may take (0: the limit for commands)
+    seconds: float = 0
 
 
 class Result(msgspec.Struct, frozen=True):
-    """A check that was run.
+    """The result of a check.
 
-    Its status is 0 (passed), the command's, or 1 when only the judge was not content.
+    Attributes:
+        name: The check's name.
+        status: 0 if it passed; the command's exit status; 1 if the judge rejected the output.
+        said: The judge's text, or the end of a failed command's output.
     """
 
     name: str
@@ -48,9 +53,12 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a boot test found.
+    """The results of a boot test.
 
-    Seconds from QEMU's start to the shell's first answer, and to QEMU's end.
+    Attributes:
+        results: One for each check.
+        ready: Seconds from QEMU's start to the shell's first answer.
+        total: Seconds from QEMU's start to its end.
     """
 
     results: tuple[Result, ...]
@@ -64,17 +72,14 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class CheckError(PiggyError):
-    """A guest that booted and did not pass.
-
-    `report` has all results, `report.status` the status to end with.
-    """
+    """A guest that booted and failed a check; `report` has all results."""
 
     def __init__(self, report: Report, log: Path) -> None:
         bad = [result for result in report.results if result.status]
         super().__init__(
             printable(
                 f"the guest booted, but failed {len(bad)} of {len(report.results)} checks: "
-                + "; ".join(f"{one.name} (status {one.status}): {one.said}" for one in bad)
+                + "; ".join(f"{check.name} (status {check.status}): {check.said}" for check in bad)
             ),
             f"log: {log}",
         )
@@ -89,11 +94,18 @@ def boot_test(
     limit: Limits,
     say: Callable[[str], None] = print,
 ) -> Report:
-    """Boot by QEMU's argument vector, run every check, power off, and return the report.
+    """Boot, run all checks, power off, and return the report.
 
-    log: a file for the whole console;  say: gets a line "=== NAME ok: ..." for each check as it is
-    done. Raises GuestError when the guest does not come up, stays or goes as it should, CheckError
-    when a check fails.
+    Args:
+        argv: QEMU's argument vector.
+        checks: The checks, in order.
+        log: A file for the console's output.
+        limit: The timeouts.
+        say: Called with a line "=== NAME ok: ..." after each check.
+
+    Raises:
+        GuestError: The guest does not boot, crashes, hangs or does not power off.
+        CheckError: A check failed.
     """
     with session(argv, log, limit) as guest:
         report = examined(guest, checks, say)
@@ -103,14 +115,17 @@ def boot_test(
 
 
 def examined(guest: Guest, checks: Sequence[Check], say: Callable[[str], None]) -> Report:
-    """Do what `boot_test` does with a guest that was started; return the report in any case."""
+    """Run all checks in a guest that was started, and power it off; the report may have failures.
+
+    Raises:
+        GuestError: As `boot_test` does.
+    """
     import time
 
     ready = guest.ready()
     say(f"=== shell ok: after {ready:.1f} s")
-    guest.sh(
-        "dmesg -n 1"
-    )  # panics and oopses still come through; where it fails the answers are only noisier
+    # Panics and oopses are still printed; if dmesg fails, the output only has more noise.
+    guest.sh("dmesg -n 1")
     results = []
     for check in checks:
         results.append(_result(guest, check))
@@ -120,7 +135,7 @@ def examined(guest: Guest, checks: Sequence[Check], say: Callable[[str], None]) 
         guest.poweroff()
         say("=== poweroff ok")
     except GuestError:
-        if not failed:  # what failed first is what the user has to know
+        if not failed:  # else the first failure is what the user needs to know
             raise
     return Report(tuple(results), ready, time.monotonic() - guest.line.started)
 
@@ -129,22 +144,24 @@ def _result(guest: Guest, check: Check) -> Result:
     status, output = guest.sh(check.command, check.seconds)
     if status:
         return Result(
-            check.name, status, printable(" ".join(output.split()))[-_SAID:] or "no output"
+            check.name, status, printable(" ".join(output.split()))[-_LONGEST:] or "no output"
         )
     try:
-        return Result(check.name, 0, printable(check.judge(output))[:_SAID])
+        return Result(check.name, 0, printable(check.judge(output))[:_LONGEST])
     except ValueError as error:
-        return Result(check.name, 1, printable(str(error))[:_SAID])
+        return Result(check.name, 1, printable(str(error))[:_LONGEST])
 
 
 def standard(
     release: str = "", root: Sequence[str] = ("ext2",), epoch: int = _YEAR_2020, nic: bool = False
 ) -> tuple[Check, ...]:
-    """Return the checks of every machine.
+    """Return the checks for all machines.
 
-    release: the kernel release to expect ("": any).  root: the file system types that / may have.
-    epoch:   the clock must show this or later (seconds since 1970).
-    nic:     a network card must be seen.
+    Args:
+        release: The expected kernel release; "" for any.
+        root: The allowed file system types of /.
+        epoch: The earliest time that the clock may show, seconds since 1970.
+        nic: Whether to check for a network card.
     """
     card = (Check("nic", _NIC, _nic),) if nic else ()
     return (
@@ -168,9 +185,8 @@ def _uname(release: str, output: str) -> str:
 
 def _mounts(root: Sequence[str], output: str) -> str:
     table = [line.split() for line in output.splitlines()]
-    at = {
-        row[1]: row for row in table if len(row) == 6
-    }  # the last one mounted on a place is what one sees
+    # The last file system mounted on a folder is the visible one.
+    at = {row[1]: row for row in table if len(row) == 6}
     if "/" not in at:
         raise ValueError("/proc/mounts has no /")
     kind, options = at["/"][2], at["/"][3].split(",")
@@ -178,9 +194,9 @@ def _mounts(root: Sequence[str], output: str) -> str:
         raise ValueError(f"/ is of type {kind}, not {' or '.join(root)}")
     if "rw" not in options:
         raise ValueError(f"/ ({kind}) is mounted read-only")
-    for place, wanted in (("/proc", "proc"), ("/sys", "sysfs")):
-        if place not in at or at[place][2] != wanted:
-            raise ValueError(f"{wanted} is not mounted on {place}")
+    for folder, fstype in (("/proc", "proc"), ("/sys", "sysfs")):
+        if folder not in at or at[folder][2] != fstype:
+            raise ValueError(f"{fstype} is not mounted on {folder}")
     return f"/ is {kind}, read-write; /proc and /sys are there"
 
 
@@ -191,9 +207,9 @@ def _free(output: str) -> str:
     return f"{int(found[1])} kB of memory, {int(found[2])} kB used"
 
 
-# What is read back has to come from the disk: written back, then dropped from the page cache
+# The file must be read back from the disk: it is synced, then dropped from the page cache
 # (drop_caches in Documentation/admin-guide/sysctl/vm.rst). Without PROC_SYSCTL it may come from the
-# cache, which the last line admits.
+# cache, which the last line reports.
 _DISK = f"""f=/.piggy-test; d=/proc/sys/vm/drop_caches; c=cache
 seq {_NUMBERS} >$f && sync || {{ s=$?; rm -f $f; exit $s; }}
 [ -w $d ] && echo 3 >$d && c=disk
@@ -215,7 +231,7 @@ def _disk(output: str) -> str:
     return f"{len(data)} bytes written, synced and read back{cached}"
 
 
-# Each card with its hardware address, and the driver that has taken it.
+# Each network card with its hardware address and its driver.
 _NIC = """cd /sys/class/net || exit
 for i in *; do
 [ -e $i/device ] && echo "$i $(cat $i/address) $(basename $(readlink $i/device/driver))"

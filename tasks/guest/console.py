@@ -1,8 +1,8 @@
 """A shell on a guest's console: wait for it, run commands in it, power the guest off.
 
-Kernel messages, echo and line wraps come in between anywhere. So a question carries a token of its
-own, is put so that its echo can't be taken for the answer, and is put again when the answer does
-not come. What goes over the line, and what is wrong with a guest, see `serial`.
+Kernel messages, echo and line wraps may appear anywhere in the output. So each command prints a
+random token at its end, is quoted so that its echo differs from the output, and its status is asked
+for again when no answer comes. `serial` has the line itself and the detection of failures.
 """
 
 from __future__ import annotations
@@ -27,27 +27,34 @@ _HALTED = re.compile(r"System halted|reboot: Power down")  # kernel/reboot.c
 
 @contextlib.contextmanager
 def session(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Guest]:
-    """Start QEMU (its console on standard input and output) and give the guest.
+    """Start QEMU for the body of a `with`, yield the guest, and end QEMU.
 
-    When the body ends, so does QEMU.
-
-    Everything from the console goes to the file `log` as it comes.
+    Args:
+        argv: QEMU's argument vector, with the console on standard input and output.
+        log: A file for the console's output.
+        limit: The timeouts.
     """
     with serial.started(argv, log, limit) as line:
         yield Guest(line)
 
 
 def _named(command: str) -> str:
-    """Return a command as it is called in a sentence."""
+    """Shorten a command to its first line and 60 characters, for a message."""
     first, rest, _ = command.partition("\n")
     return f"{first[:60]}..." if rest or len(first) > 60 else first
 
 
 def _answer(heard: str, token: str, command: str, question: str) -> str:
-    """Return what a command said, of all that was heard since it was sent.
+    """Extract a command's output from the console's text since it was sent.
 
-    What its terminal echoes is none of it: the command before, and each question that is put while
-    it runs. A message may have torn any of these apart.
+    The terminal's echo is left out: of the command, and of each question for its status while it
+    runs. Kernel messages may have split any of these.
+
+    Args:
+        heard: The console's text, up to the answer.
+        token: The command's token.
+        command: The command.
+        question: The line that asks for its status.
     """
     before, begun, output = heard.partition(f"<~{token}~>")
     if not begun:
@@ -66,9 +73,9 @@ def _answer(heard: str, token: str, command: str, question: str) -> str:
 
 
 class Guest:
-    """A running guest, by the shell on its serial line.
+    """A running guest with a shell on its serial line.
 
-    Every method raises GuestError when the guest panics, falls silent, ends, or takes too long.
+    Each method raises GuestError if the guest panics, falls silent, ends, or takes too long.
     """
 
     def __init__(self, line: Line) -> None:
@@ -120,10 +127,13 @@ class Guest:
     def sh(self, command: str, seconds: float = 0) -> tuple[int, str]:
         """Run a command in a subshell of the guest's shell, without standard input.
 
-        Return its status and its output.
+        Args:
+            command: The shell command.
+            seconds: Its timeout; 0 for the limit of all commands.
 
-        seconds: how long it may take (0: the limit for commands). Kernel messages without a time
-        stamp (CONFIG_PRINTK_TIME=n) that come in between stay in the output.
+        Returns:
+            Its exit status and its output. Kernel messages without a time stamp
+            (CONFIG_PRINTK_TIME=n) stay in the output.
         """
         if any(len(line) > _LONGEST for line in command.splitlines()):
             raise PiggyError(
@@ -158,10 +168,7 @@ class Guest:
         return int(found[1]), output.strip("\n")
 
     def poweroff(self) -> None:
-        """Power the guest off and wait for QEMU's end.
-
-        A machine that can only halt is done when its kernel says so.
-        """
+        """Power the guest off; wait for QEMU's end, or for the message of a machine that halts."""
         import pexpect
 
         self.line.send("poweroff\n")

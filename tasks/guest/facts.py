@@ -1,9 +1,7 @@
-"""Facts of the kernel that `bootcheck` holds a boot against.
+"""Tables of kernel facts for `preflight`: device names and the Kconfig symbols of their drivers.
 
-Device names, and the symbols of the drivers behind them.
-
-"A|B" is either symbol. What is missing here is let pass, so a short list is a blind spot and never
-a false alarm.
+"A|B" is either symbol. `preflight` accepts anything that is not listed here, so a missing entry
+hides a fault but causes no false alarm.
 """
 
 from __future__ import annotations
@@ -11,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-# The console's name in its driver (struct console, uart_driver.dev_name: drivers/tty): any of these
-# drivers makes it.
+# Console device names (struct console, uart_driver.dev_name: drivers/tty), and the drivers that
+# register them.
 CONSOLES: Mapping[str, str] = {
     "tty": "VT_CONSOLE",
     "hvc": "HVC_DRIVER|VIRTIO_CONSOLE",
@@ -46,7 +44,7 @@ CONSOLES: Mapping[str, str] = {
     "ttysclp": "SCLP_VT220_CONSOLE",
 }
 
-# A root device's name, and all that it takes; "*scsi": some host adapter's driver, see
+# Root device names, and all symbols that each needs; "*scsi": the driver of some host adapter, see
 # `is_adapter`.
 DISKS: Sequence[tuple[str, tuple[str, ...]]] = (
     (r"sd[a-z]+\d*", ("SCSI", "BLK_DEV_SD", "*scsi")),
@@ -63,7 +61,7 @@ DISKS: Sequence[tuple[str, tuple[str, ...]]] = (
     (r"fd\d+", ("BLK_DEV_FD",)),
     (r"nfs", ("ROOT_NFS",)),
 )
-IDE_DISK, IDE = re.compile(r"hd[a-z]\d*"), "IDE_GD|BLK_DEV_IDEDISK"  # gone since Linux 5.14
+IDE_DISK, IDE = re.compile(r"hd[a-z]\d*"), "IDE_GD|BLK_DEV_IDEDISK"  # removed in Linux 5.14
 
 ADAPTERS = {
     "scsi": "CONFIG_ATA_PIIX=y (a PC's IDE), CONFIG_SATA_AHCI=y, CONFIG_SCSI_VIRTIO=y, ...",
@@ -76,7 +74,7 @@ _ADAPTER = {
     ),
     "mmc": re.compile(r"MMC_"),
 }
-# what begins like an adapter's symbol and is none (drivers/{ata,scsi,mmc/host}/Kconfig)
+# Symbols that match _ADAPTER and are no adapter's (drivers/{ata,scsi,mmc/host}/Kconfig).
 _NO_ADAPTER = re.compile(
     r"ATA_(SFF|BMDMA|VERBOSE_ERROR|FORCE|ACPI|NONSTANDARD|OVER_ETH)|SATA_(HOST|PMP|ZPODD|MOBILE_LPM_POLICY)"
     r"|PATA_TIMINGS|(BLK_)?SCSI(_(MOD|COMMON|DMA|PROC_FS|NETLINK|CONSTANTS|LOGGING|SCAN_ASYNC|LOWLEVEL|LOWLEVEL_PCMCIA"
@@ -97,7 +95,7 @@ FILE_SYSTEMS: Mapping[str, str] = {
 }
 PROGRAMS = "BINFMT_ELF|BINFMT_ELF_FDPIC|BINFMT_FLAT|COMPAT_BINFMT_ELF"
 
-# How a compressed initramfs begins (lib/decompress.c), and its compressor as in CONFIG_RD_*.
+# Magic numbers of a compressed initramfs (lib/decompress.c), and its compressor as in CONFIG_RD_*.
 MAGIC: Sequence[tuple[bytes, str]] = (
     (b"\x1f\x8b", "GZIP"),
     (b"\xfd7zXZ", "XZ"),
@@ -108,8 +106,8 @@ MAGIC: Sequence[tuple[bytes, str]] = (
     (b"\x28\xb5\x2f\xfd", "ZSTD"),
 )
 
-# COMMAND_LINE_SIZE (arch/*/include/**/setup.h): what is longer is cut off without a word. Where it
-# is a symbol of the configuration (s390), that one counts.
+# COMMAND_LINE_SIZE (arch/*/include/**/setup.h): a longer command line is silently truncated. Where
+# it is a Kconfig symbol (s390), the configuration counts.
 COMMAND_LINE_SIZE: Mapping[str, int] = {
     "i386": 2048,
     "x86_64": 2048,
@@ -128,8 +126,10 @@ COMMAND_LINE_SIZE: Mapping[str, int] = {
 
 
 def is_adapter(symbol: str, family: str) -> bool:
-    """Return whether a symbol looks like the driver of a host adapter of a family of ADAPTERS.
+    """Tell whether a symbol may be the driver of a host adapter; in doubt it is.
 
-    In doubt it does.
+    Args:
+        symbol: The symbol, without CONFIG_.
+        family: A key of ADAPTERS.
     """
     return bool(_ADAPTER[family].match(symbol)) and not _NO_ADAPTER.fullmatch(symbol)

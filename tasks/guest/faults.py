@@ -1,9 +1,7 @@
-"""What a console's text says about a guest that failed.
+"""Diagnosis of a failed guest from its console output: a sentence and a hint for each failure.
 
-One sentence and a hint for each way to die. All pure.
-
-The phrases are the kernel's: init/main.c, init/do_mounts.c, kernel/panic.c, kernel/exit.c,
-arch/*/kernel/traps.c.
+The patterns match messages of init/main.c, init/do_mounts.c, kernel/panic.c, kernel/exit.c and
+arch/*/kernel/traps.c. All functions are pure.
 """
 
 from __future__ import annotations
@@ -16,8 +14,8 @@ from tasks.system.process import signal_name
 
 Fault = tuple[str, str]
 
-# Lines are taken to be 1,000 characters long at most, as the kernel's are: a guest that says the
-# beginning of one again and again, without its end, would otherwise keep us for hours.
+# Patterns match at most 1,000 characters of a line, as the kernel's lines are shorter. Without the
+# limit, a guest that repeats the beginning of a message would keep the search busy for hours.
 _PANIC = re.compile(r"Kernel panic - not syncing: ([^\n]{0,1000})\n")
 _OOPS = re.compile(
     r"(?:^|\n)(?:\[[^\]\n]*\] ?)*((?:BUG: (?:unable to handle|kernel NULL)|kernel BUG at"
@@ -32,9 +30,8 @@ _PARTITIONS = re.compile(
     r"(?:Kernel panic|No filesystem|List of all bdev|$)",
     re.S,
 )
-_DISK_LINE = re.compile(
-    r"^(?:\[[^\]\n]*\])* *[0-9a-f]{4} +\d+ (\S+)", re.M
-)  # printk_all_partitions, block/genhd.c
+# printk_all_partitions() in block/genhd.c.
+_DISK_LINE = re.compile(r"^(?:\[[^\]\n]*\])* *[0-9a-f]{4} +\d+ (\S+)", re.M)
 _TRIED = re.compile(r"No filesystem could mount root, tried:[ \n]*([^\n]*)")
 _INIT_FAILED = re.compile(
     r"(?:Failed to execute|Requested init|Default init|Starting init:) (\S{1,200}?):?"
@@ -42,8 +39,8 @@ _INIT_FAILED = re.compile(
 )
 _KILLED_INIT = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{1,8})")
 _BANNER = re.compile(r"^(?:\[[^\]\n]*\] ?)*Linux version \d", re.M)
-# do_populate_rootfs() and populate_initrd_image() in init/initramfs.c. Said of what comes after a
-# whole archive it does no harm: some boot loaders pad it.
+# do_populate_rootfs() and populate_initrd_image() in init/initramfs.c. The messages of _HARMLESS
+# are about bytes after a complete archive: some boot loaders pad it.
 _UNPACKING = re.compile(
     r"(?:Initramfs unpacking failed: |rootfs image is not initramfs \()([^\n)]*)[^\n]*\n"
 )
@@ -58,7 +55,12 @@ _MEMORY = "is there enough memory? (x86 kernels are placed at PHYSICAL_START, 16
 
 
 def diagnose(console: str, name: str = "") -> Fault | None:
-    """Return what killed the kernel, by what it said on the console, or None for nothing known."""
+    """Return the kernel's panic, oops or failure to unpack the initramfs; None if there is none.
+
+    Args:
+        console: The console's output.
+        name: QEMU's name; unused here.
+    """
     panic, oops = _PANIC.search(console), _OOPS.search(console)
     if (unpacking := _UNPACKING.search(console)) and (panic or not _HARMLESS.search(unpacking[1])):
         return _not_unpacked(unpacking[1].strip())
@@ -80,9 +82,10 @@ def diagnose(console: str, name: str = "") -> Fault | None:
 
 
 def _not_unpacked(reason: str) -> Fault:
-    """Say it of an initramfs.
+    """Return the fault for an initramfs that the kernel could not unpack.
 
-    A "write error" is that of xwrite(): the file system that it is unpacked to is full.
+    A "write error" is from xwrite() in init/initramfs.c: the file system of the unpacked files is
+    full.
     """
     what = f"the kernel could not unpack the initramfs: {reason}"
     if "write" in reason:
@@ -174,12 +177,18 @@ def _no_init(console: str, reason: str) -> Fault | None:
 
 
 def booting(console: str) -> bool:
-    """Return whether the kernel has spoken and has not come to starting init yet."""
+    """Tell whether the kernel has printed its banner and has not started init yet."""
     return bool(_BANNER.search(console)) and not _USERLAND.search(console)
 
 
 def silence(console: str, seconds: float, name: str = "qemu") -> Fault:
-    """Return what to say about a guest that has been silent for so many seconds."""
+    """Return the fault of a guest that has printed nothing for some time.
+
+    Args:
+        console: The console's output.
+        seconds: Length of the silence.
+        name: QEMU's name.
+    """
     lines = guest_lines(console, name)
     if not lines:
         return (
@@ -211,7 +220,7 @@ def silence(console: str, seconds: float, name: str = "qemu") -> Fault:
 
 
 def restarted(console: str) -> bool:
-    """Return whether the kernel has announced itself more than once."""
+    """Tell whether the kernel has printed its banner more than once."""
     return len(_BANNER.findall(console)) > 1
 
 
@@ -225,9 +234,13 @@ def guest_lines(console: str, name: str = "qemu") -> list[str]:
 
 
 def ended(console: str, name: str, status: int, number: int) -> Fault:
-    """Return what to say about a QEMU that ended by itself.
+    """Return the fault for a QEMU that ended by itself.
 
-    It did so with this exit status, or by this signal (0: none).
+    Args:
+        console: The console's output.
+        name: QEMU's name.
+        status: Its exit status.
+        number: The signal that killed it; 0 for none.
     """
     own = [
         line.partition(": ")[2]

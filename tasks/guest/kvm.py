@@ -1,9 +1,8 @@
-"""Does KVM work here?
+"""Choice between KVM and TCG.
 
-/dev/kvm may exist, open, and then hang or kill the guest, so it is tried once and remembered.
-
-A trial boots something real for a second or so: a boot sector that takes the processor through the
-modes in which a broken KVM gives up, then, if there is one, the kernel that is to be booted.
+/dev/kvm may exist and open, and then hang or kill the guest. So KVM is tried once, and the result
+is remembered. A trial boots for about a second: a boot sector that takes the processor through the
+modes in which a broken KVM fails, then the kernel to be booted, if there is one.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from tasks.system.terminal import printable
 DEVICE = Path("/dev/kvm")
 SECONDS = 2.5  # for all trials together; a KVM that works needs about 0.5
 _KEPT = 20  # answers in the memory file
-_LONGEST = 1 << 20  # bytes of the memory file, and of what a guest or QEMU says in a trial
+_LONGEST = 1 << 20  # bytes of the memory file, and of the output of a guest or QEMU in a trial
 _X86 = {"i386", "i486", "i586", "i686", "x86_64"}
 
-# A boot sector, loaded at 0x7c00 (real mode). It says on the serial port how far it gets: r, p, g,
+# A boot sector, loaded at 0x7c00 (real mode). It prints its progress on the serial port: r, p, g,
 # t.
 SECTOR = (
     bytes.fromhex(
@@ -70,9 +69,12 @@ _STAGES = {
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Which accelerator to use ("kvm" or "tcg"), why, and whether that was remembered.
+    """The accelerator to use.
 
-    If it was not remembered, it was tried.
+    Attributes:
+        accel: "kvm" or "tcg".
+        reason: Why.
+        remembered: Whether an earlier run tried it, not this one.
     """
 
     accel: str
@@ -81,21 +83,24 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What to try: a name for messages, whatever the answer depends on, and the trial itself.
+    """A test of KVM.
 
-    It gets the seconds it may take and returns "" when KVM worked, else a sentence saying how it
-    failed.
+    Attributes:
+        name: Its name in messages.
+        key: What the answer depends on; the key in the memory file.
+        run: Gets a timeout in seconds; returns "" if KVM worked, else how it failed.
+        failed_key: An addition to `key` under which a failure is remembered: that of a broken
+            kernel says nothing about the next kernel.
     """
 
     name: str
     key: str
     run: Callable[[float], str]
-    # a failure is remembered only for this (a broken kernel says nothing about the next one)
     failed_key: str = ""
 
 
 def obstacle() -> str:
-    """Return why /dev/kvm can't even be opened, or ""."""
+    """Return why /dev/kvm can't be opened, or ""."""
     try:
         os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
@@ -113,14 +118,18 @@ def choose(
     kernel: Path | None = None,
     boot: Sequence[str] = (),
 ) -> Answer:
-    """Decide between KVM and TCG for a guest.
+    """Choose between KVM and TCG for a guest.
 
-    setting: "tcg" and "kvm" are obeyed; "auto" tries, takes at most about 3 s, and remembers in the
-        file `memory`.
-    arch:    the guest's architecture;  binary: its QEMU.
-    kernel, boot: a kernel image, and QEMU's arguments to boot it with KVM; a line on its console
-    makes the trial good. Raises PiggyError for another setting, or when KVM is demanded and
-    /dev/kvm can't be opened.
+    Args:
+        setting: "tcg" and "kvm" are obeyed; "auto" tries KVM for about 3 s at most.
+        arch: The guest's architecture.
+        binary: Its QEMU.
+        memory: The file that remembers results.
+        kernel: A kernel image for a trial, or None.
+        boot: QEMU's argument vector to boot that image with KVM.
+
+    Raises:
+        PiggyError: Another setting; or KVM is demanded and /dev/kvm can't be opened.
     """
     if setting == "tcg":
         return Answer("tcg", "accel=tcg")
@@ -143,10 +152,12 @@ def choose(
 
 
 def usable(trials: Iterable[Trial], memory: Path) -> Answer:
-    """Run the trials that have no remembered answer, until one fails; remember what came out.
+    """Run the trials without a remembered result until one fails, and remember the results.
 
-    memory: a JSON file, {key: {"works": bool, "reason": str}}; if it can't be read or written, all
-        is tried again.
+    Args:
+        trials: The trials, in order.
+        memory: A JSON file, {key: {"works": bool, "reason": str}}. If it can't be read or written,
+            all trials run each time.
     """
     book = _read(memory)
     asked, fresh, deadline = False, False, time.monotonic() + SECONDS
@@ -171,7 +182,7 @@ def usable(trials: Iterable[Trial], memory: Path) -> Answer:
 
 
 def _read(memory: Path) -> dict[str, dict]:
-    """Return the remembered answers; what is not what we wrote counts as nothing."""
+    """Return the remembered results; none if the file is absent, damaged or of another form."""
     try:
         book = json.loads(read_regular(memory, most=_LONGEST))
         return {
@@ -183,10 +194,7 @@ def _read(memory: Path) -> dict[str, dict]:
 
 
 def _host(binary: str) -> str:
-    """Return what an answer depends on.
-
-    This boot of this host, its processor, and the QEMU in use.
-    """
+    """Return what a result depends on: this boot of this host, its processor, and its QEMU."""
 
     def text(path: str) -> str:
         with contextlib.suppress(OSError):
@@ -195,14 +203,14 @@ def _host(binary: str) -> str:
 
     uname = os.uname()
     model = re.search(r"^model name\s*: (.*)$", text("/proc/cpuinfo"), re.M)
-    found = shutil.which(binary) or binary
+    path = shutil.which(binary) or binary
     return " / ".join(
         [
             uname.nodename,
             uname.release,
             text("/proc/sys/kernel/random/boot_id").strip(),
             model[1] if model else uname.machine,
-            f"{found} {_stamp(Path(found))}",
+            f"{path} {_stamp(Path(path))}",
         ]
     )
 
@@ -215,7 +223,7 @@ def _stamp(path: Path) -> str:
 
 
 def sector_trial(binary: str) -> Trial:
-    """A trial with our boot sector, for x86 guests: it needs no kernel."""
+    """Return a trial with our boot sector, for x86 guests without a kernel."""
     return Trial(
         "boot sector",
         f"{_host(binary)} / boot sector",
@@ -224,21 +232,21 @@ def sector_trial(binary: str) -> Trial:
 
 
 def kernel_trial(binary: str, kernel: Path, boot: Sequence[str]) -> Trial:
-    """A trial with the real kernel: good when it has said a word on its console."""
+    """Return a trial with a real kernel; it passes when the kernel prints to its console."""
 
     def run(seconds: float) -> str:
-        said, end = _listen(boot, lambda text: bool(text.strip()), seconds)
-        return "" if said.strip() else end or "the kernel says nothing"
+        output, end = _listen(boot, lambda text: bool(text.strip()), seconds)
+        return "" if output.strip() else end or "the kernel says nothing"
 
     return Trial("kernel", f"{_host(binary)} / kernel", run, f" / {kernel} {_stamp(kernel)}")
 
 
 def try_sector(binary: str, accel: str, seconds: float = SECONDS) -> str:
-    """Boot SECTOR; return "" when it got through all its stages, else where it stopped."""
+    """Boot SECTOR; return "" if it passed all its stages, else where it stopped."""
     with tempfile.TemporaryDirectory(prefix="piggy-kvm.") as folder:
         image = Path(folder) / "sector.img"
         image.write_bytes(SECTOR)
-        said, end = _listen(
+        output, end = _listen(
             [
                 binary,
                 "-no-user-config",
@@ -260,7 +268,7 @@ def try_sector(binary: str, accel: str, seconds: float = SECONDS) -> str:
             lambda text: text.startswith(b"rpgt"),
             seconds,
         )
-    stage = said.decode("latin-1")
+    stage = output.decode("latin-1")
     if stage.startswith("rpgt"):
         return ""
     return _STAGES.get(stage, f"the guest said {stage[:20]!r}") + (f" ({end})" if end else "")
@@ -269,9 +277,15 @@ def try_sector(binary: str, accel: str, seconds: float = SECONDS) -> str:
 def _listen(
     argv: Sequence[str], enough: Callable[[bytes], bool], seconds: float
 ) -> tuple[bytes, str]:
-    """Run QEMU until its standard output is `enough`, it ends, or the time is up, and kill it.
+    """Run QEMU until it has printed enough, ends, or the time is up, and kill it.
 
-    Returns what it wrote, and what it said on standard error if it ended by itself.
+    Args:
+        argv: QEMU's argument vector.
+        enough: Tells whether its standard output so far is enough.
+        seconds: The timeout.
+
+    Returns:
+        Its standard output, and the last line of its standard error if it ended by itself.
     """
     import select
     import subprocess

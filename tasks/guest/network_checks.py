@@ -1,4 +1,4 @@
-"""Checks that packets flow: in the guest, and from the host. They join those of `guestcheck`."""
+"""Checks of the network, in the guest and from the host; they are run with those of `checks`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from tasks.network.cable import PAGE_PORT, Cable
 
 _SERVED = 20.0  # seconds that the guest's web server may take
 _LONGEST = 1 << 20  # bytes of its answer
-_SECONDS = (
-    60  # a slow guest's DHCP and the link of its card; nothing waits that long where all is well
-)
-# The first card with an address, waited for; then the route out.
+_SECONDS = 60  # for a slow guest's DHCP and the link of its card
+# Wait for an address on the first card; then print addresses and routes.
 _UP = """n=0
 until ip -4 addr show scope global | grep -q inet; do
 n=$((n+1)); [ $n -gt 25 ] && break; sleep 1
@@ -37,11 +35,14 @@ def checks(
     page: tuple[str, str] = ("", ""),
     others: Sequence[str] = (),
 ) -> list[Check]:
-    """Return the checks for a guest on this cable.
+    """Return the checks for a guest on a cable.
 
-    overlays: names of those that the root filesystem has; without "network" nobody set the card up.
-    page:     URL as the guest sees it, and what it holds.  others: addresses of guests that it must
-        reach.
+    Args:
+        cable: The network card's connection.
+        overlays: Names of the root filesystem's overlays; without "network" nothing sets the card
+            up, and there are no checks.
+        page: A URL for the guest to fetch, and the expected content; ("", "") for none.
+        others: Addresses of guests that it must reach.
     """
     if not cable.net or "network" not in overlays or cable.append == "ip=off":
         return []
@@ -99,7 +100,7 @@ def _fetched(url: str, expected: str, output: str) -> str:
 
 
 def _served(url: str, output: str) -> str:
-    """Fetch the guest's status page from here; it must show the guest's kernel."""
+    """Fetch the guest's status page from the host; it must show the guest's kernel release."""
     address = re.search(r"inet (\d+\.\d+\.\d+\.\d+)/", output, re.ASCII)
     release = (output.split() or [""])[-1]
     url = url or (f"http://{address[1]}/" if address else "")
@@ -122,11 +123,18 @@ def _served(url: str, output: str) -> str:
 
 
 def fetched(url: str, until: float) -> str:
-    """Return the body that a guest's web server answers with, by a request of HTTP/1.0 (RFC 1945).
+    """Return the body of a guest's answer to an HTTP/1.0 request (RFC 1945).
 
-    until: when to give up (time.monotonic). Not urllib: it follows a redirect to wherever the guest
-    likes, waits at each byte anew, reads on without end, and would ask the host's proxy, which the
-    guest is not behind. Raises OSError, and ValueError for what is no answer of HTTP.
+    urllib is not used: it follows any redirect, restarts its timeout at each byte, has no size
+    limit, and would use the host's proxy.
+
+    Args:
+        url: The address, http://HOST[:PORT]/.
+        until: When to give up (time.monotonic).
+
+    Raises:
+        OSError: There is no complete answer.
+        ValueError: It is no HTTP answer.
     """
     host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
     with socket.create_connection(
@@ -145,17 +153,17 @@ def fetched(url: str, until: float) -> str:
         raise ValueError(
             f"{url} gives no answer of HTTP: {data[:100]!r}" if data else f"{url} gives no answer"
         )
-    return re.split(r"\r?\n\r?\n", data.decode(errors="replace"), maxsplit=1)[
-        -1
-    ]  # busybox passes on a CGI's line ends
+    # busybox passes on a CGI's line ends.
+    return re.split(r"\r?\n\r?\n", data.decode(errors="replace"), maxsplit=1)[-1]
 
 
 @contextlib.contextmanager
 def served(cable: Cable, token: str = "") -> Iterator[tuple[str, str]]:
     """Serve a page on the host for the guest to fetch, for the body of a `with`.
 
-    Give its URL as the guest sees it, and its content. Where this host has no address that the
-    guest sees, the URL is "".
+    Yields:
+        Its URL as the guest sees it, and its content. The URL is "" if the guest can't reach the
+        host.
     """
     token = token or f"piggyback {os.urandom(8).hex()}"
     if cable.prefix:  # a lab: its gateway serves the page

@@ -1,7 +1,7 @@
-"""Checks of a kernel configuration, a command line and a machine against each other.
+"""Checks before a boot: do kernel configuration, command line and machine fit together?
 
-They come before the boot, so that an impossible pair is an error with a name, not a black screen.
-What is not known (`bootfacts`) is let pass. All pure.
+An impossible combination is an error with a hint, not a black screen. Anything that `facts` does
+not list is accepted. All functions are pure.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ import msgspec
 from tasks.config.emulator import Qemu
 from tasks.guest import facts
 
-Have = Callable[[str], bool]  # is "A" or "A|B" in the kernel?
+Have = Callable[[str], bool]  # tells whether "A", or either of "A|B", is in the kernel
 _MB = 1 << 20
 _X86 = ("i386", "x86_64", "x86")
-# bytes of a kernel image that hold the x86 boot protocol's header as far as it is read here
+# Bytes of a kernel image up to the last field of the x86 boot protocol's header that is read here.
 HEAD = 0x264
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What does not go together, and what cures it.
+    """A fault of the combination.
 
-    Not fatal: it boots, but something will be missed.
+    Attributes:
+        message: The fault.
+        hint: The remedy.
+        fatal: Whether the guest can't boot; else it boots with a defect.
     """
 
     message: str
@@ -51,23 +54,27 @@ def check(
     unpacked: int = 0,
     attributes: bool = False,
 ) -> list[Problem]:
-    """Return what can't go well when this kernel is booted so, the fatal first.
+    """Return the faults of a boot, the fatal ones first.
 
-    config:      the kernel's .config: symbol without CONFIG_ to value ("n" for "is not set").
-    append:      its whole command line (qemu.command_line).
-    arch:        the kernel's ARCH ("": no opinion on what depends on it).
-    memory:      MB (0: the machine's).
-    kernel_head: the first HEAD bytes of the kernel image;  payload: bytes of kernel image and
-        initramfs together.
-    initrd_head: the first bytes of the initramfs.
-    static_dev:  the root filesystem has a /dev/console of its own;  has_nic: the boot has a network
-        card.
-    unpacked:    bytes of memory that the initramfs takes when it is unpacked;  attributes: the root
-        disk has extended ones.
+    Args:
+        config: The kernel's .config: symbol without CONFIG_ to value ("n" for "is not set").
+        append: The whole command line (qemu.command_line).
+        qemu: The machine's [qemu] table.
+        has_disk: Whether the root filesystem is on a disk.
+        has_initrd: Whether there is an initramfs.
+        root_fstype: The root filesystem's type.
+        arch: The kernel's ARCH; "" skips what depends on it.
+        memory: MB; 0 for the machine's.
+        kernel_head: The first HEAD bytes of the kernel image.
+        payload: Bytes of kernel image and initramfs together.
+        initrd_head: The first bytes of the initramfs.
+        static_dev: Whether the root filesystem has a /dev/console of its own.
+        has_nic: Whether the boot has a network card.
+        unpacked: Bytes of memory that the unpacked initramfs takes.
+        attributes: Whether the root disk has extended attributes.
     """
-    on = (
-        ("y", "m") if has_initrd else ("y",)
-    )  # a driver that is a module can only come from an initramfs
+    # A module can only be loaded from an initramfs.
+    on = ("y", "m") if has_initrd else ("y",)
 
     def have(symbols: str) -> bool:
         if symbols.startswith("*"):
@@ -107,9 +114,9 @@ def check(
 
 
 def effective(config: Mapping[str, str], append: str) -> str:
-    """Return the command line that counts.
+    """Return the command line that the kernel uses.
 
-    CONFIG_CMDLINE comes before the boot loader's, or replaces it.
+    CONFIG_CMDLINE precedes the boot loader's command line, or replaces it.
     """
     built_in = config.get("CMDLINE", '""').strip('"')
     if any(config.get(symbol) == "y" for symbol in ("CMDLINE_OVERRIDE", "CMDLINE_FORCE")):
@@ -119,10 +126,7 @@ def effective(config: Mapping[str, str], append: str) -> str:
 
 
 def compression(head: bytes) -> str:
-    """Return the compressor of an initramfs by its first bytes, as in CONFIG_RD_*.
-
-    "" when it is none that we know.
-    """
+    """Return an initramfs's compressor by its first bytes, as in CONFIG_RD_*; "" if unknown."""
     return next((name for magic, name in facts.MAGIC if head.startswith(magic)), "")
 
 
@@ -153,8 +157,7 @@ def _console(config: Mapping[str, str], line: str, qemu: Qemu, have: Have) -> It
     for device in devices:  # the last first: that one becomes /dev/console
         kind = device.rstrip("0123456789")
         number = int(device[len(kind) :] or 0)
-        # a console that is not there is skipped, so it does harm only where it is the one that we
-        # look at
+        # The kernel skips a missing console, so that is fatal only for the one that QEMU shows.
         harm = device == qemu.console or len(devices) == 1
         if kind in facts.CONSOLES and not have(facts.CONSOLES[kind]):
             yield _lacks(config, facts.CONSOLES[kind], f"console={device}", harm)
@@ -267,10 +270,10 @@ def _initrd(config: Mapping[str, str], head: bytes) -> Iterator[Problem]:
 def _unpacked(
     config: Mapping[str, str], line: str, memory: int, payload: int, unpacked: int
 ) -> Iterator[Problem]:
-    """While an initramfs is unpacked it is in memory twice.
+    """Check that the memory suffices for the initramfs, which is there twice while it is unpacked.
 
-    It goes to a tmpfs where the kernel has one and no root= is given (init_rootfs() in
-    init/do_mounts.c), which takes up to half of the memory (shmem_default_max_blocks() in
+    It is unpacked to a tmpfs if the kernel has one and no root= is given (init_rootfs() in
+    init/do_mounts.c); that takes up to half of the memory (shmem_default_max_blocks() in
     mm/shmem.c).
     """
     kinds = ",".join(_words(line, "rootfstype"))
@@ -309,8 +312,8 @@ def _memory(
     """Check that kernel and initramfs fit into the memory.
 
     An x86 kernel unpacks itself to pref_address and takes init_size bytes there
-    (Documentation/x86/boot.rst); without its header, and elsewhere, the images' size is what has to
-    fit at least.
+    (Documentation/x86/boot.rst). Without its header, and on other architectures, at least the
+    images must fit.
     """
     start, size = 0, payload
     if (

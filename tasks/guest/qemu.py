@@ -1,8 +1,6 @@
-"""QEMU's command line as data.
+"""QEMU's argument vector, from a machine's [qemu] table and one boot.
 
-The [qemu] table of a machine file and one boot of it become an argument vector.
-
-Everything here is pure: no process, no file is touched.
+All functions are pure: they start no process and touch no file.
 """
 
 from __future__ import annotations
@@ -21,20 +19,25 @@ from tasks.system.errors import PiggyError
 class Boot(msgspec.Struct, frozen=True, kw_only=True):
     """One boot of a machine.
 
-    memory:      MB (0: the machine's).
-    accel:       "tcg" or "kvm".
-    append:      more for the kernel's command line; where a word comes twice, most of the kernel's
-        take the last.
-    snapshot:    leave the disk image as it is.
-    interactive: the terminal is a person's: QEMU's monitor is on Ctrl-A C, Ctrl-A X ends it, Ctrl-C
-        goes to the guest.
-    console:     another console of the kernel's, before the serial one (a screen's).
-    window:      for -display ("": what the machine says).
-    net:         what the network card is plugged into ("": the machine has no card);  mac: its
-        hardware address.
-    nic:         QEMU's words for another card than the machine's own.
-    serial:      for -serial ("": our standard input and output).
-    extra:       more words for QEMU.
+    Attributes:
+        kernel: The kernel image.
+        rootfs: The root disk's image, or None.
+        initrd: The initramfs, or None.
+        dtb: The device tree blob, or None.
+        memory: MB; 0 for the machine's.
+        accel: "tcg" or "kvm".
+        append: Addition to the kernel's command line; of a repeated parameter, the last counts for
+            most.
+        snapshot: Whether to leave the disk image unchanged.
+        interactive: Whether a user sits at the terminal: Ctrl-A C opens QEMU's monitor, Ctrl-A X
+            ends QEMU, Ctrl-C goes to the guest.
+        console: A console before the serial one (a screen); "" for none.
+        window: The value of -display; "" for the machine's.
+        net: What the network card is connected to; "" for no card.
+        mac: The card's hardware address.
+        nic: QEMU's arguments for a card other than the machine's.
+        serial: The value of -serial; "" for standard input and output.
+        extra: More arguments for QEMU.
     """
 
     kernel: Path
@@ -56,10 +59,15 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _filled(words: Sequence[str], name: str, value: str | Path) -> list[str]:
-    """Put a file's path for its placeholder.
+    """Replace a placeholder in QEMU's arguments.
 
-    Inside an option's list of values a comma is written twice (QEMU's documentation, "-drive
-    file="); a word that is nothing but a path is taken as it is.
+    Among an option's values, a comma in a path is doubled (QEMU's documentation, "-drive file=");
+    an argument that is only a path stays as it is.
+
+    Args:
+        words: The arguments.
+        name: The placeholder's name, without braces.
+        value: A path or a text.
     """
     mark, text = f"{{{name}}}", str(value)
     inside = text.replace(",", ",,") if isinstance(value, Path) else text
@@ -69,8 +77,8 @@ def _filled(words: Sequence[str], name: str, value: str | Path) -> list[str]:
 def command_line(qemu: Qemu, boot: Boot) -> str:
     """Return the kernel's command line for a boot.
 
-    panic=-1 restarts at once after a panic, which -no-reboot turns into QEMU's end: a panic costs
-    no waiting.
+    panic=-1 makes the kernel restart at once after a panic, and -no-reboot then ends QEMU, so that
+    nothing waits for a dead guest.
     """
     words = [f"console={name}" for name in (boot.console, qemu.console) if name]
     if boot.rootfs:
@@ -88,11 +96,14 @@ def _disk(qemu: Qemu) -> Disk:
 
 
 def argv(qemu: Qemu, boot: Boot) -> list[str]:
-    """Return QEMU's argument vector for a boot; raise PiggyError when the machine can't do it.
+    """Return QEMU's argument vector for a boot.
 
-    -nodefaults: only the hardware that is written down, so that a newer QEMU boots the same
-    machine. -display none, not -nographic: the latter also makes PC firmware write to the serial
-    port.
+    With -nodefaults there is only the hardware of the machine file, so that a newer QEMU boots the
+    same machine. -display none is used in place of -nographic, which also makes PC firmware write
+    to the serial port.
+
+    Raises:
+        PiggyError: The boot needs a disk or a network card that the machine lacks.
     """
     words = [qemu.binary, "-no-user-config", "-nodefaults", "-no-reboot", "-machine", qemu.machine]
     words += ["-cpu", qemu.cpu] if qemu.cpu else []
@@ -146,10 +157,14 @@ fi
 
 
 def script(words: Sequence[str], folder: Path) -> str:
-    """Return a POSIX shell script in `folder` that does what the argument vector `words` does.
+    """Return a POSIX shell script that runs an argument vector.
 
     Files in `folder` are named relative to the script, so that the folder can be moved, copied or
     renamed as a whole.
+
+    Args:
+        words: QEMU's argument vector.
+        folder: The folder of the script.
     """
     lines: list[str] = []
     previous = ""

@@ -1,10 +1,9 @@
-"""A guest's screen: shown in a window, or taken as a picture.
+"""A guest's screen: display in a window, and screenshots.
 
-The picture comes through QMP, QEMU's monitor protocol (docs/interop/qmp-spec). What has to be on it
-the kernel itself says: /dev/vcs1 is the text of the first virtual terminal
-(Documentation/admin-guide/devices.txt, major 7). The picture that is looked at is a PPM, which
-every QEMU writes and a few lines read; the one to keep is a PNG, which QEMU writes since 7.1, and
-Pillow for an older one.
+A screenshot comes through QMP, QEMU's monitor protocol (docs/interop/qmp-spec). Its expected text
+comes from the guest's kernel: /dev/vcs1 is the text of the first virtual terminal
+(Documentation/admin-guide/devices.txt, major 7). The picture is checked as a PPM, which every QEMU
+writes and a few lines read. The result is a PNG, written by QEMU since 7.1, by Pillow before.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from tasks.system.errors import PiggyError
 from tasks.system.process import run
 
 Monitor = Callable[..., Any]  # monitor("command", argument=value, ...) returns what QEMU answers
-WINDOWS = ("gtk", "sdl")  # QEMU's windows, the one to take first
-# coded, since `sh` takes out what looks like a kernel message
+WINDOWS = ("gtk", "sdl")  # QEMU's windows, the preferred one first
+# In base64, since `sh` removes text that looks like a kernel message.
 _READ = "stty size </dev/tty1 && base64 </dev/vcs1"
 _PROMPT = re.compile(r"[#$]$")
 _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
@@ -36,7 +35,7 @@ _PPM = re.compile(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s")  # ppm(5): three bytes
 
 
 class Picture(NamedTuple):
-    """A picture of a screen: width and height in pixels, and three bytes a pixel, row by row."""
+    """A picture: width and height in pixels, and three bytes (RGB) a pixel, by rows."""
 
     width: int
     height: int
@@ -44,17 +43,24 @@ class Picture(NamedTuple):
 
 
 class Refused(PiggyError):
-    """QEMU does not obey a command of the monitor's."""
+    """A monitor command that QEMU refused."""
 
 
 def window(binary: str, wanted: str, environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
-    """Decide what shows a guest's screen to the user.
+    """Choose how a guest's screen is shown to the user.
 
-    binary: QEMU;  wanted: the setting `window`;  environ: tells whether there is a graphical
-        session.
-    folder: for VNC's socket: who can enter it can use the guest, since there is no password (see
-    `private.folder`). Returns the word for -display, and lines that tell the user. Raises
-    PiggyError for a window that this QEMU lacks.
+    Args:
+        binary: QEMU.
+        wanted: The setting `window`.
+        environ: The environment, which tells whether there is a graphical session.
+        folder: The folder for VNC's socket. There is no password: a user who can enter the folder
+            can use the guest (see `sockets.folder`).
+
+    Returns:
+        The value of -display, and lines to print for the user.
+
+    Raises:
+        PiggyError: This QEMU lacks the window.
     """
     if wanted == "vnc":
         place = folder / "vnc"
@@ -91,9 +97,14 @@ def window(binary: str, wanted: str, environ: Mapping[str, str], folder: Path) -
 
 @contextlib.contextmanager
 def monitor(address: Path) -> Iterator[Monitor]:
-    """Connect to the QMP server at the Unix socket `address`.
+    """Connect to QEMU's QMP server for the body of a `with`, and yield a function for commands.
 
-    Raises PiggyError when QEMU refuses a command or is gone.
+    Args:
+        address: The server's Unix socket.
+
+    Raises:
+        PiggyError: QEMU can't be reached, or (by the function) does not answer.
+        Refused: By the function: QEMU refused the command.
     """
     import asyncio
 
@@ -128,11 +139,19 @@ def monitor(address: Path) -> Iterator[Monitor]:
 def capture(
     boot: Callable[[Sequence[str]], Sequence[str]], target: Path, log: Path, limit: Limits
 ) -> tuple[int, int]:
-    """Boot, wait for a shell's prompt, and write the screen to `target` as PNG, whole.
+    """Boot, wait for a shell's prompt on the screen, and save a screenshot as PNG.
 
-    boot: gives QEMU's argument vector when handed further words for it;  log: a file for the serial
-    console. Returns the picture's width and height in pixels. Raises GuestError when the guest or
-    the prompt does not come up.
+    Args:
+        boot: Gets additional arguments and returns QEMU's argument vector.
+        target: The PNG to write.
+        log: A file for the serial console's output.
+        limit: The timeouts.
+
+    Returns:
+        The picture's width and height in pixels.
+
+    Raises:
+        GuestError: The guest does not boot, or no prompt appears.
     """
     from tasks.system.files import copy_whole
 
@@ -146,9 +165,7 @@ def capture(
         ]
         with session(boot(words), log, limit) as guest:
             guest.ready()
-            guest.sh(
-                "dmesg -n 1"
-            )  # what the kernel still has to say comes too late for the picture
+            guest.sh("dmesg -n 1")  # no more kernel messages on the screen
             with monitor(address) as ask:
                 picture = _picture(guest, ask, folder / "screen.ppm", limit.command)
                 _png(ask, folder / "screen.ppm", folder / "screen.png")
@@ -158,9 +175,15 @@ def capture(
 
 
 def _png(ask: Monitor, dump: Path, png: Path) -> None:
-    """Have QEMU write its screen to the file `png`, or turn `dump` into it where QEMU can't.
+    """Write a screenshot as PNG, by QEMU if it can, else from a PPM by Pillow.
 
-    Raises PiggyError where Pillow would be needed for that, and is missing.
+    Args:
+        ask: QEMU's monitor.
+        dump: The PPM.
+        png: The PNG to write.
+
+    Raises:
+        PiggyError: Pillow is needed and missing.
     """
     try:
         ask("screendump", filename=str(png), format="png")
@@ -177,7 +200,17 @@ def _png(ask: Monitor, dump: Path, png: Path) -> None:
 
 
 def _picture(guest: Guest, ask: Monitor, dump: Path, seconds: float) -> Picture:
-    """Have a prompt on the screen, and the picture that shows it."""
+    """Wait for a prompt on the screen, and return a picture that shows the whole text.
+
+    Args:
+        guest: The guest.
+        ask: QEMU's monitor.
+        dump: A file for the PPM.
+        seconds: The timeout.
+
+    Raises:
+        GuestError: No such picture within the timeout.
+    """
     until, pressed = time.monotonic() + seconds, 0.0
     while True:
         rows = text(guest)
@@ -203,11 +236,12 @@ def _picture(guest: Guest, ask: Monitor, dump: Path, seconds: float) -> Picture:
 
 
 def text(guest: Guest) -> list[str]:
-    """Return what stands on the first virtual terminal, row by row, as the guest's kernel has it.
+    """Return the rows of the first virtual terminal's text; [] if a kernel message disturbed it.
 
-    [] where a word of the kernel's came in between.
+    Raises:
+        GuestError: The guest has no virtual terminal.
     """
-    status, said = guest.sh(_READ)
+    status, output = guest.sh(_READ)
     if status:
         raise GuestError(
             "the guest has no screen to read",
@@ -216,7 +250,7 @@ def text(guest: Guest) -> list[str]:
             guest.line.console,
             guest.line.log,
         )
-    size, _, coded = said.partition("\n")
+    size, _, coded = output.partition("\n")
     found = re.fullmatch(r"(\d+) (\d+)", size.strip())
     try:
         content = base64.b64decode("".join(coded.split()), validate=True).decode("latin-1")
@@ -229,9 +263,10 @@ def text(guest: Guest) -> list[str]:
 
 
 def load(ask: Monitor, dump: Path) -> Picture:
-    """Have QEMU write its screen to the file `dump` as PPM, and read it.
+    """Have QEMU write a screenshot to the file `dump` as PPM, and read it.
 
-    Raises PiggyError for a file that is none.
+    Raises:
+        PiggyError: The file is no PPM.
     """
     ask("screendump", filename=str(dump))
     data = dump.read_bytes()
@@ -244,13 +279,14 @@ def load(ask: Monitor, dump: Path) -> Picture:
 
 
 def unseen(picture: Picture, rows: Sequence[str]) -> list[str]:
-    """Return the characters of `rows`, the text of a screen, whose places in its picture are blank.
+    """Return the characters of a screen's text whose cells in its picture are of one colour.
 
-    All of one colour.
+    If the screen is blank or shows another text, most of them are. The picture is divided evenly
+    into cells; if it is no multiple of them, the rest is at the right and lower edges.
 
-    A screen that is blank, or shows another text, has most of them missing. A character's place is
-    its share of the picture; where the picture is no multiple of it, the rest is at the edges to
-    the right and below.
+    Args:
+        picture: The picture.
+        rows: The text.
     """
     columns = max(map(len, rows), default=0)
     wide, high = (picture.width // max(1, columns), picture.height // max(1, len(rows)))

@@ -1,8 +1,8 @@
-"""A guest's serial line: what comes on it, for how long, and what went wrong with it.
+"""A guest's serial line: output with timeouts, and detection of failures.
 
-QEMU has it on its standard input and output. Everything goes to the log as it comes; what is looked
-for answers is free of control characters and of stamped kernel messages. A guest that panics, falls
-silent, ends or takes too long is an error, whatever was waited for.
+The line is QEMU's standard input and output. All output goes to the log as it comes; the text that
+is searched for answers has no control characters and no kernel messages with time stamps. A guest
+that panics, falls silent, ends or takes too long is an error at any time.
 """
 
 from __future__ import annotations
@@ -27,22 +27,26 @@ if TYPE_CHECKING:
     import pexpect
 
 TAIL_LINES = 15
-_TAIL = 1 << 16  # characters of the console that the last lines are looked for in
-_MESSAGE = 1000  # characters: a guest's own word, which may be long, can be part of it
-_TCG_FACTOR = 3.0  # how much more time an emulated guest gets
+_TAIL = 1 << 16  # characters of the console in which the last lines are searched
+_MESSAGE = 1000  # characters of a message, which may quote a guest's long output
+_TCG_FACTOR = 3.0  # of the timeouts for an emulated guest
 _KEPT = 1 << 20  # characters of the console held in memory; the log has all
 _NOISE = re.compile(r"\r|\x1b\[[0-9;?]*[A-Za-z]")
 # A kernel message, with CONFIG_PRINTK_TIME; of at most PRINTK_MESSAGE_MAX bytes
 # (kernel/printk/internal.h).
 _STAMPED = re.compile(r"\[ {0,5}[0-9]{1,9}\.[0-9]{6}\](?:\[[ TC][0-9]{1,9}\])? [^\n]{0,2048}\n")
-_LINE = 4096  # characters: of a longer line that goes on, no more is looked through again
+_LINE = 4096  # characters of an incomplete line that are searched again when more comes
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How long to wait, in seconds.
+    """Timeouts, in seconds.
 
-    For the shell, for a word on the console, for one command, and for all together; `again`: after
-    which time an unanswered question is put again.
+    Attributes:
+        boot: Until the shell answers.
+        silence: Without output on the console.
+        command: For one command.
+        total: For the whole session.
+        again: Until an unanswered question is repeated.
     """
 
     boot: float = 40
@@ -62,10 +66,7 @@ def limits(accel: str, base: Limits | None = None) -> Limits:
 
 
 class GuestError(PiggyError):
-    """A guest that did not do what it should.
-
-    Its hint ends with the console's last lines and where the log is.
-    """
+    """A guest that failed; the hint ends with the log's path and the console's last lines."""
 
     def __init__(self, message: str, hint: str, console: str, log: Path) -> None:
         tail = [line[:200] for line in console[-_TAIL:].splitlines() if line.strip()][-TAIL_LINES:]
@@ -81,9 +82,10 @@ class GuestError(PiggyError):
 
 
 def opened(log: Path) -> IO[str]:
-    """Open a console's log, empty.
+    """Open a console's log and empty it.
 
-    Raises PiggyError where something else than a file stands at its place.
+    Raises:
+        PiggyError: It is no regular file.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -101,12 +103,15 @@ def opened(log: Path) -> IO[str]:
 
 @contextlib.contextmanager
 def started(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Line]:
-    """Start QEMU, and give its serial line; when the body ends, so does QEMU.
+    """Start QEMU for the body of a `with`, yield its serial line, and end QEMU.
 
     Args:
-        argv: QEMU's, with the serial line on standard input and output.
-        log: The file that everything from the line goes to as it comes.
-        limit: How long what may take.
+        argv: QEMU's argument vector, with the serial line on standard input and output.
+        log: A file for the line's output.
+        limit: The timeouts.
+
+    Raises:
+        PiggyError: QEMU can't be started, or the log is no regular file.
     """
     import pexpect
 
@@ -147,15 +152,15 @@ class Line:
     """The serial line of a running guest.
 
     Attributes:
-        log: The file that all goes to.
-        limit: How long what may take.
-        argv: QEMU's.
-        name: QEMU's, as it is called in a sentence.
-        started: When the line was opened (monotonic clock).
-        console: What the guest said, without control characters.
-        fresh: The part of it that no answer was found in yet.
+        log: The file of the line's output.
+        limit: The timeouts.
+        argv: QEMU's argument vector.
+        name: QEMU's name in messages.
+        started: When the line was opened (time.monotonic).
+        console: The guest's output, without control characters.
+        fresh: The part of it after the last answer.
 
-    Every method raises GuestError when the guest panics, falls silent, ends, or takes too long.
+    Each method raises GuestError if the guest panics, falls silent, ends, or takes too long.
     """
 
     def __init__(
@@ -178,14 +183,19 @@ class Line:
         self.console = self.fresh = ""
 
     def send(self, text: str) -> None:
-        """Type this."""
+        """Send a text to the guest."""
         with contextlib.suppress(OSError):  # QEMU is gone: the next read says how
             self.process.send(text)
 
     def read(self, until: float, end_is_fine: bool = False) -> bool:
-        """Take in what comes until then (monotonic clock); return whether anything came.
+        """Read output, and check for failures.
 
-        Raise what is wrong.
+        Args:
+            until: When to give up waiting for output (time.monotonic).
+            end_is_fine: Whether to raise pexpect.EOF, not GuestError, if QEMU ends.
+
+        Returns:
+            Whether there was output.
         """
         import pexpect
 
@@ -213,14 +223,14 @@ class Line:
     def _take(self, chunk: str) -> None:
         self._write(chunk)
         self._heard = time.monotonic()
-        cut = max(0, len(self.console) - 16)  # what may be incomplete
+        cut = max(0, len(self.console) - 16)  # an escape sequence may be incomplete
         line = max(self.fresh.rfind("\n") + 1, len(self.fresh) - _LINE)
         self.console = self.console[-_KEPT:cut] + _NOISE.sub("", self.console[cut:] + chunk)
         last = _NOISE.sub("", self.fresh[line:] + chunk)
         self.fresh = self.fresh[-_KEPT:line] + (_STAMPED.sub("", last) if "\n" in chunk else last)
 
     def _rest(self, seconds: float = 1.0) -> None:
-        """Take in what still comes after something went wrong."""
+        """Read the output that follows a failure, for some seconds."""
         import pexpect
 
         until = time.monotonic() + seconds
@@ -229,7 +239,7 @@ class Line:
                 self._take(self.process.read_nonblocking(65536, left))
 
     def fail(self, message: str, hint: str) -> NoReturn:
-        """Raise the error for a guest that did not do what it should."""
+        """Raise GuestError with the console's last lines."""
         raise GuestError(message, hint, self.console, self.log)
 
     def _silent(self) -> NoReturn:
@@ -242,13 +252,13 @@ class Line:
         )
 
     def end(self) -> NoReturn:
-        """Raise the error for a QEMU that ended without having been asked to."""
+        """Raise GuestError for a QEMU that ended unexpectedly."""
         from tasks.guest.faults import ended
 
         self.fail(*ended(self.console, self.name, *self.status()))
 
     def status(self) -> tuple[int, int]:
-        """Return the exit status and the signal of QEMU, once its console is closed."""
+        """Wait for QEMU's end; return its exit status and the signal that killed it (0: none)."""
         until = time.monotonic() + 5
         while self.process.isalive() and time.monotonic() < until:
             time.sleep(0.01)

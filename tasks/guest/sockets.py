@@ -1,7 +1,4 @@
-"""A folder for QEMU's sockets.
-
-Nobody but us can enter it, and its path is short enough, however deep the checkout lies.
-"""
+"""A private folder for QEMU's sockets, with a path that is short enough for a Unix socket."""
 
 from __future__ import annotations
 
@@ -14,19 +11,21 @@ from pathlib import Path
 
 from tasks.system.errors import PiggyError
 
-LONGEST = 107  # bytes of a socket's path: sun_path has 108 with the zero that ends it, unix(7)
-_UNKNOWN = (
-    65534  # who root outside of a user namespace is inside of it (overflowuid, user_namespaces(7))
-)
+LONGEST = 107  # bytes of a socket's path: sun_path has 108 with the final zero, unix(7)
+# The uid of outside's root within a user namespace (overflowuid, user_namespaces(7)).
+_UNKNOWN = 65534
 _NAME = 16  # bytes for a slash and the longest name in it
 
 
 @contextlib.contextmanager
 def folder(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
-    """Give a new folder of mode 0700 for the body of a `with`; afterwards it is gone.
+    """Make a folder of mode 0700 for the body of a `with`, and remove it afterwards.
 
-    It lies in $XDG_RUNTIME_DIR (the Base Directory Specification), else where temporary files do,
-    else in /tmp. Raises PiggyError where none of these will do.
+    It lies in $XDG_RUNTIME_DIR (XDG Base Directory Specification), $TMPDIR or /tmp, the first that
+    is writable, safe and short enough.
+
+    Raises:
+        PiggyError: None of these is.
     """
     places = [environ.get("XDG_RUNTIME_DIR", ""), environ.get("TMPDIR", ""), "/tmp"]
     with contextlib.ExitStack() as stack:
@@ -48,9 +47,9 @@ def folder(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
 
 
 def _safe(place: str) -> bool:
-    """Is the path short enough, and can nobody exchange what we make in it?
+    """Tell whether a folder's path is short enough, and no other user can replace files in it.
 
-    The sticky bit of chmod(2) sees to the latter.
+    A world-writable folder needs the sticky bit for the latter (chmod(2)).
     """
     try:
         info = os.stat(place)
@@ -69,5 +68,5 @@ def _safe(place: str) -> bool:
 
 
 def option(path: Path) -> str:
-    """Return a path as a value among QEMU's options, where a comma is written twice."""
+    """Return a path as a value in a QEMU option, with commas doubled."""
     return os.fspath(path).replace(",", ",,")
