@@ -1,6 +1,6 @@
-"""What Kbuild's records say, read once: each .cmd file is parsed again only when it changed.
+"""Cache of Kbuild's parsed .cmd files: each is parsed again only when it changed.
 
-A small kernel has 1,300 of them with 50 MB of text, of which an edit renews a handful.
+A small kernel has 1,300 of them with 50 MB of text, and an edit changes a few.
 """
 
 from __future__ import annotations
@@ -12,22 +12,32 @@ from typing import Any
 
 import msgspec
 
-from tasks.kbuild.records import below, dependencies, makefiles, mentioned, of_module
-from tasks.kbuild.records import symbols as asked
+from tasks.kbuild.records import (
+    below,
+    dependencies,
+    makefiles,
+    mentioned,
+    of_module,
+    symbols,
+)
 from tasks.system.files import decoded, write_whole
 
-CACHE = "piggyback.deps"  # one of another form is read as none
+CACHE = "piggyback.deps"  # a cache of another form counts as missing
 
-SYMBOL = "CONFIG_"  # stands before a symbol among the names
+SYMBOL = "CONFIG_"  # marks a symbol among the names
 
 
 class Entry(msgspec.Struct, array_like=True):
-    """One record.
+    """One parsed .cmd file; names are indexes into `_Store.names`.
 
-    when, size: of the .cmd file (ns since 1970, bytes); given, made, mentioned: by number, the
-    names among its dependencies that were given, those that were made in the object folder, and
-    those that its command alone names; module: whether it is a loadable module's; symbols: by
-    number, the CONFIG symbols that its sources ask for.
+    Attributes:
+        when: The .cmd file's mtime, ns since 1970.
+        size: Its size in bytes.
+        given: The dependencies outside of the object folder.
+        made: The dependencies in the object folder, which make builds.
+        mentioned: Files that only the command names, not the dependencies.
+        module: Whether the target belongs to a loadable module.
+        symbols: The CONFIG symbols that the sources use.
     """
 
     when: int
@@ -40,9 +50,11 @@ class Entry(msgspec.Struct, array_like=True):
 
 
 class _Store(msgspec.Struct):
-    """The cache file: file names once, and the records, which hold the numbers of names.
+    """The cache file.
 
-    Each record is an Entry, which is decoded only when it is asked for.
+    Attributes:
+        names: Each file name and symbol once.
+        records: Path of a .cmd file to its Entry, which is decoded at its first use.
     """
 
     names: list[str] = []
@@ -53,11 +65,15 @@ _DECODER = msgspec.msgpack.Decoder(Entry)
 
 
 class Depfiles:
-    """The records of an object folder, as of when this was made.
+    """The .cmd files of an object folder, as of the object's creation.
 
-    obj: the object folder; source: the tree; only: the records to look at (default: all there are);
-    save: keep at once what was learned. Files are absolute and normalised; those in the object
-    folder, which are made and not given, are told by `made` alone.
+    File names are absolute and normalised. Only `made` returns files in the object folder.
+
+    Args:
+        obj: The object folder.
+        source: The tree.
+        only: The .cmd files to read; None for all.
+        save: Whether to update the cache file at once.
     """
 
     def __init__(
@@ -75,40 +91,40 @@ class Depfiles:
             self.save()
 
     def refresh(self, records: Iterable[str]) -> bool:
-        """Look at these records again, or for the first time.
+        """Read these .cmd files, those that changed anew.
 
         Returns:
-            Whether any of them is not as it was kept.
+            Whether any of them differs from the cache.
         """
         renewed = False
         for record in records:
             info = os.stat(record)
-            kept = self._entry(record)
-            if kept is None or (kept.when, kept.size) != (info.st_mtime_ns, info.st_size):
+            entry = self._entry(record)
+            if entry is None or (entry.when, entry.size) != (info.st_mtime_ns, info.st_size):
                 with open(record, encoding="utf-8", errors="surrogateescape") as stream:
                     module = of_module(stream.read(), record)
                 given, made, mentioned, symbols = (
                     [self._number(name) for name in part] for part in self._named(record)
                 )
-                kept = Entry(
+                entry = Entry(
                     info.st_mtime_ns, info.st_size, given, made, mentioned, module, symbols
                 )
                 renewed = True
-            self.records[record] = kept
+            self.records[record] = entry
         return renewed
 
     def save(self) -> None:
-        """Keep what is known for the next run."""
+        """Write the cache file."""
         records: dict[str, Any] = {**({} if self.whole else self._cached), **self.records}
         write_whole(
             self.obj / CACHE, msgspec.msgpack.encode({"names": self.names, "records": records})
         )
 
     def given(self, records: Iterable[str] | None = None) -> set[str]:
-        """Return the files outside of the object folder that records name as compiled from.
+        """Return the dependencies outside of the object folder.
 
         Args:
-            records: Those to look at; all by default.
+            records: The .cmd files to consider; None for all.
         """
         chosen = self.records if records is None else records
         return {
@@ -117,10 +133,12 @@ class Depfiles:
         }
 
     def files(self, records: Iterable[str] | None = None) -> list[str]:
-        """Return the sources, headers, scripts and tables that records name and that exist.
+        """Return the existing files outside of the object folder that .cmd files name.
+
+        These are sources, headers, scripts and tables.
 
         Args:
-            records: Those to look at; all by default.
+            records: The .cmd files to consider; None for all.
         """
         chosen = [self.records[record] for record in (self.records if records is None else records)]
         numbers = set().union(
@@ -133,14 +151,14 @@ class Depfiles:
     def inputs(
         self, records: Collection[str] | None = None, unsaid: Iterable[str] = ()
     ) -> list[str]:
-        """Return what the targets of records depend on.
+        """Return all inputs of the targets of .cmd files.
 
-        That is the files that these name, the makefiles and scripts that steer the build, and the
+        These are the files that the .cmd files name, makefiles and scripts of the build, and the
         folders in which a new file would count.
 
         Args:
-            records: Those to look at; all by default.
-            unsaid: Files that no record names.
+            records: The .cmd files to consider; None for all.
+            unsaid: Further inputs, which no .cmd file names.
         """
         chosen = self.records if records is None else records
         return self.with_folders(
@@ -148,59 +166,55 @@ class Depfiles:
         )
 
     def with_folders(self, files: Iterable[str]) -> list[str]:
-        """Add to files of the tree their folders, each with a "/" at its end.
+        """Add to files of the tree their folders, each with a trailing "/".
 
-        The folders above them in which headers are looked for are added, too. Of a folder counts
-        which headers and makefiles there are (see Stamps).
+        Parents that are include folders are added, too. The digest of a folder is that of the list
+        of its headers and makefiles (see Stamps).
         """
-        found = set(files)
-        waiting = {os.path.dirname(path) for path in found if path.startswith(self.tree + "/")}
+        inputs = set(files)
+        waiting = {os.path.dirname(path) for path in inputs if path.startswith(self.tree + "/")}
         while waiting:
             folder = waiting.pop()
             above = os.path.dirname(folder)
-            if "/include" in above[len(self.tree) :] and above + "/" not in found:
+            if "/include" in above[len(self.tree) :] and above + "/" not in inputs:
                 waiting.add(above)
-            found.add(folder + "/")
-        return sorted(found)
+            inputs.add(folder + "/")
+        return sorted(inputs)
 
     def of_modules(self) -> list[str]:
-        """Return the records of loadable modules and their parts."""
+        """Return the .cmd files of loadable modules and their objects."""
         return [record for record, entry in self.records.items() if entry.module]
 
     def naming(self, paths: Collection[str], commands: bool = True) -> dict[str, list[str]]:
-        """Return the records that name one of `paths`, each with those it names.
+        """Return the .cmd files that name one of `paths`, each with those that it names.
 
         Args:
-            paths: The files that are looked for.
-            commands: What a command names counts, too, and not only what a compiler read.
+            paths: The files to search for.
+            commands: Whether files that only a command names count, too.
         """
         numbers = (
             {number: name for number, name in enumerate(self.names) if name in paths}
             if paths
             else {}
         )
-        wanted = set(numbers)
-        named = {}
+        named: dict[str, list[str]] = {}
         for record, entry in self.records.items():
-            if not wanted.isdisjoint(entry.given):
-                named[record] = [numbers[number] for number in entry.given if number in wanted]
-            if commands and not wanted.isdisjoint(entry.mentioned):
+            if not numbers.keys().isdisjoint(entry.given):
+                named[record] = [numbers[number] for number in entry.given if number in numbers]
+            if commands and not numbers.keys().isdisjoint(entry.mentioned):
                 named.setdefault(record, []).extend(
-                    numbers[number] for number in entry.mentioned if number in wanted
+                    numbers[number] for number in entry.mentioned if number in numbers
                 )
         return named
 
     def made(self, record: str) -> list[str]:
-        """Return the files of the object folder that a record's target was compiled from.
-
-        They are relative to the folder.
-        """
+        """Return the dependencies of a .cmd file's target in the object folder, relative to it."""
         return [self.names[number][len(self.top) + 1 :] for number in self.records[record].made]
 
     def asking(self, symbols: Collection[str]) -> set[str]:
-        """Return the records whose sources ask for one of these symbols (without CONFIG_)."""
-        wanted = {f"{SYMBOL}{name}" for name in symbols}
-        numbers = {number for number, name in enumerate(self.names) if name in wanted}
+        """Return the .cmd files whose sources use one of these symbols (without CONFIG_)."""
+        names = {f"{SYMBOL}{name}" for name in symbols}
+        numbers = {number for number, name in enumerate(self.names) if name in names}
         return {
             record
             for record, entry in self.records.items()
@@ -223,9 +237,9 @@ class Depfiles:
         return self._numbers[name]
 
     def _named(self, record: str) -> tuple[list[str], list[str], list[str], list[str]]:
-        """What a record names: files given, made, and in its command alone; symbols."""
+        """Parse a .cmd file: names for Entry's given, made, mentioned and symbols."""
         paths = self._paths(dependencies(record))
-        said = (
+        others = (
             set()
             if record.endswith(".o.cmd")
             else self._paths(mentioned(record, self.tree)) - paths
@@ -234,8 +248,8 @@ class Depfiles:
         return (
             sorted(path for path in paths if not path.startswith(here)),
             sorted(path for path in paths if path.startswith(here)),
-            sorted(path for path in said if not path.startswith(here)),
-            [f"{SYMBOL}{name}" for name in sorted(asked(record))],
+            sorted(path for path in others if not path.startswith(here)),
+            [f"{SYMBOL}{name}" for name in sorted(symbols(record))],
         )
 
     def _paths(self, names: Iterable[str]) -> set[str]:

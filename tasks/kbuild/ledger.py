@@ -1,9 +1,9 @@
-"""The ledger: the content that the objects of a folder were really made from.
+"""The ledger: digests of the sources that the objects of a folder were made from.
 
-Make compares times; what counts is content. A source that was put back with its old time, or edited
-after the clock was set back, is older than its object, and make takes the object for good. Before
-make runs, such objects are removed, so that it makes them again. After an edit in the ordinary way
-nothing is removed, and make decides alone.
+Make compares times, but content counts. A source that was restored with its old time, or edited
+after the clock was set back, is older than its object, and make considers the object up to date.
+Such objects are removed before make runs. After an ordinary edit nothing is removed, and make
+decides alone.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from tasks.system.files import decoded, touched, write_whole
 
 FILE = "piggyback.ledger"
 CLOCK = "piggyback.clock"
-UNSURE = "?"  # changed while make ran: no telling which content an object has
+UNSURE = "?"  # the source changed while make ran: the object may have either content
 
 
 class _Ledger(msgspec.Struct):
-    """What was written down when the last make ended.
+    """The content of the ledger, written when the last make ended.
 
-    digests: of every source that an object was made from; whole: the last make ended well, so that
-    none is missing; folders: which headers there were, where one is looked for; since: when the
-    last make began (ns since 1970); named: the state of what symbols name (see
-    named_files.Named.digests).
+    Attributes:
+        digests: Each source that an object was made from, to the digest of its content.
+        whole: Whether the last make succeeded, so that no source is missing.
+        folders: Each folder in which headers are searched, to the digest of their list.
+        since: When the last make began, ns since 1970.
+        named: The state of files that symbols name (see named_files.Named.digests).
     """
 
     digests: dict[str, str] = {}
@@ -47,16 +49,17 @@ class _Ledger(msgspec.Struct):
 def kept(
     obj: Path, source: Path, stamps: Stamps, roots: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Run make on an object folder in the body of a `with`.
+    """Guard a run of make in the body of a `with`.
 
-    Before it, objects that make would wrongly take for good are removed; after it, what the objects
-    were made from is written down.
+    Before it, objects that make would wrongly consider up to date are removed; after it, the
+    digests of their sources are recorded.
 
     Args:
-        obj: The object folder, of which manifest.purge was done.
+        obj: The object folder, after manifest.purge.
         source: The tree.
         stamps: Digests of files.
-        roots: The state of what symbols name (see named_files.Named.digests); None: as it was.
+        roots: The state of files that symbols name (see named_files.Named.digests); None:
+            unchanged.
     """
     _wind_forward(obj)
     ledger = _read(obj)
@@ -91,17 +94,25 @@ def kept(
 
 
 def trusted(obj: Path) -> bool:
-    """Did the last make on an object folder end well, and with the clock not ahead of now?"""
+    """Tell whether the last make on an object folder succeeded, and did not end in the future."""
     return _read(obj).whole and _ahead(obj) <= 0
 
 
 @contextlib.contextmanager
 def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]) -> Iterator[bool]:
-    """Run in the body of a `with` what is known to renew certain records; else like `kept`.
+    """Guard the replay of single commands in the body of a `with`, as `kept` guards make.
 
-    The body puts the records into `made` and refreshes `depfiles`. Only a folder that is `trusted`
-    will do. Yields False, and then the body must do nothing, when a source changed and `depfiles`
-    does not hold all records, so that there is no telling what was made from it.
+    The body puts the .cmd files that it renews into `made`, and refreshes `depfiles`.
+
+    Args:
+        obj: The object folder; it must be `trusted`.
+        stamps: Digests of files.
+        depfiles: Its .cmd files.
+        made: Filled by the body.
+
+    Yields:
+        False if the body must do nothing: a source changed, and `depfiles` does not have all .cmd
+        files, so that the targets made from it are not known.
     """
     ledger = _read(obj)
     digests = ledger.digests
@@ -133,9 +144,9 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
 
 
 def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> None:
-    """Remove the targets made from what symbols name, where that has another state now.
+    """Remove the targets made from files that symbols name, if the state of these changed.
 
-    Make sees neither a new mode nor an old time.
+    Make notices neither another mode nor an older time.
     """
     from tasks.kbuild import named_files
 
@@ -150,18 +161,16 @@ def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> Non
 def _remove_hidden(
     depfiles: Depfiles, ledger: _Ledger, changed: set[str], edges: Iterable[tuple[str, str]] = ()
 ) -> None:
-    """Remove the targets made from other content than their sources have now.
+    """Remove the targets whose sources changed unnoticed by make.
 
-    Only those go of which make can't tell. A source that the ledger does not know, after a make
-    that did not end well, is suspect when it was changed in any way (its ctime) after the target
-    was made.
+    After a make that failed, a source that the ledger lacks is suspect if its ctime is later than
+    the target's mtime.
 
     Args:
-        depfiles: The records.
-        ledger: What was kept.
-        changed: The sources with other content.
-        edges: Targets, relative to the object folder, with a file of which make said that they are
-            made from it.
+        depfiles: The .cmd files.
+        ledger: The ledger.
+        changed: The sources with another content than in the ledger.
+        edges: Pairs of a target, relative to the object folder, and one of its prerequisites.
     """
     edges = list(edges)
     known = {*depfiles.files(), *(path for _, path in edges)}
@@ -182,15 +191,15 @@ def _remove_hidden(
 
 
 def _hidden(source: str, made: int, changed: bool) -> bool:
-    """Tell whether a source's change is one that make can't see by a target's time.
+    """Tell whether make can't see a source's change by the times.
 
-    A source that is gone is such a one: Kbuild says that all targets are .SECONDARY, and what is
-    made from a missing one of these counts as fresh.
+    That holds for a missing source, too: Kbuild declares all targets .SECONDARY, and make considers
+    a target up to date if such a prerequisite is missing.
 
     Args:
         source: The source.
-        changed: Whether its content is another one.
-        made: When the target was made (ns since 1970).
+        made: The target's mtime, ns since 1970.
+        changed: Whether the source's content differs from the ledger.
     """
     try:
         info = os.stat(source)
@@ -200,14 +209,17 @@ def _hidden(source: str, made: int, changed: bool) -> bool:
 
 
 def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]) -> None:
-    """Remove the targets that would now be compiled with a new header.
+    """Remove the targets for which a new header hides one that they were compiled with.
 
-    It takes the place of one that they were made from: the compiler takes the first that it finds,
-    and make does not look for new ones.
+    The compiler takes the first header that it finds, and make does not look for new ones. A header
+    below include/ is included by its path from there on, as in <linux/types.h>, any other one by
+    its file name. <asm/...> leads to asm-generic/ if the architecture has no such header
+    (scripts/Makefile.asm-generic).
 
-    A header of .../include/ is taken to be named from there on, as in <linux/types.h>, any other
-    one by its own name. One of asm-generic/ is what <asm/...> leads to where the architecture has
-    none (scripts/Makefile.asm-generic).
+    Args:
+        depfiles: The .cmd files.
+        ledger: The ledger.
+        folders: The folders whose list of headers changed.
     """
     new = set(_new_headers(ledger, folders))
     names = {os.path.basename(path) for path in new}
@@ -215,7 +227,7 @@ def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]
         path
         for path in ledger.digests
         if os.path.basename(path) in names
-        and any(other.endswith(_asked_for(path)) for other in new)
+        and any(other.endswith(_include_names(path)) for other in new)
     }
     for record in depfiles.naming(old):
         with contextlib.suppress(FileNotFoundError):
@@ -225,9 +237,9 @@ def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]
 
 
 def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:
-    """Yield the headers of these folders that came since the last make began.
+    """Yield the headers in these folders that are newer than the start of the last make.
 
-    Those of include/ may be in a new folder there.
+    Below include/, new folders are searched, too.
     """
     for folder in folders:
         for where, below, names in os.walk(folder):
@@ -239,8 +251,8 @@ def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:
                         yield path
 
 
-def _asked_for(header: str) -> tuple[str, ...]:
-    """The ends of paths that a header may be found by when it is included."""
+def _include_names(header: str) -> tuple[str, ...]:
+    """Return the names, each after a "/", by which #include may name a header."""
     name = (
         re.split(r"/include/(?:uapi/)?", header)[-1]
         if "/include/" in header
@@ -251,9 +263,9 @@ def _asked_for(header: str) -> tuple[str, ...]:
 
 
 def _wind_forward(obj: Path) -> None:
-    """If the clock was set back since the last make, make all files older by as much.
+    """If the clock was set back since the last make, set all files back by the same amount.
 
-    Their order stays. Files that are older than now is what make counts on.
+    Their order stays the same. Make relies on files that are not newer than now.
     """
     ahead = _ahead(obj)
     if ahead > 0:
@@ -269,7 +281,7 @@ def _wind_forward(obj: Path) -> None:
 
 
 def _ahead(obj: Path) -> int:
-    """How far (ns) the end of the last make lies in the future."""
+    """Return how many ns the end of the last make lies in the future; negative for the past."""
     try:
         return os.stat(obj / CLOCK).st_mtime_ns - time.time_ns()
     except FileNotFoundError:

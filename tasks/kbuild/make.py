@@ -1,4 +1,4 @@
-"""Run make with a pinned environment, and remove what a make that was killed left half-made."""
+"""Running of make with a pinned environment, and removal of incomplete files of a killed make."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ _WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|
 _UNREADABLE = (
     "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"
 )
-# a marker in the object folder: make is at work, or was killed at work
+# A marker in the object folder while make runs; a killed make leaves it behind.
 RUNNING = "piggyback.running"
 
 
 def pins(epoch: int) -> dict[str, str]:
-    """Return the variables that make a kernel the same whoever builds it, wherever and whenever.
+    """Return the environment variables for a reproducible build.
 
-    epoch: seconds since 1970. Source: Documentation/kbuild/reproducible-builds.rst. LOCALVERSION,
-    set but empty, keeps scripts/setlocalversion from adding a "+" in a git tree.
+    Source: Documentation/kbuild/reproducible-builds.rst. LOCALVERSION, set but empty, keeps
+    scripts/setlocalversion from adding a "+" in a git tree.
+
+    Args:
+        epoch: The build's time stamp, seconds since 1970.
     """
     import time
 
@@ -53,12 +56,25 @@ def run(
     expected: int = 0,
     stdin: str | None = None,
 ) -> int:
-    """Run `make O=obj goals` in a tree and return how many commands it printed.
+    """Run `make O=obj goals` in a tree.
 
-    jobs: the budget that it shares with everything else; it may have to wait until there is room.
-    variables: make variables for the command line. env: environment variables. label: what the
-    progress bar is called ("" shows none); expected: how many commands are expected (0: not known).
-    Raises CommandError, with the compiler's own errors first, when it fails.
+    Args:
+        source: The tree.
+        obj: The object folder.
+        goals: The goals.
+        jobs: The jobserver; make starts when a token is free.
+        variables: Make variables for the command line.
+        env: Environment variables.
+        log: A file for make's output.
+        label: The progress bar's label; "" for no bar.
+        expected: The expected number of commands; 0 if that is not known.
+        stdin: A text for standard input.
+
+    Returns:
+        How many commands make printed; 0 without a progress bar.
+
+    Raises:
+        CommandError: Make failed; the compiler's errors come first in the message.
     """
     obj.mkdir(parents=True, exist_ok=True)
     repair(obj)
@@ -105,8 +121,8 @@ def run(
 def _drop_damaged(obj: Path, output: str) -> set[Path]:
     """Remove the object files that the linker could not read, and return them.
 
-    They were cut short or overwritten by something outside. Make takes them for good by their time,
-    and would fail for ever.
+    Another program truncated or overwrote them. Make considers them up to date by their time, and
+    would fail for ever.
     """
     top = obj.resolve()
     names = re.findall(
@@ -120,26 +136,26 @@ def _drop_damaged(obj: Path, output: str) -> set[Path]:
 
 
 def first_errors(error: CommandError) -> CommandError:
-    """Put the compiler's errors before the last lines of a failed command.
+    """Add the compiler's and linker's errors to the message of a failed make.
 
-    With -j they stand far away from these.
+    With -j they may be far from the end of the output.
     """
-    said = [line.strip() for line in error.done.output.splitlines()]
+    output = [line.strip() for line in error.done.output.splitlines()]
     lines = [
-        line for line in said if re.search(rf"\berror:|undefined reference|{_UNREADABLE}", line)
-    ] or [line for line in said if "***" in line and "Waiting for" not in line]
+        line for line in output if re.search(rf"\berror:|undefined reference|{_UNREADABLE}", line)
+    ] or [line for line in output if "***" in line and "Waiting for" not in line]
     if lines:
         error.message += ":\n" + "\n".join("    " + line for line in lines[:8])
     return error
 
 
 def repair(obj: Path) -> None:
-    """Remove what a killed make may have left half-made, so that the next one makes it again.
+    """Remove the targets that a killed make may have left incomplete.
 
     Kbuild writes .X.cmd after X and after the compiler's depfile .X.d. So after a kill a target is
-    doubtful when it, or its depfile, is newer than its .cmd file, when it has none, or when the
-    .cmd file itself is cut off. Make alone would take such a target for good, for its time is new
-    and its saved command is the right one.
+    doubtful if it or its depfile is newer than its .cmd file, if it has none, or if the .cmd file
+    is truncated. Make alone would consider such a target up to date, as its time is new and its
+    saved command is right.
     """
     marker = obj / RUNNING
     if not marker.exists():
@@ -161,24 +177,29 @@ def repair(obj: Path) -> None:
 
 
 def _judge(folder: str, name: str, since: int) -> None:
-    """Remove a target and its .cmd file if it is doubtful and not older than `since`.
+    """Remove a target and its .cmd file if it is doubtful, and one of the two is recent.
 
-    It is enough if one of the two is not older.
+    Args:
+        folder: Their folder.
+        name: The target's name.
+        since: When the killed make began, ns since 1970.
     """
     target, record, depfile = (
         os.path.join(folder, part) for part in (name, f".{name}.cmd", f".{name}.d")
     )
-    made, said, listed = (files.changed(path, follow=False) for path in (target, record, depfile))
-    doubtful = said < made or said >= since and not _whole(record) or listed > said
-    if max(made, said) >= since and doubtful:
+    made, recorded, listed = (
+        files.changed(path, follow=False) for path in (target, record, depfile)
+    )
+    doubtful = recorded < made or recorded >= since and not _whole(record) or listed > recorded
+    if max(made, recorded) >= since and doubtful:
         files.remove(target, record)
 
 
 def _whole(record: str) -> bool:
     """Tell whether a .cmd file is complete.
 
-    fixdep ends its list of dependencies with the rule `$(deps_X):`; it writes such a list where the
-    command has the compiler make a depfile.
+    fixdep ends its list of dependencies with the rule `$(deps_X):`; it writes such a list if the
+    command makes the compiler write a depfile.
     """
     text = Path(record).read_bytes()
     lists = (
@@ -188,14 +209,14 @@ def _whole(record: str) -> bool:
 
 
 def left_behind(source: Path, arch: str) -> str:
-    """Return what a build in place has left in a tree so that its makefile refuses O=.
+    """Return a file of an in-tree build because of which the tree's makefile refuses O=.
 
-    Source: outputmakefile in the kernel's top Makefile, prepare3 in busybox's; the names are read
-    there.
+    The names are read from the makefile: outputmakefile in the kernel's top Makefile, prepare3 in
+    busybox's.
 
     Args:
         source: The tree.
-        arch: ARCH, of which the makefile makes the name of a folder of arch/.
+        arch: ARCH, from which the makefile derives a folder of arch/.
 
     Returns:
         The file, relative to the tree; "" for none.

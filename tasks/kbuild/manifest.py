@@ -1,7 +1,7 @@
-"""Time and size of every file that make left in an object folder.
+"""The manifest: time and size of each file in an object folder, as make left it.
 
-What is not as it was left, somebody has cut short, edited, or made otherwise. Make would take it
-for good by its time, so it is removed before make runs, and made again.
+A file that differs was truncated, edited or made by another program. Make would consider it up to
+date by its time, so it is removed before make runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasks.kbuild import symbol_times
 from tasks.system.files import decoded, remove, write_whole
 
 FILE = "piggyback.made"
-# Kconfig's, the kernel's and busybox's: all are made together when the first is missing
+# Outputs of Kconfig (the kernel's and busybox's): all are made together if the first is missing.
 KCONFIG = (
     "include/config/auto.conf",
     "include/config/auto.conf.cmd",
@@ -27,28 +27,24 @@ KCONFIG = (
     "include/generated/rustc_cfg",
 )
 SLACK_NS = 20_000_000  # file systems stamp with a clock that lags by up to a tick
-_OTHERS = (
-    "include/config/",
-    ".config",
-    "Makefile",
-)  # Kconfig's, too, and in no image; the last each make writes anew
-TOOLS = ("scripts/basic", "scripts/kconfig")  # what Kconfig itself is run with
-_States = dict[
-    str, tuple[int, int]
-]  # by path below the folder: mtime (ns since 1970), size in bytes
+# Further outputs of Kconfig, which no image is made from; each make writes Makefile anew.
+_OTHERS = ("include/config/", ".config", "Makefile")
+TOOLS = ("scripts/basic", "scripts/kconfig")  # Kconfig's own programs
+# Path below the object folder to mtime (ns since 1970) and size (bytes).
+_States = dict[str, tuple[int, int]]
 
 
 def keep(obj: Path) -> None:
-    """Write down how make left the folder."""
+    """Record all files of the folder after a make."""
     symbol_times.keep(obj)
     write_whole(obj / FILE, msgspec.msgpack.encode({**dict(_files(obj)), **_kconfig(obj)}))
 
 
 def renew(obj: Path) -> None:
-    """Write down what Kconfig has made since, and its programs.
+    """Record Kconfig's outputs and programs after a run of Kconfig.
 
-    Where nothing else was made since, have make see no change in symbols that only went and came
-    back.
+    If nothing else was made since `keep`, symbols that were changed and changed back get their old
+    times (see symbol_times.settle).
     """
     kept = _read(obj)
     if kept:
@@ -63,37 +59,39 @@ def renew(obj: Path) -> None:
 
 
 def update(obj: Path, names: Iterable[str], since: int) -> None:
-    """Write down targets (relative to the folder) that were made anew.
+    """Record targets that were made anew, and new files beside them.
 
-    All that was written beside them since then (ns since 1970) is, too: what was damaged before
-    stays known as such.
+    Older files are not recorded again, so that earlier damage remains visible.
+
+    Args:
+        obj: The object folder.
+        names: The targets, relative to it.
+        since: When their commands began, ns since 1970.
     """
     kept = _read(obj)
     if not kept:
         return
-    wanted = set(map(os.path.normpath, names))
-    for folder in {"", *map(os.path.dirname, wanted)}:
+    targets = set(map(os.path.normpath, names))
+    for folder in {"", *map(os.path.dirname, targets)}:
         for name, state in _listed(os.path.join(obj, folder), folder + "/" if folder else "")[0]:
-            if name in wanted or state[0] > since - SLACK_NS:
+            if name in targets or state[0] > since - SLACK_NS:
                 kept[name] = state
     write_whole(obj / FILE, msgspec.msgpack.encode(kept))
 
 
 def purge(obj: Path) -> list[str]:
-    """Remove what is not as it was left, and what belongs to a damaged .cmd file.
+    """Remove the files that differ from the manifest, and the targets of damaged .cmd files.
 
-    A file with the oldest time there is was put there, or given that time, by us (image.hand_over,
-    configure.put).
+    A file with mtime 0 was put there by us (image.hand_over, configure.put), and stays.
 
     Returns:
-        The names (relative to the folder) of that, and of what is gone by itself, which make sees
-        where it has a rule for it.
+        The names, relative to the folder, of these files and of missing ones.
     """
     return _purged(obj, _read(obj))
 
 
 def purge_tools(obj: Path) -> None:
-    """The same, of Kconfig's programs and what they are made from alone."""
+    """Do as `purge` for Kconfig's programs alone."""
     _purged(obj, {name: state for name, state in _read(obj).items() if _tool(name)}, TOOLS)
 
 
@@ -122,10 +120,13 @@ def _purged(obj: Path, kept: _States, tops: Iterable[str] = ("",)) -> list[str]:
 
 
 def spoilt(obj: Path, names: Iterable[str]) -> str:
-    """Return one of these files that is there and not as it was left; "" if there is none.
+    """Return the first of these files that differs from the manifest; "" if there is none.
 
-    Names are relative to the folder. Of a file that is gone, or that has the oldest time there is,
-    see `purge`.
+    Missing files, and those with mtime 0 (see `purge`), don't count.
+
+    Args:
+        obj: The object folder.
+        names: The files, relative to it.
     """
     kept, top = _read(obj), f"{obj}/"
     for name in names:
@@ -144,17 +145,17 @@ def _read(obj: Path) -> _States:
 
 
 def _kconfig(obj: Path) -> _States:
-    """The state of what Kconfig makes."""
-    found: _States = {}
+    """Return the states of Kconfig's outputs."""
+    states: _States = {}
     for name in KCONFIG:
         with contextlib.suppress(FileNotFoundError):
             info = os.stat(obj / name)
-            found[name] = info.st_mtime_ns, info.st_size
-    return found
+            states[name] = info.st_mtime_ns, info.st_size
+    return states
 
 
 def _files(obj: Path, tops: Iterable[str] = ("",)) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Every other file below these folders with its state; links are left out, and what is ours."""
+    """Yield all other files below these folders with their states, but for links and our own."""
     pending = [(os.path.join(obj, top), f"{top}/" if top else "") for top in tops]
     while pending:
         files, folders = _listed(*pending.pop())
@@ -169,7 +170,7 @@ def _listed(
 
     Args:
         folder: The folder.
-        short: Its name from the object folder on, which begins the names.
+        short: Its path from the object folder on with a trailing "/", the prefix of the names.
     """
     files, folders = [], []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:

@@ -1,6 +1,6 @@
-"""Edit a configuration, and keep what was chosen as a fragment of the user's own.
+"""Editing of a configuration; the choices become a fragment of the user's own.
 
-.config in force -> make menuconfig -> what differs -> own fragment, proved to give the same
+current .config -> make menuconfig -> differences -> own fragment, verified to give the same .config
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from tasks.system.process import foreground
 
 
 def edit(job: Job, tree: configure.Kconfig) -> None:
-    """Open the editor on the configuration in force, and keep changes as the user's own fragment.
+    """Open the editor on the current configuration, and save changes as the user's own fragment.
 
-    The fragment holds all that differs from what the other fragments give, so that earlier choices
-    stay, and it is proved before it is written: the other fragments and it together give just what
-    the editor saved.
+    The fragment has all differences from the result of the other fragments, so that earlier choices
+    stay. Before it is written, it is verified: all fragments together give what the editor saved.
+
+    Raises:
+        PiggyError: The editor failed, or no fragment gives the edited configuration.
     """
     live = tree.obj / ".config"
     configure.fresh(tree)  # the configuration may have come from the store
     configure.put(tree.full, live)
     old = dotconfig.read_config(live)
     project = job.project
-    with project.lock.released():  # others may build while somebody sits in the editor
+    with project.lock.released():  # others may build while the editor is open
         status = foreground([*tree.argv, project.settings.menu], env=make.pins(EPOCH))
     if status:
         raise PiggyError(
@@ -42,7 +44,7 @@ def edit(job: Job, tree: configure.Kconfig) -> None:
         terminal.line("unchanged", "the configuration is as it was")
         return
     edited = tree.full.with_name(tree.full.name + ".edited")
-    copy_whole(live, edited)  # whatever happens now, what was chosen is not lost
+    copy_whole(live, edited)  # so that an error below does not lose the choices
     configure.put(tree.full, live)
     try:
         lines = keep(job, tree, new)
@@ -66,7 +68,12 @@ def edit(job: Job, tree: configure.Kconfig) -> None:
 
 
 def keep(job: Job, tree: configure.Kconfig, wanted: Mapping[str, str]) -> list[str]:
-    """Write the user's own fragment such that all fragments together give `wanted`.
+    """Write the user's own fragment so that all fragments together give a configuration.
+
+    Args:
+        job: The task's job.
+        tree: The tree with its fragments.
+        wanted: The configuration: symbol to value.
 
     Returns:
         The fragment's lines.
@@ -97,7 +104,7 @@ def keep(job: Job, tree: configure.Kconfig, wanted: Mapping[str, str]) -> list[s
 
 
 def smallest(job: Job, tree: configure.Kconfig) -> str:
-    """Return the smallest fragment that, over the same base, gives the configuration in force."""
+    """Return the smallest fragment that gives the current configuration over the same base."""
     configure.fresh(tree)
     under = (
         dotconfig.read_config(configure.solve(job, tree, {})) if tree.base != "allnoconfig" else {}

@@ -1,9 +1,9 @@
-"""The sources of a module from outside: its folder, and what it names above that through `..`.
+"""The sources of an external module: its folder, and files above it that it names with `..`.
 
-They are built in a copy, since Kbuild writes its objects beside the sources. The copy keeps the
-paths between them, so that `ccflags-y := -I$(src)/../common` or `NAME-y := ../common/part.o` mean
-the same there. Links are followed: in the copy there are files and folders alone, and nothing can
-be written through a link into the user's.
+They are built in a copy, as Kbuild writes its objects beside the sources. The copy preserves the
+relative paths, so that `ccflags-y := -I$(src)/../common` or `NAME-y := ../common/part.o` work.
+Links are followed: the copy has only files and folders, so that nothing is written through a link
+into the user's folders.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
+# Outputs of an earlier build with M=.
 MADE = re.compile(
     r".*\.(o|ko|mod|mod\.c|a|symvers|order|cmd|d|tmp)|\..*|modules\.\w+|Module\.symvers"
-)  # by an earlier M=
-MOST = 5000  # files above the module's folder: a header of a project, not a home folder
+)
+MOST = 5000  # files outside of the module's folder: a project's headers, not a home folder
 _SPECIAL = re.compile(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!,]")
 _TEXT = re.compile(r"(Makefile|Kbuild).*|.*\.(c|h|S|s|mk|inc|include)")
 _LONGEST = 1 << 20
-# What a makefile names through `..`; $(src), $(M), $(PWD), ... at its beginning are the module's
-# folder.
+# Paths with `..` in a makefile; $(src), $(M), $(PWD), ... at the beginning are the module's folder.
 _UP = re.compile(
     r"(?:\$[({]\w+[)}]/|(?<=-I)|(?<![\w./$+-]))((?:[\w.+-]+/)*\.\.(?:/[\w.+-]+)*)/?(?![\w./+-])"
 )
@@ -36,10 +36,17 @@ _MAKEFILE = re.compile(r"(Makefile|Kbuild).*|.*\.(mk|include)")
 
 
 def check_name(folder: Path, origin: str) -> None:
-    """Raise PiggyError for a folder whose name make can't work with: the copy has the same name.
+    """Check that make can build in a folder of this name; the copy has the same name.
 
-    Source: the kernel's top Makefile, "module directory path cannot contain"; the rest is special
-    to make or to a shell.
+    Source: the kernel's top Makefile, "module directory path cannot contain"; other characters are
+    special to make or to a shell.
+
+    Args:
+        folder: The module's folder.
+        origin: Where the user named it, for the message.
+
+    Raises:
+        PiggyError: The name has a special character.
     """
     if found := _SPECIAL.search(folder.name):
         raise PiggyError(
@@ -52,13 +59,13 @@ def check_name(folder: Path, origin: str) -> None:
 
 
 def files(top: Path) -> dict[str, Path]:
-    """Return every file that a module may be made from.
+    """Return all files that a module may be made from.
 
     Returns:
-        The files by their path from the module's folder on ("../common/x.h").
+        Path relative to the module's folder, such as "../common/x.h", to the file.
 
     Raises:
-        PiggyError: It names a folder above its own with more than MOST files in it.
+        PiggyError: The module names more than MOST files outside of its folder.
     """
     found = {os.path.relpath(path, top): path for path in _below(top)}
     waiting, seen, above = list(found.values()), set[str](), 0
@@ -85,12 +92,15 @@ def files(top: Path) -> dict[str, Path]:
 
 
 def copy(found: Mapping[str, Path], name: str, place: Path) -> Path:
-    """Lay a fresh copy of what `files` found out below `place`.
+    """Make a fresh copy of a module's sources; an earlier copy is removed with its objects.
 
-    Nothing of an earlier build can then be taken for good.
+    Args:
+        found: The sources, as `files` returns them.
+        name: The name of the module's folder.
+        place: The folder for the copy.
 
     Returns:
-        The folder in it that is the module's, which is called `name`.
+        The module's folder in the copy.
     """
     shutil.rmtree(place, ignore_errors=True)
     depth = max((key.count("../") for key in found), default=0)
@@ -104,10 +114,9 @@ def copy(found: Mapping[str, Path], name: str, place: Path) -> Path:
 
 
 def _below(top: Path) -> Iterator[Path]:
-    """Return the files of a folder and of those in it, through links, too.
+    """Yield the files below a folder; links are followed, hidden files and outputs left out.
 
-    Hidden ones and what was made are left out. Of a file: it and those beside it, which it may
-    include.
+    For a file, yield it and the files beside it, which it may include.
     """
     waiting = [(os.fspath(top), frozenset[tuple[int, int]]())] if top.is_dir() else []
     if not waiting:
@@ -132,10 +141,14 @@ def _below(top: Path) -> Iterator[Path]:
 
 
 def _named(path: Path, top: Path) -> set[str]:
-    """Return what a file names through `..` that is there, as far as it lies above the module.
+    """Return the existing files outside of a module's folder that one of its files names with `..`.
 
-    It is looked for from the file's own folder, and from the module's. Names are from the module's
-    folder on.
+    Args:
+        path: The file; its names are relative to its own folder or the module's.
+        top: The module's folder.
+
+    Returns:
+        Paths relative to the module's folder.
     """
     if not _TEXT.fullmatch(path.name):
         return set()
@@ -156,10 +169,7 @@ def _named(path: Path, top: Path) -> set[str]:
 
 
 def _is_there(path: str) -> bool:
-    """Tell whether a file is there, or for an object a source that it may be made from.
-
-    A name that is too long is not there.
-    """
+    """Tell whether a file exists, or for an object its source."""
     return (
         os.path.exists(path)
         or path.endswith(".o")

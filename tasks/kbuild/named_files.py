@@ -1,10 +1,10 @@
-"""Files that a symbol of the configuration names by a string: firmware, keys, an initramfs.
+"""Files that string symbols of the configuration name: firmware, keys, an initramfs.
 
-They may lie anywhere, and Kbuild's records know some of them only. Which symbols name files is
-found by what the tree's makefiles and scripts use: CONFIG_INITRAMFS_SOURCE they do, and
-CONFIG_MODPROBE_PATH, which is a path of the running system, only C code does. Of a folder counts
-all that lies below it. A relative name is looked for where make does that: in the object folder,
-then in the tree (VPATH), and in a folder that another symbol names.
+They may lie anywhere, and Kbuild records only some of them. A symbol names files if the tree's
+makefiles or scripts use it, as they use CONFIG_INITRAMFS_SOURCE; CONFIG_MODPROBE_PATH, a path of
+the running system, is used by C code only. A folder counts with all files below it. A relative name
+is searched where make searches it: in the object folder, then in the tree (VPATH), and in a folder
+that another symbol names.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _KNOWN = {
     "CFG80211_EXTRA_REGDB_KEYDIR": "",
     "UNUSED_KSYMS_WHITELIST": "",
 }
-# What these name goes into vmlinux and into no module.
+# The files that these name go into vmlinux and into no module.
 _NOT_IN_MODULES = {
     "INITRAMFS_SOURCE",
     "EXTRA_FIRMWARE",
@@ -51,23 +51,25 @@ _NOT_IN_MODULES = {
     "BOOT_CONFIG_EMBED_FILE",
     "EFI_SBAT_FILE",
 }
-# certs/Makefile makes it when CONFIG_MODULE_SIG_KEY says this, and only then
+# The value of CONFIG_MODULE_SIG_KEY for which certs/Makefile generates the key.
 GENERATED_KEY = "certs/signing_key.pem"
-# Made at random when they are missing, and part of all that is compiled (scripts/basic/Makefile;
-# before 5.19 the second).
+# Generated at random if missing, and part of all objects (scripts/basic/Makefile; the second before
+# 5.19).
 _SEEDS = ("scripts/basic/randstruct.seed", "scripts/gcc-plugins/randomize_layout_seed.h")
 _STRING = re.compile(r'^CONFIG_(\w+)="(.+)"$', re.MULTILINE)
-_LISTED = re.compile(
-    rb"^[ \t]*file[ \t]+\S+[ \t]+(\S+)", re.MULTILINE
-)  # a line of usr/gen_init_cpio.c
+# A line "file NAME LOCATION ..." of a list for usr/gen_init_cpio.c.
+_LISTED = re.compile(rb"^[ \t]*file[ \t]+\S+[ \t]+(\S+)", re.MULTILINE)
 _LONGEST_LIST = 1 << 24
 _VARIABLE = re.compile(r"\$[({](\w+)[)}]")
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A file that a symbol names and that is not there.
+    """A missing file that a symbol names.
 
-    symbol: by which it is named (without CONFIG_); as which word; and where it would be.
+    Attributes:
+        symbol: The symbol, without CONFIG_.
+        word: The word of its value.
+        path: Where the file is expected.
     """
 
     symbol: str
@@ -76,17 +78,17 @@ class Missing(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """One line that says so."""
+        """A sentence for a message."""
         return printable(f"CONFIG_{self.symbol} names {self.word}, and there is no {self.path}")
 
 
 class Named(msgspec.Struct):
-    """What the symbols of a configuration name.
+    """The files that the symbols of a configuration name.
 
-    roots:   by symbol and word, "SYMBOL word": the state of each file and folder that it stands
-        for, by path.
-    missing: what is not there and must be.
-    made:    files of the object folder that make itself makes, at random, when they are missing.
+    Attributes:
+        roots: "SYMBOL word" to the files and folders that the word stands for: path to state.
+        missing: The files that must exist and don't.
+        made: Files of the object folder that make generates, at random, if they are missing.
     """
 
     roots: dict[str, dict[str, str]] = {}
@@ -94,7 +96,11 @@ class Named(msgspec.Struct):
     made: list[str] = []
 
     def states(self, modules: bool = False) -> dict[str, str]:
-        """Return the state of every path; modules: of those alone that may go into modules."""
+        """Return path to state.
+
+        Args:
+            modules: Whether to leave out files that go into vmlinux only.
+        """
         return {
             path: state
             for root, part in self.roots.items()
@@ -103,7 +109,7 @@ class Named(msgspec.Struct):
         }
 
     def digests(self) -> dict[str, str]:
-        """Return for each root one digest of all its states."""
+        """Return for each root a digest of its states."""
         import hashlib
 
         return {
@@ -115,10 +121,13 @@ class Named(msgspec.Struct):
 
 
 def find(config: Path, tree: Path, obj: Path, stamps: Stamps) -> Named:
-    """Return what the string symbols of a configuration name.
+    """Return the files that the string symbols of a configuration name.
 
-    config: the .config file; one that is missing names nothing. tree, obj: the kernel tree and its
-        O= folder.
+    Args:
+        config: The .config file; a missing one names no files.
+        tree: The kernel tree.
+        obj: The object folder.
+        stamps: Digests of files.
     """
     try:
         text = config.read_text(encoding="utf-8", errors="surrogateescape")
@@ -142,7 +151,7 @@ def find(config: Path, tree: Path, obj: Path, stamps: Stamps) -> Named:
             or symbol in folders
             and f'\nCONFIG_{symbol.removesuffix("_DIR")}="' in text
         ):
-            continue  # of a folder in which another symbol names files count these alone
+            continue  # another symbol names files in this folder, and only those count
         places = _places(symbol, values, folders, tree, obj)
         found = {word: _found(word, places) for word in value.split()}
         if symbol in _KNOWN or any(found.values()) and _used(symbol, tree, obj):
@@ -152,14 +161,17 @@ def find(config: Path, tree: Path, obj: Path, stamps: Stamps) -> Named:
 
 
 def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -> set[str]:
-    """Return the targets (relative to the object folder) that are made from changed roots.
+    """Return the targets that are made from changed roots.
 
-    That is known from what make said of its prerequisites, and by the words of the saved commands.
+    They are found by make's prerequisites and by the words of the saved commands.
 
     Args:
         obj: The object folder.
-        roots: As in Named.
-        edges: Pairs of a target and a file outside of the object folder that it is made from.
+        roots: Keys of Named.roots.
+        edges: Pairs of a target and a prerequisite outside of the object folder.
+
+    Returns:
+        The targets, relative to the object folder.
     """
     from tasks.kbuild import records
 
@@ -181,10 +193,7 @@ def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -
 
 
 def _plain(value: str, tree: Path, obj: Path) -> str:
-    """Return a string of a .config file as make has it.
-
-    It is without escapes, and with the variables that are known here.
-    """
+    """Return a string of a .config file without escapes, and with known variables expanded."""
     known = {
         **clean_env(),
         "srctree": os.path.realpath(tree),
@@ -199,7 +208,7 @@ def _plain(value: str, tree: Path, obj: Path) -> str:
 def _places(
     symbol: str, values: Mapping[str, str], folders: Mapping[str, str], tree: Path, obj: Path
 ) -> list[str]:
-    """The folders in which a symbol's relative names are looked for."""
+    """Return the folders in which a symbol's relative names are searched."""
     base = _KNOWN.get(symbol)
     if base:
         return [os.path.join(os.path.realpath(tree), values.get(base, "/lib/firmware"))]
@@ -210,7 +219,7 @@ def _places(
 def _found(word: str, places: Iterable[str]) -> list[str]:
     """Return the files and folders that a word stands for.
 
-    It may hold the shell's patterns (usr/Makefile hands it to a shell).
+    It may have wildcards of the shell, as usr/Makefile passes it to a shell.
     """
     import glob
 
@@ -233,7 +242,7 @@ def _take(
     obj: Path,
     stamps: Stamps,
 ) -> None:
-    """Put down what a word of a symbol stands for, or that it is missing."""
+    """Add the files that a word of a symbol stands for to `named`, or that they are missing."""
     here = os.path.abspath(obj) + "/"
     states: dict[str, str] = {}
     for path in paths:
@@ -256,10 +265,10 @@ def _take(
 
 
 def _states(path: str, stamps: Stamps) -> Iterator[tuple[str, str]]:
-    """Return the state of a file by content alone, or of a folder with all that is below it.
+    """Yield the state of a file, or of a folder and everything below it.
 
-    A folder is taken as gen_initramfs.sh takes it: with modes, owners and times, which are in the
-    archive, too.
+    The state of a file is its digest. The states below a folder have modes, owners and times, too,
+    as usr/gen_initramfs.sh puts these into the archive.
     """
     if not os.path.isdir(path):
         yield path, stamps.digest(path)
@@ -275,7 +284,7 @@ def _states(path: str, stamps: Stamps) -> Iterator[tuple[str, str]]:
 
 
 def _state(path: str, stamps: Stamps) -> str:
-    """Kind, mode, owner, time (s) and content of what lies in a folder."""
+    """Return type, mode, owner, mtime (seconds) and digest of a file in a folder, as a text."""
     try:
         info = os.lstat(path)
         who = f"{info.st_mode:o} {info.st_uid}:{info.st_gid}"
@@ -289,10 +298,7 @@ def _state(path: str, stamps: Stamps) -> str:
 
 
 def _of_list(path: str, here: str) -> list[str]:
-    """Return the files that a list for usr/gen_init_cpio names.
-
-    That program expands ${NAME} from the environment.
-    """
+    """Return the files that a list for usr/gen_init_cpio names; it expands ${NAME}."""
     try:
         if os.path.getsize(path) > _LONGEST_LIST:
             return []
@@ -310,10 +316,7 @@ def _of_list(path: str, here: str) -> list[str]:
 
 
 def _used(symbol: str, tree: Path, obj: Path) -> bool:
-    """Tell whether the makefiles or scripts of the tree use a symbol.
-
-    The answers are kept in the object folder; see `forget`.
-    """
+    """Tell whether the tree's makefiles or scripts use a symbol; see `forget` for the cache."""
     known: dict[str, bool] = decoded(obj / CACHE, dict[str, bool], {})
     if symbol not in known:
         known[symbol] = symbol in _mentioned(tree, {symbol})
@@ -324,15 +327,12 @@ def _used(symbol: str, tree: Path, obj: Path) -> bool:
 
 
 def forget(obj: Path) -> None:
-    """Have the makefiles be looked at again: they may be other ones now."""
+    """Remove the cache of used symbols, as the makefiles may have changed."""
     (obj / CACHE).unlink(missing_ok=True)
 
 
 def _mentioned(tree: Path, symbols: Collection[str]) -> set[str]:
-    """Return the symbols that the tree's makefiles have in them as CONFIG_NAME.
-
-    Or those that the files of its scripts/ have.
-    """
+    """Return those of the symbols that the tree's makefiles or scripts have as CONFIG_NAME."""
     wanted = re.compile(rb"CONFIG_(%s)\b" % b"|".join(map(os.fsencode, sorted(symbols))))
     found: set[str] = set()
     for where, folders, names in os.walk(tree):

@@ -1,10 +1,10 @@
-"""The object folder (O=): one way in for every make that builds in it.
+"""The object folder (O=): the interface for each make that builds in it.
 
-Make judges by times alone, and takes a file for good that was cut short, edited, or made from
-something else. `ObjectFolder.make` has make judge rightly: what make would wrongly take for good
-is removed first, and how make leaves the folder is written down for the next time.
+Make judges by times alone, and considers a file up to date that was truncated, edited, or made from
+another source. `ObjectFolder.make` removes such files first, and records afterwards how make left
+the folder.
 
-The files kept in the folder beside Kbuild's own, and who reads and writes them:
+The files that we keep in the folder beside Kbuild's own, and the modules that use them:
 
     piggyback.tree      the tree and the tools that the folder is for        kbuild/configure.py
     piggyback.running   make is at work, or was killed at work               kbuild/make.py
@@ -13,7 +13,7 @@ The files kept in the folder beside Kbuild's own, and who reads and writes them:
     piggyback.ledger    content of what the objects were made from           kbuild/ledger.py
     piggyback.clock     when the last make ended                             kbuild/ledger.py
     piggyback.deps      the .cmd files, parsed                               kbuild/depfiles.py
-    piggyback.trace     prerequisites and environment, as make said them     kbuild/trace.py
+    piggyback.trace     prerequisites and environment, printed by make       kbuild/trace.py
     piggyback.said/     the same while make runs                             kbuild/trace.py
     piggyback.named     files that symbols name                              kbuild/named_files.py
     piggyback.present   the folder has the state of images/vmlinux           here
@@ -22,7 +22,7 @@ The files kept in the folder beside Kbuild's own, and who reads and writes them:
     piggyback.kconfig   how make runs Kconfig, and what Kconfig was answered kbuild/conf.py
     piggyback.{conf,watch,answers,learned,ask}  the same at work             kbuild/conf.py
 
-None of them is believed: one that is missing or damaged costs time, never a wrong image.
+None of them is trusted: a missing or damaged one costs time, and never leads to a wrong image.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ PRESENT = "piggyback.present"
 
 
 class ObjectFolder(msgspec.Struct, frozen=True):
-    """An object folder, and what each make in it is called with.
+    """An object folder, and the arguments of each make in it.
 
     Attributes:
         tree: The source tree.
         path: The folder.
         variables: Make variables for the command line.
-        jobs: The budget of jobs that make shares.
+        jobs: The jobserver.
         stamps: Digests of files.
-        log: Where the output of make goes.
-        store: Where objects are kept, and taken from; None: nowhere.
-        tools: The identity of compiler and binutils, by content.
+        log: The file for make's output.
+        store: The store of compiled objects; None for none.
+        tools: A digest of compiler and binutils.
     """
 
     tree: Path
@@ -70,10 +70,10 @@ class ObjectFolder(msgspec.Struct, frozen=True):
     tools: str = ""
 
     def purge(self) -> list[str]:
-        """Remove what a killed make left half-made, and every file that is not as make left it.
+        """Remove incomplete files of a killed make, and files that differ from the manifest.
 
         Returns:
-            What the folder has lost so, relative to it, and what is gone by itself.
+            The files that differ or are missing, relative to the folder.
         """
         make.repair(self.path)
         return manifest.purge(self.path)
@@ -81,15 +81,15 @@ class ObjectFolder(msgspec.Struct, frozen=True):
     def restore(
         self, outputs: Mapping[str, Path], *, spoilt: bool = False, also: Iterable[str] = ()
     ) -> None:
-        """Remove Kbuild's own copy of each output that is not the one kept in images/.
+        """Remove each output in the folder that differs from its copy in images/.
 
-        It may have been truncated, or replaced by hand, or the kept one was. Make then makes it
-        again, where it would take it for good by its time.
+        Either may have been truncated or replaced by hand. Make would consider the output up to
+        date by its time.
 
         Args:
-            outputs: By Kbuild's name, relative to the folder, the copy that was kept.
-            spoilt: The kept ones are not what they were, so that none of Kbuild's is believed.
-            also: Names of what one command makes together with these: if one goes, all of them do.
+            outputs: Kbuild's name, relative to the folder, to the copy in images/.
+            spoilt: Whether the copies were changed, so that all outputs must be removed.
+            also: Further outputs of the same command: if one is removed, all are.
         """
         gone = {
             name
@@ -116,28 +116,29 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         label: str = "",
         expected: int = 0,
     ) -> int:
-        """Have make bring goals up to date, after `purge` and `restore`.
+        """Run make for goals that change the folder, after `purge` and `restore`.
 
-        Before it, objects that were made from other content than their sources have now are removed
-        where make can't tell; after it, the folder's state is written down.
+        Before make, objects whose sources changed unnoticed by make are removed; after it, the
+        folder's state is recorded.
 
         Args:
-            goals: What to ask make for.
-            said: The name under which make's word on prerequisites is kept (see kbuild/trace.py);
-                "" does not listen.
-            named: The state of what symbols name (see named_files.Named.digests); None: as it was.
-            apart: Each goal is asked for by a make of its own.
-            prepares: Make may be asked to bring generated headers up to date first.
+            goals: The goals.
+            said: The name under which the trace of prerequisites is kept (see kbuild/trace.py); ""
+                for no trace.
+            named: The state of files that symbols name (see named_files.Named.digests); None:
+                unchanged.
+            apart: Whether to run make once for each goal.
+            prepares: Whether `make prepare` may run first, for the generated headers.
             variables: Make variables besides the folder's.
-            env: Environment variables besides those that pin the build.
-            label: What the progress bar is called; "" shows none.
-            expected: How many commands are expected; 0: not known.
+            env: Environment variables besides those of a reproducible build.
+            label: The progress bar's label; "" for no bar.
+            expected: The expected number of commands; 0 if that is not known.
 
         Returns:
             How many commands make printed.
 
         Raises:
-            CommandError: Make failed; the compiler's own errors come first.
+            CommandError: Make failed; the compiler's errors come first in the message.
         """
         kept = self._objects()
         complete = said in trace.read(self.path).goals
@@ -169,7 +170,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         return count
 
     def _objects(self) -> Objects | None:
-        """The object store, where it can be used for this configuration."""
+        """Return the interface to the object store; None if this configuration can't use it."""
         if self.store is None or not self.store.limit:
             return None
         if why := objects.usable(self.path, self.tree):
@@ -195,10 +196,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         label: str = "",
         expected: int = 0,
     ) -> int:
-        """Run make for goals that change nothing of which the folder's records tell.
-
-        For the arguments, the result and the error, see `make`.
-        """
+        """Run make for goals that change no recorded file; see `make` for the arguments."""
         return make.run(
             self.tree,
             self.path,
@@ -213,11 +211,11 @@ class ObjectFolder(msgspec.Struct, frozen=True):
 
     @property
     def present(self) -> bool:
-        """Whether the folder has the state of images/vmlinux, and not an earlier or later one."""
+        """Whether the folder's state is that of images/vmlinux, not an earlier or later one."""
         return (self.path / PRESENT).exists()
 
     def set_present(self, present: bool) -> None:
-        """Write down whether the folder has the state of images/vmlinux."""
+        """Record whether the folder's state is that of images/vmlinux."""
         if present:
             (self.path / PRESENT).touch()
         else:

@@ -1,9 +1,9 @@
-"""The names under which an object is kept: its .cmd record, without the paths of this folder.
+"""Keys of objects in the store: their .cmd files without the paths of tree and object folder.
 
-A record is rewritten as a list of names: the command, the dependencies as fixdep wrote them, and
-what follows. The same list gives the record back in another tree and object folder, byte for byte.
-What an object depends on besides, and no record tells, has names of its own: headers that would
-hide one that was read, and the two folders where the object holds their paths.
+A .cmd file is rewritten as a list of names: the command, the dependencies as fixdep wrote them, and
+the rest. The same list gives the .cmd file back, byte for byte, in another tree and object folder.
+Inputs that no .cmd file names have names of their own: headers that would hide one that was read,
+the two folders if the object holds their paths, and objtool.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import msgspec
 
 from tasks.kbuild.saved import Saved, Unfamiliar, unescaped
 
-HIDING = "#hiding"  # the name of the state of headers that would hide one that was read
-PLACE = "#place"  # the name of the folders' paths, where the object holds one
-OBJTOOL = "#objtool"  # the name of the program that looks at the object after the compiler
+HIDING = "#hiding"  # the headers that would hide one that was read
+PLACE = "#place"  # the folders' paths, if the object holds one
+OBJTOOL = "#objtool"  # objtool, if the command runs it
 PROGRAM = "tools/objtool/objtool"
 _WILDCARD = re.compile(r"\$\(wildcard (include/config/[\w/]+(?:\.h)?)\)")
 _PATH = re.compile(r"[\w./+@%~,:=<>-]+")
 _TARGET = re.compile(r"[\w./+@%~,-]+\.o")
 _HEAD = re.compile(r"(?:saved)?cmd_(\S+) := [^\n]+")
 _TAIL = re.compile(r"\s*|\n*\S+: \$\(wildcard [^()$\s]+\)\n")
-# Words of a command by which the object depends on more than its record tells, or the compiler
-# writes more than the object: plug-ins, profiles, response files, other outputs.
+# Options by which the object depends on unrecorded inputs, or the compiler writes further outputs:
+# plug-ins, profiles, response files.
 _STRANGE = re.compile(
     r"@|-(?:fplugin|specs|wrapper|save-temps|gsplit|gz|fprofile|fauto-profile|fbranch|ftest"
     r"|fdump|fstack-usage|fcallgraph|flto|ffat-lto|Xclang|include-pch|B)"
@@ -38,9 +38,12 @@ _SHELL = re.compile(r"[;&|<>`(){}*?\\\n]")
 
 
 class Roots(msgspec.Struct, frozen=True):
-    """The folders whose paths are replaced: tree, object folder, and that of the tools.
+    """The folders whose paths are replaced by placeholders.
 
-    The last is "" for tools that are found on PATH.
+    Attributes:
+        tree: The source tree.
+        obj: The object folder.
+        tools: The toolchain's folder; "" for tools on PATH.
     """
 
     tree: str
@@ -48,15 +51,15 @@ class Roots(msgspec.Struct, frozen=True):
     tools: str = ""
 
     def pairs(self) -> list[tuple[str, str]]:
-        """The paths, the longest first, each with what stands for it."""
+        """Return pairs of a path and its placeholder, the longest path first."""
         pairs = [(self.tree, "<tree>"), (self.obj, "<obj>"), (self.tools, "<tools>")]
         return sorted((pair for pair in pairs if pair[0]), key=lambda pair: -len(pair[0]))
 
     def hidden(self, text: str) -> str:
-        """Return a text with each path replaced.
+        """Replace each path in a text by its placeholder.
 
         Raises:
-            Unfamiliar: It holds already what would stand for a path.
+            Unfamiliar: The text has a placeholder already.
         """
         if "<tree>" in text or "<obj>" in text or "<tools>" in text:
             raise Unfamiliar("a record holds a word of ours")
@@ -65,23 +68,22 @@ class Roots(msgspec.Struct, frozen=True):
         return text
 
     def shown(self, text: str) -> str:
-        """Return a text with the paths in place again."""
+        """Replace each placeholder in a text by its path."""
         for path, word in self.pairs():
             text = text.replace(word, path)
         return text
 
 
 def names_of(record: Saved, text: str, roots: Roots) -> list[str]:
-    """Return the names that stand for a record.
+    """Rewrite a .cmd file as a list of names.
 
     Args:
-        record: The record, parsed.
+        record: The .cmd file, parsed.
         text: Its text.
-        roots: The folders that it holds the paths of.
+        roots: The folders whose paths are replaced.
 
     Raises:
-        Unfamiliar: The object may depend on more than its record tells, or the record would not
-            come back as it is.
+        Unfamiliar: The object may have unrecorded inputs, or the list would not give the same text.
     """
     familiar(record)
     deps = re.findall(r"^ +(\$\(wildcard \S+\)|\S+) \\$", text, re.MULTILINE)
@@ -93,7 +95,11 @@ def names_of(record: Saved, text: str, roots: Roots) -> list[str]:
 
 
 def familiar(record: Saved) -> None:
-    """Raise Unfamiliar unless a command does nothing but compile, from what its record tells."""
+    """Check that a command only compiles a kernel object, from recorded inputs.
+
+    Raises:
+        Unfamiliar: It does anything else.
+    """
     if not record.compiles or not record.lists or not _TARGET.fullmatch(record.target):
         raise Unfamiliar(f"{record.target} is not compiled")
     command = re.sub(r"'[^']*'|\"[^\"]*\"", "", record.command)
@@ -108,10 +114,10 @@ def familiar(record: Saved) -> None:
 
 
 def record_of(names: Sequence[str], roots: Roots) -> str:
-    """Return the .cmd record that names stand for.
+    """Return the text of the .cmd file that a list of names stands for.
 
     Raises:
-        Unfamiliar: They are not names of a record; make must not read what is made of them.
+        Unfamiliar: They are no such names; make must not read the text.
     """
     if len(names) < 3:
         raise Unfamiliar("these are no names of a record")
@@ -135,9 +141,9 @@ def record_of(names: Sequence[str], roots: Roots) -> str:
 
 
 def symbol_of(name: str) -> str:
-    """Return the symbol that a dependency stands for, without CONFIG_; "" for a file.
+    """Return the symbol, without CONFIG_, of a dependency on include/config/; "" for a file.
 
-    Before 5.14 FOO_BAR was written include/config/foo/bar.h (scripts/basic/fixdep.c).
+    Before 5.14 the file of FOO_BAR was include/config/foo/bar.h (scripts/basic/fixdep.c).
     """
     found = _WILDCARD.fullmatch(name)
     if not found:
@@ -152,14 +158,14 @@ def debugs(record: Saved) -> bool:
 
 
 def programs(record: Saved) -> list[str]:
-    """Return the names of the programs that a command runs on the object after the compiler."""
+    """Return [OBJTOOL] if a command runs objtool after the compiler, else []."""
     return [OBJTOOL] if _CHECKED.search(record.command) else []
 
 
 def folders(command: str) -> tuple[str, ...]:
-    """Return the folders in which the compiler looks for headers, in its order.
+    """Return the folders in which the compiler searches headers, in its order.
 
-    Source: GCC's manual, 3.16 Options for Directory Search.
+    Source: GCC's manual, "Options for Directory Search".
     """
     found = re.findall(r"(?:^|\s)-(I|iquote|isystem|idirafter) ?(\S+)", command)
     order = ("iquote", "I", "isystem", "idirafter")
@@ -169,10 +175,10 @@ def folders(command: str) -> tuple[str, ...]:
 
 
 class Hiding:
-    """Which files would be found in place of the headers that an object was compiled with.
+    """The search for headers that would hide one that an object was compiled with.
 
     Attributes:
-        top: The object folder, from which relative names start.
+        top: The object folder, which names are relative to.
     """
 
     def __init__(self, top: str) -> None:
@@ -181,12 +187,12 @@ class Hiding:
         self._before: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
 
     def of(self, command: str, source: str, deps: Sequence[str]) -> list[str]:
-        """Return the files that stand before one of the headers, in the compiler's order.
+        """Return the existing files that precede one of the headers in the compiler's order.
 
         Args:
             command: The compiler's command.
-            source: What is compiled.
-            deps: What was read.
+            source: The source.
+            deps: The headers that were read.
         """
         look = folders(command)
         files = {os.path.normpath(dep) for dep in deps}
@@ -224,11 +230,11 @@ class Hiding:
 
 
 def flags(env: Mapping[str, str], source: str) -> set[str]:
-    """Return the flags that the top Makefile has for every object of a kind of source.
+    """Return the flags that the top Makefile sets for all objects of a language.
 
     Args:
         env: The environment of a recipe, to which the Makefile exports them.
-        source: C or assembler, by its suffix.
+        source: A source, whose suffix tells the language (C or assembler).
     """
     names = ("NOSTDINC_FLAGS", "LINUXINCLUDE", "KBUILD_CPPFLAGS")
     own = "KBUILD_AFLAGS" if source.endswith(".S") else "KBUILD_CFLAGS"

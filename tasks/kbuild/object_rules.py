@@ -1,7 +1,7 @@
-"""What Kbuild's rules do to an object beside the saved command.
+"""Steps of Kbuild's rules for an object besides the saved command.
 
-A record holds the compiler's command alone. The rule may do more: check the object, have objtool or
-genksyms look at it, write to the record. Source: rule_cc_o_c and rule_as_o_S in
+A .cmd file has the compiler's command only. The rule may also check the object, run objtool or
+genksyms on it, or add to the .cmd file. Source: rule_cc_o_c and rule_as_o_S in
 scripts/Makefile.build (7.3: scripts/Makefile.lib).
 """
 
@@ -15,11 +15,10 @@ from tasks.kbuild.saved import Unfamiliar
 from tasks.kconfig import dotconfig
 from tasks.system.errors import PiggyError
 
-# Configurations in which an object is more than its saved command makes, or in which nobody tried
-# this.
+# Configurations in which an object is more than the output of its saved command, or that are
+# untested.
 _LEFT_TO_MAKE = {"LTO", "LTO_CLANG", "RUST", "DEBUG_INFO_BTF", "DEBUG_INFO_SPLIT", "GCC_PLUGINS"}
-# The steps that follow the compiler and are in no record, each with the symbols under which it does
-# something to the object.
+# Steps of the rules, each with the symbols under which it changes the object.
 _STEPS: dict[str, set[str]] = {
     "cc_o_c": set(),
     "as_o_S": set(),
@@ -41,15 +40,13 @@ _CHECK = "check_local_export"
 
 
 def checks(obj: Path, tree: Path) -> dict[str, str]:
-    """Return the script that Kbuild has look at each object, by the suffix of the source.
+    """Return the script that Kbuild runs to check each object: suffix of the source to path.
 
     Raises:
-        Unfamiliar: Kbuild's rules do anything else to an object after the compiler, or the
-            configuration is one in which an object is more than its command makes.
+        Unfamiliar: Kbuild's rules change an object after the compiler in another way.
     """
-    files = [
-        tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")
-    ]  # as of 7.3 in the latter
+    # The rules are in the latter since 7.3.
+    files = [tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")]
     text = "\n".join(path.read_text(errors="replace") for path in files if path.exists())
     symbols = enabled(obj)
     if left := symbols & _LEFT_TO_MAKE:
@@ -69,10 +66,10 @@ def checks(obj: Path, tree: Path) -> dict[str, str]:
 
 
 def enabled(obj: Path) -> set[str]:
-    """Return the CONFIG symbols that are y.
+    """Return the symbols that are y, without CONFIG_.
 
     Raises:
-        Unfamiliar: They can't be read.
+        Unfamiliar: auto.conf can't be read.
     """
     try:
         values = dotconfig.read_config(obj / "include" / "config" / "auto.conf")

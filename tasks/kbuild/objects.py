@@ -1,14 +1,14 @@
-"""The object store: each object is compiled once for what it was compiled from.
+"""The object store: an object is compiled once for the same inputs.
 
-Kbuild's record of an object says what it was made from: the command, the source, the headers, and
-by fixdep the CONFIG_ symbols that these name, absent ones included. Where all of these are as they
-were once, the object is too, whatever else the configuration says.
+An object's .cmd file has its inputs: command, source, headers, and by fixdep the CONFIG_ symbols
+that these use, unset ones included. If all of them are as in an earlier build, so is the object,
+whatever the rest of the configuration.
 
-Before make runs, the objects that it would compile and the store has are laid into the object
-folder with their records; they are newer than all that they are made from, so make finds nothing to
-do. It still judges each of them: one laid under another command than make's own is compiled. What
-make compiled is taken into the store afterwards. Host programs, generated files and links stay
-make's.
+Before make runs, the objects that it would compile are copied from the store into the object
+folder, with their .cmd files. They are newer than their inputs, so make finds nothing to do. Make
+still checks each of them: an object with another command than make's is compiled. The objects that
+make compiled are then copied into the store. Host programs, generated files and links are left to
+make.
 """
 
 from __future__ import annotations
@@ -32,22 +32,19 @@ from tasks.kconfig import dotconfig
 from tasks.system import terminal
 from tasks.system.files import write_whole
 
-TASK = "objects"  # the name under which the store's results of objects go
-FEW = (
-    30  # objects: for more of them it pays to have make prepare first, so that its flags are known
-)
+TASK = "objects"  # the task's name in the store
+FEW = 30  # objects; for more of them it pays to run `make prepare` first, which tells make's flags
 # Makefiles whose flags go into every object.
 _STEERING = ("Makefile", "scripts/Makefile.*", "scripts/Kbuild.include")
-_CONTENTS = re.compile(
-    rb"\.incbin|\.include\b|__has_include|#\s*embed\b"
-)  # files that no record names
+# Directives that read files which no .cmd file names.
+_CONTENTS = re.compile(rb"\.incbin|\.include\b|__has_include|#\s*embed\b")
 
 
 class Objects:
-    """The objects of one object folder, and the store.
+    """The objects of an object folder, and the store.
 
     Attributes:
-        laid: The targets that were taken from the store.
+        laid: The targets that were copied from the store.
         compiled: The targets that make compiled.
     """
 
@@ -61,16 +58,16 @@ class Objects:
         prefix: str,
         arch: str,
     ) -> None:
-        """Look at nothing yet.
+        """Prepare for one run of make.
 
         Args:
             tree: The source tree.
             obj: The object folder.
             store: The store.
             stamps: Digests of files.
-            tools: The identity of compiler and binutils, by content.
-            prefix: What stands before their names; may have a folder in it.
-            arch: The architecture, as make has it.
+            tools: A digest of compiler and binutils.
+            prefix: CROSS_COMPILE; may have a folder in it.
+            arch: ARCH.
         """
         self.obj, self.top, self.store, self.stamps = obj, os.path.abspath(obj), store, stamps
         self.tools, self.arch = tools, arch
@@ -82,7 +79,7 @@ class Objects:
         self._forget()
 
     def _forget(self) -> None:
-        """Drop what was found of files: make may have made them anew."""
+        """Clear the caches of file states: make may have changed the files."""
         self._values = dotconfig.read_config(self.obj / "include" / "config" / "auto.conf")
         self._digests: dict[str, str] = {}
         self._hiding = object_key.Hiding(self.top)
@@ -90,12 +87,12 @@ class Objects:
     # before make ---------------------------------------------------------------------------------
 
     def lay(self, goal: str, complete: bool, prepare: Callable[[], object] | None) -> None:
-        """Lay the objects that make would compile for a goal, and the store has, into the folder.
+        """Copy the objects that make would compile for a goal from the store into the folder.
 
         Args:
-            goal: The name under which make's word on prerequisites is kept.
-            complete: The folder has all objects of the goal, as of an earlier configuration.
-            prepare: Has make bring generated headers up to date, and say its flags; None: it did.
+            goal: The name of the goal's trace (see kbuild/trace.py).
+            complete: Whether the folder has all objects of the goal, of an earlier configuration.
+            prepare: Makes the generated headers and traces make's flags; None if that can't be.
 
         Raises:
             CommandError: `prepare` failed.
@@ -137,7 +134,7 @@ class Objects:
         self._absent = self.laid.intersection(absent)
 
     def _targets(self, known: Depfiles) -> set[str]:
-        """The objects with a record."""
+        """Return the objects with a .cmd file."""
         cut = len(self.top) + 1
         return {
             os.path.join(os.path.dirname(short), os.path.basename(short)[1 : -len(".cmd")])
@@ -149,7 +146,7 @@ class Objects:
         }
 
     def _stale(self, known: Depfiles) -> set[str]:
-        """The objects with a record that make would compile, judging by times."""
+        """Return the objects with a .cmd file that make would compile, judged by times."""
         times: dict[str, int] = {}
 
         def when(path: str) -> int:
@@ -182,7 +179,7 @@ class Objects:
         return stale
 
     def _steers(self, symbols: Collection[str]) -> bool:
-        """Tell whether a makefile whose flags go into every object names one of these symbols."""
+        """Tell whether a makefile with flags for all objects uses one of these symbols."""
         tree = Path(self.roots.tree)
         patterns = (*_STEERING, "arch/*/Makefile*")
         paths = [path for pattern in patterns for path in tree.glob(pattern)]
@@ -197,12 +194,12 @@ class Objects:
         return any(name in symbols for name in re.findall(r"\bCONFIG_(\w+)", text))
 
     def _switched(self, target: str, changed: Collection[str]) -> bool:
-        """Tell whether the makefile of an object's folder names one of these symbols."""
+        """Tell whether the makefile of an object's folder uses one of these symbols."""
         folder = Path(self.roots.tree, os.path.dirname(target))
         return any(self._names_one(folder / name, changed) for name in ("Makefile", "Kbuild"))
 
     def _command(self, known: Depfiles, target: str) -> str:
-        """The command by which the folder's object was made; "" without one."""
+        """Return the saved command of an object, with its key; "" if there is none."""
         record = trace.record_of(known.obj, target)
         with contextlib.suppress(Unfamiliar):
             if record in known.records:
@@ -213,13 +210,13 @@ class Objects:
     def _lay(
         self, target: str, env: Mapping[str, str], command: str, better_than: str = ""
     ) -> None:
-        """Lay one object into the folder, if the store has it.
+        """Copy one object into the folder, if the store has it.
 
         Args:
             target: The object.
-            env: The environment to which make exports its flags; {}: not known.
-            command: The only command that will do; "": the one nearest to make's flags.
-            better_than: A command that has to be less near to them.
+            env: The environment of a recipe, with make's flags; {} if that is not known.
+            command: The required command; "" for the one nearest to make's flags.
+            better_than: A command that the result must be nearer to make's flags than; "" for none.
         """
         best: tuple[Result, list[str]] | None = None
         least = self._distance(env, better_than) if better_than else 1 << 30
@@ -244,7 +241,7 @@ class Objects:
 
     @staticmethod
     def _distance(env: Mapping[str, str], head: str) -> int:
-        """Count the words by which a command and make's flags differ; 0 where none are known."""
+        """Count the words by which a command and make's flags differ; 0 if these are not known."""
         if not env:
             return 0
         words = head.split()
@@ -253,11 +250,11 @@ class Objects:
     # after make ----------------------------------------------------------------------------------
 
     def keep(self, goal: str, started: int) -> None:
-        """Take what make compiled into the store, and remove what it did not ask for.
+        """Copy the objects that make compiled into the store; remove copied ones that it ignored.
 
         Args:
             goal: As in `lay`.
-            started: When make began (ns since 1970).
+            started: When make began, ns since 1970.
         """
         self._forget()
         said = trace.read(self.obj).goals.get(goal)
@@ -278,10 +275,10 @@ class Objects:
         self._list(goal)
 
     def _keep(self, target: str, record: str, started: int) -> None:
-        """Take one object into the store.
+        """Copy one object into the store.
 
         Raises:
-            Unfamiliar: It may depend on more than its record tells.
+            Unfamiliar: It may have unrecorded inputs.
         """
         found = saved.read(record)
         with open(record, encoding="utf-8") as stream:
@@ -306,9 +303,12 @@ class Objects:
         self.store.put(self._key(target), states, result, [path])
 
     def _settled(self, name: str, started: int, made: int) -> None:
-        """Raise Unfamiliar for a file that may have changed after the compiler read it.
+        """Check that an input has not changed since the compiler read it, and names no others.
 
-        And for one that names others which no record tells.
+        `started` is when make began, `made` the object's mtime, both in ns since 1970.
+
+        Raises:
+            Unfamiliar: It may have changed, or it names files that no .cmd file names.
         """
         path = self._path(name)
         if not path:
@@ -330,13 +330,13 @@ class Objects:
         return short_hash("\0".join([TASK, str(FORMAT), self.tools, target]).encode())
 
     def _path(self, name: str) -> str:
-        """The file that a name of a record stands for; "" if for none."""
+        """Return the file that a name stands for; "" if it is no file's."""
         if not name or name[0] in "#$\n" or " := " in name:
             return ""
         return os.path.join(self.top, self.roots.shown(name))
 
     def _state(self, names: Sequence[str], name: str) -> str:
-        """The present state of what an object depends on."""
+        """Return the present state of the input `name` of an object with these names."""
         if name == HIDING:
             shown = [self.roots.shown(one) for one in _of_record(names)]
             deps = [one for one in shown[1:-1] if one[:1] != "$"]
@@ -362,7 +362,7 @@ class Objects:
         return short_hash("\0".join([TASK, "goal", self.tools, self.arch, goal]).encode())
 
     def _listed(self, goal: str) -> list[str]:
-        """The objects that the goal had, in this or another folder."""
+        """Return the objects that the goal had in earlier builds, in any folder."""
         for folder, _ in self.store.lists(self._goal_key(goal)):
             result = self.store.at(folder, [])
             if result:
@@ -372,7 +372,7 @@ class Objects:
         return []
 
     def _list(self, goal: str) -> None:
-        """Have the goal's objects known."""
+        """Record the goal's objects in the store."""
         before = self._listed(goal)
         more = sorted({*before, *self.compiled})
         if len(more) > len(before):
@@ -382,17 +382,17 @@ class Objects:
 
 
 def _of_record(names: Sequence[str]) -> list[str]:
-    """The names of the record alone, without those of what no record tells."""
+    """Return the names of the .cmd file, without those of unrecorded inputs."""
     return [name for name in names if not name.startswith("#")]
 
 
 def _relative(target: str) -> bool:
-    """Tell whether a target lies in the folder, wherever its name comes from."""
+    """Tell whether a target's name, read from the store, stays in the object folder."""
     return not target.startswith("/") and ".." not in target.split("/")
 
 
 def usable(obj: Path, tree: Path) -> str:
-    """Return why no object of this configuration goes by the store; "" if they do."""
+    """Return why objects of this configuration can't use the store; "" if they can."""
     try:
         object_rules.checks(obj, tree)
     except Unfamiliar as reason:

@@ -1,8 +1,8 @@
-"""What Kbuild recorded of a build: its .cmd files, and the list of Kconfig files.
+"""Reader of Kbuild's records: the .cmd files, and the list of Kconfig files.
 
-Kbuild leaves beside every target X a file .X.cmd with the command that made it (`savedcmd_X :=
-...`, before 6.2 `cmd_X`) and, for compiled objects, the sources and headers that the compiler read
-(scripts/basic/fixdep.c). Busybox, whose build system descends from Kbuild, leaves the same.
+Kbuild writes beside each target X a file .X.cmd with its command (`savedcmd_X := ...`, before 6.2
+`cmd_X`) and, for compiled objects, the sources and headers that the compiler read
+(scripts/basic/fixdep.c). Busybox, whose build system descends from Kbuild, does the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TOKEN = re.compile(r"[\w./+@%~,:-]*[\w]")
 
 
 def below(folder: Path) -> Iterator[str]:
-    """Yield the path of every .cmd file below a folder."""
+    """Yield the paths of all .cmd files below a folder."""
     for where, folders, names in os.walk(folder):
         folders.sort()
         for name in names:
@@ -28,9 +28,7 @@ def below(folder: Path) -> Iterator[str]:
 
 
 def dependencies(record: str) -> set[str]:
-    """Return the files that a .cmd file says its target was made from.
-
-    They are as they stand there (relative to O=, or absolute).
+    """Return the dependencies in a .cmd file, unchanged: relative to O=, or absolute.
 
     The `$(wildcard include/config/X)` entries, which stand for CONFIG symbols, are left out: the
     configuration is an input of its own.
@@ -50,11 +48,9 @@ def dependencies(record: str) -> set[str]:
 
 
 def symbols(record: str) -> set[str]:
-    """Return the CONFIG symbols that a .cmd file says its target's sources ask for.
+    """Return the symbols, without CONFIG_, that the sources of a .cmd file's target use.
 
-    They are without CONFIG_.
-
-    Source: scripts/basic/fixdep.c. Before 5.14 FOO_BAR was written include/config/foo/bar.h.
+    Source: scripts/basic/fixdep.c. Before 5.14 the file of FOO_BAR was include/config/foo/bar.h.
     """
     with open(record, encoding="utf-8", errors="surrogateescape") as stream:
         found = re.findall(r"\$\(wildcard include/config/([\w/]+)(?:\.h)?\)", stream.read())
@@ -64,9 +60,11 @@ def symbols(record: str) -> set[str]:
 
 
 def of_module(text: str, record: str) -> bool:
-    """Tell by the text of a .cmd file whether its target is part of a loadable module.
+    """Tell whether the target of a .cmd file is a loadable module, or part of one.
 
-    A module itself is, too.
+    Args:
+        text: The .cmd file's text.
+        record: Its path.
     """
     return " -DMODULE " in text or record.endswith((".ko.cmd", ".mod.cmd", ".mod.o.cmd"))
 
@@ -79,12 +77,15 @@ def command(record: str) -> str:
 
 
 def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
-    """Return the .cmd files of everything that `target` (relative to O=) was made from.
-
-    They are found through the saved commands.
+    """Return the .cmd files of a target and of all targets that it was made from.
 
     Names in a command, and in its list of dependencies, that have a .cmd file of their own are
-    followed; `stop` holds targets at which another task's work begins.
+    followed.
+
+    Args:
+        obj: The object folder.
+        target: The target, relative to it.
+        stop: Targets of other tasks, which are not followed.
     """
     ends = {os.path.normpath(name) for name in stop}
     waiting, found = [os.path.normpath(target)], set()
@@ -102,16 +103,21 @@ def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
 
 
 def mentioned(record: str, tree: str) -> set[str]:
-    """Return the files of the tree that a saved command names: scripts, tables, linker scripts."""
+    """Return the files of a tree that a saved command names: scripts, tables, linker scripts."""
     return set(re.findall(re.escape(tree) + r"/[\w./+@%~,-]*\w", command(record)))
 
 
 def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]:
-    """Return the makefiles and scripts that steer a build, which no depfile names.
+    """Return the makefiles and scripts of a build, which no depfile names.
 
-    These are: the top Makefile and Kbuild, those of the architecture, those of each folder in which
-    one of the .cmd files lies with the tables beside them, lists of headers, and the files directly
-    in scripts/ (link-vmlinux.sh and the like are called by one another).
+    These are the top Makefile and Kbuild, those of the architecture, those of each folder with a
+    .cmd file and the tables beside them, lists of headers, and the files directly in scripts/
+    (link-vmlinux.sh and others call one another).
+
+    Args:
+        obj: The object folder.
+        source: The tree.
+        record_files: The .cmd files.
     """
     tree = os.path.realpath(source)
     built_in = {os.path.relpath(os.path.dirname(record), obj) for record in record_files}
@@ -130,11 +136,12 @@ def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]
 
 
 def kconfig_files(obj: Path, source: Path) -> list[str]:
-    """Return the Kconfig files that the configuration was made from.
-
-    `make syncconfig` recorded them.
+    """Return the Kconfig files of the configuration, as `make syncconfig` recorded them.
 
     Source: scripts/kconfig/confdata.c, conf_write_autoconf_cmd().
+
+    Raises:
+        PiggyError: There is no such record.
     """
     record = obj / "include" / "config" / "auto.conf.cmd"
     try:

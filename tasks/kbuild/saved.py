@@ -1,10 +1,8 @@
-"""A saved command of Kbuild, as something that can be run again.
+"""Parser of Kbuild's saved commands, and the shell script that runs one again.
 
-That is what the shell gets, and what is written down after it.
-
-Kbuild leaves beside a target X the file .X.cmd. With `if_changed` it holds the command alone; with
-`if_changed_dep` fixdep writes it, after the command, from the compiler's depfile, with the command
-and the dependencies. Source: scripts/Kbuild.include (cmd_and_savecmd, cmd_and_fixdep),
+Kbuild writes beside a target X the file .X.cmd. With `if_changed` it has the command only. With
+`if_changed_dep`, fixdep writes it after the command, with the command and the dependencies from the
+compiler's depfile. Source: scripts/Kbuild.include (cmd_and_savecmd, cmd_and_fixdep),
 scripts/basic/fixdep.c; the same from 5.10 to 6.12.
 """
 
@@ -29,15 +27,20 @@ _WORD = re.compile(r"[\w./+@%~,:-]*[\w]")
 
 
 class Unfamiliar(PiggyError):
-    """Something that only make can judge; the message says what."""
+    """A case that only make can handle; the message names it."""
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """One record.
+    """A parsed .cmd file.
 
-    target: as Kbuild spells it; key: `cmd_X :=` or `savedcmd_X :=`; text: the command as it stands
-    there; command: what the shell gets; lists: fixdep wrote it; source: the first file compiled, as
-    the lists name it; tail: what stands after the lists.
+    Attributes:
+        target: The target, as Kbuild spells it.
+        key: `cmd_X :=` or `savedcmd_X :=`.
+        text: The command, as the file has it.
+        command: The command for the shell.
+        lists: Whether fixdep wrote the file.
+        source: The compiled source, by fixdep; "" for none.
+        tail: The text after the lists.
     """
 
     target: str
@@ -55,25 +58,23 @@ class Saved(msgspec.Struct, frozen=True):
 
     @property
     def depfile(self) -> str:
-        """Where the compiler writes its dependencies: $(depfile) of scripts/Kbuild.include."""
+        """The compiler's depfile: $(depfile) of scripts/Kbuild.include."""
         return self._beside("d").replace(",", "_")
 
     @property
     def compiles(self) -> bool:
-        """Is an object made from a source of C or assembler?"""
+        """Whether the command compiles an object from C or assembler."""
         return self.target.endswith(".o") and self.source.endswith((".c", ".S"))
 
     def words(self) -> set[str]:
-        """The words of the command that may be names of files in the object folder, normalised."""
+        """Return the words of the command that may name files in the object folder, normalised."""
         return {os.path.normpath(word) for word in _WORD.findall(self.command)}
 
     def script(self, check: str = "") -> str:
-        """Return what to give to `sh -c` in the object folder.
-
-        That is the command, then the record, in Kbuild's order.
+        """Return a shell script, for the object folder: the command, then the .cmd file's update.
 
         Args:
-            check: A command to run between them, on the target.
+            check: A command to run on the target at the end; "" for none.
         """
         lines = ["set -e", self.command]
         if self.lists:
@@ -95,10 +96,10 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 def read(record: str) -> Saved:
-    """Read a .cmd file.
+    """Parse a .cmd file.
 
     Raises:
-        Unfamiliar: It is missing, or has anything in it that is not understood.
+        Unfamiliar: It is missing, or has another form.
     """
     try:
         with open(record, encoding="utf-8") as stream:
@@ -123,9 +124,14 @@ def read(record: str) -> Saved:
 
 
 def unescaped(text: str, record: str = "") -> str:
-    """Return a saved command as make would hand it to the shell: `$$` is `$`, `$(pound)` is `#`.
+    """Return a saved command as make passes it to the shell: `$$` is `$`, `$(pound)` is `#`.
 
-    Raises Unfamiliar when make would have to expand anything else.
+    Args:
+        text: The saved command.
+        record: Its .cmd file, for the message.
+
+    Raises:
+        Unfamiliar: Make would have to expand anything else.
     """
 
     def plain(found: re.Match[str]) -> str:

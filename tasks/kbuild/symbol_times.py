@@ -1,10 +1,8 @@
-"""The files below include/config/ by which make learns that a symbol changed.
+"""Times of the empty files below include/config/, one for each symbol, which Kconfig touches.
 
-There is one for each, empty, touched by Kconfig.
-
-Objects depend on those of the symbols that their sources name. A symbol that is changed, configured
-and changed back has a file newer than all these objects, which are still good; where nothing was
-built meanwhile, the old times are put back. Source: conf_touch_deps in scripts/kconfig/confdata.c.
+An object depends on those of the symbols that its sources use. A symbol that was changed and
+changed back has a file that is newer than these objects, though they are up to date; if nothing was
+built meanwhile, the old times are restored. Source: conf_touch_deps in scripts/kconfig/confdata.c.
 """
 
 from __future__ import annotations
@@ -23,13 +21,15 @@ from tasks.system.files import decoded, write_whole
 
 FILE = "piggyback.symbols"
 _TOP = "include/config"
-_OTHERS = re.compile(r"(auto|tristate)\.conf(\.cmd)?|kernel\.release|\..*")  # what else lies there
+_OTHERS = re.compile(r"(auto|tristate)\.conf(\.cmd)?|kernel\.release|\..*")  # no symbols' files
 
 
 class _Symbols(msgspec.Struct):
     """The symbols that are set, and the times of their files.
 
-    values: by name without CONFIG_; times: of their files (ns since 1970), by path.
+    Attributes:
+        values: Symbol, without CONFIG_, to value.
+        times: Path of a file below include/config/ to mtime, ns since 1970.
     """
 
     values: dict[str, str] = {}
@@ -37,19 +37,16 @@ class _Symbols(msgspec.Struct):
 
 
 def keep(obj: Path) -> None:
-    """Write down which values the objects of a folder were made with.
-
-    The times by which make knows are written down, too.
-    """
+    """Record the symbols' values and times after a make."""
     values = _values(obj)
     if values:
         write_whole(obj / FILE, msgspec.msgpack.encode(_Symbols(values, _times(obj))))
 
 
 def settle(obj: Path) -> None:
-    """Put back the times of the symbols that have the values that the objects were made with.
+    """Restore the times of symbols whose values are as recorded, after a run of Kconfig.
 
-    This is for after Kconfig ran; no object may have been made since `keep`.
+    No object must have been made since `keep`.
     """
     kept, values = _read(obj), _values(obj)
     if not kept.values or not values:
@@ -65,10 +62,7 @@ def settle(obj: Path) -> None:
 
 
 def changed(obj: Path) -> set[str]:
-    """Return the symbols that have other values now than the objects were made with.
-
-    None where nothing was built yet.
-    """
+    """Return the symbols whose values differ from the recorded ones; none before the first make."""
     kept = _read(obj)
     return _different(kept.values, _values(obj)) if kept.values else set()
 
@@ -78,15 +72,15 @@ def _different(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
 
 
 def paths(symbol: str) -> tuple[str, str]:
-    """Return the file of a symbol below include/config/, by both names that there are.
+    """Return both names of a symbol's file below include/config/.
 
-    That is as kernels from 5.14 on have it, and as earlier ones and busybox do.
+    The first is for kernels since 5.14, the second for earlier ones and busybox.
     """
     return symbol, symbol.lower().replace("_", "/") + ".h"
 
 
 def _values(obj: Path) -> dict[str, str]:
-    """What auto.conf says; nothing if there is none, or it is damaged."""
+    """Return the symbols in auto.conf; none if it is missing or damaged."""
     with contextlib.suppress(PiggyError):
         return dotconfig.read_config(obj / _TOP / "auto.conf")
     return {}

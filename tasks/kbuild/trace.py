@@ -1,9 +1,8 @@
-"""What make says of its targets while it runs: the files it makes each from, the environment.
+"""The trace of a make: the prerequisites of its targets, and the environment of its recipes.
 
-A saved command does not tell all that its target is made from: `.incbin` and scripts like
-link-vmlinux.sh name files that stand neither in the command nor in a depfile. Make knows them, as
-prerequisites. trace.mk has it say them, at each real run, and the short way (shortway/attempt.py)
-goes by what was said last.
+A .cmd file lacks some inputs of its target: `.incbin` and scripts like link-vmlinux.sh read files
+that are neither in the command nor in a depfile. Make knows them as prerequisites. trace.mk makes
+it print them at each run, and the short way (shortway/attempt.py) uses the last trace.
 """
 
 from __future__ import annotations
@@ -24,20 +23,19 @@ from tasks.system.files import decoded, write_whole
 from tasks.system.process import clean_env
 
 RULES = Path(__file__).with_name("trace.mk")
-GOAL = "piggyback-env"  # to be asked for beside the real goal
+GOAL = "piggyback-env"  # a goal of trace.mk that prints the environment
 FILE = "piggyback.trace"
 _FOLDER = "piggyback.said"
-_OURS = re.compile(
-    r"-j\d*|--jobserver-(?:auth|fds)=.*"
-)  # words of MAKEFLAGS that hold for one run only
+_OURS = re.compile(r"-j\d*|--jobserver-(?:auth|fds)=.*")  # options in MAKEFLAGS of a single run
 
 
 class Said(msgspec.Struct):
-    """What make said of one goal.
+    """The trace of one goal.
 
-    env: of the recipes; edges: for each target that is a file, the files that make holds it to be
-    made from. Names are relative to the object folder where they lie in it, else absolute; all are
-    normalised.
+    Attributes:
+        env: The environment of the recipes.
+        edges: Each target that is a file, to its prerequisites. Names are normalised; they are
+            relative in the object folder, else absolute.
     """
 
     env: dict[str, str]
@@ -45,11 +43,13 @@ class Said(msgspec.Struct):
 
 
 class Trace(msgspec.Struct):
-    """What make said of all goals, and how the targets are now.
+    """The traces of all goals, and the state of their targets.
 
-    goals: what was said, by what was asked for; commands: of each target with a record, the
-    record's time and size (ns, bytes) and the digest of its command; generated: digests of the
-    files that make writes without a record.
+    Attributes:
+        goals: Name of a goal to its trace.
+        commands: Each target with a .cmd file, to the latter's mtime (ns since 1970), size (bytes)
+            and the digest of its command.
+        generated: Each target without a .cmd file, to the digest of its content.
     """
 
     goals: dict[str, Said] = {}
@@ -58,18 +58,16 @@ class Trace(msgspec.Struct):
 
 
 def read(obj: Path) -> Trace:
-    """Return what is known of an object folder; nothing where it can't be read."""
+    """Return an object folder's traces; none if the file is missing or damaged."""
     return decoded(obj / FILE, Trace, Trace())
 
 
 def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:
-    """Return pairs of a target and a file outside of the object folder that it is made from.
-
-    Make takes it so.
+    """Return pairs of a target and a prerequisite outside of the object folder.
 
     Args:
         obj: The object folder.
-        goal: As in Trace.goals; "" for all of them.
+        goal: A key of Trace.goals; "" for all of them.
     """
     return {
         (target, name)
@@ -82,21 +80,26 @@ def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:
 
 
 def environment(obj: Path) -> dict[str, str]:
-    """Return the environment of a recipe, as make said it in the `listening` that goes on."""
+    """Return the environment of a recipe, as make printed it in the present `listening`."""
     return _environment(obj / _FOLDER / "environment")
 
 
 def write(obj: Path, trace: Trace) -> None:
-    """Keep what is known of an object folder."""
+    """Write an object folder's traces."""
     write_whole(obj / FILE, msgspec.msgpack.encode(trace))
 
 
 @contextlib.contextmanager
 def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
-    """Run make in the body of a `with`, and keep what it says of its targets under `goal`.
+    """Trace a run of make in the body of a `with`; after a failure the goal has no trace.
 
-    Yields the variables that make must have in its environment. When the body fails, nothing is
-    known of that goal any more.
+    Args:
+        obj: The object folder.
+        goal: The name of the trace.
+        stamps: Digests of files.
+
+    Yields:
+        Environment variables for make.
     """
     trace = read(obj)
     if trace.goals.pop(goal, None):
@@ -118,7 +121,7 @@ def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
 
 
 def learn(obj: Path, trace: Trace, target: str, stamps: Stamps) -> None:
-    """Write down how a target is now: the state of its record, or its content where it has none."""
+    """Update a target's state in `trace`: that of its .cmd file, or its digest if it has none."""
     record = record_of(obj, target)
     try:
         info = os.stat(record)
@@ -133,9 +136,9 @@ def learn(obj: Path, trace: Trace, target: str, stamps: Stamps) -> None:
 
 
 def meddled(obj: Path, trace: Trace, target: str, stamps: Stamps) -> bool:
-    """Tell whether somebody else made a target since, in another way.
+    """Tell whether a target was made by another program since its trace.
 
-    That is with another command or other content. Make would see that.
+    It then has another command, or other content.
     """
     if target in trace.generated:
         return stamps.digest(obj / target) != trace.generated[target]
@@ -152,7 +155,7 @@ def meddled(obj: Path, trace: Trace, target: str, stamps: Stamps) -> bool:
 
 
 def record_of(obj: Path, target: str) -> str:
-    """The path of a target's .cmd file."""
+    """Return the path of a target's .cmd file."""
     folder, name = os.path.split(os.path.join(obj, target))
     return os.path.join(folder, f".{name}.cmd")
 
@@ -165,7 +168,7 @@ def _digest(record: str) -> str:
 
 
 def _edges(obj: Path, folder: Path) -> dict[str, set[str]]:
-    """What the makes of a run said, of targets that are files now."""
+    """Return the prerequisites that the makes of a run printed, for targets that are files now."""
     top = os.path.realpath(obj)
     edges: dict[str, set[str]] = {}
     for path in folder.iterdir():
@@ -187,14 +190,14 @@ def _normal(name: str, top: str) -> str:
 
 
 def _environment(path: Path) -> dict[str, str]:
-    """The environment of a recipe, without what belongs to the run in which it was taken."""
+    """Return the environment of a recipe, without variables that hold for that run only."""
     words = path.read_text(errors="surrogateescape").split("\0") if path.exists() else []
     env = {name: value for name, _, value in (word.partition("=") for word in words if word)}
     for name in [
         name for name in env if name.startswith("PIGGYBACK_") or name in ("MAKEFILES", "_")
     ]:
         del env[name]
-    for name, value in clean_env().items():  # what may be another one when the environment is used
+    for name, value in clean_env().items():  # they may differ when the environment is used
         if env.get(name) == value:
             del env[name]
     for name in ("MAKEFLAGS", "MFLAGS"):

@@ -1,9 +1,7 @@
-"""What steers a build by Kbuild and stands in none of its records.
+"""Inputs of a build that Kbuild does not record: makefiles, tables, scripts, Kconfig's own tools.
 
-That is makefiles, tables and scripts, and Kconfig's own tools.
-
-Found by watching which files of a tree a whole build reads. What is recorded needlessly costs a run
-of make that finds nothing to do; what is not recorded gives a wrong result.
+They were found by a trace of the files that a whole build reads. A needless input costs a run of
+make that finds nothing to do; a missing one gives a wrong result.
 """
 
 from __future__ import annotations
@@ -13,15 +11,16 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-# In a folder with objects: what has a record, or is read for the configuration, or by people.
+# Files in a folder with objects that are recorded, belong to Kconfig, or are for people.
 _ELSEWHERE = re.compile(
     r".*\.(c|h|S|rs|dtsi?|dtso|rst|orig|rej)|Kconfig.*|Config\..*|\..*|.*[~#]|README.*|LICENSE.*"
 )
 _INCLUDED = re.compile(r"^\s*-?include\s+\$\(src(?:tree)?\)/(\S+)", re.MULTILINE)
-_ASKED = re.compile(r"scripts/([\w./-]+)")  # in a Kconfig file, and by another script:
+# Scripts that a Kconfig file calls, and those that another script calls.
+_ASKED = re.compile(r"scripts/([\w./-]+)")
 _CALLED = re.compile(r"(?:scripts/)?([\w-][\w.-]*\.(?:sh|pl|py))")
-# Lists of headers that Kbuild makes by itself, and of system calls (asm-headers in the top
-# Makefile, archheaders).
+# Lists of headers that Kbuild generates, and of system calls (asm-headers in the top Makefile,
+# archheaders).
 _HEADERS = ("include/asm-generic/Kbuild", "include/uapi/asm-generic/Kbuild")
 _ARCH_HEADERS = ("include/asm/Kbuild", "include/uapi/asm/Kbuild", "*/syscalls/*")
 _KCONFIG = (
@@ -35,8 +34,8 @@ _KCONFIG = (
 )
 
 
-# What a kernel with one of these is made from besides: git's state, keys made at random, files from
-# outside of the tree.
+# Symbols with which a kernel has further inputs: git's state, random keys, files outside of the
+# tree.
 _UNRECORDED = (
     "LOCALVERSION_AUTO",
     "MODULE_SIG",
@@ -54,18 +53,20 @@ _UNRECORDED = (
 
 
 def unrecorded(values: Mapping[str, str]) -> bool:
-    """Tell whether a kernel with this configuration is made from something unrecorded.
+    """Tell whether a kernel with this configuration has unrecorded inputs.
 
-    An earlier result can't then be told from a right one.
+    An outdated result can't then be recognised.
     """
     return any(values.get(symbol, "n") not in ("n", "", '""') for symbol in _UNRECORDED)
 
 
 def version_files(*tops: Path) -> list[Path]:
-    """Return the files by which a kernel gets a name of its own.
+    """Return the localversion* files, which add to the kernel's release.
+
+    Source: scripts/setlocalversion.
 
     Args:
-        tops: The tree, the object folder (setlocalversion).
+        tops: The tree and the object folder.
     """
     return [
         path
@@ -76,14 +77,14 @@ def version_files(*tops: Path) -> list[Path]:
 
 
 def beside(tree: str, folders: Iterable[str]) -> set[str]:
-    """Return the makefiles in folders of a tree, and what lies beside them for rules to read.
+    """Return the makefiles in folders of a tree, and the files beside them that rules read.
 
-    That is neither source nor Kconfig file, but tables and small programs, such as
-    kernel/time/timeconst.bc. The makefiles that those include are returned, too.
+    These are tables and small programs, such as kernel/time/timeconst.bc, but no sources and no
+    Kconfig files. Makefiles that are included are returned, too.
 
     Args:
-        tree: Its real path.
-        folders: Relative to it, those in which something was made.
+        tree: The tree's real path.
+        folders: The folders with targets, relative to the tree.
     """
     found: set[str] = set()
     for folder in folders:
@@ -95,7 +96,7 @@ def beside(tree: str, folders: Iterable[str]) -> set[str]:
                     if entry.is_file() and not _ELSEWHERE.fullmatch(entry.name)
                 )
         except OSError:
-            continue  # a folder that is in the object folder alone
+            continue  # a folder that only the object folder has
     for path in sorted(found):
         if os.path.basename(path).startswith(("Makefile", "Kbuild")):
             found.update(os.path.join(tree, name) for name in _INCLUDED.findall(_text(path)))
@@ -103,7 +104,12 @@ def beside(tree: str, folders: Iterable[str]) -> set[str]:
 
 
 def headers(tree: str, archs: Iterable[str]) -> set[str]:
-    """Return what headers are made from without a record, for these folders of arch/."""
+    """Return the unrecorded inputs of generated headers.
+
+    Args:
+        tree: The tree's real path.
+        archs: Folders of arch/.
+    """
     top = Path(tree)
     found = {top / name for name in _HEADERS}
     for arch in archs:
@@ -114,16 +120,15 @@ def headers(tree: str, archs: Iterable[str]) -> set[str]:
 
 
 def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
-    """Return what a configuration is made by, besides the Kconfig files.
+    """Return the inputs of a configuration besides the Kconfig files.
 
-    That is Kconfig itself, the makefiles that call it, the scripts that Kconfig files ask (and
-    those that these call), and the tree's own configuration `base`. Source:
-    scripts/kconfig/Makefile.
+    These are Kconfig itself, the makefiles that call it, the scripts that Kconfig files call (and
+    those that these call), and the tree's own base configuration. Source: scripts/kconfig/Makefile.
 
     Args:
         source: The tree.
-        base: The configuration to start from.
         files: The Kconfig files, absolute.
+        base: The base configuration.
     """
     tree = Path(os.path.realpath(source))
     archs = {

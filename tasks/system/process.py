@@ -50,14 +50,7 @@ _KEPT = (
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """A finished program.
-
-    Attributes:
-        argv: The program and its arguments.
-        returncode: Exit status; -N if signal N killed it.
-        output: Its stdout and stderr, mixed as they came.
-        seconds: How long it ran.
-    """
+    """A finished program: arguments, exit status (-N: signal N), stdout and stderr, seconds."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -98,11 +91,8 @@ def signal_name(number: int) -> str:
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment for a build step.
 
-    It has the C locale, UTC, a PATH with the sbin folders, and none of the user's variables that
-    could change an output (MAKEFLAGS, CFLAGS, KBUILD_*, ...).
-
-    Args:
-        extra: Variables to add.
+    It has the C locale, UTC, a PATH with the sbin folders, the variables `extra`, and none of the
+    user's that could change an output (MAKEFLAGS, CFLAGS, KBUILD_*, ...).
     """
     env = {name: os.environ[name] for name in _KEPT if name in os.environ}
     path = [part for part in os.environ.get("PATH", os.defpath).split(":") if part.startswith("/")]
@@ -118,11 +108,7 @@ def pasteable(
     """Return a shell line that repeats by hand what `run` did.
 
     The jobserver is left out of MAKEFLAGS: by hand, make opens its own for the same number of jobs.
-
-    Args:
-        argv: The program and its arguments.
-        cwd: Its working folder.
-        env: Variables on top of `clean_env`.
+    Arguments are as in `run`.
     """
     words = [
         f"{name}={shlex.quote(_JOBSERVER.sub('', value))}"
@@ -150,10 +136,6 @@ def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
 
     The function run in the child before exec makes one system call and takes no lock, so it can't
     dead-lock.
-
-    Args:
-        argv: The program and its arguments.
-        popen: Arguments of subprocess.Popen.
 
     Raises:
         PiggyError: The program is missing or can't be executed.
