@@ -1,9 +1,9 @@
 """The short way: after an edit of compiled sources, run Kbuild's saved commands without make.
 
-Make takes two seconds to find out, in each of its folders, that next to nothing is to be done. What
-it would find is known when nothing but the content of C, assembler or header files changed since it
-last ran. In any other case, or when anything looks unfamiliar, make decides. The result is what
-make would have made, and make finds nothing to do afterwards.
+Make takes two seconds to find out, in each of its folders, that next to nothing is to be done. Its
+decisions are known if only the content of C, assembler or header files changed since it last ran.
+In any other or unknown case make decides. The result equals make's, and make finds nothing to do
+afterwards.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from tasks.graph.inputs import RESTORED
 from tasks.graph.journal import UNFINISHED
 from tasks.graph.reason import Reason
 from tasks.graph.task import Job
-from tasks.kbuild import ledger, make, manifest, object_rules
-from tasks.kbuild import trace as traces
+from tasks.kbuild import ledger, make, manifest, object_rules, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.object_folder import PRESENT
 from tasks.kbuild.saved import Unfamiliar
@@ -34,22 +33,21 @@ SUFFIXES = (".c", ".h", ".S")
 def taken(
     job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path] = ()
 ) -> list[str] | None:
-    """Bring a target of Kbuild up to date the short way, if that is possible.
-
-    The log says whether it was, and why not.
+    """Bring a target of Kbuild up to date without make, if possible; the log tells why not.
 
     Args:
-        job: The job.
-        goal: The name under which make's word on it is kept.
-        target: Its name relative to the object folder.
-        kept: By Kbuild's name, the files that must still be as we left them.
+        job: The task's job.
+        goal: The name of the target's trace (see kbuild/trace.py).
+        target: The target, relative to the object folder.
+        kept: Kbuild's name of each output of earlier runs, to its copy in images/; both must be
+            equal.
         before: The declared inputs that may have changed.
 
     Returns:
-        What the target was discovered to be made from; None if make has to decide.
+        The discovered inputs of the target; None if make has to decide.
 
     Raises:
-        CommandError: A source has errors in it.
+        CommandError: A source has errors.
     """
     try:
         replay = _replayed(job, goal, target, kept, before)
@@ -71,29 +69,29 @@ def _log(job: Job, text: str) -> None:
 def _replayed(
     job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path]
 ) -> Replay:
-    """Go the short way.
+    """Check all conditions, and run the saved commands; the arguments are those of `taken`.
 
     Raises:
         Unfamiliar: Make has to decide.
-        CommandError: A source has errors in it.
+        CommandError: A source has errors.
     """
     project = job.project
     obj, tree = project.layout.kernel_obj, project.layout.kernel_src
     _ordinary(job, obj, kept, before)
     sources = _edited(job.reasons)
-    trace = traces.read(obj)
-    said = trace.goals.get(goal)
+    traces = trace.read(obj)
+    said = traces.goals.get(goal)
     if said is None or target not in said.edges or not said.env:
         raise Unfamiliar("make has not told yet what it is made from")
     checks = object_rules.checks(obj, tree)
     few = not sources and UNFINISHED not in job.previous
     known = Depfiles(
-        obj, tree, [traces.record_of(obj, name) for name in said.edges] if few else None, save=False
+        obj, tree, [trace.record_of(obj, name) for name in said.edges] if few else None, save=False
     )
     replay = Replay(
         obj, target, said, known, project.jobs, job.log, checks, job.name, project.stamps.when
     )
-    _same(obj, trace, replay, project.stamps)
+    _same(obj, traces, replay, project.stamps)
     _compiled_in(replay, sources)
     renewed: list[str] = []
     with ledger.renewed(obj, project.stamps, known, renewed) as possible:
@@ -111,26 +109,23 @@ def _replayed(
         known.refresh(renewed)
         if not failure:
             _nothing_new(obj, replay, known)
-            later = [] if target in replay.changed else _refreshed(obj, tree, trace, goal, replay)
+            later = [] if target in replay.changed else _refreshed(obj, tree, traces, goal, replay)
         for name in [*replay.made, *later]:
-            traces.learn(obj, trace, name, project.stamps)
+            trace.learn(obj, traces, name, project.stamps)
         manifest.update(obj, [*replay.made, *later], started)
-        traces.write(obj, trace)
+        trace.write(obj, traces)
         marker.unlink()
     if known.whole:
         known.save()
-    if failure:  # the folder is in order: what could not be compiled is missing
+    if failure:  # the folder is consistent: the target that failed is missing
         raise failure
     return replay
 
 
-def _refreshed(obj: Path, tree: Path, trace: Trace, goal: str, replay: Replay) -> list[str]:
-    """Have make, too, see that nothing that is made from the goal is stale.
-
-    The goal has the bytes that it had.
-    """
+def _refreshed(obj: Path, tree: Path, traces: Trace, goal: str, replay: Replay) -> list[str]:
+    """Renew the times of targets made from a goal whose content did not change; return them."""
     edges: dict[str, set[str]] = {}
-    for name, said in trace.goals.items():
+    for name, said in traces.goals.items():
         if name != goal:
             for target, names in said.edges.items():
                 edges.setdefault(target, set()).update(names)
@@ -143,9 +138,10 @@ def _refreshed(obj: Path, tree: Path, trace: Trace, goal: str, replay: Replay) -
 
 
 def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Path]) -> None:
-    """Raise Unfamiliar unless the folder is as the last run left it.
+    """Check that the folder is as the last run left it, and that only sources changed.
 
-    The reasons for this run must be of the right kind, too.
+    Raises:
+        Unfamiliar: Make has to decide.
     """
     digest = job.project.stamps.digest
     if (obj / make.RUNNING).exists() or not ledger.trusted(obj):
@@ -174,7 +170,7 @@ def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Pa
 
 
 def _is_edit(reason: Reason) -> bool:
-    """Tell whether what changed is the content of a file that was discovered."""
+    """Tell whether a reason is the changed content of a discovered input."""
     return (
         reason.part == "discovered"
         and reason.changed
@@ -184,10 +180,10 @@ def _is_edit(reason: Reason) -> bool:
 
 
 def _edited(reasons: Iterable[Reason]) -> set[str]:
-    """Return the sources that were edited.
+    """Return the edited sources.
 
     Raises:
-        Unfamiliar: One is neither C, nor assembler, nor a header.
+        Unfamiliar: One of them is neither C, nor assembler, nor a header.
     """
     sources = {reason.name for reason in reasons if _is_edit(reason)}
     for source in sources:
@@ -196,10 +192,14 @@ def _edited(reasons: Iterable[Reason]) -> set[str]:
     return sources
 
 
-def _same(obj: Path, trace: Trace, replay: Replay, stamps: Stamps) -> None:
-    """Raise Unfamiliar if somebody else made one of the targets meanwhile, or spoilt one."""
+def _same(obj: Path, traces: Trace, replay: Replay, stamps: Stamps) -> None:
+    """Check that no other program made, changed or truncated one of the targets.
+
+    Raises:
+        Unfamiliar: One of them differs.
+    """
     for target in replay.said.edges:
-        if traces.meddled(obj, trace, target, stamps):
+        if trace.meddled(obj, traces, target, stamps):
             raise Unfamiliar(f"{target} was made by somebody else")
     if name := manifest.spoilt(
         obj, set(replay.targets.inputs).union(*replay.targets.inputs.values())
@@ -208,9 +208,10 @@ def _same(obj: Path, trace: Trace, replay: Replay, stamps: Stamps) -> None:
 
 
 def _compiled_in(replay: Replay, sources: set[str]) -> None:
-    """Raise Unfamiliar unless every edited source is what some target was compiled from.
+    """Check that the .cmd files of the targets name all edited sources.
 
-    Its record tells that; and no file that make writes without a record may be made from it.
+    Raises:
+        Unfamiliar: They lack one, or a target without a .cmd file is made from one.
     """
     records = set(replay.targets.recorded.values())
     naming = replay.known.naming(sources, commands=False)
@@ -225,9 +226,12 @@ def _compiled_in(replay: Replay, sources: set[str]) -> None:
 
 
 def _nothing_new(obj: Path, replay: Replay, after: Depfiles) -> None:
-    """Raise Unfamiliar if something is now compiled from a file that the build makes.
+    """Check that no target is now compiled from another generated file.
 
-    It may be a target that is known here, and older.
+    An older target of the trace is allowed.
+
+    Raises:
+        Unfamiliar: One is.
     """
     for target in replay.made:
         for name in (

@@ -1,8 +1,8 @@
-"""Where an edit made no difference, let make, too, see that nothing that comes later is stale.
+"""New times for the users of a target that was made again with the same content.
 
-A target that came out with the bytes that it had is newer than what was made from it. Doit stops
-there, by content; make goes by time, and would make the rest of the chain again. So what was fresh
-before gets a new time, in the order in which it is made; what was stale before stays so.
+Such a target is newer than the files that are made from it. doit compares content and stops there,
+but make compares times and would make the rest of the chain again. So each user that was up to date
+before gets a new time, in the order of the build; a stale one stays stale.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from tasks.system import files
 def refresh(
     obj: Path, source: Path, edges: Mapping[str, Iterable[str]], renewed: Mapping[str, int]
 ) -> list[str]:
-    """Give a new time to the targets that were fresh before others were renewed, and return them.
+    """Give a new time to targets that were up to date before their inputs were renewed.
 
-    obj, source: object folder and tree; edges: what each target is made from; renewed: the targets
-    that got a new time, but no other content, with the time (ns since 1970) that they had before.
+    Args:
+        obj: The object folder.
+        source: The tree.
+        edges: Target to its prerequisites.
+        renewed: Each target that got a new time but has its old content, to its old mtime, ns since
+            1970.
+
+    Returns:
+        The targets with a new time.
     """
     known = Depfiles(obj, source, [trace.record_of(obj, target) for target in edges])
     inputs = {}

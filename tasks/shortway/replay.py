@@ -1,8 +1,7 @@
-"""Rebuild what is stale by Kbuild's own saved commands, several at once.
+"""Run of Kbuild's saved commands for stale targets (see stale.py), in parallel.
 
-The order is that of make's prerequisites; what is stale, stale.py says. A target all of whose stale
-inputs came out with the bytes that they had is not made again; it gets a new time, so that make,
-too, takes it for fresh.
+The order is that of make's prerequisites. A target whose stale inputs were all made again with the
+same content is not made again; it gets a new time, so that make considers it up to date, too.
 """
 
 from __future__ import annotations
@@ -27,13 +26,11 @@ from tasks.system import files, terminal
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError, Completed, child, clean_env, run, stop_all
 
-# a command may write files beside its target (modpost); what is made from those is found in the
-# next round
+# A command may write files beside its target (modpost); their users are found in the next round.
 ROUNDS = 4
-SHOWN = 8  # commands from which on a progress bar is worth its place
-_ERROR = re.compile(
-    r"^\S+:\d+:(?:\d+:)? (?:fatal )?error: |^\S+:\d+: Error: ", re.MULTILINE
-)  # of gcc and clang; of as
+SHOWN = 8  # least number of commands for a progress bar
+# Errors of gcc and clang; of as.
+_ERROR = re.compile(r"^\S+:\d+:(?:\d+:)? (?:fatal )?error: |^\S+:\d+: Error: ", re.MULTILINE)
 _ABSENT = re.compile("No such file|not found")
 _TEXT = (".c", ".h", ".S", ".s", ".lds")
 
@@ -41,14 +38,19 @@ _TEXT = (".c", ".h", ".S", ".s", ".lds")
 class Replay(msgspec.Struct, dict=True):
     """One run of saved commands.
 
-    obj: the object folder; goal: the target that all is done for, made last and alone, after what
-    else make makes on its way there; said: what make said of this goal; known: the records as they
-    are now; checks: by suffix of the source, a script that Kbuild has look at each object that was
-    compiled; label: of the progress bar; given: when a file outside of the object folder was
-    changed (ns since 1970), -1 if it is missing.
-
-    made: the targets that got a new time, in order, with the one that they had; changed: those of
-    them that may have other content now.
+    Attributes:
+        obj: The object folder.
+        goal: The goal's target; made last and alone, after all others of its trace.
+        said: The goal's trace.
+        known: The .cmd files.
+        jobs: The jobserver.
+        log: The file for commands and their output.
+        checks: Suffix of a source to the script that Kbuild runs on the compiled object.
+        label: The progress bar's label; "" for no bar.
+        given: Returns the mtime of a file outside of the object folder (ns since 1970), -1 if it is
+            missing.
+        made: Each target that got a new time, in order, to its old mtime.
+        changed: Those of them that may have other content.
     """
 
     obj: Path
@@ -66,22 +68,22 @@ class Replay(msgspec.Struct, dict=True):
     def __post_init__(self) -> None:
         self.env = {**clean_env(), **self.said.env}
         if "LC_ALL" not in self.said.env:
-            del self.env["LC_ALL"]  # Kbuild does not pass it on
+            del self.env["LC_ALL"]  # Kbuild unsets it
         self.targets = Targets(self.obj, self.said, self.known, self.given)
 
     def run(self) -> None:
-        """Make everything that is stale, then the goal.
+        """Make all stale targets, then the goal.
 
-        What was made until an error stays, and is what make would have made.
+        Targets made before an error stay; they equal make's.
 
         Raises:
             Unfamiliar: Make has to decide.
-            CommandError: There are errors in a source.
+            CommandError: A source has errors.
         """
         self.targets.look_at_sources()
         stale = self.targets.stale()
         by_itself = self.goal in stale
-        for target in stale:  # all commands that will surely run, before the first one does
+        for target in stale:  # check all commands that will surely run before the first one runs
             self.targets.command(target)
         for _ in range(ROUNDS):
             if not stale - {self.goal}:
@@ -97,10 +99,7 @@ class Replay(msgspec.Struct, dict=True):
             raise Unfamiliar(f"{min(stale)} would be made once more")
 
     def _round(self, stale: set[str]) -> None:
-        """Make what is stale, and in turn what is made from that.
-
-        Each is made as soon as its inputs are there.
-        """
+        """Make the stale targets and their users, each as soon as its inputs are made."""
         from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
         todo = self.targets.downstream(stale, self.goal)
@@ -150,17 +149,21 @@ class Replay(msgspec.Struct, dict=True):
                             progress.step()
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
-                if not isinstance(
-                    error, Exception
-                ):  # doit is to end: it does not wait for compilers
+                if not isinstance(error, Exception):  # doit ends, and does not wait for compilers
                     stop_all(lambda: not all(future.done() for future in running))
                 raise
 
     def _finish(self, target: str, command: Saved | None, run: bool) -> None:
-        """Make a target, or say by its time and its record's that it is fresh.
+        """Make a target, or give it and its .cmd file a new time.
+
+        Args:
+            target: The target.
+            command: Its command; None for a target without a .cmd file, which stays as it is.
+            run: Whether to run the command.
 
         Raises:
-            Unfamiliar: That failed.
+            Unfamiliar: The command failed or made no target.
+            CommandError: A source has errors.
         """
         if command is None:
             return
@@ -190,10 +193,7 @@ class Replay(msgspec.Struct, dict=True):
         self.made[target] = before
 
     def _packed(self, command: Saved) -> bool:
-        """Tell whether a command does nothing but pack its members into an archive.
-
-        Nothing else than its members is kept of it.
-        """
+        """Tell whether a command only packs members into an archive, from nothing."""
         ar = re.escape(self.said.env.get("AR", "ar"))
         return bool(
             command.target.endswith(".a")
@@ -201,9 +201,9 @@ class Replay(msgspec.Struct, dict=True):
         )
 
     def _symbols_of(self, objects: Sequence[str]) -> list[list[bytes]] | None:
-        """Return the global symbols that objects define, of each in the order of its table.
+        """Return the global symbols that each object defines, in its table's order.
 
-        None where nm can't tell.
+        The result is None if nm fails.
         """
         done = run(
             [self.said.env.get("NM", "nm"), "-A", "-g", "-p", "--defined-only", *objects],
@@ -219,13 +219,15 @@ class Replay(msgspec.Struct, dict=True):
         return None if done.returncode else list(found.values())
 
     def _command(self, command: Saved, check: str) -> None:
-        """Run a saved command.
+        """Run a saved command; if it fails, remove its target, as make does (.DELETE_ON_ERROR).
 
-        If it fails, its target goes away, as make would have it (.DELETE_ON_ERROR).
+        Args:
+            command: The command.
+            check: A script to run on the target; "" for none.
 
-        What the compiler finds wrong in a source it would find when make runs it, too: that is a
-        CommandError. A file that it misses make may know how to make: then, and in any other case,
-        make decides.
+        Raises:
+            CommandError: The compiler found errors in a source, as it would when make runs it.
+            Unfamiliar: Any other failure: a missing file, for example, may be one that make makes.
         """
         argv = ["sh", "-c", command.script(check)]
         with (
@@ -256,11 +258,9 @@ class Replay(msgspec.Struct, dict=True):
 
 
 def _digest(path: str) -> str:
-    """Return the digest of a file that stands for itself.
+    """Return the digest of a file; MISSING if it may name other files, whose content counts.
 
-    Of one that may name other files, whose content then counts, it is MISSING.
-
-    Those are thin archives, scripts and lists of files, and sources with `.incbin` in them.
+    Such are thin archives, scripts and lists of files, and sources with `.incbin`.
     """
     import hashlib
 

@@ -1,6 +1,6 @@
-"""Judge which targets are stale, as make judges it, by what make said and Kbuild recorded.
+"""Stale targets by make's rule, from make's trace and Kbuild's records.
 
-A target is stale when it is missing, or older than a file that it is made from.
+A target is stale if it is missing, or older than one of its inputs.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ from tasks.system import files
 
 
 class Targets(msgspec.Struct, dict=True):
-    """The targets of one goal, and what each is made from.
+    """The targets of one goal, and their inputs.
 
-    obj: the object folder; said: what make said of the goal; known: the records as they are now;
-    given: when a file outside of the object folder was changed (ns since 1970), -1 if it is
-    missing.
+    Names are relative in the object folder, else absolute.
 
-    inputs: by target, what it is made from; recorded: by target, the .cmd file of those that have
-    one. Names are relative to the object folder, or absolute.
+    Attributes:
+        obj: The object folder.
+        said: The goal's trace.
+        known: The .cmd files.
+        given: Returns the mtime of a file outside of the object folder (ns since 1970), -1 if it is
+            missing.
+        inputs: Target to its inputs.
+        recorded: Target to its .cmd file, if it has one.
     """
 
     obj: Path
@@ -49,20 +53,18 @@ class Targets(msgspec.Struct, dict=True):
             self.inputs[target] = found - {target}
 
     def look_at_sources(self) -> None:
-        """Find the times of the sources, once, before anything is made.
+        """Read the times of the sources, once, before the first command.
 
         Raises:
-            Unfamiliar: A file that a target was compiled from is gone.
+            Unfamiliar: A source is missing.
         """
         self.newest = self._newest_sources()
 
     def _newest_sources(self) -> dict[str, int]:
-        """Return the time of the newest given file that each target was compiled from.
-
-        Only targets that may be older than that are there.
+        """Return the mtime of each target's newest source, for targets that may be older.
 
         Raises:
-            Unfamiliar: A file is gone.
+            Unfamiliar: A source is missing.
         """
         oldest = min(map(self.when, self.recorded), default=0)
         young = {name for name in self.known.given() if not -1 < self.when(name) <= oldest}
@@ -76,7 +78,7 @@ class Targets(msgspec.Struct, dict=True):
         return newest
 
     def stale(self) -> set[str]:
-        """Return the targets with a record that make would make again, judging by times."""
+        """Return the targets with a .cmd file that make would make again, judged by times."""
         self.times = {name: when for name, when in self.times.items() if name.startswith("/")}
         when, newest = self.when, self.newest
         return {
@@ -87,7 +89,7 @@ class Targets(msgspec.Struct, dict=True):
         }
 
     def when(self, name: str) -> int:
-        """When a file was changed (ns since 1970), -1 if it is missing."""
+        """Return a file's mtime in ns since 1970, -1 if it is missing."""
         when = self.times.get(name)
         if when is None:
             when = self.times[name] = (
@@ -96,7 +98,11 @@ class Targets(msgspec.Struct, dict=True):
         return when
 
     def command(self, target: str) -> Saved:
-        """The command of a target. Raises Unfamiliar if it can't be run as it stands."""
+        """Return the saved command of a target.
+
+        Raises:
+            Unfamiliar: It can't be run without make, or builds a program of the build itself.
+        """
         command = saved.read(self.recorded.get(target, trace.record_of(self.obj, target)))
         if os.path.normpath(command.target) != target:
             raise Unfamiliar(f"the record of {target} speaks of {command.target}")
@@ -109,9 +115,9 @@ class Targets(msgspec.Struct, dict=True):
         return command
 
     def downstream(self, stale: set[str], goal: str) -> set[str]:
-        """Return stale targets, and what is made, directly or not, from them.
+        """Return stale targets and all that is made from them, but for the goal.
 
-        The goal is left out, and so is all that is made from a file without a record.
+        The users of a target without a .cmd file are left out, too.
         """
         users = users_of(self.inputs)
         found: set[str] = set()
@@ -126,7 +132,7 @@ class Targets(msgspec.Struct, dict=True):
 
 
 def users_of(inputs: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
-    """For each file, what is made from it."""
+    """Return for each file the targets that are made from it."""
     users: dict[str, list[str]] = {}
     for target, names in inputs.items():
         for name in names:

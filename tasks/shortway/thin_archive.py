@@ -1,9 +1,9 @@
-"""Thin archives brought up to date in place of `ar`, where only sizes of members changed.
+"""Update of thin archives without `ar`, if only the sizes of members changed.
 
-Kbuild packs all objects into thin archives (built-in.a, vmlinux.a), which name their members and
-hold, of each, its size. For one edited object ar looks at every member of every archive anew. Here
-the size is replaced, where nothing else can be different: the names are the same, and where there
-is a table of symbols, so are the symbols of the members that changed.
+Kbuild packs all objects into thin archives (built-in.a, vmlinux.a), which have the name and the
+size of each member. For one edited object, ar reads all members of all archives again. This module
+replaces the size if nothing else can differ: the names are the same, and if there is a symbol
+table, so are the symbols of the changed members.
 
 Source: ar(5), "Archive File Format"; thin archives, bfd/archive.c of binutils
 (_bfd_construct_extended_name_table, and bsd_write_armap and coff_write_armap's format of the table:
@@ -26,15 +26,16 @@ MAGIC = b"!<thin>\n"
 _HEAD = 60  # bytes: name 16, date 12, uid 6, gid 6, mode 8, size 10, end 2 (struct ar_hdr)
 _SIZE = slice(48, 58)
 _END = b"`\n"
-MOST_MEMBERS = 30  # of which the symbols are looked at; for more, ar is as fast
+MOST_MEMBERS = 30  # changed members up to which symbols are compared; for more, ar is as fast
 Symbols = Callable[[Sequence[str]], Sequence[Sequence[bytes]] | None]
 
 
 class _Archive(msgspec.Struct):
-    """What a thin archive names.
+    """A parsed thin archive.
 
-    members: where the header of each is, by its path (as the archive names it); symbols: of each,
-    by that place; None without a table of them.
+    Attributes:
+        members: Path of a member, as the archive has it, to the offset of its header.
+        symbols: Offset of a member's header to its symbols; None without a symbol table.
     """
 
     members: dict[str, int]
@@ -42,12 +43,17 @@ class _Archive(msgspec.Struct):
 
 
 def renew(archive: str, top: str, symbols_of: Symbols) -> bool:
-    """Write into a thin archive the sizes that its members have now, and give it the time of now.
+    """Update the sizes of members in a thin archive, and its time.
 
-    archive: its path; top: the folder in which ar runs; symbols_of: the global symbols that objects
-    define, in the order of their symbol tables (None: not known), asked of the members that are
-    newer than an archive with a table of symbols. Returns False, and the archive as it was, where
-    it must be made by ar.
+    Args:
+        archive: The archive.
+        top: The folder in which ar runs.
+        symbols_of: Returns the global symbols that objects define, in the order of their symbol
+            tables, or None; called with the members that are newer than the archive, if that has a
+            symbol table.
+
+    Returns:
+        False if ar must make the archive; it is then unchanged.
     """
     try:
         with open(archive, "rb") as stream:
@@ -63,7 +69,7 @@ def renew(archive: str, top: str, symbols_of: Symbols) -> bool:
                 newer[path] = place
                 data[place + _SIZE.start : place + _SIZE.stop] = b"%-10d" % info.st_size
             elif int(data[place + _SIZE.start : place + _SIZE.stop]) != info.st_size:
-                return False  # somebody made it by other means
+                return False  # another program changed the member
         if found.symbols is not None and not _same(newer, found.symbols, top, symbols_of):
             return False
         write_whole(Path(archive), bytes(data), before.st_mode & 0o777)
@@ -75,7 +81,14 @@ def renew(archive: str, top: str, symbols_of: Symbols) -> bool:
 def _same(
     newer: Mapping[str, int], symbols: Mapping[int, list[bytes]], top: str, symbols_of: Symbols
 ) -> bool:
-    """Tell whether the table has the symbols of those members that are newer than the archive."""
+    """Tell whether the symbol table is right for the members that are newer than the archive.
+
+    Args:
+        newer: Path of such a member to the offset of its header.
+        symbols: The symbol table, by these offsets.
+        top: The folder in which ar runs.
+        symbols_of: As in `renew`.
+    """
     if len(newer) > MOST_MEMBERS:
         return False
     now = symbols_of([os.path.relpath(path, top) for path in newer]) if newer else []
@@ -85,10 +98,7 @@ def _same(
 
 
 def _read(data: bytes) -> _Archive | None:
-    """Read what an archive names.
-
-    None for one that is not thin, or that has in it what is not understood.
-    """
+    """Parse a thin archive; return None for another or an unknown format."""
     if not data.startswith(MAGIC):
         return None
     place, names, table = len(MAGIC), b"", None
@@ -105,9 +115,8 @@ def _read(data: bytes) -> _Archive | None:
                 table = data[body : body + size]
             place = body + size + size % 2
             continue
-        number = re.fullmatch(
-            rb"/(\d+)(?: +/)?", name
-        )  # the second "/" is what GNU ar leaves of a name of 15 letters
+        # The second "/" is what GNU ar leaves of a name of 15 letters.
+        number = re.fullmatch(rb"/(\d+)(?: +/)?", name)
         if not number:  # a short name, or one in a nested archive
             return None
         start = int(number[1])
@@ -120,10 +129,10 @@ def _read(data: bytes) -> _Archive | None:
 
 
 def _symbols(table: bytes) -> dict[int, list[bytes]]:
-    """Return the symbols of each member, by its place, in order.
+    """Parse a symbol table: offset of a member's header to its symbols, in order.
 
     Raises:
-        ValueError: The table is cut off.
+        ValueError: The table is truncated.
     """
     (count,) = struct.unpack_from(">I", table)
     places = struct.unpack_from(f">{count}I", table, 4)
