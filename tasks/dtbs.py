@@ -1,4 +1,4 @@
-"""The device trees of machines that are described by one.
+"""The device tree blobs, for machines that boot with one.
 
 images/config -+
 toolchain -----+-> dtbs -> images/NAME.dtb
@@ -20,12 +20,12 @@ from tasks.system.files import copy_whole
 
 
 def blob(project: Project, name: str) -> Path:
-    """A compiled device tree."""
+    """Return the path of a compiled device tree in images/."""
     return project.layout.images / f"{name}.dtb"
 
 
 def booted(project: Project) -> Path | None:
-    """The device tree that the machine boots with, if it has any."""
+    """Return the path of the device tree that the machine boots with; None if it has none."""
     return blob(project, project.machine.kernel.dtbs[0]) if project.machine.kernel.dtbs else None
 
 
@@ -55,7 +55,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def build(job: Job) -> dict[str, list[str]]:
-    """Let Kbuild compile the device trees, and learn from its records what they were made from."""
+    """Compile the device trees by Kbuild, and return their inputs from its records."""
     project, folder = job.project, kernel.object_folder(job)
     obj = folder.path
     kernel.put_config(job)
@@ -73,23 +73,27 @@ def build(job: Job) -> dict[str, list[str]]:
 
 
 def source(project: Project, name: str) -> str:
-    """Return Kbuild's name of the .dtb that is made from a device tree of the kernel's.
+    """Return the path of a device tree's .dtb in the object folder, relative to it.
 
-    Since 6.5 those of ARM lie in a folder for each vendor.
+    Since 6.5, ARM has a folder for each vendor.
+
+    Args:
+        project: Machine and layout.
+        name: The device tree's name, without suffix.
 
     Raises:
-        PiggyError: There is none of that name, or more than one.
+        PiggyError: The kernel has no device tree of that name, or more than one.
     """
     folder = project.layout.kernel_src / "arch" / project.machine.arch / "boot" / "dts"
-    found = sorted(
+    sources = sorted(
         path.relative_to(project.layout.kernel_src) for path in folder.rglob(f"{name}.dts")
     )
-    if not found:
+    if not sources:
         known = [path.stem for path in folder.rglob("*.dts")]
         raise PiggyError(
             f"{folder} has no device tree '{name}'.{nearest(name, known)}",
             f"configs/machines/{project.settings.machine}.toml names it in [kernel] dtbs",
         )
-    if len(found) > 1:
-        raise PiggyError(f"there are several device trees '{name}': {', '.join(map(str, found))}")
-    return str(found[0].with_suffix(".dtb"))
+    if len(sources) > 1:
+        raise PiggyError(f"there are several device trees '{name}': {', '.join(map(str, sources))}")
+    return str(sources[0].with_suffix(".dtb"))

@@ -1,10 +1,10 @@
-"""From vmlinux to what a boot loader takes, link by link, as configs/chains.toml has them.
+"""The chain from vmlinux to the image for a boot loader; configs/chains.toml has its links.
 
     x86:  vmlinux -> Image -> piggy.gz -> piggy.o -> compressed_vmlinux -> bzImage
     ARM:  vmlinux -> Image -> piggy.gz -> piggy.o -> compressed_vmlinux -> zImage
 
-Each link is made by the rule of the kernel's own boot Makefile, so any compressor and any kernel
-version will do. The result is kept under the task's name in images/.
+Each link is made by the rule of the kernel's own boot Makefile, so that any compressor and any
+kernel version works. The result is copied to images/, under the task's name.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def before(project: Project, link: Link) -> dict[str, Path]:
-    """The images of the kernel proper and its chain that a link is made from: name to path."""
+    """Return the earlier images of the chain that a link is made from: name to path."""
     return {
         name: project.layout.images / name
         for name in [link.after, *(["System.map"] if link.symbols else [])]
@@ -64,13 +64,13 @@ def before(project: Project, link: Link) -> dict[str, Path]:
 
 
 def taken(project: Project, link: Link) -> dict[str, Path]:
-    """The images that a link is made from besides the link before: make variable to path."""
+    """Return the root filesystem's images that a link includes: make variable to path."""
     images = {"initramfs": project.layout.initramfs, "rootfs": project.layout.rootfs}
     return {variable: images[image] for variable, image in link.takes.items()}
 
 
 def build(job: Job, name: str, link: Link) -> dict[str, object]:
-    """Ask Kbuild for one link, and keep what it made as images/NAME."""
+    """Build one link by Kbuild, copy it to images/NAME, and return its discovered inputs."""
     project = job.project
     obj = project.layout.kernel_obj
     kernel.put_config(job)
@@ -93,20 +93,19 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
 
 
 def by_make(job: Job, name: str, link: Link) -> None:
-    """Have make bring one link up to date."""
+    """Bring one link up to date by make."""
     project, folder = job.project, kernel.object_folder(job)
     obj = folder.path
-    # What is doubtful is removed, perhaps vmlinux, for which the boot folder has no rule.
+    # purge() may remove vmlinux, for which the boot folder has no rule.
     kernel.catch_up(job, folder.purge())
     drop_others(project, link)
-    for earlier in dict.fromkeys(
-        ["vmlinux", link.after]
-    ):  # a link of the chain may ask vmlinux for its symbols, too
+    # A link may read the symbols of vmlinux, too.
+    for earlier in dict.fromkeys(["vmlinux", link.after]):
         hand_over(project, earlier)
     if file_of(obj, name):
         folder.restore(
             {file_of(obj, name): project.layout.images / name},
-            # make knows nothing of another gzip
+            # Make does not notice another gzip.
             spoilt=kernel.spoilt(job) or any(reason.part == "tools" for reason in job.reasons),
         )
     others = taken(project, link)
@@ -128,9 +127,7 @@ def by_make(job: Job, name: str, link: Link) -> None:
 
 
 def discovered(project: Project, name: str, folder: str, file: str) -> list[str]:
-    """Return the files that a link was made from beside the link before, and the makefiles.
-
-    Kbuild's records have them.
+    """Return the inputs of a link by Kbuild's records: sources and makefiles, no earlier links.
 
     Args:
         project: The project.
@@ -142,7 +139,7 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
     ends = [file_of(obj, other) for other in project.chain if other != name]
     found = records.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
     unsaid: set[str] = set()
-    if not found:  # Kbuild saves no command of it (MIPS's vmlinuz), so all in its folder counts
+    if not found:  # Kbuild saves no command for it (MIPS's vmlinuz), so its whole folder counts
         found = set(records.below(obj / folder))
         unsaid = {
             str(path)
@@ -156,10 +153,10 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
 
 
 def drop_others(project: Project, link: Link) -> None:
-    """Remove what Kbuild has of the earlier links, where that is not what we keep.
+    """Remove Kbuild's files of earlier links that differ from images/, so that make makes them.
 
-    Make then makes it again: if ours came from the store, Kbuild's may be of another state, and
-    newer than all that it is made from.
+    If the image came from the store, Kbuild's file may be of another state, and newer than its
+    inputs.
     """
     name, digest = link.after, project.stamps.digest
     while name in project.chain:
@@ -172,10 +169,10 @@ def drop_others(project: Project, link: Link) -> None:
 
 
 def hand_over(project: Project, link: str) -> None:
-    """Give Kbuild the kept output of the link before, should its own copy be another one.
+    """Copy an earlier link from images/ into the object folder, unless both are equal.
 
-    The copy gets the oldest time there is: make must never take it for newer than the objects, or
-    it would not link again when they change.
+    The copy gets mtime 0, so that make never considers it newer than the objects: else make would
+    not link again when they change.
     """
     image, file = project.layout.images / link, file_of(project.layout.kernel_obj, link)
     mine = project.layout.kernel_obj / file
@@ -185,12 +182,12 @@ def hand_over(project: Project, link: str) -> None:
 
 
 def resolved(obj: Path, link: str) -> Path:
-    """The file in which Kbuild's name of a link is kept."""
+    """Return the path of the file that has Kbuild's name of a link."""
     return obj / f"piggyback.{link}"
 
 
 def file_of(obj: Path, link: str) -> str:
-    """Kbuild's name of a link's file, as its last run left it; "" if it did not run yet."""
+    """Return Kbuild's name of a link's file, as of its last run; "" before the first one."""
     if link in ("vmlinux", "System.map"):
         return link
     try:

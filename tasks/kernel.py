@@ -26,12 +26,10 @@ from tasks.system.files import copy_whole, write_whole
 from tasks.toolchains import record
 
 TOOLS = [*kernel_config.TOOLS, "ld", "bc", "perl", "sed", "awk"]
-BOOT = re.compile(
-    r"/arch/\w+/boot/(?!startup/)"
-)  # what the links are made from, not vmlinux; startup/ is in both (7.3)
-COMMANDS_PER_SYMBOL = (
-    2.6  # measured on small configurations of 6.1; only for the first progress bar
-)
+# Files of the links of the image chain, not of vmlinux; startup/ is in both (7.3).
+BOOT = re.compile(r"/arch/\w+/boot/(?!startup/)")
+# Measured on small configurations of 6.1; used for the first progress bar only.
+COMMANDS_PER_SYMBOL = 2.6
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
@@ -64,9 +62,9 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def module_facts(project: Project) -> list[Path]:
-    """Return the files that tell what vmlinux offers to modules.
+    """Return the files about vmlinux that modules need; none if the kernel takes no modules.
 
-    They hold exported symbols, and the parameters and names of what is built in.
+    They have the exported symbols, and the names and parameters of built-in modules.
     """
     names = ("vmlinux.symvers", "modules.builtin", "modules.builtin.modinfo")
     return (
@@ -75,7 +73,7 @@ def module_facts(project: Project) -> list[Path]:
 
 
 def common_settings(project: Project) -> dict[str, str]:
-    """What decides the output of every call to the kernel's Makefile, besides files."""
+    """Return the inputs of each call to the kernel's Makefile that are no files."""
     return {
         "pins": kernel_config.flat(make.pins(EPOCH)),
         "arch": project.machine.arch,
@@ -85,7 +83,7 @@ def common_settings(project: Project) -> dict[str, str]:
 
 
 def build(job: Job) -> dict[str, object]:
-    """Let Kbuild bring vmlinux up to date, and learn from its records what went into it."""
+    """Bring vmlinux up to date by Kbuild, and return its inputs from Kbuild's records."""
     project = job.project
     obj = project.layout.kernel_obj
     put_config(job)
@@ -124,10 +122,10 @@ def object_folder(job: Job) -> ObjectFolder:
 
 
 def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
-    """Have make bring vmlinux up to date, and return how many commands that took."""
+    """Bring vmlinux up to date by make, and return the number of commands."""
     project, folder = job.project, object_folder(job)
     folder.purge()
-    # one command makes System.map and, of the two names, the last (7.3)
+    # One command makes System.map and vmlinux, or vmlinux.unstripped since 7.3.
     folder.restore(images, spoilt=spoilt(job), also=("vmlinux", "vmlinux.unstripped"))
     folder.restore({image.name: image for image in facts}, spoilt=spoilt(job))
     named_files.forget(folder.path)
@@ -144,18 +142,18 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
 
 
 def catch_up(job: Job, lost: Iterable[str]) -> None:
-    """Have make bring the object folder to the state of images/vmlinux, before it makes a link.
+    """Bring the object folder to the state of images/vmlinux by make, before a link is made.
 
-    That is needed if vmlinux came from the store and the folder is at another state, is gone, or
-    has lost something that make has a rule for only when it makes vmlinux: the headers and programs
-    that it makes on the way are used by the links, too.
+    That is needed if vmlinux came from the store and the folder is missing or has another state, or
+    if the folder lacks a file that is made only on the way to vmlinux: headers and programs that
+    the links use, too.
 
     Args:
-        job: The job.
-        lost: Names, relative to the folder, of what it has lost.
+        job: The task's job.
+        lost: Missing and removed files, relative to the folder.
 
     Raises:
-        PiggyError: Make has another vmlinux.
+        PiggyError: Make made another vmlinux.
     """
     project = job.project
     folder, kept = object_folder(job), project.layout.images / "vmlinux"
@@ -184,38 +182,36 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
 
 
 def unsure(project: Project) -> bool:
-    """Tell whether the kernel is made from something that is no input of its tasks.
-
-    Then it is not kept in the store.
-    """
+    """Tell whether the kernel has unrecorded inputs; it is then not put into the store."""
     return unrecorded.unrecorded(dotconfig.read_config(project.layout.config))
 
 
 def files_named(project: Project) -> named_files.Named:
-    """Return what the symbols of the configuration in force name.
-
-    The keys that are made for it are there, too.
-    """
+    """Return the files that symbols of the current configuration name, generated keys included."""
     return named_files.find(
         project.layout.config, project.layout.kernel_src, project.layout.kernel_obj, project.stamps
     )
 
 
 def without_named(project: Project, found: Iterable[str]) -> list[str]:
-    """Leave out of what was discovered what `files_named` has, for that is declared."""
+    """Remove the files of `files_named` from discovered inputs, as they are declared inputs."""
     states = files_named(project).states()
     return [path for path in found if path not in states]
 
 
 def refuse_missing(project: Project) -> None:
-    """Raise PiggyError for a file that a symbol names and that is not there."""
+    """Check that the files exist that symbols name.
+
+    Raises:
+        PiggyError: A file is missing.
+    """
     missing = files_named(project).missing
     if not missing:
         return
-    asked = fragments.merge(kernel_config.tree(project).all_paths).requests
-    lines = [one.text for one in missing]
+    requests = fragments.merge(kernel_config.tree(project).all_paths).requests
+    lines = [file.text for file in missing]
     first = missing[0].symbol
-    where = asked[first].where if first in asked else "the kernel's own default"
+    where = requests[first].where if first in requests else "the kernel's own default"
     raise PiggyError(
         "\n    ".join(lines),
         f"CONFIG_{first} comes from {where}; put the file there, or name another one",
@@ -223,10 +219,10 @@ def refuse_missing(project: Project) -> None:
 
 
 def version_files(project: Project) -> dict[str, str]:
-    """Return the files that give the kernel a name of its own, each with its digest.
+    """Return the localversion* files, each with its digest.
 
-    With CONFIG_LOCALVERSION_AUTO git gives it one, and only make can tell whether that is another
-    one now.
+    With CONFIG_LOCALVERSION_AUTO the kernel's release has git's state, and only make can tell
+    whether that changed; the entry for it differs each time.
     """
     found = unrecorded.version_files(project.layout.kernel_src, project.layout.kernel_obj)
     states = {str(path): project.stamps.digest(path) for path in found}
@@ -249,10 +245,7 @@ def version_files(project: Project) -> dict[str, str]:
 
 
 def discovered(project: Project) -> list[str]:
-    """Return the files that vmlinux was made from, and the makefiles and scripts.
-
-    Kbuild's records have them.
-    """
+    """Return the inputs of vmlinux by Kbuild's records: sources, makefiles and scripts."""
     known = Depfiles(project.layout.kernel_obj, project.layout.kernel_src)
     modules = set(known.of_modules())
     records = [
@@ -263,10 +256,14 @@ def discovered(project: Project) -> list[str]:
 
 
 def in_vmlinux(record: str, records: Collection[str]) -> bool:
-    """Tell whether the target of a .cmd file is part of vmlinux, by its folder.
+    """Tell by its folder whether the target of a .cmd file is part of vmlinux.
 
-    Below boot/ only a device tree is that is linked in: beside X.dtb there is an object made from
-    it (cmd_dt_S_dtb in scripts/Makefile.lib).
+    Below boot/ only a built-in device tree is: it has an object beside X.dtb (cmd_dt_S_dtb in
+    scripts/Makefile.lib).
+
+    Args:
+        record: The .cmd file.
+        records: All .cmd files.
     """
     if not BOOT.search(record):
         return True
@@ -275,10 +272,7 @@ def in_vmlinux(record: str, records: Collection[str]) -> bool:
 
 
 def put_config(job: Job) -> None:
-    """Have the configuration in force in the object folder, and nothing of another tree.
-
-    That holds whatever happened meanwhile.
-    """
+    """Put the current configuration into the object folder; empty the folder of another tree."""
     tree = kernel_config.tree(job.project)
     configure.fresh(tree)
     if configure.put(tree.full, tree.obj / ".config"):
@@ -293,5 +287,5 @@ def first_guess(config: Path) -> int:
 
 
 def spoilt(job: Job) -> bool:
-    """Tell whether an output is not as the task left it, so that no copy of it is believed."""
+    """Tell whether an output in images/ was changed, so that Kbuild's files are not trusted."""
     return any(reason.part == "outputs" for reason in job.reasons)

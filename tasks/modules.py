@@ -1,4 +1,4 @@
-"""Kernel modules: the tree's own, and one from outside.
+"""Kernel modules: those of the tree, and an external one.
 
     vmlinux -> images/{vmlinux.symvers,modules.builtin,modules.builtin.modinfo} -+
     images/config ---------------------------------------------------------------+-> modules
@@ -9,9 +9,9 @@
     (the headers and symbols it was compiled with) -------------------+     v
                                                             images/module.tar, *.ko
 
-What `modules` depends on is what the kernel offers to modules, not the kernel itself: an edit that
-changes no exported symbol and no header of theirs ends before it. With src=, the root filesystem
-holds that module in /lib/modules/*/extra.
+`modules` depends on the kernel's exported symbols, not on the kernel itself: an edit that changes
+no exported symbol and no header of a module does not run it. With src=, the root filesystem has the
+external module in /lib/modules/*/extra.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ HOST_LINKS = re.compile(r"lib/modules/[^/]+/(build|source)")  # lead to folders 
 
 
 def archive(project: Project) -> Path | None:
-    """What the root filesystem has of modules; None where the kernel takes none."""
+    """Return the archive of modules for the root filesystem; None if the kernel takes none."""
     if not kernel_config.modular(project):
         return None
     return project.layout.images / ("module.tar" if project.settings.src else "modules.tar")
 
 
 def source(project: Project) -> Path:
-    """The folder of the module from outside."""
+    """Return the absolute path of the external module's folder."""
     return Path(os.path.abspath(project.top / Path(project.settings.src).expanduser()))
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
-    """Yield `modules`, where the kernel takes modules, and `module`."""
+    """Yield `modules`, if the kernel takes modules, and `module`."""
     symvers = project.layout.images / "Module.symvers"
     if kernel_config.modular(project):
         yield task(
@@ -105,22 +105,22 @@ def tasks(project: Project) -> Iterator[TaskDict]:
 
 
 def signed_with(project: Project) -> dict[str, str]:
-    """Return the states of what goes into modules beside their sources.
+    """Return the states of files that go into modules besides their sources.
 
-    That is what symbols name that may go into modules, and the key that make has made for vmlinux
-    and for them together.
+    These are files that symbols name, and the generated key, which signs modules and is part of
+    vmlinux.
     """
-    found = kernel.files_named(project)
+    named = kernel.files_named(project)
     return {
-        **found.states(modules=True),
-        **{path: project.stamps.digest(path) for path in found.made},
+        **named.states(modules=True),
+        **{path: project.stamps.digest(path) for path in named.made},
     }
 
 
 def build(job: Job) -> dict[str, object]:
-    """Let Kbuild build and install the modules; pack them.
+    """Build and install the modules by Kbuild, pack them, and return their inputs.
 
-    A .ko that is not as it was left is made anew.
+    A .ko that was changed since the last run is made again.
     """
     project, folder = job.project, kernel.object_folder(job)
     obj = folder.path
@@ -141,7 +141,7 @@ def build(job: Job) -> dict[str, object]:
         {"Module.symvers": project.layout.images / "Module.symvers"}, spoilt=kernel.spoilt(job)
     )
     count = folder.make(
-        # make reads the exported symbols from vmlinux.o, should that have been removed meanwhile
+        # Make reads the exported symbols from vmlinux.o, which may have been removed.
         ["vmlinux", "modules", trace.GOAL],
         said="modules",
         prepares=True,
@@ -164,7 +164,13 @@ def build(job: Job) -> dict[str, object]:
 
 
 def _install(job: Job, built: bool, target: Path) -> None:
-    """Pack what Kbuild installs of what was built; nothing, where nothing was."""
+    """Install the modules by Kbuild into a temporary folder, and pack that.
+
+    Args:
+        job: The task's job.
+        built: Whether there are modules; else the archive is empty.
+        target: The archive.
+    """
     from tasks.filesystem import tar
 
     project = job.project
@@ -178,7 +184,11 @@ def _install(job: Job, built: bool, target: Path) -> None:
 
 
 def explain(job: Job) -> None:
-    """`doit module` where there is nothing to build: say what is missing."""
+    """Raise the error of `doit module` if there is nothing to build.
+
+    Raises:
+        PiggyError: There is no src=, or the kernel takes no modules.
+    """
     project = job.project
     if not project.settings.src:
         raise PiggyError(
@@ -193,12 +203,10 @@ def explain(job: Job) -> None:
 
 
 def sources_of(project: Project) -> Mapping[str, str]:
-    """Return the files of the module from outside, each with its digest.
-
-    See kbuild/module_source.py.
+    """Return the sources of the external module (see kbuild/module_source.py) with their digests.
 
     Raises:
-        PiggyError: It is no module's folder.
+        PiggyError: The folder has neither Kbuild nor Makefile.
     """
     top = source(project)
     if not any((top / name).is_file() for name in ("Kbuild", "Makefile")):
@@ -213,7 +221,7 @@ def sources_of(project: Project) -> Mapping[str, str]:
 
 
 def build_outside(job: Job) -> dict[str, object]:
-    """Build the module in a copy of its folder, and install it beside the others.
+    """Build the external module in a copy of its folder, and pack it with the tree's modules.
 
     Nothing is written into the user's folder.
     """
@@ -266,10 +274,14 @@ def build_outside(job: Job) -> dict[str, object]:
 
 
 def _inputs(project: Project, work: Path) -> list[str]:
-    """Return what a module was made from besides its own files.
+    """Return the inputs of the external module besides its own files.
 
-    That is the kernel's headers, those that were made in the object folder, and the symbols that
-    they ask for (fixdep lists these instead of autoconf.h), as CONFIG_NAME.
+    These are the kernel's headers, generated ones included, and the symbols that they use, as
+    CONFIG_NAME (fixdep lists these in place of autoconf.h).
+
+    Args:
+        project: The project.
+        work: The module's folder in the copy.
     """
     obj, own = (
         project.layout.kernel_obj.absolute(),
