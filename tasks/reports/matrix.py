@@ -32,7 +32,7 @@ from tasks.graph import history, nested
 from tasks.graph.history import Line
 from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.guest import boot
-from tasks.reports import table as matrix
+from tasks.reports import table
 from tasks.reports.table import Row, Sizes
 from tasks.system import terminal
 from tasks.system.errors import PiggyError, nearest
@@ -67,11 +67,11 @@ def run(job: Job) -> None:
             for number, name in enumerate(names, 1):
                 row = one(project, name, f"{number}/{len(names)} {name}")
                 rows.append(row)
-                matrix.keep(project.layout.build, row, known)
+                table.keep(project.layout.build, row, known)
                 terminal.line(name, f"{row.result}{': ' + row.error if row.error else ''}")
         finally:
             if rows:
-                print("\n" + matrix.plain(rows) + "\n", flush=True)
+                print("\n" + table.plain(rows) + "\n", flush=True)
     terminal.line(
         "matrix", f"{project.layout.build / 'matrix.json'}, {project.layout.build / 'matrix.md'}"
     )
@@ -111,7 +111,7 @@ def one(project: Project, name: str, label: str) -> Row:
     try:
         its = projects.load(project.top, os.environ, words)
     except PiggyError as error:
-        return msgspec.structs.replace(row, error=matrix.short(error.message))
+        return msgspec.structs.replace(row, error=table.short(error.message))
     row = msgspec.structs.replace(row, arch=its.machine.arch)
     triple = its.machine.triple
     no_compiler = (
@@ -139,7 +139,7 @@ def one(project: Project, name: str, label: str) -> Row:
         history.read(its.layout.history, seen),
         boots,
         (
-            matrix.first_error(lines, status)
+            table.first_error(lines, status)
             if status
             else f"built, not booted: {no_qemu}"
             if no_qemu
@@ -150,12 +150,12 @@ def one(project: Project, name: str, label: str) -> Row:
 
 def missing(its: Project, *tools: str) -> str:
     """Say which of a machine's tools is the first that this host lacks, and what package has it."""
-    table = packages.load(its.top)
-    manager = packages.manager_of_host(table) or next(iter(table.managers))
+    known = packages.load(its.top)
+    manager = packages.manager_of_host(known) or next(iter(known.managers))
     return next(
         (
             f"{need.name} is not installed (package {need.packages[manager]})"
-            for need in packages.needs(table, its.machine)
+            for need in packages.needs(known, its.machine)
             if need.name in tools and not need.found
         ),
         "",
