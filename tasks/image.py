@@ -79,8 +79,8 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
         file: project.layout.images / name,
         **{file_of(obj, image): path for image, path in inputs.items()},
     }
-    found = None if link.takes else attempt.taken(job, name, file, kept, inputs.values())
-    if found is None:
+    inputs_found = None if link.takes else attempt.taken(job, name, file, kept, inputs.values())
+    if inputs_found is None:
         by_make(job, name, link)
         file = file_of(obj, name)
     if not (obj / file).is_file():
@@ -89,7 +89,7 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
             f"see configs/chains.toml; log: {job.log}",
         )
     copy_whole(obj / file, project.layout.images / name)
-    return {"discovered": found or discovered(project, name, link.dir, file)}
+    return {"discovered": inputs_found or discovered(project, name, link.dir, file)}
 
 
 def by_make(job: Job, name: str, link: Link) -> None:
@@ -137,10 +137,10 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
     """
     obj = project.layout.kernel_obj
     ends = [file_of(obj, other) for other in project.chain if other != name]
-    found = records.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
+    commands = records.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
     unsaid: set[str] = set()
-    if not found:  # Kbuild saves no command for it (MIPS's vmlinuz), so its whole folder counts
-        found = set(records.below(obj / folder))
+    if not commands:  # Kbuild saves no command for it (MIPS's vmlinuz), so its whole folder counts
+        commands = set(records.below(obj / folder))
         unsaid = {
             str(path)
             for path in (project.layout.kernel_src.resolve() / folder).iterdir()
@@ -148,7 +148,7 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
         }
     unsaid.update(path for _, path in trace.prerequisites(obj, name))
     return kernel.without_named(
-        project, Depfiles(obj, project.layout.kernel_src, found).inputs(unsaid=unsaid)
+        project, Depfiles(obj, project.layout.kernel_src, commands).inputs(unsaid=unsaid)
     )
 
 

@@ -91,8 +91,8 @@ def build(job: Job) -> dict[str, object]:
     images = {name: project.layout.images / name for name in ("vmlinux", "System.map")}
     facts = module_facts(project)
     kept = {**images, **{image.name: image for image in facts if (obj / image.name).exists()}}
-    count, found = 0, attempt.taken(job, "vmlinux", "vmlinux", kept)
-    if found is None:
+    count, inputs = 0, attempt.taken(job, "vmlinux", "vmlinux", kept)
+    if inputs is None:
         count = by_make(job, images, facts)
     for name, image in images.items():
         copy_whole(obj / name, image)
@@ -102,7 +102,7 @@ def build(job: Job) -> dict[str, object]:
         "commands": max(count, int(job.previous.get("commands", 0))),
         "unsure": unsure(project),
         "made": files_named(project).made,
-        "discovered": found or discovered(project),
+        "discovered": inputs or discovered(project),
     }
 
 
@@ -156,7 +156,7 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
         PiggyError: Make made another vmlinux.
     """
     project = job.project
-    folder, kept = object_folder(job), project.layout.images / "vmlinux"
+    folder, image = object_folder(job), project.layout.images / "vmlinux"
     lost = [
         name
         for name in lost
@@ -170,10 +170,10 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
             " with it\n"
         )
     by_make(job, {name: project.layout.images / name for name in ("vmlinux", "System.map")}, [])
-    if project.stamps.digest(folder.path / "vmlinux") != project.stamps.digest(kept):
+    if project.stamps.digest(folder.path / "vmlinux") != project.stamps.digest(image):
         folder.set_present(False)
-        project.store.drop(project.stamps.digest(kept))
-        kept.unlink(missing_ok=True)
+        project.store.drop(project.stamps.digest(image))
+        image.unlink(missing_ok=True)
         raise PiggyError(
             "the vmlinux that was kept is not what make makes from the same files; it was"
             " thrown out",
@@ -224,8 +224,8 @@ def version_files(project: Project) -> dict[str, str]:
     With CONFIG_LOCALVERSION_AUTO the kernel's release has git's state, and only make can tell
     whether that changed; the entry for it differs each time.
     """
-    found = unrecorded.version_files(project.layout.kernel_src, project.layout.kernel_obj)
-    states = {str(path): project.stamps.digest(path) for path in found}
+    paths = unrecorded.version_files(project.layout.kernel_src, project.layout.kernel_obj)
+    states = {str(path): project.stamps.digest(path) for path in paths}
     try:
         text = project.layout.config.read_bytes()
         asks_git = (

@@ -287,7 +287,7 @@ def _inputs(project: Project, work: Path) -> list[str]:
         project.layout.kernel_obj.absolute(),
         os.path.realpath(project.layout.here / "module"),
     )
-    found = set(records.makefiles(obj, project.layout.kernel_src, []))
+    inputs = set(records.makefiles(obj, project.layout.kernel_src, []))
     for record in records.below(project.layout.here / "module"):
         for name in records.dependencies(record):
             path = next(
@@ -295,10 +295,10 @@ def _inputs(project: Project, work: Path) -> list[str]:
                 "",
             )
             if path and not os.path.realpath(path).startswith(own + "/"):
-                found.add(path)
-        found.update(f"CONFIG_{symbol}" for symbol in records.symbols(record))
+                inputs.add(path)
+        inputs.update(f"CONFIG_{symbol}" for symbol in records.symbols(record))
     generated = {
         str(obj / "include" / "generated" / name)
         for name in ("autoconf.h", "compile.h", "utsversion.h")
     }
-    return sorted(found - generated)
+    return sorted(inputs - generated)

@@ -99,17 +99,17 @@ def fetched(
             updated = _update(options, state, fingerprint, suites, log)
         folder = state / "files" / package.name
         try:
-            found = _get(package, options, folder, log, bar)
+            archive = _get(package, options, folder, log, bar)
         except Unavailable as why:
             if updated:
                 raise Unavailable(f"{why}{updated}") from why
             # Old versions leave the archive, new ones come.
             updated = _update(options, state, fingerprint, suites, log)
             try:
-                found = _get(package, options, folder, log, bar)
+                archive = _get(package, options, folder, log, bar)
             except Unavailable as still:
                 raise Unavailable(f"{still}{updated}") from still
-        yield found
+        yield archive
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -176,7 +176,7 @@ def _configure(state: Path, suites: Sequence[str], log: Path | None) -> tuple[li
     sources.mkdir()
     for name, text in texts.items():
         (sources / name).write_text(text)
-    places = {
+    paths = {
         "Dir::Etc::SourceList": "/dev/null",
         "Dir::Etc::SourceParts": sources,
         "Dir::State": state,
@@ -186,10 +186,10 @@ def _configure(state: Path, suites: Sequence[str], log: Path | None) -> tuple[li
         "Dir::Cache::archives": state / "cache" / "archives",
     }
     if os.geteuid() == 0:  # apt would become the user _apt, who may not enter our folders
-        places["APT::Sandbox::User"] = "root"
+        paths["APT::Sandbox::User"] = "root"
     # The user's preferences and default release are for the system's suites only.
     if suites:
-        places.update(
+        paths.update(
             {
                 "Dir::Etc::preferences": "/dev/null",
                 "Dir::Etc::preferencesparts": "/dev/null",
@@ -197,7 +197,7 @@ def _configure(state: Path, suites: Sequence[str], log: Path | None) -> tuple[li
             }
         )
     options = ["-c", str(state / "apt.conf")]
-    options += [f"-o{key}={value}" for key, value in {**_SETTINGS, **places}.items()]
+    options += [f"-o{key}={value}" for key, value in {**_SETTINGS, **paths}.items()]
     return options, hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()
 
 

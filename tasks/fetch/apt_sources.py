@@ -120,35 +120,35 @@ def lines(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
             r"\S+[ \t]+(\[[^]]*\][ \t]*)?cdrom:", source
         ):
             continue
-        found = _LINE.fullmatch(source)
-        kept = _options(found[2] or "", tell) if found else None
-        if not found or kept is None:
+        match = _LINE.fullmatch(source)
+        options_kept = _options(match[2] or "", tell) if match else None
+        if not match or options_kept is None:
             tell(f"the line '{source[:200]}'")
             continue
-        options = " ".join([*kept, f"target={','.join(_TARGETS)}"])
-        for kind in ("deb", "deb-src") if found[1] == "deb" else ("deb-src",):
-            made[f"{kind} [{options}] {found[3]}\n"] = None
+        options = " ".join([*options_kept, f"target={','.join(_TARGETS)}"])
+        for kind in ("deb", "deb-src") if match[1] == "deb" else ("deb-src",):
+            made[f"{kind} [{options}] {match[3]}\n"] = None
     return "".join(made)
 
 
 def _options(text: str, tell: Callable[[str], object]) -> list[str] | None:
     """Return the allowed options of a line; None if the whole line must be left out."""
     # An option may have spaces around its signs, as in "[ arch = amd64 ]".
-    kept: dict[str, str] = {}
+    allowed_words: dict[str, str] = {}
     for word in re.sub(r"[ \t]*([-+]?=)[ \t]*", r"\1", text).split():
         name, sign, value = re.fullmatch(r"(.*?)([-+]?=|$)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
         allowed = _OPTIONS.get(name + sign)
         if (
             allowed
-            and name + sign not in kept
+            and name + sign not in allowed_words
             and all(re.fullmatch(allowed, part) for part in value.split(","))
         ):
-            kept[name + sign] = word
+            allowed_words[name + sign] = word
         elif _restricts(name):
             return None
         else:
             tell(word)
-    return list(kept.values())
+    return list(allowed_words.values())
 
 
 def _restricts(name: str) -> bool:
@@ -196,7 +196,7 @@ def paragraphs(text: str, tell: Callable[[str], object] = lambda what: None) -> 
 
 def _paragraph(fields: Sequence[str], tell: Callable[[str], object]) -> str:
     """Return the allowed fields of one paragraph; "" if the whole paragraph must be left out."""
-    kept: dict[str, str] = {}
+    copied: dict[str, str] = {}
     for field in fields:
         name, colon, value = field.partition(":")
         key = name.lower()
@@ -209,29 +209,29 @@ def _paragraph(fields: Sequence[str], tell: Callable[[str], object]) -> str:
         if (
             good
             and allowed
-            and key not in kept
+            and key not in copied
             and words
             and (
                 all(re.fullmatch(allowed, word) for word in words)
                 or (key == "signed-by" and re.fullmatch(_KEY_BLOCK, value))
             )
         ):
-            kept[key] = field
+            copied[key] = field
         elif allowed or not good or _restricts(name):
             tell(f"the paragraph with '{_first(field)}'")
             return ""
         elif key != "targets":  # we set them
             tell(f"'{_first(field)}'")
-    if not {"types", "uris", "suites"} <= set(kept):
-        if "types" in kept or "uris" in kept:
+    if not {"types", "uris", "suites"} <= set(copied):
+        if "types" in copied or "uris" in copied:
             tell(f"the paragraph with '{_first(fields[0])}'")
         return ""
-    kinds = kept["types"].partition(":")[2].split()
-    kept["types"] = (
+    kinds = copied["types"].partition(":")[2].split()
+    copied["types"] = (
         f"Types: {'deb deb-src' if 'deb' in kinds else ' '.join(kinds)}\nTargets:"
         f" {' '.join(_TARGETS)}"
     )
-    return "\n".join(kept.values())
+    return "\n".join(copied.values())
 
 
 def _first(field: str) -> str:

@@ -87,8 +87,8 @@ class Ahead:
         Raises:
             Damaged: The archive can't be decompressed, or its content exceeds the limit.
         """
-        parts, wanted = [], size
-        while wanted:
+        parts, missing = [], size
+        while missing:
             if self._used == len(self._chunk):
                 item = self._queue.get()
                 if isinstance(item, PiggyError):
@@ -98,11 +98,11 @@ class Ahead:
                     self._queue.put(item)  # for further reads at the end
                     break
                 self._chunk, self._used = item, 0
-            part = self._chunk[self._used : self._used + wanted]
+            part = self._chunk[self._used : self._used + missing]
             self._used += len(part)
-            wanted -= len(part)
+            missing -= len(part)
             parts.append(part)
-        self.position += size - wanted
+        self.position += size - missing
         return b"".join(parts)
 
     def stop(self) -> None:

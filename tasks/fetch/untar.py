@@ -165,7 +165,7 @@ def _place(tree: _Tree, member: Member, data: Data, path: str, top: str) -> None
         and not (present == _FOLDER and member.kind == "folder")
         and not (present == _FILE and member.kind == "file")
     ):
-        raise Hostile(f"comes again, in file_path of a {present}")
+        raise Hostile(f"comes again, in place of a {present}")
     _make_folders(tree, path.rpartition("/")[0])
     file_path = tree.root / path
     if member.kind == "folder":

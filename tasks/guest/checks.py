@@ -175,12 +175,12 @@ def standard(
 
 
 def _uname(release: str, output: str) -> str:
-    found = re.search(r"^Linux \S+ (\S+) .*", output, re.M)
-    if not found:
+    match = re.search(r"^Linux \S+ (\S+) .*", output, re.M)
+    if not match:
         raise ValueError(f"not what uname says: {output[:200]!r}")
-    if release and found[1] != release:
-        raise ValueError(f"the kernel that runs is {found[1]}, not {release}")
-    return found[0].strip()
+    if release and match[1] != release:
+        raise ValueError(f"the kernel that runs is {match[1]}, not {release}")
+    return match[0].strip()
 
 
 def _mounts(root: Sequence[str], output: str) -> str:
@@ -201,10 +201,10 @@ def _mounts(root: Sequence[str], output: str) -> str:
 
 
 def _free(output: str) -> str:
-    found = re.search(r"Mem: +([0-9]{1,15}) +([0-9]{1,15}) +([0-9]{1,15})", output)
-    if not found or not int(found[1]):
+    match = re.search(r"Mem: +([0-9]{1,15}) +([0-9]{1,15}) +([0-9]{1,15})", output)
+    if not match or not int(match[1]):
         raise ValueError(f"no memory in what free says: {output[:200]!r}")
-    return f"{int(found[1])} kB of memory, {int(found[2])} kB used"
+    return f"{int(match[1])} kB of memory, {int(match[2])} kB used"
 
 
 # The file must be read back from the disk: it is synced, then dropped from the page cache

@@ -149,7 +149,7 @@ class Guest:
         seconds = seconds or self.line.limit.command
         until, wait = time.monotonic() + seconds, self.line.limit.again
         ask_at = time.monotonic() + wait
-        while not (found := answer.search(self.line.fresh)):
+        while not (reply := answer.search(self.line.fresh)):
             now = time.monotonic()
             if now >= until:
                 self.line.fail(
@@ -159,13 +159,13 @@ class Guest:
                 self.line.send(question)
                 wait, ask_at = wait * 1.5, now + wait
             self.line.read(min(until, ask_at))
-        output = _answer(self.line.fresh[: found.start()], token, command, question)
-        self.line.fresh = self.line.fresh[found.end() :]
-        if not found[1]:
+        output = _answer(self.line.fresh[: reply.start()], token, command, question)
+        self.line.fresh = self.line.fresh[reply.end() :]
+        if not reply[1]:
             self.line.fail(
                 f"the guest's shell refused the command '{_named(command)}'", "a syntax error?"
             )
-        return int(found[1]), output.strip("\n")
+        return int(reply[1]), output.strip("\n")
 
     def poweroff(self) -> None:
         """Power the guest off; wait for QEMU's end, or for the message of a machine that halts."""

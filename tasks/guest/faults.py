@@ -122,11 +122,13 @@ def _no_root(console: str, reason: str) -> Fault:
                 " whole (e2fsck -fn)?"
             ),
         )
-    found = _NO_ROOT.search(console)
+    missing = _NO_ROOT.search(console)
     seen = _PARTITIONS.search(console)
     disks = _DISK_LINE.findall(seen[1]) if seen else []
-    what = f"the kernel finds no root device '{found[1]}'" if found else f"kernel panic: {reason}"
-    if found and found[1] in ("", "(null)"):
+    what = (
+        f"the kernel finds no root device '{missing[1]}'" if missing else f"kernel panic: {reason}"
+    )
+    if missing and missing[1] in ("", "(null)"):
         what = "the kernel was not told its root device (no root= on its command line)"
     if disks:
         return what, f"it sees {', '.join(disks)}: is root= right?"
@@ -250,13 +252,13 @@ def ended(console: str, name: str, status: int, number: int) -> Fault:
     if number:
         return f"{name} was killed by {signal_name(number)}", ""
     if status:
-        said = "; ".join(own) or (console.strip().splitlines() or ["without a word"])[-1]
+        message = "; ".join(own) or (console.strip().splitlines() or ["without a word"])[-1]
         hint = (
             "another QEMU is using the image: end it, or boot with a snapshot"
-            if "lock" in said
+            if "lock" in message
             else "the words come from the machine file's [qemu] table and the settings"
         )
-        return f"{name} ended with status {status}: {said}", hint
+        return f"{name} ended with status {status}: {message}", hint
     if fault := diagnose(console + "\n", name):
         return fault
     if not guest_lines(console, name):

@@ -160,10 +160,10 @@ def usable(trials: Iterable[Trial], memory: Path) -> Answer:
             all trials run each time.
     """
     book = _read(memory)
-    asked, fresh, deadline = False, False, time.monotonic() + SECONDS
+    tried, fresh, deadline = False, False, time.monotonic() + SECONDS
     failure = ""
     for trial in trials:
-        asked = True
+        tried = True
         known = book.get(trial.key) or book.get(trial.key + trial.failed_key)
         if known is None:
             fresh = True
@@ -176,7 +176,7 @@ def usable(trials: Iterable[Trial], memory: Path) -> Answer:
     if fresh:
         with contextlib.suppress(OSError):  # a read-only place: the trial is run again next time
             write_whole(memory, json.dumps(dict(list(book.items())[-_KEPT:]), indent=1) + "\n")
-    if not asked:
+    if not tried:
         return Answer("tcg", "nothing to try KVM with yet")
     return Answer("tcg" if failure else "kvm", failure or "a trial boot worked", not fresh)
 
@@ -292,7 +292,7 @@ def _listen(
 
     from tasks.system.process import child, clean_env
 
-    deadline, said = time.monotonic() + seconds, b""
+    deadline, output = time.monotonic() + seconds, b""
     with (
         tempfile.TemporaryFile() as errors,
         child(
@@ -301,15 +301,17 @@ def _listen(
     ):
         assert process.stdout is not None
         while (
-            not enough(said) and len(said) < _LONGEST and (left := deadline - time.monotonic()) > 0
+            not enough(output)
+            and len(output) < _LONGEST
+            and (left := deadline - time.monotonic()) > 0
         ):
             if select.select([process.stdout], [], [], left)[0]:
                 chunk = os.read(process.stdout.fileno(), 4096)
                 if not chunk:
                     break
-                said += chunk
+                output += chunk
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0 if time.monotonic() >= deadline or enough(said) else 0.2)
+            process.wait(0 if time.monotonic() >= deadline or enough(output) else 0.2)
         ended = process.poll()
         process.kill()  # a trial has nothing to save
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -318,5 +320,5 @@ def _listen(
         errors.seek(max(0, errors.seek(0, os.SEEK_END) - _LONGEST))
         message = errors.read().decode(errors="replace").strip().splitlines()
     if ended is None:
-        return said, ""
-    return said, (message[-1] if message else f"QEMU ended with status {ended}")
+        return output, ""
+    return output, (message[-1] if message else f"QEMU ended with status {ended}")

@@ -46,14 +46,14 @@ def checks(
     """
     if not cable.net or "network" not in overlays or cable.append == "ip=off":
         return []
-    found = [Check("network", _UP, partial(_up, cable.address), _SECONDS)]
+    result = [Check("network", _UP, partial(_up, cable.address), _SECONDS)]
     if not cable.closed:
-        found.append(Check("gateway", _PING, _ping, _SECONDS))
+        result.append(Check("gateway", _PING, _ping, _SECONDS))
     if page[0]:
-        found.append(
+        result.append(
             Check("fetch", f"wget -q -T 10 -O - {page[0]}", partial(_fetched, *page), _SECONDS)
         )
-    found += [
+    result += [
         Check(
             f"neighbour {other}",
             f"ping -c 1 -W 5 {other} || ping -c 3 -W 5 {other}",
@@ -62,35 +62,35 @@ def checks(
         )
         for other in others
     ]
-    port = next((port for one, port in cable.taken if one.guest == 80), 0)
+    port = next((port for forward, port in cable.taken if forward.guest == 80), 0)
     direct = not cable.taken and cable.listen and cable.listen != "127.0.0.1"
     if "httpd" in overlays and (port or direct):
         url = f"http://127.0.0.1:{port}/" if port else ""
-        found.append(
+        result.append(
             Check(
                 "httpd", "ip -4 addr show scope global; uname -r", partial(_served, url), _SECONDS
             )
         )
-    return found
+    return result
 
 
 def _up(expected: str, output: str) -> str:
-    found = re.search(r"^\s*inet (\d+\.\d+\.\d+\.\d+/\d+).* (\S+)\s*$", output, re.M)
-    if not found:
+    match = re.search(r"^\s*inet (\d+\.\d+\.\d+\.\d+/\d+).* (\S+)\s*$", output, re.M)
+    if not match:
         raise ValueError(
             f"no address within 25 s: {' '.join(output.split())[-200:] or 'ip says nothing'}"
         )
-    if expected and found[1].partition("/")[0] != expected:
-        raise ValueError(f"its address is {found[1]}, and DHCP was to give {expected}")
+    if expected and match[1].partition("/")[0] != expected:
+        raise ValueError(f"its address is {match[1]}, and DHCP was to give {expected}")
     gateway = re.search(r"^default via (\S+)", output, re.M)
-    return f"{found[2]} has {found[1]}, {'gateway ' + gateway[1] if gateway else 'no gateway'}"
+    return f"{match[2]} has {match[1]}, {'gateway ' + gateway[1] if gateway else 'no gateway'}"
 
 
 def _ping(output: str) -> str:
-    found = re.search(r"bytes from (\S+): .*time=([\d.]+) ms", output)
-    if not found:
+    match = re.search(r"bytes from (\S+): .*time=([\d.]+) ms", output)
+    if not match:
         raise ValueError(" ".join(output.split())[-200:] or "no answer")
-    return f"{found[1].rstrip(':')} answers after {found[2]} ms"
+    return f"{match[1].rstrip(':')} answers after {match[2]} ms"
 
 
 def _fetched(url: str, expected: str, output: str) -> str:

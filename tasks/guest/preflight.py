@@ -85,17 +85,17 @@ def check(
         return any(config.get(symbol) in on for symbol in symbols.split("|"))
 
     line = effective(config, append)
-    found = [*_console(config, line, qemu, have), *_programs(config, qemu, have)]
-    found += _memory(config, memory or qemu.memory, arch, kernel_head, payload)
+    problems = [*_console(config, line, qemu, have), *_programs(config, qemu, have)]
+    problems += _memory(config, memory or qemu.memory, arch, kernel_head, payload)
     if has_disk:
-        found += _root(config, line, root_fstype, have, has_initrd)
-        found += _attributes(config, have) if attributes else []
+        problems += _root(config, line, root_fstype, have, has_initrd)
+        problems += _attributes(config, have) if attributes else []
     if has_initrd:
-        found += _unpacked(config, line, memory or qemu.memory, payload, unpacked)
-    found += _initrd(config, initrd_head) if has_initrd else [] if static_dev else _dev(config)
+        problems += _unpacked(config, line, memory or qemu.memory, payload, unpacked)
+    problems += _initrd(config, initrd_head) if has_initrd else [] if static_dev else _dev(config)
     for purpose, symbols in qemu.needs.items():
         if (purpose != "disk" or has_disk) and (purpose != "nic" or has_nic):
-            found += [
+            problems += [
                 _lacks(config, symbol, f"the machine '{qemu.machine}' ({purpose})")
                 for symbol in symbols
                 if not have(symbol)
@@ -103,14 +103,14 @@ def check(
     own = config.get("COMMAND_LINE_SIZE", "")
     size = int(own) if own.isdigit() else facts.COMMAND_LINE_SIZE.get(arch, len(line) + 1)
     if len(line) >= size:
-        found.append(
+        problems.append(
             Problem(
                 f"the kernel's command line has {len(line)} characters; {arch} cuts it off after "
                 f"{size - 1}",
                 "shorten append",
             )
         )
-    return sorted(dict.fromkeys(found), key=lambda problem: not problem.fatal)
+    return sorted(dict.fromkeys(problems), key=lambda problem: not problem.fatal)
 
 
 def effective(config: Mapping[str, str], append: str) -> str:

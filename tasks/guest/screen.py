@@ -63,12 +63,12 @@ def window(binary: str, wanted: str, environ: Mapping[str, str], folder: Path) -
         PiggyError: This QEMU lacks the window.
     """
     if wanted == "vnc":
-        place = folder / "vnc"
+        path = folder / "vnc"
         return (
-            f"vnc=unix:{sockets.option(place)}",
+            f"vnc=unix:{sockets.option(path)}",
             (
-                f"the screen is at {place}, for a VNC viewer; only you can connect to it: vncviewer"
-                f" {place}\nfrom elsewhere: ssh -L {_VNC}:{place} {os.uname().nodename}, then"
+                f"the screen is at {path}, for a VNC viewer; only you can connect to it: vncviewer"
+                f" {path}\nfrom elsewhere: ssh -L {_VNC}:{path} {os.uname().nodename}, then"
                 f" vncviewer localhost:{_VNC}"
             ),
         )
@@ -84,15 +84,15 @@ def window(binary: str, wanted: str, environ: Mapping[str, str], folder: Path) -
             ),
         )
     offered = run([binary, "-display", "help"]).output.split()
-    found = next((name for name in WINDOWS if name in offered and wanted in ("auto", name)), "")
-    if not found and wanted == "auto":
+    offer = next((name for name in WINDOWS if name in offered and wanted in ("auto", name)), "")
+    if not offer and wanted == "auto":
         return "none", f"{binary} has no windows here (Debian: package qemu-system-gui); {other}"
-    if not found:
+    if not offer:
         raise PiggyError(
             f"window={wanted}, but {binary} has none here",
             "on Debian the package qemu-system-gui has QEMU's windows; window=vnc needs none",
         )
-    return found, "the screen is in QEMU's window; this terminal is the serial console"
+    return offer, "the screen is in QEMU's window; this terminal is the serial console"
 
 
 @contextlib.contextmanager
@@ -251,14 +251,14 @@ def text(guest: Guest) -> list[str]:
             guest.line.log,
         )
     size, _, coded = output.partition("\n")
-    found = re.fullmatch(r"(\d+) (\d+)", size.strip())
+    dimensions = re.fullmatch(r"(\d+) (\d+)", size.strip())
     try:
         content = base64.b64decode("".join(coded.split()), validate=True).decode("latin-1")
     except ValueError:
         return []
-    if not found or len(content) != int(found[1]) * int(found[2]):
+    if not dimensions or len(content) != int(dimensions[1]) * int(dimensions[2]):
         return []
-    columns = int(found[2])
+    columns = int(dimensions[2])
     return [content[start : start + columns] for start in range(0, len(content), columns)]
 
 
@@ -270,9 +270,9 @@ def load(ask: Monitor, dump: Path) -> Picture:
     """
     ask("screendump", filename=str(dump))
     data = dump.read_bytes()
-    found = _PPM.match(data)
-    if found:
-        picture = Picture(int(found[1]), int(found[2]), data[found.end() :])
+    header = _PPM.match(data)
+    if header:
+        picture = Picture(int(header[1]), int(header[2]), data[header.end() :])
         if len(picture.pixels) == 3 * picture.width * picture.height:
             return picture
     raise PiggyError("QEMU's picture of the screen is no PPM", f"it begins with {data[:20]!r}")
@@ -295,11 +295,11 @@ def unseen(picture: Picture, rows: Sequence[str]) -> list[str]:
         for x, letter in enumerate(row):
             if letter.isspace():
                 continue
-            place = [
+            cell = [
                 picture.pixels[start : start + 3 * wide]
                 for line in range(y * high, (y + 1) * high)
                 for start in [3 * (line * picture.width + x * wide)]
             ]
-            if all(part == place[0][:3] * wide for part in place):
+            if all(part == cell[0][:3] * wide for part in cell):
                 missing.append(letter)
     return missing

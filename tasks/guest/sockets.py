@@ -27,13 +27,15 @@ def folder(environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
     Raises:
         PiggyError: None of these is.
     """
-    places = [environ.get("XDG_RUNTIME_DIR", ""), environ.get("TMPDIR", ""), "/tmp"]
+    candidates = [environ.get("XDG_RUNTIME_DIR", ""), environ.get("TMPDIR", ""), "/tmp"]
     with contextlib.ExitStack() as stack:
-        for place in places:
-            if place.startswith("/") and _safe(place):
+        for candidate in candidates:
+            if candidate.startswith("/") and _safe(candidate):
                 with contextlib.suppress(OSError):
                     made = Path(
-                        stack.enter_context(tempfile.TemporaryDirectory(prefix="piggy.", dir=place))
+                        stack.enter_context(
+                            tempfile.TemporaryDirectory(prefix="piggy.", dir=candidate)
+                        )
                     )
                     break
         else:

@@ -46,14 +46,16 @@ def renew(obj: Path) -> None:
     If nothing else was made since `keep`, symbols that were changed and changed back get their old
     times (see symbol_times.settle).
     """
-    kept = _read(obj)
-    if kept:
-        found = dict(_files(obj))
-        tools = {name: state for name, state in found.items() if _tool(name)}
+    recorded = _read(obj)
+    if recorded:
+        present = dict(_files(obj))
+        tools = {name: state for name, state in present.items() if _tool(name)}
         others = {
-            name: state for name, state in kept.items() if name not in KCONFIG and not _tool(name)
+            name: state
+            for name, state in recorded.items()
+            if name not in KCONFIG and not _tool(name)
         }
-        if {**others, **tools} == found:
+        if {**others, **tools} == present:
             symbol_times.settle(obj)
         write_whole(obj / FILE, msgspec.msgpack.encode({**others, **_kconfig(obj), **tools}))
 
@@ -68,15 +70,15 @@ def update(obj: Path, names: Iterable[str], since: int) -> None:
         names: The targets, relative to it.
         since: When their commands began, ns since 1970.
     """
-    kept = _read(obj)
-    if not kept:
+    recorded = _read(obj)
+    if not recorded:
         return
     targets = set(map(os.path.normpath, names))
     for folder in {"", *map(os.path.dirname, targets)}:
         for name, state in _listed(os.path.join(obj, folder), folder + "/" if folder else "")[0]:
             if name in targets or state[0] > since - SLACK_NS:
-                kept[name] = state
-    write_whole(obj / FILE, msgspec.msgpack.encode(kept))
+                recorded[name] = state
+    write_whole(obj / FILE, msgspec.msgpack.encode(recorded))
 
 
 def purge(obj: Path) -> list[str]:
@@ -101,20 +103,20 @@ def _tool(name: str) -> bool:
 
 def _purged(obj: Path, kept: _States, tops: Iterable[str] = ("",)) -> list[str]:
     lost = list[str]()
-    found = {**dict(_files(obj, tops)), **_kconfig(obj)} if kept else {}
+    present = {**dict(_files(obj, tops)), **_kconfig(obj)} if kept else {}
     if any(
-        found.get(name) != kept[name] and found.get(name, (1, 0))[0] != 0
+        present.get(name) != kept[name] and present.get(name, (1, 0))[0] != 0
         for name in KCONFIG
         if name in kept
     ):
         remove(*(str(obj / name) for name in KCONFIG))
     for name, state in kept.items():
-        if name not in KCONFIG and found.get(name) != state and found.get(name, (1, 0))[0] != 0:
+        if name not in KCONFIG and present.get(name) != state and present.get(name, (1, 0))[0] != 0:
             lost.append(name)
             folder, base = os.path.split(obj / name)
             if base.startswith(".") and base.endswith(".cmd"):
                 base = base[1 : -len(".cmd")]
-            if name in found:
+            if name in present:
                 remove(os.path.join(folder, base), os.path.join(folder, f".{base}.cmd"))
     return lost
 
@@ -128,14 +130,14 @@ def spoilt(obj: Path, names: Iterable[str]) -> str:
         obj: The object folder.
         names: The files, relative to it.
     """
-    kept, top = _read(obj), f"{obj}/"
+    recorded, top = _read(obj), f"{obj}/"
     for name in names:
-        if name in kept:
+        if name in recorded:
             try:
                 info = os.stat(top + name)
             except FileNotFoundError:
                 continue
-            if (info.st_mtime_ns, info.st_size) != kept[name] and info.st_mtime_ns:
+            if (info.st_mtime_ns, info.st_size) != recorded[name] and info.st_mtime_ns:
                 return name
     return ""
 

@@ -48,10 +48,10 @@ def check_name(folder: Path, origin: str) -> None:
     Raises:
         PiggyError: The name has a special character.
     """
-    if found := _SPECIAL.search(folder.name):
+    if special := _SPECIAL.search(folder.name):
         raise PiggyError(
             printable(
-                f"{origin}: there is a {found[0]!r} in the name '{folder.name}', "
+                f"{origin}: there is a {special[0]!r} in the name '{folder.name}', "
                 "and make can't build a module there"
             ),
             "rename the folder, or name it by a link that has no such character: doit src=LINK",
@@ -67,16 +67,16 @@ def files(top: Path) -> dict[str, Path]:
     Raises:
         PiggyError: The module names more than MOST files outside of its folder.
     """
-    found = {os.path.relpath(path, top): path for path in _below(top)}
-    waiting, seen, above = list(found.values()), set[str](), 0
+    sources = {os.path.relpath(path, top): path for path in _below(top)}
+    waiting, seen, above = list(sources.values()), set[str](), 0
     while waiting:
         path = waiting.pop()
         for name in _named(path, top) - seen:
             seen.add(name)
             for new in _below(top / name):
                 key = os.path.relpath(new, top)
-                if key not in found:
-                    found[key], above = new, above + 1
+                if key not in sources:
+                    sources[key], above = new, above + 1
                     waiting.append(new)
                 if above > MOST:
                     raise PiggyError(
@@ -88,7 +88,7 @@ def files(top: Path) -> dict[str, Path]:
                         " have it name the folder that it needs, such as ../common, and not all"
                         " that is above it",
                     )
-    return dict(sorted(found.items()))
+    return dict(sorted(sources.items()))
 
 
 def copy(found: Mapping[str, Path], name: str, place: Path) -> Path:

@@ -139,11 +139,11 @@ def find(config: Path, tree: Path, obj: Path, stamps: Stamps) -> Named:
         if "RANDSTRUCT" in text and (obj / name).exists():
             named.made.append(os.fspath(obj / name))
     folders = {
-        symbol: place
+        symbol: folder
         for symbol, value in values.items()
         if symbol.endswith("_DIR")
         and not re.search(r"\s", value)
-        and os.path.isdir(place := os.path.join(os.path.realpath(tree), value))
+        and os.path.isdir(folder := os.path.join(os.path.realpath(tree), value))
     }
     for symbol, value in values.items():
         if (
@@ -152,11 +152,11 @@ def find(config: Path, tree: Path, obj: Path, stamps: Stamps) -> Named:
             and f'\nCONFIG_{symbol.removesuffix("_DIR")}="' in text
         ):
             continue  # another symbol names files in this folder, and only those count
-        places = _places(symbol, values, folders, tree, obj)
-        found = {word: _found(word, places) for word in value.split()}
-        if symbol in _KNOWN or any(found.values()) and _used(symbol, tree, obj):
-            for word, paths in found.items():
-                _take(named, symbol, word, paths, places, obj, stamps)
+        search = _places(symbol, values, folders, tree, obj)
+        matches = {word: _found(word, search) for word in value.split()}
+        if symbol in _KNOWN or any(matches.values()) and _used(symbol, tree, obj):
+            for word, paths in matches.items():
+                _take(named, symbol, word, paths, search, obj, stamps)
     return named
 
 
@@ -177,7 +177,7 @@ def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -
 
     words = {root.partition(" ")[2] for root in roots}
     ends = {word if word.startswith("/") else f"/{word}" for word in words}
-    found = {
+    users = {
         target
         for target, path in edges
         if any(path.endswith(end) or f"{end}/" in path for end in ends)
@@ -188,8 +188,8 @@ def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -
     for record in records.below(obj):
         if spelled.search(records.command(record)):
             folder, name = os.path.split(os.path.relpath(record, obj))
-            found.add(os.path.join(folder, name[1 : -len(".cmd")]))
-    return found
+            users.add(os.path.join(folder, name[1 : -len(".cmd")]))
+    return users
 
 
 def _plain(value: str, tree: Path, obj: Path) -> str:
@@ -224,8 +224,8 @@ def _found(word: str, places: Iterable[str]) -> list[str]:
     import glob
 
     word = os.path.expanduser(word) if word.startswith("~") else word
-    for place in places:
-        path = os.path.normpath(os.path.join(place, word))
+    for folder in places:
+        path = os.path.normpath(os.path.join(folder, word))
         if os.path.lexists(path):
             return [path]
         if re.search(r"[*?\[]", word) and (paths := sorted(glob.glob(path))):
@@ -252,10 +252,10 @@ def _take(
         else:
             states.update(_states(path, stamps))
             if os.path.isfile(path):
-                for place in _of_list(path, here):
-                    states[place] = _state(place, stamps) or MISSING
-                    if not os.path.exists(place) and symbol in _KNOWN:
-                        named.missing.append(Missing(symbol, word, place))
+                for listed in _of_list(path, here):
+                    states[listed] = _state(listed, stamps) or MISSING
+                    if not os.path.exists(listed) and symbol in _KNOWN:
+                        named.missing.append(Missing(symbol, word, listed))
     if states:
         named.roots[f"{symbol} {word}"] = states
     if not paths and symbol in _KNOWN and word != GENERATED_KEY and not word.startswith("pkcs11:"):
@@ -333,8 +333,8 @@ def forget(obj: Path) -> None:
 
 def _mentioned(tree: Path, symbols: Collection[str]) -> set[str]:
     """Return those of the symbols that the tree's makefiles or scripts have as CONFIG_NAME."""
-    wanted = re.compile(rb"CONFIG_(%s)\b" % b"|".join(map(os.fsencode, sorted(symbols))))
-    found: set[str] = set()
+    pattern = re.compile(rb"CONFIG_(%s)\b" % b"|".join(map(os.fsencode, sorted(symbols))))
+    mentioned: set[str] = set()
     for where, folders, names in os.walk(tree):
         if where == os.fspath(tree):
             folders[:] = [
@@ -350,5 +350,5 @@ def _mentioned(tree: Path, symbols: Collection[str]) -> set[str]:
                 and name.endswith((".sh", ".pl", ".py", ".include"))
             ):
                 with contextlib.suppress(OSError), open(os.path.join(where, name), "rb") as stream:
-                    found.update(os.fsdecode(word) for word in wanted.findall(stream.read()))
-    return found
+                    mentioned.update(os.fsdecode(word) for word in pattern.findall(stream.read()))
+    return mentioned

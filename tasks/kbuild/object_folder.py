@@ -140,7 +140,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         Raises:
             CommandError: Make failed; the compiler's errors come first in the message.
         """
-        kept = self._objects()
+        objects_here = self._objects()
         complete = said in trace.read(self.path).goals
         listening = (
             trace.listening(self.path, said, self.stamps)
@@ -150,22 +150,28 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         with ledger.kept(self.path, self.tree, self.stamps, named):
             with listening as more:
                 rules = [given["MAKEFILES"] for given in (env or {}, more) if "MAKEFILES" in given]
-                told = {**(env or {}), **more, **({"MAKEFILES": " ".join(rules)} if rules else {})}
-                if kept:
-                    prepare = partial(self.ask, ["prepare", trace.GOAL], env=told)
-                    kept.lay(said, complete, prepare if prepares else None)
+                environment = {
+                    **(env or {}),
+                    **more,
+                    **({"MAKEFILES": " ".join(rules)} if rules else {}),
+                }
+                if objects_here:
+                    prepare = partial(self.ask, ["prepare", trace.GOAL], env=environment)
+                    objects_here.lay(said, complete, prepare if prepares else None)
                 started = time.time_ns()
                 count = sum(
-                    self.ask(part, variables=variables, env=told, label=label, expected=expected)
+                    self.ask(
+                        part, variables=variables, env=environment, label=label, expected=expected
+                    )
                     for part in ([[goal] for goal in goals] if apart else [goals])
                 )
-            if kept:
-                kept.keep(said, started)
-                if everything := len(kept.laid) + len(kept.compiled):
+            if objects_here:
+                objects_here.keep(said, started)
+                if everything := len(objects_here.laid) + len(objects_here.compiled):
                     terminal.line(
                         "objects",
-                        f"{len(kept.laid):,} of {everything:,} from the store,"
-                        f" {len(kept.compiled):,} compiled",
+                        f"{len(objects_here.laid):,} of {everything:,} from the store,"
+                        f" {len(objects_here.compiled):,} compiled",
                     )
         return count
 

@@ -122,17 +122,17 @@ def record_of(names: Sequence[str], roots: Roots) -> str:
     if len(names) < 3:
         raise Unfamiliar("these are no names of a record")
     head, source, *deps, tail = names
-    found = _HEAD.fullmatch(head)
+    match = _HEAD.fullmatch(head)
     if (
-        not found
-        or not _TARGET.fullmatch(found[1])
+        not match
+        or not _TARGET.fullmatch(match[1])
         or not _TAIL.fullmatch(tail)
         or not all(map(_PATH.fullmatch, [source, *(dep for dep in deps if dep[:1] != "$")]))
         or not all(_WILDCARD.fullmatch(dep) for dep in deps if dep[:1] == "$")
     ):
         raise Unfamiliar("these are no names of a record")
     unescaped(head)
-    target = found[1]
+    target = match[1]
     lines = "".join(f"{'    ' if dep[0] == '$' else '  '}{dep} \\\n" for dep in deps)
     return roots.shown(
         f"{head}\n\nsource_{target} := {source}\n\ndeps_{target} := \\\n{lines}\n"
@@ -145,10 +145,10 @@ def symbol_of(name: str) -> str:
 
     Before 5.14 the file of FOO_BAR was include/config/foo/bar.h (scripts/basic/fixdep.c).
     """
-    found = _WILDCARD.fullmatch(name)
-    if not found:
+    match = _WILDCARD.fullmatch(name)
+    if not match:
         return ""
-    path = found[1].removeprefix("include/config/")
+    path = match[1].removeprefix("include/config/")
     return path.removesuffix(".h").replace("/", "_").upper() if path.endswith(".h") else path
 
 
@@ -167,10 +167,10 @@ def folders(command: str) -> tuple[str, ...]:
 
     Source: GCC's manual, "Options for Directory Search".
     """
-    found = re.findall(r"(?:^|\s)-(I|iquote|isystem|idirafter) ?(\S+)", command)
+    options = re.findall(r"(?:^|\s)-(I|iquote|isystem|idirafter) ?(\S+)", command)
     order = ("iquote", "I", "isystem", "idirafter")
     return tuple(
-        os.path.normpath(folder) for kind in order for option, folder in found if option == kind
+        os.path.normpath(folder) for kind in order for option, folder in options if option == kind
     )
 
 
@@ -198,28 +198,28 @@ class Hiding:
         files = {os.path.normpath(dep) for dep in deps}
         here = {os.path.dirname(path) for path in files}
         quoted = os.path.dirname(os.path.normpath(source))
-        found = {path for dep in files for path in self._earlier(look, dep, quoted)}
+        hiding = {path for dep in files for path in self._earlier(look, dep, quoted)}
         for dep in files:
             if os.path.dirname(dep) in look:  # named without a folder
                 name = os.path.basename(dep)
-                found.update(
+                hiding.update(
                     path for path in (f"{folder}/{name}" for folder in here) if self._is(path)
                 )
-        return sorted(found - files)
+        return sorted(hiding - files)
 
     def _earlier(self, look: tuple[str, ...], dep: str, quoted: str) -> tuple[str, ...]:
         key = ((quoted, *look), dep)
         known = self._before.get(key)
         if known is None:
-            found = []
+            earlier = []
             for number, folder in enumerate(look):
                 if dep.startswith(folder + "/"):
                     name = dep[len(folder) + 1 :]
-                    places = [quoted, *look[:number]]
-                    found += [
-                        path for path in (f"{place}/{name}" for place in places) if self._is(path)
+                    before = [quoted, *look[:number]]
+                    earlier += [
+                        path for path in (f"{above}/{name}" for above in before) if self._is(path)
                     ]
-            known = self._before[key] = tuple(found)
+            known = self._before[key] = tuple(earlier)
         return known
 
     def _is(self, path: str) -> bool:

@@ -51,7 +51,7 @@ def checks(obj: Path, tree: Path) -> dict[str, str]:
     symbols = enabled(obj)
     if left := symbols & _LEFT_TO_MAKE:
         raise Unfamiliar(f"CONFIG_{min(left)} is set")
-    found = {}
+    scripts = {}
     for suffix, rule in ((".c", "cc_o_c"), (".S", "as_o_S")):
         body = re.search(rf"^define rule_{rule}\n(.*?)^endef", text, re.MULTILINE | re.DOTALL)
         steps = re.findall(r"\$\(call (?:cmd|cmd_and_fixdep),(\w+)\)", body[1]) if body else []
@@ -61,8 +61,8 @@ def checks(obj: Path, tree: Path) -> dict[str, str]:
             if step not in _STEPS or _STEPS[step] & symbols:
                 raise Unfamiliar(f"the rule {rule} has the step {step}")
         if _CHECK in steps:
-            found[suffix] = os.path.join(os.path.realpath(tree), "scripts", "check-local-export")
-    return found
+            scripts[suffix] = os.path.join(os.path.realpath(tree), "scripts", "check-local-export")
+    return scripts
 
 
 def enabled(obj: Path) -> set[str]:

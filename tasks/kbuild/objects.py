@@ -115,17 +115,17 @@ class Objects:
             stale = self._stale(known)
         marker = self.obj / make.RUNNING
         marker.touch()
-        wanted = dict.fromkeys([*sorted(stale), *absent], "")
+        candidates = dict.fromkeys([*sorted(stale), *absent], "")
         if steering and env:  # all others, if the store has them made with more fitting flags
             for target in self._targets(known) - stale:
-                wanted[target] = self._command(known, target)
+                candidates[target] = self._command(known, target)
         bar = (
-            terminal.bar("objects", len(wanted), "objects")
-            if len(wanted) > FEW
+            terminal.bar("objects", len(candidates), "objects")
+            if len(candidates) > FEW
             else contextlib.nullcontext()
         )
         with bar as progress:
-            for target, made_by in wanted.items():
+            for target, made_by in candidates.items():
                 command = "" if env else self._command(known, target)
                 self._lay(target, env, command, better_than=made_by)
                 if progress is not None:
@@ -203,8 +203,8 @@ class Objects:
         record = trace.record_of(known.obj, target)
         with contextlib.suppress(Unfamiliar):
             if record in known.records:
-                found = saved.read(record)
-                return f"{found.key} {found.text}"
+                command = saved.read(record)
+                return f"{command.key} {command.text}"
         return ""
 
     def _lay(
@@ -257,9 +257,9 @@ class Objects:
             started: When make began, ns since 1970.
         """
         self._forget()
-        said = trace.read(self.obj).goals.get(goal)
-        for target in self._absent if said else ():
-            if said and target not in said.edges:
+        goal_trace = trace.read(self.obj).goals.get(goal)
+        for target in self._absent if goal_trace else ():
+            if goal_trace and target not in goal_trace.edges:
                 for path in (self.obj / target, Path(trace.record_of(self.obj, target))):
                     path.unlink(missing_ok=True)
                 self.laid.discard(target)
@@ -280,18 +280,18 @@ class Objects:
         Raises:
             Unfamiliar: It may have unrecorded inputs.
         """
-        found = saved.read(record)
+        parsed = saved.read(record)
         with open(record, encoding="utf-8") as stream:
             text = stream.read()
-        object_key.familiar(found)
+        object_key.familiar(parsed)
         self.compiled.append(target)
-        names = object_key.names_of(found, text, self.roots)
+        names = object_key.names_of(parsed, text, self.roots)
         path = self.obj / target
         content = path.read_bytes()
         held = [path.encode() for path, _ in self.roots.pairs()]
-        if object_key.debugs(found) or any(root in content for root in held):
+        if object_key.debugs(parsed) or any(root in content for root in held):
             names.append(PLACE)
-        names += [HIDING, *object_key.programs(found)]
+        names += [HIDING, *object_key.programs(parsed)]
         info = path.stat()
         for name in names[1:]:
             self._settled(name, started, info.st_mtime_ns)
@@ -340,8 +340,8 @@ class Objects:
         if name == HIDING:
             shown = [self.roots.shown(one) for one in _of_record(names)]
             deps = [one for one in shown[1:-1] if one[:1] != "$"]
-            found = self._hiding.of(shown[0], shown[1], deps)
-            return self.roots.hidden("\0".join(found))
+            hiding = self._hiding.of(shown[0], shown[1], deps)
+            return self.roots.hidden("\0".join(hiding))
         if name == PLACE:
             return "\0".join(path for path, _ in self.roots.pairs())
         if name not in self._digests:

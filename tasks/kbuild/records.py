@@ -35,14 +35,14 @@ def dependencies(record: str) -> set[str]:
     """
     with open(record, encoding="utf-8", errors="surrogateescape") as stream:
         text = stream.read()
-    found: set[str] = set()
+    names: set[str] = set()
     for match in re.finditer(
         r"^(?:source|deps)_[^\n]*?:= ?((?:[^\n]*\\\n)*[^\n]*)", text, re.MULTILINE
     ):
-        found.update(match[1].replace("\\\n", " ").split())
+        names.update(match[1].replace("\\\n", " ").split())
     return {
         name
-        for name in found
+        for name in names
         if not name.startswith(("$(", "include/config/")) and not name.endswith(")")
     }
 
@@ -53,9 +53,9 @@ def symbols(record: str) -> set[str]:
     Source: scripts/basic/fixdep.c. Before 5.14 the file of FOO_BAR was include/config/foo/bar.h.
     """
     with open(record, encoding="utf-8", errors="surrogateescape") as stream:
-        found = re.findall(r"\$\(wildcard include/config/([\w/]+)(?:\.h)?\)", stream.read())
+        paths = re.findall(r"\$\(wildcard include/config/([\w/]+)(?:\.h)?\)", stream.read())
     return {
-        name.replace("/", "_").upper() if name.islower() or "/" in name else name for name in found
+        name.replace("/", "_").upper() if name.islower() or "/" in name else name for name in paths
     }
 
 
@@ -72,8 +72,8 @@ def of_module(text: str, record: str) -> bool:
 def command(record: str) -> str:
     """Return the saved command of a .cmd file."""
     with open(record, encoding="utf-8", errors="surrogateescape") as stream:
-        found = re.search(r"^(?:saved)?cmd_[^\n]*? := (.*)$", stream.read(), re.MULTILINE)
-    return found[1] if found else ""
+        match = re.search(r"^(?:saved)?cmd_[^\n]*? := (.*)$", stream.read(), re.MULTILINE)
+    return match[1] if match else ""
 
 
 def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
@@ -88,18 +88,18 @@ def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
         stop: Targets of other tasks, which are not followed.
     """
     ends = {os.path.normpath(name) for name in stop}
-    waiting, found = [os.path.normpath(target)], set()
+    waiting, records = [os.path.normpath(target)], set()
     while waiting:
         name = waiting.pop()
         record = os.path.join(obj, os.path.dirname(name), f".{os.path.basename(name)}.cmd")
-        if record in found or not os.path.exists(record):
+        if record in records or not os.path.exists(record):
             continue
-        found.add(record)
+        records.add(record)
         for word in {*_TOKEN.findall(command(record)), *dependencies(record)}:
             path = os.path.normpath(word)
             if path not in ends and not path.startswith(("/", "..")):
                 waiting.append(path)
-    return found
+    return records
 
 
 def mentioned(record: str, tree: str) -> set[str]:
@@ -121,18 +121,18 @@ def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]
     """
     tree = os.path.realpath(source)
     built_in = {os.path.relpath(os.path.dirname(record), obj) for record in record_files}
-    found = {
+    paths = {
         os.path.join(tree, folder, name)
         for folder in {".", *built_in}
         for name in ("Makefile", "Kbuild")
     }
-    found.update(str(path) for path in Path(tree, "scripts").glob("*"))
-    found.update(unrecorded.beside(tree, built_in - {"."}))
+    paths.update(str(path) for path in Path(tree, "scripts").glob("*"))
+    paths.update(unrecorded.beside(tree, built_in - {"."}))
     archs = {folder.split("/")[1] for folder in built_in if folder.startswith("arch/")}
     for arch in archs:
-        found.update(str(path) for path in Path(tree, "arch", arch).glob("Makefile*"))
-    found.update(unrecorded.headers(tree, archs))
-    return sorted(os.path.normpath(path) for path in found if os.path.isfile(path))
+        paths.update(str(path) for path in Path(tree, "arch", arch).glob("Makefile*"))
+    paths.update(unrecorded.headers(tree, archs))
+    return sorted(os.path.normpath(path) for path in paths if os.path.isfile(path))
 
 
 def kconfig_files(obj: Path, source: Path) -> list[str]:

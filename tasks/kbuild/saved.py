@@ -106,20 +106,20 @@ def read(record: str) -> Saved:
             text = stream.read()
     except (OSError, UnicodeDecodeError):
         raise Unfamiliar(f"{record} can't be read") from None
-    found = _RECORD.fullmatch(text)
-    if not found:
+    match = _RECORD.fullmatch(text)
+    if not match:
         raise Unfamiliar(f"{record} holds something else than a command and its dependencies")
-    target = found["t"]
+    target = match["t"]
     if re.search(r"[\s'\"$\\*?;&|<>(){}#:]", target):
         raise Unfamiliar(f"the target {target} has a character in it that is special")
     return Saved(
         target,
-        found[1],
-        found["text"],
-        unescaped(found["text"], record),
-        found["lists"] is not None,
-        found["source"] or "",
-        found["tail"],
+        match[1],
+        match["text"],
+        unescaped(match["text"], record),
+        match["lists"] is not None,
+        match["source"] or "",
+        match["tail"],
     )
 
 

@@ -48,23 +48,23 @@ def settle(obj: Path) -> None:
 
     No object must have been made since `keep`.
     """
-    kept, values = _read(obj), _values(obj)
-    if not kept.values or not values:
+    recorded, values = _read(obj), _values(obj)
+    if not recorded.values or not values:
         return
-    changed = _different(kept.values, values)
+    changed = _different(recorded.values, values)
     stale = {path for symbol in changed for path in paths(symbol)}
     for path, when in _times(obj).items():
-        if path not in stale and kept.times.get(path) != when:
-            if path in kept.times:
-                os.utime(obj / _TOP / path, ns=(kept.times[path], kept.times[path]))
+        if path not in stale and recorded.times.get(path) != when:
+            if path in recorded.times:
+                os.utime(obj / _TOP / path, ns=(recorded.times[path], recorded.times[path]))
             else:
                 os.remove(obj / _TOP / path)
 
 
 def changed(obj: Path) -> set[str]:
     """Return the symbols whose values differ from the recorded ones; none before the first make."""
-    kept = _read(obj)
-    return _different(kept.values, _values(obj)) if kept.values else set()
+    recorded = _read(obj)
+    return _different(recorded.values, _values(obj)) if recorded.values else set()
 
 
 def _different(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
@@ -87,13 +87,13 @@ def _values(obj: Path) -> dict[str, str]:
 
 
 def _times(obj: Path) -> dict[str, int]:
-    found = {}
+    times = {}
     for folder, _, names in os.walk(obj / _TOP):
         for name in names:
             if not _OTHERS.fullmatch(name):
                 path = os.path.join(folder, name)
-                found[os.path.relpath(path, obj / _TOP)] = os.stat(path).st_mtime_ns
-    return found
+                times[os.path.relpath(path, obj / _TOP)] = os.stat(path).st_mtime_ns
+    return times
 
 
 def _read(obj: Path) -> _Symbols:

@@ -178,10 +178,10 @@ def _edges(obj: Path, folder: Path) -> dict[str, set[str]]:
                 edges.setdefault(_normal(target.strip(), top), set()).update(
                     _normal(name, top) for name in names.split()
                 )
-    there = {
+    existing = {
         name for name in {*edges}.union(*edges.values()) if os.path.isfile(os.path.join(top, name))
     }
-    return {target: part & there for target, part in edges.items() if target in there}
+    return {target: part & existing for target, part in edges.items() if target in existing}
 
 
 def _normal(name: str, top: str) -> str:

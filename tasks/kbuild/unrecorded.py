@@ -86,21 +86,21 @@ def beside(tree: str, folders: Iterable[str]) -> set[str]:
         tree: The tree's real path.
         folders: The folders with targets, relative to the tree.
     """
-    found: set[str] = set()
+    paths: set[str] = set()
     for folder in folders:
         try:
             with os.scandir(os.path.join(tree, folder)) as entries:
-                found.update(
+                paths.update(
                     entry.path
                     for entry in entries
                     if entry.is_file() and not _ELSEWHERE.fullmatch(entry.name)
                 )
         except OSError:
             continue  # a folder that only the object folder has
-    for path in sorted(found):
+    for path in sorted(paths):
         if os.path.basename(path).startswith(("Makefile", "Kbuild")):
-            found.update(os.path.join(tree, name) for name in _INCLUDED.findall(_text(path)))
-    return found
+            paths.update(os.path.join(tree, name) for name in _INCLUDED.findall(_text(path)))
+    return paths
 
 
 def headers(tree: str, archs: Iterable[str]) -> set[str]:
@@ -111,12 +111,12 @@ def headers(tree: str, archs: Iterable[str]) -> set[str]:
         archs: Folders of arch/.
     """
     top = Path(tree)
-    found = {top / name for name in _HEADERS}
+    inputs = {top / name for name in _HEADERS}
     for arch in archs:
-        found.update(
+        inputs.update(
             path for pattern in _ARCH_HEADERS for path in (top / "arch" / arch).glob(pattern)
         )
-    return {str(path) for path in found if path.is_file()}
+    return {str(path) for path in inputs if path.is_file()}
 
 
 def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
@@ -144,14 +144,14 @@ def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
             for name in ("Makefile*", f"configs/{base}", "configs/*.config")
         ),
     ]
-    found = {path for pattern in patterns for path in tree.glob(pattern)}
+    inputs = {path for pattern in patterns for path in tree.glob(pattern)}
     waiting = {name for path in files for name in _ASKED.findall(_text(path))}
     while waiting:
         path = tree / "scripts" / waiting.pop()
-        if path not in found and path.is_file():
-            found.add(path)
+        if path not in inputs and path.is_file():
+            inputs.add(path)
             waiting.update(_CALLED.findall(_text(str(path))))
-    return sorted(str(path) for path in found if path.is_file() and not path.name.startswith("."))
+    return sorted(str(path) for path in inputs if path.is_file() and not path.name.startswith("."))
 
 
 def _text(path: str) -> str:

@@ -149,15 +149,15 @@ def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Pa
     if job.previous.get(RESTORED) or not (obj / PRESENT).exists():
         raise Unfamiliar("the last result came from the store, and the folder has another state")
     known = {os.fspath(path) for path in before}
-    odd = [
+    others = [
         reason
         for reason in job.reasons
         if not (reason.part == "files" and reason.changed and reason.name in known)
         and reason.part != "unfinished"
         and not _is_edit(reason)
     ]
-    if odd or not job.reasons:
-        raise Unfamiliar(str(odd[0]) if odd else "there is no reason to run")
+    if others or not job.reasons:
+        raise Unfamiliar(str(others[0]) if others else "there is no reason to run")
     for name, image in kept.items():
         if not name or digest(obj / name) != digest(image):
             raise Unfamiliar(f"{name or image} is not as it was left")

@@ -210,13 +210,13 @@ class Replay(msgspec.Struct, dict=True):
             cwd=self.obj,
             check=False,
         )
-        found: dict[str, list[bytes]] = {name: [] for name in objects}
+        symbols: dict[str, list[bytes]] = {name: [] for name in objects}
         for line in done.output.splitlines():
             name, _, rest = line.partition(":")
-            if name not in found:
+            if name not in symbols:
                 return None
-            found[name].append(os.fsencode(rest.rpartition(" ")[2]))
-        return None if done.returncode else list(found.values())
+            symbols[name].append(os.fsencode(rest.rpartition(" ")[2]))
+        return None if done.returncode else list(symbols.values())
 
     def _command(self, command: Saved, check: str) -> None:
         """Run a saved command; if it fails, remove its target, as make does (.DELETE_ON_ERROR).
@@ -244,15 +244,15 @@ class Replay(msgspec.Struct, dict=True):
                 errors="replace",
             ) as process,
         ):
-            said = process.communicate()[0]
+            output = process.communicate()[0]
         with self.log.open("a", encoding="utf-8", errors="replace") as log:
-            log.write(f"$ {command.command.strip()}\n{said}")
+            log.write(f"$ {command.command.strip()}\n{output}")
         if process.returncode:
             for name in (command.target, command.depfile):
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(os.path.join(self.obj, name))
-            if command.compiles and _ERROR.search(said) and not _ABSENT.search(said):
-                done = Completed(tuple(command.command.split()), process.returncode, said, 0.0)
+            if command.compiles and _ERROR.search(output) and not _ABSENT.search(output):
+                done = Completed(tuple(command.command.split()), process.returncode, output, 0.0)
                 raise first_errors(CommandError(done, self.obj, {}, self.log))
             raise Unfamiliar(f"the command of {command.target} failed")
 

@@ -46,11 +46,11 @@ class Targets(msgspec.Struct, dict=True):
         self.recorded: dict[str, str] = {}
         for target, names in self.said.edges.items():
             record = trace.record_of(self.obj, target)
-            found = set(names)
+            inputs = set(names)
             if record in self.known.records:
                 self.recorded[target] = record
-                found.update(self.known.made(record))
-            self.inputs[target] = found - {target}
+                inputs.update(self.known.made(record))
+            self.inputs[target] = inputs - {target}
 
     def look_at_sources(self) -> None:
         """Read the times of the sources, once, before the first command.
@@ -120,15 +120,15 @@ class Targets(msgspec.Struct, dict=True):
         The users of a target without a .cmd file are left out, too.
         """
         users = users_of(self.inputs)
-        found: set[str] = set()
+        affected: set[str] = set()
         waiting = list(stale)
         while waiting:
             target = waiting.pop()
-            if target not in found and target != goal:
-                found.add(target)
+            if target not in affected and target != goal:
+                affected.add(target)
                 if target in self.recorded:
                     waiting.extend(users.get(target, ()))
-        return found
+        return affected
 
 
 def users_of(inputs: Mapping[str, Collection[str]]) -> dict[str, list[str]]:

@@ -58,19 +58,19 @@ def renew(archive: str, top: str, symbols_of: Symbols) -> bool:
     try:
         with open(archive, "rb") as stream:
             before, data = os.fstat(stream.fileno()), bytearray(stream.read())
-        found = _read(bytes(data))
-        if found is None:
+        parsed = _read(bytes(data))
+        if parsed is None:
             return False
         folder, newer = os.path.dirname(archive), {}
-        for name, place in found.members.items():
+        for name, offset in parsed.members.items():
             path = os.path.join(folder, name)
             info = os.stat(path)
             if info.st_mtime_ns > before.st_mtime_ns:
-                newer[path] = place
-                data[place + _SIZE.start : place + _SIZE.stop] = b"%-10d" % info.st_size
-            elif int(data[place + _SIZE.start : place + _SIZE.stop]) != info.st_size:
+                newer[path] = offset
+                data[offset + _SIZE.start : offset + _SIZE.stop] = b"%-10d" % info.st_size
+            elif int(data[offset + _SIZE.start : offset + _SIZE.stop]) != info.st_size:
                 return False  # another program changed the member
-        if found.symbols is not None and not _same(newer, found.symbols, top, symbols_of):
+        if parsed.symbols is not None and not _same(newer, parsed.symbols, top, symbols_of):
             return False
         write_whole(Path(archive), bytes(data), before.st_mode & 0o777)
     except (OSError, ValueError, struct.error):
@@ -92,7 +92,7 @@ def _same(
     if len(newer) > MOST_MEMBERS:
         return False
     now = symbols_of([os.path.relpath(path, top) for path in newer]) if newer else []
-    return now is not None and [symbols.get(place, []) for place in newer.values()] == [
+    return now is not None and [symbols.get(offset, []) for offset in newer.values()] == [
         list(each) for each in now
     ]
 
@@ -101,19 +101,19 @@ def _read(data: bytes) -> _Archive | None:
     """Parse a thin archive; return None for another or an unknown format."""
     if not data.startswith(MAGIC):
         return None
-    place, names, table = len(MAGIC), b"", None
+    offset, names, table = len(MAGIC), b"", None
     members: dict[str, int] = {}
-    while place < len(data):
-        head = data[place : place + _HEAD]
+    while offset < len(data):
+        head = data[offset : offset + _HEAD]
         if len(head) < _HEAD or not head.endswith(_END):
             return None
-        name, size, body = head[:16].rstrip(), int(head[_SIZE]), place + _HEAD
+        name, size, body = head[:16].rstrip(), int(head[_SIZE]), offset + _HEAD
         if name in (b"/", b"//"):
             if name == b"//":
                 names = data[body : body + size]
             else:
                 table = data[body : body + size]
-            place = body + size + size % 2
+            offset = body + size + size % 2
             continue
         # The second "/" is what GNU ar leaves of a name of 15 letters.
         number = re.fullmatch(rb"/(\d+)(?: +/)?", name)
@@ -123,8 +123,8 @@ def _read(data: bytes) -> _Archive | None:
         path = os.fsdecode(names[start : names.index(b"/\n", start)])
         if path in members:
             return None
-        members[path] = place
-        place = body
+        members[path] = offset
+        offset = body
     return _Archive(members, None if table is None else _symbols(table))
 
 
@@ -135,9 +135,9 @@ def _symbols(table: bytes) -> dict[int, list[bytes]]:
         ValueError: The table is truncated.
     """
     (count,) = struct.unpack_from(">I", table)
-    places = struct.unpack_from(f">{count}I", table, 4)
+    offsets = struct.unpack_from(f">{count}I", table, 4)
     names = table[4 + 4 * count :].split(b"\0")
-    found: dict[int, list[bytes]] = {}
-    for place, name in zip(places, names[:count], strict=True):
-        found.setdefault(place, []).append(name)
-    return found
+    symbols: dict[int, list[bytes]] = {}
+    for offset, name in zip(offsets, names[:count], strict=True):
+        symbols.setdefault(offset, []).append(name)
+    return symbols
