@@ -79,8 +79,8 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
         file: project.layout.images / name,
         **{file_of(obj, image): path for image, path in inputs.items()},
     }
-    inputs_found = None if link.takes else attempt.taken(job, name, file, kept, inputs.values())
-    if inputs_found is None:
+    known_inputs = None if link.takes else attempt.taken(job, name, file, kept, inputs.values())
+    if known_inputs is None:
         by_make(job, name, link)
         file = file_of(obj, name)
     if not (obj / file).is_file():
@@ -89,7 +89,7 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
             f"see configs/chains.toml; log: {job.log}",
         )
     copy_whole(obj / file, project.layout.images / name)
-    return {"discovered": inputs_found or discovered(project, name, link.dir, file)}
+    return {"discovered": known_inputs or discovered(project, name, link.dir, file)}
 
 
 def by_make(job: Job, name: str, link: Link) -> None:

@@ -121,11 +121,11 @@ def lines(text: str, tell: Callable[[str], object] = lambda what: None) -> str:
         ):
             continue
         match = _LINE.fullmatch(source)
-        options_kept = _options(match[2] or "", tell) if match else None
-        if not match or options_kept is None:
+        allowed = _options(match[2] or "", tell) if match else None
+        if not match or allowed is None:
             tell(f"the line '{source[:200]}'")
             continue
-        options = " ".join([*options_kept, f"target={','.join(_TARGETS)}"])
+        options = " ".join([*allowed, f"target={','.join(_TARGETS)}"])
         for kind in ("deb", "deb-src") if match[1] == "deb" else ("deb-src",):
             made[f"{kind} [{options}] {match[3]}\n"] = None
     return "".join(made)

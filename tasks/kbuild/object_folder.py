@@ -140,7 +140,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         Raises:
             CommandError: Make failed; the compiler's errors come first in the message.
         """
-        objects_here = self._objects()
+        object_store = self._objects()
         complete = said in trace.read(self.path).goals
         listening = (
             trace.listening(self.path, said, self.stamps)
@@ -155,9 +155,9 @@ class ObjectFolder(msgspec.Struct, frozen=True):
                     **more,
                     **({"MAKEFILES": " ".join(rules)} if rules else {}),
                 }
-                if objects_here:
+                if object_store:
                     prepare = partial(self.ask, ["prepare", trace.GOAL], env=environment)
-                    objects_here.lay(said, complete, prepare if prepares else None)
+                    object_store.lay(said, complete, prepare if prepares else None)
                 started = time.time_ns()
                 count = sum(
                     self.ask(
@@ -165,13 +165,13 @@ class ObjectFolder(msgspec.Struct, frozen=True):
                     )
                     for part in ([[goal] for goal in goals] if apart else [goals])
                 )
-            if objects_here:
-                objects_here.keep(said, started)
-                if everything := len(objects_here.laid) + len(objects_here.compiled):
+            if object_store:
+                object_store.keep(said, started)
+                if everything := len(object_store.laid) + len(object_store.compiled):
                     terminal.line(
                         "objects",
-                        f"{len(objects_here.laid):,} of {everything:,} from the store,"
-                        f" {len(objects_here.compiled):,} compiled",
+                        f"{len(object_store.laid):,} of {everything:,} from the store,"
+                        f" {len(object_store.compiled):,} compiled",
                     )
         return count
 

@@ -163,5 +163,5 @@ def _of_parent(makeflags: str) -> tuple[int, int, str] | None:
 
 
 def _waiting(reader: int) -> int:
-    """Return how many bytes lie in a pipe (FIONREAD, ioctl_pipe in pipe(7))."""
+    """Return how many bytes lie in a pipe (FIONREAD, pipe(7))."""
     return int(struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, b"\0\0\0\0"))[0])
