@@ -272,9 +272,9 @@ def _unpacked(
 ) -> Iterator[Problem]:
     """Check that the memory suffices for the initramfs, which is there twice while it is unpacked.
 
-    It is unpacked to a tmpfs if the kernel has one and no root= is given (init_rootfs() in
-    init/do_mounts.c); that takes up to half of the memory (shmem_default_max_blocks() in
-    mm/shmem.c).
+    `memory` is in MB, `payload` and `unpacked` in bytes. The initramfs is unpacked to a tmpfs if
+    the kernel has one and no root= is given (init_rootfs() in init/do_mounts.c); that takes up to
+    half of the memory (shmem_default_max_blocks() in mm/shmem.c).
     """
     kinds = ",".join(_words(line, "rootfstype"))
     half = config.get("TMPFS") == "y" and ("tmpfs" in kinds if kinds else not _words(line, "root"))
@@ -309,7 +309,7 @@ def _attributes(config: Mapping[str, str], have: Have) -> Iterator[Problem]:
 def _memory(
     config: Mapping[str, str], memory: int, arch: str, head: bytes, payload: int
 ) -> Iterator[Problem]:
-    """Check that kernel and initramfs fit into the memory.
+    """Check that kernel and initramfs (`payload` bytes) fit into the memory (MB).
 
     An x86 kernel unpacks itself to pref_address and takes init_size bytes there
     (Documentation/x86/boot.rst). Without its header, and on other architectures, at least the

@@ -208,7 +208,15 @@ def _plain(value: str, tree: Path, obj: Path) -> str:
 def _places(
     symbol: str, values: Mapping[str, str], folders: Mapping[str, str], tree: Path, obj: Path
 ) -> list[str]:
-    """Return the folders in which a symbol's relative names are searched."""
+    """Return the folders in which a symbol's relative names are searched.
+
+    Args:
+        symbol: The symbol, without CONFIG_.
+        values: All string symbols: name to value.
+        folders: The symbols that name a folder: name to path.
+        tree: The kernel tree.
+        obj: The object folder.
+    """
     base = _KNOWN.get(symbol)
     if base:
         return [os.path.join(os.path.realpath(tree), values.get(base, "/lib/firmware"))]
@@ -242,7 +250,17 @@ def _take(
     obj: Path,
     stamps: Stamps,
 ) -> None:
-    """Add the files that a word of a symbol stands for to `named`, or that they are missing."""
+    """Record the files that a word of a symbol stands for, or that there are none.
+
+    Args:
+        named: The result, which is changed.
+        symbol: The symbol, without CONFIG_.
+        word: The word.
+        paths: The existing files.
+        places: The folders in which they were searched.
+        obj: The object folder.
+        stamps: Digests of files.
+    """
     here = os.path.abspath(obj) + "/"
     states: dict[str, str] = {}
     for path in paths:

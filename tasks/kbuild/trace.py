@@ -121,7 +121,14 @@ def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
 
 
 def learn(obj: Path, trace: Trace, target: str, stamps: Stamps) -> None:
-    """Update a target's state in `trace`: that of its .cmd file, or its digest if it has none."""
+    """Update the recorded state of a target: that of its .cmd file, or its digest if it has none.
+
+    Args:
+        obj: The object folder.
+        trace: The traces, which are changed.
+        target: The target, relative to the object folder.
+        stamps: Digests of files.
+    """
     record = record_of(obj, target)
     try:
         info = os.stat(record)
@@ -138,7 +145,7 @@ def learn(obj: Path, trace: Trace, target: str, stamps: Stamps) -> None:
 def meddled(obj: Path, trace: Trace, target: str, stamps: Stamps) -> bool:
     """Tell whether a target was made by another program since its trace.
 
-    It then has another command, or other content.
+    It then has another command, or other content. Arguments are as in `learn`.
     """
     if target in trace.generated:
         return stamps.digest(obj / target) != trace.generated[target]

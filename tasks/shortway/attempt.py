@@ -123,7 +123,15 @@ def _replayed(
 
 
 def _refreshed(obj: Path, tree: Path, traces: Trace, goal: str, replay: Replay) -> list[str]:
-    """Renew the times of targets made from a goal whose content did not change; return them."""
+    """Renew the times of targets made from a goal whose content did not change; return them.
+
+    Args:
+        obj: The object folder.
+        tree: The source tree.
+        traces: The traces of all goals.
+        goal: The name of the goal's trace.
+        replay: The run that made the goal again.
+    """
     edges: dict[str, set[str]] = {}
     for name, said in traces.goals.items():
         if name != goal:
@@ -139,6 +147,12 @@ def _refreshed(obj: Path, tree: Path, traces: Trace, goal: str, replay: Replay) 
 
 def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Path]) -> None:
     """Check that the folder is as the last run left it, and that only sources changed.
+
+    Args:
+        job: The task's job, with the reasons for its run.
+        obj: The object folder.
+        kept: As in `taken`.
+        before: As in `taken`.
 
     Raises:
         Unfamiliar: Make has to decide.

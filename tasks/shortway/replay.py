@@ -193,7 +193,7 @@ class Replay(msgspec.Struct, dict=True):
         self.made[target] = before
 
     def _packed(self, command: Saved) -> bool:
-        """Tell whether a command only packs members into an archive, from nothing."""
+        """Tell whether a command only packs members into a thin archive."""
         ar = re.escape(self.said.env.get("AR", "ar"))
         return bool(
             command.target.endswith(".a")
