@@ -1,8 +1,8 @@
-"""Have make tell how it runs Kconfig's program: its command, and the environment of that.
+"""Question to make: with which command and environment does it run Kconfig's program?
 
-Make runs for the target as ever and builds what the program needs; ask.mk has it hand the command
-to ask.sh instead of the shell. What it looked at on the way is watched (watch.py): as long as that
-is the same, it would come to the same command.
+Make runs for the target as usual and builds what the program needs, but ask.mk makes it pass the
+command to ask.sh in place of the shell. The files that make reads are watched (watch.py): as long
+as they are the same, make would run the same command.
 """
 
 from __future__ import annotations
@@ -25,25 +25,30 @@ RULES = Path(__file__).with_name("ask.mk")
 SHELL = Path(__file__).with_name("ask.sh")
 CONF = "scripts/kconfig/conf"  # relative to the object folder, as the commands of Kbuild have it
 FOLDER = "piggyback.ask"
-# of the environment of a recipe: what belongs to the run of make in which it was taken
+# Environment variables of a recipe that hold for one run of make only.
 _OF_THE_RUN = {"MAKEFILES", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "_", "OLDPWD"}
-# Each make of a folder includes auto.conf (scripts/Makefile.build). Of what Kconfig is run with
-# nothing depends on that: it would not come to the same in a folder without it.
+# Each make of a folder includes auto.conf (scripts/Makefile.build). Kconfig's command does not
+# depend on it: else it would differ in a folder without it.
 _CONFIGURATION = (".config", "include/config/")
 SPECIAL = re.compile(r"[^\w\s./+@%~,:=-]")
-_SAYS = re.compile(r"\s*(?::|echo\s[^;&|<>`$()]*)")  # a line of a recipe that only says something
+_SAYS = re.compile(r"\s*(?::|echo\s[^;&|<>`$()]*)")  # a line of a recipe that only prints a text
 
 
 class NotFollowed(Unfamiliar):
-    """Make did something that can't be watched, and will do so each time."""
+    """Make does something that can't be watched, in each run."""
 
 
 class Request(msgspec.Struct, frozen=True):
     """A configuration target to be made.
 
-    argv: make's command without the target; obj: the object folder, absolute; goal: the target;
-    pins: make's environment; env: what is added for this run of conf alone, and is nothing to the
-    commands of Kconfig files; jobs: the budget; log: the log.
+    Attributes:
+        argv: Make's command without the target.
+        obj: The object folder, absolute.
+        goal: The target.
+        pins: Make's environment.
+        env: Variables for this run of conf only, which the commands of Kconfig files don't use.
+        jobs: The jobserver.
+        log: The file for the output.
     """
 
     argv: Sequence[str]
@@ -56,10 +61,13 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct):
-    """What make told of one target.
+    """Make's answer for one target.
 
-    argv: the command, [] where the target is more than one run of conf; env: its environment;
-    states: of what make looked at; kept: what it made on the way in the object folder.
+    Attributes:
+        argv: The command; [] if the target is more than one run of conf.
+        env: Its environment.
+        states: Each file that make read, to its state (see watch.states).
+        kept: The files that make wrote in the object folder and that still exist.
     """
 
     argv: list[str]
@@ -69,15 +77,15 @@ class Told(msgspec.Struct):
 
 
 def ask(request: Request, watcher: Path) -> Told:
-    """Have make come to the target's command, and tell it.
+    """Run make up to the target's command, and return that.
 
     Args:
         request: The target.
         watcher: The program of watch.c that runs a command.
 
     Raises:
-        NotFollowed: What it depends on can't be told.
-        Unfamiliar: It failed, or its answer can't be used.
+        NotFollowed: Its inputs can't be watched.
+        Unfamiliar: Make failed, or its answer can't be used.
     """
     obj, folder = request.obj, request.obj / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -114,7 +122,7 @@ def ask(request: Request, watcher: Path) -> Told:
 
 
 def _command(path: Path) -> list[str]:
-    """Return the one command of a recipe, as words; [] if it has several, or another than conf."""
+    """Return the words of a recipe's only command; [] if it has several, or another than conf."""
     try:
         lines = path.read_text().split("\0")
     except (OSError, UnicodeDecodeError):
@@ -125,10 +133,10 @@ def _command(path: Path) -> list[str]:
 
 
 def _environment(path: Path) -> dict[str, str]:
-    """Return the environment of a recipe, without what belongs to the run in which it was taken.
+    """Return the environment of a recipe, without variables that hold for that run only.
 
     Raises:
-        Unfamiliar: It is no text.
+        Unfamiliar: It can't be read, or is no text.
     """
     try:
         words = path.read_text().split("\0")

@@ -42,7 +42,13 @@ ANSWERS, LEARNED = "piggyback.answers", "piggyback.learned"  # answers.c has the
 
 
 class Answer(msgspec.Struct, array_like=True):
-    """What a command of $(shell,...) said: output, wait status, and the files it looked at."""
+    """The answer of a command of $(shell,...).
+
+    Attributes:
+        output: Its standard output.
+        status: Its wait status.
+        files: The files that it read, as keys of Known.states.
+    """
 
     output: str
     status: int
@@ -53,11 +59,15 @@ _New = dict[str, tuple[Answer, dict[str, str]]]  # by command, with the states o
 
 
 class Known(msgspec.Struct):
-    """What is known of an object folder, and holds for `key` (see `_key`).
+    """The remembered answers of an object folder.
 
-    targets: by name; answers: by the digest of the environment, then by command; states: of the
-    files that these name; programs: the states of ours; refused: why make has to decide whatever
-    comes.
+    Attributes:
+        key: The digest that all of it holds for (see `_key`).
+        targets: Name of a target to make's answer.
+        answers: Digest of an environment, to command, to answer.
+        states: Each file that an answer names, to its state.
+        programs: Our programs, to their states.
+        refused: Why make always has to decide; "" if it has not.
     """
 
     key: str = ""
@@ -69,9 +79,10 @@ class Known(msgspec.Struct):
 
 
 def taken(request: Request) -> bool:
-    """Make a configuration target without make, if that is possible.
+    """Make a configuration target without make, if possible; the log tells why not.
 
-    The log says whether it was, and why not.
+    Returns:
+        Whether it was made.
     """
     started = time.monotonic()
     try:
@@ -90,7 +101,7 @@ def _log(request: Request, text: str) -> None:
 
 
 def _run(request: Request) -> str:
-    """Run conf, and return how that was done.
+    """Run conf, and return a summary for the log.
 
     Raises:
         Unfamiliar: Make has to decide.
@@ -141,7 +152,7 @@ def _run(request: Request) -> str:
 
 
 def _link_command(obj: Path) -> list[str]:
-    """Return the words of the command that Kbuild linked conf with.
+    """Return the words of the command by which Kbuild linked conf.
 
     Raises:
         Unfamiliar: There is none, or it needs a shell.
@@ -156,9 +167,9 @@ def _link_command(obj: Path) -> list[str]:
 
 
 def _key(request: Request, link: Sequence[str]) -> str:
-    """Return the digest of what is given when make is asked, and when conf runs.
+    """Return a digest of the inputs that are not watched.
 
-    That is make's command and environment, the host, our own code, and the objects that conf is
+    These are make's command and environment, the host, our own code, and the objects that conf is
     linked from.
     """
     host = os.uname()
@@ -176,7 +187,7 @@ def _key(request: Request, link: Sequence[str]) -> str:
 
 
 def _read(obj: Path, key: str) -> Known:
-    """Return what is known for a key: nothing at first, and after any change of it."""
+    """Return the remembered answers; none if there are none for this key."""
     try:
         known = msgspec.msgpack.decode(read_regular(obj / FILE), type=Known)
     except (OSError, ValueError, RecursionError, msgspec.DecodeError):
@@ -185,7 +196,7 @@ def _read(obj: Path, key: str) -> Known:
 
 
 def _write(obj: Path, known: Known) -> None:
-    """Write down what is known, without the answers in environments that are no target's."""
+    """Write the remembered answers, without those for environments that no target has any more."""
     used = {_digest(told.env) for told in known.targets.values()}
     known.answers = {env: part for env, part in known.answers.items() if env in used}
     files = {name for part in known.answers.values() for one in part.values() for name in one.files}
@@ -201,9 +212,16 @@ def _digest(env: Mapping[str, str]) -> str:
 def _remember(
     known: Known, stale: set[str], env: str, answers: Mapping[str, Answer], new: _New
 ) -> None:
-    """Add new answers to the old ones that are left.
+    """Add new answers, and remove those that depend on stale files.
 
-    A file has one state: answers that came when it had another one go.
+    A file has one state: an answer for another state of it is removed.
+
+    Args:
+        known: The remembered answers, which are changed.
+        stale: The files whose state changed; added to.
+        env: The digest of the environment.
+        answers: The valid old answers for it.
+        new: The new answers for it.
     """
     states = {name: at for _, found in new.values() for name, at in found.items()}
     stale |= {name for name, at in states.items() if known.states.get(name, at) != at}
@@ -217,7 +235,7 @@ def _remember(
 
 
 def _build(request: Request, known: Known, link: Sequence[str]) -> None:
-    """Build conf with answers, and the program that watches, unless they are those of the key.
+    """Build conf with answers.c, and the program of watch.c, unless both exist for this key.
 
     Raises:
         Unfamiliar: They can't be built here.
@@ -248,10 +266,10 @@ def _programs(obj: Path) -> dict[str, str]:
 
 
 def _told(request: Request, known: Known, link: Sequence[str]) -> tuple[Told, str]:
-    """Return what make tells of the target, and why it was asked ("": it had told before).
+    """Return make's answer for the target, and why make was asked; "" if the answer was remembered.
 
     Raises:
-        Unfamiliar: Its answer can't be used.
+        Unfamiliar: The answer can't be used.
     """
     told, why = known.targets.get(request.goal), "make was asked for the first time"
     if told is not None:
@@ -267,10 +285,10 @@ def _told(request: Request, known: Known, link: Sequence[str]) -> tuple[Told, st
 
 
 def _asked(request: Request, known: Known, link: Sequence[str]) -> Told:
-    """Ask make of the target, and keep what it tells.
+    """Ask make for the target's command, and remember the answer.
 
     Raises:
-        Unfamiliar: Its answer can't be used.
+        Unfamiliar: The answer can't be used.
     """
     try:
         told = ask.ask(request, request.obj / WATCHER)

@@ -1,14 +1,14 @@
-"""What a command looked at, so that what it said can be taken for given while that is the same.
+"""The files that a command depends on, so that its output can be reused while they are the same.
 
-watch.c follows a command and all that it starts, and notes the path of every file that it opens,
-looks at, executes or writes, and that it did not find. Here it is told whether anything about these
-is another thing by now. What a command says may depend on more: its environment and working folder,
-which the user of this module compares; the time and random numbers, which are left out.
+watch.c traces a command and its children, and records the path of each file that they open, stat,
+execute or write, missing ones included. This module tells whether one of them changed. The output
+may have other inputs: environment and working folder, which the caller compares; the time and
+random numbers, which are ignored.
 
-A file counts as the same under (mtime, ctime, size, inode), as in cache/digests.py; those below
-/proc and /sys, which have no times, by content. What a process sees of itself there (/proc/self) is
-left out, as it depends on the program. Of a folder that was listed counts when an entry came or
-went; in the build's own folder only single files do.
+A file is the same if mtime, ctime, size and inode are, as in cache/digests.py; below /proc and
+/sys, where files have no times, if the content is. A process's own files there (/proc/self) are
+ignored, as they depend on the program. A folder that was listed is the same if no entry was added
+or removed; in the build's own folder, only single files count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 from tasks.kbuild.saved import Unfamiliar
 
 SOURCE = Path(__file__).with_name("watch.c")
-# what a file must be older than at the start; see RACY_NS in cache/digests.py
+# The least age of a file at the start, in ns; see RACY_NS in cache/digests.py.
 RACY_NS = 50_000_000
 _OWN = re.compile(r"/proc/(?:self|thread-self|\d+)(?:/|$)|/dev/")
 _STRANGE = ("/proc/", "/sys/")
@@ -35,8 +35,12 @@ MOST = 1 << 16  # bytes of a file below /proc that count
 class Command(msgspec.Struct, frozen=True):
     """A command that was watched.
 
-    command, output, status: as popen(3) takes and gives them; odd: why it can't be remembered, ""
-    if it can; files: what it looked at, each path after a letter of watch.c.
+    Attributes:
+        command: The shell command, as for popen(3).
+        output: Its standard output.
+        status: Its wait status, as of pclose(3).
+        odd: Why its output can't be remembered; "" if it can.
+        files: The files that it used, each path after a letter of watch.c.
     """
 
     command: str
@@ -47,10 +51,10 @@ class Command(msgspec.Struct, frozen=True):
 
 
 def read(log: Path) -> list[Command]:
-    """Read what watch.c wrote.
+    """Read a log of watch.c.
 
     Raises:
-        Unfamiliar: It can't be read, or holds a name that is no text.
+        Unfamiliar: It can't be read, or has a name that is no text.
     """
     try:
         strings = _netstrings(log.read_bytes())
@@ -88,15 +92,15 @@ def netstring(text: str) -> bytes:
 def states(
     command: Command, obj: Path, since: int, without: tuple[str, ...] = ()
 ) -> dict[str, str]:
-    """Return the state of everything that a command looked at, by its path after its letter.
+    """Return the states of the files that a command depends on: letter and path to state.
 
-    Files that it wrote are left out, and those in folders that it made and removed: temporary ones.
+    Files that it wrote are left out, and temporary ones, in folders that it made and removed.
 
     Args:
         command: The command.
         obj: The build's own folder, absolute.
-        since: When it was started (ns since 1970).
-        without: How the names of files begin, from `obj` on, of which nothing depends.
+        since: When the command began, ns since 1970.
+        without: Prefixes of paths, relative to `obj`, that are left out, too.
 
     Raises:
         Unfamiliar: It can't be remembered.
@@ -124,14 +128,14 @@ def states(
 
 
 def state(name: str, before: int = 0) -> str:
-    """Return the state of a file; "" for one that is not there.
+    """Return the state of a file; "" for a missing one.
 
     Args:
-        name: Its path after a letter, "d" if a folder's entries count.
-        before: Refuse a file that may have changed since (ns since 1970; 0: none).
+        name: Its path after a letter; "d" if a folder's entries count.
+        before: A time, ns since 1970, since which the file must not have changed; 0 for none.
 
     Raises:
-        Unfamiliar: It may have.
+        Unfamiliar: It may have changed since.
     """
     path = name[1:]
     try:
@@ -158,6 +162,6 @@ def _content(path: str) -> str:
 
 
 def changed(states: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[str]:
-    """Return the files that have another state than this one, each after its letter."""
+    """Return the files whose states differ from the given ones, each path after its letter."""
     pairs = states.items() if isinstance(states, Mapping) else states
     return [name for name, known in pairs if state(name) != known]
