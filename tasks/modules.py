@@ -287,6 +287,7 @@ def _inputs(project: Project, work: Path) -> list[str]:
         project.layout.kernel_obj.absolute(),
         os.path.realpath(project.layout.here / "module"),
     )
+    known = dotconfig.read_config(project.layout.config)
     inputs = set(records.makefiles(obj, project.layout.kernel_src, []))
     for record in records.below(project.layout.here / "module"):
         for name in records.dependencies(record):
@@ -296,7 +297,7 @@ def _inputs(project: Project, work: Path) -> list[str]:
             )
             if path and not os.path.realpath(path).startswith(own + "/"):
                 inputs.add(path)
-        inputs.update(f"CONFIG_{symbol}" for symbol in records.symbols(record))
+        inputs.update(f"CONFIG_{symbol}" for symbol in records.symbols(record, known))
     generated = {
         str(obj / "include" / "generated" / name)
         for name in ("autoconf.h", "compile.h", "utsversion.h")

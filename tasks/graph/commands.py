@@ -281,6 +281,7 @@ def _help(self: Help, **given: Any) -> Any:
 
 @functools.wraps(_RUN)
 def _run(self: Run, **given: Any) -> Any:
+    _check_patterns(self)
     try:
         return _RUN(self, **given)
     except InvalidCommand as error:
@@ -288,6 +289,20 @@ def _run(self: Run, **given: Any) -> Any:
             raise
         names = [*_names(self), *self.loader.cmd_names]
         raise _unknown("command, task or output", error.not_found, names) from None
+
+
+def _check_patterns(self: Run) -> None:
+    """Check that each pattern among the tasks to run names one: doit runs nothing for others.
+
+    Raises:
+        InvalidCommand: One names none.
+    """
+    tasks = {task.name: task for task in self.task_list}
+    for word in self.sel_tasks or ():
+        if "*" in word and not fnmatch.filter(tasks, word):
+            raise _unknown("task", word, tasks)
+        if word in tasks and tasks[word].pos_arg:
+            return  # the rest are its own words
 
 
 def _names(command: DoitCmdBase) -> list[str]:

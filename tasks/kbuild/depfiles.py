@@ -12,19 +12,20 @@ from typing import Any
 
 import msgspec
 
+from tasks.kbuild import symbol_times
 from tasks.kbuild.records import (
     below,
     dependencies,
     makefiles,
     mentioned,
     of_module,
-    symbols,
+    symbol_files,
 )
 from tasks.system.files import decoded, write_whole
 
 CACHE = "piggyback.deps"  # a cache of another form counts as missing
 
-SYMBOL = "CONFIG_"  # marks a symbol among the names
+SYMBOL = "CONFIG_"  # stands among the names before the file of a symbol
 
 
 class Entry(msgspec.Struct, array_like=True):
@@ -213,7 +214,7 @@ class Depfiles:
 
     def asking(self, symbols: Collection[str]) -> set[str]:
         """Return the .cmd files whose sources use one of these symbols (without CONFIG_)."""
-        names = {f"{SYMBOL}{name}" for name in symbols}
+        names = {f"{SYMBOL}{path}" for name in symbols for path in symbol_times.paths(name)}
         numbers = {number for number, name in enumerate(self.names) if name in names}
         return {
             record
@@ -249,7 +250,7 @@ class Depfiles:
             sorted(path for path in paths if not path.startswith(here)),
             sorted(path for path in paths if path.startswith(here)),
             sorted(path for path in others if not path.startswith(here)),
-            [f"{SYMBOL}{name}" for name in sorted(symbols(record))],
+            [f"{SYMBOL}{name}" for name in sorted(symbol_files(record))],
         )
 
     def _paths(self, names: Iterable[str]) -> set[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -30,6 +30,9 @@ _TAIL = re.compile(r"\s*|\n*\S+: \$\(wildcard [^()$\s]+\)\n")
 _STRANGE = re.compile(
     r"@|-(?:fplugin|specs|wrapper|save-temps|gsplit|gz|fprofile|fauto-profile|fbranch|ftest"
     r"|fdump|fstack-usage|fcallgraph|flto|ffat-lto|Xclang|include-pch|B)"
+    r"|-m(?:arch|tune|cpu)=native"  # of which host?
+    r"|-W[apl],(?!-)|-W[apl],.*@"  # a file for the assembler or preprocessor
+    r"|-f(?!\w+-prefix-map=)[\w-]+=\S*[/.]"  # a file for the compiler
 )
 # cmd_objtool of scripts/Makefile.lib
 _CHECKED = re.compile(rf"\s*; \./{PROGRAM}(?: +--[\w=-]+)* +[\w./+@%~,-]+\.o\s*$")
@@ -140,16 +143,15 @@ def record_of(names: Sequence[str], roots: Roots) -> str:
     )
 
 
-def symbol_of(name: str) -> str:
-    """Return the symbol, without CONFIG_, of a dependency on include/config/; "" for a file.
-
-    Before 5.14 the file of FOO_BAR was include/config/foo/bar.h (scripts/basic/fixdep.c).
-    """
+def symbol_file(name: str) -> str:
+    """Return the file below include/config/ of a dependency on a symbol; "" for another one."""
     match = _WILDCARD.fullmatch(name)
-    if not match:
-        return ""
-    path = match[1].removeprefix("include/config/")
-    return path.removesuffix(".h").replace("/", "_").upper() if path.endswith(".h") else path
+    return match[1] if match else ""
+
+
+def of_record(names: Sequence[str]) -> list[str]:
+    """Return the names of the .cmd file, without those of unrecorded inputs."""
+    return [name for name in names if not name.startswith("#")]
 
 
 def debugs(record: Saved) -> bool:
@@ -184,6 +186,8 @@ class Hiding:
     def __init__(self, top: str) -> None:
         self.top = top
         self._there: dict[str, bool] = {}
+        self._folders: dict[str, bool] = {}
+        self._names: dict[tuple[tuple[str, ...], str], list[str]] = {}
         self._before: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
 
     def of(self, command: str, source: str, deps: Sequence[str]) -> list[str]:
@@ -196,30 +200,59 @@ class Hiding:
         """
         look = folders(command)
         files = {os.path.normpath(dep) for dep in deps}
-        here = {os.path.dirname(path) for path in files}
-        quoted = os.path.dirname(os.path.normpath(source))
-        hiding = {path for dep in files for path in self._earlier(look, dep, quoted)}
-        for dep in files:
-            if os.path.dirname(dep) in look:  # named without a folder
-                name = os.path.basename(dep)
-                hiding.update(
-                    path for path in (f"{folder}/{name}" for folder in here) if self._is(path)
-                )
+        # where an #include "..." looks first: beside the file that has it
+        beside = {os.path.dirname(os.path.normpath(path)) for path in (*files, source)}
+        hiding = {path for dep in files for path in self._earlier(look, dep)}
+        for folder, name in self._named(look, files, beside):
+            path = f"{folder}/{name}" if folder else name
+            if self._is(path):
+                hiding.add(path)
         return sorted(hiding - files)
 
-    def _earlier(self, look: tuple[str, ...], dep: str, quoted: str) -> tuple[str, ...]:
-        key = ((quoted, *look), dep)
+    def _named(
+        self, look: tuple[str, ...], read: Collection[str], beside: Collection[str]
+    ) -> Iterator[tuple[str, str]]:
+        """Yield folders of files that were read with the names, by -I, of those in a subfolder.
+
+        Few folders have a subfolder of such a name, as include/linux/asm would be.
+        """
+        by_folder: dict[str, set[str]] = {}
+        for dep in read:
+            for name in self._short(look, dep):
+                by_folder.setdefault(name.rpartition("/")[0], set()).add(name)
+        for folder in beside:
+            for part, names in by_folder.items():
+                if not part or self._is_folder(f"{folder}/{part}" if folder else part):
+                    for name in names:
+                        yield folder, name
+
+    def _short(self, look: tuple[str, ...], dep: str) -> list[str]:
+        """Return the names by which a header may have been found in one of the folders of -I."""
+        key = (look, dep)
+        known = self._names.get(key)
+        if known is None:
+            known = self._names[key] = [name for folder in look if (name := _below(folder, dep))]
+        return known
+
+    def _earlier(self, look: tuple[str, ...], dep: str) -> tuple[str, ...]:
+        key = (look, dep)
         known = self._before.get(key)
         if known is None:
             earlier = []
             for number, folder in enumerate(look):
-                if dep.startswith(folder + "/"):
-                    name = dep[len(folder) + 1 :]
-                    before = [quoted, *look[:number]]
+                if name := _below(folder, dep):
                     earlier += [
-                        path for path in (f"{above}/{name}" for above in before) if self._is(path)
+                        path
+                        for path in (os.path.normpath(f"{above}/{name}") for above in look[:number])
+                        if self._is(path)
                     ]
             known = self._before[key] = tuple(earlier)
+        return known
+
+    def _is_folder(self, path: str) -> bool:
+        known = self._folders.get(path)
+        if known is None:
+            known = self._folders[path] = os.path.isdir(os.path.join(self.top, path))
         return known
 
     def _is(self, path: str) -> bool:
@@ -227,6 +260,13 @@ class Hiding:
         if known is None:
             known = self._there[path] = os.path.isfile(os.path.join(self.top, path))
         return known
+
+
+def _below(folder: str, path: str) -> str:
+    """Return a path from a folder on; "" if it does not lie there."""
+    if folder == ".":
+        return "" if path.startswith(("/", "..")) else path
+    return path[len(folder) + 1 :] if path.startswith(folder + "/") else ""
 
 
 def flags(env: Mapping[str, str], source: str) -> set[str]:

@@ -18,26 +18,26 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from tasks.cache.digests import Stamps
 from tasks.cache.store import FORMAT, Store
 from tasks.cache.store_files import Output, Result, short_hash
 from tasks.kbuild import make, object_key, object_rules, saved, symbol_times, trace
-from tasks.kbuild.depfiles import Depfiles
-from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
+from tasks.kbuild.depfiles import SYMBOL, Depfiles
+from tasks.kbuild.object_key import HIDING, PLACE, Roots
+from tasks.kbuild.object_state import States
 from tasks.kbuild.saved import Unfamiliar
-from tasks.kconfig import dotconfig
 from tasks.system import terminal
-from tasks.system.files import write_whole
+from tasks.system.files import read_regular, write_whole
 
 TASK = "objects"  # the task's name in the store
 FEW = 30  # objects; for more of them it pays to run `make prepare` first, which tells make's flags
 # Makefiles whose flags go into every object.
 _STEERING = ("Makefile", "scripts/Makefile.*", "scripts/Kbuild.include")
-# Directives that read files which no .cmd file names.
-_CONTENTS = re.compile(rb"\.incbin|\.include\b|__has_include|#\s*embed\b")
+FORM = 2  # of an object's names; part of every key, so that another one is never looked at
+LAID = "piggyback.laid"  # objects that make may turn out not to want
 
 
 class Objects:
@@ -76,13 +76,7 @@ class Objects:
         self.laid: set[str] = set()
         self.compiled: list[str] = []
         self._absent: set[str] = set()
-        self._forget()
-
-    def _forget(self) -> None:
-        """Clear the caches of file states: make may have changed the files."""
-        self._values = dotconfig.read_config(self.obj / "include" / "config" / "auto.conf")
-        self._digests: dict[str, str] = {}
-        self._hiding = object_key.Hiding(self.top)
+        self._states = States(self.roots, stamps)
 
     # before make ---------------------------------------------------------------------------------
 
@@ -110,11 +104,13 @@ class Objects:
         ]
         if prepare and (steering or (absent and not complete) or len(stale) > FEW):
             prepare()
-            self._forget()
+            self._states = States(self.roots, self.stamps)
             env = trace.environment(self.obj)
             stale = self._stale(known)
-        marker = self.obj / make.RUNNING
+        marker, doubtful = self.obj / make.RUNNING, self._doubtful()
         marker.touch()
+        if absent or doubtful:
+            write_whole(self.obj / LAID, "\0".join({*absent, *doubtful}))
         candidates = dict.fromkeys([*sorted(stale), *absent], "")
         if steering and env:  # all others, if the store has them made with more fitting flags
             for target in self._targets(known) - stale:
@@ -131,7 +127,7 @@ class Objects:
                 if progress is not None:
                     progress.step()
         marker.unlink()
-        self._absent = self.laid.intersection(absent)
+        self._absent = doubtful.union(self.laid.intersection(absent))
 
     def _targets(self, known: Depfiles) -> set[str]:
         """Return the objects with a .cmd file."""
@@ -157,23 +153,18 @@ class Objects:
                     times[path] = -1
             return times[path]
 
-        of_symbols = {
-            number: max(
-                when(f"{self.top}/include/config/{path}") for path in symbol_times.paths(name[7:])
-            )
-            for number, name in enumerate(known.names)
-            if name.startswith("CONFIG_")
-        }
-        of_names = [0 if name.startswith("CONFIG_") else when(name) for name in known.names]
+        times_of = [
+            when(f"{self.top}/include/config/{name.removeprefix(SYMBOL)}")
+            if name.startswith(SYMBOL)
+            else when(name)
+            for name in known.names
+        ]
         stale = set()
         for target in self._targets(known):
             entry = known.records[trace.record_of(known.obj, target)]
             made = when(f"{self.top}/{target}")
-            newest = max(
-                max((of_names[number] for number in entry.given), default=0),
-                max((of_names[number] for number in entry.made), default=0),
-                max((of_symbols[number] for number in entry.symbols), default=0),
-            )
+            inputs = (*entry.given, *entry.made, *entry.symbols)
+            newest = max((times_of[number] for number in inputs), default=0)
             if made < 0 or newest > made:
                 stale.add(target)
         return stale
@@ -225,14 +216,14 @@ class Objects:
             distance = self._distance(env, head) if head else least
             if (command and head != command) or distance >= least:
                 continue
-            result = self.store.at(folder, [self._state(names, name) for name in names])
+            result = self.store.at(folder, [self._states.of(names, name) for name in names])
             if result:
                 best, least = (result, names), distance
         if best is None:
             return
         result, names = best
         try:
-            text = object_key.record_of(_of_record(names), self.roots)
+            text = object_key.record_of(object_key.of_record(names), self.roots)
         except Unfamiliar:
             return
         if self.store.bring_back(result, [self.obj / target]):
@@ -256,13 +247,11 @@ class Objects:
             goal: As in `lay`.
             started: When make began, ns since 1970.
         """
-        self._forget()
+        self._states = States(self.roots, self.stamps)
         goal_trace = trace.read(self.obj).goals.get(goal)
-        for target in self._absent if goal_trace else ():
-            if goal_trace and target not in goal_trace.edges:
-                for path in (self.obj / target, Path(trace.record_of(self.obj, target))):
-                    path.unlink(missing_ok=True)
-                self.laid.discard(target)
+        if goal_trace:
+            self._remove(self._absent.difference(goal_trace.edges))
+        (self.obj / LAID).unlink(missing_ok=True)
         known = Depfiles(self.obj, Path(self.roots.tree))
         for target in self._targets(known):
             record = trace.record_of(self.obj, target)
@@ -273,6 +262,24 @@ class Objects:
             with contextlib.suppress(Unfamiliar, OSError):
                 self._keep(target, record, started)
         self._list(goal)
+
+    def _remove(self, targets: Collection[str]) -> None:
+        """Remove objects that make does not want from the folder."""
+        for target in targets:
+            for path in (self.obj / target, Path(trace.record_of(self.obj, target))):
+                path.unlink(missing_ok=True)
+            self.laid.discard(target)
+
+    def _doubtful(self) -> set[str]:
+        """Return the objects laid for a make that did not end well, which it may not have wanted.
+
+        They have a record, so they would count as the configuration's own.
+        """
+        try:
+            names = read_regular(self.obj / LAID).decode(errors="replace").split("\0")
+        except OSError:
+            return set()
+        return {name for name in names if name and _relative(name)}
 
     def _keep(self, target: str, record: str, started: int) -> None:
         """Copy one object into the store.
@@ -294,67 +301,18 @@ class Objects:
         names += [HIDING, *object_key.programs(parsed)]
         info = path.stat()
         for name in names[1:]:
-            self._settled(name, started, info.st_mtime_ns)
+            self._states.check(name, started, info.st_mtime_ns)
         digest = short_hash(content)
-        states = {name: self._state(names, name) for name in names}
+        states = {name: self._states.of(names, name) for name in names}
         result = Result(
             TASK, time.time(), {}, [Output(digest, info.st_size, stat.S_IMODE(info.st_mode))]
         )
         self.store.put(self._key(target), states, result, [path])
 
-    def _settled(self, name: str, started: int, made: int) -> None:
-        """Check that an input has not changed since the compiler read it, and names no others.
-
-        `started` is when make began, `made` the object's mtime, both in ns since 1970.
-
-        Raises:
-            Unfamiliar: It may have changed, or it names files that no .cmd file names.
-        """
-        path = self._path(name)
-        if not path:
-            return
-        info = os.stat(path)
-        limit = made if path.startswith(self.top + "/") else started
-        if max(info.st_mtime_ns, info.st_ctime_ns) > limit:
-            raise Unfamiliar(f"{path} changed")
-        key = f"{path}\0{info.st_mtime_ns}"
-        if key not in self._digests:
-            with open(path, "rb") as stream:
-                self._digests[key] = "strange" if _CONTENTS.search(stream.read()) else ""
-        if self._digests[key]:
-            raise Unfamiliar(f"{path} names files that no record names")
-
     # keys ----------------------------------------------------------------------------------------
 
     def _key(self, target: str) -> str:
-        return short_hash("\0".join([TASK, str(FORMAT), self.tools, target]).encode())
-
-    def _path(self, name: str) -> str:
-        """Return the file that a name stands for; "" if it is no file's."""
-        if not name or name[0] in "#$\n" or " := " in name:
-            return ""
-        return os.path.join(self.top, self.roots.shown(name))
-
-    def _state(self, names: Sequence[str], name: str) -> str:
-        """Return the present state of the input `name` of an object with these names."""
-        if name == HIDING:
-            shown = [self.roots.shown(one) for one in _of_record(names)]
-            deps = [one for one in shown[1:-1] if one[:1] != "$"]
-            hiding = self._hiding.of(shown[0], shown[1], deps)
-            return self.roots.hidden("\0".join(hiding))
-        if name == PLACE:
-            return "\0".join(path for path, _ in self.roots.pairs())
-        if name not in self._digests:
-            symbol = object_key.symbol_of(name)
-            if symbol:
-                state = self._values.get(symbol, "n")
-            elif name == OBJTOOL:
-                state = self.stamps.digest(f"{self.top}/{object_key.PROGRAM}")
-            else:
-                path = self._path(name)
-                state = self.stamps.digest(path) if path else ""
-            self._digests[name] = state
-        return self._digests[name]
+        return short_hash("\0".join([TASK, str(FORMAT), str(FORM), self.tools, target]).encode())
 
     # which objects a goal has --------------------------------------------------------------------
 
@@ -379,11 +337,6 @@ class Objects:
             self.store.put(
                 self._goal_key(goal), {}, Result(TASK, time.time(), {"targets": more}, []), []
             )
-
-
-def _of_record(names: Sequence[str]) -> list[str]:
-    """Return the names of the .cmd file, without those of unrecorded inputs."""
-    return [name for name in names if not name.startswith("#")]
 
 
 def _relative(target: str) -> bool:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tasks.kbuild import unrecorded
+from tasks.kbuild import symbol_times, unrecorded
 from tasks.system.errors import PiggyError
 
 _TOKEN = re.compile(r"[\w./+@%~,:-]*[\w]")
@@ -47,15 +47,30 @@ def dependencies(record: str) -> set[str]:
     }
 
 
-def symbols(record: str) -> set[str]:
-    """Return the symbols, without CONFIG_, that the sources of a .cmd file's target use.
+def symbol_files(record: str) -> set[str]:
+    """Return the files below include/config/ of the symbols that a .cmd file's sources use.
 
-    Source: scripts/basic/fixdep.c. Before 5.14 the file of FOO_BAR was include/config/foo/bar.h.
+    A symbol's name can't be told from the file of a kernel before 5.14, which is foo/bar.h for
+    FOO_BAR and for FOO_bar. Source: scripts/basic/fixdep.c.
     """
     with open(record, encoding="utf-8", errors="surrogateescape") as stream:
-        paths = re.findall(r"\$\(wildcard include/config/([\w/]+)(?:\.h)?\)", stream.read())
+        return set(re.findall(r"\$\(wildcard include/config/([\w/]+(?:\.h)?)\)", stream.read()))
+
+
+def symbols(record: str, known: Iterable[str] = ()) -> set[str]:
+    """Return the symbols, without CONFIG_, that the sources of a .cmd file's target use.
+
+    Args:
+        record: The .cmd file.
+        known: The symbols of the configuration. Of an old file of none of them the name is taken to
+            be in upper case; all that counts is that it is not set.
+    """
+    names = {path: name for name in known for path in symbol_times.paths(name)}
     return {
-        name.replace("/", "_").upper() if name.islower() or "/" in name else name for name in paths
+        names.get(path, path.removesuffix(".h").replace("/", "_").upper())
+        if path.endswith(".h")
+        else path
+        for path in symbol_files(record)
     }
 
 

@@ -41,6 +41,8 @@ def test_by_force_after_an_edit_and_back(built: Playground, kept: Kept, threads:
         ("list vmlinuz", "there is no task 'vmlinuz'. Did you mean 'vmlinux'?"),
         ("forget vmlinuz", "there is no task 'vmlinuz'. Did you mean 'vmlinux'?"),
         ("ignore vmlinuz", "there is no task 'vmlinuz'. Did you mean 'vmlinux'?"),
+        ("nosuch*", "there is no task 'nosuch*'."),
+        ("vmlinux fecth:*", "there is no task 'fecth:*'."),
         ("clean vmlinuz", "there is no task 'vmlinuz'. Did you mean 'vmlinux'?"),
         ("help vmlinuz", "there is no command or task 'vmlinuz'. Did you mean 'vmlinux'?"),
         ("vmlinuz", "there is no command, task or output 'vmlinuz'. Did you mean 'vmlinux'?"),

@@ -69,16 +69,54 @@ def test_four_configurations_compile_each_distinct_object_once(
     assert right(play, tmp_path)
 
 
+def elsewhere(play: Playground, tmp_path: Path) -> Playground:
+    """A copy of the project in another folder, with the store and nothing of the machine built."""
+    copy = Playground(tmp_path / "elsewhere", play.home)
+    shutil.copytree(play.top, copy.top, symlinks=True)
+    shutil.rmtree(copy.top / "build" / "fake")
+    copy.store_size = "1G"
+    return copy
+
+
 def test_another_folder_compiles_what_no_record_tells(play: Playground, tmp_path: Path) -> None:
-    elsewhere = Playground(tmp_path / "elsewhere", play.home)
-    shutil.copytree(play.top, elsewhere.top, symlinks=True)
-    shutil.rmtree(elsewhere.top / "build" / "fake")
-    elsewhere.store_size = "1G"
-    elsewhere.doit("bzImage")
-    assert compiled(elsewhere) == [INCBIN]
-    assert right(elsewhere, tmp_path)
+    copy = elsewhere(play, tmp_path)
+    copy.doit("bzImage")
+    assert compiled(copy) == [INCBIN]
+    assert right(copy, tmp_path)
     for name in ("vmlinux", "bzImage"):
-        assert (elsewhere.images / name).read_bytes() == (play.images / name).read_bytes()
+        assert (copy.images / name).read_bytes() == (play.images / name).read_bytes()
+
+
+def test_a_header_beside_the_one_that_includes_it(play: Playground, tmp_path: Path) -> None:
+    """kernel/sub/a.h has #include "zz/z.h", found by -I in include/ until kernel/sub/zz/ comes."""
+    for folder in ("kernel/sub", "include/zz"):
+        (play.linux / folder).mkdir()
+    (play.linux / "include/zz/z.h").write_text("#define ZED 1\n")
+    (play.linux / "kernel/sub/a.h").write_text('#include "zz/z.h"\n')
+    play.append(play.linux / PANIC, '#include "sub/a.h"\nint zed = ZED;\n')
+    play.doit("bzImage")
+    (play.linux / "kernel/sub/zz").mkdir()
+    (play.linux / "kernel/sub/zz/z.h").write_text("#define ZED 2\n")
+    copy = elsewhere(play, tmp_path)
+    copy.doit("bzImage")
+    assert compiled(copy) == ["kernel/panic.o", INCBIN]
+    assert as_make_does(copy, tmp_path)
+
+
+def test_what_was_laid_for_a_make_that_failed_goes_later(play: Playground, tmp_path: Path) -> None:
+    configured(play, "EXTRA")
+    configured(play)
+    shutil.rmtree(play.obj)
+    shutil.rmtree(play.images)
+    play.edit(play.linux / PRINTK, "#include", "#error no\n#include")
+    play.fails("bzImage")
+    assert (
+        play.obj / "kernel/extra.o"
+    ).exists()  # of the goal, once, and not of this configuration
+    play.edit(play.linux / PRINTK, "#error no\n#include", "int other;\n#include")
+    play.doit("bzImage")
+    assert not (play.obj / "kernel/extra.o").exists()
+    assert right(play, tmp_path)
 
 
 def test_a_header_that_hides_another_is_seen(play: Playground, tmp_path: Path) -> None:

@@ -52,10 +52,13 @@ def test_a_record_comes_back_in_another_folder(tmp_path: Path, tail: str) -> Non
     assert not [name for name in found if "/a/" in name]
 
 
-def test_symbols_have_the_names_of_the_configuration() -> None:
-    assert object_key.symbol_of("$(wildcard include/config/SMP)") == "SMP"
-    assert object_key.symbol_of("$(wildcard include/config/foo/bar.h)") == "FOO_BAR"
-    assert object_key.symbol_of("include/linux/kernel.h") == ""
+def test_symbols_are_known_by_their_files() -> None:
+    """From the file of an old kernel, foo/bar.h, the name can't be told: FOO_bar has it, too."""
+    smp = object_key.symbol_file("$(wildcard include/config/SMP)")
+    assert smp == "include/config/SMP"
+    old = object_key.symbol_file("$(wildcard include/config/foo/bar.h)")
+    assert old == "include/config/foo/bar.h"
+    assert object_key.symbol_file("include/linux/kernel.h") == ""
 
 
 def test_objtool_is_a_program_of_its_own(tmp_path: Path) -> None:
@@ -77,6 +80,13 @@ def test_objtool_is_a_program_of_its_own(tmp_path: Path) -> None:
         COMMAND.replace("-c ", "-gsplit-dwarf -c "),
         COMMAND.replace("-c ", "-fprofile-use=x -c "),
         COMMAND.replace("-c ", "`date` -c "),
+        COMMAND.replace("-c ", "-march=native -c "),
+        COMMAND.replace("-c ", "-mtune=native -c "),
+        COMMAND.replace("-c ", "-Wa,macros.s -c "),
+        COMMAND.replace("-c ", "-Wa,-x,@list -c "),
+        COMMAND.replace("-c ", "-Wp,@list -c "),
+        COMMAND.replace("-c ", "-fsanitize-ignorelist=scripts/list.txt -c "),
+        COMMAND.replace("-c ", "-frandomize-layout-seed-file=scripts/seed -c "),
         COMMAND.replace("-o kernel/panic.o", "-o kernel/other.o"),
         COMMAND + "; ./tools/objtool/objtool --x kernel/panic.o; rm x",
     ],
@@ -89,6 +99,14 @@ def test_what_does_more_than_compile_is_left_out(tmp_path: Path, command: str) -
 def test_a_record_with_words_of_ours_is_left_out(tmp_path: Path) -> None:
     with pytest.raises(Unfamiliar):
         names(tmp_path, text(COMMAND.replace("-c ", "-I<tree> -c ")))
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["-march=i586", "-Wa,-mtune=generic32", "-ffile-prefix-map=/a/src/linux/=", "-std=gnu11"],
+)
+def test_ordinary_options_are_taken(tmp_path: Path, option: str) -> None:
+    assert names(tmp_path, text(COMMAND.replace("-c ", f"{option} -c ")))
 
 
 @pytest.mark.parametrize(
@@ -149,6 +167,23 @@ def test_a_header_without_a_folder_is_hidden_from_beside(tmp_path: Path) -> None
     (tmp_path / "k").mkdir()
     (tmp_path / "k" / "b.h").touch()
     assert hiding(tmp_path, ["include/b.h"]) == [f"{tmp_path}/k/b.h"]
+
+
+def test_a_header_beside_the_one_that_includes_hides(tmp_path: Path) -> None:
+    """kernel/sub/a.h has #include "zz/z.h", found by -I until kernel/sub/zz/z.h comes."""
+    read = [f"{tmp_path}/k/sub/a.h", f"{tmp_path}/uapi/zz/z.h"]
+    assert hiding(tmp_path, read) == []
+    (tmp_path / "k/sub/zz").mkdir(parents=True)
+    (tmp_path / "k/sub/zz/z.h").touch()
+    assert hiding(tmp_path, read) == [f"{tmp_path}/k/sub/zz/z.h"]
+
+
+def test_the_object_folder_itself_is_looked_in(tmp_path: Path) -> None:
+    (tmp_path / "first/gen").mkdir(parents=True)
+    (tmp_path / "first/gen/a.h").touch()
+    command = f"gcc -I{tmp_path}/first -I. -c -o a.o a.c"
+    found = Hiding(str(tmp_path)).of(command, "a.c", ["gen/a.h"])
+    assert found == [f"{tmp_path}/first/gen/a.h"]
 
 
 def test_flags_are_those_of_the_kind_of_source() -> None:

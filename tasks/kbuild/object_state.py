@@ -1,0 +1,93 @@
+"""The present state of what an object is made from, by the names of object_key.py."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.cache.digests import Stamps
+from tasks.kbuild import object_key, symbol_times
+from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
+from tasks.kbuild.saved import Unfamiliar
+from tasks.kconfig import dotconfig
+
+# Directives that read files which no .cmd file names.
+_CONTENTS = re.compile(rb"\.incbin|\.include\b|__has_include|#\s*embed\b")
+
+
+class States:
+    """The states of inputs, as of when this was made: make may change the files.
+
+    Attributes:
+        roots: The folders that names are relative to.
+    """
+
+    def __init__(self, roots: Roots, stamps: Stamps) -> None:
+        """Read the configuration in force.
+
+        Args:
+            roots: The folders that names are relative to.
+            stamps: Digests of files.
+        """
+        self.roots, self._stamps = roots, stamps
+        values = dotconfig.read_config(Path(roots.obj, "include/config/auto.conf"))
+        # By the symbol's file, from which its name can't be told: before 5.14 M53xx is m53xx.h.
+        self._values = {
+            f"include/config/{path}": value
+            for symbol, value in values.items()
+            for path in symbol_times.paths(symbol)
+        }
+        self._digests: dict[str, str] = {}
+        self._strange: dict[str, bool] = {}
+        self._hiding = object_key.Hiding(roots.obj)
+
+    def of(self, names: Sequence[str], name: str) -> str:
+        """Return the state of the input `name` of an object with these names."""
+        if name == HIDING:
+            shown = [self.roots.shown(one) for one in object_key.of_record(names)]
+            deps = [one for one in shown[1:-1] if one[:1] != "$"]
+            return self.roots.hidden("\0".join(self._hiding.of(shown[0], shown[1], deps)))
+        if name == PLACE:
+            return "\0".join(path for path, _ in self.roots.pairs())
+        if name not in self._digests:
+            self._digests[name] = self._of_input(name)
+        return self._digests[name]
+
+    def _of_input(self, name: str) -> str:
+        if symbol := object_key.symbol_file(name):
+            return self._values.get(symbol, "n")
+        if name == OBJTOOL:
+            return self._stamps.digest(f"{self.roots.obj}/{object_key.PROGRAM}")
+        path = self._path(name)
+        return self._stamps.digest(path) if path else ""
+
+    def check(self, name: str, started: int, made: int) -> None:
+        """Check that an input has not changed since the compiler read it, and names no others.
+
+        Args:
+            name: The input.
+            started: When make began, ns since 1970.
+            made: The object's mtime, ns since 1970.
+
+        Raises:
+            Unfamiliar: It may have changed, or it names files that no .cmd file names.
+        """
+        path = self._path(name)
+        if not path:
+            return
+        info = os.stat(path)
+        limit = made if path.startswith(self.roots.obj + "/") else started
+        if max(info.st_mtime_ns, info.st_ctime_ns) > limit:
+            raise Unfamiliar(f"{path} changed")
+        if path not in self._strange:
+            self._strange[path] = bool(_CONTENTS.search(Path(path).read_bytes()))
+        if self._strange[path]:
+            raise Unfamiliar(f"{path} names files that no record names")
+
+    def _path(self, name: str) -> str:
+        """Return the file that a name stands for; "" if it is no file's."""
+        if not name or name[0] in "#$\n" or " := " in name:
+            return ""
+        return os.path.join(self.roots.obj, self.roots.shown(name))
