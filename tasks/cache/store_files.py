@@ -32,7 +32,7 @@ from typing import Annotated, Any
 import msgspec
 
 from tasks.cache.store_tag import FILES, FOLDERS, HASH, LIST, PARTS
-from tasks.system import owned
+from tasks.system import lock, owned
 from tasks.system.files import open_regular
 
 # seconds for which something that nothing refers to may be another run's, at work just now
@@ -194,7 +194,10 @@ class Room(msgspec.Struct):
             try:
                 fd = open_regular(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
                 stack.callback(os.close, fd)
-                fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if wait:
+                    lock.wait_for(fd)
+                else:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 alone = True
             except OSError:
                 alone = False

@@ -253,7 +253,8 @@ def _build(request: Request, known: Known, link: Sequence[str]) -> None:
         [*tools, "-DPIGGYBACK_MAIN", "-o", WATCHER, os.fspath(watch.SOURCE)],
     ):
         try:
-            process.run(argv, cwd=obj, log=request.log)
+            with request.jobs.token():
+                process.run(argv, cwd=obj, log=request.log)
         except PiggyError:
             known.refused = "a program that it needs can't be built here; the log has the errors"
             _write(obj, known)

@@ -13,11 +13,14 @@ import fcntl
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.system.errors import PiggyError
 from tasks.system.files import open_regular
+
+POLL = 0.1  # seconds between two looks at a lock that another process holds
 
 
 class Lock:
@@ -90,7 +93,7 @@ class Lock:
                 file=sys.stderr,
                 flush=True,
             )
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            wait_for(fd)
 
     def release(self) -> None:
         """Release the lock, so that an interactive guest or editor lets other runs build."""
@@ -124,6 +127,26 @@ class Lock:
             yield
         finally:
             self.release()
+
+
+def wait_for(fd: int) -> None:
+    """Take a flock(2) that another process holds, as soon as that gives it up.
+
+    It is asked for again and again: a signal that comes right before Python sleeps in flock(2)
+    would not be heard before the lock is free, so that Ctrl-C did nothing.
+
+    Args:
+        fd: The open file.
+
+    Raises:
+        OSError: The file can't be locked.
+    """
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(POLL)
 
 
 def _not_opened(path: Path, error: OSError) -> PiggyError:

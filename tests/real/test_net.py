@@ -335,8 +335,8 @@ def test_without_root_and_sudo_it_says_what_to_type(net: Topology, pc: Checkout)
     code = (
         "import os, sys; sys.path.insert(0, '.'); os.geteuid = lambda: 1000; import shutil; which ="
         " shutil.which\nshutil.which = lambda name, **more: None if name == 'sudo' else which(name,"
-        " **more)\nfrom doit.doit_cmd import DoitMain; sys.exit(DoitMain().run(['net=nat',"
-        " 'net_up']))"
+        " **more)\nsys.argv = ['doit', 'net=nat', 'net_up']\nfrom doit.doit_cmd import DoitMain;"
+        " sys.exit(DoitMain().run(sys.argv[1:]))"
     )
     done = subprocess.run(
         [*net.prefix("host"), sys.executable, "-c", code],

@@ -256,3 +256,23 @@ def test_a_longer_number_goes(path: Path) -> None:
     path.write_text("12345678901\n")
     with Lock(path, "x").held():
         assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_nobody_sleeps_where_no_signal_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal right before Python sleeps in flock(2) would wait for the lock, too."""
+    other = Other(tmp_path / "lock")
+    assert other.said() == "got it"
+    plain, looks = fcntl.flock, []
+
+    def flock(fd: int, operation: int) -> None:
+        assert operation & fcntl.LOCK_NB
+        looks.append(operation)
+        if len(looks) == 3:
+            other.process.communicate("")
+        plain(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    Lock(tmp_path / "lock", "the folder").acquire()
+    assert len(looks) >= 3
