@@ -32,7 +32,7 @@ from tasks.kbuild.ask import CONF, SPECIAL, Request, Told
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system import process
 from tasks.system.errors import PiggyError
-from tasks.system.files import read_regular, write_whole
+from tasks.system.files import decoded, write_whole
 from tasks.system.process import clean_env
 
 POPEN = Path(__file__).with_name("answers.c")
@@ -188,10 +188,7 @@ def _key(request: Request, link: Sequence[str]) -> str:
 
 def _read(obj: Path, key: str) -> Known:
     """Return the remembered answers; none if there are none for this key."""
-    try:
-        known = msgspec.msgpack.decode(read_regular(obj / FILE), type=Known)
-    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
-        known = Known()
+    known = decoded(obj / FILE, Known, Known())
     return known if known.key == key else Known()
 
 

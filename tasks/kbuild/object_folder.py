@@ -15,6 +15,7 @@ The files that we keep in the folder beside Kbuild's own, and the modules that u
     piggyback.deps      the .cmd files, parsed                               kbuild/depfiles.py
     piggyback.trace     prerequisites and environment, printed by make       kbuild/trace.py
     piggyback.said/     the same while make runs                             kbuild/trace.py
+    piggyback.laid      objects that make may turn out not to want           kbuild/objects.py
     piggyback.named     files that symbols name                              kbuild/named_files.py
     piggyback.present   the folder has the state of images/vmlinux           here
     piggyback.LINK      Kbuild's name of a link's file                       tasks/image.py
@@ -124,7 +125,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         Args:
             goals: The goals.
             said: The name under which the trace of prerequisites is kept (see kbuild/trace.py); ""
-                for no trace.
+                for no trace, and no objects from the store.
             named: The state of files that symbols name (see named_files.Named.digests); None:
                 unchanged.
             apart: Whether to run make once for each goal.
@@ -140,8 +141,8 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         Raises:
             CommandError: Make failed; the compiler's errors come first in the message.
         """
-        object_store = self._objects()
-        complete = said in trace.read(self.path).goals
+        object_store = self._objects() if said else None
+        complete = object_store is not None and said in trace.read(self.path).goals
         listening = (
             trace.listening(self.path, said, self.stamps)
             if said

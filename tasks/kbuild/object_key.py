@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 
 import msgspec
 
@@ -185,10 +186,10 @@ class Hiding:
 
     def __init__(self, top: str) -> None:
         self.top = top
-        self._there: dict[str, bool] = {}
-        self._folders: dict[str, bool] = {}
-        self._names: dict[tuple[tuple[str, ...], str], list[str]] = {}
-        self._before: dict[tuple[tuple[str, ...], str], tuple[str, ...]] = {}
+        # What is asked of many objects is found out once.
+        self._is = cache(lambda path: os.path.isfile(os.path.join(top, path)))
+        self._is_folder = cache(lambda path: os.path.isdir(os.path.join(top, path)))
+        self._short, self._earlier = cache(_short), cache(self._find_earlier)
 
     def of(self, command: str, source: str, deps: Sequence[str]) -> list[str]:
         """Return the existing files that precede one of the headers in the compiler's order.
@@ -226,40 +227,20 @@ class Hiding:
                     for name in names:
                         yield folder, name
 
-    def _short(self, look: tuple[str, ...], dep: str) -> list[str]:
-        """Return the names by which a header may have been found in one of the folders of -I."""
-        key = (look, dep)
-        known = self._names.get(key)
-        if known is None:
-            known = self._names[key] = [name for folder in look if (name := _below(folder, dep))]
-        return known
+    def _find_earlier(self, look: tuple[str, ...], dep: str) -> list[str]:
+        """Return the files that precede a header in the folders of -I."""
+        places = [
+            os.path.normpath(f"{above}/{name}")
+            for number, folder in enumerate(look)
+            if (name := _below(folder, dep))
+            for above in look[:number]
+        ]
+        return [path for path in places if self._is(path)]
 
-    def _earlier(self, look: tuple[str, ...], dep: str) -> tuple[str, ...]:
-        key = (look, dep)
-        known = self._before.get(key)
-        if known is None:
-            earlier = []
-            for number, folder in enumerate(look):
-                if name := _below(folder, dep):
-                    earlier += [
-                        path
-                        for path in (os.path.normpath(f"{above}/{name}") for above in look[:number])
-                        if self._is(path)
-                    ]
-            known = self._before[key] = tuple(earlier)
-        return known
 
-    def _is_folder(self, path: str) -> bool:
-        known = self._folders.get(path)
-        if known is None:
-            known = self._folders[path] = os.path.isdir(os.path.join(self.top, path))
-        return known
-
-    def _is(self, path: str) -> bool:
-        known = self._there.get(path)
-        if known is None:
-            known = self._there[path] = os.path.isfile(os.path.join(self.top, path))
-        return known
+def _short(look: tuple[str, ...], dep: str) -> list[str]:
+    """Return the names by which a header may have been found in one of the folders of -I."""
+    return [name for folder in look if (name := _below(folder, dep))]
 
 
 def _below(folder: str, path: str) -> str:

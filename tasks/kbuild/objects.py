@@ -29,8 +29,7 @@ from tasks.kbuild.depfiles import SYMBOL, Depfiles
 from tasks.kbuild.object_key import HIDING, PLACE, Roots
 from tasks.kbuild.object_state import States
 from tasks.kbuild.saved import Unfamiliar
-from tasks.system import terminal
-from tasks.system.files import read_regular, write_whole
+from tasks.system import files, terminal
 
 TASK = "objects"  # the task's name in the store
 FEW = 30  # objects; for more of them it pays to run `make prepare` first, which tells make's flags
@@ -91,30 +90,31 @@ class Objects:
         Raises:
             CommandError: `prepare` failed.
         """
-        known = Depfiles(self.obj, Path(self.roots.tree), save=False)
+        records = {target: trace.record_of(self.obj, target) for target in self._listed(goal)}
+        known = Depfiles(self.obj, Path(self.roots.tree), records.values(), save=False)
+        here = [target for target, record in records.items() if record in known.records]
+        absent = [target for target in records if records[target] not in known.records]
         changed = symbol_times.changed(self.obj)
+        if complete:
+            folders = {os.path.dirname(target) for target in absent}
+            switched = {folder for folder in folders if self._switches(folder, changed)}
+            absent = [target for target in absent if os.path.dirname(target) in switched]
         env: Mapping[str, str] = {}
-        stale = self._stale(known)
+        stale = self._stale(known, here)
         steering = bool(changed) and self._steers(changed)
-        absent = [
-            target
-            for target in self._listed(goal)
-            if trace.record_of(self.obj, target) not in known.records
-            and (not complete or self._switched(target, changed))
-        ]
         if prepare and (steering or (absent and not complete) or len(stale) > FEW):
             prepare()
             self._states = States(self.roots, self.stamps)
             env = trace.environment(self.obj)
-            stale = self._stale(known)
+            stale = self._stale(known, here)
         marker, doubtful = self.obj / make.RUNNING, self._doubtful()
         marker.touch()
         if absent or doubtful:
-            write_whole(self.obj / LAID, "\0".join({*absent, *doubtful}))
+            files.write_whole(self.obj / LAID, "\0".join({*absent, *doubtful}))
         candidates = dict.fromkeys([*sorted(stale), *absent], "")
         if steering and env:  # all others, if the store has them made with more fitting flags
-            for target in self._targets(known) - stale:
-                candidates[target] = self._command(known, target)
+            for target in set(here) - stale:
+                candidates[target] = self._command(target)
         bar = (
             terminal.bar("objects", len(candidates), "objects")
             if len(candidates) > FEW
@@ -122,50 +122,34 @@ class Objects:
         )
         with bar as progress:
             for target, made_by in candidates.items():
-                command = "" if env else self._command(known, target)
+                command = "" if env else self._command(target)
                 self._lay(target, env, command, better_than=made_by)
                 if progress is not None:
                     progress.step()
         marker.unlink()
         self._absent = doubtful.union(self.laid.intersection(absent))
 
-    def _targets(self, known: Depfiles) -> set[str]:
-        """Return the objects with a .cmd file."""
-        cut = len(self.top) + 1
-        return {
-            os.path.join(os.path.dirname(short), os.path.basename(short)[1 : -len(".cmd")])
-            for short in (
-                os.path.abspath(record)[cut:]
-                for record, entry in known.records.items()
-                if record.endswith(".o.cmd") and entry.given
+    def _stale(self, known: Depfiles, targets: Collection[str]) -> set[str]:
+        """Return the objects with a .cmd file that make would compile, judged by times.
+
+        Args:
+            known: The .cmd files of the objects.
+            targets: The objects.
+        """
+        times = [
+            files.changed(
+                f"{self.top}/include/config/{name.removeprefix(SYMBOL)}"
+                if name.startswith(SYMBOL)
+                else name
             )
-        }
-
-    def _stale(self, known: Depfiles) -> set[str]:
-        """Return the objects with a .cmd file that make would compile, judged by times."""
-        times: dict[str, int] = {}
-
-        def when(path: str) -> int:
-            if path not in times:
-                try:
-                    times[path] = os.stat(path).st_mtime_ns
-                except OSError:
-                    times[path] = -1
-            return times[path]
-
-        times_of = [
-            when(f"{self.top}/include/config/{name.removeprefix(SYMBOL)}")
-            if name.startswith(SYMBOL)
-            else when(name)
             for name in known.names
         ]
         stale = set()
-        for target in self._targets(known):
-            entry = known.records[trace.record_of(known.obj, target)]
-            made = when(f"{self.top}/{target}")
+        for target in targets:
+            entry = known.records[trace.record_of(self.obj, target)]
+            made = files.changed(self.obj / target)
             inputs = (*entry.given, *entry.made, *entry.symbols)
-            newest = max((times_of[number] for number in inputs), default=0)
-            if made < 0 or newest > made:
+            if made < max((times[number] for number in inputs), default=0):
                 stale.add(target)
         return stale
 
@@ -184,19 +168,18 @@ class Objects:
             return False
         return any(name in symbols for name in re.findall(r"\bCONFIG_(\w+)", text))
 
-    def _switched(self, target: str, changed: Collection[str]) -> bool:
-        """Tell whether the makefile of an object's folder uses one of these symbols."""
-        folder = Path(self.roots.tree, os.path.dirname(target))
-        return any(self._names_one(folder / name, changed) for name in ("Makefile", "Kbuild"))
+    def _switches(self, folder: str, symbols: Collection[str]) -> bool:
+        """Tell whether the makefile of a folder uses one of these symbols."""
+        place = Path(self.roots.tree, folder)
+        return any(self._names_one(place / name, symbols) for name in ("Makefile", "Kbuild"))
 
-    def _command(self, known: Depfiles, target: str) -> str:
+    def _command(self, target: str) -> str:
         """Return the saved command of an object, with its key; "" if there is none."""
-        record = trace.record_of(known.obj, target)
-        with contextlib.suppress(Unfamiliar):
-            if record in known.records:
-                command = saved.read(record)
-                return f"{command.key} {command.text}"
-        return ""
+        try:
+            command = saved.read(trace.record_of(self.obj, target))
+        except Unfamiliar:
+            return ""
+        return f"{command.key} {command.text}"
 
     def _lay(
         self, target: str, env: Mapping[str, str], command: str, better_than: str = ""
@@ -227,7 +210,7 @@ class Objects:
         except Unfamiliar:
             return
         if self.store.bring_back(result, [self.obj / target]):
-            write_whole(Path(trace.record_of(self.obj, target)), text)
+            files.write_whole(Path(trace.record_of(self.obj, target)), text)
             self.laid.add(target)
 
     @staticmethod
@@ -248,26 +231,21 @@ class Objects:
             started: When make began, ns since 1970.
         """
         self._states = States(self.roots, self.stamps)
-        goal_trace = trace.read(self.obj).goals.get(goal)
-        if goal_trace:
-            self._remove(self._absent.difference(goal_trace.edges))
-        (self.obj / LAID).unlink(missing_ok=True)
-        known = Depfiles(self.obj, Path(self.roots.tree))
-        for target in self._targets(known):
+        targets = trace.read(self.obj).goals[goal].edges
+        self._remove(self._absent.difference(targets))
+        files.remove(self.obj / LAID)
+        for target in targets:
             record = trace.record_of(self.obj, target)
-            made = os.stat(record).st_mtime_ns
-            if made < started:
-                continue
-            self.laid.discard(target)
-            with contextlib.suppress(Unfamiliar, OSError):
-                self._keep(target, record, started)
+            if target.endswith(".o") and files.changed(record) >= started:
+                self.laid.discard(target)
+                with contextlib.suppress(Unfamiliar, OSError):
+                    self._keep(target, record, started)
         self._list(goal)
 
     def _remove(self, targets: Collection[str]) -> None:
         """Remove objects that make does not want from the folder."""
         for target in targets:
-            for path in (self.obj / target, Path(trace.record_of(self.obj, target))):
-                path.unlink(missing_ok=True)
+            files.remove(self.obj / target, trace.record_of(self.obj, target))
             self.laid.discard(target)
 
     def _doubtful(self) -> set[str]:
@@ -276,7 +254,7 @@ class Objects:
         They have a record, so they would count as the configuration's own.
         """
         try:
-            names = read_regular(self.obj / LAID).decode(errors="replace").split("\0")
+            names = files.read_regular(self.obj / LAID).decode(errors="replace").split("\0")
         except OSError:
             return set()
         return {name for name in names if name and _relative(name)}

@@ -22,11 +22,10 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.cache.digests import RACY_NS
 from tasks.kbuild.saved import Unfamiliar
 
 SOURCE = Path(__file__).with_name("watch.c")
-# The least age of a file at the start, in ns; see RACY_NS in cache/digests.py.
-RACY_NS = 50_000_000
 _OWN = re.compile(r"/proc/(?:self|thread-self|\d+)(?:/|$)|/dev/")
 _STRANGE = ("/proc/", "/sys/")
 MOST = 1 << 16  # bytes of a file below /proc that count
