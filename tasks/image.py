@@ -17,9 +17,10 @@ from tasks import kernel, kernel_config
 from tasks.config.machine import LINKS, Link
 from tasks.config.project import Project
 from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
-from tasks.kbuild import make, records, trace
+from tasks.kbuild import goal_state, make, records, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.shortway import attempt
+from tasks.shortway.attempt import Goal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole
 
@@ -75,12 +76,9 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     obj = project.layout.kernel_obj
     kernel.put_config(job)
     file, inputs = file_of(obj, name), before(project, link)
-    kept = {
-        file: project.layout.images / name,
-        **{file_of(obj, image): path for image, path in inputs.items()},
-    }
-    known_inputs = None if link.takes else attempt.taken(job, name, file, kept, inputs.values())
-    if known_inputs is None:
+    goal = Goal(name, file, [file], {file_of(obj, image): path for image, path in inputs.items()})
+    known = None if link.takes else attempt.taken(job, kernel.object_folder(job), goal)
+    if known is None:
         by_make(job, name, link)
         file = file_of(obj, name)
     if not (obj / file).is_file():
@@ -89,7 +87,9 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
             f"see configs/chains.toml; log: {job.log}",
         )
     copy_whole(obj / file, project.layout.images / name)
-    return {"discovered": known_inputs or discovered(project, name, link.dir, file)}
+    found = known or discovered(project, name, link.dir, file)
+    goal_state.keep(obj, name, job.record(found), [file], project.stamps)
+    return {"discovered": found}
 
 
 def by_make(job: Job, name: str, link: Link) -> None:

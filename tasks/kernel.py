@@ -16,11 +16,12 @@ from pathlib import Path
 from tasks import kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
-from tasks.kbuild import configure, make, named_files, trace, unrecorded
+from tasks.kbuild import configure, goal_state, make, named_files, trace, unrecorded
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.object_folder import PRESENT, ObjectFolder
 from tasks.kconfig import dotconfig, fragments
 from tasks.shortway import attempt
+from tasks.shortway.attempt import Goal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
 from tasks.toolchains import record
@@ -90,20 +91,31 @@ def build(job: Job) -> dict[str, object]:
     refuse_missing(project)
     images = {name: project.layout.images / name for name in ("vmlinux", "System.map")}
     facts = module_facts(project)
-    kept = {**images, **{image.name: image for image in facts if (obj / image.name).exists()}}
-    count, inputs = 0, attempt.taken(job, "vmlinux", "vmlinux", kept)
-    if inputs is None:
+    folder = object_folder(job)
+    count, known = 0, attempt.taken(job, folder, Goal("vmlinux", "vmlinux", outputs(project)))
+    if known is None:
         count = by_make(job, images, facts)
+    else:
+        folder.set_present(True)
     for name, image in images.items():
         copy_whole(obj / name, image)
     for image in facts:
         write_whole(image, (obj / image.name).read_bytes() if (obj / image.name).exists() else b"")
+    inputs = known or discovered(project)
+    goal_state.keep(obj, "vmlinux", job.record(inputs), outputs(project), project.stamps)
     return {
         "commands": max(count, int(job.previous.get("commands", 0))),
         "unsure": unsure(project),
         "made": files_named(project).made,
-        "discovered": inputs or discovered(project),
+        "discovered": inputs,
     }
+
+
+def outputs(project: Project) -> list[str]:
+    """Return Kbuild's names of what is made with vmlinux."""
+    facts = (image.name for image in module_facts(project))
+    there = [name for name in facts if (project.layout.kernel_obj / name).exists()]
+    return ["vmlinux", "System.map", *there]
 
 
 def object_folder(job: Job) -> ObjectFolder:

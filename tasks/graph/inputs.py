@@ -98,6 +98,7 @@ class Inputs:
         self.forced = False  # by `doit -a`, as the runner knows
         self.previous: dict[str, Any] = {}
         self.now: Record = {}
+        self._started = 0  # when the action could begin, ns since 1970
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
         """Tell doit whether the task is up to date, and have the new record saved on success.
@@ -116,7 +117,7 @@ class Inputs:
         if values.get(RESTORED) and self.store is None:
             self.reasons.append(Reason("store"))
         self.now = now
-        started = time.time_ns()
+        self._started = started = time.time_ns()
         task.value_savers[:] = [lambda: {"record": self._success(task, now, began, started)}]
         return not self.reasons
 
@@ -152,6 +153,15 @@ class Inputs:
             else:
                 found[path] = digest(path)
         return found
+
+    def record(self, discovered: Iterable[str]) -> Record:
+        """Return the record of the inputs as of the last look, with these discovered ones.
+
+        The content of one that was touched since is not known: no other record has its digest.
+        """
+        before = self.now or {**self._declared(), "discovered": {}}
+        known = self._after(before, discovered, (), self._started)
+        return {part: known[part] for part in (*DECLARED, "discovered")}
 
     def _after(
         self, before: Record, discovered: Iterable[str], made: Iterable[str], started: int

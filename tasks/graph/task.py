@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from doit.exceptions import TaskFailed
 
 from tasks.config.project import Project
 from tasks.graph.inputs import Inputs
-from tasks.graph.reason import Reason
+from tasks.graph.reason import Reason, Record
 from tasks.system import stdio, terminal
 from tasks.system.errors import PiggyError
 
@@ -42,6 +42,8 @@ class Job(msgspec.Struct, frozen=True):
         log: The file for what its programs say.
         previous: The values of its last success.
         reasons: Why it runs.
+        record: Returns the record of its inputs as it began, with the given names of discovered
+            ones (see Inputs.record).
     """
 
     project: Project
@@ -49,6 +51,7 @@ class Job(msgspec.Struct, frozen=True):
     log: Path
     previous: Mapping[str, Any] = msgspec.field(default_factory=dict)
     reasons: Sequence[Reason] = ()
+    record: Callable[[Iterable[str]], Record] = lambda discovered: {}
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,7 +238,14 @@ def perform(task: Any, work: Work, names: Sequence[str] | None = None, **options
             log.parent.mkdir(parents=True, exist_ok=True)
             log.unlink(missing_ok=True)
         values = work.action(
-            Job(project, task.name, log, inputs.previous, tuple(inputs.reasons)),
+            Job(
+                project,
+                task.name,
+                log,
+                inputs.previous,
+                tuple(inputs.reasons),
+                inputs.record,
+            ),
             *work.args,
             *words,
             **options,

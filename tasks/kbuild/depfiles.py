@@ -214,12 +214,23 @@ class Depfiles:
 
     def asking(self, symbols: Collection[str]) -> set[str]:
         """Return the .cmd files whose sources use one of these symbols (without CONFIG_)."""
-        names = {f"{SYMBOL}{path}" for name in symbols for path in symbol_times.paths(name)}
-        numbers = {number for number, name in enumerate(self.names) if name in names}
+        return set(self.reading({path for name in symbols for path in symbol_times.paths(name)}))
+
+    def reading(self, paths: Collection[str]) -> dict[str, list[str]]:
+        """Return the .cmd files whose sources use one of these symbols, each with those.
+
+        Args:
+            paths: The symbols' files below include/config/.
+        """
+        numbers = {
+            number: name.removeprefix(SYMBOL)
+            for number, name in enumerate(self.names)
+            if name.startswith(SYMBOL) and name.removeprefix(SYMBOL) in paths
+        }
         return {
-            record
+            record: [numbers[number] for number in entry.symbols if number in numbers]
             for record, entry in self.records.items()
-            if not numbers.isdisjoint(entry.symbols)
+            if not numbers.keys().isdisjoint(entry.symbols)
         }
 
     def _entry(self, record: str) -> Entry | None:

@@ -15,6 +15,7 @@ The files that we keep in the folder beside Kbuild's own, and the modules that u
     piggyback.deps      the .cmd files, parsed                               kbuild/depfiles.py
     piggyback.trace     prerequisites and environment, printed by make       kbuild/trace.py
     piggyback.said/     the same while make runs                             kbuild/trace.py
+    piggyback.state/    the inputs of each goal when it was made last        kbuild/goal_state.py
     piggyback.laid      objects that make may turn out not to want           kbuild/objects.py
     piggyback.named     files that symbols name                              kbuild/named_files.py
     piggyback.present   the folder has the state of images/vmlinux           here
@@ -39,9 +40,8 @@ import msgspec
 from tasks.cache.digests import Stamps
 from tasks.cache.store import Store
 from tasks.config.project import EPOCH
-from tasks.kbuild import ledger, make, manifest, objects, trace
+from tasks.kbuild import goal_state, ledger, make, manifest, objects, trace
 from tasks.kbuild.objects import Objects
-from tasks.system import terminal
 from tasks.system.jobserver import Budget
 
 PRESENT = "piggyback.present"
@@ -141,7 +141,10 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         Raises:
             CommandError: Make failed; the compiler's errors come first in the message.
         """
-        object_store = self._objects() if said else None
+        if said:
+            goal_state.forget(self.path, said)
+            goal_state.forget_others(self.path, said, self._edges())
+        object_store = self.objects() if said else None
         complete = object_store is not None and said in trace.read(self.path).goals
         listening = (
             trace.listening(self.path, said, self.stamps)
@@ -166,17 +169,18 @@ class ObjectFolder(msgspec.Struct, frozen=True):
                     )
                     for part in ([[goal] for goal in goals] if apart else [goals])
                 )
+            if said:
+                goal_state.forget_others(self.path, said, self._edges())
             if object_store:
                 object_store.keep(said, started)
-                if everything := len(object_store.laid) + len(object_store.compiled):
-                    terminal.line(
-                        "objects",
-                        f"{len(object_store.laid):,} of {everything:,} from the store,"
-                        f" {len(object_store.compiled):,} compiled",
-                    )
+                object_store.report(said)
         return count
 
-    def _objects(self) -> Objects | None:
+    def _edges(self) -> dict[str, dict[str, list[str]]]:
+        """Return the edges of all goals' traces."""
+        return {goal: said.edges for goal, said in trace.read(self.path).goals.items()}
+
+    def objects(self) -> Objects | None:
         """Return the interface to the object store; None if this configuration can't use it."""
         if self.store is None or not self.store.limit:
             return None

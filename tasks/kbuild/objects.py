@@ -36,6 +36,7 @@ FEW = 30  # objects; for more of them it pays to run `make prepare` first, which
 # Makefiles whose flags go into every object.
 _STEERING = ("Makefile", "scripts/Makefile.*", "scripts/Kbuild.include")
 FORM = 2  # of an object's names; part of every key, so that another one is never looked at
+SAID = ("vmlinux", "modules")  # goals whose objects are reported even if all were compiled
 LAID = "piggyback.laid"  # objects that make may turn out not to want
 
 
@@ -128,6 +129,44 @@ class Objects:
                     progress.step()
         marker.unlink()
         self._absent = doubtful.union(self.laid.intersection(absent))
+
+    def take(self, target: str) -> bool:
+        """Copy an object into the folder, if the store has it made by its saved command.
+
+        Args:
+            target: The object.
+
+        Returns:
+            Whether it was copied.
+        """
+        command = self._command(target)
+        if command:
+            self._lay(target, {}, command)
+        return target in self.laid
+
+    def lay_folder(self, goal: str, folder: str, stale: Collection[str]) -> None:
+        """Copy the objects that a make of one folder may compile from the store.
+
+        Args:
+            goal: As in `lay`.
+            folder: The folder, relative to the object folder.
+            stale: Its objects that make would compile.
+        """
+        absent = [
+            target
+            for target in self._listed(goal)
+            if os.path.dirname(target) == folder
+            and not os.path.exists(trace.record_of(self.obj, target))
+        ]
+        if absent:
+            files.write_whole(self.obj / LAID, "\0".join({*absent, *self._doubtful()}))
+        for target in (*stale, *absent):
+            self._lay(target, {}, self._command(target))
+        self._absent |= self.laid.intersection(absent)
+
+    def renew(self) -> None:
+        """Look at all inputs anew, after a generated file changed."""
+        self._states = States(self.roots, self.stamps)
 
     def _stale(self, known: Depfiles, targets: Collection[str]) -> set[str]:
         """Return the objects with a .cmd file that make would compile, judged by times.
@@ -223,18 +262,19 @@ class Objects:
 
     # after make ----------------------------------------------------------------------------------
 
-    def keep(self, goal: str, started: int) -> None:
-        """Copy the objects that make compiled into the store; remove copied ones that it ignored.
+    def keep(self, goal: str, started: int, made: Collection[str] | None = None) -> None:
+        """Copy the objects that were compiled into the store; remove copied ones that make ignored.
 
         Args:
             goal: As in `lay`.
-            started: When make began, ns since 1970.
+            started: When make or the first command began, ns since 1970.
+            made: The targets that were made; None for those with a .cmd file of since then.
         """
         self._states = States(self.roots, self.stamps)
         targets = trace.read(self.obj).goals[goal].edges
         self._remove(self._absent.difference(targets))
         files.remove(self.obj / LAID)
-        for target in targets:
+        for target in targets if made is None else made:
             record = trace.record_of(self.obj, target)
             if target.endswith(".o") and files.changed(record) >= started:
                 self.laid.discard(target)
@@ -286,6 +326,15 @@ class Objects:
             TASK, time.time(), {}, [Output(digest, info.st_size, stat.S_IMODE(info.st_mode))]
         )
         self.store.put(self._key(target), states, result, [path])
+
+    def report(self, goal: str) -> None:
+        """Print how many objects were copied and compiled; nothing for the links of the chain."""
+        if (everything := len(self.laid) + len(self.compiled)) and (self.laid or goal in SAID):
+            terminal.line(
+                "objects",
+                f"{len(self.laid):,} of {everything:,} from the store,"
+                f" {len(self.compiled):,} compiled",
+            )
 
     # keys ----------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ def keep(obj: Path) -> None:
     """Record the symbols' values and times after a make."""
     values = _values(obj)
     if values:
-        write_whole(obj / FILE, msgspec.msgpack.encode(_Symbols(values, _times(obj))))
+        write_whole(obj / FILE, msgspec.msgpack.encode(_Symbols(values, times(obj))))
 
 
 def settle(obj: Path) -> None:
@@ -53,7 +53,7 @@ def settle(obj: Path) -> None:
         return
     changed = _different(recorded.values, values)
     stale = {path for symbol in changed for path in paths(symbol)}
-    for path, when in _times(obj).items():
+    for path, when in times(obj).items():
         if path not in stale and recorded.times.get(path) != when:
             if path in recorded.times:
                 os.utime(obj / _TOP / path, ns=(recorded.times[path], recorded.times[path]))
@@ -86,14 +86,15 @@ def _values(obj: Path) -> dict[str, str]:
     return {}
 
 
-def _times(obj: Path) -> dict[str, int]:
-    times = {}
+def times(obj: Path) -> dict[str, int]:
+    """Return the mtimes (ns since 1970) of all symbols' files, by path below include/config/."""
+    found = {}
     for folder, _, names in os.walk(obj / _TOP):
         for name in names:
             if not _OTHERS.fullmatch(name):
                 path = os.path.join(folder, name)
-                times[os.path.relpath(path, obj / _TOP)] = os.stat(path).st_mtime_ns
-    return times
+                found[os.path.relpath(path, obj / _TOP)] = os.stat(path).st_mtime_ns
+    return found
 
 
 def _read(obj: Path) -> _Symbols:

@@ -4,6 +4,8 @@
 # for each line of a recipe, with the target's own variables. Named in MAKEFILES, so that every make
 # reads it first.
 #
+# Before these, a make that builds a folder says how it was called, after a colon.
+#
 # PIGGYBACK_TRACE: a folder for what is said, a file for each make, so that no two write into one.
 # PIGGYBACK_TOP:   the object folder; a make that runs elsewhere (tools/) has other names, and is
 #                  passed over.
@@ -14,6 +16,7 @@ piggyback-file = $(PIGGYBACK_TRACE)/$(MAKELEVEL)-$(subst /,!,$(obj))
 piggyback-made-from = $(filter-out $(deps_$@) $(source_$@),$^)
 piggyback-said = $(file >>$(piggyback-file),$@ : $(piggyback-made-from))
 SHELL = $(if $@,$(piggyback-said))/bin/sh
+$(if $(obj),$(file >>$(piggyback-file),: $(MAKECMDGOALS) : $(MAKEOVERRIDES)))
 endif
 ifdef sub_make_done
 .PHONY: piggyback-env

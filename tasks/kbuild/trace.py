@@ -29,6 +29,18 @@ _FOLDER = "piggyback.said"
 _OURS = re.compile(r"-j\d*|--jobserver-(?:auth|fds)=.*")  # options in MAKEFLAGS of a single run
 
 
+class Call(msgspec.Struct):
+    """A make that built a folder: `make -f scripts/Makefile.build obj=FOLDER ...`.
+
+    Attributes:
+        variables: Its make variables, as MAKEOVERRIDES has them.
+        targets: The targets that it looked at.
+    """
+
+    variables: str
+    targets: list[str] = []
+
+
 class Said(msgspec.Struct):
     """The trace of one goal.
 
@@ -36,10 +48,12 @@ class Said(msgspec.Struct):
         env: The environment of the recipes.
         edges: Each target that is a file, to its prerequisites. Names are normalised; they are
             relative in the object folder, else absolute.
+        calls: Each folder that a make built without a goal of its own, to that call.
     """
 
     env: dict[str, str]
     edges: dict[str, list[str]]
+    calls: dict[str, Call] = {}
 
 
 class Trace(msgspec.Struct):
@@ -104,6 +118,26 @@ def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
     trace = read(obj)
     if trace.goals.pop(goal, None):
         write(obj, trace)
+    heard = Said({}, {})
+    with hearing(obj, heard) as variables:
+        yield variables
+    trace.goals[goal] = heard
+    for target in heard.edges:
+        learn(obj, trace, target, stamps)
+    write(obj, trace)
+
+
+@contextlib.contextmanager
+def hearing(obj: Path, said: Said) -> Iterator[dict[str, str]]:
+    """Put what a run of make in the body of a `with` prints into `said`.
+
+    Args:
+        obj: The object folder.
+        said: The trace, which is filled.
+
+    Yields:
+        Environment variables for make.
+    """
     folder = obj / _FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -112,11 +146,9 @@ def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
         "PIGGYBACK_TRACE": str(folder.resolve()),
         "PIGGYBACK_TOP": str(obj.resolve()),
     }
-    edges = {target: sorted(names) for target, names in _edges(obj, folder).items()}
-    trace.goals[goal] = Said(_environment(folder / "environment"), edges)
-    for target in edges:
-        learn(obj, trace, target, stamps)
-    write(obj, trace)
+    said.env = _environment(folder / "environment")
+    edges = _edges(obj, folder, said.calls)
+    said.edges = {target: sorted(names) for target, names in edges.items()}
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -174,21 +206,45 @@ def _digest(record: str) -> str:
         return "?"
 
 
-def _edges(obj: Path, folder: Path) -> dict[str, set[str]]:
-    """Return the prerequisites that the makes of a run printed, for targets that are files now."""
+def _edges(obj: Path, folder: Path, calls: dict[str, Call]) -> dict[str, set[str]]:
+    """Return the prerequisites that the makes of a run printed, for targets that are files now.
+
+    Args:
+        obj: The object folder.
+        folder: The folder with what they printed.
+        calls: Filled with the calls of folders.
+    """
     top = os.path.realpath(obj)
     edges: dict[str, set[str]] = {}
+    found: dict[str, list[Call]] = {}
     for path in folder.iterdir():
-        if path.name != "environment":
-            for line in path.read_text(errors="surrogateescape").splitlines():
-                target, _, names = line.partition(" : ")
-                edges.setdefault(_normal(target.strip(), top), set()).update(
-                    _normal(name, top) for name in names.split()
-                )
+        if path.name == "environment":
+            continue
+        call = Call("")
+        for line in path.read_text(errors="surrogateescape").splitlines():
+            if line.startswith(": "):
+                goals, _, variables = line[2:].partition(": ")
+                call = Call(variables)
+                if not goals.strip():
+                    found.setdefault(_folder_of(path.name), []).append(call)
+                continue
+            target, _, names = line.partition(" : ")
+            target = _normal(target.strip(), top)
+            call.targets.append(target)
+            edges.setdefault(target, set()).update(_normal(name, top) for name in names.split())
     existing = {
         name for name in {*edges}.union(*edges.values()) if os.path.isfile(os.path.join(top, name))
     }
+    for place, them in found.items():
+        if len(them) == 1:
+            them[0].targets = sorted(existing.intersection(them[0].targets))
+            calls[place] = them[0]
     return {target: part & existing for target, part in edges.items() if target in existing}
+
+
+def _folder_of(name: str) -> str:
+    """Return the folder that a make was called for, by the name of the file that it printed to."""
+    return os.path.normpath(name.partition("-")[2].replace("!", "/"))
 
 
 def _normal(name: str, top: str) -> str:

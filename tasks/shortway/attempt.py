@@ -1,47 +1,65 @@
-"""The short way: after an edit of compiled sources, run Kbuild's saved commands without make.
+"""The short way: after an edit of compiled sources or symbols, run saved commands without make.
 
 Make takes two seconds to find out, in each of its folders, that next to nothing is to be done. Its
-decisions are known if only the content of C, assembler or header files changed since it last ran.
-In any other or unknown case make decides. The result equals make's, and make finds nothing to do
-afterwards.
+decisions are known if only the content of C, assembler or header files changed since it last ran,
+or symbols that no makefile uses. If the makefiles of single folders use them, make looks at these
+alone. In any other or unknown case make decides. The result equals make's, and make finds nothing
+to do afterwards.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from tasks.cache.digests import Stamps
-from tasks.graph.inputs import RESTORED
 from tasks.graph.journal import UNFINISHED
 from tasks.graph.reason import Reason
 from tasks.graph.task import Job
-from tasks.kbuild import ledger, make, manifest, object_rules, trace
+from tasks.kbuild import goal_state, ledger, make, manifest, object_rules, symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
-from tasks.kbuild.object_folder import PRESENT
+from tasks.kbuild.goal_state import GoalState
+from tasks.kbuild.object_folder import ObjectFolder
 from tasks.kbuild.saved import Unfamiliar
-from tasks.kbuild.trace import Trace
+from tasks.kbuild.trace import Said, Trace
+from tasks.shortway import folders
 from tasks.shortway.refresh import refresh
 from tasks.shortway.replay import Replay
 from tasks.system.process import CommandError
 
 SUFFIXES = (".c", ".h", ".S")
+# Files that have the whole configuration.
+_KCONFIG = {".config", *manifest.KCONFIG}
 
 
-def taken(
-    job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path] = ()
-) -> list[str] | None:
-    """Bring a target of Kbuild up to date without make, if possible; the log tells why not.
+class Goal(msgspec.Struct, frozen=True):
+    """What is to be made.
+
+    Attributes:
+        name: The name of its trace (see kbuild/trace.py).
+        target: The target, relative to the object folder.
+        outputs: Kbuild's names of all outputs of earlier runs.
+        before: Kbuild's name of each earlier link of the chain, to its copy in images/; both must
+            be equal.
+    """
+
+    name: str
+    target: str
+    outputs: Collection[str]
+    before: Mapping[str, Path] = {}
+
+
+def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
+    """Bring a goal of Kbuild up to date without make, if possible; the log tells why not.
 
     Args:
         job: The task's job.
-        goal: The name of the target's trace (see kbuild/trace.py).
-        target: The target, relative to the object folder.
-        kept: Kbuild's name of each output of earlier runs, to its copy in images/; both must be
-            equal.
-        before: The declared inputs that may have changed.
+        folder: The object folder.
+        goal: The goal.
 
     Returns:
         The discovered inputs of the target; None if make has to decide.
@@ -50,15 +68,17 @@ def taken(
         CommandError: A source has errors.
     """
     try:
-        replay = _replayed(job, goal, target, kept, before)
+        state = _ordinary(job, folder, goal)
+        replay = _replayed(job, folder, goal, state)
     except Unfamiliar as reason:
         _log(job, f"make decides: {reason.message}")
         return None
     _log(job, f"the short way: {len(replay.made)} targets, {len(replay.changed)} of them changed")
-    previous = job.previous["record"]["discovered"]
-    return replay.known.with_folders(
-        {*previous, *replay.known.given([replay.targets.recorded[name] for name in replay.made])}
-    )
+    previous = state.record["discovered"]
+    made = [
+        replay.targets.recorded[name] for name in replay.made if name in replay.targets.recorded
+    ]
+    return replay.known.with_folders({*previous, *replay.known.given(made)})
 
 
 def _log(job: Job, text: str) -> None:
@@ -66,60 +86,106 @@ def _log(job: Job, text: str) -> None:
         log.write(f"# {text}\n")
 
 
-def _replayed(
-    job: Job, goal: str, target: str, kept: Mapping[str, Path], before: Iterable[Path]
-) -> Replay:
-    """Check all conditions, and run the saved commands; the arguments are those of `taken`.
+def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> Replay:
+    """Check all conditions, and run the saved commands.
 
     Raises:
         Unfamiliar: Make has to decide.
         CommandError: A source has errors.
     """
-    project = job.project
-    obj, tree = project.layout.kernel_obj, project.layout.kernel_src
-    _ordinary(job, obj, kept, before)
-    sources = _edited(job.reasons)
+    obj, tree, stamps = folder.path, folder.tree, folder.stamps
+    reasons, symbols = state.reasons(job.record), state.changed(obj)
+    sources = _edited(
+        reasons, {os.fspath(path) for path in (job.project.layout.config, *goal.before.values())}
+    )
     traces = trace.read(obj)
-    said = traces.goals.get(goal)
-    if said is None or target not in said.edges or not said.env:
+    said = traces.goals.get(goal.name)
+    if said is None or goal.target not in said.edges or not said.env:
         raise Unfamiliar("make has not told yet what it is made from")
     checks = object_rules.checks(obj, tree)
-    few = not sources and UNFINISHED not in job.previous
+    places = _symbols_for_folders(folder, symbols, state, said)
+    few = not sources and not symbols and UNFINISHED not in job.previous
     known = Depfiles(
         obj, tree, [trace.record_of(obj, name) for name in said.edges] if few else None, save=False
     )
     replay = Replay(
-        obj, target, said, known, project.jobs, job.log, checks, job.name, project.stamps.when
+        obj,
+        goal.target,
+        said,
+        known,
+        folder.jobs,
+        job.log,
+        checks,
+        job.name,
+        stamps.when,
+        objects=folder.objects(),
     )
-    _same(obj, traces, replay, project.stamps)
+    _same(obj, traces, replay, stamps)
     _compiled_in(replay, sources)
     renewed: list[str] = []
-    with ledger.renewed(obj, project.stamps, known, renewed) as possible:
+    with ledger.renewed(obj, stamps, known, renewed) as possible:
         if not possible:
             raise Unfamiliar("a source changed that was not said to have changed")
         marker = obj / make.RUNNING
         marker.touch()
+        if places:
+            goal_state.forget(obj, goal.name)
         started = time.time_ns()
         failure, later = None, []
         try:
+            if places:
+                stale = replay.stale()
+                for place in places:
+                    folders.remake(replay, goal.name, place, stale)
             replay.run()
         except CommandError as error:
             failure = error
-        renewed += [replay.targets.recorded[name] for name in replay.made]
+        recorded = replay.targets.recorded
+        renewed += [recorded[name] for name in replay.made if name in recorded]
         known.refresh(renewed)
         if not failure:
             _nothing_new(obj, replay, known)
-            later = [] if target in replay.changed else _refreshed(obj, tree, traces, goal, replay)
+            if goal.target not in replay.changed:
+                later = _refreshed(obj, tree, traces, goal.name, replay)
         for name in [*replay.made, *later]:
-            trace.learn(obj, traces, name, project.stamps)
+            trace.learn(obj, traces, name, stamps)
+        if symbols:
+            symbol_times.keep(obj)
         manifest.update(obj, [*replay.made, *later], started)
         trace.write(obj, traces)
         marker.unlink()
     if known.whole:
         known.save()
+    if replay.objects:
+        replay.objects.keep(goal.name, started, replay.compiled)
+        replay.objects.report(goal.name)
     if failure:  # the folder is consistent: the target that failed is missing
         raise failure
     return replay
+
+
+def _symbols_for_folders(
+    folder: ObjectFolder, symbols: Collection[str], state: GoalState, said: Said
+) -> list[str]:
+    """Return the folders of which make has to look at the makefile, as it uses a changed symbol.
+
+    Raises:
+        Unfamiliar: Make has to decide about the whole tree.
+    """
+    if not symbols:
+        return []
+    now = goal_state.symbols(folder.path)
+    if modules := [name for name in symbols if "m" in (now.get(name), state.symbols.get(name))]:
+        raise Unfamiliar(f"CONFIG_{min(modules)} is of a module")
+    for target, names in said.edges.items():
+        if (
+            target not in _KCONFIG
+            and not _KCONFIG.isdisjoint(names)
+            and not os.path.exists(trace.record_of(folder.path, target))
+        ):
+            raise Unfamiliar(f"{target} is made from the whole configuration")
+    tree = os.path.realpath(folder.tree)
+    return folders.concerned(tree, symbols, state.record["discovered"], said)
 
 
 def _refreshed(obj: Path, tree: Path, traces: Trace, goal: str, replay: Replay) -> list[str]:
@@ -145,34 +211,28 @@ def _refreshed(obj: Path, tree: Path, traces: Trace, goal: str, replay: Replay) 
     )
 
 
-def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Path]) -> None:
-    """Check that the folder is as the last run left it, and that only sources changed.
-
-    Args:
-        job: The task's job, with the reasons for its run.
-        obj: The object folder.
-        kept: As in `taken`.
-        before: As in `taken`.
+def _ordinary(job: Job, folder: ObjectFolder, goal: Goal) -> GoalState:
+    """Check that the folder is as the last make or the short way left it, and return its state.
 
     Raises:
         Unfamiliar: Make has to decide.
     """
-    digest = job.project.stamps.digest
+    obj, digest = folder.path, folder.stamps.digest
     if (obj / make.RUNNING).exists() or not ledger.trusted(obj):
         raise Unfamiliar("the last run did not end well")
-    if job.previous.get(RESTORED) or not (obj / PRESENT).exists():
-        raise Unfamiliar("the last result came from the store, and the folder has another state")
-    known = {os.fspath(path) for path in before}
-    others = [
-        reason
-        for reason in job.reasons
-        if not (reason.part == "files" and reason.changed and reason.name in known)
-        and reason.part != "unfinished"
-        and not _is_edit(reason)
-    ]
-    if others or not job.reasons:
-        raise Unfamiliar(str(others[0]) if others else "there is no reason to run")
-    for name, image in kept.items():
+    state = goal_state.read(obj, goal.name)
+    if state is None:
+        raise Unfamiliar("make has not told yet what it is made from")
+    if goal.before and not folder.present:
+        raise Unfamiliar("vmlinux came from the store, and the folder has another state")
+    if spoilt := [reason for reason in job.reasons if reason.part == "outputs"]:
+        raise Unfamiliar(str(spoilt[0]))
+    if not job.reasons:
+        raise Unfamiliar("there is no reason to run")
+    for name in goal.outputs:
+        if state.outputs.get(name) != digest(obj / name):
+            raise Unfamiliar(f"{name} is not as it was left")
+    for name, image in goal.before.items():
         if not name or digest(obj / name) != digest(image):
             raise Unfamiliar(f"{name or image} is not as it was left")
     config, auto = obj / ".config", obj / "include" / "config" / "auto.conf"
@@ -181,6 +241,7 @@ def _ordinary(job: Job, obj: Path, kept: Mapping[str, Path], before: Iterable[Pa
             raise Unfamiliar("Kconfig has to look at the configuration")
     except FileNotFoundError as error:
         raise Unfamiliar(f"{error.filename} is missing") from None
+    return state
 
 
 def _is_edit(reason: Reason) -> bool:
@@ -193,13 +254,22 @@ def _is_edit(reason: Reason) -> bool:
     )
 
 
-def _edited(reasons: Iterable[Reason]) -> set[str]:
+def _edited(reasons: Iterable[Reason], others: Collection[str] = ()) -> set[str]:
     """Return the edited sources.
 
+    Args:
+        reasons: How the inputs differ from those that the folder's state was made from.
+        others: Declared inputs that may differ: the configuration and earlier links.
+
     Raises:
-        Unfamiliar: One of them is neither C, nor assembler, nor a header.
+        Unfamiliar: Something else differs.
     """
-    sources = {reason.name for reason in reasons if _is_edit(reason)}
+    sources = set()
+    for reason in reasons:
+        if _is_edit(reason):
+            sources.add(reason.name)
+        elif not (reason.part == "files" and reason.changed and reason.name in others):
+            raise Unfamiliar(str(reason))
     for source in sources:
         if not source.endswith(SUFFIXES) or source.endswith(".lds.S"):
             raise Unfamiliar(f"{source} changed")

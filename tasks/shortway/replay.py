@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import msgspec
 from tasks.cache.digests import MISSING
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.make import first_errors
+from tasks.kbuild.objects import Objects
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said
 from tasks.shortway import thin_archive
@@ -51,6 +53,9 @@ class Replay(msgspec.Struct, dict=True):
             missing.
         made: Each target that got a new time, in order, to its old mtime.
         changed: Those of them that may have other content.
+        relisted: Archives that have other members.
+        objects: The object store; None for none.
+        compiled: The objects that were compiled, not taken from the store.
     """
 
     obj: Path
@@ -64,8 +69,12 @@ class Replay(msgspec.Struct, dict=True):
     given: Callable[[str], int] = files.changed
     made: dict[str, int] = msgspec.field(default_factory=dict)
     changed: set[str] = msgspec.field(default_factory=set)
+    relisted: set[str] = msgspec.field(default_factory=set)
+    objects: Objects | None = None
+    compiled: list[str] = msgspec.field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._lock = threading.Lock()
         self.env = {**clean_env(), **self.said.env}
         if "LC_ALL" not in self.said.env:
             del self.env["LC_ALL"]  # Kbuild unsets it
@@ -80,8 +89,7 @@ class Replay(msgspec.Struct, dict=True):
             Unfamiliar: Make has to decide.
             CommandError: A source has errors.
         """
-        self.targets.look_at_sources()
-        stale = self.targets.stale()
+        stale = self.stale()
         by_itself = self.goal in stale
         for target in stale:  # check all commands that will surely run before the first one runs
             self.targets.command(target)
@@ -97,6 +105,15 @@ class Replay(msgspec.Struct, dict=True):
             stale = self.targets.stale()
         if stale:
             raise Unfamiliar(f"{min(stale)} would be made once more")
+
+    def stale(self) -> set[str]:
+        """Look at the sources, and return the stale targets, before the first command runs.
+
+        Raises:
+            Unfamiliar: A source is missing.
+        """
+        self.targets.look_at_sources()
+        return self.targets.stale()
 
     def _round(self, stale: set[str]) -> None:
         """Make the stale targets and their users, each as soon as its inputs are made."""
@@ -175,8 +192,15 @@ class Replay(msgspec.Struct, dict=True):
             self.made[target] = before
             return
         was = _digest(path)
-        if self._packed(command) and thin_archive.renew(
-            path, os.fspath(self.obj), self._symbols_of
+        relisted = not self.relisted.isdisjoint(self.targets.inputs[target])
+        if relisted and target.endswith(".a"):
+            self.relisted.add(target)
+        if self._taken(target, command):
+            pass
+        elif (
+            not relisted
+            and self._packed(command)
+            and thin_archive.renew(path, os.fspath(self.obj), self._symbols_of)
         ):
             os.utime(self.targets.recorded[target])
         else:
@@ -190,7 +214,20 @@ class Replay(msgspec.Struct, dict=True):
             raise Unfamiliar(f"the command of {target} did not make it")
         if was == MISSING or was != _digest(path):
             self.changed.add(target)
+            if self.objects and not target.endswith((".o", ".a")):
+                with self._lock:
+                    self.objects.renew()
         self.made[target] = before
+
+    def _taken(self, target: str, command: Saved) -> bool:
+        """Copy an object from the store if it is there; note it as compiled if not."""
+        if not command.compiles or not self.objects:
+            return False
+        with self._lock:
+            if self.objects.take(target):
+                return True
+        self.compiled.append(target)
+        return False
 
     def _packed(self, command: Saved) -> bool:
         """Tell whether a command only packs members into a thin archive."""
@@ -218,6 +255,35 @@ class Replay(msgspec.Struct, dict=True):
             symbols[name].append(os.fsencode(rest.rpartition(" ")[2]))
         return None if done.returncode else list(symbols.values())
 
+    def run_logged(
+        self, argv: Sequence[str], env: Mapping[str, str], shown: str
+    ) -> tuple[int, str]:
+        """Run a program in the object folder, and return its exit status and its output.
+
+        Args:
+            argv: The program and its arguments.
+            env: Its environment.
+            shown: The command as the log shows it.
+        """
+        with (
+            self.jobs.token(),
+            child(
+                argv,
+                cwd=self.obj,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            ) as process,
+        ):
+            output = process.communicate()[0]
+        with self.log.open("a", encoding="utf-8", errors="replace") as log:
+            log.write(f"$ {shown}\n{output}")
+        return process.returncode, output
+
     def _command(self, command: Saved, check: str) -> None:
         """Run a saved command; if it fails, remove its target, as make does (.DELETE_ON_ERROR).
 
@@ -229,30 +295,15 @@ class Replay(msgspec.Struct, dict=True):
             CommandError: The compiler found errors in a source, as it would when make runs it.
             Unfamiliar: Any other failure: a missing file, for example, may be one that make makes.
         """
-        argv = ["sh", "-c", command.script(check)]
-        with (
-            self.jobs.token(),
-            child(
-                argv,
-                cwd=self.obj,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-            ) as process,
-        ):
-            output = process.communicate()[0]
-        with self.log.open("a", encoding="utf-8", errors="replace") as log:
-            log.write(f"$ {command.command.strip()}\n{output}")
-        if process.returncode:
+        status, output = self.run_logged(
+            ["sh", "-c", command.script(check)], self.env, command.command.strip()
+        )
+        if status:
             for name in (command.target, command.depfile):
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(os.path.join(self.obj, name))
             if command.compiles and _ERROR.search(output) and not _ABSENT.search(output):
-                done = Completed(tuple(command.command.split()), process.returncode, output, 0.0)
+                done = Completed(tuple(command.command.split()), status, output, 0.0)
                 raise first_errors(CommandError(done, self.obj, {}, self.log))
             raise Unfamiliar(f"the command of {command.target} failed")
 

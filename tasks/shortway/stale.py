@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.kbuild import saved, trace
+from tasks.kbuild import saved, symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said
@@ -42,6 +42,10 @@ class Targets(msgspec.Struct, dict=True):
         self.times: dict[str, int] = {}
         self.newest: dict[str, int] = {}
         self.prefix = f"{self.obj}/"
+        self.learn()
+
+    def learn(self) -> None:
+        """Take the inputs from trace and records."""
         self.inputs: dict[str, set[str]] = {}
         self.recorded: dict[str, str] = {}
         for target, names in self.said.edges.items():
@@ -61,7 +65,7 @@ class Targets(msgspec.Struct, dict=True):
         self.newest = self._newest_sources()
 
     def _newest_sources(self) -> dict[str, int]:
-        """Return the mtime of each target's newest source, for targets that may be older.
+        """Return the mtime of each target's newest source or symbol, for those that may be older.
 
         Raises:
             Unfamiliar: A source is missing.
@@ -75,6 +79,12 @@ class Targets(msgspec.Struct, dict=True):
                 if gone := [name for name in names if self.when(name) < 0]:
                     raise Unfamiliar(f"{gone[0]}, which {targets[record]} was made from, is gone")
                 newest[targets[record]] = max(map(self.when, names))
+        times = symbol_times.times(self.obj)
+        symbols = {name for name, when in times.items() if when > oldest}
+        for record, names in self.known.reading(symbols).items() if symbols else ():
+            if record in targets:
+                when = max(times[name] for name in names)
+                newest[targets[record]] = max(when, newest.get(targets[record], 0))
         return newest
 
     def stale(self) -> set[str]:

@@ -51,7 +51,8 @@ def compiled(play: Playground) -> list[str]:
     """The objects of vmlinux that the last run compiled, in order of their names."""
     log = play.here / "logs" / "vmlinux.log"
     text = log.read_text() if log.exists() else ""
-    return sorted(re.findall(r"^  (?:CC|AS) +(\S+)$", text, re.MULTILINE))
+    ours = re.findall(r"^\$ .* -D__KERNEL__ .*-c -o (\S+\.o) ", text, re.MULTILINE)
+    return sorted(ours + re.findall(r"^  (?:CC|AS) +(\S+)$", text, re.MULTILINE))
 
 
 def right(play: Playground, tmp_path: Path) -> bool:

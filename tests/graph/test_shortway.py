@@ -222,11 +222,6 @@ def other_names(play: Playground) -> None:
     code("kernel/panic.c")(play)
 
 
-def extra(play: Playground) -> None:
-    play.append("configs/kernel/fake-base.config", "CONFIG_EXTRA=y\n")
-    code("kernel/panic.c")(play)
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -240,7 +235,6 @@ def extra(play: Playground) -> None:
         ),
         (by_hand, r"kernel/printk\.o was made by somebody else"),
         (other_names, r"compile\.h was made by somebody else"),
-        (extra, "config changed"),
         (new_header, "other headers or makefiles are in .*/include/linux/"),
         (
             lambda play: code("kernel/panic.c")(play) or (play.obj / "piggyback.trace").unlink(),

@@ -12,12 +12,29 @@ def test_what_may_be_edited() -> None:
         Reason("discovered", "/src/kernel/panic.c", "1", "2"),
         Reason("discovered", "/src/a/b.h", "1", "2"),
         Reason("discovered", "/src/a/x.S", "1", "2"),
+        Reason("files", "build/images/config", "1", "2"),
+    ]
+    assert attempt._edited(edits, ["build/images/config"]) == {
+        "/src/kernel/panic.c",
+        "/src/a/b.h",
+        "/src/a/x.S",
+    }
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
         Reason("discovered", "/src/gone.c", "1", ""),
         Reason("discovered", "/src/include/", "1", "2"),
         Reason("discovered", "CONFIG_A.c", "n", "y"),
         Reason("files", "build/images/vmlinux.c", "1", "2"),
-    ]
-    assert attempt._edited(edits) == {"/src/kernel/panic.c", "/src/a/b.h", "/src/a/x.S"}
+        Reason("settings", "arch", "x86", "arm"),
+        Reason("tools", "ld", "1", "2"),
+    ],
+)
+def test_what_else_differs_is_left_to_make(reason: Reason) -> None:
+    with pytest.raises(Unfamiliar):
+        attempt._edited([reason], ["build/images/config"])
 
 
 @pytest.mark.parametrize(
