@@ -23,6 +23,7 @@ from tasks.system import files
 _MAKEFILES = ("Makefile", "Kbuild")
 _ARCHIVES = ("built-in.a", "lib.a")
 _WORD = re.compile(r"[\w./:=,+@%~-]+")  # a make variable that needs no quotes
+_NO_MAKEFILES = (".c", ".h", ".S", ".dts", ".dtsi", "/")
 # Lines with which a folder's makefile steers those below it.
 _DEEPER = re.compile(r"subdir-(?:cc|as)flags|^\s*export\b", re.MULTILINE)
 _IF = re.compile(r"^\s*(?:else\s+)?if(?:eq|neq|def|ndef)\b")
@@ -42,13 +43,13 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
     """
     if not symbols:
         return []
-    # A name that make computes may be any.
-    names = re.compile(rf"CONFIG_(?:\$|(?:{'|'.join(map(re.escape, sorted(symbols)))})\b)")
+    # A name that make computes, as CONFIG_$(x), may be any.
+    names = re.compile(rf"CONFIG_(?:\$\(|(?:{'|'.join(map(re.escape, sorted(symbols)))})\b)")
     called = {*said.calls, *map(os.path.dirname, said.edges)}
     makefiles = {os.path.join(tree, folder, name) for folder in called for name in _MAKEFILES}
     folders = []
     for path in sorted(makefiles.union(inputs)):
-        if path.endswith((".c", ".h", ".S", ".dts", ".dtsi", "/")) or "/Kconfig" in path:
+        if path.endswith(_NO_MAKEFILES) or "/Kconfig" in path or "/scripts/kconfig/" in path:
             continue
         try:
             with open(path, encoding="utf-8", errors="replace") as stream:

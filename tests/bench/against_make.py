@@ -5,9 +5,14 @@ one C file, a header, ...
 
 Uses the checkout's own build of the selected machine (run `doit` first) and restores every file
 that it edits. Each other tool has an object folder of its own, build/MACHINE/bench/TOOL, with the
-same configuration, and is asked for the same image; tuxmake and vng take part where they are on
-PATH. After each edit the tools go one after the other, each round another one first; the table has
-the best round of each, since noise only ever adds. Make's image is held against ours.
+same configuration, and is asked for the same image (make's starts as a copy of ours); tuxmake and
+vng take part where they are on PATH. After each edit the tools go one after the other, each round
+another one first; the table has the median of the rounds. Make's image is held against ours, and
+plain make in our own object folder must find nothing to do.
+
+Doit has its store on, as it is by default, in a folder of its own. Before each flip of a symbol
+that folder is emptied, and make is asked for `olddefconfig` first: it has our configuration as its
+.config, as if somebody had edited that. "the same again" are flips to what the store has.
 """
 
 from __future__ import annotations
@@ -16,12 +21,14 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +43,16 @@ from tasks.kbuild import make  # noqa: E402
 from tasks.system.process import clean_env  # noqa: E402
 
 DOIT = str(Path(sys.executable).with_name("doit"))
-SOURCE, HEADER, SYMBOL = "kernel/panic.c", "include/linux/reboot.h", "PRINTK_TIME"
+SOURCE, HEADER = "kernel/panic.c", "include/linux/reboot.h"
+# Rows of the table with a symbol; the last is left out unless it is named, as it takes minutes.
+SYMBOLS = {
+    "ten objects' symbol": "SCSI_LOGGING",
+    "adds, drops one": "MAGIC_SYSRQ",
+    "the same again": "MAGIC_SYSRQ",
+    "945 objects' symbol": "PANIC_TIMEOUT",
+}
+LONG = "945 objects' symbol"
+AGAIN = "the same again"
 FILE = Path("overlays/base/etc/piggyback-bench")
 
 
@@ -50,16 +66,17 @@ class Tool:
     argv: list[str]
     cwd: Path = TOP
 
-    def run(self) -> float:
-        """Build, which must succeed, and return the seconds that it took."""
+    def run(self, *goals: str) -> float:
+        """Build, these goals first, which must succeed, and return the seconds that it took."""
         env = (
-            {**os.environ, "COLUMNS": "80", "PIGGYBACK_STORE_SIZE": "0"}
+            {**os.environ, "COLUMNS": "80"}
             if self.name == "doit"
             else {**clean_env(make.pins(project.EPOCH)), "PATH": os.environ["PATH"]}
         )
+        argv = [*self.argv[:-1], *goals, self.argv[-1]] if self.name == "make" else self.argv
         started = time.perf_counter()
         done = subprocess.run(
-            self.argv,
+            argv,
             cwd=self.cwd,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -170,19 +187,11 @@ def rows(here: Project) -> dict[str, Callable[[int], None]]:
     """What is edited before each build, by the row's name; the number makes each edit another
     one."""
     source, header = here.layout.kernel_src / SOURCE, here.layout.kernel_src / HEADER
-    own = here.layout.kernel_fragment
     code, declared = source.read_text(), header.read_text()
-    mine = own.read_text() if own.exists() else ""
 
     def revert(number: int) -> None:
         source.write_text(
             code.replace("Kernel panic - not syncing", "Kernel panic: not syncing", number % 2)
-        )
-
-    def symbol(number: int) -> None:
-        own.parent.mkdir(exist_ok=True)
-        own.write_text(
-            mine + (f"\nCONFIG_{SYMBOL}=y\n" if number % 2 else f"\n# CONFIG_{SYMBOL} is not set\n")
         )
 
     return {
@@ -198,10 +207,26 @@ def rows(here: Project) -> dict[str, Callable[[int], None]]:
                 "#define SYS_DOWN\t0x0001", f"#define SYS_DOWN\t0x{number + 100:04x}", 1
             ),
         ),
-        "one symbol": symbol,
+        **{name: symbols(here, symbol) for name, symbol in SYMBOLS.items()},
         "there and back": revert,
         "an overlay file": lambda number: _write(TOP / FILE, f"{number}\n"),
     }
+
+
+def symbols(here: Project, symbol: str) -> Callable[[int], None]:
+    """Return what flips a symbol in the user's own fragment."""
+    own = here.layout.kernel_fragment
+    mine = own.read_text() if own.exists() else ""
+
+    on, off = f"CONFIG_{symbol}=y", f"# CONFIG_{symbol} is not set"
+    if symbol == "PANIC_TIMEOUT":
+        on, off = f"CONFIG_{symbol}=7", f"CONFIG_{symbol}=0"
+
+    def flip(number: int) -> None:
+        own.parent.mkdir(exist_ok=True)
+        own.write_text(f"{mine}\n{on if number % 2 else off}\n")
+
+    return flip
 
 
 def _write(path: Path, text: str) -> None:
@@ -213,22 +238,28 @@ def main(rounds: int, wanted: list[str], clean: bool) -> None:
     here = project.load(TOP, os.environ, {})
     found = tools(here)
     ours, others = found[0], found[1:]
+    store = here.layout.here / "bench" / "store"
+    os.environ["PIGGYBACK_STORE"] = str(store)
     everything = Tool("doit", here.layout.kernel_obj, [DOIT])
     first = everything.run()
+    for tool in others:
+        if tool.name == "make" and not tool.obj.exists():
+            shutil.copytree(here.layout.kernel_obj, tool.obj, symlinks=True)
     give_config(here, others)
     built = {tool.name: tool.run() for tool in others}
     print(
-        f"load {os.getloadavg()[0]:.1f}, {here.jobs} jobs, best of {rounds}; doit's first run"
+        f"load {os.getloadavg()[0]:.1f}, {here.jobs} jobs, median of {rounds}; doit's first run"
         f" {first:.1f} s, the others' "
         + ", ".join(f"{name} {took:.1f} s" for name, took in built.items())
         + "\n"
     )
     print(
-        f"{'':18}"
+        f"{'':20}"
         + "".join(f"{tool.name:>10}" for tool in found)
         + "".join(f"{'/' + tool.name:>10}" for tool in others)
     )
     number = 0
+    parts = None
     with restored(
         here.layout.kernel_src / SOURCE,
         here.layout.kernel_src / HEADER,
@@ -236,63 +267,94 @@ def main(rounds: int, wanted: list[str], clean: bool) -> None:
         TOP / FILE,
     ):
         for name, change in rows(here).items():
-            if wanted and name not in wanted:
+            if name not in wanted if wanted else name == LONG:
                 continue
-            best: dict[str, float] = {}
+            configs = _solved(here, change) if name in SYMBOLS else {}
+            number += number % 2
+            if name == AGAIN:
+                for _ in range(2):
+                    number += 1
+                    change(number)
+                    ours.run()
+            took: dict[str, list[float]] = {tool.name: [] for tool in found}
             for turn in range(rounds):
                 number += 1
                 change(number)
-                if name == "one symbol":
-                    order = found
-                    Tool("doit", here.layout.kernel_obj, [DOIT, "kernel_config"]).run()
-                    _set(here, others, number)
-                else:
-                    order = found if turn % 2 else found[::-1]
+                goals = ()
+                if configs:
+                    goals = ("olddefconfig",)
+                    for tool in others:
+                        _give(tool, configs[number % 2])
+                    if name != AGAIN:
+                        shutil.rmtree(store, ignore_errors=True)
                 whole = name in ("nothing changed", "an overlay file")
-                for tool in order:
+                for tool in found if turn % 2 else found[::-1]:
                     if tool is ours or name != "an overlay file":
-                        took = (everything if whole and tool is ours else tool).run()
-                        best[tool.name] = min(took, best.get(tool.name, took))
-            print(_row(name, found, best), flush=True)
+                        took[tool.name].append(
+                            (everything if whole and tool is ours else tool).run(*goals)
+                        )
+            medians = {tool: statistics.median(times) for tool, times in took.items() if times}
+            print(_row(name, found, medians), flush=True)
             if name == "one C file":
                 parts = _parts(here)
             _compare(here, others)
+            if name != AGAIN:
+                _nothing_left(here, others)
     everything.run()
-    if not wanted or "one C file" in wanted:
+    if parts:
         print(
             "\none C file, link by link: "
-            + ", ".join(f"{task} {took:.2f} s" for task, took in parts)
+            + ", ".join(f"{task} {seconds:.2f} s" for task, seconds in parts)
         )
     if clean:
         _clean(here, others)
 
 
-def _row(name: str, found: list[Tool], best: dict[str, float]) -> str:
+def _solved(here: Project, change: Callable[[int], None]) -> dict[int, bytes]:
+    """The configuration for each of both values of a symbol."""
+    found = {}
+    for number in (1, 0):
+        change(number)
+        Tool("doit", here.layout.kernel_obj, [DOIT, "kernel_config"]).run()
+        found[number] = here.layout.config.read_bytes()
+    Tool("doit", here.layout.kernel_obj, [DOIT, here.image]).run()
+    return found
+
+
+def _give(tool: Tool, config: bytes) -> None:
+    """Put a configuration into a tool's folder."""
+    for path in (tool.obj / ".config", tool.obj.parent / f"{tool.name}-config"):
+        path.write_bytes(config)
+
+
+def _nothing_left(here: Project, others: list[Tool]) -> None:
+    """Plain make in our object folder finds nothing to compile or to link."""
+    for tool in others:
+        if tool.name == "make":
+            words = [
+                f"O={here.layout.kernel_obj.absolute()}" if word.startswith("O=") else word
+                for word in tool.argv
+            ]
+            done = subprocess.run(
+                words,
+                env={**clean_env(make.pins(project.EPOCH)), "PATH": os.environ["PATH"]},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            if work := re.findall(r"^  (?:CC|AS|LD|AR|OBJCOPY) .*", done.stdout, re.MULTILINE):
+                raise SystemExit(f"after doit, make still did: {work[0].strip()} ...")
+
+
+def _row(name: str, found: list[Tool], best: Mapping[str, float]) -> str:
     """A line of the table: seconds of each tool, and ours as a part of theirs."""
     cells = [f"{best[tool.name]:9.2f}s" if tool.name in best else f"{'-':>10}" for tool in found]
     cells += [
         f"{best['doit'] / best[tool.name]:10.2f}" if tool.name in best else f"{'-':>10}"
         for tool in found[1:]
     ]
-    return f"{name:18}" + "".join(cells)
-
-
-def _set(here: Project, others: list[Tool], number: int) -> None:
-    """Change the symbol in the other tools' configurations, as a person would with
-    scripts/config."""
-    flag = "--enable" if number % 2 else "--disable"
-    for tool in others:
-        for path in (tool.obj / ".config", tool.obj.parent / f"{tool.name}-config"):
-            subprocess.run(
-                [
-                    str(here.layout.kernel_src / "scripts" / "config"),
-                    "--file",
-                    str(path),
-                    flag,
-                    SYMBOL,
-                ],
-                check=True,
-            )
+    return f"{name:20}" + "".join(cells)
 
 
 def _parts(here: Project) -> list[tuple[str, float]]:
