@@ -55,6 +55,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                     lock.acquire()
                 except PiggyError as error:
                     _fail(error)
+                journal.to_write(Globals.dep_manager)
             stamps.look_once(True)
 
         def write(self, text: str) -> None:

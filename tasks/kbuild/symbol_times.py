@@ -89,11 +89,15 @@ def _values(obj: Path) -> dict[str, str]:
 def times(obj: Path) -> dict[str, int]:
     """Return the mtimes (ns since 1970) of all symbols' files, by path below include/config/."""
     found = {}
-    for folder, _, names in os.walk(obj / _TOP):
-        for name in names:
-            if not _OTHERS.fullmatch(name):
-                path = os.path.join(folder, name)
-                found[os.path.relpath(path, obj / _TOP)] = os.stat(path).st_mtime_ns
+    pending = [(f"{obj}/{_TOP}", "")]
+    while pending:
+        folder, short = pending.pop()
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((entry.path, f"{short}{entry.name}/"))
+                elif not _OTHERS.fullmatch(entry.name):
+                    found[short + entry.name] = entry.stat().st_mtime_ns
     return found
 
 
