@@ -1,12 +1,14 @@
-"""A campaign of random edits of a real kernel: what doit makes of each, by the short way or not,
-held against plain make.
+"""A campaign of random edits of a real kernel, and of random flips of symbols: what doit makes of
+each, by the short way or not, held against plain make.
 
-    python tests/bench/short_way.py [STEPS [SEED [EDITS_A_STEP]]]
+    python tests/bench/short_way.py [STEPS [SEED [EDITS_A_STEP [PERCENT_OF_FLIPS]]]]
 
 Uses the checkout's own build of the selected machine (run `doit` first) and restores every file
 that it edits. Plain make works in an object folder of its own, build/MACHINE/short_way, on the same
 tree; it starts as a copy of ours. After each step every link is compared byte by byte, and make in
-our own folder must find nothing to do.
+our own folder must find nothing to do, unless vmlinux came from the store: then that folder has an
+earlier state. The store, of results and of objects, is on, and is the campaign's own. A symbol is
+flipped in the user's own fragment; one that does not take is flipped back.
 """
 
 from __future__ import annotations
@@ -29,9 +31,12 @@ os.chdir(TOP)
 from tasks import image, kernel_config  # noqa: E402
 from tasks.config import project  # noqa: E402
 from tasks.kbuild import make  # noqa: E402
-from tasks.kbuild.depfiles import Depfiles  # noqa: E402
+from tasks.kbuild.depfiles import SYMBOL, Depfiles  # noqa: E402
+from tasks.kconfig import dotconfig  # noqa: E402
 from tasks.system.process import clean_env  # noqa: E402
 
+DOIT = str(Path(sys.executable).with_name("doit"))
+MOST_READERS = 15  # a symbol that more objects read costs minutes a step
 MOST_USERS = 25  # a header that more objects include costs minutes a step
 WORK = re.compile(
     r"^  (?:CC|AS|LD|AR|OBJCOPY|NM|BUILD|MKPIGGY|HOSTCC|MODPOST|LDS|[VZ]OFFSET|GZIP|LZMA|XZ\w*)"
@@ -43,9 +48,11 @@ WORK = re.compile(
 class Campaign:
     """The state of one campaign: which files are edited, and what was counted."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, flips: int) -> None:
         self.random = random.Random(seed)
+        self.percent = flips
         self.here = project.load(TOP, os.environ, {})
+        os.environ["PIGGYBACK_STORE"] = str(self.here.layout.here / "short_way_store")
         self.tree = self.here.layout.kernel_src.resolve()
         self.second = self.here.layout.here / "short_way"
         self.before: dict[Path, tuple[bytes, int]] = {}
@@ -81,14 +88,60 @@ class Campaign:
                 Path(name) for name in usable if name.endswith(".S") and not name.endswith(".lds.S")
             ],
         }
+        readers = collections.Counter(
+            known.names[number].removeprefix(SYMBOL)
+            for entry in known.records.values()
+            for number in entry.symbols
+        )
+        values = dotconfig.parse_config(self.here.layout.config.read_text())
+        self.symbols = sorted(
+            name
+            for name, count in readers.items()
+            if count <= MOST_READERS and values.get(name, "n") in "yn"
+        )
+        self.flipped: dict[str, str] = {}
+        self.config = values
+        self.fragment = self.here.layout.kernel_fragment
+        self.own = self.fragment.read_text() if self.fragment.exists() else None
         self.strange = sorted(
             path
             for path in (self.tree / "include" / "linux").glob("crc*.h")
             if not users[str(path)]
         )
 
+    def flip(self) -> str:
+        """Flip a random symbol, one that was flipped before half of the time; "" if none takes."""
+        for _ in range(20):
+            before = dict(self.flipped)
+            if self.flipped and self.random.random() < 0.5:
+                name = self.random.choice(sorted(self.flipped))
+                del self.flipped[name]
+            else:
+                name = self.random.choice(self.symbols)
+                self.flipped[name] = "n" if self.config.get(name, "n") == "y" else "y"
+            self.write_fragment()
+            done = subprocess.run([DOIT, "kernel_config"], capture_output=True, check=False)
+            if not done.returncode:
+                return f"flip {name}"
+            self.flipped = before
+            self.symbols = [one for one in self.symbols if one != name]
+        self.write_fragment()
+        return ""
+
+    def write_fragment(self) -> None:
+        """Write the user's own fragment with the flipped symbols."""
+        self.fragment.parent.mkdir(exist_ok=True)
+        lines = [
+            f"CONFIG_{name}=y" if value == "y" else f"# CONFIG_{name} is not set"
+            for name, value in self.flipped.items()
+        ]
+        self.fragment.write_text("\n".join([self.own or "", *lines]) + "\n")
+
     def edit(self) -> str:
-        """Edit one random file in one random way, and say what was done."""
+        """Edit one random file in one random way, or flip a symbol, and say what was done."""
+        if self.random.random() * 100 < self.percent and (flipped := self.flip()):
+            self.counts["flips"] += 1
+            return flipped
         self.number += 1
         if self.before and self.random.random() < 0.25:
             path = self.random.choice(sorted(self.before))
@@ -165,7 +218,7 @@ class Campaign:
         links = ["vmlinux", *self.here.chain]
         started = time.monotonic()
         ours = subprocess.run(
-            [str(Path(sys.executable).with_name("doit")), self.here.machine.kernel.image],
+            [DOIT, self.here.machine.kernel.image],
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -182,6 +235,9 @@ class Campaign:
             path.touch()
             self.touched = True
         self.hidden.clear()
+        config = self.here.layout.config.read_bytes()
+        if (self.second / ".config").read_bytes() != config:
+            (self.second / ".config").write_bytes(config)
         theirs = self.make(self.second)
         verdict = "same"
         if ours.returncode or theirs.returncode:
@@ -205,7 +261,11 @@ class Campaign:
                 if (self.second / file).read_bytes()
                 != (self.here.layout.images / name).read_bytes()
             ]
-            needless = WORK.findall(self.make(self.here.layout.kernel_obj).stdout)
+            restored = bool(re.search(r"^  store +vmlinux ", ours.stdout, re.MULTILINE))
+            self.counts["restored"] += restored
+            needless = (
+                [] if restored else WORK.findall(self.make(self.here.layout.kernel_obj).stdout)
+            )
             verdict = f"MISSED {different}" if different else "same"
             if needless and not self.touched:
                 verdict += f", but make finds [{len(needless)}] {needless[0]}"
@@ -225,9 +285,9 @@ class Campaign:
         return "make" if found else "short"
 
 
-def main(steps: int, seed: int, edits: int) -> None:
+def main(steps: int, seed: int, edits: int, flips: int) -> None:
     """Run the campaign and print the counts."""
-    run = Campaign(seed)
+    run = Campaign(seed, flips)
     subprocess.run(
         ["cp", "-a", "--no-target-directory", str(run.here.layout.kernel_obj), str(run.second)],
         check=True,
@@ -243,10 +303,14 @@ def main(steps: int, seed: int, edits: int) -> None:
         for path, (content, when) in run.before.items():
             path.write_bytes(content)
             os.utime(path, ns=(when, when))
+        if run.own is None:
+            run.fragment.unlink(missing_ok=True)
+        else:
+            run.fragment.write_text(run.own)
         print(dict(run.counts))
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the files that were edited come back
     numbers = [int(word) for word in sys.argv[1:]]
-    main(*(numbers + [40, 1, 3][len(numbers) :]))
+    main(*(numbers + [40, 1, 3, 0][len(numbers) :]))
