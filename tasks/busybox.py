@@ -71,7 +71,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     tree_settings = {
         "arch": project.machine.arch,
         "cflags": project.machine.cflags,
-        "tree": project.layout.busybox_place,
+        "tree": Path(project.layout.busybox_place),
     }
     yield from configuration.tasks(
         project,
@@ -87,7 +87,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             targets=[project.layout.busybox_config, project.layout.busybox_miniconfig],
             place=project.layout.busybox_obj,
         ),
-        store=Kept(),
+        store=Kept(folders=record.folders),
     )
     yield task(
         project,
@@ -107,7 +107,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             targets=[project.layout.images / "busybox", project.layout.images / "busybox.links"],
             place=project.layout.busybox_obj,
         ),
-        store=Kept(),
+        store=Kept(folders=record.folders),
     )
 
 
@@ -174,4 +174,5 @@ def build(job: Job) -> dict[str, object]:
     return {
         "commands": max(count, int(job.previous.get("commands", 0))),
         "discovered": known.inputs(),
+        "unstripped": [str(box.obj / "busybox_unstripped")],
     }

@@ -17,6 +17,7 @@ from tasks.kbuild import records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.files import copy_whole
+from tasks.toolchains import record
 
 
 def blob(project: Project, name: str) -> Path:
@@ -50,7 +51,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             outputs=Makes(
                 targets=[blob(project, name) for name in names], place=project.layout.kernel_obj
             ),
-            store=Kept(when=kernel_config.stored(project)),
+            store=Kept(when=kernel_config.stored(project), folders=record.folders),
         )
 
 

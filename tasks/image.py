@@ -23,6 +23,7 @@ from tasks.shortway import attempt
 from tasks.shortway.attempt import Goal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole
+from tasks.toolchains import record
 
 COMPRESSORS = ["gzip", "bzip2", "lzma", "xz", "lzop", "lz4", "zstd"]
 
@@ -52,7 +53,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                 },
             ),
             outputs=Makes(targets=[project.layout.images / name], place=project.layout.kernel_obj),
-            store=Kept(when=kernel_config.stored(project)),
+            store=Kept(when=kernel_config.stored(project), folders=record.folders),
         )
 
 

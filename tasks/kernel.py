@@ -58,7 +58,11 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             ],
             place=project.layout.kernel_obj,
         ),
-        store=Kept(when=kernel_config.stored(project), gone=[project.layout.kernel_obj / PRESENT]),
+        store=Kept(
+            when=kernel_config.stored(project),
+            gone=[project.layout.kernel_obj / PRESENT],
+            folders=record.folders,
+        ),
     )
 
 
@@ -73,12 +77,12 @@ def module_facts(project: Project) -> list[Path]:
     )
 
 
-def common_settings(project: Project) -> dict[str, str]:
+def common_settings(project: Project) -> dict[str, object]:
     """Return the inputs of each call to the kernel's Makefile that are no files."""
     return {
         "pins": kernel_config.flat(make.pins(EPOCH)),
         "arch": project.machine.arch,
-        "tree": project.layout.kernel_place,
+        "tree": Path(project.layout.kernel_place),
         "variables": kernel_config.flat(project.machine.kernel.variables),
     }
 
@@ -107,6 +111,7 @@ def build(job: Job) -> dict[str, object]:
         "commands": max(count, int(job.previous.get("commands", 0))),
         "unsure": unsure(project),
         "made": files_named(project).made,
+        "unstripped": [str(path) for path in obj.glob("vmlinux.unstripped")],
         "discovered": inputs,
     }
 

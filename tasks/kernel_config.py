@@ -143,7 +143,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             settings={
                 "base": project.machine.kernel.base,
                 "arch": project.machine.arch,
-                "tree": project.layout.kernel_place,
+                "tree": Path(project.layout.kernel_place),
                 "variables": flat(project.machine.kernel.variables),
             },
             tools=TOOLS,
@@ -152,7 +152,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             targets=[project.layout.config, project.layout.miniconfig],
             place=project.layout.kernel_obj,
         ),
-        store=Kept(when=stored(project), news=news),
+        store=Kept(when=stored(project), folders=record.folders, news=news),
     )
 
 

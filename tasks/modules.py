@@ -31,6 +31,7 @@ from tasks.kconfig import dotconfig
 from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
+from tasks.toolchains.record import folders as toolchain_folders
 
 TOOLS = [*kernel.TOOLS, "depmod"]
 HOST_LINKS = re.compile(r"lib/modules/[^/]+/(build|source)")  # lead to folders of this host
@@ -71,7 +72,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                 targets=[project.layout.images / "modules.tar", symvers],
                 place=project.layout.kernel_obj,
             ),
-            store=Kept(when=kernel_config.stored(project)),
+            store=Kept(when=kernel_config.stored(project), folders=toolchain_folders),
         )
     if kernel_config.modular(project) and project.settings.src:
         yield task(

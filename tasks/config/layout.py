@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.cache.places import Places
 from tasks.config.machine import Machine
 from tasks.config.settings import Settings
 from tasks.system.address import hidden
@@ -160,4 +161,35 @@ def plan(
         run_script=images / "run-qemu.sh",
         boot_record=logs / "boot.json",
         screenshot=images / "screenshot.png",
+    )
+
+
+def places(top: Path, layout: Layout, tools: Mapping[str, str]) -> Places:
+    """Return the folders whose paths are not part of what results in the store are known by.
+
+    A source tree is known by its real path first, as Kbuild's records hold that.
+
+    Args:
+        top: The project's folder.
+        layout: Its layout.
+        tools: Words and folders of the toolchain.
+    """
+
+    def ways(path: Path) -> list[str]:
+        return [os.path.abspath(top / path), os.path.realpath(top / path)]
+
+    kernel, busybox = ways(layout.kernel_src), ways(layout.busybox_src)
+    return Places(
+        {
+            "tree": [kernel[1], layout.kernel_place, kernel[0]],
+            "busybox": [busybox[1], layout.busybox_place, busybox[0]],
+            "obj": ways(layout.kernel_obj),
+            **{
+                word: [os.path.abspath(path), os.path.realpath(path)]
+                for word, path in tools.items()
+            },
+            "build": ways(layout.build),
+            "top": ways(top),
+        },
+        base=os.path.abspath(top),
     )

@@ -9,7 +9,7 @@ one kind of reason explains any of them.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import stat
 import time
@@ -19,10 +19,10 @@ from typing import Any
 
 from tasks.cache.code import code_id
 from tasks.cache.digests import MISSING, Stamps
-from tasks.cache.store import FORMAT, Store
-from tasks.cache.store_files import Output, Result, short_hash
+from tasks.cache.store_files import Output, Result
 from tasks.graph.journal import UNFINISHED
 from tasks.graph.reason import UNREADABLE, Reason, Record, compare, unread
+from tasks.graph.stored import Stored
 from tasks.kconfig.dotconfig import read_config
 from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
@@ -61,8 +61,7 @@ class Inputs:
         tools: Sequence[str],
         outputs: Sequence[str],
         config: str = "",
-        store: Store | None = None,
-        place: str = "",
+        store: Stored | None = None,
         gone: Sequence[str] = (),
         within: str = "",
         identify: Callable[[Callable[..., Any]], str] = code_id,
@@ -79,7 +78,6 @@ class Inputs:
             outputs: The task's targets.
             config: A .config file, if an action may discover single symbols of it, as CONFIG_NAME.
             store: Where what the task made is kept, and looked for before it runs; None: nowhere.
-            place: The folder that relative paths start from: results may hold it.
             gone: Files that must go before anything is brought back.
             within: The folder below which all that is made lies; nothing else is removed.
             identify: Gives an action's identity.
@@ -92,7 +90,7 @@ class Inputs:
             outputs,
             config,
         )
-        self.store, self.place, self.gone, self.within = store, place, gone, within
+        self.store, self.gone, self.within = store, gone, within
         self.reasons: list[Reason] = []
         self.notes: list[Reason] = []  # what the action says of them, once it has run
         self.forced = False  # by `doit -a`, as the runner knows
@@ -181,41 +179,42 @@ class Inputs:
         """Return the record of a success; put what the task really made into the store."""
         made = [os.fspath(path) for path in task.values.pop("made", ())]
         unsure = task.values.pop("unsure", False) or task.values.get(RESTORED)
+        unstripped = task.values.pop("unstripped", ())
         record = self._after(before, task.values.pop("discovered", ()), made, started)
         if (
             self.store
-            and self.store.limit
             and not unsure
             and self._all_there(task.name, record)
             and self._sure(before, record, began)
         ):
-            self._keep(task, self.store, before, record, made)
+            self._keep(task, self.store, before, record, made, unstripped)
         return record
 
     def _keep(
-        self, task: Any, store: Store, before: Record, record: Record, made: Sequence[str]
+        self,
+        task: Any,
+        store: Stored,
+        before: Record,
+        record: Record,
+        made: Sequence[str],
+        unstripped: Sequence[str],
     ) -> None:
         """Put what the task made into the store."""
-        try:
+        with contextlib.suppress(OSError):  # an output vanished: the reason of the next run
             outputs = [
                 Output(record["outputs"][path], info.st_size, stat.S_IMODE(info.st_mode))
                 for path, info in ((path, os.stat(path)) for path in self.outputs)
             ]
-        except OSError:  # an output vanished since it was digested: the reason of the next run
-            return
-        result = Result(
-            task.name,
-            time.time(),
-            {name: value for name, value in task.values.items() if name not in NOT_KEPT},
-            outputs,
-            {path: record["outputs"][path] for path in made},
-        )
-        store.put(
-            self._key(task.name, before),
-            dict(sorted(record["discovered"].items())),
-            result,
-            list(map(Path, self.outputs)),
-        )
+            result = Result(
+                task.name,
+                time.time(),
+                {name: value for name, value in task.values.items() if name not in NOT_KEPT},
+                outputs,
+                {path: record["outputs"][path] for path in made},
+            )
+            key = store.key(task.name, before, self.outputs, self.config)
+            targets = [Path(path) for path in self.outputs]
+            store.put(key, record["discovered"], result, targets, unstripped)
 
     def _all_there(self, name: str, record: Record) -> bool:
         """Tell whether all discovered inputs are there, and say it if not.
@@ -257,17 +256,9 @@ class Inputs:
             and not any(touched(path, began, missing=False) for path in files)
         )
 
-    def _key(self, name: str, now: Record) -> str:
-        """Return what is known before the task runs, as one digest."""
-        known = [
-            FORMAT,
-            name,
-            self.place,
-            list(self.outputs),
-            self.config,
-            *(now[part] for part in DECLARED),
-        ]
-        return short_hash(json.dumps(known, sort_keys=True).encode())
+    def _found(self, store: Stored, name: str, known: Record) -> tuple[Result, list[str]] | None:
+        """Return a result for the inputs as they are, with the names of the discovered ones."""
+        return store.find(store.key(name, known, self.outputs, self.config), self._digests)
 
     def bring_back(self, name: str) -> tuple[dict[str, Any], float] | None:
         """Have the outputs of the task as they were made from the same inputs before.
@@ -282,16 +273,16 @@ class Inputs:
             The values that its action returned then, and when that was (seconds since 1970); None
             when the store has no such result, or when the task is made by force (`doit -a`).
         """
-        if not self.store or not self.store.limit or self.forced:
+        if not self.store or self.forced:
             return None
-        found = self.store.find(self._key(name, self.now or self._declared()), self._digests)
+        found = self._found(self.store, name, self.now or self._declared())
         if not found:
             return None
         result, names = found
         try:
             for path in self.gone:
                 Path(path).unlink(missing_ok=True)
-            if not self.store.bring_back(result, list(map(Path, self.outputs))):
+            if not self.store.store.bring_back(result, list(map(Path, self.outputs))):
                 return None
             return {
                 **result.values,
@@ -304,11 +295,7 @@ class Inputs:
 
     def kept(self, name: str) -> bool:
         """Tell whether the store would have what the task makes from its inputs as they are."""
-        return bool(
-            self.store
-            and self.store.limit
-            and self.store.find(self._key(name, self._declared()), self._digests)
-        )
+        return bool(self.store and self._found(self.store, name, self._declared()))
 
     def _left(self, made: Mapping[str, str]) -> list[str]:
         """Return which of the files that were made with a result are there as they were.

@@ -5,6 +5,8 @@ the action in it. The action gets a Job and returns None, or a dict with
 
 - "discovered": input files that it learned of while it ran,
 - "made": outputs beyond the targets,
+- "unstripped": files that the targets were made from by stripping them, as far as they are not made
+  outputs; the paths in their debug information count,
 - "unsure": true, where it was made from more than its inputs, so that the store must not have it,
 - "notes": what it says of its inputs, as reasons of the part "note",
 
@@ -23,9 +25,11 @@ from typing import Any
 import msgspec
 from doit.exceptions import TaskFailed
 
+from tasks.config.layout import places
 from tasks.config.project import Project
 from tasks.graph.inputs import Inputs
 from tasks.graph.reason import Reason, Record
+from tasks.graph.stored import Stored
 from tasks.system import stdio, terminal
 from tasks.system.errors import PiggyError
 
@@ -59,7 +63,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         files: Input files; doit orders tasks by them.
-        settings: Everything else that decides the output, by name.
+        settings: Everything else that decides the output, by name; a Path, if it is one.
         trees: By label, functions that list a folder's state as `{path: state}`.
         tools: Programs whose binaries are inputs.
         config: The .config file of which single symbols may be discovered as inputs.
@@ -98,12 +102,15 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
         when: Whether they are.
         gone: Files that are removed before anything is brought back: signs that some folder has the
             state of the last run.
+        folders: Gives the folders of the toolchain, by words, once there is one (see
+            cache/places.py).
         news: Called before anything is brought back; what it returns is called after that, and
             gives the notes.
     """
 
     when: bool = True
     gone: Sequence[Path] = ()
+    folders: Callable[[Project], Mapping[str, str]] = lambda project: {}
     news: News | None = None
 
 
@@ -158,8 +165,7 @@ def task(
         tools=inputs.tools,
         outputs=[os.fspath(path) for path in outputs.targets],
         config=os.fspath(inputs.config or ""),
-        store=project.store if store.when else None,
-        place=os.fspath(project.top) if store.when else "",
+        store=_stored(project, inputs, store) if store.when else None,
         gone=[os.fspath(path) for path in store.gone],
         within=os.fspath(project.layout.build),
         identify=project.codes.of,
@@ -188,6 +194,18 @@ def task(
         **({"pos_arg": "names"} if asked.names else {}),
         **({"params": [*asked.params]} if asked.params else {}),
     }
+
+
+def _stored(project: Project, inputs: Needs, store: Kept) -> Stored:
+    """Return the store, as the results of a task are kept in it."""
+    layout = project.layout
+    return Stored(
+        store=project.store,
+        places=lambda: places(project.top, layout, store.folders(project)),
+        located=frozenset(k for k, value in inputs.settings.items() if isinstance(value, Path)),
+        records=frozenset(map(os.fspath, (layout.toolchain_record, layout.userspace_record))),
+        relative=not layout.build.is_absolute(),
+    )
 
 
 class Work(msgspec.Struct, frozen=True):

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 
 import msgspec
 
+from tasks.cache.places import Places
 from tasks.kbuild.saved import Saved, Unfamiliar, unescaped
 
 HIDING = "#hiding"  # the headers that would hide one that was read
@@ -41,7 +42,7 @@ _DEBUG = re.compile(r"-g(?:\d|gdb\S*|dwarf\S*)?")
 _SHELL = re.compile(r"[;&|<>`(){}*?\\\n]")
 
 
-class Roots(msgspec.Struct, frozen=True):
+class Roots(msgspec.Struct, frozen=True, dict=True):
     """The folders whose paths are replaced by placeholders.
 
     Attributes:
@@ -54,10 +55,14 @@ class Roots(msgspec.Struct, frozen=True):
     obj: str
     tools: str = ""
 
+    @cached_property
+    def places(self) -> Places:
+        """The folders, each with its placeholder as the word."""
+        return Places({"tree": [self.tree], "obj": [self.obj], "tools": [self.tools]})
+
     def pairs(self) -> list[tuple[str, str]]:
         """Return pairs of a path and its placeholder, the longest path first."""
-        pairs = [(self.tree, "<tree>"), (self.obj, "<obj>"), (self.tools, "<tools>")]
-        return sorted((pair for pair in pairs if pair[0]), key=lambda pair: -len(pair[0]))
+        return self.places.pairs
 
     def hidden(self, text: str) -> str:
         """Replace each path in a text by its placeholder.
@@ -65,17 +70,14 @@ class Roots(msgspec.Struct, frozen=True):
         Raises:
             Unfamiliar: The text has a placeholder already.
         """
-        if "<tree>" in text or "<obj>" in text or "<tools>" in text:
-            raise Unfamiliar("a record holds a word of ours")
-        for path, word in self.pairs():
-            text = re.sub(rf"{re.escape(path)}(?=[/=\s'\"]|$)", word, text)
-        return text
+        try:
+            return self.places.hidden(text)
+        except ValueError as error:
+            raise Unfamiliar(str(error)) from error
 
     def shown(self, text: str) -> str:
         """Replace each placeholder in a text by its path."""
-        for path, word in self.pairs():
-            text = text.replace(word, path)
-        return text
+        return self.places.shown(text)
 
 
 def names_of(record: Saved, text: str, roots: Roots) -> list[str]:

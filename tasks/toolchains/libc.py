@@ -84,7 +84,7 @@ def selected(project: Project) -> str:
 def userspace(
     job: Job, version: str, parts: Sequence[str]
 ) -> tuple[str, str, list[str], list[str]]:
-    """Build the libc at build/toolchains/ID unless it is there and intact.
+    """Build the libc in a folder of build/toolchains unless it is there and intact.
 
     Args:
         job: The run of the task `toolchain`.
@@ -92,7 +92,8 @@ def userspace(
         parts: The files that are the compiler's identity.
 
     Returns:
-        The ID, the compiler driver for the libc, further input files, and the libc's key files.
+        The ID, which is the same wherever the libc lies, the compiler driver for the libc, further
+            input files, and the libc's key files.
     """
     project = job.project
     base = project.layout.build / "toolchains"
@@ -113,15 +114,15 @@ def userspace(
         )
         stamps = [project.stamps.digest(path) for path in parts]
         source = unpack.stamp(project.layout.build, selected(project)).read_text()
-        ident = record.ident(
+        identity = (
             version,
             *stamps,
             source,
             files.digest_of(headers, sorted(path for path in headers.rglob("*") if path.is_file())),
             *recipe,
-            os.path.abspath(base),
         )
-        home = (base / ident).absolute()
+        # What is installed has the path of its folder in it.
+        home = (base / record.ident(*identity, os.path.abspath(base))).absolute()
         with folder.locked(home):
             if not folder.intact(home):
                 folder.clear(home)
@@ -133,7 +134,11 @@ def userspace(
     # An edit of a header in the unpacked tree must count, so the headers are inputs. A tree of the
     # user's own may also get new headers: it is listed anew at every run (needs), in 40 ms.
     edited = [] if project.settings.kernel_src else [str(path) for path in uapi_headers(project)]
-    return ident, str(home / "bin" / f"{selected(project)}-gcc"), edited, folder.key_files(home)
+    made = folder.key_files(home)
+    # The others, the wrapper and its specs, hold the folder's path.
+    content = [path for path in made if not path.endswith(("-gcc", "-gcc.specs"))]
+    ident = record.ident(*identity, *map(project.stamps.digest, content))
+    return ident, str(home / "bin" / f"{selected(project)}-gcc"), edited, made
 
 
 def uapi_headers(project: Project) -> list[Path]:

@@ -10,7 +10,9 @@ kernel does not make busybox stale.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +25,7 @@ from tasks.graph.task import Job
 from tasks.system import files, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular, write_whole
+from tasks.system.process import clean_env
 from tasks.toolchains.probe import Facts, probe
 
 _T = TypeVar("_T")
@@ -115,6 +118,23 @@ def read_user(project: Project) -> Userspace:
         FileNotFoundError: The task `toolchain` has not run.
     """
     return decode(project.layout.userspace_record, Userspace)
+
+
+def folders(project: Project) -> dict[str, str]:
+    """Return the folders that the toolchain is installed in, by words; see cache/places.py.
+
+    One that is found on PATH shares its folder with the host's other programs.
+    """
+    found = {}
+    searched = {os.path.realpath(part) for part in clean_env()["PATH"].split(":")}
+    with contextlib.suppress(FileNotFoundError):
+        found["tools"] = os.path.dirname(read(project).prefix)
+        found["libc"] = os.path.dirname(read_user(project).cc)
+    return {
+        word: os.path.dirname(path)
+        for word, path in found.items()
+        if path and os.path.realpath(path) not in searched
+    }
 
 
 def decode(path: Path, kind: type[_T]) -> _T:

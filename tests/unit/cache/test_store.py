@@ -17,10 +17,12 @@ import pytest
 
 from tasks.cache import store, store_files
 from tasks.cache.digests import Stamps
+from tasks.cache.places import Places
 from tasks.cache.store import Store, bytes_of
 from tasks.cache.store_files import Output, Result, short_hash
 from tasks.cache.store_tag import LIST
 from tasks.graph.inputs import RESTORED, Inputs
+from tasks.graph.stored import Stored
 
 DAY = 86400
 KEY = short_hash(b"key")
@@ -44,12 +46,7 @@ class World:
         self.values: dict[str, Any] = {}
         self.settings = {"level": "9"}
         self.action: Any = action_one
-        self.name, self.place, self.outputs, self.gone = (
-            "vmlinux",
-            "/here",
-            ["out", "map"],
-            ["sign"],
-        )
+        self.name, self.outputs, self.gone = "vmlinux", ["out", "map"], ["sign"]
         self.tree = {"etc/rc": "file 755 x"}
         self.discovered, self.made = ["src.c", "CONFIG_SMP"], ["obj/side.ko"]
         (top / "bin").mkdir()
@@ -76,7 +73,9 @@ class World:
         return name if name.startswith("CONFIG_") else str(self.top / name)
 
     def inputs(self, **more: Any) -> Inputs:
-        words: dict[str, Any] = {"store": self.store, **more}
+        places = Places({"top": [str(self.top)]}, base=str(self.top))
+        stored = Stored(store=self.store, places=lambda: places, relative=False)
+        words: dict[str, Any] = {"store": stored, **more}
         return Inputs(
             self.stamps,
             self.action,
@@ -86,7 +85,6 @@ class World:
             tools=["gcc"],
             outputs=[self.path(name) for name in self.outputs],
             config=self.path(".config"),
-            place=self.place,
             within=str(self.top),
             gone=[self.path(name) for name in self.gone],
             **words,
@@ -198,12 +196,10 @@ def test_each_part_of_the_inputs_counts(world: World, part: str) -> None:
     assert world.runs == 2
 
 
-@pytest.mark.parametrize("change", ["name", "place", "outputs"])
-def test_another_task_place_or_output_is_another_key(world: World, change: str) -> None:
+@pytest.mark.parametrize("change", ["name", "outputs"])
+def test_another_task_or_output_is_another_key(world: World, change: str) -> None:
     world.run()
-    setattr(
-        world, change, {"name": "Image", "place": "/there", "outputs": ["out", "other"]}[change]
-    )
+    setattr(world, change, {"name": "Image", "outputs": ["out", "other"]}[change])
     world.values = {}
     assert world.run() == "made"
 

@@ -30,7 +30,12 @@ def action(job: Job, *args: Any) -> Any:
 def project(tmp_path: Path) -> Any:
     stamps = Stamps(tmp_path / "stamps")
     return SimpleNamespace(
-        layout=SimpleNamespace(build=tmp_path, logs=tmp_path / "new" / "logs"),
+        layout=SimpleNamespace(
+            build=tmp_path,
+            logs=tmp_path / "new" / "logs",
+            toolchain_record=Path("toolchain.json"),
+            userspace_record=Path("userspace.json"),
+        ),
         stamps=stamps,
         codes=Codes(tmp_path / "codes", stamps),
     )
@@ -170,21 +175,27 @@ def test_what_the_last_success_left_is_given_to_the_next_run(project: Any) -> No
 def test_the_groups_of_the_spec(project: Any, tmp_path: Path) -> None:
     project.store, project.top = object(), tmp_path
     spec: dict[str, Any] = {
-        "inputs": Needs(config=Path("config"), trees={"overlay": dict}),
+        "inputs": Needs(
+            config=Path("config"),
+            trees={"overlay": dict},
+            settings={"tree": Path("/src"), "arch": "/arm"},
+        ),
         "outputs": Makes(targets=[Path("out")], place=Path("obj")),
     }
     made = graph.task(
         project, "name", "doc", action, **spec, store=Kept(gone=[Path("sign")], news=news)
     )
     (inputs,) = made["uptodate"]
-    assert (inputs.store, inputs.place, inputs.gone) == (project.store, str(tmp_path), ["sign"])
+    assert (inputs.store.store, inputs.gone) == (project.store, ["sign"])
+    assert inputs.store.located == {"tree"}
+    assert inputs.settings == {"tree": "/src", "arch": "/arm"}
     assert (inputs.config, inputs.trees) == ("config", {"overlay": dict})
     assert made["meta"] == {"place": "obj", "reads": False}
     work = made["actions"][0][2]["work"]
     assert (work.news, work.quiet) == (news, False)
     for store in ({}, {"store": Kept(when=False, gone=[Path("sign")])}):
         (inputs,) = graph.task(project, "name", "doc", action, **spec, **store)["uptodate"]
-        assert (inputs.store, inputs.place) == (None, "")
+        assert inputs.store is None
 
 
 def news(project: Any) -> Any:
