@@ -9,6 +9,7 @@ configs/rootfs/devices.txt --+
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -17,11 +18,14 @@ from pathlib import Path
 from tasks import modules
 from tasks.config.project import EPOCH, Project
 from tasks.filesystem import overlay, tree
+from tasks.graph.stored import States
 from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
 from tasks.system import terminal
+from tasks.system.errors import PiggyError
 
 # The same for every root filesystem, so that images are bit-identical.
 UUID = "70696767-7962-4163-8b00-000000000001"
+OVERLAYS = Path("overlays")
 MODES = Path("configs") / "rootfs" / "overlays.txt"  # modes of the files in overlays/
 
 
@@ -58,7 +62,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             },
         ),
         outputs=Makes(targets=[project.layout.rootfs]),
-        store=Kept(),
+        store=Kept(states=without_table_modes),
     )
     yield task(
         project,
@@ -76,7 +80,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             },
         ),
         outputs=Makes(targets=[project.layout.initramfs]),
-        store=Kept(),
+        store=Kept(states=without_table_modes),
     )
 
 
@@ -108,6 +112,34 @@ def listing(project: Project, folder: Path, most: int) -> Callable[[], Mapping[s
         }
 
     return state
+
+
+def without_table_modes(project: Project) -> States:
+    """Return what takes the mode out of the state of an overlay's file that has one in the table.
+
+    The mode on the disk is then that of the user's umask, and decides nothing.
+    """
+    known: Mapping[str, Mapping[str, tree.Entry]] = {}
+    with contextlib.suppress(PiggyError):  # the task says what is wrong with it
+        known = tables()
+
+    def counts(name: str, state: str) -> str:
+        kind, _, rest = state.split(" ", 2) if state.count(" ") > 1 else (state, "", "")
+        for folder in project.overlays:
+            path = name.removeprefix(f"{folder} ")
+            entry = known.get(folder.name, {}).get(f"/{path}")
+            if path != name and folder.parent == OVERLAYS and entry and entry.kind == kind:
+                return f"{kind} {rest}"
+        return state
+
+    return counts
+
+
+def tables() -> dict[str, dict[str, tree.Entry]]:
+    """Return the modes of the files in overlays/ by overlay, then by path in it."""
+    from tasks.filesystem import devices
+
+    return overlay.tables([(row.entry, row.where) for row in devices.read(MODES)])
 
 
 def first_program(project: Project, parameter: str) -> str:
@@ -153,10 +185,10 @@ def compose(
         ),
         *([tar.layer(extra)] if extra else []),
     ]
-    known = overlay.tables([(row.entry, row.where) for row in devices.read(MODES)])
+    known = tables()
     for folder in project.overlays:
         layer, notes = overlay.layer(
-            folder, known.get(folder.name) if folder.parent == Path("overlays") else None
+            folder, known.get(folder.name) if folder.parent == OVERLAYS else None
         )
         layers.append(layer)
         for note in notes:

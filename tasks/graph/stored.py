@@ -27,6 +27,7 @@ from tasks.graph.reason import Record
 FORM = 2  # of the names in a key; part of every key, so that another one is never looked at
 PLACE = "#place"
 _SYMBOL = "CONFIG_"
+States = Callable[[str, str], str]
 Digests = Callable[[Iterable[str]], Mapping[str, str]]
 
 
@@ -38,6 +39,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
         places: Gives the folders whose paths have words; called only when the store is asked.
         located: The settings that are paths, by name.
         records: Files that count without the paths in them: JSON objects of text.
+        states: Gives what makes of the name and the state of a part of a tree what counts of it.
         relative: Whether the names of files that were made are relative to the project, as the
             names of its outputs are.
     """
@@ -46,6 +48,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     places: Callable[[], Places]
     located: frozenset[str] = frozenset()
     records: frozenset[str] = frozenset()
+    states: Callable[[], States] = lambda: lambda name, state: state
     relative: bool = True
 
     def __bool__(self) -> bool:
@@ -61,7 +64,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
             outputs: Its targets.
             config: The .config file of which it may discover symbols; "" for none.
         """
-        places = self.places()
+        places, counts = self.places(), self.states()
         parts = [
             FORMAT,
             FORM,
@@ -83,7 +86,10 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
             ),
             # "LABEL NAME"; one without a label is a file
             sorted(
-                (f" {places.name(name[1:])}" if name.startswith(" ") else name, state)
+                (
+                    f" {places.name(name[1:])}" if name.startswith(" ") else name,
+                    counts(name, state),
+                )
                 for name, state in known["trees"].items()
             ),
         ]

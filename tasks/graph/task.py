@@ -29,7 +29,7 @@ from tasks.config.layout import places
 from tasks.config.project import Project
 from tasks.graph.inputs import Inputs
 from tasks.graph.reason import Reason, Record
-from tasks.graph.stored import Stored
+from tasks.graph.stored import States, Stored
 from tasks.system import stdio, terminal
 from tasks.system.errors import PiggyError
 
@@ -104,6 +104,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
             state of the last run.
         folders: Gives the folders of the toolchain, by words, once there is one (see
             cache/places.py).
+        states: Gives what makes of the name and the state of a part of a tree what counts of it;
+            see rootfs.py.
         news: Called before anything is brought back; what it returns is called after that, and
             gives the notes.
     """
@@ -111,6 +113,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     when: bool = True
     gone: Sequence[Path] = ()
     folders: Callable[[Project], Mapping[str, str]] = lambda project: {}
+    states: Callable[[Project], States] = lambda project: lambda name, state: state
     news: News | None = None
 
 
@@ -204,6 +207,7 @@ def _stored(project: Project, inputs: Needs, store: Kept) -> Stored:
         places=lambda: places(project.top, layout, store.folders(project)),
         located=frozenset(k for k, value in inputs.settings.items() if isinstance(value, Path)),
         records=frozenset(map(os.fspath, (layout.toolchain_record, layout.userspace_record))),
+        states=lambda: store.states(project),
         relative=not layout.build.is_absolute(),
     )
 
