@@ -3,18 +3,24 @@ fake sources, with one store."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import playground
 import pytest
+import skips
 from playground import EVERYTHING, Kept, Playground
 from test_shortway import plain_make
 
 STORED = [name for name in EVERYTHING if not name.startswith(("fetch", "_unpack", "toolchain"))]
 PANIC = "kernel/panic.c"
-HELD = 'const char *where = "{}";\n'
+NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +94,110 @@ def test_an_edit_elsewhere_gives_what_make_gives(
     second.edit(second.linux / PANIC, "printk(why + 1)", "printk(why)")
     assert "vmlinux" in second.doit().restored
     assert second.digests() == kept.digests
+
+
+def test_another_user_with_another_umask(kept: Kept, first: Path) -> None:
+    """The store is a copy of the user's own, since only that is trusted."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    argv = [*playground.as_user(NOBODY), sys.executable, "-c", "import doit"]
+    if subprocess.run(argv, check=False, capture_output=True).returncode:
+        skips.this_host(f"{sys.executable} is not for everybody")
+    base = Path(tempfile.mkdtemp(dir="/tmp", prefix="piggyback-user-"))
+    try:
+        base.chmod(0o755)
+        play = clone(kept, base / "theirs", "build")
+        (play.top / "build").mkdir()
+        playground.copy(first, play.top / "build" / "store")
+        subprocess.run(["chmod", "-R", "go=", play.top], check=True)
+        subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", play.top, play.home], check=True)
+        play.user, play.umask = NOBODY, 0o077
+        result = play.doit()
+        assert sorted(result.restored) == sorted(STORED), (result.text, result.why)
+        assert compiled(play) == []
+        assert play.digests() == kept.digests
+        assert (play.images / "bzImage").stat().st_uid == NOBODY
+    finally:
+        shutil.rmtree(base)
+
+
+def two_trees(kept: Kept, tmp_path: Path) -> tuple[Playground, Playground]:
+    """Two checkouts with their trees unpacked, and one store."""
+    plays = []
+    for name in ("one", "two/deeper"):
+        play = clone(kept, tmp_path / name)
+        (play.top / "local.toml").write_text(f'build = "out"\nstore = "{tmp_path}/kept"\n')
+        play.doit("_unpack:linux-6.1", "_unpack:busybox")
+        plays.append(play)
+    return plays[0], plays[1]
+
+
+def with_debug_information(play: Playground) -> None:
+    play.append(play.linux / "arch/x86/Makefile", "KBUILD_CFLAGS += -g\n")
+
+
+def with_compressed_debug_information(play: Playground) -> None:
+    play.append(play.linux / "arch/x86/Makefile", "KBUILD_CFLAGS += -g -gz\n")
+
+
+def with_a_name_of_its_own(play: Playground) -> None:
+    play.edit(play.linux / "Makefile", " -fmacro-prefix-map=$(srctree)/=", "")
+    play.append(play.linux / PANIC, "const char *where = __FILE__;\n")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [with_debug_information, with_compressed_debug_information, with_a_name_of_its_own],
+)
+def test_a_kernel_that_holds_its_path_stays(
+    kept: Kept, tmp_path: Path, how: Callable[[Playground], None]
+) -> None:
+    one, two = two_trees(kept, tmp_path)
+    for play in (one, two):
+        how(play)
+        assert "vmlinux" in play.doit("bzImage").ran
+    shutil.rmtree(one.images)
+    assert "vmlinux" in one.doit("bzImage").restored
+
+
+def test_a_busybox_stripped_of_its_path_stays(kept: Kept, tmp_path: Path) -> None:
+    """The linker's build ID is a hash over the debug information, and stays."""
+    one, two = two_trees(kept, tmp_path)
+    for play in (one, two):
+        play.edit(
+            "configs/machines/fake.toml", 'arch = "x86_64"\n', 'arch = "x86_64"\ncflags = "-g"\n'
+        )
+        assert "busybox" in play.doit("rootfs").ran
+    shutil.rmtree(one.images)
+    assert "busybox" in one.doit("rootfs").restored
+
+
+def test_trees_of_the_users_own(kept: Kept, tmp_path: Path) -> None:
+    """They count by their content, wherever they lie, also inside the build folder."""
+    one, two = two_trees(kept, tmp_path)
+    mine = {one: tmp_path / "linux", two: two.top / "out" / "trees" / "mine"}
+    words = {}
+    for play, tree in mine.items():
+        tree.parent.mkdir(exist_ok=True)
+        playground.copy(play.linux.resolve(), tree)
+        (tree / ".piggyback-source").unlink()
+        words[play] = [f"kernel_src={tree}"]
+    assert "vmlinux" in one.doit(*words[one], "bzImage").ran
+    result = two.doit(*words[two], "bzImage")
+    assert [name for name in STORED if name in result.ran] == []
+    assert result.restored[-1] == "bzImage"
+    assert (one.images / "bzImage").read_bytes() == (two.images / "bzImage").read_bytes()
+    two.edit(mine[two] / PANIC, "printk(why)", "printk(why + 1)")
+    assert "vmlinux" in two.doit(*words[two], "bzImage").ran
+
+
+def test_through_links(kept: Kept, first: Path, tmp_path: Path) -> None:
+    """The project by a link to it, and its build folder on another disk."""
+    play = clone(kept, tmp_path / "real", "build")
+    (tmp_path / "disk").mkdir()
+    (play.top / "build").symlink_to(tmp_path / "disk")
+    playground.copy(first, tmp_path / "disk" / "store")
+    (tmp_path / "link").symlink_to(play.top)
+    result = play.doit(cwd=tmp_path / "link")
+    assert sorted(result.restored) == sorted(STORED), (result.text, result.why)
+    assert play.digests() == kept.digests

@@ -123,7 +123,8 @@ class Result:
 class Playground:
     """The project in the folder `top`; `home` is HOME for everything that is run in it, `umask` the
     umask. `machine`: the one that is selected. `plain`: for root, whether modes count as they do
-    for anybody else. `limit`: the seconds that a run may take."""
+    for anybody else. `limit`: the seconds that a run may take. `user`: for root, the ID of the user
+    and group that it is run as; 0 for root itself."""
 
     def __init__(self, top: Path, home: Path, umask: int = -1, machine: str = "fake") -> None:
         self.top, self.home, self.umask, self.machine, self.plain, self.limit = (
@@ -134,6 +135,7 @@ class Playground:
             False,
             60.0,
         )
+        self.user = 0
         self.store_size = "0"
         self.started: list[subprocess.Popen[str]] = []
         self.here = top / "build" / machine
@@ -160,6 +162,7 @@ class Playground:
         """Start `doit WORDS` in a process group of its own."""
         confined = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
         argv = [*(confined if self.plain and os.geteuid() == 0 else ()), "doit", *words]
+        argv = [*as_user(self.user), *argv] if self.user else argv
         process = subprocess.Popen(
             argv,
             umask=self.umask,
@@ -273,6 +276,11 @@ class Kept:
     whole: Path
     first: Result
     digests: dict[str, str]
+
+
+def as_user(user: int) -> list[str]:
+    """What goes before a command to have root run it as a user and group of that ID."""
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
 
 
 def finish(process: subprocess.Popen[str], seconds: float = 60) -> str:

@@ -93,7 +93,7 @@ class Checkout:
             task.values.update(found[0])
         else:
             (self.build / "out").write_text(content)
-            discovered = [self.tree / "a.c", self.build / "libc" / "stdio.h", "/etc/hostname"]
+            discovered = [self.tree / "a.c", self.build / "libc" / "stdio.h", "/bin/sh"]
             task.values.update({"discovered": [*map(str, discovered)], **self.more()})
         for saver in task.value_savers:
             task.values.update(saver())
@@ -117,7 +117,7 @@ def test_another_checkout_has_it(
     assert one.run(monkeypatch) == "made"
     assert two.run(monkeypatch) == "restored"
     assert (two.build / "out").read_text() == "made"
-    same = {"/etc/hostname": "/etc/hostname"}
+    same = {"/bin/sh": "/etc/hostname"}
     same |= {f"{one.tree}/a.c": f"{two.tree}/a.c"}
     same |= {f"{one.build}/libc/stdio.h": f"{two.build}/libc/stdio.h"}
     assert two.values["record"]["discovered"] == {
@@ -191,7 +191,7 @@ VALUES: dict[str, tuple[Callable[[Checkout], dict[str, Any]], bool]] = {
     "number": (lambda it: {"n": 5, "flag": True, "none": None}, True),
     "text": (lambda it: {"word": "text"}, True),
     "path": (lambda it: {"paths": [f"{it.tree}/a.c", {f"{it.build}/x": "y"}]}, True),
-    "path elsewhere": (lambda it: {"path": "/etc/hostname"}, False),
+    "path elsewhere": (lambda it: {"path": "/bin/sh"}, False),
     "relative path": (lambda it: {"path": "build/x"}, False),
     "path in a text": (lambda it: {"text": f"{it.tree}/a.c from {it.build}"}, False),
     "a word of ours": (lambda it: {"text": "<tree>"}, False),
