@@ -30,6 +30,9 @@ from tasks.system.files import write_whole
 from tasks.toolchains import record
 
 TOOLS = ["make", "gcc", "flex", "bison"]
+# Programs that Kconfig asks for their version, or whether they are there: init/Kconfig
+# (PAHOLE_VERSION, RUSTC_VERSION_TEXT), scripts/rust_is_available.sh.
+ASKED = ["pahole", "rustc", "bindgen"]
 
 
 def fragment_paths(project: Project) -> tuple[Path, ...]:
@@ -146,7 +149,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                 "tree": Path(project.layout.kernel_place),
                 "variables": flat(project.machine.kernel.variables),
             },
-            tools=TOOLS,
+            tools=[*TOOLS, *ASKED],
         ),
         outputs=Makes(
             targets=[project.layout.config, project.layout.miniconfig],

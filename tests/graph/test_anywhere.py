@@ -191,6 +191,14 @@ def test_trees_of_the_users_own(kept: Kept, tmp_path: Path) -> None:
     assert "vmlinux" in two.doit(*words[two], "bzImage").ran
 
 
+def test_two_build_folders_of_a_checkout(kept: Kept, first: Path, tmp_path: Path) -> None:
+    play = clone(kept, tmp_path / "project", "build")
+    words = [f"store={first}", "vmlinux"]
+    assert "vmlinux" in play.doit(*words).restored
+    moved(play, play.top / "build" / "two")
+    assert "vmlinux" in play.doit(*words, "build=build/two").restored
+
+
 def test_through_links(kept: Kept, first: Path, tmp_path: Path) -> None:
     """The project by a link to it, and its build folder on another disk."""
     play = clone(kept, tmp_path / "real", "build")

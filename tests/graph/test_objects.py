@@ -11,6 +11,9 @@ import pytest
 from playground import Kept, Playground
 from test_shortway import as_make_does, plain_make
 
+from tasks.cache.store import Store
+from tasks.kbuild import objects
+
 BASE = "configs/kernel/fake-base.config"
 PANIC = "kernel/panic.c"
 PRINTK = "kernel/printk.c"
@@ -71,10 +74,14 @@ def test_four_configurations_compile_each_distinct_object_once(
 
 
 def elsewhere(play: Playground, tmp_path: Path) -> Playground:
-    """A copy of the project in another folder, with the store and nothing of the machine built."""
+    """A copy of the project in another folder, with the objects of the store and nothing of the
+    machine built."""
     copy = Playground(tmp_path / "elsewhere", play.home)
     shutil.copytree(play.top, copy.top, symlinks=True)
     shutil.rmtree(copy.top / "build" / "fake")
+    for _, place, result in Store(copy.top / "build" / "store", 1 << 30).results():
+        if result.task != objects.TASK:
+            place.unlink()
     copy.store_size = "1G"
     return copy
 

@@ -302,6 +302,23 @@ def test_all_images_spoilt(built: Playground, kept: Kept, spoil: Callable[[Path]
     settled(built)
 
 
+def test_a_program_that_kconfig_asks_for_its_version(built: Playground) -> None:
+    built.append(
+        built.linux / "Kconfig",
+        "\nconfig PAHOLE_VERSION\n\tint\n\tdefault $(shell,pahole 2>/dev/null || echo 0)\n",
+    )
+    assert "kernel_config" in built.doit().ran
+    folder = built.home / "bin"
+    folder.mkdir(exist_ok=True)
+    (folder / "pahole").write_text("#!/bin/sh\necho 124\n")
+    (folder / "pahole").chmod(0o755)
+    path = f"{folder}:{built.environ()['PATH']}"
+    assert "CONFIG_PAHOLE_VERSION=0\n" in (built.images / "config").read_text()
+    assert "kernel_config" in built.doit(PATH=path).ran
+    assert "CONFIG_PAHOLE_VERSION=124\n" in (built.images / "config").read_text()
+    (folder / "pahole").unlink()
+
+
 def test_an_exported_header(built: Playground) -> None:
     header = next((built.linux / "include" / "uapi").rglob("*.h"))
     built.append(header, "#define PIGGYBACK_TEST 1\n")

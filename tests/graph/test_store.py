@@ -478,16 +478,6 @@ def test_the_matrix_takes_it_for_built(play: Playground) -> None:
     assert row["sizes"]["vmlinux"] == (play.images / "vmlinux").stat().st_size
 
 
-def test_a_store_that_checkouts_share(play: Playground, kept: Kept) -> None:
-    """Another build folder has results of its own: objects hold its name."""
-    words = (f"store={play.home / 'shared'}", f"kernel_src={os.path.realpath(play.linux)}")
-    for build in ("build", "build/two"):
-        assert not play.doit(f"build={build}", *words, "vmlinux").restored
-    (play.images / "vmlinux").unlink()
-    assert play.doit(*words, "vmlinux").restored == ["vmlinux"]
-    shutil.rmtree(play.home / "shared")
-
-
 def test_a_file_that_names_the_version(play: Playground, kept: Kept) -> None:
     """A new one is an input, too, though no build read it."""
     (play.linux / "localversion-mine").write_text("-mine\n")
