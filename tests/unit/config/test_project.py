@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import machine, project
+from tasks.config import layout, machine, project
 from tasks.config.project import Project
 from tasks.system.errors import PiggyError
 
@@ -65,6 +65,44 @@ def test_places_of_the_users_own(
     assert found.layout.images == tmp_path / "b" / "pc" / "images"
     assert found.stamps.store == tmp_path / "b" / "pc" / "stamps"
     assert found.layout.dl == Path("/var/d")
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "name"),
+    [
+        ({}, "configs/kernel/base.config", "<top>/configs/kernel/base.config"),
+        ({}, "build/pc/images/config", "<build>/pc/images/config"),
+        ({"build": "out"}, "out/pc/images/config", "<build>/pc/images/config"),
+        ({"build": "out"}, "build/x", "<top>/build/x"),
+        ({"build": "~/b"}, "~/b/pc/images/config", "<build>/pc/images/config"),
+        ({}, "build/src/linux-6.1/Makefile", "<tree>/Makefile"),
+        ({}, "build/src/linux-6.1-123/Makefile", "<tree>/Makefile"),
+        ({}, "build/src/busybox/Makefile", "<busybox>/Makefile"),
+        ({"kernel_src": "~/linux"}, "~/linux/Makefile", "<tree>/Makefile"),
+        ({"kernel_src": "~/link"}, "~/linux/Makefile", "<tree>/Makefile"),
+        ({"kernel_src": "~/linux"}, "build/src/linux-6.1/x", "<build>/src/linux-6.1/x"),
+        ({}, "build/pc/kernel/6.1/x.ko", "<obj>/x.ko"),
+        ({}, "build/toolchains/1/bin/cc", "<libc>/bin/cc"),
+        ({}, "~/other", "~/other"),
+    ],
+)
+def test_words_for_the_places(
+    top: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: dict[str, str],
+    path: str,
+    name: str,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tree(tmp_path / "linux")
+    (tmp_path / "link").symlink_to(tmp_path / "linux")
+    tree(top / "build" / "src" / "linux-6.1-123")
+    (top / "build" / "src" / "linux-6.1").symlink_to("linux-6.1-123")
+    places = layout.places(top, load(top, **words).layout, {"libc": "build/toolchains/1"})
+    for full in (os.path.expanduser(path), os.path.abspath(os.path.expanduser(path))):
+        assert places.name(full) == os.path.expanduser(name)
+        assert os.path.realpath(places.path(places.name(full))) == os.path.realpath(full)
 
 
 def test_jobs(top: Path) -> None:

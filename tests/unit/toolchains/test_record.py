@@ -34,6 +34,27 @@ def test_the_records(tmp_path: Path) -> None:
     assert record.records(project) == [tmp_path / "toolchain.json"]
 
 
+def test_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of its own, not those of all programs of the host."""
+    files = [tmp_path / "toolchain.json", tmp_path / "userspace.json"]
+    places = SimpleNamespace(toolchain_record=files[0], userspace_record=files[1])
+    project: Any = SimpleNamespace(layout=places)
+    assert record.folders(project) == {}
+    monkeypatch.setenv("PATH", f"{tmp_path}/host/bin:/usr/bin")
+    (tmp_path / "link").symlink_to(tmp_path / "host" / "bin")
+    for prefix, found in {
+        "arm-linux-": {},
+        "/usr/bin/arm-linux-": {},
+        f"{tmp_path}/host/bin/arm-": {},
+        f"{tmp_path}/link/arm-": {},
+        "/opt/x/bin/arm-linux-": {"tools": "/opt/x"},
+    }.items():
+        record.write_record(files[0], record.Toolchain("x", "path", prefix, "v"))
+        assert record.folders(project) == found
+    record.write_record(files[1], record.Userspace("y", "arm-", "/b/1/bin/musl-gcc", "m", "6.1"))
+    assert record.folders(project) == {"tools": "/opt/x", "libc": "/b/1"}
+
+
 @pytest.mark.parametrize("text", ["precious\n", "null", '{"id": 5}', "[" * 100_000, "\xff"])
 def test_what_is_no_record_is_said(tmp_path: Path, text: str) -> None:
     path = tmp_path / "toolchain.json"

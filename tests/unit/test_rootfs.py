@@ -1,0 +1,44 @@
+"""What of an overlay's state decides what is in the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tasks import rootfs
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    rootfs.MODES.parent.mkdir(parents=True)
+    rootfs.MODES.write_text("/base/etc/rc f 755 0 0\n/b/etc/rc f 755 0 0\n")
+    return SimpleNamespace(
+        overlays=[Path("overlays/base"), Path("/mine/base"), Path("overlays/a b")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "counts"),
+    [
+        ("overlays/base etc/rc", "file 700  d1", "file  d1"),
+        ("overlays/base etc/rc", "file 700  user.x=aa d1", "file  user.x=aa d1"),
+        ("overlays/base etc", "dir 700 ", "dir "),
+        ("overlays/base etc/rc", "link 777 init", "link 777 init"),
+        ("overlays/base etc/other", "file 700  d1", "file 700  d1"),
+        ("overlays/a b etc/rc", "file 700  d1", "file 700  d1"),
+        ("/mine/base etc/rc", "file 700  d1", "file 700  d1"),
+        ("overlays/base ", "can't be read: no", "can't be read: no"),
+    ],
+)
+def test_a_mode_that_the_table_replaces(project: Any, name: str, state: str, counts: str) -> None:
+    assert rootfs.without_table_modes(project)(name, state) == counts
+
+
+def test_a_table_that_can_not_be_read_replaces_nothing(project: Any) -> None:
+    rootfs.MODES.write_text("what?\n")
+    counts = rootfs.without_table_modes(project)
+    assert counts("overlays/base etc/rc", "file 700  d1") == "file 700  d1"
