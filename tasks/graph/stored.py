@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from tasks.cache.digests import content_digest
 from tasks.cache.places import Places
 from tasks.cache.store import FORMAT, Store
-from tasks.cache.store_files import Result, short_hash
+from tasks.cache.store_files import Output, Result, short_hash
 from tasks.graph.reason import Record
 
 FORM = 2  # of the names in a key; part of every key, so that another one is never looked at
@@ -167,6 +170,32 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
         """Return the path of a file that was made, as the task names it."""
         path = places.path(name)
         return os.path.relpath(path, places.base) if path and self.relative else path
+
+
+def key_of(task: str, *parts: str) -> str:
+    """Return the digest of all that a single file is made from."""
+    return short_hash(json.dumps([FORMAT, FORM, task, *parts]).encode())
+
+
+def bring_file(store: Store, key: str, path: Path) -> Result | None:
+    """Write a file that was kept alone; return what is known of it, None if there is none."""
+    found = store.find(key, lambda names: {})
+    return found[0] if found and store.bring_back(found[0], [path]) else None
+
+
+def keep_file(store: Store, task: str, key: str, path: Path, values: dict[str, Any]) -> None:
+    """Keep a single file.
+
+    Args:
+        store: The store.
+        task: What it is, for the report.
+        key: All that it was made from.
+        path: The file.
+        values: What else is to be known of it.
+    """
+    info = os.stat(path)
+    output = Output(content_digest(path), info.st_size, stat.S_IMODE(info.st_mode))
+    store.put(key, {}, Result(task, time.time(), values, [output]), [path])
 
 
 def _below(places: Places, path: str) -> str:

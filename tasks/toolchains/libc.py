@@ -21,7 +21,7 @@ from tasks.kbuild import make
 from tasks.system import files, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.process import run
-from tasks.toolchains import folder, record, uclibc
+from tasks.toolchains import folder, libc_store, record, uclibc
 
 KEY_FILES = (
     "bin/musl-gcc",
@@ -126,17 +126,23 @@ def userspace(
         with folder.locked(home):
             if not folder.intact(home):
                 folder.clear(home)
-                if with_uclibc:
-                    tree = (project.layout.build / "src" / "uclibc").resolve()
-                    uclibc.build(job, tree, home, f"{project.machine.triple}-", headers)
-                else:
-                    build_musl(job, home, recipe, headers)
+                tree = (project.layout.build / "src" / selected(project)).resolve()
+                names = uclibc.KEY_FILES if with_uclibc else KEY_FILES
+                code = project.codes.of(uclibc.build if with_uclibc else build_musl)
+                key = libc_store.key(project, tree, *identity, code)
+                if not libc_store.bring_back(project, key, home, names):
+                    if with_uclibc:
+                        prefix = f"{project.machine.triple}-"
+                        uclibc.build(job, tree, home, prefix, headers)
+                    else:
+                        build_musl(job, tree, home, recipe, headers)
+                    libc_store.keep(job, key, home)
     # An edit of a header in the unpacked tree must count, so the headers are inputs. A tree of the
     # user's own may also get new headers: it is listed anew at every run (needs), in 40 ms.
     edited = [] if project.settings.kernel_src else [str(path) for path in uapi_headers(project)]
     made = folder.key_files(home)
     # The others, the wrapper and its specs, hold the folder's path.
-    content = [path for path in made if not path.endswith(("-gcc", "-gcc.specs"))]
+    content = [path for path in made if not path.endswith(libc_store.WITH_PATH)]
     ident = record.ident(*identity, *map(project.stamps.digest, content))
     return ident, str(home / "bin" / f"{selected(project)}-gcc"), edited, made
 
@@ -201,11 +207,12 @@ def install_headers(job: Job, include: Path) -> None:
         litter.unlink()
 
 
-def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> None:
+def build_musl(job: Job, source: Path, home: Path, recipe: Sequence[str], headers: Path) -> None:
     """Build a static musl with its gcc wrapper and the kernel's headers.
 
     Args:
         job: The run of the task `toolchain`.
+        source: musl's tree.
         home: The folder that the result becomes, when it is complete.
         recipe: The arguments of configure.
         headers: The kernel's headers.
@@ -214,7 +221,6 @@ def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> No
         CommandError: configure or make fails.
     """
     project = job.project
-    source = project.layout.build.absolute() / "src" / "musl"
     with folder.staged(home, KEY_FILES) as (work, made):
         with project.jobs.token(), terminal.bar("musl", 1310, "files") as progress:
 
@@ -224,7 +230,7 @@ def build_musl(job: Job, home: Path, recipe: Sequence[str], headers: Path) -> No
 
             run(
                 [
-                    str(source.resolve() / "configure"),
+                    str(source / "configure"),
                     f"--prefix={home}",
                     f"--syslibdir={home}/lib",
                     *recipe,

@@ -3,6 +3,7 @@ fake sources, with one store."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -31,6 +32,7 @@ def first(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "not kept" not in play.doit(PIGGYBACK_STORE_SIZE="1G").text
     aside = tmp_path_factory.mktemp("first") / "store"
     playground.copy(play.top / "build" / "store", aside)
+    playground.copy(play.top / "build" / "toolchains", aside.parent / "toolchains")
     return aside
 
 
@@ -73,8 +75,37 @@ def test_all_is_brought_back_elsewhere(second: Playground, kept: Kept) -> None:
     assert sorted(result.restored) == sorted(STORED), (result.text, result.why)
     assert compiled(second) == []
     assert second.digests() == kept.digests
+    assert "\n  store              libc  " in result.text
     again = second.doit()
     assert (again.ran, again.restored) == ([], [])
+
+
+def test_a_libc_that_was_brought_back_is_linked_with(
+    second: Playground, kept: Kept, first: Path
+) -> None:
+    second.doit()
+    user = json.loads((second.here / "userspace.json").read_text())
+    (copied,) = (first.parent / "toolchains").glob("[0-9a-f]*")
+    home, other = Path(user["cc"]).parents[1], kept.play.top / "build" / "toolchains" / copied.name
+    assert other.name != home.name
+    for mine, theirs in ((path, copied / path.relative_to(home)) for path in home.rglob("*")):
+        if mine.is_file():
+            text = theirs.read_bytes().replace(bytes(other), bytes(home))
+            assert mine.name == ".sha256" or mine.read_bytes() == text
+    second.edit(second.linux.parent / "busybox/coreutils/echo.c", "argv[2]", "argv[3]")
+    second.doit("busybox")
+    assert second.digests()["busybox"] != kept.digests["busybox"]
+    second.edit(second.linux.parent / "busybox/coreutils/echo.c", "argv[3]", "argv[2]")
+    assert second.doit("busybox", PIGGYBACK_STORE_SIZE="0").ran == ["busybox"]
+    assert second.digests()["busybox"] == kept.digests["busybox"]
+
+
+def test_another_source_of_the_libc_is_built(second: Playground) -> None:
+    second.doit("_unpack:musl")
+    second.append(second.linux.parent / "musl/libc.c", "int more;\n")
+    result = second.doit("busybox")
+    assert "libc  /" not in result.text
+    assert "busybox" in result.ran
 
 
 def test_an_edit_elsewhere_gives_what_make_gives(
