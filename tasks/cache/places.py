@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+_PART = 1 << 24  # bytes of a file that are read at once
 _ELF = b"\x7fELF"
 # A section of DWARF: it names the folder in which the compiler ran, perhaps compressed. DWARF 5,
 # section 3.1.1, DW_AT_comp_dir; the ID of a linked file is a hash over it, too.
@@ -100,7 +101,7 @@ class Places:
             OSError: A file can't be read.
         """
         tops = self._outermost()
-        return any(_holds(Path(file).read_bytes(), tops) for file in files)
+        return any(_holds(Path(file), tops) for file in files)
 
     def _outermost(self) -> list[bytes]:
         """Return the paths; one that lies in another one needs no look of its own."""
@@ -112,7 +113,15 @@ class Places:
         ]
 
 
-def _holds(content: bytes, paths: Iterable[bytes]) -> bool:
-    return any(path in content for path in paths) or (
-        content.startswith(_ELF) and _DEBUG in content
-    )
+def _holds(file: Path, paths: Collection[bytes]) -> bool:
+    more = max(map(len, [*paths, _DEBUG]))  # bytes of a part that may go on in the next one
+    with file.open("rb") as stream:
+        end, wanted = b"", list(paths)
+        while part := stream.read(_PART):
+            if not end and part.startswith(_ELF):
+                wanted.append(_DEBUG)
+            content = end + part
+            if any(text in content for text in wanted):
+                return True
+            end = content[-more:]
+    return False

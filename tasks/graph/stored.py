@@ -122,11 +122,12 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
             return None
         result, names = found
         if PLACE not in names:
-            result = msgspec.structs.replace(
-                result,
-                values=_mapped(result.values, places.path),
-                made={self._as_made(places, name): it for name, it in result.made.items()},
-            )
+            try:
+                values = _mapped(result.values, places.path)
+            except RecursionError:  # none of ours
+                return None
+            made = {self._as_made(places, name): digest for name, digest in result.made.items()}
+            result = msgspec.structs.replace(result, values=values, made=made)
         return result, [places.path(name) for name in names if name != PLACE]
 
     def put(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.cache import places
 from tasks.cache.places import Places
 
 HERE = Places(
@@ -53,15 +54,15 @@ def test_a_word_without_a_folder_leads_nowhere() -> None:
 
 
 def test_of_two_words_for_a_folder_the_first_counts() -> None:
-    places = Places({"build": ["/p"], "top": ["/p/"]}, base="/p")
-    assert places.name("x") == "<build>/x"
-    assert (places.path("<build>/x"), places.path("<top>/x")) == ("/p/x", "/p/x")
+    same = Places({"build": ["/p"], "top": ["/p/"]}, base="/p")
+    assert same.name("x") == "<build>/x"
+    assert (same.path("<build>/x"), same.path("<top>/x")) == ("/p/x", "/p/x")
 
 
 def test_the_root_folder_is_no_place() -> None:
-    places = Places({"top": ["/"]}, base="/")
-    assert places.name("x") == "/x"
-    assert places.pairs == []
+    root = Places({"top": ["/"]}, base="/")
+    assert root.name("x") == "/x"
+    assert root.pairs == []
 
 
 def test_texts() -> None:
@@ -96,6 +97,19 @@ def test_contents(tmp_path: Path, content: bytes, held: bool) -> None:
     (tmp_path / "file").write_bytes(content)
     assert HERE.held([tmp_path / "plain", tmp_path / "file"]) is held
     assert not Places({}).held([tmp_path / "plain"])
+
+
+@pytest.mark.parametrize("at", range(60, 68))
+def test_a_path_across_two_parts_of_a_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    monkeypatch.setattr(places, "_PART", 64)
+    for start, text in ((b"", b"/disk/build"), (b"\x7fELF", b".debug_info")):
+        content = start.ljust(at, b" ") + text
+        (tmp_path / "file").write_bytes(content + b" " * 100)
+        assert HERE.held([tmp_path / "file"])
+        (tmp_path / "file").write_bytes(content[:-1] + b" " * 100)
+        assert not HERE.held([tmp_path / "file"])
 
 
 def test_a_file_that_can_not_be_read_is_not_without_paths(tmp_path: Path) -> None:
