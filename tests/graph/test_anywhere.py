@@ -24,6 +24,14 @@ PANIC = "kernel/panic.c"
 NOBODY = 65534
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> Iterator[None]:
+    """Those that each user of this host has: others may be in folders of root's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        yield
+
+
 @pytest.fixture(scope="module")
 def first(kept: Kept, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of a checkout that was built."""
@@ -220,6 +228,16 @@ def test_trees_of_the_users_own(kept: Kept, tmp_path: Path) -> None:
     assert (one.images / "bzImage").read_bytes() == (two.images / "bzImage").read_bytes()
     two.edit(mine[two] / PANIC, "printk(why)", "printk(why + 1)")
     assert "vmlinux" in two.doit(*words[two], "bzImage").ran
+
+
+def test_a_host_with_another_program_that_kconfig_asks(second: Playground, kept: Kept) -> None:
+    """It is configured anew, and nothing else: the configuration is the same."""
+    (second.home / "bin").mkdir()
+    (second.home / "bin" / "rustc").write_text("#!/bin/sh\necho 9\n")
+    (second.home / "bin" / "rustc").chmod(0o755)
+    result = second.doit(PATH=f"{second.home}/bin:{second.environ()['PATH']}")
+    assert sorted(result.restored) == sorted({*STORED} - {"kernel_config"})
+    assert second.digests() == kept.digests
 
 
 def test_two_build_folders_of_a_checkout(kept: Kept, first: Path, tmp_path: Path) -> None:
