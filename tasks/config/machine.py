@@ -163,6 +163,8 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             musl make no programs for its processor.
         kernel: The table of that name, as for the following ones.
         settings: Settings that this machine changes from their defaults.
+        limits: The most bytes that an image may have, by its name, for `doit size`; as a number or
+            as "900K".
     """
 
     description: str
@@ -178,6 +180,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     display: dict[str, Display] = {}
     nic: dict[str, Nic] = {}
     settings: dict[str, str | int | bool] = {}
+    limits: dict[str, int | str] = {}
 
 
 def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:

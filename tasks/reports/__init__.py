@@ -1,1 +1,1 @@
-"""Tasks that tell about the pipeline: settings, why, plan, verify, matrix, store."""
+"""Tasks that tell about the pipeline: settings, why, plan, verify, matrix, store, size."""

@@ -1,0 +1,385 @@
+"""Where the bytes of the kernel, of busybox and of the root filesystem are.
+
+images/* + Kbuild's records + the linker's map -> size [PATH]
+
+    size                    the images, the kernel by folder, and what it takes in memory
+    size kernel/sched       one folder, object or image more closely
+    size --symbols          the kernel by the Kconfig symbols that bring its objects in
+    size --against REF      what grew and shrank
+    size --limit 900K       fail if the image is larger
+"""
+
+from __future__ import annotations
+
+import getopt
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tasks import rootfs
+from tasks.cache.store import UNITS, bytes_of
+from tasks.config.project import Project
+from tasks.graph import explain
+from tasks.graph.explain import Graph
+from tasks.graph.task import Command, Job, TaskDict, task
+from tasks.kbuild.brought_in import BroughtIn
+from tasks.reports import plan, size_text
+from tasks.reports.size_text import SHOWN, Node
+from tasks.system import terminal
+from tasks.system.errors import PiggyError, nearest
+from tasks.system.files import read_regular
+from tasks.tuning import builds, compare, pieces, sizes, userspace
+from tasks.tuning.builds import Build
+from tasks.tuning.compare import Comparison
+from tasks.tuning.sizes import Record
+
+_SIZE = re.compile(rf"\d{{1,15}}(\.\d{{1,6}})?[{''.join(UNITS)}]?")
+_MEMORY = re.compile(r"Memory: (\d+)K/(\d+)K available \([^()\n]{0,300}\)")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The options.
+
+    Attributes:
+        against: What to compare with; "" for nothing.
+        limit: Limits; "" for none but the machine's.
+        symbols: Whether to group by Kconfig symbol.
+        depth: How many levels of a tree are shown.
+        whole: Whether no line is left out.
+        as_json: Whether to print JSON.
+    """
+
+    against: str = ""
+    limit: str = ""
+    symbols: bool = False
+    depth: int = 1
+    whole: bool = False
+    as_json: bool = False
+
+
+_HELP = {
+    "against": "compare with another build: a machine, a folder, store:1, a commit",
+    "limit": "fail if the image is larger than 900K; or Image=3M,rootfs=2M",
+    "symbols": "the kernel by Kconfig symbol",
+    "depth": "how many levels are shown",
+    "whole": "every line, however many they are",
+    "as_json": "everything as JSON",
+}
+_LONG = {"whole": "all", "as_json": "json"}
+PARAMS: list[dict[str, Any]] = [
+    {
+        "name": field.name,
+        "short": "",
+        "long": _LONG.get(field.name, field.name),
+        "type": type(field.default),
+        "default": field.default,
+        "help": _HELP[field.name],
+    }
+    for field in msgspec.structs.fields(Asked)
+]
+
+
+def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
+    """Yield `size`, which looks at all other tasks to tell whether the images are up to date."""
+    yield task(
+        project,
+        "size",
+        "say where the bytes of kernel, busybox and rootfs are: size [PATH] [--against REF]",
+        size,
+        [[dict(one) for one in others]],
+        command=Command(names=True, reads=True, params=PARAMS),
+    )
+
+
+def size(
+    job: Job,
+    others: Sequence[TaskDict],
+    names: Sequence[str] = (),
+    **options: Any,
+) -> None:
+    """Print the sizes, or compare them with another build's.
+
+    Args:
+        job: The task's job.
+        others: All other tasks.
+        names: What is looked at more closely: folders, objects, images; and options after them.
+        options: As PARAMS has them.
+
+    Raises:
+        PiggyError: Nothing is built, a name is none, or a limit is exceeded.
+    """
+    project = job.project
+    names, asked = _asked(names, options)
+    limits = _limits(project, asked.limit)
+    build = builds.of_project(project)
+    record = sizes.measure(build, _commits(project))
+    notes = [*_stale(project, build, others), *_notes(record)]
+    most = 0 if asked.whole else SHOWN
+    other = _compared(project, record, asked.against) if asked.against else None
+    if asked.as_json:
+        print(json.dumps(_json(project, build, record, other, notes)))
+    else:
+        for note in notes:
+            terminal.line("note", note)
+        lines = (
+            size_text.against(other, most)
+            if other
+            else size_text.config_lines(
+                size_text.by_config(record.raw, _origin(project, record).chain), most
+            )
+            if asked.symbols
+            else _trees(project, build, record, names, asked.depth, most)
+        )
+        print("\n".join(terminal.printable(line) for line in lines))
+    _check(record, limits)
+
+
+def _asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str], Asked]:
+    """Return the paths, and the options, of which some may stand after a path.
+
+    doit's own parser takes the words from the first path on as they are.
+
+    Raises:
+        PiggyError: An option is none.
+    """
+    fields = {f"--{one['long']}": one for one in PARAMS}
+    known = [f"{one['long']}{'=' * (one['type'] is not bool)}" for one in PARAMS]
+    try:
+        later, rest = getopt.gnu_getopt(list(names), "", known)
+        more = {
+            fields[name]["name"]: True
+            if fields[name]["type"] is bool
+            else fields[name]["type"](value)
+            for name, value in later
+        }
+    except (getopt.GetoptError, ValueError) as error:
+        raise PiggyError(f"doit size: {error}", "'doit help size' shows the options") from None
+    return rest, Asked(**{**options, **more})
+
+
+def _trees(
+    project: Project, build: Build, record: Record, names: Sequence[str], depth: int, most: int
+) -> Iterator[str]:
+    """Yield the lines of the groups that were asked for, or the overview.
+
+    Raises:
+        PiggyError: A name is none.
+    """
+    if not names:
+        yield from _overview(build, record, depth, most)
+        return
+    for name in names:
+        first, *rest = name.strip("/").split("/")
+        rows = _rows(project, build, record).get(first)
+        top = size_text.tree(first, rows()) if rows else size_text.tree(build.raw, record.raw)
+        path = rest if rows else [first, *rest]
+        node = top.at(path)
+        if node is None:
+            raise PiggyError(*_unknown(top, path, name, build))
+        yield from size_text.show(node, depth, most)
+
+
+def _unknown(top: Node, path: Sequence[str], name: str, build: Build) -> tuple[str, str]:
+    """Return message and hint for a path that leads nowhere."""
+    known, node = top, top.at([])
+    while path and (node := known.at(path[:1])):
+        known, path = node, path[1:]
+    near = nearest(path[0], known.below) if path else ""
+    return (
+        f"there is no '{name}' in {top.name}.{near}",
+        f"'doit size' shows the folders; {', '.join(build.files)} can be named, too",
+    )
+
+
+def _rows(project: Project, build: Build, record: Record) -> dict[str, Callable[[], list[Any]]]:
+    """Return by name how to get the rows of each image that has its own."""
+    found: dict[str, Callable[[], list[Any]]] = {build.raw: lambda: record.raw}
+    if record.booted:
+        found[build.image] = lambda: record.booted
+    if "busybox" in build.files:
+        found["busybox"] = lambda: userspace.busybox(
+            build.files["busybox"], project.layout.busybox_obj
+        )
+    if "rootfs" in build.files:
+        found["rootfs"] = lambda: userspace.rootfs(
+            build.files["rootfs"],
+            rootfs.compose(project),
+            project.overlays,
+            project.layout.images / "busybox",
+        )
+    return found
+
+
+def _overview(build: Build, record: Record, depth: int, most: int) -> Iterator[str]:
+    if record.booted:
+        yield from size_text.show(size_text.tree(build.image, record.booted), depth, most)
+        yield ""
+    yield from size_text.show(size_text.tree(build.raw, record.raw), depth, most)
+    yield ""
+    yield from size_text.ram(record.ram)
+    if said := guest(build):
+        yield f"  the guest said: {said}"
+    rest = {
+        name: count for name, count in record.files.items() if name not in (build.image, build.raw)
+    }
+    if rest:
+        yield ""
+        for name, count in rest.items():
+            yield f"{name:<{size_text.WIDTH}} {count:>16,}"
+
+
+def guest(build: Build) -> str:
+    """Return what the kernel printed of its memory when qemu_test last booted it; "" for nothing.
+
+    Source: mem_init_print_info(), mm/page_alloc.c.
+    """
+    log = build.kept / "logs" / "console.log"
+    try:
+        if log.stat().st_mtime_ns < build.vmlinux.stat().st_mtime_ns:
+            return ""
+        found = _MEMORY.search(read_regular(log, 1 << 24).decode(errors="replace"))
+    except OSError:
+        return ""
+    return found[0] if found else ""
+
+
+def _origin(project: Project, record: Record) -> BroughtIn:
+    """Return what tells which symbol brings in an object."""
+    arch = next(
+        (piece.object.split("/")[1] for piece in record.pieces if piece.object.startswith("arch/")),
+        project.machine.arch,
+    )
+    return BroughtIn(project.layout.kernel_src, record.config, arch)
+
+
+def _compared(project: Project, record: Record, word: str) -> Comparison:
+    """Compare with the build that a word names.
+
+    Raises:
+        PiggyError: It names none, or a commit that was never measured.
+    """
+    origin = _origin(project, record)
+
+    def symbol(path: str) -> str:
+        return "" if path.startswith("(") else next(iter(origin.chain(path)), "")
+
+    other = builds.named(project, word)
+    if isinstance(other, str):
+        old = sizes.of_commit(project.layout.here, other)
+        if old is None:
+            raise PiggyError(
+                f"nothing was measured at the commit {other[:12]}",
+                f"check it out, run 'doit {project.image} size', and come back: its sizes are kept",
+            )
+    else:
+        old = sizes.measure(other, known=pieces.objects_of(record.pieces))
+        if old.why:
+            terminal.line("note", f"{word}: {old.why}, so objects are told by names alone")
+    if not old.config:
+        terminal.line("note", f"{word}: its configuration is not known")
+    return compare.compare(old, record, symbol)
+
+
+def _commits(project: Project) -> list[str]:
+    """Return the commits of the project and of the kernel tree, where they are checkouts."""
+    found = (builds.commit_of(tree) for tree in (project.top, project.layout.kernel_src))
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _notes(record: Record) -> list[str]:
+    if not record.why:
+        return []
+    return [f"{record.why}; so objects are told by the names of their functions alone"]
+
+
+def _stale(project: Project, build: Build, others: Sequence[TaskDict]) -> list[str]:
+    """Return a note if the booted image is not what a run would make now."""
+    from doit.globals import Globals
+
+    graph = Graph(others)
+    stale = explain.stale(graph, Globals.dep_manager.get_values)
+    runs = plan.downstream(graph, plan.in_order(graph, [build.image]), stale)
+    if not runs:
+        return []
+    return [f"{build.image} is not up to date ('doit why {build.image}'): it is shown as it is"]
+
+
+def _limits(project: Project, given: str) -> dict[str, int]:
+    """Return the limits in bytes, by image: those of the machine, and those of --limit over them.
+
+    Raises:
+        PiggyError: One is no size.
+    """
+    found = {name: _bytes(value, "[limits]") for name, value in project.machine.limits.items()}
+    for word in filter(None, map(str.strip, given.split(","))):
+        name, equals, text = word.rpartition("=")
+        found[name if equals else project.image] = _bytes(text, "--limit")
+    return found
+
+
+def _bytes(value: int | str, where: str) -> int:
+    text = str(value)
+    if not _SIZE.fullmatch(text):
+        raise PiggyError(
+            f"{where}: '{text}' is no size", "bytes, or with K, M or G for units of 1024: 900K"
+        )
+    return bytes_of(text)
+
+
+def _check(record: Record, limits: Mapping[str, int]) -> None:
+    """Check the images against limits.
+
+    Raises:
+        PiggyError: One is larger, or is not built.
+    """
+    for name in limits:
+        if name not in record.files:
+            error = PiggyError(
+                f"there is no image '{name}' to limit.{nearest(name, record.files)}",
+                f"images: {', '.join(record.files)}",
+            )
+            error.status = 125  # git-bisect(1): it can't be tested
+            raise error
+    large = [
+        f"{name} has {record.files[name]:,} B, {record.files[name] - most:,} B more than its limit"
+        f" of {most:,} B"
+        for name, most in limits.items()
+        if record.files[name] > most
+    ]
+    if large:
+        raise PiggyError("; ".join(large), "'doit size --against REF' says what grew")
+
+
+def _json(
+    project: Project,
+    build: Build,
+    record: Record,
+    other: Comparison | None,
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    shares = size_text.by_config(record.raw, _origin(project, record).chain)
+    found: dict[str, Any] = {
+        "machine": project.settings.machine,
+        "notes": list(notes),
+        "files": record.files,
+        "ram": {**msgspec.to_builtins(record.ram), "guest": guest(build)},
+        "raw": {"name": build.raw, "rows": _objects(record.raw)},
+        "booted": {"name": build.image, "rows": _objects(record.booted)},
+        "symbols": msgspec.to_builtins(shares),
+    }
+    if other is not None:
+        found["against"] = {
+            **msgspec.to_builtins(other),
+            "words": other.words,
+            "total": other.total,
+        }
+    return found
+
+
+def _objects(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return rows as objects of JSON."""
+    names = ("offset", "size", "object", "name", "section", "about")
+    return [dict(zip(names, msgspec.structs.astuple(row), strict=True)) for row in rows]

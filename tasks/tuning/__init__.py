@@ -1,0 +1,1 @@
+"""What is tried with a kernel and measured of it: where its bytes are."""

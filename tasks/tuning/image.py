@@ -1,0 +1,238 @@
+"""What each byte of an image is: of the raw kernel, and of what a boot loader is given.
+
+The raw kernel (Image) has the content of vmlinux's sections, either as a binary (objcopy -O binary)
+or, on x86, as an ELF file without symbols. Where a section lies in it is not computed by a rule of
+objcopy's: its content is looked up there, so that each byte that is said to be a function's is that
+function's. What the linker, objcopy and the boot Makefile's tools add has lines of its own.
+
+Of the compressed kernel only estimates can be given: see `shares`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from tasks.system.errors import PiggyError
+from tasks.tuning import elf
+from tasks.tuning.elf import Elf, Section
+from tasks.tuning.pieces import ALIGNMENT, Piece
+
+HEADERS = "(headers)"
+OTHER = "(other)"
+_CHUNK = 1024  # bytes that are compressed together for an estimate
+_PATCHED = 1 << 16  # bytes of a section that a tool may have written to after the link
+_PADDING = (b"\0", b"\xff", b"\x90", b"\xcc")
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """Bytes of a file.
+
+    Attributes:
+        offset: Where they lie.
+        size: How many there are.
+        object: As of a Piece; HEADERS, or OTHER for what is none of these.
+        name: As of a Piece.
+        section: The section of the ELF file that they come from; "" for none.
+        about: How many bytes of the compressed file they take, about; 0 if there is none.
+    """
+
+    offset: int
+    size: int
+    object: str
+    name: str
+    section: str = ""
+    about: int = 0
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A linked file whose sections may lie in an image.
+
+    Attributes:
+        elf: The file.
+        pieces: What its sections consist of.
+        within: The group under which its rows go; "" for the kernel proper.
+    """
+
+    elf: Elf
+    pieces: Sequence[Piece]
+    within: str = ""
+
+
+def rows(data: bytes, parts: Iterable[Part]) -> list[Row]:
+    """Return the rows of a file in order; their sizes add up to the file's.
+
+    Args:
+        data: The file's content.
+        parts: What it consists of.
+    """
+    own = _own(data)
+    found: list[Row] = []
+    for part in parts:
+        by_section: dict[str, list[Piece]] = {}
+        for piece in part.pieces:
+            by_section.setdefault(piece.section, []).append(piece)
+        for section, offset in _placed(data, own, part.elf):
+            found += [
+                Row(
+                    offset + piece.address - section.address,
+                    piece.size,
+                    "/".join(filter(None, (part.within, piece.object))),
+                    piece.name,
+                    piece.section,
+                )
+                for piece in by_section.get(section.name, ())
+            ]
+    if own is not None:
+        found += [Row(at, size, HEADERS, f"[{name}]") for at, size, name in own.headers if size]
+        found += [
+            Row(one.offset, one.size, HEADERS, f"[{one.name}]")
+            for one in own.sections
+            if not (one.alloc or one.empty) and one.size
+        ]
+    return list(_filled(data, found))
+
+
+def shares(data: bytes, found: Sequence[Row], total: int) -> list[Row]:
+    """Return rows with the bytes that each takes in the compressed file, about.
+
+    The file is compressed by zlib with a flush after each kilobyte or so, so that each part is
+    compressed after what precedes it; what a part takes is scaled, so that all add up to the
+    compressed file's size. Within a kilobyte the rows share by their sizes.
+
+    Args:
+        data: What is compressed.
+        found: Its rows, in order and without gaps.
+        total: The size of the compressed file.
+    """
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    costs: list[float] = []
+    waiting: list[Row] = []
+    length = 0
+    for number, row in enumerate(found):
+        waiting.append(row)
+        length += row.size
+        if length >= _CHUNK or number + 1 == len(found):
+            start = waiting[0].offset
+            out = packer.compress(data[start : start + length])
+            # A flush ends with an empty block of five bytes (zlib.h, Z_SYNC_FLUSH).
+            cost = max(1, len(out) + len(packer.flush(zlib.Z_SYNC_FLUSH)) - 5)
+            costs += [cost * one.size / length for one in waiting]
+            waiting, length = [], 0
+    return [
+        msgspec.structs.replace(row, about=about)
+        for row, about in zip(found, _scaled(costs, total), strict=True)
+    ]
+
+
+def replaced(found: Iterable[Row], at: int, length: int, inside: Iterable[Row]) -> list[Row]:
+    """Return rows with others in the place of a stretch of the file.
+
+    Args:
+        found: The rows of the file.
+        at: Where the stretch begins.
+        length: Its length in bytes.
+        inside: The rows of it.
+    """
+    result = []
+    for row in found:
+        end = row.offset + row.size
+        for start, stop in ((row.offset, min(end, at)), (max(row.offset, at + length), end)):
+            if start < stop:
+                result.append(msgspec.structs.replace(row, offset=start, size=stop - start))
+    return sorted([*result, *(row for row in inside if row.size)], key=lambda one: one.offset)
+
+
+def _scaled(costs: Sequence[float], total: int) -> list[int]:
+    """Return whole numbers in proportion that add up to a total."""
+    factor = total / (sum(costs) or 1)
+    scaled, exact, before = [], 0.0, 0
+    for cost in costs:
+        exact += cost * factor
+        scaled.append(round(exact) - before)
+        before = round(exact)
+    if scaled:
+        scaled[-1] += total - before
+    return scaled
+
+
+def _own(data: bytes) -> Elf | None:
+    """Return the file as an ELF file, None if it is another."""
+    if not data.startswith(b"\x7fELF"):
+        return None
+    try:
+        return elf.parse(data)
+    except PiggyError:
+        return None
+
+
+def _placed(data: bytes, own: Elf | None, part: Elf) -> list[tuple[Section, int]]:
+    """Return the sections of a linked file that lie in an image, each with its offset there."""
+    inside = [
+        section for section in part.sections if section.alloc and section.size and not section.empty
+    ]
+    if own is not None and (found := _in_elf(own, part, inside)):
+        return found
+    for section in sorted(inside, key=lambda one: -one.size)[:4]:
+        at = data.find(part.content(section))
+        if at >= 0:
+            base = section.load - at
+            return [
+                (one, one.load - base)
+                for one in inside
+                if 0 <= one.load - base <= len(data) - one.size
+                and _same(part.content(one), data, one.load - base)
+            ]
+    return []
+
+
+def _in_elf(own: Elf, part: Elf, inside: Sequence[Section]) -> list[tuple[Section, int]]:
+    """Return the sections that an ELF file has from another one, unchanged."""
+    there = {(one.name, one.address, one.size): one for one in own.sections if not one.empty}
+    return [
+        (section, found.offset)
+        for section in inside
+        if (found := there.get((section.name, section.address, section.size)))
+        and _same(part.content(section), own.data, found.offset)
+    ]
+
+
+def _same(content: bytes, data: bytes, at: int) -> bool:
+    """Tell whether a section lies at an offset, but for a few fields that a tool filled in.
+
+    On x86 the boot Makefile's tools/build writes sizes and a checksum to the setup code's header.
+    """
+    there = data[at : at + len(content)]
+    if content == there:
+        return True
+    if len(content) > _PATCHED:
+        return False
+    equal = sum(one == other for one, other in zip(content, there, strict=True))
+    return equal * 4 >= len(content) * 3
+
+
+def _filled(data: bytes, found: Iterable[Row]) -> Iterable[Row]:
+    """Yield rows in order, each byte once, with a row for each gap."""
+    at = 0
+    for row in sorted(found, key=lambda one: (one.offset, one.size)):
+        if row.offset + row.size <= at:
+            continue
+        if row.offset > at:
+            yield _gap(data, at, row.offset)
+            at = row.offset
+        stop = min(row.offset + row.size, len(data))
+        if stop > at:
+            yield msgspec.structs.replace(row, offset=at, size=stop - at)
+            at = stop
+    if at < len(data):
+        yield _gap(data, at, len(data))
+
+
+def _gap(data: bytes, start: int, stop: int) -> Row:
+    """Return the row of bytes that nothing claims: alignment if all are the same filler."""
+    filler = data[start : start + 1]
+    if filler in _PADDING and data.count(filler, start, stop) == stop - start:
+        return Row(start, stop - start, ALIGNMENT, "[between sections]")
+    return Row(start, stop - start, OTHER, "[not known]")

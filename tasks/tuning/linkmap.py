@@ -1,0 +1,111 @@
+"""Parser of a linker's map (-Map): which part of which object lies at which address.
+
+Both GNU ld's format (ld(1); ldlang.c, lang_map) and lld's (lld/ELF/MapFile.cpp) are understood.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+FILL = "*fill*"
+_BEGIN = "Linker script and memory map"
+_LLD = re.compile(r"\s*VMA\s+LMA\s+Size\s+Align\s+Out\s+In\s+Symbol")
+_MEMBER = re.compile(r"(?P<archive>.*?)\((?P<member>[^()]+)\)")
+_LLD_INPUT = re.compile(r"(?P<object>.+):\((?P<name>[^()]+)\)")
+
+
+class Input(msgspec.Struct, frozen=True):
+    """A part of an output section.
+
+    Attributes:
+        section: The output section.
+        name: The input section in the object; FILL for what the linker fills.
+        address: Its address.
+        size: Bytes, as they are after the linker merged strings and relaxed code.
+        object: The object's path, as the linker was given it; "" for a fill.
+    """
+
+    section: str
+    name: str
+    address: int
+    size: int
+    object: str
+
+
+def parse(text: str) -> list[Input]:
+    """Return the parts of a map that have a size, in its order.
+
+    Args:
+        text: The map.
+    """
+    found = _lld(text) if _LLD.match(text) else _gnu(text)
+    return [part for part in found if part.size]
+
+
+def _gnu(text: str) -> Iterator[Input]:
+    """Parse GNU ld's map.
+
+    An output section begins at the line's start, an input section one column on. A name of 15
+    letters or more has the line to itself.
+    """
+    section = name = ""
+    for line in text[max(text.find(_BEGIN), 0) :].splitlines():
+        if not line or line[0] not in " .*_" and not line[0].isalnum():
+            continue
+        words = line.split(None, 3)
+        if line[0] != " ":
+            section, name = words[0], ""
+            continue
+        if line[1:2] not in (" ", ""):
+            if len(words) == 1:
+                name = words[0]
+                continue
+            name, words = words[0], words[1:]
+            words = " ".join(words).split(None, 2)
+        elif not name:
+            continue  # a symbol, an assignment
+        if len(words) >= 2 and words[0].startswith("0x") and words[1].startswith("0x"):
+            where = "" if name == FILL else path_of(words[2]) if len(words) > 2 else ""
+            if where or name == FILL:
+                yield Input(section, name, int(words[0], 16), int(words[1], 16), where)
+        name = ""
+
+
+def _lld(text: str) -> Iterator[Input]:
+    """Parse lld's map: columns, of which the last one is indented by what it names."""
+    section = ""
+    for line in text.splitlines()[1:]:
+        words = line.split(None, 4)
+        if len(words) < 5:
+            continue
+        rest = line[len(line) - len(words[4]) :]
+        indent = len(line) - len(rest) - _width(line)
+        if indent <= 1:
+            section = rest.strip()
+        elif match := _LLD_INPUT.fullmatch(rest.strip()):
+            address, size = int(words[0], 16), int(words[2], 16)
+            if match["object"] == "<internal>":
+                continue
+            yield Input(section, match["name"], address, size, path_of(match["object"]))
+
+
+def _width(line: str) -> int:
+    """Return where the fourth column ends."""
+    match = re.match(r"\s*\S+\s+\S+\s+\S+\s+\S+", line)
+    return match.end() if match else 0
+
+
+def path_of(word: str) -> str:
+    """Return an object's path as Kbuild has it, relative to the object folder.
+
+    The member of an archive, `lib/lib.a(x.o)`, is named in its folder; of a thin archive both
+    linkers may name the member's own path.
+    """
+    if match := _MEMBER.fullmatch(word.strip()):
+        member = match["member"]
+        word = member if "/" in member else os.path.join(os.path.dirname(match["archive"]), member)
+    return os.path.normpath(word.strip())

@@ -1,0 +1,144 @@
+"""A link made once more, elsewhere, to have the linker's map of it.
+
+Kbuild writes a map of vmlinux only with CONFIG_VMLINUX_MAP, and then as a part of the build. What
+it would hold is asked of the linker by running Kbuild's saved command (.X.cmd) in a temporary
+folder that stands for the object folder: its folders are links to the real ones, its own files are
+copies. Nothing in the object folder is written.
+
+vmlinux is linked by scripts/link-vmlinux.sh, which is given another LD: that adds -Map to the last
+link and leaves out those before it, whose files (kallsyms) are there already. The environment is
+that of make's last trace (kbuild/trace.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tasks.kbuild import saved, trace
+from tasks.kbuild.saved import Unfamiliar
+from tasks.system.process import run
+from tasks.tuning import elf, linkmap
+from tasks.tuning.elf import Elf
+from tasks.tuning.linkmap import Input
+
+# Of the files at the top of the object folder these are no inputs of a link.
+_OUTPUTS = re.compile(
+    r"piggyback\..*|vmlinux(\.unstripped|\.map)?|System\.map|\.tmp_System\.map|.*\.(S|syms|cmd|d)"
+)
+_WRAPPER = """\
+#!/bin/sh
+out= before=
+for word; do
+    [ "$before" = -o ] && out=$word
+    before=$word
+done
+case $out in
+vmlinux | vmlinux.unstripped) exec $PIGGYBACK_LD "$@" -Map="$PIGGYBACK_MAP" ;;
+esac
+[ -n "$out" ] && [ -e "$out" ] && exit 0
+exec $PIGGYBACK_LD "$@"
+"""
+
+
+def vmlinux(obj: Path, place: Path) -> tuple[Elf, list[Input]]:
+    """Link vmlinux once more, from the objects as they are.
+
+    Args:
+        obj: The object folder.
+        place: A folder of ours on which the temporary one is made.
+
+    Returns:
+        The file that was linked, and the parts of it.
+
+    Raises:
+        Unfamiliar: It can't be linked by the saved command.
+    """
+    said = trace.read(obj).goals.get("vmlinux")
+    target = "vmlinux.unstripped" if (obj / ".vmlinux.unstripped.cmd").exists() else "vmlinux"
+    command = saved.read(trace.record_of(obj, target)).command
+    if said is None or not said.env.get("LD"):
+        raise Unfamiliar("make has not told yet in which environment vmlinux is linked")
+    linker = said.env["LD"]
+    with _mirror(obj, place) as name:
+        mirror = Path(name)
+        wrapper = mirror / "piggyback.ld"
+        wrapper.write_text(_WRAPPER)
+        wrapper.chmod(0o755)
+        text, count = re.subn(
+            rf"(?<![\w./-]){re.escape(linker)}(?![\w./-])", str(wrapper), command, count=1
+        )
+        if not count:
+            raise Unfamiliar("the command that links vmlinux does not name the linker")
+        quiet = {"MAKE": "true", **({"CC": "true"} if _linked_before(mirror) else {})}
+        env = {**said.env, "LD": str(wrapper), "PIGGYBACK_LD": linker, **quiet}
+        return _linked(mirror, text, env, target)
+
+
+def other(obj: Path, target: str, place: Path) -> tuple[Elf, list[Input]]:
+    """Link a file once more whose saved command is a call of the linker, such as the loader's.
+
+    Args:
+        obj: The object folder.
+        target: The file, relative to it.
+        place: As for `vmlinux`.
+
+    Returns:
+        As for `vmlinux`.
+
+    Raises:
+        Unfamiliar: The command is another.
+    """
+    command = saved.read(trace.record_of(obj, target)).command
+    words = command.split(";")[0].split()
+    if re.search(r"[|&`$<>]", command.split(";")[0]) or words.count("-o") != 1:
+        raise Unfamiliar(f"the command that makes {target} is no call of the linker alone")
+    env = next((said.env for said in trace.read(obj).goals.values() if said.env), {})
+    with tempfile.TemporaryDirectory(prefix=".size.", dir=place) as name:
+        output, plan = Path(name, "linked").absolute(), Path(name, "map").absolute()
+        words[words.index("-o") + 1] = str(output)
+        run([*words, f"-Map={plan}"], cwd=obj, env=env, check=False)
+        return _result(output, plan, target)
+
+
+def _mirror(obj: Path, place: Path) -> tempfile.TemporaryDirectory[str]:
+    """Make the temporary folder that stands for an object folder."""
+    folder = tempfile.TemporaryDirectory(prefix=".size.", dir=place.absolute())
+    for entry in os.scandir(obj.absolute()):
+        path = os.path.join(folder.name, entry.name)
+        if entry.is_symlink():
+            os.symlink(os.path.join(entry.path), path)
+        elif entry.is_dir():
+            os.symlink(entry.path, path)
+        elif entry.is_file() and not _OUTPUTS.fullmatch(entry.name):
+            shutil.copy2(entry.path, path)
+    return folder
+
+
+def _linked_before(mirror: Path) -> bool:
+    """Tell whether the objects of kallsyms are there, so that they need no compiler."""
+    return any(mirror.glob(".tmp_*.o"))
+
+
+def _linked(
+    mirror: Path, command: str, env: Mapping[str, str], target: str
+) -> tuple[Elf, list[Input]]:
+    plan = mirror / "piggyback.map"
+    run(
+        ["sh", "-c", f"set -e\n{command}"],
+        cwd=mirror,
+        env={**env, "PIGGYBACK_MAP": str(plan)},
+        check=False,
+    )
+    return _result(mirror / target, plan, target)
+
+
+def _result(output: Path, plan: Path, target: str) -> tuple[Elf, list[Input]]:
+    if not (output.is_file() and plan.is_file()):
+        raise Unfamiliar(f"the command that links {shlex.quote(target)} failed")
+    return elf.read(output), linkmap.parse(plan.read_text(errors="replace"))

@@ -1,0 +1,242 @@
+"""The measurement of one build: what each byte of its images is, as a record that is kept.
+
+images/vmlinux + the saved link in the object folder -> pieces of vmlinux (tuning/pieces.py)
+                                    + the images     -> rows of these     (tuning/image.py)
+
+A record is kept in build/MACHINE/sizes/ under the digest of its vmlinux, so that a build that is
+gone can be compared with: of a vmlinux alone, as the store has it, objects are told by names only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from tasks.cache.digests import content_digest
+from tasks.kbuild import records, saved, trace
+from tasks.kbuild.saved import Unfamiliar
+from tasks.kconfig import dotconfig
+from tasks.system.errors import PiggyError
+from tasks.system.files import read_regular, write_whole
+from tasks.tuning import elf, image, pieces, relink
+from tasks.tuning.builds import Build
+from tasks.tuning.elf import Elf
+from tasks.tuning.image import Part, Row
+from tasks.tuning.pieces import Piece
+
+FORMAT = 1  # of a record; one of another format counts as missing
+FOLDER, SUFFIX = "sizes", ".record"
+COMPRESSED = "(compressed)"  # the group of what is in an image only in compressed form
+_MOST = 50  # records that are kept
+_LONGEST = 1 << 28  # bytes of a record
+
+
+class Ram(msgspec.Struct, frozen=True):
+    """Bytes that the kernel takes in memory: by kind, and what it frees once it has booted."""
+
+    text: int
+    rodata: int
+    data: int
+    bss: int
+    init: int
+
+    @property
+    def kept(self) -> int:
+        """What is left after the boot."""
+        return self.text + self.rodata + self.data + self.bss
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """The measurement.
+
+    Attributes:
+        format: See FORMAT.
+        state: The digests of vmlinux and of the booted image.
+        time: When it was made (seconds since 1970).
+        commits: The commits of the trees that it was made from.
+        why: Why objects are told by names alone; "" if they are by the linker's map.
+        files: The size of each image.
+        config: The configuration.
+        pieces: All that vmlinux has in memory.
+        raw: The rows of the uncompressed image.
+        booted: The rows of the image that is booted; empty if it is the uncompressed one.
+        ram: What it takes in memory.
+    """
+
+    format: int
+    state: str
+    time: float
+    commits: list[str]
+    why: str
+    files: dict[str, int]
+    config: dict[str, str]
+    pieces: list[Piece]
+    raw: list[Row]
+    booted: list[Row]
+    ram: Ram
+
+
+def measure(
+    build: Build, commits: Sequence[str] = (), known: Mapping[str, str] | None = None
+) -> Record:
+    """Measure a build, or return the record of it.
+
+    Args:
+        build: The build.
+        commits: The commits that a new record is kept for.
+        known: Objects by name, for a vmlinux without an object folder.
+
+    Raises:
+        PiggyError: vmlinux is damaged.
+    """
+    digest = content_digest(build.vmlinux)
+    state = f"{digest} {build.image} {content_digest(build.files[build.image])}"
+    found = read(build.kept, digest)
+    if found and found.state == state and (not found.why or not build.obj):
+        return found
+    if found and build.image == "vmlinux" and not found.why:
+        return found  # of a store's vmlinux, from when it had a folder
+    real = elf.read(build.vmlinux)
+    parts, why = _pieces(build, real, known or {})
+    data = build.files[build.raw].read_bytes()
+    raw = image.rows(data, [Part(real, parts)])
+    packed = build.files[build.packed].read_bytes() if build.packed else b""
+    if packed:
+        raw = image.shares(data, raw, len(packed))
+    record = Record(
+        format=FORMAT,
+        state=state,
+        time=time.time(),
+        commits=list(commits),
+        why=why,
+        files={name: path.stat().st_size for name, path in build.files.items()},
+        config=dotconfig.read_config(build.config) if build.config else {},
+        pieces=parts,
+        raw=raw,
+        booted=_booted(build, raw, packed),
+        ram=_ram(real, parts),
+    )
+    _keep(build.kept, digest, record)
+    return record
+
+
+def read(kept: Path, digest: str) -> Record | None:
+    """Return the record of a vmlinux; None if there is none that can be read.
+
+    Args:
+        kept: The machine's folder.
+        digest: The digest of vmlinux.
+    """
+    return _decoded(kept / FOLDER / f"{digest}{SUFFIX}")
+
+
+def of_commit(kept: Path, commit: str) -> Record | None:
+    """Return the last record that was made of a commit; None if there is none."""
+    found = [record for path in _all(kept) if (record := _decoded(path))]
+    return max(
+        (record for record in found if commit in record.commits),
+        key=lambda record: record.time,
+        default=None,
+    )
+
+
+def _decoded(path: Path) -> Record | None:
+    try:
+        record = msgspec.msgpack.decode(zlib.decompress(read_regular(path, _LONGEST)), type=Record)
+    except (OSError, zlib.error, msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return record if record.format == FORMAT else None
+
+
+def _keep(kept: Path, digest: str, record: Record) -> None:
+    """Keep a record; a disk that is full costs the record alone."""
+    with contextlib.suppress(OSError):
+        data = zlib.compress(msgspec.msgpack.encode(record), 1)
+        write_whole(kept / FOLDER / f"{digest}{SUFFIX}", data)
+        for path in _all(kept)[_MOST:]:
+            path.unlink(missing_ok=True)
+
+
+def _all(kept: Path) -> list[Path]:
+    """Return the records, the newest first."""
+    paths = [(path.stat().st_mtime_ns, path) for path in (kept / FOLDER).glob(f"*{SUFFIX}")]
+    return [path for _, path in sorted(paths, reverse=True)]
+
+
+def _pieces(build: Build, real: Elf, known: Mapping[str, str]) -> tuple[list[Piece], str]:
+    """Return the pieces of vmlinux, and why they are told by names alone, or ""."""
+    if build.obj is None:
+        return pieces.by_symbols(real, known), "there is no object folder that it was linked in"
+    try:
+        linked, inputs = relink.vmlinux(build.obj, build.kept)
+    except Unfamiliar as error:
+        return pieces.by_symbols(real, known), error.message
+    if linked.layout == real.layout:
+        return pieces.by_map(real, inputs), ""
+    # The folder has another state: most names are in the objects that they were in.
+    other = pieces.objects_of(pieces.by_map(linked, inputs))
+    why = f"the object folder {build.obj} has another state than {build.vmlinux}"
+    return pieces.by_symbols(real, {**known, **other}), why
+
+
+def _booted(build: Build, raw: list[Row], packed: bytes) -> list[Row]:
+    """Return the rows of the booted image, that of the compressed kernel divided by estimates."""
+    if build.image == build.raw:
+        return []
+    data = build.files[build.image].read_bytes()
+    found = image.rows(data, _loader(build))
+    at = data.find(packed) if packed else -1
+    if at < 0:
+        return found
+    inside, offset = [], at
+    for row in raw:
+        inside.append(Row(offset, row.about, f"{COMPRESSED}/{row.object}", row.name, row.section))
+        offset += row.about
+    return image.replaced(found, at, len(packed), inside)
+
+
+def _loader(build: Build) -> list[Part]:
+    """Return the linked files, other than vmlinux, that the booted image is made from.
+
+    They are found by Kbuild's records: a file of the chain whose command calls the linker.
+    """
+    obj = build.obj
+    if obj is None:
+        return []
+    try:
+        goal = (obj / f"piggyback.{build.image}").read_text().strip()
+    except OSError:
+        return []
+    linkers = {said.env.get("LD", "") for said in trace.read(obj).goals.values()} - {""}
+    parts = []
+    for path in sorted(records.closure(obj, goal, ["vmlinux"])):
+        with contextlib.suppress(Unfamiliar, PiggyError):
+            command = saved.read(path)
+            if command.command.split()[:1] and command.command.split()[0] in linkers:
+                linked, inputs = relink.other(obj, command.target, build.kept)
+                own = pieces.by_map(linked, inputs)
+                parts.append(Part(linked, own, f"({os.path.basename(command.target)})"))
+    return parts
+
+
+def _ram(real: Elf, parts: Sequence[Piece]) -> Ram:
+    """Return what vmlinux takes in memory.
+
+    Source: free_initmem() frees from __init_begin to __init_end (include/asm-generic/sections.h);
+    on some architectures further parts go, which the guest reports.
+    """
+    begin, end = (real.addresses.get(name, 0) for name in ("__init_begin", "__init_end"))
+    kinds = dict.fromkeys("trdb", 0)
+    init = 0
+    for piece in parts:
+        if begin <= piece.address < end:
+            init += piece.size
+        else:
+            kinds["r" if piece.section == ".rodata" else piece.letter] += piece.size
+    return Ram(kinds["t"], kinds["r"], kinds["d"], kinds["b"], init)

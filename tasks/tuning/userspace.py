@@ -1,0 +1,134 @@
+"""What each byte of busybox and of the root filesystem's image is.
+
+busybox's own build writes the linker's map beside busybox_unstripped (scripts/trylink), from which
+images/busybox is stripped. Of the ext2 image the files are those of the tree that it is made from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from tasks.filesystem.tree import Entry, size
+from tasks.system.errors import PiggyError
+from tasks.tuning import elf, image, linkmap, pieces
+from tasks.tuning.image import Part, Row
+
+LIBRARIES = "(libraries)"
+FILESYSTEM, FREE = "(filesystem)", "(free)"
+_SUPERBLOCK = 1024  # offset in the image; Documentation/filesystems/ext2.rst
+_MAGIC = 0xEF53
+
+
+def busybox(binary: Path, obj: Path) -> list[Row]:
+    """Return the rows of busybox; their sizes add up to the file's.
+
+    Args:
+        binary: The stripped program.
+        obj: The folder that it was linked in.
+
+    Raises:
+        PiggyError: It can't be read, or the folder has another state.
+    """
+    data = binary.read_bytes()
+    linked, plan = obj / "busybox_unstripped", obj / "busybox_unstripped.map"
+    if not (linked.is_file() and plan.is_file()):
+        raise PiggyError(f"there is no {plan}", "'doit -a busybox' links busybox once more")
+    whole = elf.read(linked)
+    inputs = linkmap.parse(plan.read_text(errors="replace"))
+    found = image.rows(data, [Part(whole, pieces.by_map(whole, inputs))])
+    if not any(row.section for row in found):
+        raise PiggyError(
+            f"{binary} is not what {linked} was stripped to",
+            "it came from the store, or the folder was built in by hand; 'doit -a busybox' makes"
+            " it once more",
+        )
+    return [_library(row) for row in found]
+
+
+def _library(row: Row) -> Row:
+    """Name a member of a library, which is outside of the folder, by the library and its name."""
+    if not row.object.startswith(("/", "..")):
+        return row
+    folder, name = os.path.split(row.object)
+    return Row(
+        row.offset,
+        row.size,
+        f"{LIBRARIES}/{os.path.basename(folder)}/{name}",
+        row.name,
+        row.section,
+    )
+
+
+def applets(found: Iterable[Row], names: Iterable[str]) -> dict[str, int]:
+    """Return the bytes of each applet's own object; several in one object are named together.
+
+    An applet NAME is the function NAME_main (include/applets.h); what applets share lies elsewhere.
+
+    Args:
+        found: The rows of busybox.
+        names: The applets.
+    """
+    known = {f"{re.sub(r'[^0-9A-Za-z_]', '_', name)}_main": name for name in names}
+    sizes: dict[str, int] = {}
+    mains: dict[str, list[str]] = {}
+    for row in found:
+        sizes[row.object] = sizes.get(row.object, 0) + row.size
+        if row.name in known:
+            mains.setdefault(row.object, []).append(known[row.name])
+    return {", ".join(sorted(names)): sizes[where] for where, names in mains.items()}
+
+
+def rootfs(
+    path: Path, entries: Iterable[Entry], layers: Iterable[Path], program: Path
+) -> list[Row]:
+    """Return the rows of an ext2 image: its files, by the layer that they come from.
+
+    Args:
+        path: The image.
+        entries: The tree that it is made from.
+        layers: The overlays' folders.
+        program: busybox.
+
+    Raises:
+        PiggyError: A file can't be read, or the image is no ext2 image.
+    """
+    total, at = path.stat().st_size, 0
+    folders = [(os.path.abspath(folder), folder.name) for folder in layers]
+    found = []
+    for entry in entries:
+        length = size(entry) if entry.kind == "file" else 0
+        if length:
+            found.append(Row(at, length, f"{_layer(entry, folders, program)}{entry.path}", ""))
+            at += length
+    free = _free(path)
+    rest = total - at - free
+    if rest < 0:
+        raise PiggyError(
+            f"{path} is smaller than the files that it is made from",
+            "'doit rootfs' makes it anew",
+        )
+    return [*found, Row(at, rest, FILESYSTEM, ""), Row(at + rest, free, FREE, "")]
+
+
+def _layer(entry: Entry, folders: Iterable[tuple[str, str]], program: Path) -> str:
+    if isinstance(entry.source, bytes):
+        return "(made)"
+    source = os.path.abspath(entry.source)
+    if source == os.path.abspath(program):
+        return "busybox"
+    return next((name for folder, name in folders if source.startswith(f"{folder}/")), "(other)")
+
+
+def _free(path: Path) -> int:
+    """Return the bytes of free blocks: s_free_blocks_count of struct ext2_super_block."""
+    with path.open("rb") as stream:
+        stream.seek(_SUPERBLOCK)
+        head = stream.read(64)
+    if len(head) < 64 or struct.unpack_from("<H", head, 56)[0] != _MAGIC:
+        raise PiggyError(f"{path} is no ext2 image")
+    blocks, shift = struct.unpack_from("<I", head, 12)[0], struct.unpack_from("<I", head, 24)[0]
+    return int(blocks) << (10 + min(int(shift), 6))
