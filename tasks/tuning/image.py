@@ -11,7 +11,7 @@ Of the compressed kernel only estimates can be given: see `shares`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -109,22 +109,28 @@ def shares(data: bytes, found: Sequence[Row], total: int) -> list[Row]:
     """
     packer = zlib.compressobj(6, zlib.DEFLATED, -15)
     costs: list[float] = []
-    waiting: list[Row] = []
-    length = 0
-    for number, row in enumerate(found):
-        waiting.append(row)
-        length += row.size
-        if length >= _CHUNK or number + 1 == len(found):
-            start = waiting[0].offset
-            out = packer.compress(data[start : start + length])
-            # A flush ends with an empty block of five bytes (zlib.h, Z_SYNC_FLUSH).
-            cost = max(1, len(out) + len(packer.flush(zlib.Z_SYNC_FLUSH)) - 5)
-            costs += [cost * one.size / length for one in waiting]
-            waiting, length = [], 0
+    for group in _groups(found):
+        length = sum(row.size for row in group)
+        out = packer.compress(data[group[0].offset : group[0].offset + length])
+        # A flush ends with an empty block of five bytes (zlib.h, Z_SYNC_FLUSH).
+        cost = max(1, len(out) + len(packer.flush(zlib.Z_SYNC_FLUSH)) - 5)
+        costs += [cost * row.size / length for row in group]
     return [
         msgspec.structs.replace(row, about=about)
         for row, about in zip(found, _scaled(costs, total), strict=True)
     ]
+
+
+def _groups(found: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield the rows that are compressed together; a large one, which may be empty, is alone."""
+    waiting: list[Row] = []
+    for row in found:
+        if waiting and (row.size >= _CHUNK or sum(one.size for one in waiting) >= _CHUNK):
+            yield waiting
+            waiting = []
+        waiting.append(row)
+    if waiting:
+        yield waiting
 
 
 def replaced(found: Iterable[Row], at: int, length: int, inside: Iterable[Row]) -> list[Row]:

@@ -85,7 +85,7 @@ def _lld(text: str) -> Iterator[Input]:
         rest = line[len(line) - len(words[4]) :]
         indent = len(line) - len(rest) - _width(line)
         if indent <= 1:
-            section = rest.strip()
+            section = section if "=" in rest else rest.strip()  # an assignment of the script
         elif match := _LLD_INPUT.fullmatch(rest.strip()):
             address, size = int(words[0], 16), int(words[2], 16)
             if match["object"] == "<internal>":
