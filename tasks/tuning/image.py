@@ -24,6 +24,7 @@ HEADERS = "(headers)"
 OTHER = "(other)"
 _CHUNK = 1024  # bytes that are compressed together for an estimate
 _PATCHED = 1 << 16  # bytes of a section that a tool may have written to after the link
+_FILLED = 8  # equal bytes that may be alignment before other bytes
 _PADDING = (b"\0", b"\xff", b"\x90", b"\xcc")
 
 
@@ -219,26 +220,31 @@ def _same(content: bytes, data: bytes, at: int) -> bool:
     return equal * 4 >= len(content) * 3
 
 
-def _filled(data: bytes, found: Iterable[Row]) -> Iterable[Row]:
+def _filled(data: bytes, found: Iterable[Row]) -> Iterator[Row]:
     """Yield rows in order, each byte once, with a row for each gap."""
     at = 0
     for row in sorted(found, key=lambda one: (one.offset, one.size)):
         if row.offset + row.size <= at:
             continue
         if row.offset > at:
-            yield _gap(data, at, row.offset)
+            yield from _gap(data, at, row.offset)
             at = row.offset
         stop = min(row.offset + row.size, len(data))
         if stop > at:
             yield msgspec.structs.replace(row, offset=at, size=stop - at)
             at = stop
     if at < len(data):
-        yield _gap(data, at, len(data))
+        yield from _gap(data, at, len(data))
 
 
-def _gap(data: bytes, start: int, stop: int) -> Row:
-    """Return the row of bytes that nothing claims: alignment if all are the same filler."""
-    filler = data[start : start + 1]
-    if filler in _PADDING and data.count(filler, start, stop) == stop - start:
-        return Row(start, stop - start, ALIGNMENT, "[between sections]")
-    return Row(start, stop - start, OTHER, "[not known]")
+def _gap(data: bytes, start: int, stop: int) -> Iterator[Row]:
+    """Yield the rows of bytes that nothing claims: first alignment, as far as it is a filler."""
+    filler, at = data[start : start + 1], start
+    if filler in _PADDING:
+        at = stop - len(data[start:stop].lstrip(filler))
+    if at - start >= min(_FILLED, stop - start):
+        yield Row(start, at - start, ALIGNMENT, "[between sections]")
+    else:
+        at = start
+    if at < stop:
+        yield Row(at, stop - at, OTHER, "[not known]")

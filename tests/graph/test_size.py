@@ -1,0 +1,145 @@
+"""`doit size` on the fake kernel, whose vmlinux and images are real ELF files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from playground import Playground
+
+
+def sizes(play: Playground, *words: str) -> dict[str, Any]:
+    """What `doit size --json` says."""
+    found: dict[str, Any] = json.loads(play.doit("size", "--json", *words).text)
+    return found
+
+
+def state(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Inode, size and time of each file below a folder."""
+    found = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            info = os.lstat(os.path.join(where, name))
+            found[os.path.join(where, name)] = (info.st_ino, info.st_size, info.st_mtime_ns)
+    return found
+
+
+def test_each_byte_of_the_images_is_on_a_line_and_the_folder_is_left_alone(
+    built: Playground,
+) -> None:
+    before = state(built.obj)
+    found = sizes(built)
+    assert state(built.obj) == before
+    assert found["notes"] == []
+    for kind, name in (("raw", "Image"), ("booted", "bzImage")):
+        assert found[kind]["name"] == name
+        size = (built.images / name).stat().st_size
+        assert sum(row["size"] for row in found[kind]["rows"]) == size == found["files"][name]
+        other = [row["size"] for row in found[kind]["rows"] if row["object"] in ("(other)", "")]
+        assert other == ([2] if kind == "booted" else [])  # tools/build writes a signature
+    piggy = (built.images / "piggy.gz").stat().st_size
+    assert sum(row["about"] for row in found["raw"]["rows"]) == piggy
+    packed = [row for row in found["booted"]["rows"] if row["object"].startswith("(compressed)")]
+    assert sum(row["size"] for row in packed) == piggy
+    assert next(row for row in found["raw"]["rows"] if row["name"] == "panic")["object"] == (
+        "kernel/panic.o"
+    )
+    assert any(row["object"].startswith("(vmlinux)/") for row in found["booted"]["rows"])
+    shares = {one["symbol"]: one["own"] for one in found["symbols"]}
+    assert sum(shares.values()) == found["files"]["Image"]
+
+
+def test_folders_files_and_functions_can_be_named(built: Playground) -> None:
+    lines = [
+        line.split() for line in built.doit("size", "kernel/panic.o", "--all").text.split("\n")
+    ]
+    assert lines[0][0] == "panic.o"
+    total = int(lines[0][1].replace(",", ""))
+    assert sum(int(line[1].replace(",", "")) for line in lines[1:] if line) == total
+    assert "there is no 'kernel/panik.o' in Image. Did you mean 'panic.o'?" in built.fails(
+        "size", "kernel/panik.o"
+    )
+    assert "option --dept" in built.fails("size", "kernel", "--deptz=3")
+
+
+def test_limits_decide_the_exit_status(built: Playground) -> None:
+    size = (built.images / "bzImage").stat().st_size
+    built.doit("size", f"--limit={size}")
+    said = built.doit("size", f"--limit={size - 1}", status=1).text
+    assert f"bzImage has {size:,} B, 1 B more than its limit of {size - 1:,} B" in said
+    assert "is no size" in built.fails("size", "--limit=12X")
+    assert "there is no image 'bzImag'" in built.doit("size", "--limit=bzImag=5", status=125).text
+    built.append("configs/machines/fake.toml", "\n[limits]\nvmlinux = 100\nbusybox = '64M'\n")
+    said = built.doit("size", status=1).text
+    assert "vmlinux has" in said
+    assert "busybox has" not in said
+
+
+def test_before_anything_is_built(fresh: Playground) -> None:
+    said = fresh.doit("size", "--limit=900K", status=125).text
+    assert "is not built yet" in said
+    assert "'doit bzImage' builds it" in said
+
+
+def test_what_grew_is_named_with_its_object_and_symbol(built: Playground) -> None:
+    built.doit("size")
+    old = built.home / "old"
+    old.mkdir()
+    for name in ("vmlinux", "config"):
+        (old / name).write_bytes((built.images / name).read_bytes())
+    built.append(
+        built.linux / "kernel" / "panic.c",
+        "int piggy_table[100] = {1};\nint piggy(int a) { return piggy_table[a]; }\n",
+    )
+    assert any("is not up to date" in note for note in sizes(built)["notes"])
+    assert (
+        "add/remove: 0/0 grow/shrink: 0/0 up/down: 0/0 (0)"
+        in built.doit("size", "--against", str(old)).text
+    )
+    built.append("configs/kernel/fake-serial.config", "CONFIG_LOG_BUF_SHIFT=15\n")
+    built.doit()
+    said = built.doit("size", "--against", str(old)).text
+    assert "add/remove: 2/0 " in said
+    table = next(line for line in said.splitlines() if line.startswith("piggy_table "))
+    assert table.split() == ["piggy_table", "-", "400", "+400", "kernel/panic.o"]
+    assert "  CONFIG_LOG_BUF_SHIFT: 14 -> 15\n" in said
+    found = sizes(built, f"--against={old}")["against"]
+    assert found["totals"][1] - found["totals"][0] == sum(
+        (one["new"] or 0) - (one["old"] or 0) for one in found["symbols"]
+    )
+    assert "names no build" in built.fails("size", "--against=nothing-like-it")
+
+
+def test_an_earlier_vmlinux_of_the_store_can_be_compared_with(built: Playground) -> None:
+    built.store_size = "1G"
+    built.append(built.linux / "kernel" / "panic.c", "int piggy = 1;\n")
+    built.doit()
+    built.append(built.linux / "kernel" / "panic.c", "int piggies[8] = {1};\n")
+    built.doit()
+    said = built.doit("size", "--against", "store").text
+    line = next(line for line in said.splitlines() if line.startswith("piggies "))
+    assert line.split()[1:4] == ["-", "32", "+32"]
+    assert "its configuration is not known" in said
+    assert "has 1 earlier vmlinux\n" in built.fails("size", "--against", "store:2")
+
+
+def test_a_vmlinux_from_the_store_is_told_by_names_where_the_folder_has_another_state(
+    built: Playground,
+) -> None:
+    built.store_size = "1G"
+    source = built.linux / "kernel" / "panic.c"
+    before = source.read_text()
+    built.append(source, "int piggy = 1;\n")
+    built.doit()
+    source.write_text(before + "int piggies[8] = {1};\n")
+    built.doit()
+    source.write_text(before + "int piggy = 1;\n")
+    built.doit()  # from the store
+    found = sizes(built)
+    assert "has another state" in found["notes"][0]
+    assert sum(row["size"] for row in found["raw"]["rows"]) == found["files"]["Image"]
+    assert next(row for row in found["raw"]["rows"] if row["name"] == "panic")["object"] == (
+        "kernel/panic.o"
+    )
