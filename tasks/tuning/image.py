@@ -24,6 +24,7 @@ HEADERS = "(headers)"
 OTHER = "(other)"
 _CHUNK = 1024  # bytes that are compressed together for an estimate
 _PATCHED = 1 << 16  # bytes of a section that a tool may have written to after the link
+_LEAST = 32  # bytes of a section that can be looked for
 _FILLED = 8  # equal bytes that may be alignment before other bytes
 _PADDING = (b"\0", b"\xff", b"\x90", b"\xcc")
 
@@ -180,10 +181,10 @@ def _placed(data: bytes, own: Elf | None, part: Elf) -> list[tuple[Section, int]
     inside = [
         section for section in part.sections if section.alloc and section.size and not section.empty
     ]
-    if own is not None and (found := _in_elf(own, part, inside)):
-        return found
+    if own is not None:
+        return _in_elf(own, part, inside)
     for section in sorted(inside, key=lambda one: -one.size)[:4]:
-        at = data.find(part.content(section))
+        at = data.find(part.content(section)) if section.size >= _LEAST else -1
         if at >= 0:
             base = section.load - at
             return [

@@ -40,7 +40,10 @@ def busybox(binary: Path, obj: Path) -> list[Row]:
     whole = elf.read(linked)
     inputs = linkmap.parse(plan.read_text(errors="replace"))
     found = image.rows(data, [Part(whole, pieces.by_map(whole, inputs))])
-    if not any(row.section for row in found):
+    there = {row.section for row in found}
+    if not all(
+        one.name in there for one in whole.sections if one.alloc and one.size and not one.empty
+    ):
         raise PiggyError(
             f"{binary} is not what {linked} was stripped to",
             "it came from the store, or the folder was built in by hand; 'doit -a busybox' makes"

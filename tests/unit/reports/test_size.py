@@ -1,0 +1,87 @@
+"""The text of sizes: trees, shares by Kconfig symbol, options and limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.reports import size, size_text
+from tasks.system.errors import PiggyError
+from tasks.tuning.image import Row
+
+ROWS = [
+    Row(0, 100, "kernel/panic.o", "panic", ".text", 40),
+    Row(100, 50, "kernel/panic.o", "[.text]", ".text", 10),
+    Row(150, 30, "kernel/sched/core.o", "schedule", ".text", 15),
+    Row(180, 20, "net/socket.o", "sock", ".text", 9),
+    Row(200, 4, "(alignment)", "[.text]", ".text", 1),
+]
+
+
+def test_a_tree_has_each_row_once_at_every_level() -> None:
+    top = size_text.tree("Image", ROWS)
+    assert (top.size, top.about) == (204, 75)
+    for node in (top, top.at(["kernel"]), top.at(["kernel", "panic.o"])):
+        assert node is not None
+        assert sum(one.size for one in node.sorted()) == node.size
+        assert sum(one.about for one in node.sorted()) == node.about
+    assert top.at(["kernel", "sched", "core.o", "schedule"]) is not None
+    assert top.at(["kernel", "nothing"]) is None
+    lines = list(size_text.show(top, 1))
+    assert [line.split()[:2] for line in lines] == [
+        ["Image", "204"],
+        ["kernel", "180"],
+        ["net", "20"],
+        ["(alignment)", "4"],
+    ]
+
+
+def test_what_is_left_out_has_a_line_of_its_own() -> None:
+    rows = [Row(at, 10 - at, f"f{at}.o", "x", ".text", 0) for at in range(8)]
+    lines = list(size_text.show(size_text.tree("Image", rows), 1, most=3))
+    assert lines[-1].split() == ["and", "5", "more", str(7 + 6 + 5 + 4 + 3)]
+    assert len(list(size_text.show(size_text.tree("Image", rows), 1, most=0))) == 9
+    assert len(list(size_text.show(size_text.tree("Image", rows), 1, most=7))) == 9
+
+
+def test_estimates_are_marked() -> None:
+    rows = [
+        Row(0, 10, "(setup.elf)/a.o", "x"),
+        Row(10, 7, "(compressed)/kernel/panic.o", "panic"),
+    ]
+    lines = list(size_text.show(size_text.tree("bzImage", rows), 2))
+    assert not any("about" in line for line in lines if "kernel" not in line)
+    assert next(line for line in lines if "kernel" in line).endswith("about 7")
+
+
+def test_symbols_share_the_bytes_and_have_those_that_they_let_in() -> None:
+    chains = {"net/socket.o": ["NET"], "kernel/sched/core.o": ["SCHED", "NET"]}
+    shares = {
+        one.symbol: one for one in size_text.by_config(ROWS, lambda path: chains.get(path, []))
+    }
+    assert sum(one.own for one in shares.values()) == 204
+    assert sum(one.about for one in shares.values()) == 75
+    assert (shares["NET"].own, shares["NET"].all, shares["NET"].objects) == (20, 50, 1)
+    assert (shares["SCHED"].own, shares["SCHED"].all) == (30, 30)
+    assert (shares[""].own, shares[""].all, shares[""].objects) == (154, 154, 1)
+
+
+def test_options_may_follow_a_path() -> None:
+    names, asked = size._asked(["kernel", "--depth", "3", "net", "--json"], {"limit": "5"})
+    assert names == ["kernel", "net"]
+    assert asked == size.Asked(limit="5", depth=3, as_json=True)
+    for words in (["--what"], ["--depth=x"], ["--depth"]):
+        with pytest.raises(PiggyError, match="doit size: "):
+            size._asked(words, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("900K", 921_600), ("900000", 900_000), ("1.5M", 1_572_864), (7, 7)]
+)
+def test_sizes(text: int | str, count: int) -> None:
+    assert size._bytes(text, "--limit") == count
+
+
+@pytest.mark.parametrize("text", ["", "K", "-1", "1e9", "900k", "9" * 40])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(PiggyError, match="is no size"):
+        size._bytes(text, "--limit")

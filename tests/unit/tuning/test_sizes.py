@@ -1,0 +1,170 @@
+"""Records of measurements, what is measured without an object folder, and links made again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tasks.cache.digests import content_digest
+from tasks.kbuild import trace
+from tasks.kbuild.saved import Unfamiliar
+from tasks.kbuild.trace import Said, Trace
+from tasks.tuning import elf, pieces, relink, sizes
+from tasks.tuning.builds import Build
+from tests.support.linking import Linked, link
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> Linked:
+    return link(tmp_path / "obj")
+
+
+def build(linked: Linked, kept: Path, obj: Path | None) -> Build:
+    kept.mkdir(exist_ok=True)
+    return Build(
+        name="test",
+        vmlinux=linked.program,
+        files={"vmlinux": linked.program, "Image": linked.binary},
+        image="Image",
+        raw="Image",
+        packed="",
+        config=None,
+        obj=obj,
+        kept=kept,
+    )
+
+
+def as_kbuild_does(linked: Linked, script: str = "scripts/link.sh ld") -> None:
+    """Give the folder the records of a vmlinux that a script linked."""
+    obj = linked.top
+    linked.program.rename(obj / "vmlinux")
+    (obj / "scripts").mkdir()
+    objects = " ".join(linked.objects)
+    (obj / "scripts" / "link.sh").write_text(
+        "#!/bin/sh\nset -e\n[ -e .tmp_vmlinux1 ] && $1 -o .tmp_vmlinux1 nothing.o\n"
+        f"$1 -T script.lds -z noexecstack --build-id=none -o vmlinux {objects}\n"
+        "echo changed > System.map\n"
+    )
+    (obj / "scripts" / "link.sh").chmod(0o755)
+    (obj / ".vmlinux.cmd").write_text(f"savedcmd_vmlinux := {script}\n")
+    said = Said({"LD": "ld"}, {"vmlinux": []})
+    trace.write(obj, Trace({"vmlinux": said}))
+    for name in ("System.map", ".tmp_vmlinux1", ".tmp_vmlinux1.o"):
+        (obj / name).write_text("as it was")
+
+
+def test_a_link_made_again_is_the_same_and_nothing_is_written_in_the_folder(
+    linked: Linked, tmp_path: Path
+) -> None:
+    as_kbuild_does(linked)
+    before = {path: path.read_bytes() for path in linked.top.rglob("*") if path.is_file()}
+    found, inputs = relink.vmlinux(linked.top, tmp_path)
+    real = elf.read(linked.top / "vmlinux")
+    assert found.layout == real.layout
+    assert {part.object for part in inputs if part.object} == set(linked.objects)
+    assert {path: path.read_bytes() for path in linked.top.rglob("*") if path.is_file()} == before
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".size")] == []
+
+
+def test_a_link_of_other_objects_is_another(linked: Linked, tmp_path: Path) -> None:
+    as_kbuild_does(linked)
+    (linked.top / "kernel" / "other.o").write_bytes((linked.top / "kernel/panic.o").read_bytes())
+    with pytest.raises(Unfamiliar, match="failed"):  # two functions of one name
+        relink.vmlinux(linked.top, tmp_path)
+
+
+@pytest.mark.parametrize("script", ["scripts/link.sh other-ld", "scripts/none.sh ld", "false ld"])
+def test_a_link_that_can_not_be_made_again_is_said(
+    linked: Linked, tmp_path: Path, script: str
+) -> None:
+    as_kbuild_does(linked, script)
+    with pytest.raises(Unfamiliar):
+        relink.vmlinux(linked.top, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "command", ["ld -o x a.o | cat", "ld a.o", "ld -o x -o y a.o", "ld -o x $(cat list)"]
+)
+def test_only_plain_calls_of_the_linker_are_made_again(tmp_path: Path, command: str) -> None:
+    (tmp_path / ".x.cmd").write_text(f"cmd_x := {command.replace('$', '$$')}\n")
+    with pytest.raises(Unfamiliar, match="no call of the linker alone"):
+        relink.other(tmp_path, "x", tmp_path)
+
+
+def test_a_record_is_kept_and_found_again(linked: Linked, tmp_path: Path) -> None:
+    it = build(linked, tmp_path / "kept", None)
+    first = sizes.measure(it, ["abc"])
+    digest = content_digest(linked.program)
+    assert sizes.read(it.kept, digest) == first
+    assert sizes.measure(it) == first
+    assert sizes.of_commit(it.kept, "abc") == first
+    assert sizes.of_commit(it.kept, "abd") is None
+    assert sum(row.size for row in first.raw) == linked.binary.stat().st_size
+    path = it.kept / sizes.FOLDER / f"{digest}{sizes.SUFFIX}"
+    for damage in (b"", path.read_bytes()[:-9], b"\0" * 90):
+        path.write_bytes(damage)
+        assert sizes.read(it.kept, digest) is None
+        again = sizes.measure(it, ["abc"])
+        assert msgspec.structs.replace(again, time=first.time) == first
+
+
+def test_a_record_without_a_map_is_made_anew_once_there_is_one(
+    linked: Linked, tmp_path: Path
+) -> None:
+    it = build(linked, tmp_path / "kept", None)
+    assert sizes.measure(it).why
+    as_kbuild_does(linked)
+    vmlinux = linked.top / "vmlinux"
+    it = msgspec.structs.replace(
+        it, vmlinux=vmlinux, files={**it.files, "vmlinux": vmlinux}, obj=linked.top
+    )
+    found = sizes.measure(it)
+    assert found.why == ""
+    assert next(piece for piece in found.pieces if piece.name == "shared").object == (
+        "kernel/panic.o"
+    )
+    assert sizes.measure(msgspec.structs.replace(it, obj=None)).why == ""  # from the record
+
+
+def test_old_records_go(linked: Linked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "_MOST", 3)
+    it = build(linked, tmp_path / "kept", None)
+    for number in range(6):
+        with linked.program.open("ab") as stream:
+            stream.write(b"x")
+        sizes.measure(it, [f"commit {number}"])
+        for path in sizes._all(it.kept):
+            info = path.stat()
+            os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - 10**9))
+    assert [sizes.of_commit(it.kept, f"commit {number}") is not None for number in range(6)] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_memory_is_all_that_is_loaded_and_init_is_freed(linked: Linked, tmp_path: Path) -> None:
+    found = sizes.measure(build(linked, tmp_path / "kept", None))
+    real = elf.read(linked.program)
+    assert found.ram.kept + found.ram.init == sum(
+        section.size for section in real.sections if section.alloc
+    )
+    init = next(section for section in real.sections if section.name == ".init.text")
+    assert found.ram.init == init.size
+    assert found.ram.bss == next(one.size for one in real.sections if one.name == ".bss")
+
+
+def test_names_of_two_objects_are_not_known() -> None:
+    found = [
+        pieces.Piece(".text", 0, 1, "a.o", "helper", "t", True),
+        pieces.Piece(".text", 1, 1, "b.o", "helper", "t", True),
+        pieces.Piece(".text", 2, 1, "b.o", "[.text]", "t", False),
+        pieces.Piece(".text", 3, 1, "b.o", "own", "t", True),
+    ]
+    assert pieces.objects_of(found) == {"own": "b.o"}
