@@ -246,13 +246,19 @@ def guest(build: Build) -> str:
     return found[0] if found else ""
 
 
-def _origin(project: Project, record: Record) -> BroughtIn:
-    """Return what tells which symbol brings in an object."""
+def _origin(project: Project, record: Record, old: Record | None = None) -> BroughtIn:
+    """Return what tells which symbol brings in an object of a build, or of either of two."""
     arch = next(
         (piece.object.split("/")[1] for piece in record.pieces if piece.object.startswith("arch/")),
         project.machine.arch,
     )
-    return BroughtIn(project.layout.kernel_src, record.config, arch)
+    on = {
+        name: value
+        for one in (record, old)
+        for name, value in (one.config.items() if one else ())
+        if value in ("y", "m")
+    }
+    return BroughtIn(project.layout.kernel_src, on, arch)
 
 
 def _compared(project: Project, record: Record, word: str) -> Comparison:
@@ -261,11 +267,6 @@ def _compared(project: Project, record: Record, word: str) -> Comparison:
     Raises:
         PiggyError: It names none, or a commit that was never measured.
     """
-    origin = _origin(project, record)
-
-    def symbol(path: str) -> str:
-        return "" if path.startswith("(") else next(iter(origin.chain(path)), "")
-
     other = builds.named(project, word)
     if isinstance(other, str):
         old = sizes.of_commit(project.layout.here, other)
@@ -280,6 +281,11 @@ def _compared(project: Project, record: Record, word: str) -> Comparison:
             terminal.line("note", f"{word}: {old.why}, so objects are told by names alone")
     if not old.config:
         terminal.line("note", f"{word}: its configuration is not known")
+    chain = _origin(project, record, old).chain
+
+    def symbol(path: str) -> str:
+        return "" if path.startswith("(") else next(iter(chain(path)), "")
+
     return compare.compare(old, record, symbol)
 
 

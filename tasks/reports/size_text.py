@@ -162,10 +162,14 @@ def config_lines(shares: Sequence[Share], most: int = SHOWN) -> Iterator[str]:
     yield f"{'brought in by':<{WIDTH}} {'bytes':>16}  {'with all below':>16}  objects"
     shown = shares[:most] if most else shares
     for one in shown:
-        name = f"CONFIG_{one.symbol}" if one.symbol else "(always there)"
+        name = _symbol(one.symbol)
         yield f"{name:<{WIDTH}} {one.own:>16,}  {one.all:>16,}  {one.objects:>7,}"
     if rest := shares[len(shown) :]:
         yield f"{f'and {len(rest)} more':<{WIDTH}} {sum(one.own for one in rest):>16,}"
+
+
+def _symbol(name: str) -> str:
+    return name if name.startswith("(") else f"CONFIG_{name}" if name else "(always there)"
 
 
 def against(found: Comparison, most: int = SHOWN) -> Iterator[str]:
@@ -185,12 +189,7 @@ def against(found: Comparison, most: int = SHOWN) -> Iterator[str]:
     if found.rest:
         yield from _table("and beside these", found.rest)
     if found.configs:
-        named = [
-            msgspec.structs.replace(
-                one, name=f"CONFIG_{one.name}" if one.name else "(always there)"
-            )
-            for one in found.configs
-        ]
+        named = [msgspec.structs.replace(one, name=_symbol(one.name)) for one in found.configs]
         yield from _table("brought in by", named, most)
     if found.config:
         yield "configuration:"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from tasks.kconfig import dotconfig
-from tasks.tuning.pieces import ALIGNMENT, Piece
+from tasks.tuning.pieces import UNKNOWN, Piece
 from tasks.tuning.sizes import Record
 
 # As scripts/bloat-o-meter has them: what is generated, and what differs by its text alone.
@@ -17,6 +17,7 @@ _GENERATED = ("__mod_", "__se_sys", "__se_compat_sys", "__addressable_")
 _TEXTS = ("linux_banner", "vermagic")
 _NUMBER = re.compile(r"\.[0-9]+")
 STRINGS = "(strings)"
+REST = "(strings, tables, alignment)"
 TABLES = "(tables and other data without a symbol)"
 
 
@@ -49,7 +50,8 @@ class Comparison(msgspec.Struct, frozen=True):
         totals: Bytes of all functions and variables, before and after.
         rest: What else differs: strings, tables, alignment, what the linker makes.
         configs: What differs by the Kconfig symbol that brings it in; "" for what is always there.
-        files: The images, by name.
+            Functions and variables alone, if either build's objects are told by names.
+        files: The images that both have, by name.
         config: Symbols that differ: old and new value, "" for none.
     """
 
@@ -94,13 +96,15 @@ def compare(old: Record, new: Record, symbol: Callable[[str], str]) -> Compariso
     where = {_plain(piece.name): piece.object for piece in old.pieces if piece.symbol}
     where |= {_plain(piece.name): piece.object for piece in new.pieces if piece.symbol}
     differ = _deltas(before, after, where)
+    # Where the objects of one build are told by names, those of the other one are, too.
+    fixed = where if old.why or new.why else {}
     both = bool(old.config and new.config)
     return Comparison(
         differ,
         (sum(before.values()), sum(after.values())),
-        _deltas(_others(old.pieces), _others(new.pieces)),
-        _deltas(_by_config(old.pieces, symbol), _by_config(new.pieces, symbol)),
-        _deltas(old.files, new.files),
+        _deltas(_others(old.pieces, bool(fixed)), _others(new.pieces, bool(fixed))),
+        _deltas(_by_config(old.pieces, symbol, fixed), _by_config(new.pieces, symbol, fixed)),
+        [one for one in _deltas(old.files, new.files) if None not in (one.old, one.new)],
         {
             name: (old.config.get(name, ""), new.config.get(name, ""))
             for name in (dotconfig.differences(old.config, new.config) if both else ())
@@ -126,27 +130,41 @@ def _plain(name: str) -> str:
     return _NUMBER.sub("", name) if "." in name else name
 
 
-def _others(found: Iterable[Piece]) -> Counter[str]:
-    """Return the bytes of everything that bloat-o-meter does not count, by what it is."""
+def _others(found: Iterable[Piece], together: bool) -> Counter[str]:
+    """Return the bytes of everything that bloat-o-meter does not count, by what it is.
+
+    Args:
+        found: All pieces.
+        together: Whether it can't be told apart, as there is no map.
+    """
     sizes: Counter[str] = Counter()
     for piece in found:
         if not _counted(piece):
             name = piece.object if piece.object.startswith("(") else TABLES
-            if piece.object == ALIGNMENT:
-                name = ALIGNMENT
-            elif ".rodata.str" in piece.name:
+            if ".rodata.str" in piece.name:
                 name = STRINGS
-            sizes[name] += piece.size
+            sizes[REST if together else name] += piece.size
     return sizes
 
 
-def _by_config(found: Iterable[Piece], symbol: Callable[[str], str]) -> Counter[str]:
+def _by_config(
+    found: Iterable[Piece], symbol: Callable[[str], str], fixed: Mapping[str, str]
+) -> Counter[str]:
+    """Return the bytes by the Kconfig symbol that brings their object in.
+
+    Args:
+        found: All pieces.
+        symbol: As in `compare`.
+        fixed: The objects of functions and variables, which alone count then; {}: as the map says.
+    """
     sizes: Counter[str] = Counter()
     known: dict[str, str] = {}
     for piece in found:
-        if piece.object not in known:
-            known[piece.object] = symbol(piece.object)
-        sizes[known[piece.object]] += piece.size
+        if piece.symbol or not fixed:
+            where = fixed.get(_plain(piece.name), piece.object) if fixed else piece.object
+            if where not in known:
+                known[where] = UNKNOWN if where.startswith(UNKNOWN) else symbol(where)
+            sizes[known[where]] += piece.size
     return sizes
 
 

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 import msgspec
 
 FILL = "*fill*"
+KALLSYMS = "(kallsyms)"
+# The table of symbols, which scripts/link-vmlinux.sh makes in several rounds.
+_KALLSYMS = re.compile(r"\.tmp_\w+(\.\w+)*\.o|\.tmp_kallsyms\d+\.o")
 _BEGIN = "Linker script and memory map"
 _LLD = re.compile(r"\s*VMA\s+LMA\s+Size\s+Align\s+Out\s+In\s+Symbol")
 _MEMBER = re.compile(r"(?P<archive>.*?)\((?P<member>[^()]+)\)")
@@ -108,4 +111,5 @@ def path_of(word: str) -> str:
     if match := _MEMBER.fullmatch(word.strip()):
         member = match["member"]
         word = member if "/" in member else os.path.join(os.path.dirname(match["archive"]), member)
-    return os.path.normpath(word.strip())
+    word = os.path.normpath(word.strip())
+    return KALLSYMS if _KALLSYMS.fullmatch(word) else word

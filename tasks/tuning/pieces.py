@@ -8,9 +8,10 @@ name of its section in brackets: `[.rodata.str1.1]` for strings, `[__ex_table]` 
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -67,22 +68,32 @@ def by_map(elf: Elf, inputs: Iterable[Input]) -> list[Piece]:
 def by_symbols(elf: Elf, known: Mapping[str, str]) -> list[Piece]:
     """Return the pieces where there is no map: objects are told by names alone.
 
+    A static function's source is named in the table of symbols, without its folder. If one object
+    alone can be made from it, it is in that one.
+
     Args:
         elf: The linked file.
         known: The object of each name that is in one object alone, from elsewhere.
     """
+    sources: dict[str, set[str]] = defaultdict(set)
+    for path in known.values():
+        sources[os.path.splitext(os.path.basename(path))[0]].add(path)
+
+    def where(symbol: Symbol) -> str:
+        objects = sources.get(os.path.splitext(symbol.file)[0], set()) if symbol.file else set()
+        if len(objects) == 1:
+            return next(iter(objects))
+        if symbol.name in known:
+            return known[symbol.name]
+        return f"{UNKNOWN}/{symbol.file}" if symbol.file else UNKNOWN
+
     symbols = _by_section(elf)
     found: list[Piece] = []
     for number, section in enumerate(elf.sections):
         if section.alloc and section.size:
-            own = _Symbols(symbols.get(number, []), section)
+            own = _Symbols(symbols.get(number, []), section, where)
             whole = Input(section.name, section.name, section.address, section.size, UNKNOWN)
-            found += [
-                msgspec.structs.replace(piece, object=known.get(piece.name, UNKNOWN))
-                if piece.symbol
-                else piece
-                for piece in own.split(whole)
-            ]
+            found += own.split(whole)
     return found
 
 
@@ -92,7 +103,7 @@ def objects_of(pieces: Iterable[Piece]) -> dict[str, str]:
     for piece in pieces:
         if piece.symbol and found.setdefault(piece.name, piece.object) != piece.object:
             found[piece.name] = UNKNOWN
-    return {name: where for name, where in found.items() if where != UNKNOWN}
+    return {name: where for name, where in found.items() if not where.startswith(UNKNOWN)}
 
 
 def _by_section(elf: Elf) -> dict[int, list[Symbol]]:
@@ -136,9 +147,14 @@ def _covering(section: Section, parts: Sequence[Input]) -> Iterator[Input]:
 class _Symbols:
     """The symbols of one output section."""
 
-    def __init__(self, symbols: Sequence[Symbol], section: Section) -> None:
+    def __init__(
+        self,
+        symbols: Sequence[Symbol],
+        section: Section,
+        where: Callable[[Symbol], str] | None = None,
+    ) -> None:
         self.section = section
-        # The percpu section's symbols count from its start in some kernels (x86-64's before 6.15).
+        self.where = where  # the object of a symbol; None: that of the part that it is in
         self.symbols = symbols
         self.starts = [symbol.address for symbol in symbols]
         self.longest = max((symbol.size for symbol in symbols), default=0)
@@ -158,12 +174,21 @@ class _Symbols:
             if symbol.address > at:
                 yield self._piece(part, at, symbol.address, f"[{part.name}]", False)
                 at = symbol.address
-            yield self._piece(part, at, stop, symbol.name, True)
+            place = self.where(symbol) if self.where else part.object
+            yield self._piece(part, at, stop, symbol.name, True, place)
             at = stop
         if at < end:
             yield self._piece(part, at, end, f"[{part.name}]", False)
 
-    def _piece(self, part: Input, start: int, stop: int, name: str, symbol: bool) -> Piece:
+    def _piece(
+        self, part: Input, start: int, stop: int, name: str, symbol: bool, where: str = ""
+    ) -> Piece:
         return Piece(
-            part.section, start, stop - start, part.object, name, self.section.letter, symbol
+            part.section,
+            start,
+            stop - start,
+            where or part.object,
+            name,
+            self.section.letter,
+            symbol,
         )

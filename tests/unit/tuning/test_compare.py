@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from tasks.reports import size_text
 from tasks.tuning import compare, sizes
-from tasks.tuning.pieces import ALIGNMENT, Piece
+from tasks.tuning.pieces import ALIGNMENT, UNKNOWN, Piece
 from tasks.tuning.sizes import Ram, Record
 
 
@@ -102,6 +104,20 @@ def test_the_configuration_stands_beside_it() -> None:
     ]
     assert "  CONFIG_NEW: not there -> m" in lines
     assert f"{'CONFIG_B':<40} {'134':>7} {'12':>7} {'-122':>7}" in lines
+
+
+def test_of_a_build_without_a_map_functions_alone_are_compared_by_symbol() -> None:
+    old = msgspec.structs.replace(
+        OLD,
+        why="no map",
+        pieces=[
+            msgspec.structs.replace(piece, object=UNKNOWN) if piece.name == "gone" else piece
+            for piece in OLD.pieces
+        ],
+    )
+    found = compare.compare(old, NEW, SYMBOL)
+    assert {one.name: one.by for one in found.rest} == {compare.REST: -100}
+    assert {one.name: one.by for one in found.configs} == {"B": 7 - 99, UNKNOWN: -30}
 
 
 def test_a_build_whose_configuration_is_not_known_differs_in_no_symbol() -> None:

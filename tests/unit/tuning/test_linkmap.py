@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tasks.tuning import linkmap
 from tasks.tuning.linkmap import FILL, Input
 
@@ -70,3 +72,20 @@ def test_lld() -> None:
 def test_what_is_no_map_has_no_parts() -> None:
     assert linkmap.parse("") == []
     assert linkmap.parse("\x7fELF\n .text 0xzz\n") == []
+
+
+@pytest.mark.parametrize(
+    ("word", "path"),
+    [
+        ("kernel/panic.o", "kernel/panic.o"),
+        ("./kernel/panic.o", "kernel/panic.o"),
+        ("lib/lib.a(string.o)", "lib/string.o"),
+        ("vmlinux.a(kernel/panic.o)", "kernel/panic.o"),
+        (".tmp_vmlinux.kallsyms2.o", linkmap.KALLSYMS),  # 6.1
+        (".tmp_vmlinux2.kallsyms.o", linkmap.KALLSYMS),  # 6.12
+        (".tmp_kallsyms2.o", linkmap.KALLSYMS),  # 5.10
+        (".vmlinux.export.o", ".vmlinux.export.o"),
+    ],
+)
+def test_objects_are_named_as_kbuild_names_them(word: str, path: str) -> None:
+    assert linkmap.path_of(word) == path

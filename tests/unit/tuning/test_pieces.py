@@ -83,7 +83,18 @@ def test_without_a_map_objects_are_told_by_the_names_that_are_known(
     other = pieces.by_symbols(program, known)
     assert sum(piece.size for piece in other) == sum(piece.size for piece in found)
     assert one(other, "shared").object == "kernel/panic.o"
-    assert one(other, "helper").object == UNKNOWN
+    # A static function's source is in the table of symbols.
+    assert {piece.object for piece in other if piece.name == "helper"} == {
+        "init/main.o",
+        "kernel/panic.o",
+    }
+    assert not any(piece.object == UNKNOWN for piece in other if piece.symbol)
+    ambiguous = {**known, "elsewhere": "net/main.o"}
+    assert {piece.object for piece in pieces.by_symbols(program, ambiguous)} >= {
+        f"{UNKNOWN}/main.c",
+        "kernel/panic.o",
+    }
+    assert one(pieces.by_symbols(program, {}), "shared").object == UNKNOWN
 
 
 @pytest.mark.parametrize("kind", ["binary", "stripped"])
