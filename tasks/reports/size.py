@@ -3,7 +3,7 @@
 images/* + Kbuild's records + the linker's map -> size [PATH]
 
     size                    the images, the kernel by folder, and what it takes in memory
-    size kernel/sched       one folder, object or image more closely
+    size kernel/sched       one folder, object or image more closely; `busybox`, `applets`, `rootfs`
     size --symbols          the kernel by the Kconfig symbols that bring its objects in
     size --against REF      what grew and shrank
     size --limit 900K       fail if the image is larger
@@ -34,6 +34,7 @@ from tasks.system.files import read_regular
 from tasks.tuning import builds, compare, pieces, sizes, userspace
 from tasks.tuning.builds import Build
 from tasks.tuning.compare import Comparison
+from tasks.tuning.image import Row
 from tasks.tuning.sizes import Record
 
 _SIZE = re.compile(rf"\d{{1,15}}(\.\d{{1,6}})?[{''.join(UNITS)}]?")
@@ -194,15 +195,19 @@ def _unknown(top: Node, path: Sequence[str], name: str, build: Build) -> tuple[s
     )
 
 
-def _rows(project: Project, build: Build, record: Record) -> dict[str, Callable[[], list[Any]]]:
+def _rows(project: Project, build: Build, record: Record) -> dict[str, Callable[[], list[Row]]]:
     """Return by name how to get the rows of each image that has its own."""
-    found: dict[str, Callable[[], list[Any]]] = {build.raw: lambda: record.raw}
+    found: dict[str, Callable[[], list[Row]]] = {build.raw: lambda: record.raw}
     if record.booted:
         found[build.image] = lambda: record.booted
     if "busybox" in build.files:
         found["busybox"] = lambda: userspace.busybox(
             build.files["busybox"], project.layout.busybox_obj
         )
+        found["applets"] = lambda: [
+            Row(0, count, name, "")
+            for name, count in userspace.applets(found["busybox"](), _applets(project)).items()
+        ]
     if "rootfs" in build.files:
         found["rootfs"] = lambda: userspace.rootfs(
             build.files["rootfs"],
@@ -211,6 +216,15 @@ def _rows(project: Project, build: Build, record: Record) -> dict[str, Callable[
             project.layout.images / "busybox",
         )
     return found
+
+
+def _applets(project: Project) -> list[str]:
+    """Return the names of busybox's applets."""
+    try:
+        text = (project.layout.images / "busybox.links").read_text(errors="replace")
+    except OSError:
+        return []
+    return [name.rpartition("/")[2] for name in text.split()]
 
 
 def _overview(build: Build, record: Record, depth: int, most: int) -> Iterator[str]:
@@ -385,7 +399,7 @@ def _json(
     return found
 
 
-def _objects(rows: Sequence[Any]) -> list[dict[str, Any]]:
+def _objects(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return rows as objects of JSON."""
     names = ("offset", "size", "object", "name", "section", "about")
     return [dict(zip(names, msgspec.structs.astuple(row), strict=True)) for row in rows]

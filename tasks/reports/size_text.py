@@ -8,7 +8,7 @@ import msgspec
 
 from tasks.tuning.compare import Comparison, Delta
 from tasks.tuning.image import Row
-from tasks.tuning.sizes import COMPRESSED, Ram
+from tasks.tuning.sizes import ESTIMATED, Ram
 
 SHOWN = 20  # lines of a group
 WIDTH = 34  # columns of a name
@@ -77,7 +77,9 @@ def _below(node: Node, depth: int, most: int, indent: str, exact: bool) -> Itera
     shown = parts if not most or len(parts) <= most + 1 else parts[:most]
     for part in shown:
         yield _line(part.name, part.size, part.about, indent, exact)
-        yield from _below(part, depth - 1, most, f"{indent}  ", exact and part.name != COMPRESSED)
+        yield from _below(
+            part, depth - 1, most, f"{indent}  ", exact and part.name not in ESTIMATED
+        )
     if len(shown) < len(parts):
         rest = parts[len(shown) :]
         size, about = sum(one.size for one in rest), sum(one.about for one in rest)

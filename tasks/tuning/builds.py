@@ -15,7 +15,7 @@ from tasks.system.process import run
 
 IMAGES = "images"
 _RAW = ("Image", "xipImage")  # the links that hold the kernel proper, uncompressed
-_PACKED = ("piggy.gz", "Image.gz")  # the links that hold nothing but its compressed form
+PACKED = ("piggy.gz", "Image.gz")  # the links that hold nothing but its compressed form
 _FORMS = (
     "a machine, a build folder such as build/pc, an object folder, a vmlinux, 'store' for the"
     " result before this one, 'store:3' for the third before it, or a commit that 'doit size' has"
@@ -202,7 +202,7 @@ def _build(name: str, files: dict[str, Path], image: str, obj: Path | None, kept
         files=there,
         image=image if image in there else "vmlinux",
         raw=next((one for one in _RAW if one in there), "vmlinux"),
-        packed=next((one for one in _PACKED if one in there), ""),
+        packed=next((one for one in PACKED if one in there), ""),
         config=config if config.is_file() else None,
         obj=obj if obj and obj.is_dir() else None,
         kept=kept,

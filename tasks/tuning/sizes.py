@@ -25,14 +25,15 @@ from tasks.kconfig import dotconfig
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular, write_whole
 from tasks.tuning import elf, image, pieces, relink
-from tasks.tuning.builds import Build
+from tasks.tuning.builds import PACKED, Build
 from tasks.tuning.elf import Elf
 from tasks.tuning.image import Part, Row
 from tasks.tuning.pieces import Piece
 
 FORMAT = 1  # of a record; one of another format counts as missing
 FOLDER, SUFFIX = "sizes", ".record"
-COMPRESSED = "(compressed)"  # the group of what is in an image only in compressed form
+# The groups of what is in an image only in compressed form, whose sizes are estimates.
+ESTIMATED = tuple(f"({name})" for name in PACKED)
 _MOST = 50  # records that are kept
 _LONGEST = 1 << 28  # bytes of a record
 
@@ -196,7 +197,9 @@ def _booted(build: Build, raw: list[Row], packed: bytes) -> list[Row]:
         return found
     inside, offset = [], at
     for row in raw:
-        inside.append(Row(offset, row.about, f"{COMPRESSED}/{row.object}", row.name, row.section))
+        inside.append(
+            Row(offset, row.about, f"({build.packed})/{row.object}", row.name, row.section)
+        )
         offset += row.about
     return image.replaced(found, at, len(packed), inside)
 
@@ -209,19 +212,22 @@ def _loader(build: Build) -> list[Part]:
     obj = build.obj
     if obj is None:
         return []
-    try:
-        goal = (obj / f"piggyback.{build.image}").read_text().strip()
-    except OSError:
-        return []
+    links = {
+        record.read_text(errors="replace").strip(): name
+        for name in build.files
+        if (record := obj / f"piggyback.{name}").is_file()
+    }
+    goal = next((target for target, name in links.items() if name == build.image), "")
     linkers = {said.env.get("LD", "") for said in trace.read(obj).goals.values()} - {""}
     parts = []
-    for path in sorted(records.closure(obj, goal, ["vmlinux"])):
+    for path in sorted(records.closure(obj, goal, ["vmlinux"]) if goal else ()):
         with contextlib.suppress(Unfamiliar, PiggyError):
             command = saved.read(path)
             if command.command.split()[:1] and command.command.split()[0] in linkers:
                 linked, inputs = relink.other(obj, command.target, build.kept)
                 own = pieces.by_map(linked, inputs)
-                parts.append(Part(linked, own, f"({os.path.basename(command.target)})"))
+                name = links.get(command.target, os.path.basename(command.target))
+                parts.append(Part(linked, own, f"({name})"))
     return parts
 
 

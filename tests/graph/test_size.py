@@ -41,12 +41,12 @@ def test_each_byte_of_the_images_is_on_a_line_and_the_folder_is_left_alone(
         assert other == ([2] if kind == "booted" else [])  # tools/build writes a signature
     piggy = (built.images / "piggy.gz").stat().st_size
     assert sum(row["about"] for row in found["raw"]["rows"]) == piggy
-    packed = [row for row in found["booted"]["rows"] if row["object"].startswith("(compressed)")]
+    packed = [row for row in found["booted"]["rows"] if row["object"].startswith("(piggy.gz)/")]
     assert sum(row["size"] for row in packed) == piggy
     assert next(row for row in found["raw"]["rows"] if row["name"] == "panic")["object"] == (
         "kernel/panic.o"
     )
-    assert any(row["object"].startswith("(vmlinux)/") for row in found["booted"]["rows"])
+    assert any(row["object"].startswith("(compressed_vmlinux)/") for row in found["booted"]["rows"])
     shares = {one["symbol"]: one["own"] for one in found["symbols"]}
     assert sum(shares.values()) == found["files"]["Image"]
 

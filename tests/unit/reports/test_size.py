@@ -46,7 +46,7 @@ def test_what_is_left_out_has_a_line_of_its_own() -> None:
 def test_estimates_are_marked() -> None:
     rows = [
         Row(0, 10, "(setup.elf)/a.o", "x"),
-        Row(10, 7, "(compressed)/kernel/panic.o", "panic"),
+        Row(10, 7, "(piggy.gz)/kernel/panic.o", "panic"),
     ]
     lines = list(size_text.show(size_text.tree("bzImage", rows), 2))
     assert not any("about" in line for line in lines if "kernel" not in line)
