@@ -87,7 +87,8 @@ class Elf(msgspec.Struct, frozen=True):
         symbols: Its symbols.
         addresses: The address of each symbol by name, sizeless ones and absolute ones included.
         headers: Offset, size and name of each header: the file's, the programs', the sections'.
-        layout: A digest of nothing but the sections' places and the symbols, to compare two links.
+        layout: A hash of where sections and symbols are, to compare two links in one process. A
+            tool may have stripped one of them of relocations.
     """
 
     data: bytes
@@ -174,7 +175,9 @@ def _parsed(file: object, data: bytes) -> Elf:
         (head["e_shoff"], head["e_shentsize"] * head["e_shnum"], "section headers"),
     ]
     places = tuple((one.name, one.address, one.load, one.size) for one in sections if one.alloc)
-    return Elf(data, sections, symbols, addresses, headers, hash((places, table, names)))
+    named = tuple((one.name, one.address, one.size) for one in symbols)
+    layout = hash((places, named, tuple(addresses.items())))
+    return Elf(data, sections, symbols, addresses, headers, layout)
 
 
 def _load(address: int, segments: list[tuple[int, int, int]]) -> int:

@@ -52,6 +52,7 @@ FREE = {
     "tabcompletion",
     "why",
 }
+PARTS = {"kernel/printk"}  # what `doit size` is asked for, beside tasks
 DRY = {"net_up", "net_down"}  # free with --dry-run
 PATH = re.compile(r"(?<![\w./~-])((?:configs|docs|overlays|tasks|tests)/[\w./*-]*[\w*])")
 OTHERS = {
@@ -287,7 +288,7 @@ def test_what_is_given_to_doit_exists(name: str, known_tasks: set[str]) -> None:
     ]:
         plain = [word for word in words(command) if "=" not in word]
         taken = (
-            {"help": COMMANDS | {"task"}, "store": {"clear"}}.get(plain[0], set())
+            {"help": COMMANDS | {"task"}, "store": {"clear"}, "size": PARTS}.get(plain[0], set())
             if plain
             else set()
         )

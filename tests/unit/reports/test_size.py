@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.reports import size, size_text
+from tasks.reports import size_options, size_text
 from tasks.system.errors import PiggyError
 from tasks.tuning.image import Row
 
@@ -66,22 +66,22 @@ def test_symbols_share_the_bytes_and_have_those_that_they_let_in() -> None:
 
 
 def test_options_may_follow_a_path() -> None:
-    names, asked = size._asked(["kernel", "--depth", "3", "net", "--json"], {"limit": "5"})
+    names, asked = size_options.asked(["kernel", "--depth", "3", "net", "--json"], {"limit": "5"})
     assert names == ["kernel", "net"]
-    assert asked == size.Asked(limit="5", depth=3, as_json=True)
+    assert asked == size_options.Asked(limit="5", depth=3, as_json=True)
     for words in (["--what"], ["--depth=x"], ["--depth"]):
         with pytest.raises(PiggyError, match="doit size: "):
-            size._asked(words, {})
+            size_options.asked(words, {})
 
 
 @pytest.mark.parametrize(
     ("text", "count"), [("900K", 921_600), ("900000", 900_000), ("1.5M", 1_572_864), (7, 7)]
 )
 def test_sizes(text: int | str, count: int) -> None:
-    assert size._bytes(text, "--limit") == count
+    assert size_options._bytes(text, "--limit") == count
 
 
 @pytest.mark.parametrize("text", ["", "K", "-1", "1e9", "900k", "9" * 40])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(PiggyError, match="is no size"):
-        size._bytes(text, "--limit")
+        size_options._bytes(text, "--limit")

@@ -1,0 +1,128 @@
+"""The options of `size`, and the limits that images are held against."""
+
+from __future__ import annotations
+
+import getopt
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tasks.cache.store import UNITS, bytes_of
+from tasks.config.project import Project
+from tasks.system.errors import PiggyError, nearest
+from tasks.tuning.sizes import Record
+
+_SIZE = re.compile(rf"\d{{1,15}}(\.\d{{1,6}})?[{''.join(UNITS)}]?")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The options.
+
+    Attributes:
+        against: What to compare with; "" for nothing.
+        limit: Limits; "" for none but the machine's.
+        symbols: Whether to group by Kconfig symbol.
+        depth: How many levels of a tree are shown.
+        whole: Whether no line is left out.
+        as_json: Whether to print JSON.
+    """
+
+    against: str = ""
+    limit: str = ""
+    symbols: bool = False
+    depth: int = 1
+    whole: bool = False
+    as_json: bool = False
+
+
+_HELP = {
+    "against": "compare with another build: a machine, a folder, store:1, a commit",
+    "limit": "fail if the image is larger than 900K; or Image=3M,rootfs=2M",
+    "symbols": "the kernel by Kconfig symbol",
+    "depth": "how many levels are shown",
+    "whole": "every line, however many they are",
+    "as_json": "everything as JSON",
+}
+_LONG = {"whole": "all", "as_json": "json"}
+PARAMS: list[dict[str, Any]] = [
+    {
+        "name": field.name,
+        "short": "",
+        "long": _LONG.get(field.name, field.name),
+        "type": type(field.default),
+        "default": field.default,
+        "help": _HELP[field.name],
+    }
+    for field in msgspec.structs.fields(Asked)
+]
+
+
+def asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str], Asked]:
+    """Return the paths, and the options, of which some may stand after a path.
+
+    doit's own parser takes the words from the first path on as they are.
+
+    Raises:
+        PiggyError: An option is none.
+    """
+    fields = {f"--{one['long']}": one for one in PARAMS}
+    known = [f"{one['long']}{'=' * (one['type'] is not bool)}" for one in PARAMS]
+    try:
+        later, rest = getopt.gnu_getopt(list(names), "", known)
+        more = {
+            fields[name]["name"]: True
+            if fields[name]["type"] is bool
+            else fields[name]["type"](value)
+            for name, value in later
+        }
+    except (getopt.GetoptError, ValueError) as error:
+        raise PiggyError(f"doit size: {error}", "'doit help size' shows the options") from None
+    return rest, Asked(**{**options, **more})
+
+
+def limits(project: Project, given: str) -> dict[str, int]:
+    """Return the limits in bytes, by image: those of the machine, and those of --limit over them.
+
+    Raises:
+        PiggyError: One is no size.
+    """
+    found = {name: _bytes(value, "[limits]") for name, value in project.machine.limits.items()}
+    for word in filter(None, map(str.strip, given.split(","))):
+        name, equals, text = word.rpartition("=")
+        found[name if equals else project.image] = _bytes(text, "--limit")
+    return found
+
+
+def _bytes(value: int | str, where: str) -> int:
+    text = str(value)
+    if not _SIZE.fullmatch(text):
+        raise PiggyError(
+            f"{where}: '{text}' is no size", "bytes, or with K, M or G for units of 1024: 900K"
+        )
+    return bytes_of(text)
+
+
+def check(record: Record, limits: Mapping[str, int]) -> None:
+    """Check the images against limits.
+
+    Raises:
+        PiggyError: One is larger, or is not built.
+    """
+    for name in limits:
+        if name not in record.files:
+            error = PiggyError(
+                f"there is no image '{name}' to limit.{nearest(name, record.files)}",
+                f"images: {', '.join(record.files)}",
+            )
+            error.status = 125  # git-bisect(1): it can't be tested
+            raise error
+    large = [
+        f"{name} has {record.files[name]:,} B, {record.files[name] - most:,} B more than its limit"
+        f" of {most:,} B"
+        for name, most in limits.items()
+        if record.files[name] > most
+    ]
+    if large:
+        raise PiggyError("; ".join(large), "'doit size --against REF' says what grew")
