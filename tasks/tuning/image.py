@@ -24,7 +24,7 @@ HEADERS = "(headers)"
 OTHER = "(other)"
 _CHUNK = 1024  # bytes that are compressed together for an estimate
 _PATCHED = 1 << 16  # bytes of a section that a tool may have written to after the link
-_LEAST = 32  # bytes of a section that can be looked for
+_LEAST = 8  # bytes of a section that can be looked for, and then must be there once
 _FILLED = 8  # equal bytes that may be alignment before other bytes
 _PADDING = (b"\0", b"\xff", b"\x90", b"\xcc")
 
@@ -184,8 +184,9 @@ def _placed(data: bytes, own: Elf | None, part: Elf) -> list[tuple[Section, int]
     if own is not None:
         return _in_elf(own, part, inside)
     for section in sorted(inside, key=lambda one: -one.size)[:4]:
-        at = data.find(part.content(section)) if section.size >= _LEAST else -1
-        if at >= 0:
+        content = part.content(section)
+        at = data.find(content) if section.size >= _LEAST else -1
+        if at >= 0 and data.rfind(content) == at:
             base = section.load - at
             return [
                 (one, one.load - base)

@@ -15,6 +15,7 @@ FILL = "*fill*"
 KALLSYMS = "(kallsyms)"
 # The table of symbols, which scripts/link-vmlinux.sh makes in several rounds.
 _KALLSYMS = re.compile(r"\.tmp_\w+(\.\w+)*\.o|\.tmp_kallsyms\d+\.o")
+_STUBS = "linker stubs"  # a part that the linker makes itself
 _BEGIN = "Linker script and memory map"
 _LLD = re.compile(r"\s*VMA\s+LMA\s+Size\s+Align\s+Out\s+In\s+Symbol")
 _MEMBER = re.compile(r"(?P<archive>.*?)\((?P<member>[^()]+)\)")
@@ -62,20 +63,19 @@ def _gnu(text: str) -> Iterator[Input]:
         words = line.split(None, 3)
         if line[0] != " ":
             section, name = words[0], ""
-            continue
-        if line[1:2] not in (" ", ""):
-            if len(words) == 1:
-                name = words[0]
-                continue
-            name, words = words[0], words[1:]
-            words = " ".join(words).split(None, 2)
-        elif not name:
-            continue  # a symbol, an assignment
-        if len(words) >= 2 and words[0].startswith("0x") and words[1].startswith("0x"):
-            where = "" if name == FILL else path_of(words[2]) if len(words) > 2 else ""
-            if where or name == FILL:
-                yield Input(section, name, int(words[0], 16), int(words[1], 16), where)
-        name = ""
+        elif line[1:2] not in (" ", "") and len(words) == 1:
+            name = words[0]  # the rest is in the next line
+        else:
+            if line[1:2] != " ":
+                name, words = words[0], words[1:]
+            else:
+                words = line.split(None, 2)
+            if name and len(words) > 1 and words[0].startswith("0x") and words[1].startswith("0x"):
+                where = path_of(words[2]) if len(words) > 2 else ""
+                if name == FILL or where not in ("", _STUBS):
+                    where = "" if name == FILL else where
+                    yield Input(section, name, int(words[0], 16), int(words[1], 16), where)
+            name = ""
 
 
 def _lld(text: str) -> Iterator[Input]:

@@ -37,6 +37,9 @@ Linker script and memory map
                 0xc03668a0      0x60f init/main.o
                                 0x665 (size before relaxing)
                 0xc0366eaf        0x4 LONG 0x0
+ .text.very_long_name
+                0xc0366fb0       0x10 linker stubs
+ .text.stub     0xc0366fc0       0x10 linker stubs
  COMMON         0xc0367000        0x8 /opt/lib/libc.a(errno.lo)
 """
 LLD = """\
