@@ -71,8 +71,11 @@ def size(
     names, asked = size_options.asked(names, options)
     limits = size_options.limits(project, asked.limit)
     build = builds.of_project(project)
-    record = sizes.measure(build, _commits(project))
-    notes = [*_stale(project, build, others), *_notes(record)]
+    record = sizes.measure(build)
+    stale = _stale(build, others)
+    if not stale:
+        _note_commits(project, build, record)
+    notes = [*stale, *_notes(record)]
     most = 0 if asked.whole else SHOWN
     other = _compared(project, record, asked.against) if asked.against else None
     if asked.as_json:
@@ -219,7 +222,8 @@ def _compared(project: Project, record: Record, word: str) -> Comparison:
         if old is None:
             raise PiggyError(
                 f"nothing was measured at the commit {other[:12]}",
-                f"check it out, run 'doit {project.image} size', and come back: its sizes are kept",
+                f"check it out, run 'doit {project.image} size' with nothing uncommitted, and come"
+                " back: its sizes are kept",
             )
     else:
         old = sizes.measure(other, known=pieces.objects_of(record.pieces))
@@ -235,10 +239,13 @@ def _compared(project: Project, record: Record, word: str) -> Comparison:
     return compare.compare(old, record, symbol)
 
 
-def _commits(project: Project) -> list[str]:
-    """Return the commits of the project and of the kernel tree, where they are checkouts."""
-    found = (builds.commit_of(tree) for tree in (project.top, project.layout.kernel_src))
-    return list(dict.fromkeys(filter(None, found)))
+def _note_commits(project: Project, build: Build, record: Record) -> None:
+    """Note the commits of project and kernel tree, where these are as they were committed."""
+    trees = (project.top, project.layout.kernel_src)
+    heads = {commit: tree for tree in trees if (commit := builds.commit_of(tree))}
+    new = [one for one, tree in heads.items() if one not in record.commits and builds.clean(tree)]
+    if new:
+        sizes.note(build, record, new)
 
 
 def _notes(record: Record) -> list[str]:
@@ -247,7 +254,7 @@ def _notes(record: Record) -> list[str]:
     return [f"{record.why}; so objects are told by the names of their functions alone"]
 
 
-def _stale(project: Project, build: Build, others: Sequence[TaskDict]) -> list[str]:
+def _stale(build: Build, others: Sequence[TaskDict]) -> list[str]:
     """Return a note if the booted image is not what a run would make now."""
     from doit.globals import Globals
 

@@ -120,6 +120,12 @@ def commit_of(tree: Path, name: str = "HEAD") -> str:
     return word if not done.returncode and re.fullmatch("[0-9a-f]{40,64}", word) else ""
 
 
+def clean(tree: Path) -> bool:
+    """Tell whether a checkout has nothing that is not in its commit; what git ignores aside."""
+    done = run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=tree, check=False)
+    return not done.returncode and not done.output.strip()
+
+
 def _not_built(message: str, hint: str) -> PiggyError:
     """Return the error for a build that is missing, with the status by which bisect skips it."""
     error = PiggyError(message, hint)

@@ -60,7 +60,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         format: See FORMAT.
         state: The digests of vmlinux and of the booted image.
         time: When it was made (seconds since 1970).
-        commits: The commits of the trees that it was made from.
+        commits: The commits at which it was made, of project and kernel tree (see `note`).
         why: Why objects are told by names alone; "" if they are by the linker's map.
         files: The size of each image.
         config: The configuration.
@@ -83,14 +83,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ram: Ram
 
 
-def measure(
-    build: Build, commits: Sequence[str] = (), known: Mapping[str, str] | None = None
-) -> Record:
+def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
     """Measure a build, or return the record of it.
 
     Args:
         build: The build.
-        commits: The commits that a new record is kept for.
         known: Objects by name, for a vmlinux without an object folder.
 
     Raises:
@@ -114,7 +111,7 @@ def measure(
         format=FORMAT,
         state=state,
         time=time.time(),
-        commits=list(commits),
+        commits=[],
         why=why,
         files={name: path.stat().st_size for name, path in build.files.items()},
         config=dotconfig.read_config(build.config) if build.config else {},
@@ -135,6 +132,13 @@ def read(kept: Path, digest: str) -> Record | None:
         digest: The digest of vmlinux.
     """
     return _decoded(kept / FOLDER / f"{digest}{SUFFIX}")
+
+
+def note(build: Build, record: Record, commits: Sequence[str]) -> None:
+    """Keep with a record that it was made at these commits, for a comparison with them."""
+    more = [*record.commits, *commits]
+    digest = record.state.partition(" ")[0]
+    _keep(build.kept, digest, msgspec.structs.replace(record, commits=more, time=time.time()))
 
 
 def of_commit(kept: Path, commit: str) -> Record | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -142,4 +143,28 @@ def test_a_vmlinux_from_the_store_is_told_by_names_where_the_folder_has_another_
     assert sum(row["size"] for row in found["raw"]["rows"]) == found["files"]["Image"]
     assert next(row for row in found["raw"]["rows"] if row["name"] == "panic")["object"] == (
         "kernel/panic.o"
+    )
+
+
+def test_a_commit_that_was_measured_can_be_compared_with(built: Playground) -> None:
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=somebody", "-c", "user.email=somebody@invalid"]
+        return subprocess.run(
+            ["git", *identity, *words], cwd=built.top, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git("init", "-q")
+    git("commit", "-qm", "nothing", "--allow-empty")
+    git("add", "configs")
+    git("commit", "-qm", "first")
+    built.doit("size")
+    built.append("configs/kernel/fake-serial.config", "CONFIG_LOG_BUF_SHIFT=15\n")
+    built.doit()
+    built.doit("size")  # not as committed: it is not the commit's
+    assert "  CONFIG_LOG_BUF_SHIFT: 14 -> 15\n" in built.doit("size", "--against", "HEAD").text
+    git("commit", "-qam", "second")
+    assert "CONFIG_LOG_BUF_SHIFT" not in built.doit("size", "--against", "HEAD").text
+    assert "  CONFIG_LOG_BUF_SHIFT: 14 -> 15\n" in built.doit("size", "--against", "HEAD~").text
+    assert (
+        "has no build/pc/images/vmlinux" in built.doit("size", "--against", "pc", status=125).text
     )

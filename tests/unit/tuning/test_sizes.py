@@ -96,7 +96,8 @@ def test_only_plain_calls_of_the_linker_are_made_again(tmp_path: Path, command: 
 
 def test_a_record_is_kept_and_found_again(linked: Linked, tmp_path: Path) -> None:
     it = build(linked, tmp_path / "kept", None)
-    first = sizes.measure(it, ["abc"])
+    sizes.note(it, sizes.measure(it), ["abc"])
+    first = sizes.measure(it)
     digest = content_digest(linked.program)
     assert sizes.read(it.kept, digest) == first
     assert sizes.measure(it) == first
@@ -107,8 +108,8 @@ def test_a_record_is_kept_and_found_again(linked: Linked, tmp_path: Path) -> Non
     for damage in (b"", path.read_bytes()[:-9], b"\0" * 90):
         path.write_bytes(damage)
         assert sizes.read(it.kept, digest) is None
-        again = sizes.measure(it, ["abc"])
-        assert msgspec.structs.replace(again, time=first.time) == first
+        again = sizes.measure(it)
+        assert msgspec.structs.replace(again, time=first.time, commits=["abc"]) == first
 
 
 def test_a_record_without_a_map_is_made_anew_once_there_is_one(
@@ -135,7 +136,7 @@ def test_old_records_go(linked: Linked, tmp_path: Path, monkeypatch: pytest.Monk
     for number in range(6):
         with linked.program.open("ab") as stream:
             stream.write(b"x")
-        sizes.measure(it, [f"commit {number}"])
+        sizes.note(it, sizes.measure(it), [f"commit {number}"])
         for path in sizes._all(it.kept):
             info = path.stat()
             os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - 10**9))
