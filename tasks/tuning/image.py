@@ -135,22 +135,27 @@ def _groups(found: Iterable[Row]) -> Iterator[list[Row]]:
         yield waiting
 
 
-def replaced(found: Iterable[Row], at: int, length: int, inside: Iterable[Row]) -> list[Row]:
+def replaced(
+    data: bytes, found: Iterable[Row], at: int, length: int, inside: Iterable[Row]
+) -> list[Row]:
     """Return rows with others in the place of a stretch of the file.
 
     Args:
+        data: The file's content.
         found: The rows of the file.
         at: Where the stretch begins.
         length: Its length in bytes.
         inside: The rows of it.
     """
-    result = []
+    result = [row for row in inside if row.size]
     for row in found:
         end = row.offset + row.size
         for start, stop in ((row.offset, min(end, at)), (max(row.offset, at + length), end)):
-            if start < stop:
+            if start < stop and row.object == OTHER:
+                result += _gap(data, start, stop)
+            elif start < stop:
                 result.append(msgspec.structs.replace(row, offset=start, size=stop - start))
-    return sorted([*result, *(row for row in inside if row.size)], key=lambda one: one.offset)
+    return sorted(result, key=lambda one: one.offset)
 
 
 def _scaled(costs: Sequence[float], total: int) -> list[int]:

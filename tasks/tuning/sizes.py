@@ -106,7 +106,9 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
     raw = image.rows(data, [Part(real, parts)])
     packed = build.files[build.packed].read_bytes() if build.packed else b""
     if packed:
-        raw = image.shares(data, raw, len(packed))
+        raw = _shared(build, data, raw, len(packed))
+    behind = [row for row in raw if row.offset >= len(data)]
+    raw = raw[: len(raw) - len(behind)]
     record = Record(
         format=FORMAT,
         state=state,
@@ -117,7 +119,7 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
         config=dotconfig.read_config(build.config) if build.config else {},
         pieces=parts,
         raw=raw,
-        booted=_booted(build, raw, packed),
+        booted=_booted(build, [*raw, *behind], packed),
         ram=_ram(real, parts),
     )
     _keep(build.kept, digest, record)
@@ -190,6 +192,30 @@ def _pieces(build: Build, real: Elf, known: Mapping[str, str]) -> tuple[list[Pie
     return pieces.by_symbols(real, {**known, **other}), why
 
 
+def _shared(build: Build, data: bytes, raw: list[Row], total: int) -> list[Row]:
+    """Return the rows of the uncompressed image with their shares of the compressed file.
+
+    x86 compresses a table of relocations behind the image, with CONFIG_X86_NEED_RELOCS; such a file
+    has a row behind the others. The saved command names it.
+    """
+    words: list[str] = []
+    if build.obj is not None:
+        with contextlib.suppress(Unfamiliar, OSError):
+            targets = [
+                (build.obj / f"piggyback.{name}").read_text().strip()
+                for name in (build.packed, build.raw)
+            ]
+            command = saved.read(trace.record_of(build.obj, targets[0])).command
+            words = [word for word in dict.fromkeys(command.split()) if word not in targets]
+    for word in words:
+        path = (build.obj or Path()) / word
+        if path.suffix == ".relocs" and path.is_file():
+            more = path.read_bytes()
+            raw = [*raw, Row(len(data), len(more), f"({path.name})", "")]
+            data += more
+    return image.shares(data, raw, total)
+
+
 def _booted(build: Build, raw: list[Row], packed: bytes) -> list[Row]:
     """Return the rows of the booted image, that of the compressed kernel divided by estimates."""
     if build.image == build.raw:
@@ -205,7 +231,7 @@ def _booted(build: Build, raw: list[Row], packed: bytes) -> list[Row]:
             Row(offset, row.about, f"({build.packed})/{row.object}", row.name, row.section)
         )
         offset += row.about
-    return image.replaced(found, at, len(packed), inside)
+    return image.replaced(data, found, at, len(packed), inside)
 
 
 def _loader(build: Build) -> list[Part]:

@@ -146,7 +146,7 @@ def test_shares_add_up_and_follow_what_is_in_them(
 def test_what_is_packed_inside_takes_the_place_of_a_stretch() -> None:
     rows = [Row(0, 10, "a", "x"), Row(10, 100, "piggy.o", "data"), Row(110, 5, "b", "y")]
     inside = [Row(14, 50, "in", "p"), Row(64, 40, "in", "q"), Row(104, 0, "in", "nothing")]
-    found = image.replaced(rows, 14, 90, inside)
+    found = image.replaced(b"", rows, 14, 90, inside)
     assert [(row.offset, row.size, row.name) for row in found] == [
         (0, 10, "x"),
         (10, 4, "data"),

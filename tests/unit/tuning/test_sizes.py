@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -169,3 +170,37 @@ def test_names_of_two_objects_are_not_known() -> None:
         pieces.Piece(".text", 3, 1, "b.o", "own", "t", True),
     ]
     assert pieces.objects_of(found) == {"own": "b.o"}
+
+
+def test_relocations_that_are_compressed_behind_the_image_have_a_row(
+    linked: Linked, tmp_path: Path
+) -> None:
+    obj = linked.top
+    (obj / "boot").mkdir()
+    linked.binary.rename(obj / "boot" / "vmlinux.bin")
+    (obj / "boot" / "vmlinux.relocs").write_bytes(bytes(range(256)) * 4)
+    parts = [(obj / "boot" / f"vmlinux.{one}").read_bytes() for one in ("bin", "relocs")]
+    packed = gzip.compress(b"".join(parts))
+    (obj / "boot" / "vmlinux.bin.gz").write_bytes(packed)
+    (obj / "boot" / "image").write_bytes(b"\0" * 100 + packed + b"\0" * 9)
+    (obj / "boot" / ".vmlinux.bin.gz.cmd").write_text(
+        "cmd_boot/vmlinux.bin.gz := cat boot/vmlinux.bin boot/vmlinux.relocs | gzip -9 >"
+        " boot/vmlinux.bin.gz\n"
+    )
+    for name, target in (("Image", "vmlinux.bin"), ("piggy.gz", "vmlinux.bin.gz")):
+        (obj / f"piggyback.{name}").write_text(f"boot/{target}")
+    it = build(linked, tmp_path / "kept", obj)
+    files = {
+        "vmlinux": linked.program,
+        "Image": obj / "boot" / "vmlinux.bin",
+        "piggy.gz": obj / "boot" / "vmlinux.bin.gz",
+        "bzImage": obj / "boot" / "image",
+    }
+    it = msgspec.structs.replace(it, files=files, packed="piggy.gz", image="bzImage")
+    found = sizes.measure(it)
+    assert sum(row.size for row in found.raw) == files["Image"].stat().st_size
+    relocations = [row for row in found.booted if row.object == "(piggy.gz)/(vmlinux.relocs)"]
+    assert len(relocations) == 1
+    assert sum(row.about for row in found.raw) + relocations[0].size == len(packed)
+    assert sum(row.size for row in found.booted) == files["bzImage"].stat().st_size
+    assert [row.size for row in found.booted if row.object == "(alignment)"] == [100, 9]
