@@ -238,6 +238,13 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
                 f"{origin}: 'kernel.{key}' is '{image}', which its chain does not have."
                 + nearest(image, ("vmlinux", *chain))
             )
+    images = ("vmlinux", *chain, "busybox", "rootfs", "initramfs")
+    for name in machine.limits:
+        if name not in images:
+            raise PiggyError(
+                f"{origin}: 'limits' names '{name}', which is no image.{nearest(name, images)}",
+                f"images: {', '.join(images)}",
+            )
     if NO_DISPLAY in machine.display:
         raise PiggyError(
             f"{origin}: no display can be called '{NO_DISPLAY}'",

@@ -111,6 +111,9 @@ def test_what_grew_is_named_with_its_object_and_symbol(built: Playground) -> Non
         (one["new"] or 0) - (one["old"] or 0) for one in found["symbols"]
     )
     assert "names no build" in built.fails("size", "--against=nothing-like-it")
+    for same in ("fake", "build/fake", "build/fake/images/vmlinux", "build/fake/kernel/6.1"):
+        assert "up/down: 0/0 (0)" in built.doit("size", f"--against={same}").text
+    assert "there is no vmlinux in build" in built.fails("size", "--against=build")
 
 
 def test_an_earlier_vmlinux_of_the_store_can_be_compared_with(built: Playground) -> None:

@@ -167,6 +167,11 @@ def test_the_chain_stands_in_the_order_of_the_pipeline(top: Path) -> None:
             'image = "zImage"\nboots = {Image = ["consol"]}',
             "configs/kernel/consol.config does not exist. Did you mean 'console'?",
         ),
+        (
+            "[rootfs]",
+            '[limits]\nzImge = "2M"\n[rootfs]',
+            "'limits' names 'zImge', which is no image. Did you mean 'zImage'?",
+        ),
         ("[rootfs]", "[qemu]\nbinary = 3\n[rootfs]", "Expected `str`, got `int` for 'qemu.binary'"),
     ],
 )
