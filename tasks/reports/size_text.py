@@ -98,6 +98,8 @@ def ram(found: Ram) -> Iterator[str]:
     for name in ("text", "rodata", "data", "bss"):
         yield f"  {name:<{WIDTH - 2}} {getattr(found, name):>16,}"
     yield f"{'  (init, which is freed then)':<{WIDTH}} {found.init:>16,}"
+    if found.brk:
+        yield f"{'  (brk, freed but for what is used)':<{WIDTH}} {found.brk:>16,}"
 
 
 class Share(msgspec.Struct, frozen=True):

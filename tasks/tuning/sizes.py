@@ -39,13 +39,18 @@ _LONGEST = 1 << 28  # bytes of a record
 
 
 class Ram(msgspec.Struct, frozen=True):
-    """Bytes that the kernel takes in memory: by kind, and what it frees once it has booted."""
+    """Bytes that the kernel takes in memory.
+
+    They are by kind; it frees `init` once it has booted, and of `brk`, which x86 has, what it did
+    not use (reserve_brk() in arch/x86/kernel/setup.c).
+    """
 
     text: int
     rodata: int
     data: int
     bss: int
     init: int
+    brk: int = 0
 
     @property
     def kept(self) -> int:
@@ -269,10 +274,12 @@ def _ram(real: Elf, parts: Sequence[Piece]) -> Ram:
     """
     begin, end = (real.addresses.get(name, 0) for name in ("__init_begin", "__init_end"))
     kinds = dict.fromkeys("trdb", 0)
-    init = 0
+    init = brk = 0
     for piece in parts:
-        if begin <= piece.address < end:
+        if piece.section == ".brk":
+            brk += piece.size
+        elif begin <= piece.address < end:
             init += piece.size
         else:
             kinds["r" if piece.section == ".rodata" else piece.letter] += piece.size
-    return Ram(kinds["t"], kinds["r"], kinds["d"], kinds["b"], init)
+    return Ram(kinds["t"], kinds["r"], kinds["d"], kinds["b"], init, brk)
