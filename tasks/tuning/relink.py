@@ -65,7 +65,8 @@ def vmlinux(obj: Path, place: Path) -> tuple[Elf, list[Input]]:
     if said is None or not said.env.get("LD"):
         raise Unfamiliar("make has not told yet in which environment vmlinux is linked")
     linker = said.env["LD"]
-    with _mirror(obj, place) as name:
+    with tempfile.TemporaryDirectory(prefix=".size.", dir=place.absolute()) as name:
+        _mirror(obj, Path(name))
         mirror = Path(name)
         wrapper = mirror / "piggyback.ld"
         wrapper.write_text(_WRAPPER)
@@ -106,18 +107,21 @@ def other(obj: Path, target: str, place: Path) -> tuple[Elf, list[Input]]:
         return _result(output, plan, target)
 
 
-def _mirror(obj: Path, place: Path) -> tempfile.TemporaryDirectory[str]:
-    """Make the temporary folder that stands for an object folder."""
-    folder = tempfile.TemporaryDirectory(prefix=".size.", dir=place.absolute())
-    for entry in os.scandir(obj.absolute()):
-        path = os.path.join(folder.name, entry.name)
-        if entry.is_symlink():
-            os.symlink(os.path.join(entry.path), path)
-        elif entry.is_dir():
-            os.symlink(entry.path, path)
-        elif entry.is_file() and not _OUTPUTS.fullmatch(entry.name):
-            shutil.copy2(entry.path, path)
-    return folder
+def _mirror(obj: Path, folder: Path) -> None:
+    """Fill the temporary folder that stands for an object folder.
+
+    Raises:
+        Unfamiliar: Another run is at work in the object folder.
+    """
+    try:
+        for entry in os.scandir(obj.absolute()):
+            path = folder / entry.name
+            if entry.is_symlink() or entry.is_dir():
+                path.symlink_to(entry.path)
+            elif entry.is_file() and not _OUTPUTS.fullmatch(entry.name):
+                shutil.copy2(entry.path, path)
+    except FileNotFoundError as error:
+        raise Unfamiliar(f"{error.filename} has just been removed") from None
 
 
 def _linked_before(mirror: Path) -> bool:
