@@ -13,6 +13,7 @@ import msgspec
 
 FILL = "*fill*"
 KALLSYMS = "(kallsyms)"
+STRINGS = "(strings)"
 # The table of symbols, which scripts/link-vmlinux.sh makes in several rounds.
 _KALLSYMS = re.compile(r"\.tmp_\w+(\.\w+)*\.o|\.tmp_kallsyms\d+\.o")
 _STUBS = "linker stubs"  # a part that the linker makes itself
@@ -79,21 +80,33 @@ def _gnu(text: str) -> Iterator[Input]:
 
 
 def _lld(text: str) -> Iterator[Input]:
-    """Parse lld's map: columns, of which the last one is indented by what it names."""
-    section = ""
+    """Parse lld's map: columns, of which the last one is indented by what it names.
+
+    The strings that it merged are in a part of its own. It has no lines for the alignment before a
+    part, only for what the script asks for.
+    """
+    section, at = "", 0
     for line in text.splitlines()[1:]:
         words = line.split(None, 4)
         if len(words) < 5:
             continue
         rest = line[len(line) - len(words[4]) :]
-        indent = len(line) - len(rest) - _width(line)
-        if indent <= 1:
-            section = section if "=" in rest else rest.strip()  # an assignment of the script
+        address, size, align = int(words[0], 16), int(words[2], 16), int(words[3])
+        if rest.startswith(". = "):
+            yield Input(section, FILL, address, size, "")
+        elif len(line) - len(rest) - _width(line) <= 1:
+            section, at = (section, at) if "=" in rest else (rest.strip(), address)
         elif match := _LLD_INPUT.fullmatch(rest.strip()):
-            address, size = int(words[0], 16), int(words[2], 16)
-            if match["object"] == "<internal>":
-                continue
-            yield Input(section, match["name"], address, size, path_of(match["object"]))
+            if at < address < at + align:
+                yield Input(section, FILL, at, address - at, "")
+            at = address + size
+            where = path_of(match["object"])
+            if where == "<internal>":
+                where = STRINGS if ".str" in match["name"] else ""
+            if where:
+                yield Input(section, match["name"], address, size, where)
+        elif "(" in rest:
+            at = address + size  # LONG(...) and the like
 
 
 def _width(line: str) -> int:

@@ -44,15 +44,39 @@ Linker script and memory map
 """
 LLD = """\
              VMA              LMA     Size Align Out     In      Symbol
-               0                0        0     1 . = 0x100000
-          100000             8000       70    32 .text
-          100000           100000        0     1 _text = .
-          100000           100000       60    32         vmlinux.a(kernel/panic.o):(.text)
-          100000           100000       30     1                 panic
-          100060           100060       10     1         <internal>:(.text)
-          100070           100070       10     4 .rodata
-          100070           100070       10     4         init/main.o:(.rodata)
-"""
+               0                0   100000     1 . = 0x100000
+          100000             8000       c4    16 .text
+          100000             8000        0     1         _text = .
+          100000             8000       41    16         vmlinux.a(init/main.o):(.text)
+          100000             8000       16     1                 helper
+          100020             8020       21     1                 start
+          100050             8050       39    16         vmlinux.a(kernel/panic.o):(.text)
+          100050             8050        6     1                 helper
+          100060             8060       11     1                 why
+          100080             8080        9     1                 shared
+          100090             8090       11    16         vmlinux.a(kernel/other.o):(.text)
+          100090             8090       11     1                 because
+          1000a1             80a1       1f     1         . = ALIGN(32)
+          1000c0             80c0        4     1         LONG(0x12345678)
+          1000d0             80d0       3a    16 .rodata
+          1000d0             80d0       10    16         vmlinux.a(init/main.o):(.rodata)
+          1000d0             80d0       10     1                 text
+          1000e0             80e0       2a     1         <internal>:(.rodata.str1.1)
+          10010c             810c       10     4 __table
+          10010c             810c        4     4         vmlinux.a(kernel/panic.o):(__table)
+          10010c             810c        4     1                 entry
+          100110             8110        4     4         vmlinux.a(kernel/other.o):(__table)
+          100110             8110        4     1                 entry
+          100114             8114        8     1         QUAD(0)
+          10011c             811c      ee4     1 . = ALIGN(4096)
+          101000             9000       44    64 .data
+          101000             9000        4     4         vmlinux.a(init/main.o):(.data)
+          101000             9000        4     1                 counter
+          101040             9040        4    64         vmlinux.a(kernel/panic.o):(.data)
+          101040             9040        4     1                 aligned
+          101044             9044        0     1         vmlinux.a(kernel/other.o):(.data)
+          101044             9044       bc     1 . = ALIGN(256)
+"""  # of LLD 22
 
 
 def test_gnu_ld() -> None:
@@ -66,9 +90,25 @@ def test_gnu_ld() -> None:
 
 
 def test_lld() -> None:
-    assert linkmap.parse(LLD) == [
-        Input(".text", ".text", 0x100000, 0x60, "kernel/panic.o"),
-        Input(".rodata", ".rodata", 0x100070, 0x10, "init/main.o"),
+    found = linkmap.parse(LLD)
+    assert [part for part in found if part.name != FILL] == [
+        Input(".text", ".text", 0x100000, 0x41, "init/main.o"),
+        Input(".text", ".text", 0x100050, 0x39, "kernel/panic.o"),
+        Input(".text", ".text", 0x100090, 0x11, "kernel/other.o"),
+        Input(".rodata", ".rodata", 0x1000D0, 0x10, "init/main.o"),
+        Input(".rodata", ".rodata.str1.1", 0x1000E0, 0x2A, linkmap.STRINGS),
+        Input("__table", "__table", 0x10010C, 4, "kernel/panic.o"),
+        Input("__table", "__table", 0x100110, 4, "kernel/other.o"),
+        Input(".data", ".data", 0x101000, 4, "init/main.o"),
+        Input(".data", ".data", 0x101040, 4, "kernel/panic.o"),
+    ]
+    assert [(part.address, part.size) for part in found if part.name == FILL and part.section] == [
+        (0x100041, 0xF),
+        (0x100089, 0x7),
+        (0x1000A1, 0x1F),
+        (0x10011C, 0xEE4),
+        (0x101004, 0x3C),
+        (0x101044, 0xBC),
     ]
 
 
