@@ -93,7 +93,7 @@ def size(
             else _trees(project, build, record, names, asked.depth, most)
         )
         print("\n".join(terminal.printable(line) for line in lines))
-    size_options.check(record, limits)
+    size_options.check(record.files, limits)
 
 
 def _trees(

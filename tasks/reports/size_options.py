@@ -12,7 +12,6 @@ import msgspec
 from tasks.cache.store import UNITS, bytes_of
 from tasks.config.project import Project
 from tasks.system.errors import PiggyError, nearest
-from tasks.tuning.sizes import Record
 
 _SIZE = re.compile(rf"\d{{1,15}}(\.\d{{1,6}})?[{''.join(UNITS)}]?")
 
@@ -82,16 +81,26 @@ def asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str], 
     return rest, Asked(**{**options, **more})
 
 
-def limits(project: Project, given: str) -> dict[str, int]:
-    """Return the limits in bytes, by image: those of the machine, and those of --limit over them.
+class Limits(msgspec.Struct, frozen=True):
+    """The most bytes of images, by name: those of the machine file, and those of --limit."""
+
+    machine: dict[str, int]
+    given: dict[str, int]
+
+
+def limits(project: Project, given: str) -> Limits:
+    """Return the limits of the machine, and those of --limit.
 
     Raises:
         PiggyError: One is no size.
     """
-    found = {name: _bytes(value, "[limits]") for name, value in project.machine.limits.items()}
+    where = f"configs/machines/{project.settings.machine}.toml [limits]"
+    found = Limits(
+        {name: _bytes(value, where) for name, value in project.machine.limits.items()}, {}
+    )
     for word in filter(None, map(str.strip, given.split(","))):
         name, equals, text = word.rpartition("=")
-        found[name if equals else project.image] = _bytes(text, "--limit")
+        found.given[name if equals else project.image] = _bytes(text, "--limit")
     return found
 
 
@@ -104,25 +113,28 @@ def _bytes(value: int | str, where: str) -> int:
     return bytes_of(text)
 
 
-def check(record: Record, limits: Mapping[str, int]) -> None:
-    """Check the images against limits.
+def check(files: Mapping[str, int], most: Limits) -> None:
+    """Check images against limits; one of the machine's that is not built has no size yet.
+
+    Args:
+        files: The sizes of what is built.
+        most: The limits; those of --limit win.
 
     Raises:
-        PiggyError: One is larger, or is not built.
+        PiggyError: One is larger, or --limit names one that is not built.
     """
-    for name in limits:
-        if name not in record.files:
+    for name in most.given:
+        if name not in files:
             error = PiggyError(
-                f"there is no image '{name}' to limit.{nearest(name, record.files)}",
-                f"images: {', '.join(record.files)}",
+                f"there is no image '{name}' to limit.{nearest(name, files)}",
+                f"built are {', '.join(files)}",
             )
             error.status = 125  # git-bisect(1): it can't be tested
             raise error
     large = [
-        f"{name} has {record.files[name]:,} B, {record.files[name] - most:,} B more than its limit"
-        f" of {most:,} B"
-        for name, most in limits.items()
-        if record.files[name] > most
+        f"{name} has {files[name]:,} B, {files[name] - limit:,} B more than its limit of {limit:,} B"
+        for name, limit in {**most.machine, **most.given}.items()
+        if files.get(name, 0) > limit
     ]
     if large:
         raise PiggyError("; ".join(large), "'doit size --against REF' says what grew")

@@ -85,3 +85,15 @@ def test_sizes(text: int | str, count: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(PiggyError, match="is no size"):
         size_options._bytes(text, "--limit")
+
+
+def test_limits_of_the_machine_count_for_what_is_built_and_those_of_the_option_win() -> None:
+    files = {"vmlinux": 100, "bzImage": 50}
+    limits = size_options.Limits
+    size_options.check(files, limits({"bzImage": 50, "rootfs": 1}, {}))
+    size_options.check(files, limits({"bzImage": 49}, {"bzImage": 50}))
+    with pytest.raises(PiggyError, match="bzImage has 50 B, 1 B more than its limit of 49 B"):
+        size_options.check(files, limits({"bzImage": 49}, {"vmlinux": 100}))
+    with pytest.raises(PiggyError, match="no image 'rootfs' to limit") as caught:
+        size_options.check(files, limits({}, {"rootfs": 1}))
+    assert caught.value.status == 125
