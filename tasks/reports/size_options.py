@@ -132,7 +132,8 @@ def check(files: Mapping[str, int], most: Limits) -> None:
             error.status = 125  # git-bisect(1): it can't be tested
             raise error
     large = [
-        f"{name} has {files[name]:,} B, {files[name] - limit:,} B more than its limit of {limit:,} B"
+        f"{name} has {files[name]:,} B, {files[name] - limit:,} B more than its limit of"
+        f" {limit:,} B"
         for name, limit in {**most.machine, **most.given}.items()
         if files.get(name, 0) > limit
     ]

@@ -20,13 +20,14 @@ def sizes(pc: Checkout, *words: str) -> dict[str, Any]:
     return found
 
 
-def test_each_byte_of_the_images_is_on_a_line(pc: Checkout) -> None:
-    found = sizes(pc)
+def whole(board: Checkout, booted: str) -> dict[str, Any]:
+    """What `doit size --json` says, after a check that each byte is on a line."""
+    found = sizes(board)
     assert found["notes"] == []
-    for kind, name in (("raw", "Image"), ("booted", "bzImage")):
+    for kind, name in (("raw", "Image"), ("booted", booted)):
         rows = found[kind]["rows"]
         assert found[kind]["name"] == name
-        assert sum(row["size"] for row in rows) == (pc.images / name).stat().st_size
+        assert sum(row["size"] for row in rows) == (board.images / name).stat().st_size
         assert all(
             row["offset"] + row["size"] == after["offset"]
             for row, after in zip(rows, rows[1:], strict=False)
@@ -34,6 +35,17 @@ def test_each_byte_of_the_images_is_on_a_line(pc: Checkout) -> None:
         assert not [row for row in rows if row["object"] in ("(other)", "(not known)")]
     raw = found["raw"]["rows"]
     assert next(row for row in raw if row["name"] == "panic")["object"] == "kernel/panic.o"
+    return found
+
+
+def test_each_byte_of_an_arm_boards_images_is_on_a_line(versatile: Checkout) -> None:
+    found = whole(versatile, "zImage")
+    assert found["ram"]["init"] > 0
+
+
+def test_each_byte_of_the_images_is_on_a_line(pc: Checkout) -> None:
+    found = whole(pc, "bzImage")
+    raw = found["raw"]["rows"]
     piggy = (pc.images / "piggy.gz").stat().st_size
     assert sum(row["about"] for row in raw) == piggy
     assert sum(one["own"] for one in found["symbols"]) == (pc.images / "Image").stat().st_size
