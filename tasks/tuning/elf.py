@@ -132,7 +132,14 @@ def parse(data: bytes, name: str = "the file") -> Elf:
 
     try:
         return _parsed(ELFFile(io.BytesIO(data)), data)
-    except (ELFError, ConstructError, struct.error, ValueError, IndexError) as error:
+    except (
+        ELFError,
+        ConstructError,
+        struct.error,
+        ValueError,
+        LookupError,
+        OverflowError,
+    ) as error:
         raise PiggyError(f"{name} is no ELF file, or is damaged: {error}") from error
 
 

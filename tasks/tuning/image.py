@@ -231,7 +231,7 @@ def _filled(data: bytes, found: Iterable[Row]) -> Iterator[Row]:
     """Yield rows in order, each byte once, with a row for each gap."""
     at = 0
     for row in sorted(found, key=lambda one: (one.offset, one.size)):
-        if row.offset + row.size <= at:
+        if row.offset + row.size <= at or row.offset >= len(data):
             continue
         if row.offset > at:
             yield from _gap(data, at, row.offset)

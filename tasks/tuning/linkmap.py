@@ -17,6 +17,8 @@ STRINGS = "(strings)"
 # The table of symbols, which scripts/link-vmlinux.sh makes in several rounds.
 _KALLSYMS = re.compile(r"\.tmp_\w+(\.\w+)*\.o|\.tmp_kallsyms\d+\.o")
 _STUBS = "linker stubs"  # a part that the linker makes itself
+_GNU_NUMBER = re.compile("0x[0-9a-f]{1,16}")
+_LLD_NUMBERS = re.compile("([0-9a-f]{1,16} ){3}[0-9]{1,18}")
 _BEGIN = "Linker script and memory map"
 _LLD = re.compile(r"\s*VMA\s+LMA\s+Size\s+Align\s+Out\s+In\s+Symbol")
 _MEMBER = re.compile(r"(?P<archive>.*?)\((?P<member>[^()]+)\)")
@@ -62,6 +64,8 @@ def _gnu(text: str) -> Iterator[Input]:
         if not line or line[0] not in " .*_" and not line[0].isalnum():
             continue
         words = line.split(None, 3)
+        if not words:
+            continue
         if line[0] != " ":
             section, name = words[0], ""
         elif line[1:2] not in (" ", "") and len(words) == 1:
@@ -71,7 +75,7 @@ def _gnu(text: str) -> Iterator[Input]:
                 name, words = words[0], words[1:]
             else:
                 words = line.split(None, 2)
-            if name and len(words) > 1 and words[0].startswith("0x") and words[1].startswith("0x"):
+            if name and len(words) > 1 and all(map(_GNU_NUMBER.fullmatch, words[:2])):
                 where = path_of(words[2]) if len(words) > 2 else ""
                 if name == FILL or where not in ("", _STUBS):
                     where = "" if name == FILL else where
@@ -88,7 +92,7 @@ def _lld(text: str) -> Iterator[Input]:
     section, at = "", 0
     for line in text.splitlines()[1:]:
         words = line.split(None, 4)
-        if len(words) < 5:
+        if len(words) < 5 or not _LLD_NUMBERS.fullmatch(" ".join(words[:4])):
             continue
         rest = line[len(line) - len(words[4]) :]
         address, size, align = int(words[0], 16), int(words[2], 16), int(words[3])

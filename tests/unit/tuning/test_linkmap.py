@@ -115,6 +115,8 @@ def test_lld() -> None:
 def test_what_is_no_map_has_no_parts() -> None:
     assert linkmap.parse("") == []
     assert linkmap.parse("\x7fELF\n .text 0xzz\n") == []
+    assert linkmap.parse("   \n .text 0x1 0x2\n .text 0x1 0x.2 a.o\n .text  0x10 0x2g a.o\n") == []
+    assert linkmap.parse(LLD.partition("\n")[0] + "\n x y z u .text\n 1 1 1 q a.o:(.text)\n") == []
 
 
 @pytest.mark.parametrize(

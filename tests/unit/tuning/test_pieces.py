@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tasks.system.errors import PiggyError
@@ -174,3 +175,25 @@ def test_what_is_no_elf_file_is_said(linked: Linked, tmp_path: Path, end: int) -
     path.write_bytes(linked.program.read_bytes()[:end])
     with pytest.raises(PiggyError, match="no ELF file, or is damaged"):
         elf.read(path)
+
+
+def test_a_header_that_leads_nowhere_is_said(linked: Linked) -> None:
+    data = bytearray(linked.program.read_bytes())
+    data[39] = 0xFF  # the top byte of e_phoff; below, that of e_shoff (gABI, Elf64_Ehdr)
+    with pytest.raises(PiggyError, match="no ELF file, or is damaged"):
+        elf.parse(bytes(data))
+    data = bytearray(linked.program.read_bytes())
+    data[47] = 0xFF
+    with pytest.raises(PiggyError, match="no ELF file, or is damaged"):
+        elf.parse(bytes(data))
+
+
+def test_sections_of_one_name_give_no_byte_twice(linked: Linked, program: elf.Elf) -> None:
+    double = [
+        msgspec.structs.replace(one, name=".text") if one.name == ".rodata" else one
+        for one in program.sections
+    ]
+    odd = msgspec.structs.replace(program, sections=double)
+    found = pieces.by_map(odd, linkmap.parse(linked.plan.read_text()))
+    data = linked.binary.read_bytes()
+    assert sum(row.size for row in image.rows(data, [Part(odd, found)])) == len(data)
