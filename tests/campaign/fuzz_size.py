@@ -69,6 +69,8 @@ def check_map(case: bytes, folder: Path) -> None:
     assert sum(piece.size for piece in pieces.by_map(program, found)) == sum(
         section.size for section in program.sections if section.alloc
     )
+    if not any(part.object == "kernel/panic.o" for part in found):
+        raise PiggyError("an object was passed over")
 
 
 def make_record(rng: random.Random) -> bytes:
@@ -109,6 +111,8 @@ def check_makefiles(case: dict[str, bytes], folder: Path) -> None:
     tree = BroughtIn(folder, {"NET": "y", "ATA": "y", "X": "m"}, "x86")
     for path in ("net/ipv4/tcp.o", "drivers/ata/core.o", "arch/x86/pci/common.o"):
         assert {*tree.chain(path)} <= {"NET", "ATA", "X"}
+    if not tree.chain("net/ipv4/tcp.o"):
+        raise PiggyError("a folder was passed over")
 
 
 TARGETS = [
