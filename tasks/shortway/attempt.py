@@ -149,7 +149,7 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> R
                 later = _refreshed(obj, tree, traces, goal.name, replay)
         for name in [*replay.made, *later]:
             trace.learn(obj, traces, name, stamps)
-        if symbols:
+        if symbols or symbol_times.changed(obj):  # what is made now is not of the recorded times
             symbol_times.keep(obj)
         manifest.update(obj, [*replay.made, *later], started)
         trace.write(obj, traces)
