@@ -4,7 +4,9 @@
 # for each line of a recipe, with the target's own variables. Named in MAKEFILES, so that every make
 # reads it first.
 #
-# Before these, a make that builds a folder says how it was called, after a colon.
+# Before these, a make that builds a folder says how it was called, after a colon. With its first
+# recipe, each make says after two colons which folders without an archive it goes into, and which
+# makefiles it read.
 #
 # PIGGYBACK_TRACE: a folder for what is said, a file for each make, so that no two write into one.
 # PIGGYBACK_TOP:   the object folder; a make that runs elsewhere (tools/) has other names, and is
@@ -15,7 +17,9 @@ ifeq ($(CURDIR),$(PIGGYBACK_TOP))
 piggyback-file = $(PIGGYBACK_TRACE)/$(MAKELEVEL)-$(subst /,!,$(obj))
 piggyback-made-from = $(filter-out $(deps_$@) $(source_$@),$^)
 piggyback-said = $(file >>$(piggyback-file),$@ : $(piggyback-made-from))
-SHELL = $(if $@,$(piggyback-said))/bin/sh
+piggyback-read = $(sort $(subdir-y) $(subdir-m)) :: $(filter-out %.cmd,$(MAKEFILE_LIST))
+piggyback-once = $(eval piggyback-told := y)$(file >>$(piggyback-file),:: $(piggyback-read))
+SHELL = $(if $@,$(if $(piggyback-told),,$(piggyback-once))$(piggyback-said))/bin/sh
 $(if $(obj),$(file >>$(piggyback-file),: $(MAKECMDGOALS) : $(MAKEOVERRIDES)))
 endif
 ifdef sub_make_done

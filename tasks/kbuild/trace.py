@@ -35,10 +35,12 @@ class Call(msgspec.Struct):
     Attributes:
         variables: Its make variables, as MAKEOVERRIDES has them.
         targets: The targets that it looked at.
+        others: The folders below that it built for something else than an archive (subdir-y).
     """
 
     variables: str
     targets: list[str] = []
+    others: list[str] = []
 
 
 class Said(msgspec.Struct):
@@ -48,12 +50,15 @@ class Said(msgspec.Struct):
         env: The environment of the recipes.
         edges: Each target that is a file, to its prerequisites. Names are normalised; they are
             relative in the object folder, else absolute.
-        calls: Each folder that a make built without a goal of its own, to that call.
+        calls: Each folder that one make built, and that without a goal of its own, to that call.
+        makefiles: Each makefile, absolute, to the folders that the makes were called for that read
+            it; "." for the top of the tree.
     """
 
     env: dict[str, str]
     edges: dict[str, list[str]]
     calls: dict[str, Call] = {}
+    makefiles: dict[str, list[str]] = {}
 
 
 class Trace(msgspec.Struct):
@@ -147,7 +152,7 @@ def hearing(obj: Path, said: Said) -> Iterator[dict[str, str]]:
         "PIGGYBACK_TOP": str(obj.resolve()),
     }
     said.env = _environment(folder / "environment")
-    edges = _edges(obj, folder, said.calls)
+    edges = _edges(obj, folder, said)
     said.edges = {target: sorted(names) for target, names in edges.items()}
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -206,27 +211,36 @@ def _digest(record: str) -> str:
         return "?"
 
 
-def _edges(obj: Path, folder: Path, calls: dict[str, Call]) -> dict[str, set[str]]:
+def _edges(obj: Path, folder: Path, said: Said) -> dict[str, set[str]]:
     """Return the prerequisites that the makes of a run printed, for targets that are files now.
 
     Args:
         obj: The object folder.
         folder: The folder with what they printed.
-        calls: Filled with the calls of folders.
+        said: Filled with the calls of folders and their makefiles.
     """
     top = os.path.realpath(obj)
     edges: dict[str, set[str]] = {}
     found: dict[str, list[Call]] = {}
+    aimed: set[str] = set()  # folders that a make was called for with a goal of its own
+    readers: dict[str, set[str]] = {}
     for path in folder.iterdir():
         if path.name == "environment":
             continue
-        call = Call("")
+        call, place = Call(""), _folder_of(path.name)
         for line in path.read_text(errors="surrogateescape").splitlines():
             if line.startswith(": "):
                 goals, _, variables = line[2:].partition(": ")
                 call = Call(variables)
-                if not goals.strip():
-                    found.setdefault(_folder_of(path.name), []).append(call)
+                found.setdefault(place, []).append(call)
+                if goals.strip():
+                    aimed.add(place)
+                continue
+            if line.startswith(":: "):
+                others, _, names = line[3:].partition(":: ")
+                call.others = others.split()
+                for name in names.split():
+                    readers.setdefault(_normal(name, top), set()).add(place)
                 continue
             target, _, names = line.partition(" : ")
             target = _normal(target.strip(), top)
@@ -236,9 +250,12 @@ def _edges(obj: Path, folder: Path, calls: dict[str, Call]) -> dict[str, set[str
         name for name in {*edges}.union(*edges.values()) if os.path.isfile(os.path.join(top, name))
     }
     for place, them in found.items():
-        if len(them) == 1:
+        if len(them) == 1 and place not in aimed:
             them[0].targets = sorted(existing.intersection(them[0].targets))
-            calls[place] = them[0]
+            said.calls[place] = them[0]
+    said.makefiles = {
+        name: sorted(folders) for name, folders in readers.items() if name.startswith("/")
+    }
     return {target: part & existing for target, part in edges.items() if target in existing}
 
 

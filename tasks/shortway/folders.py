@@ -10,6 +10,7 @@ Source: scripts/Makefile.build (subdir-ym, targets-for-builtin).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Collection, Iterable
@@ -24,9 +25,12 @@ _MAKEFILES = ("Makefile", "Kbuild")
 _ARCHIVES = ("built-in.a", "lib.a")
 _WORD = re.compile(r"[\w./:=,+@%~-]+")  # a make variable that needs no quotes
 _NO_MAKEFILES = (".c", ".h", ".S", ".dts", ".dtsi", "/")
-# Lines with which a folder's makefile steers those below it.
-_DEEPER = re.compile(r"subdir-(?:cc|as)flags|^\s*export\b", re.MULTILINE)
-_IF = re.compile(r"^\s*(?:else\s+)?if(?:eq|neq|def|ndef)\b")
+# What a folder's makefile has that steers those below it. Flags may get there by other variables.
+_DEEPER = re.compile(
+    r"subdir-(?:cc|as)flags|^\s*export\b"
+    r"|^\s*(?:override\s+)?(?:KBUILD_\w*FLAGS|LINUXINCLUDE)\s*(?:::?|[+?])?=",
+    re.MULTILINE,
+)
 
 
 def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: Said) -> list[str]:
@@ -43,12 +47,12 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
     """
     if not symbols:
         return []
-    # A name that make computes, as CONFIG_$(x), may be any.
-    names = re.compile(rf"CONFIG_(?:\$\(|(?:{'|'.join(map(re.escape, sorted(symbols)))})\b)")
+    # A name that make computes, as CONFIG_X_$(y), may be any.
+    names = re.compile(rf"CONFIG_(?:\w*\$[({{]|(?:{'|'.join(map(re.escape, sorted(symbols)))})\b)")
     called = {*said.calls, *map(os.path.dirname, said.edges)}
     makefiles = {os.path.join(tree, folder, name) for folder in called for name in _MAKEFILES}
     folders = []
-    for path in sorted(makefiles.union(inputs)):
+    for path in sorted(makefiles.union(inputs, said.makefiles)):
         if path.endswith(_NO_MAKEFILES) or "/Kconfig" in path or "/scripts/kconfig/" in path:
             continue
         try:
@@ -66,22 +70,32 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
             or f"{folder}/built-in.a" not in said.calls[folder].targets
             or re.fullmatch(r"arch/\w+", folder)
             and name == "Makefile"
-            or _steers_below(text, names)
+            or said.makefiles.get(path, [folder]) != [folder]
+            or _DEEPER.search(text)
         ):
             raise Unfamiliar(f"{found[0]} is used in {os.path.relpath(path, tree)}")
+        _nothing_from_above(tree, folder)
         folders.append(folder)
     return sorted(set(folders), key=lambda folder: -folder.count("/"))
 
 
-def _steers_below(text: str, names: re.Pattern[str]) -> bool:
-    """Tell whether a makefile's lines with these symbols may concern the folders below its own."""
-    if not _DEEPER.search(text):
-        return False
-    return any(
-        _DEEPER.search(line) or _IF.match(line)
-        for line in text.replace("\\\n", " ").splitlines()
-        if names.search(line)
-    )
+def _nothing_from_above(tree: str, folder: str) -> None:
+    """Check that a folder gets no flags or variables from those above it.
+
+    It is made alone, in the environment that the top Makefile gives.
+
+    Raises:
+        Unfamiliar: It may get some.
+    """
+    above = folder
+    while above := os.path.dirname(above):
+        for name in _MAKEFILES:
+            path = os.path.join(tree, above, name)
+            if re.fullmatch(r"arch/\w+/Makefile", f"{above}/{name}"):
+                continue  # a part of the top Makefile
+            with contextlib.suppress(OSError), open(path, errors="replace") as stream:
+                if _DEEPER.search(stream.read()):
+                    raise Unfamiliar(f"{above}/{name} may steer {folder}")
 
 
 def remake(replay: Replay, goal: str, folder: str, stale: Collection[str]) -> None:
@@ -118,7 +132,11 @@ def remake(replay: Replay, goal: str, folder: str, stale: Collection[str]) -> No
     now = heard.calls.get(folder)
     if status or now is None:
         raise Unfamiliar(f"the make of {folder} failed")
+    if objects:
+        objects.renew()  # the make may have changed generated files
     _same_folders(said, folder, edges, heard)
+    if now.others != call.others:
+        raise Unfamiliar(f"make builds other folders below {folder}")
     for name in call.targets:
         if name not in now.targets:
             said.edges.pop(name, None)
@@ -135,7 +153,8 @@ def remake(replay: Replay, goal: str, folder: str, stale: Collection[str]) -> No
             replay.changed.add(name)
             if name.endswith(".o") and not (objects and name in objects.laid):
                 replay.compiled.append(name)
-        if set(said.edges[name]) != edges.get(name):
+        members = set(said.edges[name])
+        if members != edges.get(name) or not replay.relisted.isdisjoint(members):
             replay.relisted.add(name)
     targets.learn()
 
