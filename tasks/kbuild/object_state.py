@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.cache.digests import Stamps
@@ -15,6 +15,11 @@ from tasks.kconfig import dotconfig
 
 # Directives that read files which no .cmd file names.
 _CONTENTS = re.compile(rb"\.incbin|\.include\b|__has_include|#\s*embed\b")
+# Comments of C; strings come first, as they may have the signs of a comment. The kernel's headers
+# have comments on these directives, among them one that nearly all objects of x86 read.
+_COMMENT = re.compile(
+    rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL
+)
 
 
 class States:
@@ -24,15 +29,22 @@ class States:
         roots: The folders that names are relative to.
     """
 
-    def __init__(self, roots: Roots, stamps: Stamps) -> None:
+    def __init__(
+        self, roots: Roots, stamps: Stamps, config: Mapping[str, str] | None = None
+    ) -> None:
         """Read the configuration in force.
 
         Args:
             roots: The folders that names are relative to.
             stamps: Digests of files.
+            config: The configuration; None for the one in force.
         """
         self.roots, self._stamps = roots, stamps
-        values = dotconfig.read_config(Path(roots.obj, "include/config/auto.conf"))
+        values = (
+            dotconfig.read_config(Path(roots.obj, "include/config/auto.conf"))
+            if config is None
+            else config
+        )
         # By the symbol's file, from which its name can't be told: before 5.14 M53xx is m53xx.h.
         self._values = {
             f"include/config/{path}": value
@@ -82,7 +94,7 @@ class States:
         if max(info.st_mtime_ns, info.st_ctime_ns) > limit:
             raise Unfamiliar(f"{path} changed")
         if path not in self._strange:
-            self._strange[path] = bool(_CONTENTS.search(Path(path).read_bytes()))
+            self._strange[path] = _names_files(Path(path).read_bytes())
         if self._strange[path]:
             raise Unfamiliar(f"{path} names files that no record names")
 
@@ -91,3 +103,11 @@ class States:
         if not name or name[0] in "#$\n" or " := " in name:
             return ""
         return os.path.join(self.roots.obj, self.roots.shown(name))
+
+
+def _names_files(text: bytes) -> bool:
+    """Tell whether a source has a directive, outside of comments, that reads other files."""
+    return bool(
+        _CONTENTS.search(text)
+        and _CONTENTS.search(_COMMENT.sub(lambda match: match[1] or b" ", text))
+    )
