@@ -1,7 +1,7 @@
 """Content digests of files, computed again only when the file was touched.
 
-Of a folder named with a "/" at its end counts which headers and makefiles there are: a new one may
-be found before the one that was read until now.
+Of a folder named with a "/" at its end counts which headers, makefiles and folders there are: a new
+one may be found, or have a header that is found, before the one that was read until now.
 
 A digest is kept under (mtime, ctime, size, inode). The ctime is what makes it safe: no tool can set
 it, so a file put back with its old mtime and size is still seen. A file whose ctime lies within a
@@ -52,8 +52,8 @@ class Stamps:
 
         MISSING when there is no such file.
 
-        Of a folder whose name ends with "/" it is that of the names of headers and makefiles in it,
-        and of folders. Of any other folder, a pipe or a device it counts only that it is there;
+        Of a folder whose name ends with "/" it is that of the names of headers, makefiles and
+        folders in it. Of any other folder, a pipe or a device it counts only that it is there;
         none of them is read.
         """
         path = os.fspath(path)
@@ -148,18 +148,19 @@ def _is_text(path: str) -> bool:
 
 
 def _names(folder: str) -> list[str]:
-    """Return the headers and makefiles of a folder by name, in order.
+    """Return the headers, makefiles and folders in a folder by name, in order.
 
-    Of a folder of include/, the folders in it, too.
+    A new folder may have a header that is found before another one: #include "zz/z.h" looks beside
+    the file that has it first. Hidden folders and Python's caches are left out.
     """
-    inside = "/include/" in folder
     with os.scandir(folder) as entries:
         return sorted(
             entry.name
             for entry in entries
             if entry.name.endswith((".h", ".dtsi"))
             or entry.name in ("Makefile", "Kbuild")
-            or inside
+            or entry.name[0] != "."
+            and entry.name != "__pycache__"
             and entry.is_dir()
         )
 

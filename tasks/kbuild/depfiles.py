@@ -6,15 +6,17 @@ A small kernel has 1,300 of them with 50 MB of text, and an edit changes a few.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tasks.kbuild import symbol_times
+from tasks.kbuild.object_key import folders
 from tasks.kbuild.records import (
     below,
+    command,
     dependencies,
     makefiles,
     mentioned,
@@ -39,6 +41,7 @@ class Entry(msgspec.Struct, array_like=True):
         mentioned: Files that only the command names, not the dependencies.
         module: Whether the target belongs to a loadable module.
         symbols: The CONFIG symbols that the sources use.
+        look: The folders of -I outside of the object folder.
     """
 
     when: int
@@ -48,6 +51,7 @@ class Entry(msgspec.Struct, array_like=True):
     mentioned: list[int]
     module: bool
     symbols: list[int]
+    look: list[int]
 
 
 class _Store(msgspec.Struct):
@@ -104,12 +108,11 @@ class Depfiles:
             if entry is None or (entry.when, entry.size) != (info.st_mtime_ns, info.st_size):
                 with open(record, encoding="utf-8", errors="surrogateescape") as stream:
                     module = of_module(stream.read(), record)
-                given, made, mentioned, symbols = (
+                given, made, mentioned, symbols, look = (
                     [self._number(name) for name in part] for part in self._named(record)
                 )
-                entry = Entry(
-                    info.st_mtime_ns, info.st_size, given, made, mentioned, module, symbols
-                )
+                when, size = info.st_mtime_ns, info.st_size
+                entry = Entry(when, size, given, made, mentioned, module, symbols, look)
                 renewed = True
             self.records[record] = entry
         return renewed
@@ -167,20 +170,61 @@ class Depfiles:
         )
 
     def with_folders(self, files: Iterable[str]) -> list[str]:
-        """Add to files of the tree their folders, each with a trailing "/".
+        """Add to files of the tree the folders where a new header would count, each with a "/".
 
-        Parents that are include folders are added, too. The digest of a folder is that of the list
-        of its headers and makefiles (see Stamps).
+        These are their own folders, those of -I, and in both the folders with a name by which a
+        header was found: #include "zz/z.h" finds zz/ beside the file that has it, or in a folder of
+        -I. Parents that are include folders are added, too. The digest of a folder is that of the
+        list of its headers, makefiles and folders (see Stamps), so each of these that is not there
+        yet is noticed in the one above.
         """
         inputs = set(files)
-        waiting = {os.path.dirname(path) for path in inputs if path.startswith(self.tree + "/")}
+        known = {path for path in inputs if path.endswith("/")}
+        own = {os.path.dirname(path) for path in inputs if path.startswith(self.tree + "/")}
+        # After saved commands, which are the same as before, mostly no folder is another one.
+        look = self._look() if any(folder + "/" not in known for folder in own) else set()
+        parts = self._parts(look, inputs)
+        waiting = own.union(map(self._existing, look))
         while waiting:
             folder = waiting.pop()
             above = os.path.dirname(folder)
             if "/include" in above[len(self.tree) :] and above + "/" not in inputs:
                 waiting.add(above)
             inputs.add(folder + "/")
+            if folder + "/" not in known:
+                inputs.update(_below(folder, parts))
         return sorted(inputs)
+
+    def _look(self) -> set[str]:
+        """Return the folders of -I in the tree, whether they exist or not."""
+        numbers = set().union(*(entry.look for entry in self.records.values()))
+        names = (self.names[number] for number in numbers)
+        return {name for name in names if name.startswith(self.tree + "/")}
+
+    def _existing(self, folder: str) -> str:
+        """Return a folder of the tree, or the nearest one above it that exists."""
+        while not os.path.isdir(folder) and len(folder) > len(self.tree):
+            folder = os.path.dirname(folder)
+        return folder
+
+    def _parts(self, look: Iterable[str], files: Iterable[str]) -> dict[str, set[str]]:
+        """Return the folders in the names by which headers may have been found through -I.
+
+        Args:
+            look: The folders of -I.
+            files: The headers, among other files.
+
+        Returns:
+            The first folder of a name, to itself and those below it: "a" to "a" and "a/b".
+        """
+        parts: dict[str, set[str]] = {}
+        for folder in {os.path.dirname(path) for path in files if path.endswith(".h")}:
+            for above in look:
+                if folder.startswith(above + "/"):
+                    words = folder[len(above) + 1 :].split("/")
+                    found = {"/".join(words[: count + 1]) for count in range(len(words))}
+                    parts.setdefault(words[0], set()).update(found)
+        return parts
 
     def of_modules(self) -> list[str]:
         """Return the .cmd files of loadable modules and their objects."""
@@ -248,8 +292,8 @@ class Depfiles:
             self.names.append(name)
         return self._numbers[name]
 
-    def _named(self, record: str) -> tuple[list[str], list[str], list[str], list[str]]:
-        """Parse a .cmd file: names for Entry's given, made, mentioned and symbols."""
+    def _named(self, record: str) -> tuple[list[str], ...]:
+        """Parse a .cmd file: names for Entry's given, made, mentioned, symbols and look."""
         paths = self._paths(dependencies(record))
         others = (
             set()
@@ -262,7 +306,21 @@ class Depfiles:
             sorted(path for path in paths if path.startswith(here)),
             sorted(path for path in others if not path.startswith(here)),
             [f"{SYMBOL}{name}" for name in sorted(symbol_files(record))],
+            sorted(
+                path
+                for path in (self._paths(folders(command(record))) if paths else ())
+                if not path.startswith(here) and path != self.top
+            ),
         )
 
     def _paths(self, names: Iterable[str]) -> set[str]:
         return {os.path.normpath(os.path.join(self.top, name)) for name in names}
+
+
+def _below(folder: str, parts: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Yield the folders of `_parts` that exist in a folder, each with a "/"."""
+    for first, all_of_them in parts.items():
+        if os.path.isdir(f"{folder}/{first}"):
+            yield from (
+                f"{folder}/{part}/" for part in all_of_them if os.path.isdir(f"{folder}/{part}")
+            )

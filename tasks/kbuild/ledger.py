@@ -24,6 +24,7 @@ from tasks.system.files import decoded, touched, write_whole
 
 FILE = "piggyback.ledger"
 CLOCK = "piggyback.clock"
+DEEPEST = 12  # folders below a watched one that are searched
 UNSURE = "?"  # the source changed while make ran: the object may have either content
 
 
@@ -91,6 +92,12 @@ def kept(
         elif path not in part:
             part[path] = stamps.digest(path)
     _write(obj, _Ledger(digests, True, folders, started, dict(roots)))
+
+
+def edited(obj: Path, stamps: Stamps) -> set[str]:
+    """Return the sources with another content than the objects were made from."""
+    digests = _read(obj).digests
+    return {path for path, digest in digests.items() if stamps.digest(path) != digest}
 
 
 def trusted(obj: Path) -> bool:
@@ -239,16 +246,33 @@ def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]
 def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:
     """Yield the headers in these folders that are newer than the start of the last make.
 
-    Below include/, new folders are searched, too.
+    All headers of a new folder count: one that was moved here keeps the times of what is in it.
     """
     for folder in folders:
-        for where, below, names in os.walk(folder):
-            if "/include/" not in folder:
-                below.clear()
-            for path in (os.path.join(where, name) for name in names if name.endswith(".h")):
-                with contextlib.suppress(FileNotFoundError):
-                    if path not in ledger.digests and os.lstat(path).st_ctime_ns >= ledger.since:
-                        yield path
+        yield from _headers(folder.rstrip("/"), ledger, False, 0)
+
+
+def _headers(folder: str, ledger: _Ledger, new: bool, depth: int) -> Iterator[str]:
+    """Yield the headers of one folder.
+
+    Args:
+        folder: The folder.
+        ledger: The ledger.
+        new: Whether the folder was not there when the last make began.
+        depth: How many folders it is below the first one; links may lead in circles.
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            young = entry.stat(follow_symlinks=False).st_ctime_ns >= ledger.since
+            if entry.name.endswith(".h"):
+                if (new or young) and entry.path not in ledger.digests:
+                    yield entry.path
+            elif (new or young) and depth < DEEPEST and entry.is_dir():
+                yield from _headers(entry.path, ledger, True, depth + 1)
 
 
 def _include_names(header: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -113,6 +114,32 @@ def shadow(world: World, rng: random.Random) -> str:
     new.parent.mkdir(parents=True, exist_ok=True)
     new.write_text((world.tree / found).read_text() + line(rng, "x.h"))
     return str(new)
+
+
+@kind("shadowing folder")
+def shadow_folder(world: World, rng: random.Random) -> str:
+    """A new folder beside a source has a header that is found before one that is in use.
+
+    The source names the header as "zz/z.h", which is found by -I in include/ without the folder.
+    The folder comes with a new or an old time, or goes.
+    """
+    where, new = world.tree / "lib" / "campaign_zz.c", world.tree / "lib" / "zz"
+    if not where.exists():
+        (world.tree / "include" / "zz").mkdir(exist_ok=True)
+        (world.tree / "include" / "zz" / "z.h").write_text("#define CAMPAIGN_ZZ 1\n")
+        where.write_text('#include "zz/z.h"\nint campaign_zz = CAMPAIGN_ZZ;\n')
+        add(world, world.tree / "lib" / "Makefile", "obj-y += campaign_zz.o\n")
+        world.doit()
+    if new.exists():
+        shutil.rmtree(new)
+        return "gone"
+    aside = world.tree / "include" / "zz_aside"
+    aside.mkdir()
+    (aside / "z.h").write_text(f"#define CAMPAIGN_ZZ {rng.randrange(2, 10**6)}\n")
+    if old := rng.random() < 0.5:
+        os.utime(aside / "z.h", (10**9, 10**9))
+    aside.rename(new)
+    return "with an old time" if old else "new"
 
 
 @kind("linked header")

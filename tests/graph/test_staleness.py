@@ -338,6 +338,36 @@ def test_a_new_header_that_is_found_before_the_old_one(built: Playground) -> Non
     settled(built)
 
 
+@pytest.mark.parametrize("way", ["new", "moved", "there before"])
+def test_a_new_folder_that_is_searched_before_the_old_one(built: Playground, way: str) -> None:
+    """kernel/sub/a.h has #include "zz/z.h", found by -I in include/ until kernel/sub/zz/ comes."""
+    for name, text in (
+        ("include/zz/z.h", "#define ZED 1\n"),
+        ("kernel/sub/a.h", '#include "zz/z.h"\n'),
+        ("elsewhere/z.h", "#define ZED 2\n"),
+    ):
+        (built.linux / name).parent.mkdir(parents=True, exist_ok=True)
+        (built.linux / name).write_text(text)
+    if way == "there before":
+        (built.linux / "kernel/sub/zz").mkdir()
+    built.append(built.linux / "kernel/panic.c", '#include "sub/a.h"\nint zed = ZED;\n')
+    assert built.doit().ran == KERNEL
+    assert built.doit().ran == []
+    first = built.digests()["vmlinux"]
+    if way == "moved":
+        (built.linux / "elsewhere").rename(built.linux / "kernel/sub/zz")
+    else:
+        (built.linux / "kernel/sub/zz").mkdir(exist_ok=True)
+        (built.linux / "kernel/sub/zz/z.h").write_text("#define ZED 2\n")
+    assert built.doit().ran == KERNEL  # make alone would keep panic.o
+    assert built.digests()["vmlinux"] != first
+    settled(built)
+    shutil.rmtree(built.linux / "kernel/sub/zz")
+    assert built.doit().ran == KERNEL
+    assert built.digests()["vmlinux"] == first
+    settled(built)
+
+
 @pytest.mark.parametrize(
     ("tool", "words", "image"),
     [

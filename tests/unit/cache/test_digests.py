@@ -281,13 +281,13 @@ def test_many_processes_save_at_once(tmp_path: Path, known: Stamps) -> None:
     assert [path.name for path in known.store.parent.iterdir()] == ["stamps"]
 
 
-def test_of_a_folder_count_its_headers_and_makefiles(tmp_path: Path) -> None:
+def test_of_a_folder_count_its_headers_makefiles_and_folders(tmp_path: Path) -> None:
     folder = tmp_path / "linux"
-    folder.mkdir()
+    (folder / "sub").mkdir(parents=True)
     (folder / "a.h").touch()
     stamps = Stamps(tmp_path / "stamps")
     before = stamps.digest(f"{folder}/")
-    for name in ("a.c", ".a.h.swp", "a.h~", "sub/a.h"):
+    for name in ("a.c", ".a.h.swp", "a.h~", "sub/a.h", ".git/a.h", "__pycache__/a.h"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
         assert stamps.digest(f"{folder}/") == before
@@ -301,12 +301,17 @@ def test_of_a_folder_count_its_headers_and_makefiles(tmp_path: Path) -> None:
     assert stamps.digest(f"{tmp_path}/nowhere/") == ""
 
 
-def test_of_a_folder_of_include_count_its_folders_too(tmp_path: Path) -> None:
-    folder = tmp_path / "include" / "linux"
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_a_new_folder_counts(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "kernel" / "sub"
     folder.mkdir(parents=True)
     stamps = Stamps(tmp_path / "stamps")
     before = stamps.digest(f"{folder}/")
-    (folder / "mfd").mkdir()
+    new = folder / "mfd"
+    if kind == "folder":
+        new.mkdir()
+    else:
+        new.symlink_to(tmp_path)
     assert stamps.digest(f"{folder}/") != before
 
 

@@ -169,3 +169,54 @@ def test_a_new_header_that_will_be_found_first_takes_objects_away(tmp_path: Path
     (src / "first" / "include" / "asm").mkdir()
     (src / "first" / "include" / "asm" / "c.h").write_text("2")
     assert objects() == ["b.o"]
+
+
+BESIDE = ("new", "moved", "link", "in a folder that was there", "the folder of -I")
+
+
+@pytest.mark.parametrize("way", BESIDE)
+def test_a_new_folder_with_a_header_that_will_be_found_first(tmp_path: Path, way: str) -> None:
+    """kernel/sub/a.h has #include "zz/z.h", found in include/ until kernel/sub/zz/ comes.
+
+    Likewise <zz/z.h>, until the folder of -I before include/ comes.
+    """
+    src, obj, stamps = tmp_path / "src", tmp_path / "obj", Stamps(tmp_path / "stamps")
+    for name in ("include/zz/z.h", "kernel/sub/a.h", "lib/b.h"):
+        (src / name).parent.mkdir(parents=True, exist_ok=True)
+        (src / name).write_text("1")
+    (tmp_path / "elsewhere" / "zz").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "zz" / "z.h").write_text("2")
+    obj.mkdir()
+    if way == "in a folder that was there":
+        (src / "kernel/sub/zz").mkdir()
+    for target, names in (("a", ("include/zz/z.h", "kernel/sub/a.h")), ("b", ("lib/b.h",))):
+        (obj / f"{target}.o").write_text(target)
+        deps = "".join(f"  {src / name} \\\n" for name in names)
+        (obj / f".{target}.o.cmd").write_text(
+            f"cmd_{target}.o := gcc -I{src}/drivers/first -I{src}/include -c -o {target}.o\n\n"
+            f"source_{target}.o := {src / names[0]}\n\n"
+            f"deps_{target}.o := \\\n{deps}\n{target}.o: $(deps_{target}.o)\n"
+        )
+
+    def objects() -> list[str]:
+        with ledger.kept(obj, src, stamps):
+            return sorted(path.name for path in obj.glob("*.o"))
+
+    assert objects() == ["a.o", "b.o"]
+    before = {path: stamps.digest(path) for path in Depfiles(obj, src).inputs()}
+    time.sleep(0.06)
+    (src / "lib/new").mkdir()
+    (src / "lib/new/y.h").write_text("of no use")
+    assert objects() == ["a.o", "b.o"]
+    time.sleep(0.06)
+    if way == "moved":
+        (tmp_path / "elsewhere" / "zz").rename(src / "kernel/sub/zz")
+    elif way == "link":
+        (src / "kernel/sub/zz").symlink_to(tmp_path / "elsewhere" / "zz")
+    else:
+        new = src / ("drivers/first/zz" if way == "the folder of -I" else "kernel/sub/zz")
+        new.mkdir(parents=True, exist_ok=True)
+        (new / "z.h").write_text("2")
+    changed = [path for path, digest in before.items() if stamps.digest(path) != digest]
+    assert [path for path in changed if "/lib/" not in path]  # the task is stale
+    assert objects() == ["b.o"]
