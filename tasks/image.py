@@ -10,6 +10,7 @@ kernel version works. The result is copied to images/, under the task's name.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tasks import kernel, kernel_config
 from tasks.config.machine import LINKS, Link
 from tasks.config.project import Project
 from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
-from tasks.kbuild import goal_state, make, records, trace
+from tasks.kbuild import goal_state, make, records, seconds, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.shortway import attempt
 from tasks.shortway.attempt import Goal
@@ -74,7 +75,7 @@ def taken(project: Project, link: Link) -> dict[str, Path]:
 def build(job: Job, name: str, link: Link) -> dict[str, object]:
     """Build one link by Kbuild, copy it to images/NAME, and return its discovered inputs."""
     project = job.project
-    obj = project.layout.kernel_obj
+    obj, started = project.layout.kernel_obj, time.time_ns()
     kernel.put_config(job)
     file, inputs = file_of(obj, name), before(project, link)
     goal = Goal(name, file, [file], {file_of(obj, image): path for image, path in inputs.items()})
@@ -90,7 +91,8 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     copy_whole(obj / file, project.layout.images / name)
     found = known or discovered(project, name, link.dir, file)
     goal_state.keep(obj, name, job.record(found), [file], project.stamps)
-    return {"discovered": found}
+    way = "make" if known is None else "saved commands"
+    return {"discovered": found, "work": seconds.work_since(obj, started, way)}
 
 
 def by_make(job: Job, name: str, link: Link) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tasks import kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
-from tasks.kbuild import configure, goal_state, make, named_files, trace, unrecorded
+from tasks.kbuild import configure, goal_state, make, named_files, seconds, trace, unrecorded
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.object_folder import PRESENT, ObjectFolder
 from tasks.kconfig import dotconfig, fragments
@@ -90,7 +90,7 @@ def common_settings(project: Project) -> dict[str, object]:
 def build(job: Job) -> dict[str, object]:
     """Bring vmlinux up to date by Kbuild, and return its inputs from Kbuild's records."""
     project = job.project
-    obj = project.layout.kernel_obj
+    obj, started = project.layout.kernel_obj, time.time_ns()
     put_config(job)
     refuse_missing(project)
     images = {name: project.layout.images / name for name in ("vmlinux", "System.map")}
@@ -112,6 +112,7 @@ def build(job: Job) -> dict[str, object]:
         "unsure": unsure(project),
         "made": files_named(project).made,
         "unstripped": [str(path) for path in obj.glob("vmlinux.unstripped")],
+        "work": seconds.work_since(obj, started, "make" if known is None else "saved commands"),
         "discovered": inputs,
     }
 

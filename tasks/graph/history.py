@@ -16,11 +16,30 @@ import msgspec
 
 from tasks.graph.inputs import RESTORED
 from tasks.graph.reason import SHOWN, Reason
+from tasks.system.crowd import MOST as MOST_CROWDED
 from tasks.system.files import open_regular
 
 MOST = 20  # reasons, and notes, of a task that are kept
 _LAST_RUNS = 4_000_000  # bytes of the end that are read
 _Number = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
+
+
+class Work(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a task compiled, for estimates.
+
+    Attributes:
+        way: How: "make", or "saved commands" (without make); "" if nothing is known.
+        compiled: The number of objects that it compiled.
+        compiling: How long that took on all processors (seconds).
+        copied: The number of objects that it copied from the store.
+        copying: How long that took (seconds).
+    """
+
+    way: str = ""
+    compiled: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
+    compiling: _Number = 0
+    copied: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
+    copying: _Number = 0
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,6 +53,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         why: Why it ran; earlier versions wrote sentences, which are read as the part "text".
         run: When its run began (seconds since 1970), by which the lines of a run belong together.
         notes: What the task says of its reasons, such as the symbols that changed.
+        work: What it compiled.
+        missed: Whether the store was asked for its result first, and had none.
+        crowd: How crowded the host was when its run began (see system/crowd.py).
     """
 
     time: _Number = 0
@@ -43,6 +65,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: list[Reason]
     run: _Number = 0
     notes: list[Reason] = []
+    work: Work = Work()
+    missed: bool = False
+    crowd: Annotated[float, msgspec.Meta(ge=1, le=MOST_CROWDED)] = 1
 
 
 def append(path: Path, line: Line) -> None:
@@ -57,6 +82,7 @@ def append(path: Path, line: Line) -> None:
         time=round(line.time, 3),
         seconds=None if line.seconds is None else round(line.seconds, 3),
         run=round(line.run, 3),
+        crowd=round(line.crowd, 2),
         why=_shortened(line.why),
         notes=_shortened(line.notes),
     )

@@ -45,6 +45,7 @@ class Inputs:
     Attributes:
         reasons: Why the task is not up to date, as of the last look.
         notes: What the action says of its inputs, once it has run.
+        work: What it says of its own work (see history.Work), once it has run.
         forced: The task is made by force (`doit -a`), as the runner knows.
         previous: The values of the last success.
         now: The record as of the last look.
@@ -93,6 +94,7 @@ class Inputs:
         self.store, self.gone, self.within = store, gone, within
         self.reasons: list[Reason] = []
         self.notes: list[Reason] = []  # what the action says of them, once it has run
+        self.work: Any = None
         self.forced = False  # by `doit -a`, as the runner knows
         self.previous: dict[str, Any] = {}
         self.now: Record = {}
@@ -293,9 +295,10 @@ class Inputs:
         except OSError:
             return None
 
-    def kept(self, name: str) -> bool:
-        """Tell whether the store would have what the task makes from its inputs as they are."""
-        return bool(self.store and self._found(self.store, name, self._declared()))
+    def kept(self, name: str) -> Result | None:
+        """Return what the store has of the task, made from its inputs as they are."""
+        found = self._found(self.store, name, self._declared()) if self.store else None
+        return found[0] if found else None
 
     def _left(self, made: Mapping[str, str]) -> list[str]:
         """Return which of the files that were made with a result are there as they were.

@@ -20,7 +20,7 @@ from doit.reporter import ConsoleReporter
 from tasks.config.project import Project
 from tasks.graph import history, journal, startup
 from tasks.graph.inputs import RESTORED, inputs_of
-from tasks.system import stdio, terminal
+from tasks.system import crowd, stdio, terminal
 from tasks.system.errors import PiggyError
 
 STATUS_OF_SIGNAL = {
@@ -39,6 +39,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
 
         def initialize(self, tasks: Any, selected_tasks: Any) -> None:
             self.started = time.monotonic()
+            crowd.at_start()
             self.run = time.time()
             self.done = self.fresh = 0
             self.reads = False
@@ -148,6 +149,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
         def _history(self, task: Any, result: str) -> None:
             inputs = inputs_of(task)
             seconds = time.monotonic() - self.begun.pop(task.name, time.monotonic())
+            asked = inputs and inputs.store and not inputs.forced
             history.append(
                 project.layout.history,
                 history.Line(
@@ -158,6 +160,9 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                     why=inputs.reasons if inputs else [],
                     run=self.run,
                     notes=inputs.notes if inputs else [],
+                    work=(inputs and inputs.work) or history.Work(),
+                    missed=bool(asked) and result == "ok",
+                    crowd=crowd.at_start(),
                 ),
             )
 

@@ -26,8 +26,9 @@ def begin(spec: ModuleSpec) -> None:
     """
     gc.disable()  # nothing that is loaded goes away again
     bytecode.install(spec)
-    from tasks.system import stdio
+    from tasks.system import crowd, stdio
 
+    crowd.crowd()  # the clock runs from here
     stdio.install()
 
 

@@ -9,6 +9,7 @@ the action in it. The action gets a Job and returns None, or a dict with
   outputs; the paths in their debug information count,
 - "unsure": true, where it was made from more than its inputs, so that the store must not have it,
 - "notes": what it says of its inputs, as reasons of the part "note",
+- "work": what it compiled, for estimates (see history.Work),
 
 and other values to keep.
 """
@@ -273,7 +274,7 @@ def perform(task: Any, work: Work, names: Sequence[str] | None = None, **options
             **options,
         )
         if isinstance(values, dict):
-            inputs.notes = values.pop("notes", [])
+            inputs.notes, inputs.work = values.pop("notes", []), values.pop("work", None)
     except PiggyError as error:
         return failed(error)
     except OSError as error:

@@ -16,6 +16,7 @@ The files that we keep in the folder beside Kbuild's own, and the modules that u
     piggyback.trace     prerequisites and environment, printed by make       kbuild/trace.py
     piggyback.said/     the same while make runs                             kbuild/trace.py
     piggyback.state/    the inputs of each goal when it was made last        kbuild/goal_state.py
+    piggyback.seconds   how long the compilation of each object took         kbuild/seconds.py
     piggyback.laid      objects that make may turn out not to want           kbuild/objects.py
     piggyback.named     files that symbols name                              kbuild/named_files.py
     piggyback.present   the folder has the state of images/vmlinux           here
@@ -40,7 +41,8 @@ import msgspec
 from tasks.cache.digests import Stamps
 from tasks.cache.store import Store
 from tasks.config.project import EPOCH
-from tasks.kbuild import goal_state, ledger, make, manifest, objects, trace
+from tasks.graph.history import Work
+from tasks.kbuild import goal_state, ledger, make, manifest, objects, seconds, trace
 from tasks.kbuild.objects import Objects
 from tasks.system.jobserver import Budget
 
@@ -145,6 +147,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
             goal_state.forget(self.path, said)
             goal_state.forget_others(self.path, said, self._edges())
         object_store = self.objects() if said else None
+        took: dict[str, float] = {}
         complete = object_store is not None and said in trace.read(self.path).goals
         listening = (
             trace.listening(self.path, said, self.stamps)
@@ -169,12 +172,32 @@ class ObjectFolder(msgspec.Struct, frozen=True):
                     )
                     for part in ([[goal] for goal in goals] if apart else [goals])
                 )
+                if said:
+                    took = seconds.measured(self.path, trace.begun(self.path))
             if said:
                 goal_state.forget_others(self.path, said, self._edges())
             if object_store:
-                object_store.keep(said, started)
+                object_store.keep(said, started, took=seconds.alone(took))
                 object_store.report(said)
+        if said:
+            self._learn(took, object_store)
         return count
+
+    def _learn(self, took: Mapping[str, float], object_store: Objects | None) -> None:
+        """Record how long a run took.
+
+        Args:
+            took: The seconds of each object that make compiled.
+            object_store: The object store; None if it was not used.
+        """
+        copied = object_store.laid if object_store else {}
+        work = Work(
+            compiled=len(took),
+            compiling=seconds.schedule(took.values(), self.jobs.size),
+            copied=len(copied),
+            copying=object_store.copying if object_store else 0.0,
+        )
+        seconds.learn(self.path, took, work, copied)
 
     def _edges(self) -> dict[str, dict[str, list[str]]]:
         """Return the edges of all goals' traces."""

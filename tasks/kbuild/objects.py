@@ -24,7 +24,7 @@ from pathlib import Path
 from tasks.cache.digests import Stamps
 from tasks.cache.store import FORMAT, Store
 from tasks.cache.store_files import Output, Result, short_hash
-from tasks.kbuild import make, object_key, object_rules, saved, symbol_times, trace
+from tasks.kbuild import make, object_key, object_rules, saved, seconds, symbol_times, trace
 from tasks.kbuild.depfiles import SYMBOL, Depfiles
 from tasks.kbuild.object_key import HIDING, PLACE, Roots
 from tasks.kbuild.object_state import States
@@ -44,8 +44,10 @@ class Objects:
     """The objects of an object folder, and the store.
 
     Attributes:
-        laid: The targets that were copied from the store.
+        states: The states of inputs under the configuration in force; another one can be put here.
+        laid: The targets that were copied from the store, to the seconds of their compilation.
         compiled: The targets that make compiled.
+        copying: The seconds that it took to look the laid ones up, and to copy them.
     """
 
     def __init__(
@@ -73,10 +75,11 @@ class Objects:
         self.tools, self.arch = tools, arch
         folder = os.path.dirname(prefix)
         self.roots = Roots(os.path.realpath(tree), self.top, os.path.dirname(folder))
-        self.laid: set[str] = set()
+        self.laid: dict[str, float] = {}
         self.compiled: list[str] = []
+        self.copying = 0.0
         self._absent: set[str] = set()
-        self._states = States(self.roots, stamps)
+        self.states = States(self.roots, stamps)
 
     # before make ---------------------------------------------------------------------------------
 
@@ -105,17 +108,18 @@ class Objects:
         steering = bool(changed) and self._steers(changed)
         if prepare and (steering or (absent and not complete) or len(stale) > FEW):
             prepare()
-            self._states = States(self.roots, self.stamps)
+            self.states = States(self.roots, self.stamps)
             env = trace.environment(self.obj)
             stale = self._stale(known, here)
         marker, doubtful = self.obj / make.RUNNING, self._doubtful()
         marker.touch()
         if absent or doubtful:
             files.write_whole(self.obj / LAID, "\0".join({*absent, *doubtful}))
+        began = time.monotonic()
         candidates = dict.fromkeys([*sorted(stale), *absent], "")
         if steering and env:  # all others, if the store has them made with more fitting flags
             for target in set(here) - stale:
-                candidates[target] = self._command(target)
+                candidates[target] = self.command(target)
         bar = (
             terminal.bar("objects", len(candidates), "objects")
             if len(candidates) > FEW
@@ -123,12 +127,13 @@ class Objects:
         )
         with bar as progress:
             for target, made_by in candidates.items():
-                command = "" if env else self._command(target)
+                command = "" if env else self.command(target)
                 self._lay(target, env, command, better_than=made_by)
                 if progress is not None:
                     progress.step()
         marker.unlink()
-        self._absent = doubtful.union(self.laid.intersection(absent))
+        self.copying = time.monotonic() - began
+        self._absent = doubtful.union(self.laid.keys() & set(absent))
 
     def take(self, target: str) -> bool:
         """Copy an object into the folder, if the store has it made by its saved command.
@@ -139,9 +144,10 @@ class Objects:
         Returns:
             Whether it was copied.
         """
-        command = self._command(target)
+        began, command = time.monotonic(), self.command(target)
         if command:
             self._lay(target, {}, command)
+        self.copying += time.monotonic() - began
         return target in self.laid
 
     def lay_folder(self, goal: str, folder: str, stale: Collection[str]) -> None:
@@ -161,12 +167,12 @@ class Objects:
         if absent:
             files.write_whole(self.obj / LAID, "\0".join({*absent, *self._doubtful()}))
         for target in (*stale, *absent):
-            self._lay(target, {}, self._command(target))
-        self._absent |= self.laid.intersection(absent)
+            self._lay(target, {}, self.command(target))
+        self._absent |= self.laid.keys() & set(absent)
 
     def renew(self) -> None:
         """Look at all inputs anew, after a generated file changed."""
-        self._states = States(self.roots, self.stamps)
+        self.states = States(self.roots, self.stamps)
 
     def _stale(self, known: Depfiles, targets: Collection[str]) -> set[str]:
         """Return the objects with a .cmd file that make would compile, judged by times.
@@ -212,7 +218,7 @@ class Objects:
         place = Path(self.roots.tree, folder)
         return any(self._names_one(place / name, symbols) for name in ("Makefile", "Kbuild"))
 
-    def _command(self, target: str) -> str:
+    def command(self, target: str) -> str:
         """Return the saved command of an object, with its key; "" if there is none."""
         try:
             command = saved.read(trace.record_of(self.obj, target))
@@ -231,16 +237,7 @@ class Objects:
             command: The required command; "" for the one nearest to make's flags.
             better_than: A command that the result must be nearer to make's flags than; "" for none.
         """
-        best: tuple[Result, list[str]] | None = None
-        least = self._distance(env, better_than) if better_than else 1 << 30
-        for folder, names in self.store.lists(self._key(target)):
-            head = self.roots.shown(names[0]) if names else ""
-            distance = self._distance(env, head) if head else least
-            if (command and head != command) or distance >= least:
-                continue
-            result = self.store.at(folder, [self._states.of(names, name) for name in names])
-            if result:
-                best, least = (result, names), distance
+        best = self.found(target, env, command, better_than)
         if best is None:
             return
         result, names = best
@@ -250,7 +247,23 @@ class Objects:
             return
         if self.store.bring_back(result, [self.obj / target]):
             files.write_whole(Path(trace.record_of(self.obj, target)), text)
-            self.laid.add(target)
+            self.laid[target] = seconds.of_result(result)
+
+    def found(
+        self, target: str, env: Mapping[str, str], command: str, better_than: str
+    ) -> tuple[Result, list[str]] | None:
+        """Return the object that `_lay` copies, with its names; None if the store has none."""
+        best: tuple[Result, list[str]] | None = None
+        least = self._distance(env, better_than) if better_than else 1 << 30
+        for folder, names in self.store.lists(self.key(target)):
+            head = self.roots.shown(names[0]) if names else ""
+            distance = self._distance(env, head) if head else least
+            if (command and head != command) or distance >= least:
+                continue
+            result = self.store.at(folder, [self.states.of(names, name) for name in names])
+            if result:
+                best, least = (result, names), distance
+        return best
 
     @staticmethod
     def _distance(env: Mapping[str, str], head: str) -> int:
@@ -262,31 +275,38 @@ class Objects:
 
     # after make ----------------------------------------------------------------------------------
 
-    def keep(self, goal: str, started: int, made: Collection[str] | None = None) -> None:
+    def keep(
+        self,
+        goal: str,
+        started: int,
+        made: Collection[str] | None = None,
+        took: Mapping[str, float] | None = None,
+    ) -> None:
         """Copy the objects that were compiled into the store; remove copied ones that make ignored.
 
         Args:
             goal: As in `lay`.
             started: When make or the first command began, ns since 1970.
             made: The targets that were made; None for those with a .cmd file of since then.
+            took: The seconds of each compilation on an idle host, where that is known.
         """
-        self._states = States(self.roots, self.stamps)
+        self.states = States(self.roots, self.stamps)
         targets = trace.read(self.obj).goals[goal].edges
         self._remove(self._absent.difference(targets))
         files.remove(self.obj / LAID)
         for target in targets if made is None else made:
             record = trace.record_of(self.obj, target)
             if target.endswith(".o") and files.changed(record) >= started:
-                self.laid.discard(target)
+                self.laid.pop(target, None)
                 with contextlib.suppress(Unfamiliar, OSError):
-                    self._keep(target, record, started)
+                    self._keep(target, record, started, (took or {}).get(target, 0.0))
         self._list(goal)
 
     def _remove(self, targets: Collection[str]) -> None:
         """Remove objects that make does not want from the folder."""
         for target in targets:
             files.remove(self.obj / target, trace.record_of(self.obj, target))
-            self.laid.discard(target)
+            self.laid.pop(target, None)
 
     def _doubtful(self) -> set[str]:
         """Return the objects laid for a make that did not end well, which it may not have wanted.
@@ -299,7 +319,7 @@ class Objects:
             return set()
         return {name for name in names if name and _relative(name)}
 
-    def _keep(self, target: str, record: str, started: int) -> None:
+    def _keep(self, target: str, record: str, started: int, took: float) -> None:
         """Copy one object into the store.
 
         Raises:
@@ -319,13 +339,12 @@ class Objects:
         names += [HIDING, *object_key.programs(parsed)]
         info = path.stat()
         for name in names[1:]:
-            self._states.check(name, started, info.st_mtime_ns)
+            self.states.check(name, started, info.st_mtime_ns)
         digest = short_hash(content)
-        states = {name: self._states.of(names, name) for name in names}
-        result = Result(
-            TASK, time.time(), {}, [Output(digest, info.st_size, stat.S_IMODE(info.st_mode))]
-        )
-        self.store.put(self._key(target), states, result, [path])
+        states = {name: self.states.of(names, name) for name in names}
+        output = Output(digest, info.st_size, stat.S_IMODE(info.st_mode))
+        result = Result(TASK, time.time(), {"seconds": took} if took else {}, [output])
+        self.store.put(self.key(target), states, result, [path])
 
     def report(self, goal: str) -> None:
         """Print how many objects were copied and compiled; nothing for the links of the chain."""
@@ -338,7 +357,8 @@ class Objects:
 
     # keys ----------------------------------------------------------------------------------------
 
-    def _key(self, target: str) -> str:
+    def key(self, target: str) -> str:
+        """Return the key of an object in the store."""
         return short_hash("\0".join([TASK, str(FORMAT), str(FORM), self.tools, target]).encode())
 
     # which objects a goal has --------------------------------------------------------------------

@@ -61,10 +61,34 @@ def settle(obj: Path) -> None:
                 os.remove(obj / _TOP / path)
 
 
-def changed(obj: Path) -> set[str]:
-    """Return the symbols whose values differ from the recorded ones; none before the first make."""
+def changed(obj: Path, values: Mapping[str, str] | None = None) -> set[str]:
+    """Return the symbols whose values differ from the recorded ones; none before the first make.
+
+    Args:
+        obj: The object folder.
+        values: A configuration in the form of auto.conf; None for the one in force.
+    """
     recorded = _read(obj)
-    return _different(recorded.values, _values(obj)) if recorded.values else set()
+    now = _values(obj) if values is None else values
+    return _different(recorded.values, now) if recorded.values else set()
+
+
+def as_auto_conf(obj: Path, values: Mapping[str, str]) -> dict[str, str]:
+    """Return the values of a .config file as auto.conf would have them.
+
+    It has no symbols that are off, and in kernels since 5.18 no quotes around strings (see
+    print_symbol_for_autoconf in scripts/kconfig/confdata.c).
+
+    Args:
+        obj: The object folder, whose auto.conf shows the form.
+        values: The values.
+    """
+    quoted = any(value.startswith('"') for value in _values(obj).values())
+    return {
+        name: value if quoted or value[:1] != '"' else re.sub(r"\\(.)", r"\1", value[1:-1])
+        for name, value in values.items()
+        if value != "n"
+    }
 
 
 def _different(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:

@@ -8,6 +8,10 @@
 # recipe, each make says after two colons which folders without an archive it goes into, and which
 # makefiles it read.
 #
+# For each object it creates an empty file in the folder begun/ at the first line of the recipe. The
+# time of that is when the recipe began: make expands SHELL when it has a job slot (new_job and
+# start_job_command in make's job.c). A "/" of the object's name is a "!" there.
+#
 # PIGGYBACK_TRACE: a folder for what is said, a file for each make, so that no two write into one.
 # PIGGYBACK_TOP:   the object folder; a make that runs elsewhere (tools/) has other names, and is
 #                  passed over.
@@ -19,7 +23,10 @@ piggyback-made-from = $(filter-out $(deps_$@) $(source_$@),$^)
 piggyback-said = $(file >>$(piggyback-file),$@ : $(piggyback-made-from))
 piggyback-read = $(sort $(subdir-y) $(subdir-m)) :: $(filter-out %.cmd,$(MAKEFILE_LIST))
 piggyback-once = $(eval piggyback-told := y)$(file >>$(piggyback-file),:: $(piggyback-read))
-SHELL = $(if $@,$(if $(piggyback-told),,$(piggyback-once))$(piggyback-said))/bin/sh
+piggyback-begun = $(PIGGYBACK_TRACE)/begun/$(subst /,!,$@)
+piggyback-begin = $(if $(piggyback-$@),,$(eval piggyback-$@ := 1)$(file >$(piggyback-begun)))
+piggyback-all = $(if $(piggyback-told),,$(piggyback-once))$(piggyback-said)
+SHELL = $(if $@,$(piggyback-all))$(if $(filter %.o,$@),$(piggyback-begin))/bin/sh
 $(if $(obj),$(file >>$(piggyback-file),: $(MAKECMDGOALS) : $(MAKEOVERRIDES)))
 endif
 ifdef sub_make_done

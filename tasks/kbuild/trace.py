@@ -26,6 +26,7 @@ RULES = Path(__file__).with_name("trace.mk")
 GOAL = "piggyback-env"  # a goal of trace.mk that prints the environment
 FILE = "piggyback.trace"
 _FOLDER = "piggyback.said"
+BEGUN = "begun"  # a folder in it; see seconds.py
 _OURS = re.compile(r"-j\d*|--jobserver-(?:auth|fds)=.*")  # options in MAKEFLAGS of a single run
 
 
@@ -98,6 +99,11 @@ def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:
     }
 
 
+def begun(obj: Path) -> Path:
+    """Return the folder of the files that tell, in the present `listening`, when objects began."""
+    return obj / _FOLDER / BEGUN
+
+
 def environment(obj: Path) -> dict[str, str]:
     """Return the environment of a recipe, as make printed it in the present `listening`."""
     return _environment(obj / _FOLDER / "environment")
@@ -145,7 +151,7 @@ def hearing(obj: Path, said: Said) -> Iterator[dict[str, str]]:
     """
     folder = obj / _FOLDER
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    (folder / BEGUN).mkdir(parents=True)
     yield {
         "MAKEFILES": str(RULES),
         "PIGGYBACK_TRACE": str(folder.resolve()),
@@ -225,7 +231,7 @@ def _edges(obj: Path, folder: Path, said: Said) -> dict[str, set[str]]:
     aimed: set[str] = set()  # folders that a make was called for with a goal of its own
     readers: dict[str, set[str]] = {}
     for path in folder.iterdir():
-        if path.name == "environment":
+        if path.name in ("environment", BEGUN):
             continue
         call, place = Call(""), _folder_of(path.name)
         for line in path.read_text(errors="surrogateescape").splitlines():

@@ -17,10 +17,20 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.digests import Stamps
+from tasks.graph.history import Work
 from tasks.graph.journal import UNFINISHED
 from tasks.graph.reason import Reason
 from tasks.graph.task import Job
-from tasks.kbuild import goal_state, ledger, make, manifest, object_rules, symbol_times, trace
+from tasks.kbuild import (
+    goal_state,
+    ledger,
+    make,
+    manifest,
+    object_rules,
+    seconds,
+    symbol_times,
+    trace,
+)
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.goal_state import GoalState
 from tasks.kbuild.object_folder import ObjectFolder
@@ -154,14 +164,29 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> R
         manifest.update(obj, [*replay.made, *later], started)
         trace.write(obj, traces)
         marker.unlink()
+    _learn(folder, replay)
     if known.whole:
         known.save()
     if replay.objects:
-        replay.objects.keep(goal.name, started, replay.compiled)
+        took = seconds.alone(replay.took)
+        replay.objects.keep(goal.name, started, replay.compiled, took)
         replay.objects.report(goal.name)
     if failure:  # the folder is consistent: the target that failed is missing
         raise failure
     return replay
+
+
+def _learn(folder: ObjectFolder, replay: Replay) -> None:
+    """Record how long the compilations took."""
+    took = {name: one for name, one in replay.took.items() if name.endswith(".o")}
+    copied = replay.objects.laid if replay.objects else {}
+    work = Work(
+        compiled=len(took),
+        compiling=seconds.schedule(took.values(), folder.jobs.size),
+        copied=len(copied),
+        copying=replay.objects.copying if replay.objects else 0.0,
+    )
+    seconds.learn(folder.path, took, work, copied)
 
 
 def _symbols_for_folders(

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -53,6 +54,7 @@ class Replay(msgspec.Struct, dict=True):
             missing.
         made: Each target that got a new time, in order, to its old mtime.
         changed: Those of them that may have other content.
+        took: Each target whose command ran, to its seconds.
         relisted: Archives that have other members.
         objects: The object store; None for none.
         compiled: The objects that were compiled, not taken from the store.
@@ -69,6 +71,7 @@ class Replay(msgspec.Struct, dict=True):
     given: Callable[[str], int] = files.changed
     made: dict[str, int] = msgspec.field(default_factory=dict)
     changed: set[str] = msgspec.field(default_factory=set)
+    took: dict[str, float] = msgspec.field(default_factory=dict)
     relisted: set[str] = msgspec.field(default_factory=set)
     objects: Objects | None = None
     compiled: list[str] = msgspec.field(default_factory=list)
@@ -256,7 +259,7 @@ class Replay(msgspec.Struct, dict=True):
         return None if done.returncode else list(symbols.values())
 
     def run_logged(
-        self, argv: Sequence[str], env: Mapping[str, str], shown: str
+        self, argv: Sequence[str], env: Mapping[str, str], shown: str, target: str = ""
     ) -> tuple[int, str]:
         """Run a program in the object folder, and return its exit status and its output.
 
@@ -264,6 +267,7 @@ class Replay(msgspec.Struct, dict=True):
             argv: The program and its arguments.
             env: Its environment.
             shown: The command as the log shows it.
+            target: The target whose seconds are measured; "" for none.
         """
         with (
             self.jobs.token(),
@@ -279,7 +283,10 @@ class Replay(msgspec.Struct, dict=True):
                 errors="replace",
             ) as process,
         ):
+            started = time.monotonic()
             output = process.communicate()[0]
+            if target:
+                self.took[target] = time.monotonic() - started
         with self.log.open("a", encoding="utf-8", errors="replace") as log:
             log.write(f"$ {shown}\n{output}")
         return process.returncode, output
@@ -295,9 +302,8 @@ class Replay(msgspec.Struct, dict=True):
             CommandError: The compiler found errors in a source, as it would when make runs it.
             Unfamiliar: Any other failure: a missing file, for example, may be one that make makes.
         """
-        status, output = self.run_logged(
-            ["sh", "-c", command.script(check)], self.env, command.command.strip()
-        )
+        argv, target = ["sh", "-c", command.script(check)], os.path.normpath(command.target)
+        status, output = self.run_logged(argv, self.env, command.command.strip(), target)
         if status:
             for name in (command.target, command.depfile):
                 with contextlib.suppress(FileNotFoundError):

@@ -67,6 +67,14 @@ def test_what_is_written(path: Path) -> None:
     }
 
 
+def test_what_a_task_compiled_is_read_again(path: Path) -> None:
+    work = history.Work("make", compiled=3, compiling=1.5, copied=2, copying=0.25)
+    put(path, Line(task="vmlinux", why=[], work=work))
+    assert history.read(path)[0].work == work
+    path.write_text('{"task": "x", "why": [], "work": {"compiled": -1}}\n')
+    assert history.read(path) == []
+
+
 def test_writing_never_fails(path: Path) -> None:
     put(path, Line(task="one", why=[]))
     put(path / "below", Line(task="x", why=[]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.cache.digests import Stamps
-from tasks.kbuild import trace
+from tasks.kbuild import seconds, trace
 from tasks.system.process import clean_env
 
 MAKEFILE = """\
@@ -130,3 +130,23 @@ def test_what_is_written_is_read(obj: Path) -> None:
     )
     trace.write(obj, known)
     assert trace.read(obj) == known
+
+
+def test_make_tells_when_it_came_to_each_object(obj: Path, stamps: Stamps) -> None:
+    makefile = obj / "Makefile"
+    makefile.write_text(
+        makefile.read_text().replace(
+            "a.o b.o: %.o: %.c FORCE\n\t@:\n",
+            "a.o b.o: %.o: %.c FORCE\n\t@sleep 0.3; touch .$@.cmd\n\t@sleep 0.3\n",
+        )
+    )
+    with trace.listening(obj, "goal", stamps) as more:
+        subprocess.run(
+            ["make", "-C", str(obj), "--no-print-directory", "all", trace.GOAL],
+            check=True,
+            env=clean_env({**more, "sub_make_done": "1"}),
+        )
+        assert sorted(os.listdir(trace.begun(obj))) == ["a.o", "b.o"]
+        took = seconds.measured(obj, trace.begun(obj))
+    assert sorted(took) == ["a.o", "b.o"]
+    assert all(0.25 < one < 0.6 for one in took.values())  # of the first line, up to the record

@@ -23,25 +23,3 @@ def graph() -> Graph:
 def test_what_would_run_comes_in_its_order(graph: Graph) -> None:
     order = plan.in_order(graph, ["rootfs", "Image"])
     assert order == ["busybox", "rootfs", "kernel_config", "vmlinux", "Image"]
-    assert plan.downstream(graph, order, {"vmlinux": []}) == ["vmlinux", "Image"]
-    assert plan.downstream(graph, order, {"kernel_config": [], "rootfs": []}) == [
-        "rootfs",
-        "kernel_config",
-        "vmlinux",
-        "Image",
-    ]
-    assert plan.downstream(graph, order, {}) == []
-
-
-@pytest.mark.parametrize(
-    ("past", "count", "seconds"),
-    [
-        ([], None, None),
-        ([136.0], None, 136.0),
-        ([136.0, 4.0, 3.0], 1, 3.0),
-        ([136.0, 4.0, 3.0], None, 4.0),
-        ([136.0, 4.0, 140.0], 900, 136.0),
-    ],
-)
-def test_estimates(past: list[float], count: int | None, seconds: float | None) -> None:
-    assert plan.estimate(past, count) == seconds

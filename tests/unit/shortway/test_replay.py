@@ -135,6 +135,8 @@ def test_an_edit_reaches_the_goal(box: Box) -> None:
     replay.run()
     assert list(replay.made) == ["a.o", "all.a", "whole.o", "prog"]
     assert replay.changed == {"a.o", "all.a", "whole.o", "prog"}
+    assert {"a.o", "prog"} <= replay.took.keys() <= replay.changed
+    assert all(took > 0 for took in replay.took.values())
     assert "new code" in box.content("prog")
     assert box.content("prog").startswith("linked by ld")
     assert (box.obj / "b.o").stat().st_mtime_ns == other
