@@ -436,6 +436,19 @@ def test_what_the_store_says(play: Playground) -> None:
     assert play.doit().ran == KERNEL
 
 
+def test_how_often_something_was_found(play: Playground) -> None:
+    with changed(play.linux / PANIC):
+        panic(play)
+        play.doit()
+    before = json.loads(play.doit("store", "--json").text)
+    play.doit()
+    told = json.loads(play.doit("store", "--json").text)
+    assert told["tasks"]["vmlinux"]["results"] == 2
+    assert told["results"]["hits"] - before["results"]["hits"] == len(KERNEL)
+    assert told["results"]["looked"] - before["results"]["looked"] == len(KERNEL)
+    assert "  found              results " in play.doit("store").text
+
+
 def test_a_run_by_force(play: Playground) -> None:
     (play.images / "Image").unlink()
     assert play.doit("Image").restored == ["Image"]
