@@ -190,7 +190,7 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
     by_make(job, {name: project.layout.images / name for name in ("vmlinux", "System.map")}, [])
     if project.stamps.digest(folder.path / "vmlinux") != project.stamps.digest(image):
         folder.set_present(False)
-        project.store.drop(project.stamps.digest(image))
+        project.store.refuse(project.stamps.digest(image))
         image.unlink(missing_ok=True)
         raise PiggyError(
             "the vmlinux that was kept is not what make makes from the same files; it was"

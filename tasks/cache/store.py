@@ -17,13 +17,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
 from tasks.cache import store_tag
 from tasks.cache.digests import content_digest
-from tasks.cache.store_files import Output, Result, Room, blocks, short_hash
+from tasks.cache.store_files import Output, Place, Result, Room, blocks, short_hash, state
 from tasks.cache.store_tag import LIST
 from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
@@ -48,9 +48,13 @@ def bytes_of(size: str) -> int:
 
 
 class Store(Room):
-    """A store in `folder` for at most `limit` bytes; 0 keeps nothing and gives nothing."""
+    """A store in `folder` for at most `limit` bytes; 0 keeps nothing and gives nothing.
+
+    `remote` is a shared store that is asked for what this one lacks (see cache/remote.py), or None.
+    """
 
     limit: int
+    remote: Any = None
     _used: int = -1  # bytes; -1 until something is put
     _refused: bool = False
     _usable: bool | None = None  # None until it is looked at
@@ -73,6 +77,9 @@ class Store(Room):
             result = self.at(folder, [known[name] for name in names])
             if result:
                 return result, names
+        if self.remote and self._can_be_used():
+            offer: tuple[Result, list[str]] | None = self.remote.find(self, key, digests)
+            return offer
         return None
 
     def lists(self, key: str) -> Iterator[tuple[Path, list[str]]]:
@@ -91,7 +98,7 @@ class Store(Room):
             folder: The list's place.
             states: In the order of the names.
         """
-        place = folder / _state(states)
+        place = folder / state(states)
         result = self.read(place)
         if result is None:
             self.discard(place)
@@ -112,6 +119,8 @@ class Store(Room):
             Whether they are there; False, with nothing written, when the store has lost or damaged
             one of them.
         """
+        if self.remote and not self.remote.fetch(self, result):
+            return False
         try:
             with contextlib.ExitStack() as stack:
                 for output, path in zip(result.outputs, targets, strict=True):
@@ -129,7 +138,7 @@ class Store(Room):
 
     def put(
         self, key: str, found: Mapping[str, str], result: Result, targets: Sequence[Path]
-    ) -> None:
+    ) -> Place:
         """Keep a result; whatever goes wrong costs the result alone, and is said.
 
         Args:
@@ -137,9 +146,16 @@ class Store(Room):
             found: The discovered inputs with their digests; their order counts.
             result: What is kept.
             targets: The files, in the order of its outputs.
+
+        Returns:
+            Where it lies, if it could be kept.
         """
+        listed = "\0".join(found).encode(errors="surrogateescape")
+        place = Place(key, short_hash(listed), state(list(found.values())))
+        if self.remote:
+            self.remote.checks.compare(place, result, targets)
         if self._refused or not self._can_be_used():
-            return
+            return place
         size = sum(blocks(output.size) for output in result.outputs)
         if size > self.limit:
             _not_kept(
@@ -147,12 +163,9 @@ class Store(Room):
                 f"it takes {terminal.size(size)}, and store_size= allows"
                 f" {terminal.size(self.limit)}",
             )
-            return
-        names = list(found)
-        listed = "\0".join(names).encode(errors="surrogateescape")
-        folder = self.folder / "results" / key / short_hash(listed)
+            return place
         try:
-            data = msgspec.msgpack.encode(result)
+            msgspec.msgpack.encode(result)
             msgspec.json.encode(result.values)  # as they go into the journal, once brought back
             for output in result.outputs:
                 self.blob(output.digest)
@@ -164,30 +177,75 @@ class Store(Room):
             RecursionError,
         ) as error:
             _not_kept(result, str(error))
-            return
+            return place
+
+        def fill(number: int, draft: Path) -> None:
+            with targets[number].open("rb") as content:
+                _copy(content, draft, result.outputs[number].digest)
+
         try:
-            store_tag.tag(self.folder)
-            with owned.folder(self.folder, ("results", key, folder.name), make=True):
-                pass
-            grown = sum(
-                [
-                    self._keep(path, output)
-                    for output, path in zip(result.outputs, targets, strict=True)
-                ]
-            )
-            if self.names(folder) is None:
-                write_whole(folder / LIST, listed)
-                grown += blocks(len(listed))
-            write_whole(
-                folder / _state([found[name] for name in names]),
-                hashlib.sha256(data).digest() + data,
-            )
-            self._make_room(grown + blocks(len(data)))
+            if len(targets) != len(result.outputs):
+                raise ValueError(f"{len(targets)} files for {len(result.outputs)} outputs")
+            self.receive(place, listed, result, fill)
         except (FileNotFoundError, _Damaged):
             _not_kept(result, "an output changed, or the store was cleared, while it was copied")
         except OSError as error:
             self._refused = True  # for this run: the next result would fare no better
             terminal.line("store", f"{self.folder} takes nothing now: {error.strerror or error}")
+        else:
+            if self.remote:
+                self.remote.push(self, place, result.task)
+        return place
+
+    def fetch_pack(self, key: str) -> None:
+        """Get what the shared store has for a key in one go (see cache/remote_pack.py)."""
+        if self.remote and self.limit and self._can_be_used():
+            self.remote.fetch_pack(self, key)
+
+    def push_pack(self, key: str, places: Sequence[Place]) -> None:
+        """Have results sent to the shared store as one, for a key."""
+        if self.remote:
+            self.remote.push_pack(self, key, places)
+
+    def receive(
+        self, place: Place, listed: bytes, result: Result, fill: Callable[[int, Path], None]
+    ) -> None:
+        """Write a result, whose parts are all of the right form, with its contents.
+
+        Args:
+            place: Where.
+            listed: The list of names.
+            result: The result.
+            fill: Writes the content of the output of a number to a file, or raises an error.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        key, names, at = place
+        data = msgspec.msgpack.encode(result)
+        folder = self.folder / "results" / key / names
+        store_tag.tag(self.folder)
+        with owned.folder(self.folder, ("results", key, names), make=True):
+            pass
+        grown = sum([self._keep(number, out, fill) for number, out in enumerate(result.outputs)])
+        if self.names(folder) is None:
+            write_whole(folder / LIST, listed)
+            grown += blocks(len(listed))
+        write_whole(folder / at, hashlib.sha256(data).digest() + data)
+        self._make_room(grown + blocks(len(data)))
+
+    def finish(self, wait: bool = True) -> bool:
+        """End the exchange with the shared store, at the end of a run.
+
+        Args:
+            wait: Wait for what is still to be sent.
+
+        Returns:
+            Whether something of it was not what was made here, which was said.
+        """
+        if self.remote:
+            self.remote.finish(wait)
+        return bool(self.remote and self.remote.checks.wrong)
 
     def _can_be_used(self) -> bool:
         """Look at the store, once, and say what keeps it from being used."""
@@ -208,7 +266,7 @@ class Store(Room):
             self.trim(int(self.limit * ROOM))
             self._used = -1
 
-    def _keep(self, path: Path, output: Output) -> int:
+    def _keep(self, number: int, output: Output, fill: Callable[[int, Path], None]) -> int:
         """Have an output's content in the store; return by how many bytes that grew."""
         blob = self.blob(output.digest)
         with contextlib.suppress(OSError), owned.reading(self.folder, blob) as there:
@@ -219,8 +277,7 @@ class Store(Room):
             owned.folder(self.folder, ("blobs", output.digest[:2]), make=True),
             replacing(blob) as draft,
         ):
-            with path.open("rb") as content:
-                _copy(content, draft, output.digest)
+            fill(number, draft)
             draft.chmod(0o444)
         return blocks(output.size)
 
@@ -234,10 +291,6 @@ class Store(Room):
         except OSError:
             return []
         return [self.folder / "results" / key / name for _, name in found[:LISTS]]
-
-
-def _state(digests: Sequence[str]) -> str:
-    return short_hash("\0".join(digests).encode(errors="surrogateescape"))
 
 
 def _not_kept(result: Result, why: str) -> None:

@@ -6,6 +6,7 @@ Where they lie, how they are read, and which of them go when it is full.
     store/blobs/AB/...              contents, each named by its digest
     store/results/KEY/NAMES/list    names of inputs
     store/results/KEY/NAMES/STATE   a result; its time is when it was used last
+    store/refused                   digests of contents that turned out to be wrong
 
 Nothing in the store is believed: each file in it is checked against a digest when it is read, and
 one that fails is dropped. So nothing is flushed to disk, and whoever dies in the middle of writing
@@ -25,19 +26,21 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from tasks.cache.store_tag import FILES, FOLDERS, HASH, LIST, PARTS
 from tasks.system import lock, owned
-from tasks.system.files import open_regular
+from tasks.system.files import open_regular, write_whole
 
 # seconds for which something that nothing refers to may be another run's, at work just now
 GRACE = 600.0
 BLOCK = 4096  # bytes; what a file takes on the disk is a multiple of it
+REFUSED = "refused"
+REFUSED_MOST = 1000  # digests; the oldest go
 LONGEST = 1 << 26  # bytes of a list or a result that are read; the kernel's have some 100,000
 
 
@@ -60,6 +63,14 @@ class Result(msgspec.Struct, frozen=True):
     values: dict[str, Any]
     outputs: list[Output]
     made: dict[str, str] = {}
+
+
+class Place(NamedTuple):
+    """Where a result lies: its key, the digest of its list of names, its state."""
+
+    key: str
+    names: str
+    state: str
 
 
 class Room(msgspec.Struct):
@@ -93,10 +104,13 @@ class Room(msgspec.Struct):
 
     def names(self, folder: Path) -> list[str] | None:
         """Return the names that a list holds; None for one that is missing or not what it was."""
+        data = self.listed(folder)
+        return None if data is None else names_in(data)
+
+    def listed(self, folder: Path) -> bytes | None:
+        """Return a list of names as it is written; None for one missing or not what it was."""
         data = self._content(folder / LIST)
-        if data is None or short_hash(data) != folder.name:
-            return None
-        return data.decode(errors="surrogateescape").split("\0") if data else []
+        return data if data is not None and short_hash(data) == folder.name else None
 
     def read(self, path: Path) -> Result | None:
         """Return a result from its file; None for one that is missing or not whole."""
@@ -114,6 +128,20 @@ class Room(msgspec.Struct):
         ):  # ValueError: text that is no UTF-8
             return None
         return result
+
+    def refuse(self, digest: str) -> None:
+        """Throw the content of this digest out, and take it from no shared store again."""
+        self.drop(digest)
+        with contextlib.suppress(OSError), owned.folder(self.folder):
+            lines = [*self._refused_digests(), digest][-REFUSED_MOST:]
+            write_whole(self.folder / REFUSED, "".join(f"{line}\n" for line in lines))
+
+    def refuses(self, digest: str) -> bool:
+        """Tell whether the content of this digest was refused."""
+        return digest in self._refused_digests()
+
+    def _refused_digests(self) -> list[str]:
+        return (self._content(self.folder / REFUSED) or b"").decode(errors="replace").split()
 
     def _content(self, path: Path) -> bytes | None:
         try:
@@ -143,6 +171,8 @@ class Room(msgspec.Struct):
             for path, _ in list(self._files()):
                 self.discard(path)
             self._prune(time.time() + GRACE)
+            with contextlib.suppress(OSError):
+                owned.remove(self.folder, self.folder / REFUSED)
 
     def trim(self, limit: int) -> None:
         """Throw out what was not used for longest until `limit` bytes are enough.
@@ -246,6 +276,16 @@ class Room(msgspec.Struct):
 def short_hash(data: bytes) -> str:
     """Return the digest by which something is named, as long as those of files."""
     return hashlib.sha256(data).hexdigest()[:32]
+
+
+def state(digests: Sequence[str]) -> str:
+    """Return the name of a state: of the digests of a list's names, in their order."""
+    return short_hash("\0".join(digests).encode(errors="surrogateescape"))
+
+
+def names_in(listed: bytes) -> list[str]:
+    """Return the names that a list holds."""
+    return listed.decode(errors="surrogateescape").split("\0") if listed else []
 
 
 def blocks(size: int) -> int:

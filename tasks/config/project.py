@@ -17,7 +17,7 @@ from tasks.cache import store_tag
 from tasks.cache.code_index import Codes
 from tasks.cache.digests import Stamps
 from tasks.cache.store import Store, bytes_of
-from tasks.config import layout, machine, pins, resolve
+from tasks.config import layout, machine, pins, resolve, shared_store
 from tasks.config.layout import Layout
 from tasks.config.machine import NO_DISPLAY, Display, Link, Machine, Nic
 from tasks.config.pins import Source
@@ -72,7 +72,8 @@ class Project(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def store(self) -> Store:
         """What was made earlier, for all machines."""
-        return Store(self.layout.store, bytes_of(self.settings.store_size))
+        size = bytes_of(self.settings.store_size)
+        return Store(self.layout.store, size, shared_store.opened(self.settings))
 
     @cached_property
     def jobs(self) -> Budget:
@@ -334,6 +335,7 @@ def load(
     if project.store.limit:
         store_tag.check(places.store)
     chosen, origins = resolved.values, resolved.origins
+    shared_store.check(chosen, origins)
     _check_path(top / places.build, "build", origins["build"])
     if chosen.kernel_src:
         _check_path(places.kernel_src, "kernel_src", origins["kernel_src"])

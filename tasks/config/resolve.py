@@ -22,10 +22,14 @@ from tasks.system.errors import PiggyError, nearest
 
 PREFIX = "PIGGYBACK_"
 PLAIN_ENV = ("MACHINE", "TOOLCHAIN", "KERNEL", "KERNEL_SRC", "BUSYBOX_SRC")
+# How to log in at store_remote=: no settings, so that nothing shows them.
+SECRETS = ("PIGGYBACK_STORE_USER", "PIGGYBACK_STORE_PASSWORD", "PIGGYBACK_STORE_TOKEN")
 PATHS = (
     "build",
     "dl",
     "store",
+    "store_signers",
+    "store_key",
     "kernel_src",
     "busybox_src",
     "src",
@@ -146,7 +150,7 @@ def _from_environment(environ: Mapping[str, str], fields: Mapping[str, Any]) -> 
         if environ.get(name):
             found[name.lower()] = (environ[name], f"environment {name}")
     for name, value in environ.items():
-        if name.startswith(PREFIX):
+        if name.startswith(PREFIX) and name not in SECRETS:
             key = name.removeprefix(PREFIX).lower()
             if key not in fields:
                 raise PiggyError(

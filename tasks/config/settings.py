@@ -33,6 +33,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     dl: Filled = "dl"
     store: str = ""
     store_size: Size = "2G"
+    store_remote: str = ""
+    store_signers: str = ""
+    store_check: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 50
+    store_push: bool = False
+    store_key: str = ""
     mirror: str = ""
     offline: bool = False
     jobs: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
@@ -101,6 +106,21 @@ HELP = {
     "store_size": (
         "the most that it may take, as 500M or 2G; what was not used for longest goes (0: keep"
         " nothing)"
+    ),
+    "store_remote": (
+        "address of a store that several machines share, on a server for Bazel's HTTP cache or"
+        " with WebDAV (docs/sharedstore.md)"
+    ),
+    "store_signers": (
+        "file with the keys whose results are taken from it, as ssh-keygen's allowed_signers"
+        " (empty: take nothing)"
+    ),
+    "store_check": (
+        "one in so many results that it has is made again and compared with it (0: none)"
+    ),
+    "store_push": "send what is made here to it",
+    "store_key": (
+        "SSH key that signs what is sent: a private key, or the public key of one in ssh-agent"
     ),
     "mirror": "URL or folder that is asked for sources before upstream",
     "offline": "never use the network",

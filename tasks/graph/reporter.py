@@ -23,6 +23,7 @@ from tasks.graph.inputs import RESTORED, inputs_of
 from tasks.system import crowd, stdio, terminal
 from tasks.system.errors import PiggyError
 
+STATUS_OF_DIFFERENCE = 4  # what a shared store holds is not what is made here
 STATUS_OF_SIGNAL = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "terminated",
@@ -99,6 +100,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                 stamps.save()
                 project.codes.save()
             lock.release()
+            wrong = project.store.finish(wait=sys.exc_info()[0] is None)
             startup.end()
             seconds = time.monotonic() - self.started
             if self.runtime_errors:
@@ -112,6 +114,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
             status = next(
                 (getattr(failure["exception"], "status", 1) for failure in self.failures), 0
             )
+            status = status or (STATUS_OF_DIFFERENCE if wrong else 0)
             if status > 1 and sys.exc_info()[0] is None:  # 0 and 1 are doit's own
                 raise SystemExit(status)
 

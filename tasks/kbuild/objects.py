@@ -23,15 +23,15 @@ from pathlib import Path
 
 from tasks.cache.digests import Stamps
 from tasks.cache.store import FORMAT, Store
-from tasks.cache.store_files import Output, Result, short_hash
+from tasks.cache.store_files import Output, Place, Result, short_hash, state
 from tasks.kbuild import make, object_key, object_rules, saved, seconds, symbol_times, trace
 from tasks.kbuild.depfiles import SYMBOL, Depfiles
+from tasks.kbuild.object_goals import TASK, Goals, relative
 from tasks.kbuild.object_key import HIDING, PLACE, Roots
 from tasks.kbuild.object_state import States
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system import files, terminal
 
-TASK = "objects"  # the task's name in the store
 FEW = 30  # objects; for more of them it pays to run `make prepare` first, which tells make's flags
 # Makefiles whose flags go into every object.
 _STEERING = ("Makefile", "scripts/Makefile.*", "scripts/Kbuild.include")
@@ -72,14 +72,16 @@ class Objects:
             arch: ARCH.
         """
         self.obj, self.top, self.store, self.stamps = obj, os.path.abspath(obj), store, stamps
-        self.tools, self.arch = tools, arch
+        self.tools = tools
         folder = os.path.dirname(prefix)
         self.roots = Roots(os.path.realpath(tree), self.top, os.path.dirname(folder))
         self.laid: dict[str, float] = {}
         self.compiled: list[str] = []
         self.copying = 0.0
         self._absent: set[str] = set()
+        self._places: dict[str, Place] = {}  # in the store, of what was found or kept
         self.states = States(self.roots, stamps)
+        self.goals = Goals(store, tools, arch)
 
     # before make ---------------------------------------------------------------------------------
 
@@ -94,7 +96,9 @@ class Objects:
         Raises:
             CommandError: `prepare` failed.
         """
-        records = {target: trace.record_of(self.obj, target) for target in self._listed(goal)}
+        if not self.goals.targets(goal):
+            self.store.fetch_pack(self.goals.key(goal))
+        records = {target: trace.record_of(self.obj, target) for target in self.goals.targets(goal)}
         known = Depfiles(self.obj, Path(self.roots.tree), records.values(), save=False)
         here = [target for target, record in records.items() if record in known.records]
         absent = [target for target in records if records[target] not in known.records]
@@ -160,7 +164,7 @@ class Objects:
         """
         absent = [
             target
-            for target in self._listed(goal)
+            for target in self.goals.targets(goal)
             if os.path.dirname(target) == folder
             and not os.path.exists(trace.record_of(self.obj, target))
         ]
@@ -255,14 +259,17 @@ class Objects:
         """Return the object that `_lay` copies, with its names; None if the store has none."""
         best: tuple[Result, list[str]] | None = None
         least = self._distance(env, better_than) if better_than else 1 << 30
-        for folder, names in self.store.lists(self.key(target)):
+        key = self.key(target)
+        for folder, names in self.store.lists(key):
             head = self.roots.shown(names[0]) if names else ""
             distance = self._distance(env, head) if head else least
             if (command and head != command) or distance >= least:
                 continue
-            result = self.store.at(folder, [self.states.of(names, name) for name in names])
+            states = [self.states.of(names, name) for name in names]
+            result = self.store.at(folder, states)
             if result:
                 best, least = (result, names), distance
+                self._places[target] = Place(key, folder.name, state(states))
         return best
 
     @staticmethod
@@ -300,7 +307,13 @@ class Objects:
                 self.laid.pop(target, None)
                 with contextlib.suppress(Unfamiliar, OSError):
                     self._keep(target, record, started, (took or {}).get(target, 0.0))
-        self._list(goal)
+        self.goals.add(goal, self.compiled)
+        found = [self._places[target] for target in targets if target in self._places]
+        left = [one for one in targets if one.endswith(".o") and one not in self._places]
+        # Sent is what has all objects but those that may have unrecorded inputs.
+        if found and all(files.changed(trace.record_of(self.obj, one)) >= started for one in left):
+            key = self.goals.key(goal)
+            self.store.push_pack(key, [Place(key, short_hash(b""), state([])), *found])
 
     def _remove(self, targets: Collection[str]) -> None:
         """Remove objects that make does not want from the folder."""
@@ -317,7 +330,7 @@ class Objects:
             names = files.read_regular(self.obj / LAID).decode(errors="replace").split("\0")
         except OSError:
             return set()
-        return {name for name in names if name and _relative(name)}
+        return {name for name in names if name and relative(name)}
 
     def _keep(self, target: str, record: str, started: int, took: float) -> None:
         """Copy one object into the store.
@@ -344,7 +357,7 @@ class Objects:
         states = {name: self.states.of(names, name) for name in names}
         output = Output(digest, info.st_size, stat.S_IMODE(info.st_mode))
         result = Result(TASK, time.time(), {"seconds": took} if took else {}, [output])
-        self.store.put(self.key(target), states, result, [path])
+        self._places[target] = self.store.put(self.key(target), states, result, [path])
 
     def report(self, goal: str) -> None:
         """Print how many objects were copied and compiled; nothing for the links of the chain."""
@@ -360,35 +373,6 @@ class Objects:
     def key(self, target: str) -> str:
         """Return the key of an object in the store."""
         return short_hash("\0".join([TASK, str(FORMAT), str(FORM), self.tools, target]).encode())
-
-    # which objects a goal has --------------------------------------------------------------------
-
-    def _goal_key(self, goal: str) -> str:
-        return short_hash("\0".join([TASK, "goal", self.tools, self.arch, goal]).encode())
-
-    def _listed(self, goal: str) -> list[str]:
-        """Return the objects that the goal had in earlier builds, in any folder."""
-        for folder, _ in self.store.lists(self._goal_key(goal)):
-            result = self.store.at(folder, [])
-            if result:
-                targets = result.values.get("targets")
-                if isinstance(targets, list):
-                    return [one for one in targets if isinstance(one, str) and _relative(one)]
-        return []
-
-    def _list(self, goal: str) -> None:
-        """Record the goal's objects in the store."""
-        before = self._listed(goal)
-        more = sorted({*before, *self.compiled})
-        if len(more) > len(before):
-            self.store.put(
-                self._goal_key(goal), {}, Result(TASK, time.time(), {"targets": more}, []), []
-            )
-
-
-def _relative(target: str) -> bool:
-    """Tell whether a target's name, read from the store, stays in the object folder."""
-    return not target.startswith("/") and ".." not in target.split("/")
 
 
 def usable(obj: Path, tree: Path) -> str:

@@ -5,6 +5,7 @@ every stored task's inputs -> store -> its outputs, as they were
 store          shows what is kept, by task, and how often something was found in it
 store --json   the same for programs
 store clear    throws all of it out
+store push     sends all of it to the shared store
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from tasks.cache import store_tag
+from tasks.cache.store_files import Place
 from tasks.config.project import Project
 from tasks.graph import history
 from tasks.graph.history import Line
@@ -99,7 +101,7 @@ def rates(lines: Iterable[Line]) -> tuple[Rate, Rate, int]:
 
 
 def store(job: Job, names: Sequence[str] = (), json: bool = False) -> None:
-    """Print a line for each task with results, or clear the store.
+    """Print a line for each task with results; clear the store, or send it to the shared one.
 
     Args:
         job: The job.
@@ -110,10 +112,15 @@ def store(job: Job, names: Sequence[str] = (), json: bool = False) -> None:
         PiggyError: There is any other word.
     """
     kept = job.project.store
-    if names not in ((), ("clear",)):
+    if names not in ((), ("clear",), ("push",)):
         raise PiggyError(
             f"'store' does not know '{' '.join(names)}'",
-            "'doit store' shows, 'doit store clear' throws out",
+            "'doit store' shows, 'doit store clear' throws out, 'doit store push' sends",
+        )
+    if names == ("push",) and not (job.project.settings.store_push and kept.remote):
+        raise PiggyError(
+            "'store push' needs store_push=yes, store_remote= and store_key=, and not offline=yes",
+            "docs/sharedstore.md says how results are shared",
         )
     why = store_tag.opened(kept.folder)
     if why:
@@ -122,8 +129,11 @@ def store(job: Job, names: Sequence[str] = (), json: bool = False) -> None:
             f"'chmod -R go-w {kept.folder}', if all that is in it is yours; or name another with"
             " 'store='",
         )
-    if names:
+    if names == ("clear",):
         kept.clear()
+    elif names == ("push",):
+        for _, path, result in kept.results():
+            kept.remote.push(kept, Place(*path.parts[-3:]), result.task)
     told = _told(job.project)
     if json:
         print(msgspec.json.encode(told).decode())
@@ -143,6 +153,8 @@ def store(job: Job, names: Sequence[str] = (), json: bool = False) -> None:
         )
     limit = f"of {terminal.size(told.limit)}" if told.limit else "(off: store_size=0)"
     terminal.line("store", f"{told.folder}: {terminal.size(told.bytes)} {limit}")
+    if kept.remote:
+        terminal.line("", kept.remote.described())
 
 
 def _told(project: Project) -> Told:

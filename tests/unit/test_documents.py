@@ -288,7 +288,9 @@ def test_what_is_given_to_doit_exists(name: str, known_tasks: set[str]) -> None:
     ]:
         plain = [word for word in words(command) if "=" not in word]
         taken = (
-            {"help": COMMANDS | {"task"}, "store": {"clear"}, "size": PARTS}.get(plain[0], set())
+            {"help": COMMANDS | {"task"}, "store": {"clear", "push"}, "size": PARTS}.get(
+                plain[0], set()
+            )
             if plain
             else set()
         )

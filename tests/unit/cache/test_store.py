@@ -331,9 +331,9 @@ def test_an_output_that_is_not_the_recorded_one_is_not_kept(
 ) -> None:
     keep = Store._keep
 
-    def late(self: Store, path: Path, output: Output) -> int:
-        path.write_text("somebody else wrote this")
-        return keep(self, path, output)
+    def late(self: Store, number: int, output: Output, fill: Any) -> int:
+        world.write(world.outputs[number], "somebody else wrote this")
+        return keep(self, number, output, fill)
 
     monkeypatch.setattr(Store, "_keep", late)
     world.run()
