@@ -93,6 +93,15 @@ def in_order(graph: Graph, wanted: Sequence[str]) -> list[str]:
     return list(order)
 
 
+def downstream(graph: Graph, order: Sequence[str], stale: Mapping[str, object]) -> list[str]:
+    """Return those of the tasks in `order` that are stale, or made from something that is."""
+    runs: list[str] = []
+    for name in order:
+        if name in stale or any(other in runs for other in graph.producers(name)):
+            runs.append(name)
+    return runs
+
+
 class Configuration:
     """The kernel's configuration as it will be.
 

@@ -23,3 +23,11 @@ def graph() -> Graph:
 def test_what_would_run_comes_in_its_order(graph: Graph) -> None:
     order = plan.in_order(graph, ["rootfs", "Image"])
     assert order == ["busybox", "rootfs", "kernel_config", "vmlinux", "Image"]
+    assert plan.downstream(graph, order, {"vmlinux": []}) == ["vmlinux", "Image"]
+    assert plan.downstream(graph, order, {"kernel_config": [], "rootfs": []}) == [
+        "rootfs",
+        "kernel_config",
+        "vmlinux",
+        "Image",
+    ]
+    assert plan.downstream(graph, order, {}) == []
