@@ -39,6 +39,7 @@ _BOOKKEEPING = {
     "__annotations_cache__",
     "__dict__",
     "__weakref__",
+    "__msgspec_cache__",  # put there when msgspec first reads such a class
 }
 _PLAIN = (str, int, bytes, type(None), float, complex, range)
 _HAS_DOCSTRING = getattr(inspect, "CO_HAS_DOCSTRING", 0)  # of Python 3.14 and later

@@ -170,7 +170,7 @@ def test_a_dead_server_costs_two_seconds(
         result = play.doit(**{**shared.reads, **shared.writes})
     assert result.text.count("is not used any more in this run") == 1
     assert play.digests() == kept.digests
-    assert result.seconds < 1.5 * plain + 2 + 0.5  # others use the machine, too
+    assert result.seconds < 2 * plain + 2 + 0.5  # others use the machine, too
 
 
 def test_objects_come_in_one_go(play: Playground, ci: Keys, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -7,8 +8,9 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from tasks.cache import code
@@ -384,3 +386,22 @@ def test_processes_with_other_hash_seeds_agree() -> None:
     }
     assert len(said) == 1
     assert "vmlinux" in said.pop()
+
+
+class Pair(NamedTuple):
+    one: str
+
+
+@dataclasses.dataclass
+class Single:
+    one: str
+
+
+@pytest.mark.parametrize("kind", [Pair, Single])
+def test_a_class_stays_what_it_is_when_msgspec_has_read_one(kind: type) -> None:
+    """It puts what it knows of the class there, so the identity went by what had run before."""
+    looked = code._node.__wrapped__
+    before, attributes = looked(kind), {*vars(kind)}
+    msgspec.json.decode(msgspec.json.encode(kind("x")), type=kind)
+    assert {*vars(kind)} > attributes
+    assert looked(kind) == before
