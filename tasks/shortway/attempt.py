@@ -114,7 +114,7 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> R
         raise Unfamiliar("make has not told yet what it is made from")
     checks = object_rules.checks(obj, tree)
     places = _symbols_for_folders(folder, symbols, state, said)
-    few = not sources and not symbols and UNFINISHED not in job.previous
+    few = not sources and UNFINISHED not in job.previous
     known = Depfiles(
         obj, tree, [trace.record_of(obj, name) for name in said.edges] if few else None, save=False
     )
