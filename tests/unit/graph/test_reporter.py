@@ -24,7 +24,7 @@ from types import SimpleNamespace
 sys.path.insert(0, {top!r})
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
-from tasks.cache.code_index import Codes
+from tasks.cache.code_index import Codes; from tasks.cache.store import Store
 from tasks.system import stdio as console; from tasks.graph import task as graph; from tasks.graph import journal; from tasks.graph import reporter; from tasks.graph import commands
 from tasks.system.errors import PiggyError
 from tasks.system.lock import Lock
@@ -35,7 +35,7 @@ console.install()
 HERE = Path("here")
 STAMPS = Stamps(HERE / "stamps")
 LAYOUT = SimpleNamespace(here=HERE, build=HERE, logs=HERE / "logs", history=HERE / "logs" / "history.jsonl", journal=HERE / "journal.sqlite")
-PROJECT = SimpleNamespace(layout=LAYOUT, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), lock=Lock(HERE / "lock", "here"))
+PROJECT = SimpleNamespace(layout=LAYOUT, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), lock=Lock(HERE / "lock", "here"), store=Store(HERE / "store", 0))
 commands.install(PROJECT)
 
 def write(job, name):

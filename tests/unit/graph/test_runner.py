@@ -39,7 +39,7 @@ from types import SimpleNamespace
 sys.path.insert(0, {top!r})
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
-from tasks.cache.code_index import Codes
+from tasks.cache.code_index import Codes; from tasks.cache.store import Store
 from tasks.graph import task as graph; from tasks.graph import journal; from tasks.graph import reporter; from tasks.graph import runner; from tasks.system import terminal as ui
 from tasks.system.errors import PiggyError
 from tasks.system.lock import Lock
@@ -49,7 +49,7 @@ from tasks.cache.digests import Stamps
 HERE = Path("here")
 STAMPS = Stamps(HERE / "stamps")
 LAYOUT = SimpleNamespace(here=HERE, build=HERE, logs=HERE / "logs", history=HERE / "logs" / "history.jsonl")
-PROJECT = SimpleNamespace(layout=LAYOUT, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), lock=Lock(HERE / "lock", "here"))
+PROJECT = SimpleNamespace(layout=LAYOUT, stamps=STAMPS, codes=Codes(HERE / "codes", STAMPS), lock=Lock(HERE / "lock", "here"), store=Store(HERE / "store", 0))
 
 def write(job, *needs, how=""):
     """Say that we are there, wait for the others, and check that none of `never` is there meanwhile."""
