@@ -7,7 +7,6 @@ the inputs of then differ from those of now.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -15,9 +14,8 @@ import msgspec
 
 from tasks.cache.digests import Stamps
 from tasks.graph.reason import Reason, Record, compare
-from tasks.kconfig import dotconfig
+from tasks.kbuild import symbol_times
 from tasks.system import files
-from tasks.system.errors import PiggyError
 
 FOLDER = "piggyback.state"  # a file for each goal
 
@@ -44,18 +42,6 @@ class GoalState(msgspec.Struct):
         """
         return compare(self.record, record(self.record.get("discovered", {})))
 
-    def changed(self, obj: Path) -> set[str]:
-        """Return the symbols whose values differ in the folder's auto.conf now."""
-        now = symbols(obj)
-        return {name for name in {*self.symbols, *now} if self.symbols.get(name) != now.get(name)}
-
-
-def symbols(obj: Path) -> dict[str, str]:
-    """Return the symbols in a folder's auto.conf; none if it is missing or damaged."""
-    with contextlib.suppress(PiggyError):
-        return dict(dotconfig.read_config(obj / "include" / "config" / "auto.conf"))
-    return {}
-
 
 def read(obj: Path, goal: str) -> GoalState | None:
     """Return a goal's state; None if it is not known."""
@@ -73,7 +59,8 @@ def keep(obj: Path, goal: str, record: Record, outputs: Collection[str], stamps:
         outputs: The goal's outputs, relative to the folder.
         stamps: Digests of files.
     """
-    state = GoalState(record, symbols(obj), {name: stamps.digest(obj / name) for name in outputs})
+    values = symbol_times.values_of(obj)
+    state = GoalState(record, values, {name: stamps.digest(obj / name) for name in outputs})
     files.write_whole(obj / FOLDER / goal, msgspec.msgpack.encode(state))
 
 
@@ -93,8 +80,9 @@ def forget_others(obj: Path, goal: str, edges: Mapping[str, Collection[str]]) ->
         edges: By goal, the targets that make looks at; without those of `goal` they may be any.
     """
     mine = set(edges[goal]) if goal in edges else None
+    now = symbol_times.values_of(obj)
     for other, targets in edges.items():
         if other != goal and (mine is None or not mine.isdisjoint(targets)):
             state = read(obj, other)
-            if state and state.changed(obj):
+            if state and state.symbols != now:
                 forget(obj, other)

@@ -38,7 +38,7 @@ class _Symbols(msgspec.Struct):
 
 def keep(obj: Path) -> None:
     """Record the symbols' values and times after a make."""
-    values = _values(obj)
+    values = values_of(obj)
     if values:
         write_whole(obj / FILE, msgspec.msgpack.encode(_Symbols(values, times(obj))))
 
@@ -48,10 +48,10 @@ def settle(obj: Path) -> None:
 
     No object must have been made since `keep`.
     """
-    recorded, values = _read(obj), _values(obj)
+    recorded, values = _read(obj), values_of(obj)
     if not recorded.values or not values:
         return
-    changed = _different(recorded.values, values)
+    changed = different(recorded.values, values)
     stale = {path for symbol in changed for path in paths(symbol)}
     for path, when in times(obj).items():
         if path not in stale and recorded.times.get(path) != when:
@@ -69,8 +69,8 @@ def changed(obj: Path, values: Mapping[str, str] | None = None) -> set[str]:
         values: A configuration in the form of auto.conf; None for the one in force.
     """
     recorded = _read(obj)
-    now = _values(obj) if values is None else values
-    return _different(recorded.values, now) if recorded.values else set()
+    now = values_of(obj) if values is None else values
+    return different(recorded.values, now) if recorded.values else set()
 
 
 def as_auto_conf(obj: Path, values: Mapping[str, str]) -> dict[str, str]:
@@ -83,7 +83,7 @@ def as_auto_conf(obj: Path, values: Mapping[str, str]) -> dict[str, str]:
         obj: The object folder, whose auto.conf shows the form.
         values: The values.
     """
-    quoted = any(value.startswith('"') for value in _values(obj).values())
+    quoted = any(value.startswith('"') for value in values_of(obj).values())
     return {
         name: value if quoted or value[:1] != '"' else re.sub(r"\\(.)", r"\1", value[1:-1])
         for name, value in values.items()
@@ -91,7 +91,8 @@ def as_auto_conf(obj: Path, values: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _different(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
+def different(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
+    """Return the symbols with another value; those that are in one of both only, too."""
     return {name for name in {*before, *after} if before.get(name) != after.get(name)}
 
 
@@ -103,7 +104,7 @@ def paths(symbol: str) -> tuple[str, str]:
     return symbol, symbol.lower().replace("_", "/") + ".h"
 
 
-def _values(obj: Path) -> dict[str, str]:
+def values_of(obj: Path) -> dict[str, str]:
     """Return the symbols in auto.conf; none if it is missing or damaged."""
     with contextlib.suppress(PiggyError):
         return dotconfig.read_config(obj / _TOP / "auto.conf")

@@ -104,7 +104,8 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> R
         CommandError: A source has errors.
     """
     obj, tree, stamps = folder.path, folder.tree, folder.stamps
-    reasons, symbols = state.reasons(job.record), state.changed(obj)
+    reasons = state.reasons(job.record)
+    symbols = symbol_times.different(state.symbols, symbol_times.values_of(obj))
     sources = _edited(
         reasons, {os.fspath(path) for path in (job.project.layout.config, *goal.before.values())}
     )
@@ -199,7 +200,7 @@ def _symbols_for_folders(
     """
     if not symbols:
         return []
-    now = goal_state.symbols(folder.path)
+    now = symbol_times.values_of(folder.path)
     if modules := [name for name in symbols if "m" in (now.get(name), state.symbols.get(name))]:
         raise Unfamiliar(f"CONFIG_{min(modules)} is of a module")
     for target, names in said.edges.items():
