@@ -113,14 +113,18 @@ class Exchanges:
         Now and then a part of it is gone.
         """
         if dice.random() < 0.6:
-            shutil.rmtree(self.server.root)
-            shutil.copytree(self.base / "filled", self.server.root)
+            self.refill()
         if dice.random() < 0.1:
             kind = dice.choice(("ac", "cas"))
             for path in self.server.files(kind):
                 if dice.random() < 0.3:
                     path.unlink()
             self.done[f"part of {kind} lost"] += 1
+
+    def refill(self) -> None:
+        """Have the server hold what the other machine sent, and nothing else."""
+        shutil.rmtree(self.server.root)
+        shutil.copytree(self.base / "filled", self.server.root)
 
     def run(self, seed: object, url: str, writes: bool, proxy: Proxy) -> None:
         state = tuple(
