@@ -115,7 +115,8 @@ def started(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Line]:
     """
     import pexpect
 
-    from tasks.system.process import clean_env, dying, pasteable
+    from tasks.system import parent_death
+    from tasks.system.process import clean_env, pasteable
 
     with opened(log) as sink:
         sink.write(f"$ {pasteable(argv)}\n")
@@ -128,7 +129,7 @@ def started(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Line]:
                 codec_errors="replace",
                 echo=False,
                 env=clean_env(),
-                preexec_fn=dying(),
+                preexec_fn=parent_death.dying(),
             )
         except pexpect.ExceptionPexpect as error:
             raise PiggyError(

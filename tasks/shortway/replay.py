@@ -273,6 +273,7 @@ class Replay(msgspec.Struct, dict=True):
             self.jobs.token(),
             child(
                 argv,
+                vfork=argv[0] == "sh",
                 cwd=self.obj,
                 env=env,
                 stdin=subprocess.DEVNULL,

@@ -7,7 +7,6 @@ locks, which so outlive a doit that is killed.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import select
@@ -23,12 +22,11 @@ from typing import IO
 
 import msgspec
 
-from tasks.system import address
+from tasks.system import address, parent_death
 from tasks.system.errors import PiggyError
 
 TAIL_LINES = 15
 _JOBSERVER = re.compile(r"^ +(?=-j)| --jobserver-\w+=\S+")
-PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _KEPT = (
     "HOME",
     "USER",
@@ -118,34 +116,27 @@ def pasteable(
     return f"cd {shlex.quote(str(cwd))} && {line}" if cwd else line
 
 
-@functools.cache
-def dying() -> Callable[[], None]:
-    """Return a function for a child to call before exec: it gets SIGTERM when doit dies.
-
-    That holds even for a doit killed by SIGKILL, so that make can clean up (prctl(2),
-    PR_SET_PDEATHSIG).
-    """
-    import ctypes  # only here: it is slow to load
-
-    return functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 @contextlib.contextmanager
-def child(argv: Sequence[str], **popen: object) -> Iterator[subprocess.Popen]:
+def child(
+    argv: Sequence[str], *, vfork: bool = False, **popen: object
+) -> Iterator[subprocess.Popen]:
     """Start a program in a process group of its own, and end the group with the body of a `with`.
 
-    The function run in the child before exec makes one system call and takes no lock, so it can't
-    dead-lock.
+    Args:
+        argv: The program and its arguments.
+        vfork: Whether to start it in the faster way; only for what surely is there, as `sh`.
+        popen: Other arguments of subprocess.Popen.
 
     Raises:
         PiggyError: The program is missing or can't be executed.
     """
+    before = parent_death.words(clean_env()["PATH"]) if vfork else ()
     try:
         process = subprocess.Popen(
-            [str(arg) for arg in argv],
+            [*before, *(str(arg) for arg in argv)],
             start_new_session=True,
             close_fds=False,
-            preexec_fn=dying(),  # noqa: PLW1509
+            preexec_fn=None if before else parent_death.dying(),  # noqa: PLW1509
             **popen,
         )  # type: ignore[call-overload]
     except (FileNotFoundError, PermissionError) as error:
@@ -352,7 +343,7 @@ def foreground(
             stdin=source,
             stdout=pipe,
             stderr=same,
-            preexec_fn=dying(),  # noqa: PLW1509
+            preexec_fn=parent_death.dying(),  # noqa: PLW1509
         )
         for line in _lines(process) if on_line else ():
             on_line(line)  # type: ignore[misc]

@@ -269,6 +269,10 @@ def parent(code: str) -> subprocess.Popen[str]:
             " flush=True))"
         ),
         "run.foreground(['sh', '-c', 'echo $$; exec sleep 300'])",
+        (
+            "import sys\nwith run.child(['sh', '-c', 'echo $$; exec sleep 300'], vfork=True,"
+            " stdout=sys.stdout) as one: one.wait()"
+        ),
     ],
 )
 def test_a_child_dies_with_a_parent_that_is_killed(call: str) -> None:
