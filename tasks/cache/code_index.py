@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from tasks.cache.code import TOP, code_id, files_of
-from tasks.cache.digests import RACY_NS, Stamps
-from tasks.system.files import decoded, write_whole
+from tasks.cache.digests import Stamps
+from tasks.system.files import RACY_NS, decoded, write_whole
 
 
 class _Known(msgspec.Struct):

@@ -26,7 +26,7 @@ from tasks.graph.stored import Stored
 from tasks.kconfig.dotconfig import read_config
 from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
-from tasks.system.files import touched
+from tasks.system.files import remembering, touched
 from tasks.system.process import clean_env
 
 CHANGING = "changed while it was read"
@@ -242,20 +242,17 @@ class Inputs:
         Nothing is said here: the next run has the reason.
         """
         found = record["discovered"]
-        files = {
-            *self.files,
-            *(
-                self.config if self.config and path.startswith("CONFIG_") else path
-                for path in found
-            ),
-        }
+        symbols = {path for path in found if self.config and path.startswith("CONFIG_")}
         inputs = {**found, **record["files"]}
         return (
             not {MISSING, CHANGING, UNREADABLE} & {*inputs.values(), *record["outputs"].values()}
             and not unread(before["trees"])
             and self._declared() == {part: before[part] for part in DECLARED}
             and self._digests(found) == found
-            and not any(touched(path, began, missing=False) for path in files)
+            and not any(
+                self.stamps.touched(path, began) for path in {*self.files, *found} - symbols
+            )
+            and not (symbols and self.config and touched(self.config, began, missing=False))
         )
 
     def _found(self, store: Stored, name: str, known: Record) -> tuple[Result, list[str]] | None:
@@ -340,13 +337,16 @@ def inputs_of(task: Any) -> Inputs | None:
     return next((test[0] for test in task.uptodate if isinstance(test[0], Inputs)), None)
 
 
+_read_config = remembering(read_config)
+
+
 def _values(config: str) -> Callable[[str], str]:
     """Return what gives the value of each symbol of a .config file.
 
     It is UNREADABLE for all where the file is missing or damaged.
     """
     try:
-        known = read_config(Path(config))
+        known = _read_config(Path(config))
     except PiggyError:  # the task that makes it says why
         return lambda symbol: UNREADABLE
     return lambda symbol: known.get(symbol, "n")

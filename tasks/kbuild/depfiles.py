@@ -23,7 +23,7 @@ from tasks.kbuild.records import (
     of_module,
     symbol_files,
 )
-from tasks.system.files import decoded, write_whole
+from tasks.system.files import decoded, remembering, write_whole
 
 CACHE = "piggyback.deps"  # a cache of another form counts as missing
 
@@ -69,6 +69,12 @@ class _Store(msgspec.Struct):
 _DECODER = msgspec.msgpack.Decoder(Entry)
 
 
+@remembering
+def _read(path: Path) -> _Store:
+    """Return the cache file's content; each link of the chain asks for it."""
+    return decoded(path, _Store, _Store())
+
+
 class Depfiles:
     """The .cmd files of an object folder, as of the object's creation.
 
@@ -85,8 +91,8 @@ class Depfiles:
         self, obj: Path, source: Path, only: Iterable[str] | None = None, save: bool = True
     ) -> None:
         self.obj, self.top, self.tree = obj, os.path.abspath(obj), os.path.realpath(source)
-        store = decoded(obj / CACHE, _Store, _Store())
-        self.names = store.names
+        store = _read(obj / CACHE)
+        self.names = store.names.copy()
         self._numbers: dict[str, int] = {}
         self._cached = store.records
         self.records: dict[str, Entry] = {}
@@ -237,11 +243,8 @@ class Depfiles:
             paths: The files to search for.
             commands: Whether files that only a command names count, too.
         """
-        numbers = (
-            {number: name for number, name in enumerate(self.names) if name in paths}
-            if paths
-            else {}
-        )
+        known = self._known_names() if paths else {}
+        numbers = {known[name]: name for name in paths if name in known}
         named: dict[str, list[str]] = {}
         for record, entry in self.records.items():
             if not numbers.keys().isdisjoint(entry.given):
@@ -266,11 +269,8 @@ class Depfiles:
         Args:
             paths: The symbols' files below include/config/.
         """
-        numbers = {
-            number: name.removeprefix(SYMBOL)
-            for number, name in enumerate(self.names)
-            if name.startswith(SYMBOL) and name.removeprefix(SYMBOL) in paths
-        }
+        known = self._known_names()
+        numbers = {known[SYMBOL + path]: path for path in paths if SYMBOL + path in known}
         return {
             record: [numbers[number] for number in entry.symbols if number in numbers]
             for record, entry in self.records.items()
@@ -285,12 +285,17 @@ class Depfiles:
             return None
 
     def _number(self, name: str) -> int:
+        known = self._known_names()
+        if name not in known:
+            known[name] = len(self.names)
+            self.names.append(name)
+        return known[name]
+
+    def _known_names(self) -> dict[str, int]:
+        """Return each name's index in `names`."""
         if not self._numbers:
             self._numbers = {known: number for number, known in enumerate(self.names)}
-        if name not in self._numbers:
-            self._numbers[name] = len(self.names)
-            self.names.append(name)
-        return self._numbers[name]
+        return self._numbers
 
     def _named(self, record: str) -> tuple[list[str], ...]:
         """Parse a .cmd file: names for Entry's given, made, mentioned, symbols and look."""

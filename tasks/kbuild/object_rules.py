@@ -11,8 +11,8 @@ import os
 import re
 from pathlib import Path
 
+from tasks.kbuild import symbol_times
 from tasks.kbuild.saved import Unfamiliar
-from tasks.kconfig import dotconfig
 from tasks.system.errors import PiggyError
 
 # Configurations in which an object is more than the output of its saved command, or that are
@@ -72,7 +72,7 @@ def enabled(obj: Path) -> set[str]:
         Unfamiliar: auto.conf can't be read.
     """
     try:
-        values = dotconfig.read_config(obj / "include" / "config" / "auto.conf")
+        values = symbol_times.in_force(obj)
     except PiggyError as error:
         raise Unfamiliar(error.message) from error
     return {symbol for symbol, value in values.items() if value == "y"}

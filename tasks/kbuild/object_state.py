@@ -11,7 +11,6 @@ from tasks.cache.digests import Stamps
 from tasks.kbuild import object_key, symbol_times
 from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
 from tasks.kbuild.saved import Unfamiliar
-from tasks.kconfig import dotconfig
 
 # Directives that read files which no .cmd file names.
 _CONTENTS = re.compile(rb"\.incbin|\.include\b|__has_include|#\s*embed\b")
@@ -40,19 +39,13 @@ class States:
             config: The configuration; None for the one in force.
         """
         self.roots, self._stamps = roots, stamps
-        values = (
-            dotconfig.read_config(Path(roots.obj, "include/config/auto.conf"))
+        self._values = (
+            symbol_times.by_file(Path(roots.obj))
             if config is None
-            else config
+            else symbol_times.files_of(config)
         )
-        # By the symbol's file, from which its name can't be told: before 5.14 M53xx is m53xx.h.
-        self._values = {
-            f"include/config/{path}": value
-            for symbol, value in values.items()
-            for path in symbol_times.paths(symbol)
-        }
         self._digests: dict[str, str] = {}
-        self._strange: dict[str, bool] = {}
+        self._files: dict[str, tuple[str, int, bool]] = {}
         self._hiding = object_key.Hiding(roots.obj)
 
     def of(self, names: Sequence[str], name: str) -> str:
@@ -78,6 +71,9 @@ class States:
     def check(self, name: str, started: int, made: int) -> None:
         """Check that an input has not changed since the compiler read it, and names no others.
 
+        Each input is looked at once, when all objects are made. Its state (`of`) must be known: a
+        change after that look would not be seen otherwise.
+
         Args:
             name: The input.
             started: When make began, ns since 1970.
@@ -86,17 +82,28 @@ class States:
         Raises:
             Unfamiliar: It may have changed, or it names files that no .cmd file names.
         """
-        path = self._path(name)
+        known = self._files.get(name)
+        if known is None:
+            known = self._files[name] = self._looked_at(name)
+        path, changed, strange = known
         if not path:
             return
-        info = os.stat(path)
-        limit = made if path.startswith(self.roots.obj + "/") else started
-        if max(info.st_mtime_ns, info.st_ctime_ns) > limit:
+        if changed > (made if path.startswith(self.roots.obj + "/") else started):
             raise Unfamiliar(f"{path} changed")
-        if path not in self._strange:
-            self._strange[path] = _names_files(Path(path).read_bytes())
-        if self._strange[path]:
+        if strange:
             raise Unfamiliar(f"{path} names files that no record names")
+
+    def _looked_at(self, name: str) -> tuple[str, int, bool]:
+        """Return an input's file, when it was touched (ns), and whether it names other files."""
+        path = self._path(name)
+        if not path:
+            return "", 0, False
+        info = os.stat(path)
+        return (
+            path,
+            max(info.st_mtime_ns, info.st_ctime_ns),
+            _names_files(Path(path).read_bytes()),
+        )
 
     def _path(self, name: str) -> str:
         """Return the file that a name stands for; "" if it is no file's."""

@@ -351,10 +351,10 @@ class Objects:
             names.append(PLACE)
         names += [HIDING, *object_key.programs(parsed)]
         info = path.stat()
+        states = {name: self.states.of(names, name) for name in names}
         for name in names[1:]:
             self.states.check(name, started, info.st_mtime_ns)
         digest = short_hash(content)
-        states = {name: self.states.of(names, name) for name in names}
         output = Output(digest, info.st_size, stat.S_IMODE(info.st_mode))
         result = Result(TASK, time.time(), {"seconds": took} if took else {}, [output])
         self._places[target] = self.store.put(self.key(target), states, result, [path])

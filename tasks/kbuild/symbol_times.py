@@ -17,7 +17,7 @@ import msgspec
 
 from tasks.kconfig import dotconfig
 from tasks.system.errors import PiggyError
-from tasks.system.files import decoded, write_whole
+from tasks.system.files import decoded, remembering, write_whole
 
 FILE = "piggyback.symbols"
 _TOP = "include/config"
@@ -107,8 +107,41 @@ def paths(symbol: str) -> tuple[str, str]:
 def values_of(obj: Path) -> dict[str, str]:
     """Return the symbols in auto.conf; none if it is missing or damaged."""
     with contextlib.suppress(PiggyError):
-        return dotconfig.read_config(obj / _TOP / "auto.conf")
+        return in_force(obj).copy()
     return {}
+
+
+def in_force(obj: Path) -> dict[str, str]:
+    """Return the symbols in auto.conf, for reading only.
+
+    Raises:
+        PiggyError: It is missing or damaged.
+    """
+    return _read_auto(obj / _TOP / "auto.conf")
+
+
+_read_auto = remembering(dotconfig.read_config)
+
+
+def by_file(obj: Path) -> dict[str, str]:
+    """Return the values in auto.conf by the symbols' files below the object folder, for reading.
+
+    A symbol's name can't be told from its file: before 5.14 M53xx is m53xx.h.
+
+    Raises:
+        PiggyError: It is missing or damaged.
+    """
+    return _read_by_file(obj / _TOP / "auto.conf")
+
+
+def files_of(values: Mapping[str, str]) -> dict[str, str]:
+    """Return a configuration's values by both names of each symbol's file (see `paths`)."""
+    return {f"{_TOP}/{path}": value for symbol, value in values.items() for path in paths(symbol)}
+
+
+@remembering
+def _read_by_file(path: Path) -> dict[str, str]:
+    return files_of(_read_auto(path))
 
 
 def times(obj: Path) -> dict[str, int]:

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.cache.digests import RACY_NS
 from tasks.kbuild.saved import Unfamiliar
+from tasks.system.files import RACY_NS
 
 SOURCE = Path(__file__).with_name("watch.c")
 _OWN = re.compile(r"/proc/(?:self|thread-self|\d+)(?:/|$)|/dev/")

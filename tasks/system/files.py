@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +30,8 @@ from tasks.system.errors import PiggyError
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+# several ticks of the coarse clock that file systems stamp with (CONFIG_HZ=100: 10 ms)
+RACY_NS = 50_000_000
 _T = TypeVar("_T")
 
 
@@ -39,29 +43,57 @@ def replacing(path: Path) -> Iterator[Path]:
     missing `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{path.name}.", suffix=".part", dir=path.parent
-    ) as aside:
-        draft = Path(aside) / path.name
-        try:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", suffix=".part", dir=path.parent
+        ) as aside,
+        _renamed(Path(aside) / path.name, path, aside) as draft,
+    ):
+        yield draft
+
+
+@contextlib.contextmanager
+def _renamed(draft: Path, path: Path, aside: str) -> Iterator[Path]:
+    """Yield a draft; rename it to `path` on success.
+
+    An error about a file whose name starts with `aside` is told about `path`, which the user knows.
+    """
+    try:
+        yield draft
+        os.replace(draft, path)
+    except OSError as error:
+        if error.errno and (error.filename is None or str(error.filename).startswith(aside)):
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextlib.contextmanager
+def _replacing_file(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary file beside `path`; rename it on success, remove it on failure.
+
+    Without a folder around it, which takes two more operations of the file system.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(descriptor)
+    try:
+        with _renamed(Path(name), path, name) as draft:
             yield draft
-            os.replace(draft, path)
-        except OSError as error:
-            if error.errno and (error.filename is None or str(error.filename).startswith(aside)):
-                error.filename = os.fspath(path)  # the name that the user knows
-            raise
+    except BaseException:
+        remove(name)
+        raise
 
 
 def write_whole(path: Path, data: str | bytes, mode: int = 0o644) -> None:
     """Write `data` to `path` so that a reader sees the old content or the new, never a part."""
-    with replacing(path) as draft:
+    with _replacing_file(path) as draft:
         draft.write_bytes(data.encode() if isinstance(data, str) else data)
         draft.chmod(mode)
 
 
 def copy_whole(source: Path, path: Path) -> None:
     """Copy a file's content and mode to `path`, whole (see `replacing`)."""
-    with replacing(path) as draft:
+    with _replacing_file(path) as draft:
         shutil.copyfile(source, draft)
         shutil.copymode(source, draft)
 
@@ -161,6 +193,39 @@ def record(data: bytes, kind: type[_T], whose: str, hint: str = "") -> _T:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         why = terminal.printable(str(error))[:200]
         raise PiggyError(f"{whose} can't be read: {why}", hint) from error
+
+
+def state(info: os.stat_result) -> tuple[int, int, int, int]:
+    """Return what tells whether a file was touched: no tool can set its ctime."""
+    return info.st_mtime_ns, info.st_ctime_ns, info.st_size, info.st_ino
+
+
+def remembering(read: Callable[[Path], _T]) -> Callable[[Path], _T]:
+    """Return a function that reads a file and remembers what it found until the file is touched.
+
+    What was touched within the last clock ticks is not remembered (see cache/digests.py).
+
+    Args:
+        read: Reads the file. The caller must not change its result.
+    """
+    known: dict[str, tuple[tuple[int, int, int, int], _T]] = {}
+
+    @functools.wraps(read)
+    def reader(path: Path) -> _T:
+        now = time.time_ns()
+        try:
+            info = os.stat(path)
+        except OSError:
+            return read(path)
+        entry = known.get(os.fspath(path))
+        if entry is not None and entry[0] == state(info):
+            return entry[1]
+        value = read(path)
+        if now - info.st_ctime_ns > RACY_NS:
+            known[os.fspath(path)] = state(info), value
+        return value
+
+    return reader
 
 
 def remove(*paths: Path | str) -> None:

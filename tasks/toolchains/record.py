@@ -11,6 +11,7 @@ kernel does not make busybox stale.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -126,7 +127,7 @@ def folders(project: Project) -> dict[str, str]:
     One that is found on PATH shares its folder with the host's other programs.
     """
     found = {}
-    searched = {os.path.realpath(part) for part in clean_env()["PATH"].split(":")}
+    searched = _searched(clean_env()["PATH"])
     with contextlib.suppress(FileNotFoundError):
         found["tools"] = os.path.dirname(read(project).prefix)
         found["libc"] = os.path.dirname(read_user(project).cc)
@@ -135,6 +136,12 @@ def folders(project: Project) -> dict[str, str]:
         for word, path in found.items()
         if path and os.path.realpath(path) not in searched
     }
+
+
+@functools.cache
+def _searched(path: str) -> frozenset[str]:
+    """Return the folders that a PATH leads to."""
+    return frozenset(os.path.realpath(part) for part in path.split(":"))
 
 
 def decode(path: Path, kind: type[_T]) -> _T:

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from tasks.cache import digests
-from tasks.cache.digests import MISSING, RACY_NS, Stamps
+from tasks.cache.digests import MISSING, Stamps
+from tasks.system.files import RACY_NS
 
 TOP = Path(__file__).parents[3]
 

@@ -635,6 +635,7 @@ def test_what_a_killed_run_left_goes_when_it_is_old(tmp_path: Path) -> None:
         blobs / "00" / rest,
         blobs / "00" / f".{rest}.abcd_123.part" / rest,
         tmp_path / "store" / "results" / KEY / ("b" * 32) / f".{state}.abcd_123.part" / state,
+        tmp_path / "store" / "results" / KEY / ("b" * 32) / ".list.abcd_123.part",
     ]
     for path in litter:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -163,6 +163,8 @@ def users_files(top: Path) -> None:
         f"blobs/000/{REST}",
         f"blobs/{REST}",
         f"blobs/00/.{REST}.abc.part/{REST}",
+        f"results/{KEY}/{NAMES}/.list.abc.part",
+        f"results/{KEY}/{NAMES}/.other.abcdefgh.part",
         f"blobs/00/.{REST}.abcdefgh.part/other",
     ):
         lay(top / name)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tasks.cache.digests import RACY_NS, Stamps
+from tasks.cache.digests import Stamps
 from tasks.graph.inputs import CHANGING, Inputs
 from tasks.graph.reason import Reason, compare
 from tasks.system.errors import PiggyError
+from tasks.system.files import RACY_NS
 
 
 class Task:

@@ -56,6 +56,17 @@ def test_a_comment_reads_nothing(states: States, text: str) -> None:
     states.check(str(path), time.time_ns() + AHEAD, 0)
 
 
+def test_an_input_that_changed_after_its_state_was_read(states: States) -> None:
+    path = put(Path(states.roots.tree) / "a.h", "int a;\n")
+    began = time.time_ns()
+    states.of([str(path)], str(path))
+    while time.time_ns() - began < 20_000_000:  # more than a tick of the file system's clock
+        time.sleep(0.01)
+    path.write_text("int b;\n")
+    with pytest.raises(Unfamiliar, match="changed"):
+        states.check(str(path), began, 0)
+
+
 def test_a_configuration_that_is_not_in_force(states: States, tmp_path: Path) -> None:
     name = "$(wildcard include/config/A)"
     assert states.of([], name) == "y"

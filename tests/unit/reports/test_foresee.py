@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from tasks.cache.digests import RACY_NS, Stamps
+from tasks.cache.digests import Stamps
 from tasks.cache.places import Places
 from tasks.cache.store import Store
 from tasks.graph.explain import Graph
 from tasks.graph.inputs import Inputs
 from tasks.graph.stored import Stored
 from tasks.reports import foresee
+from tasks.system.files import RACY_NS
 from tests.unit.graph.test_explain import one
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,45 @@ def test_a_file_appears_whole_with_its_folder(tmp_path: Path) -> None:
         assert draft.stat().st_dev == tmp_path.stat().st_dev
     assert path.read_text() == "half"
     assert names(path.parent) == ["c"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    write_whole(path, "old")
+
+    def fail(self: Path, data: bytes) -> int:
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError) as caught:
+        write_whole(path, "new")
+    assert caught.value.filename == str(path)
+    assert (path.read_text(), names(tmp_path)) == ("old", ["x"])
+
+
+def test_a_file_is_remembered_until_it_is_touched(tmp_path: Path) -> None:
+    path, reads = tmp_path / "x", []
+
+    def read(path: Path) -> str:
+        reads.append(path)
+        return path.read_text()
+
+    reader = files.remembering(read)
+    with pytest.raises(FileNotFoundError):
+        reader(path)
+    path.write_text("one")
+    assert [reader(path), reader(path)] == ["one", "one"]
+    assert len(reads) == 3  # what was just written may be written again unseen
+    time.sleep(files.RACY_NS / 1e9 * 1.4)
+    assert [reader(path), reader(path), reader(path)] == ["one"] * 3
+    assert len(reads) == 4
+    before = path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert reader(path) == "two"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
