@@ -56,6 +56,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         work: What it compiled.
         missed: Whether the store was asked for its result first, and had none.
         crowd: How crowded the host was when its run began (see system/crowd.py).
+        bytes: The size of its first target; 0 if it has none.
     """
 
     time: _Number = 0
@@ -68,6 +69,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     work: Work = Work()
     missed: bool = False
     crowd: Annotated[float, msgspec.Meta(ge=1, le=MOST_CROWDED)] = 1
+    bytes: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
 
 
 def append(path: Path, line: Line) -> None:

@@ -20,7 +20,7 @@ from doit.reporter import ConsoleReporter
 from tasks.config.project import Project
 from tasks.graph import history, journal, startup
 from tasks.graph.inputs import RESTORED, inputs_of
-from tasks.system import crowd, stdio, terminal
+from tasks.system import crowd, files, stdio, terminal
 from tasks.system.errors import PiggyError
 
 STATUS_OF_DIFFERENCE = 4  # what a shared store holds is not what is made here
@@ -166,6 +166,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                     work=(inputs and inputs.work) or history.Work(),
                     missed=bool(asked) and result == "ok",
                     crowd=crowd.at_start(),
+                    bytes=0 if result == "failed" else files.length(*task.targets[:1]),
                 ),
             )
 

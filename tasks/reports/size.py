@@ -7,10 +7,12 @@ images/* + Kbuild's records + the linker's map -> size [PATH]
     size --symbols          the kernel by the Kconfig symbols that bring its objects in
     size --against REF      what grew and shrank
     size --limit 900K       fail if the image is larger
+    size --history          the sizes of this build and of earlier ones
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +26,12 @@ from tasks.graph import explain
 from tasks.graph.explain import Graph
 from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.kbuild.brought_in import BroughtIn
-from tasks.reports import plan, size_options, size_text
+from tasks.reports import plan, size_options, size_text, why
 from tasks.reports.size_text import SHOWN, Node
 from tasks.system import terminal
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.files import read_regular
-from tasks.tuning import builds, compare, pieces, sizes, userspace
+from tasks.tuning import builds, compare, history, pieces, sizes, userspace
 from tasks.tuning.builds import Build
 from tasks.tuning.compare import Comparison
 from tasks.tuning.image import Row
@@ -72,10 +74,10 @@ def size(
     limits = size_options.limits(project, asked.limit)
     build = builds.of_project(project)
     record = sizes.measure(build)
-    stale = _stale(build, others)
+    stale = stale_notes(build, others)
     if not stale:
         _note_commits(project, build, record)
-    notes = [*stale, *_notes(record)]
+    notes = [*stale, *notes_of(record)]
     most = 0 if asked.whole else SHOWN
     other = _compared(project, record, asked.against) if asked.against else None
     if asked.as_json:
@@ -83,11 +85,14 @@ def size(
     else:
         for note in notes:
             terminal.line("note", note)
+        shorten = functools.partial(why.short, project)
         lines = (
             size_text.against(other, most)
             if other
+            else size_text.history(history.of(project, build), build.image, shorten, most)
+            if asked.history
             else size_text.config_lines(
-                size_text.by_config(record.raw, _origin(project, record).chain), most
+                size_text.by_config(record.raw, origin(project, record).chain), most
             )
             if asked.symbols
             else _trees(project, build, record, names, asked.depth, most)
@@ -109,7 +114,7 @@ def _trees(
         return
     for name in names:
         first, *rest = name.strip("/").split("/")
-        rows = _rows(project, build, record).get(first)
+        rows = rows_of(project, build, record).get(first)
         top = size_text.tree(first, rows()) if rows else size_text.tree(build.raw, record.raw)
         path = rest if rows else [first, *rest]
         node = top.at(path)
@@ -130,7 +135,7 @@ def _unknown(top: Node, path: Sequence[str], name: str, build: Build) -> tuple[s
     )
 
 
-def _rows(project: Project, build: Build, record: Record) -> dict[str, Callable[[], list[Row]]]:
+def rows_of(project: Project, build: Build, record: Record) -> dict[str, Callable[[], list[Row]]]:
     """Return by name how to get the rows of each image that has its own."""
     found: dict[str, Callable[[], list[Row]]] = {build.raw: lambda: record.raw}
     if record.booted:
@@ -195,7 +200,7 @@ def guest(build: Build) -> str:
     return found[0] if found else ""
 
 
-def _origin(project: Project, record: Record, old: Record | None = None) -> BroughtIn:
+def origin(project: Project, record: Record, old: Record | None = None) -> BroughtIn:
     """Return what tells which symbol brings in an object of a build, or of either of two."""
     arch = next(
         (piece.object.split("/")[1] for piece in record.pieces if piece.object.startswith("arch/")),
@@ -231,7 +236,7 @@ def _compared(project: Project, record: Record, word: str) -> Comparison:
             terminal.line("note", f"{word}: {old.why}, so objects are told by names alone")
     if not old.config:
         terminal.line("note", f"{word}: its configuration is not known")
-    chain = _origin(project, record, old).chain
+    chain = origin(project, record, old).chain
 
     def symbol(path: str) -> str:
         return "" if path.startswith("(") else next(iter(chain(path)), "")
@@ -248,13 +253,14 @@ def _note_commits(project: Project, build: Build, record: Record) -> None:
         sizes.note(build, record, new)
 
 
-def _notes(record: Record) -> list[str]:
+def notes_of(record: Record) -> list[str]:
+    """Return a note if objects are told by names alone."""
     if not record.why:
         return []
     return [f"{record.why}; so objects are told by the names of their functions alone"]
 
 
-def _stale(build: Build, others: Sequence[TaskDict]) -> list[str]:
+def stale_notes(build: Build, others: Sequence[TaskDict]) -> list[str]:
     """Return a note if the booted image is not what a run would make now."""
     from doit.globals import Globals
 
@@ -273,7 +279,7 @@ def _json(
     other: Comparison | None,
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    shares = size_text.by_config(record.raw, _origin(project, record).chain)
+    shares = size_text.by_config(record.raw, origin(project, record).chain)
     found: dict[str, Any] = {
         "machine": project.settings.machine,
         "notes": list(notes),

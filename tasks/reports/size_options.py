@@ -23,6 +23,7 @@ class Asked(msgspec.Struct, frozen=True):
         against: What to compare with; "" for nothing.
         limit: Limits; "" for none but the machine's.
         symbols: Whether to group by Kconfig symbol.
+        history: Whether to show the sizes of earlier builds.
         depth: How many levels of a tree are shown.
         whole: Whether no line is left out.
         as_json: Whether to print JSON.
@@ -31,6 +32,7 @@ class Asked(msgspec.Struct, frozen=True):
     against: str = ""
     limit: str = ""
     symbols: bool = False
+    history: bool = False
     depth: int = 1
     whole: bool = False
     as_json: bool = False
@@ -40,6 +42,7 @@ _HELP = {
     "against": "compare with another build: a machine, a folder, store:1, a commit",
     "limit": "fail if the image is larger than 900K; or Image=3M,rootfs=2M",
     "symbols": "the kernel by Kconfig symbol",
+    "history": "the sizes of this build and of earlier ones, and what changed",
     "depth": "how many levels are shown",
     "whole": "every line, however many they are",
     "as_json": "everything as JSON",

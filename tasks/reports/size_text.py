@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from tasks.tuning.compare import Comparison, Delta
+from tasks.tuning.history import Point
 from tasks.tuning.image import Row
 from tasks.tuning.sizes import ESTIMATED, Ram
 
@@ -174,6 +176,54 @@ def config_lines(shares: Sequence[Share], most: int = SHOWN) -> Iterator[str]:
 
 def _symbol(name: str) -> str:
     return name if name.startswith("(") else f"CONFIG_{name}" if name else "(always there)"
+
+
+def history(
+    found: Sequence[Point],
+    image: str,
+    shorten: Callable[[str], str] = lambda text: text,
+    most: int = SHOWN,
+) -> Iterator[str]:
+    """Yield the lines of a table of builds, the last one at the end.
+
+    Args:
+        found: The builds, the oldest first.
+        image: The image that is booted.
+        shorten: Gives a sentence with short names of files.
+        most: How many are shown, the last ones; 0: all.
+    """
+    names = list(dict.fromkeys(["vmlinux", image]))
+    yield f"{'built':<16} " + "".join(f"{name:>12} {'delta':>10} " for name in names) + " changed"
+    before: dict[str, int] = {}
+    rows = []
+    for one in found:
+        sizes = {name: one.sizes.get(name, 0) for name in names}
+        if sizes != before or one.changes:
+            rows.append(f"{_when(one)} {_cells(sizes, before)} {shorten(_changed(one))}".rstrip())
+        before = sizes
+    shown = rows[-most:] if most else rows
+    if len(shown) < len(rows):
+        yield f"({len(rows) - len(shown)} earlier)"
+    yield from shown
+
+
+def _when(one: Point) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(one.time))
+
+
+def _cells(sizes: dict[str, int], before: dict[str, int]) -> str:
+    cells = []
+    for name, size in sizes.items():
+        old = before.get(name)
+        by = f"{size - old:+,}" if size and old and size != old else ""
+        cells.append(f"{f'{size:,}' if size else '-':>12} {by:>10} ")
+    return "".join(cells)
+
+
+def _changed(one: Point) -> str:
+    """Return what changed for a build in one line."""
+    said = [*map(str, one.changes), *one.reasons]
+    return ", ".join(said[:3]) + (f" and {len(said) - 3} more" if len(said) > 3 else "")
 
 
 def against(found: Comparison, most: int = SHOWN) -> Iterator[str]:

@@ -248,6 +248,15 @@ def changed(path: Path | str, follow: bool = True) -> int:
         return -1
 
 
+def length(*paths: Path | str) -> int:
+    """Return the bytes of files together; one that is not there has none."""
+    total = 0
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            total += os.stat(path).st_size
+    return total
+
+
 def touched(path: Path | str, since: int, missing: bool) -> bool:
     """Tell whether a file's ctime is at or after a point in time.
 

@@ -171,3 +171,14 @@ def test_a_commit_that_was_measured_can_be_compared_with(built: Playground) -> N
     assert (
         "has no build/pc/images/vmlinux" in built.doit("size", "--against", "pc", status=125).text
     )
+
+
+def test_the_history_has_the_sizes_of_each_build_and_what_changed(built: Playground) -> None:
+    before = (built.images / "vmlinux").stat().st_size
+    built.append("configs/kernel/fake-serial.config", "CONFIG_LOG_BUF_SHIFT=15\n")
+    built.doit()
+    after = (built.images / "vmlinux").stat().st_size
+    first, last = built.doit("size", "--history").text.splitlines()[1:]
+    assert first.split()[2] == f"{before:,}"
+    assert last.split()[2] == f"{after:,}"
+    assert "CONFIG_LOG_BUF_SHIFT 14 -> 15 (configs/kernel/fake-serial.config:4)" in last
