@@ -19,7 +19,7 @@ from tasks import busybox, dtbs, host, image, kernel, kernel_config  # noqa: E40
 from tasks import modules, net, qemu, rootfs, sources, toolchain  # noqa: E402
 from tasks.config import project  # noqa: E402
 from tasks.graph import commands, journal  # noqa: E402
-from tasks.reports import matrix, plan, settings, size, store, verify, why  # noqa: E402
+from tasks.reports import matrix, plan, report, settings, size, store, verify, why  # noqa: E402
 from tasks.system.errors import in_a_sentence  # noqa: E402
 
 MADE = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox)
@@ -39,5 +39,5 @@ def task_pipeline():
     """Every task, in the order of the pipeline."""
     with in_a_sentence(InvalidDodoFile):
         made = [one for stage in STAGES for one in stage.tasks(PROJECT)]
-        answers = [one for report in (why, plan, size) for one in report.tasks(PROJECT, made)]
+        answers = [one for answer in (why, plan, size, report) for one in answer.tasks(PROJECT, made)]
     yield from [*made, *answers]

@@ -78,6 +78,16 @@ class Known(msgspec.Struct):
     refused: str = ""
 
 
+def environment(obj: Path) -> dict[str, str]:
+    """Return the environment of Kconfig's program, as make told it last; {} if it never did.
+
+    Args:
+        obj: The object folder.
+    """
+    known = decoded(obj / FILE, Known, Known())
+    return next((dict(told.env) for told in known.targets.values() if told.env), {})
+
+
 def taken(request: Request) -> bool:
     """Make a configuration target without make, if possible; the log tells why not.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,24 @@ def model(tree: Kconfig) -> Any:
     except PiggyError as error:
         terminal.line("note", error.message)
         return None
+
+
+def model_aside(tree: Kconfig) -> Any:
+    """Return kconfiglib's model of the tree, with nothing written to the object folder.
+
+    The environment of the Kconfig files is the one that make told last, or is asked of make in a
+    folder of its own, which takes some seconds.
+
+    Raises:
+        PiggyError: kconfiglib can't read the tree.
+    """
+    env = conf.environment(tree.obj)
+    if not env:
+        with tempfile.TemporaryDirectory(prefix="piggy-kconfig-") as folder:
+            env = symbols.kbuild_environment(msgspec.structs.replace(tree, obj=Path(folder)).argv)
+    return symbols.load(
+        tree.source, env, top=tree.top, generated=tree.obj if tree.generated else None
+    )
 
 
 def tasks(

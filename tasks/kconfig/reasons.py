@@ -57,12 +57,12 @@ def reasons(kconf: Any, missed: Unmet, requests: Mapping[str, Request], root: Pa
     if tristate and sym.visibility >= level:
         if sym.choice and sym.choice.selection not in (None, sym):
             return _lost(sym, asked, requests)
-        if selectors := _active(sym.rev_dep):
+        if selectors := active(sym.rev_dep):
             return [f"forced to {got} by 'select' of {some(selectors)}"]
     reasons = _out_of_range(sym, asked)
     if not (reasons and sym.visibility):
         reasons += _dependencies(sym, level)
-    if selectors := _active(sym.rev_dep):
+    if selectors := active(sym.rev_dep):
         reasons.append(f"it is {got} by 'select' of {some(selectors)}")
     elif asked == "n" and got != "n":
         reasons.append(f"as long as its prompt is hidden, its default holds: {got}")
@@ -215,7 +215,7 @@ def _selectors(sym: Any) -> list[str]:
     return list(dict.fromkeys(_shown(term) for term in terms if not term.is_constant))
 
 
-def _active(rev_dep: Any) -> list[str]:
+def active(rev_dep: Any) -> list[str]:
     """Return the symbols whose `select` is in effect now, with their values."""
     import kconfiglib as kc
 

@@ -217,6 +217,8 @@ def loaded() -> set[str]:
         "asyncio",
         "unittest",
         "PIL",
+        "jinja2",
+        "plotly",
         "qemu.qmp",
         "debian",
         "ctypes",

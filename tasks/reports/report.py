@@ -1,0 +1,91 @@
+"""One HTML page about a build: where its bytes are, how it was made, how it came to be that size.
+
+images/*, Kbuild's records, logs/history.jsonl, the store -> report -> build/MACHINE/report.html
+
+The page needs no network and no other file. It builds nothing; images that are not up to date are
+shown as they are, which the page says.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tasks.config.project import Project
+from tasks.graph.task import Command, Job, TaskDict, task
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+from tasks.system.files import explained, replacing
+
+LIBRARIES = ("jinja2", "plotly")  # of the extra `report`
+_OUT = {
+    "name": "out",
+    "short": "o",
+    "long": "out",
+    "type": str,
+    "default": "",
+    "help": "the file to write, in place of build/MACHINE/report.html",
+}
+
+
+def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
+    """Yield `report`, which looks at all other tasks to tell whether the images are up to date."""
+    yield task(
+        project,
+        "report",
+        "write one HTML page about the build: sizes, history, configuration, memory",
+        report,
+        [[dict(one) for one in others]],
+        command=Command(reads=True, params=[_OUT]),
+    )
+
+
+def report(job: Job, others: Sequence[TaskDict], out: str = "") -> None:
+    """Write the page, and print its path and size.
+
+    Args:
+        job: The task's job.
+        others: All other tasks.
+        out: The file to write; "" for the machine's own.
+
+    Raises:
+        PiggyError: Nothing is built, a library is missing, or the file can't be written.
+    """
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise PiggyError(
+            f"'report' takes {' and '.join(missing)}, which is no part of a plain install",
+            "pip install -e '.[report]'",
+        )
+    path = _target(job.project, out)
+    # Only here: doit's start is to load nothing of it.
+    from tasks.reports import report_facts, report_page, report_sections
+
+    facts = report_facts.gather(job.project, others)
+    for note in facts.notes:
+        terminal.line("note", terminal.printable(note))
+    page = report_page.render(facts, report_sections.SECTIONS).encode()
+    with explained(path, len(page)), replacing(path) as draft:
+        draft.write_bytes(page)  # a new file, whose mode is the umask's
+    terminal.line("report", f"{terminal.printable(str(path))}  ({terminal.size(len(page))})")
+
+
+def _target(project: Project, out: str) -> Path:
+    """Return the file to write.
+
+    Raises:
+        PiggyError: It is no place for a file.
+    """
+    if not out:
+        return project.layout.here / "report.html"
+    path = Path(out).expanduser()
+    if path.is_symlink():
+        path = path.resolve()
+    if path.is_dir() or out.endswith("/"):
+        raise PiggyError(f"--out={out} is a folder", f"name a file: --out={path / 'report.html'}")
+    if path.exists() and not path.is_file():
+        raise PiggyError(f"--out={out} is no regular file", "a file is written whole and renamed")
+    if not path.parent.is_dir():
+        raise PiggyError(f"--out={out}: there is no folder {path.parent}", "make it first")
+    return path
