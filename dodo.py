@@ -24,6 +24,7 @@ from tasks.system.errors import in_a_sentence  # noqa: E402
 
 MADE = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox)
 STAGES = (*MADE, rootfs, qemu, net, verify, matrix, store)
+ANSWERS = (why, plan, size, report)
 
 with in_a_sentence(InvalidDodoFile):
     os.chdir(TOP)
@@ -39,5 +40,5 @@ def task_pipeline():
     """Every task, in the order of the pipeline."""
     with in_a_sentence(InvalidDodoFile):
         made = [one for stage in STAGES for one in stage.tasks(PROJECT)]
-        answers = [one for answer in (why, plan, size, report) for one in answer.tasks(PROJECT, made)]
+        answers = [one for answer in ANSWERS for one in answer.tasks(PROJECT, made)]
     yield from [*made, *answers]
