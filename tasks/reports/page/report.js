@@ -8,7 +8,6 @@
   const percent = (part) => (part * 100).toFixed(part < 0.1 ? 2 : 1) + " %";
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const still = matchMedia("(prefers-reduced-motion: reduce)");
   const narrow = matchMedia("(max-width: 60rem)");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const options = { displayModeBar: false };
@@ -76,10 +75,13 @@
 
     // One hue for each part of the whole; its parts differ in lightness.
     colors() {
+      if (this.painted === dark.matches) return this.paint;
+      this.painted = dark.matches;
       const hues = [], found = [];
+      const orders = this.labels.map(() => 0);
+      for (const parts of this.below) parts.forEach((at, order) => { orders[at] = order; });
       this.labels.forEach((label, at) => {
-        const parent = this.parents[at];
-        const order = parent < 0 ? 0 : this.below[parent].indexOf(at);
+        const parent = this.parents[at], order = orders[at];
         if (parent < 0 || this.tops.has(at)) hues[at] = null;
         else if (hues[parent] === null) hues[at] = label.startsWith("(") ? "grey" : HUES[order % HUES.length];
         else hues[at] = hues[parent];
@@ -87,6 +89,7 @@
         found[at] = hues[at] === null ? color("--line")
           : `hsl(${hues[at] === "grey" ? 210 : hues[at]}, ${hues[at] === "grey" ? 6 : 45}%, ${light}%)`;
       });
+      this.paint = found;
       return found;
     }
   }
@@ -96,31 +99,45 @@
     const map = $("where-map"), rows = $("where-rows"), path = $("where-path");
     let image = images[0], level = 0;
 
-    // Levels that are drawn: one more where the first holds little but the compressed kernel.
+    // Levels that are drawn below the present one: one more where the first holds little but the
+    // compressed kernel.
     function depth() {
-      return (narrow.matches ? 2 : 3) + (level === 0 && image.tops.size > 1 ? 1 : 0);
+      return (narrow.matches ? 1 : 2) + (level === 0 && image.tops.size > 1 ? 1 : 0);
+    }
+
+    // The nodes that can be seen: plotly.js makes elements for all that it is given.
+    function visible() {
+      const found = [level], least = image.sizes[level] / 20000;
+      let last = found;
+      for (let deep = depth(); deep > 0; deep--) {
+        last = last.flatMap((at) => image.below[at].filter((one) => image.sizes[one] >= least));
+        found.push(...last);
+      }
+      return found;
     }
 
     function draw() {
-      const labels = image.labels.map(escaped);
+      const nodes = visible(), colors = image.colors();
       Plotly.react(map, [{
-        type: "treemap", branchvalues: "total", level: String(level),
-        ids: image.labels.map((_, at) => String(at)),
-        parents: image.parents.map((at) => (at < 0 ? "" : String(at))),
-        labels, values: image.sizes,
-        text: image.sizes.map((_, at) => image.bytes(at)),
-        hovertext: image.labels.map((_, at) => image.hover(at)),
+        type: "treemap", branchvalues: "total",
+        ids: nodes.map(String),
+        parents: nodes.map((at) => (at === level ? "" : String(image.parents[at]))),
+        labels: nodes.map((at) => escaped(image.labels[at])),
+        values: nodes.map((at) => image.sizes[at]),
+        text: nodes.map((at) => image.bytes(at)),
+        hovertext: nodes.map((at) => image.hover(at)),
         hoverinfo: "text", texttemplate: "%{label}<br>%{text}",
         textfont: { color: dark.matches ? "#ffffff" : "#101418" },
-        maxdepth: depth(), sort: false,
-        tiling: { packing: "squarify", pad: 2 }, pathbar: { visible: false },
-        marker: { colors: image.colors(), pad: { t: 20, l: 3, r: 3, b: 3 }, line: { width: 0 }, depthfade: false },
+        sort: false, tiling: { packing: "squarify", pad: 2 }, pathbar: { visible: false },
+        marker: { colors: nodes.map((at) => colors[at]), pad: { t: 20, l: 3, r: 3, b: 3 },
+          line: { width: 0 }, depthfade: false },
       }], layout({ uniformtext: { minsize: 10, mode: "hide" } }), options);
       map.removeAllListeners("plotly_treemapclick");
       map.on("plotly_treemapclick", (event) => {
-        const at = event.nextLevel === undefined ? Number(event.points[0].id) : Number(event.nextLevel);
-        if (image.below[at] && image.below[at].length) show(at);
-        return false; // show() zooms
+        const at = Number(event.points[0].id);
+        if (at === level) show(Math.max(image.parents[at], 0)); // its heading: back
+        else if (image.below[at].length) show(at);
+        return false; // instead of plotly's own zoom, which knows only what it was given
       });
     }
 
@@ -141,7 +158,7 @@
 
     function list() {
       $("where-said").textContent = `${image.labels[0]}: ${image.title}, ${number.format(image.sizes[0])} bytes.`
-        + " Click or tap a part, or use the table, to look into it.";
+        + " Click or tap a part, or use the table, to look into it; a click on its heading leads back.";
       $("where-about").hidden = !image.abouts[0];
       path.replaceChildren(...image.path(level).map((at) => at === level
         ? element("b", image.labels[at])
@@ -151,8 +168,8 @@
 
     function show(at, focus) {
       level = at;
+      draw();
       list();
-      Plotly.restyle(map, { level: String(at), maxdepth: depth() }, [0]);
       const first = focus && (rows.querySelector("button") || path.querySelector("button:last-of-type"));
       if (first) first.focus({ preventScroll: true });
     }
