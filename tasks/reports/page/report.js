@@ -73,24 +73,25 @@
       return lines.join("<br>");
     }
 
-    // One hue for each part of the whole; its parts differ in lightness.
-    colors() {
-      if (this.painted === dark.matches) return this.paint;
-      this.painted = dark.matches;
-      const hues = [], found = [];
-      const orders = this.labels.map(() => 0);
-      for (const parts of this.below) parts.forEach((at, order) => { orders[at] = order; });
-      this.labels.forEach((label, at) => {
-        const parent = this.parents[at], order = orders[at];
-        if (parent < 0 || this.tops.has(at)) hues[at] = null;
-        else if (hues[parent] === null) hues[at] = label.startsWith("(") ? "grey" : HUES[order % HUES.length];
-        else hues[at] = hues[parent];
-        const light = (dark.matches ? 30 : 60) + (order % 3) * 6;
-        found[at] = hues[at] === null ? color("--line")
-          : `hsl(${hues[at] === "grey" ? 210 : hues[at]}, ${hues[at] === "grey" ? 6 : 45}%, ${light}%)`;
+    // The colors of nodes, each behind the one that it is in: a hue for each part of the first, in
+    // which its own parts differ in lightness.
+    colors(nodes) {
+      const hues = new Map(), deep = new Map(), places = new Map();
+      return nodes.map((at) => {
+        const parent = this.parents[at], place = places.get(parent) || 0;
+        places.set(parent, place + 1);
+        if (!hues.has(parent) || this.tops.has(at)) {
+          hues.set(at, null);
+          deep.set(at, 0);
+          return color("--line");
+        }
+        const own = hues.get(parent) === null;
+        const hue = !own ? hues.get(parent) : this.labels[at].startsWith("(") ? -1 : HUES[place % HUES.length];
+        hues.set(at, hue);
+        deep.set(at, deep.get(parent) + 1);
+        const light = (dark.matches ? 24 : 60) + (place % 3) * 4 + deep.get(at) * 5;
+        return `hsl(${Math.max(hue, 0)}, ${hue < 0 ? 4 : 46}%, ${light}%)`;
       });
-      this.paint = found;
-      return found;
     }
   }
 
@@ -117,7 +118,7 @@
     }
 
     function draw() {
-      const nodes = visible(), colors = image.colors();
+      const nodes = visible();
       Plotly.react(map, [{
         type: "treemap", branchvalues: "total",
         ids: nodes.map(String),
@@ -129,8 +130,8 @@
         hoverinfo: "text", texttemplate: "%{label}<br>%{text}",
         textfont: { color: dark.matches ? "#ffffff" : "#101418" },
         sort: false, tiling: { packing: "squarify", pad: 2 }, pathbar: { visible: false },
-        marker: { colors: nodes.map((at) => colors[at]), pad: { t: 20, l: 3, r: 3, b: 3 },
-          line: { width: 0 }, depthfade: false },
+        marker: { colors: image.colors(nodes), pad: { t: 20, l: 3, r: 3, b: 3 },
+          line: { width: 1, color: color("--card") }, depthfade: false },
       }], layout({ uniformtext: { minsize: 10, mode: "hide" } }), options);
       map.removeAllListeners("plotly_treemapclick");
       map.on("plotly_treemapclick", (event) => {
