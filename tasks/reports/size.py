@@ -81,7 +81,10 @@ def size(
     most = 0 if asked.whole else SHOWN
     other = _compared(project, record, asked.against) if asked.against else None
     if asked.as_json:
-        print(json.dumps(_json(project, build, record, other, notes)))
+        found = _json(project, build, record, other, notes)
+        if asked.history:
+            found["history"] = msgspec.to_builtins(history.of(project, build))
+        print(json.dumps(found))
     else:
         for note in notes:
             terminal.line("note", note)

@@ -174,11 +174,20 @@ def test_a_commit_that_was_measured_can_be_compared_with(built: Playground) -> N
 
 
 def test_the_history_has_the_sizes_of_each_build_and_what_changed(built: Playground) -> None:
+    def flipped(old: str, new: str) -> int:
+        built.edit("configs/kernel/fake-serial.config", f"_SHIFT={old}", f"_SHIFT={new}")
+        built.doit()
+        return (built.images / "vmlinux").stat().st_size
+
+    built.store_size = "1G"
+    built.append("configs/kernel/fake-serial.config", "CONFIG_LOG_BUF_SHIFT=14\n")
     before = (built.images / "vmlinux").stat().st_size
-    built.append("configs/kernel/fake-serial.config", "CONFIG_LOG_BUF_SHIFT=15\n")
-    built.doit()
-    after = (built.images / "vmlinux").stat().st_size
-    first, last = built.doit("size", "--history").text.splitlines()[1:]
+    after, more = flipped("14", "15"), flipped("15", "16")
+    assert flipped("16", "15") == after  # from the store
+    first, *rest = built.doit("size", "--history").text.splitlines()[1:]
     assert first.split()[2] == f"{before:,}"
-    assert last.split()[2] == f"{after:,}"
-    assert "CONFIG_LOG_BUF_SHIFT 14 -> 15 (configs/kernel/fake-serial.config:4)" in last
+    assert [line.split()[2] for line in rest] == [f"{size:,}" for size in (after, more, after)]
+    assert "CONFIG_LOG_BUF_SHIFT 14 -> 15 (configs/kernel/fake-serial.config:4)" in rest[0]
+    last = sizes(built, "--history")["history"][-1]
+    assert last["sizes"]["vmlinux"] == after
+    assert last["changes"][0]["after"] == "15"

@@ -227,6 +227,20 @@ def test_a_tree_adds_up_and_its_smallest_parts_are_one() -> None:
     assert [tree.labels[one] for one in tree.estimated] == ["(piggy.gz)"]
 
 
+def test_the_images_that_can_be_taken_apart_have_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged() -> list[Row]:
+        raise PiggyError("busybox is damaged")
+
+    rows = {"Image": lambda: ROWS, "busybox": damaged, "applets": damaged}
+    monkeypatch.setattr(report_tree.size, "rows_of", lambda *_: rows)
+    build: Any = SimpleNamespace(image="Image", raw="Image")  # a board that unpacks nothing
+    one = facts()
+    trees, notes = report_tree.all_of(one.project, build, one.record, lambda path: [])
+    assert [tree.name for tree in trees] == ["Image", report_tree.MEMORY]
+    assert trees[1].sizes[0] == 320
+    assert notes == ["busybox is not taken apart: busybox is damaged"]
+
+
 def test_a_library_that_is_missing_is_named_with_what_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
