@@ -238,7 +238,7 @@
       }], layout({
         margin: { l: 80, r: 30, t: 30, b: 50 },
         hovermode: "closest",
-        xaxis: { title: { text: "build; orange: the configuration changed" }, dtick: chosen.sizes.length < 20 ? 1 : undefined,
+        xaxis: { title: { text: "build (orange: the configuration changed)", font: { size: 12 } }, dtick: chosen.sizes.length < 20 ? 1 : undefined,
           gridcolor: color("--line"), zeroline: false, range: [0.5, chosen.sizes.length + 0.5] },
         yaxis: { tickformat: ",d", range: [least - room, most + room], gridcolor: color("--line"), zeroline: false },
       }), options);
