@@ -1,0 +1,218 @@
+"""A boot that halts at marked instructions, to be counted without a trace in the guest.
+
+QEMU's debugger stops the guest's clock too late: under `-icount sleep=off` each of its stops makes
+the clock jump to the next timer (icount_start_warp_timer(), softmmu/icount.c), and the boot takes
+another course. So a plug-in (marks.c) holds the processor in the middle of its work. QEMU itself
+does not notice, and answers questions about registers and memory meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import select
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from tasks.guest import faults, screen, sockets
+from tasks.guest.serial import GuestError
+from tasks.system.errors import PiggyError
+from tasks.system.files import write_whole
+from tasks.system.process import child, clean_env, run
+
+# The clock is the count of instructions, a nanosecond each. Without clock=vm the guest reads the
+# host's clock, and some hundred instructions differ from run to run.
+COUNTED = ("-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm")
+SOURCE = Path(__file__).with_name("marks.c")
+_RECORD = struct.Struct("=QQ")
+_REGISTER = re.compile(r"([\w/]+)(?:=| +)([0-9a-f]{8,16})\b")
+_SILENCE = 120.0  # seconds without a mark or a character
+_PIPE = 1 << 20  # bytes of console that fit into the pipe: /proc/sys/fs/pipe-max-size, pipe(7)
+_VERSION = re.compile(r"version (\d+)\.")
+_NEWER = 9  # the first QEMU that refuses plug-ins of interface 1 (QEMU_PLUGIN_MIN_VERSION)
+
+
+class Marks(msgspec.Struct, frozen=True):
+    """The addresses at which the boot halts.
+
+    Attributes:
+        at: Each time that they are reached.
+        enter: The same; and once more when execution comes back to `back`.
+        back: The first address of a function, and the one behind it.
+    """
+
+    at: tuple[int, ...]
+    enter: tuple[int, ...] = ()
+    back: tuple[int, int] = (0, 0)
+
+    @property
+    def text(self) -> str:
+        """The marks as marks.c reads them."""
+        lines = [f"at {one:x}" for one in self.at] + [f"enter {one:x}" for one in self.enter]
+        return "\n".join([*lines, f"back {self.back[0]:x} {self.back[1]:x}", ""])
+
+
+class Halted:
+    """The guest, halted at a mark.
+
+    Attributes:
+        address: The mark; for a return to `Marks.back`, its first address.
+        count: The instructions executed before.
+        console: The text of the serial line up to now.
+    """
+
+    def __init__(self, ask: screen.Monitor, folder: Path, console: bytes) -> None:
+        self.address = self.count = 0
+        self.console, self._ask, self._folder = console, ask, folder
+
+    def registers(self) -> dict[str, int]:
+        """Return the processor's registers, as QEMU names them."""
+        text = self._ask("human-monitor-command", **{"command-line": "info registers"})
+        return {name: int(value, 16) for name, value in _REGISTER.findall(text)}
+
+    def memory(self, address: int, size: int) -> bytes:
+        """Return memory at a virtual address; b"" if none is there."""
+        path = self._folder / "memory"
+        try:
+            self._ask("memsave", val=address, size=size, filename=str(path))
+            return path.read_bytes()
+        except (screen.Refused, OSError):
+            return b""
+
+    def text(self, address: int, size: int = 128) -> str:
+        """Return the string at a virtual address, of at most `size` bytes."""
+        inside = 0x1000 - address % 0x1000
+        found = self.memory(address, min(size, inside))
+        if size > inside and b"\0" not in found:
+            found += self.memory(address + inside, size - inside)
+        return found.partition(b"\0")[0].decode(errors="replace")
+
+
+def plugin(binary: str, place: Path) -> Path:
+    """Compile the plug-in for a QEMU, unless it is there, and return it.
+
+    Args:
+        binary: QEMU.
+        place: The folder for it.
+
+    Raises:
+        PiggyError: The host's compiler fails.
+    """
+    found = _VERSION.search(run([binary, "--version"]).output)
+    version = 2 if found and int(found[1]) >= _NEWER else 1
+    target = place / f"marks-{version}.so"
+    if not target.is_file() or target.stat().st_mtime_ns < SOURCE.stat().st_mtime_ns:
+        place.mkdir(parents=True, exist_ok=True)
+        made = target.with_suffix(f".{os.getpid()}")
+        argv = ["cc", "-shared", "-fPIC", "-O2", f"-DAPI_VERSION={version}"]
+        run([*argv, "-fvisibility=hidden", "-o", str(made), str(SOURCE)])
+        made.replace(target)
+    return target
+
+
+@contextlib.contextmanager
+def boot(
+    command: Callable[[str, Sequence[str]], Sequence[str]], library: Path, marks: Marks, log: Path
+) -> Iterator[tuple[Iterator[Halted], Callable[[str], None]]]:
+    """Boot for the body of a `with`.
+
+    Yields:
+        An iterator over the marks as they are reached: the guest is halted until the next step; and
+        a function that types a text on the serial line while it is.
+
+    Args:
+        command: Returns QEMU's argument vector for a value of -serial and more arguments.
+        library: The plug-in.
+        marks: Where to halt.
+        log: A file for the console's output.
+
+    Raises:
+        PiggyError: QEMU can't be started; by the iterator: the guest fails, or says nothing.
+    """
+    with sockets.folder() as folder, contextlib.ExitStack() as stack:
+        pipes = {name: folder / name for name in ("con.in", "con.out", "records", "answers")}
+        opened = {}
+        for name, path in pipes.items():
+            os.mkfifo(path, 0o600)
+            opened[name] = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+            stack.callback(os.close, opened[name])
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(opened["con.out"], fcntl.F_SETPIPE_SZ, _PIPE)
+        write_whole(folder / "marks", marks.text)
+        words = [f"file={sockets.option(library.absolute())}", f"marks={folder}/marks"]
+        words += [f"records={folder}/records", f"answers={folder}/answers"]
+        extra = [*COUNTED, "-plugin", ",".join(words)]
+        extra += ["-qmp", f"unix:{sockets.option(folder / 'qmp')},server=on,wait=off"]
+        argv = command(f"pipe:{folder}/con", extra)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as sink, (log.parent / f"{log.name}.qemu").open("w+b") as said:
+            process = stack.enter_context(
+                child(argv, stdin=opened["con.in"], stdout=said, stderr=said, env=clean_env())
+            )
+            until = time.monotonic() + _SILENCE
+            while not (folder / "qmp").exists():
+                if process.poll() is not None or time.monotonic() > until:
+                    said.seek(0)
+                    raise PiggyError(
+                        f"{argv[0]} ended: {said.read(2000).decode(errors='replace').strip()}",
+                        "counting needs a QEMU with plug-ins for TCG (--enable-plugins)",
+                    )
+                time.sleep(0.01)
+            ask = stack.enter_context(screen.monitor(folder / "qmp"))
+            guest = Halted(ask, folder, b"")
+
+            def listen() -> None:
+                with contextlib.suppress(BlockingIOError):
+                    while chunk := os.read(opened["con.out"], 65536):
+                        sink.write(chunk)
+                        guest.console += chunk
+
+            def halts() -> Iterator[Halted]:
+                heard = time.monotonic()
+                while True:
+                    waiting = [opened["records"], opened["con.out"]]
+                    ready = select.select(waiting, [], [], 0.5)[0]
+                    over = process.poll() is not None
+                    listen()
+                    if opened["records"] in ready:
+                        record = os.read(opened["records"], _RECORD.size)
+                        listen()  # what the guest wrote before it was halted
+                        guest.address, guest.count = _RECORD.unpack(record)
+                        yield guest
+                        os.write(opened["answers"], b".")
+                    if ready and not over:
+                        heard = time.monotonic()
+                    elif over or time.monotonic() - heard > _SILENCE:
+                        _fail(guest.console, argv, log, over)
+
+            def type_(text: str) -> None:
+                os.write(opened["con.in"], text.encode())
+                until = time.monotonic() + _SILENCE
+                left = b"\1\0\0\0"
+                while any(left) and time.monotonic() < until:
+                    time.sleep(0.005)
+                    left = fcntl.ioctl(opened["con.in"], _FIONREAD, bytes(4))
+                ask("query-status")  # answered when QEMU has passed the text on to the device
+
+            yield halts(), type_
+            sink.flush()
+
+
+_FIONREAD = 0x541B  # asm-generic/ioctls.h; bytes that QEMU has not read yet
+
+
+def _fail(console: bytes, argv: Sequence[str], log: Path, over: bool) -> None:
+    """Raise GuestError for a guest that ended or says nothing."""
+    text = console.decode(errors="replace").replace("\r", "")
+    name = Path(argv[0]).name
+    fault = faults.diagnose(text, name)
+    if fault is None and over:
+        fault = faults.ended(text, name, 0, 0)
+    message, hint = fault or faults.silence(text, _SILENCE, name)
+    raise GuestError(message, hint, text, log)

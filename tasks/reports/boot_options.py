@@ -1,0 +1,103 @@
+"""The options of `boot_profile`, and the limit that a boot is held against."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tasks.system.errors import PiggyError
+from tasks.tuning.boot import Profile
+
+_LIMIT = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)(K|M|G|ms)?")
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The options.
+
+    Attributes:
+        against: An earlier profile to compare with; "" for none.
+        limit: The most instructions or milliseconds; "" for no limit.
+        trace: A file for Chrome's trace format; "" for none.
+        whole: Whether no bar is left out.
+        as_json: Whether to print JSON.
+    """
+
+    against: str = ""
+    limit: str = ""
+    trace: str = ""
+    whole: bool = False
+    as_json: bool = False
+
+
+_HELP = {
+    "against": "compare with an earlier profile: a file, 'last', or the first digits of its name",
+    "limit": "fail if the boot takes more than 120M instructions, or 900ms of the guest's time",
+    "trace": "write a trace for Perfetto or chrome://tracing to this file",
+    "whole": "every bar, however short",
+    "as_json": "everything as JSON",
+}
+_LONG = {"whole": "all", "as_json": "json"}
+PARAMS: list[dict[str, Any]] = [
+    {
+        "name": field.name,
+        "short": "",
+        "long": _LONG.get(field.name, field.name),
+        "type": type(field.default),
+        "default": field.default,
+        "help": _HELP[field.name],
+    }
+    for field in msgspec.structs.fields(Asked)
+]
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A limit: instructions, or milliseconds of the guest's time."""
+
+    most: int
+    timed: bool
+
+    def check(self, profile: Profile) -> None:
+        """Check a boot.
+
+        Raises:
+            PiggyError: It takes more.
+        """
+        took = profile.milliseconds if self.timed else profile.instructions
+        if took > self.most:
+            unit = "ms" if self.timed else "instructions"
+            raise PiggyError(
+                f"the boot takes {took:,} {unit}, {took - self.most:,} more than its limit of"
+                f" {self.most:,}",
+                "'doit boot_profile --against REF' says what grew",
+            )
+
+
+def limit(text: str) -> Limit | None:
+    """Return the limit of --limit; None for "".
+
+    Raises:
+        PiggyError: It is none.
+    """
+    if not text:
+        return None
+    found = _LIMIT.fullmatch(text)
+    if not found:
+        raise PiggyError(
+            f"--limit: '{text}' is no limit",
+            "instructions, or with K, M or G for thousands: 120M; or milliseconds: 900ms",
+        )
+    unit = found[2] or ""
+    if unit == "ms":
+        return Limit(int(float(found[1])), timed=True)
+    return Limit(int(float(found[1]) * _UNITS[unit]), timed=False)
+
+
+def untested(message: str, hint: str, known: Sequence[str] = ()) -> PiggyError:
+    """Return an error with the status by which git-bisect(1) skips a commit."""
+    error = PiggyError(message, hint + (f" ({', '.join(known)})" if known else ""))
+    error.status = 125
+    return error

@@ -1,0 +1,209 @@
+"""Count a boot in instructions, from reset to the shell's answer, and say what brought each bar.
+
+images/BOOTED + rootfs.ext2, or initramfs -> boot_profile -> boot_profile/DIGEST.json
+
+    boot_profile                  the waterfall: phases, initcalls, probes, programs
+    boot_profile --against last   both boots, bar by bar
+    boot_profile --limit 120M     fail if it takes more
+    boot_profile --trace FILE     the same for Perfetto
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tasks import kernel_config, qemu
+from tasks.cache.digests import content_digest
+from tasks.config.project import Project
+from tasks.graph.task import Command, Job, Needs, TaskDict, task
+from tasks.guest import boot as guest_boot
+from tasks.guest import marks
+from tasks.kbuild.brought_in import BroughtIn
+from tasks.kconfig import dotconfig, fragments
+from tasks.reports import boot_options, boot_text
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+from tasks.system.files import read_regular, write_whole
+from tasks.tuning import boot, boot_points, boot_run, builds, elf, pieces, sizes
+from tasks.tuning.boot import Bar, Profile
+
+FOLDER = "boot_profile"
+
+
+def tasks(project: Project) -> Iterator[TaskDict]:
+    """Yield `boot_profile`, for a machine that QEMU emulates."""
+    if project.machine.qemu is None:
+        return
+    yield task(
+        project,
+        "boot_profile",
+        "count the boot in instructions, bar by bar: boot_profile [--against REF]",
+        profile,
+        inputs=Needs(files=qemu.boot_files(project)),
+        command=Command(params=boot_options.PARAMS),
+    )
+
+
+def profile(job: Job, **options: Any) -> None:
+    """Boot, count, keep the profile, and print it.
+
+    Args:
+        job: The task's job.
+        options: As `boot_options.PARAMS` has them.
+
+    Raises:
+        PiggyError: The boot can't work or be counted, or it exceeds its limit.
+    """
+    project = job.project
+    asked = boot_options.Asked(**options)
+    limit = boot_options.limit(asked.limit)
+    folder = project.layout.here / FOLDER
+    old = _earlier(folder, asked.against) if asked.against and asked.against != "last" else None
+    new = measured(project)
+    if asked.against == "last":
+        old = _earlier(folder, "last", new.state)
+    _keep(folder, new)
+    changes = boot.compare(old, new) if old else []
+    if asked.trace:
+        write_whole(Path(asked.trace), boot.trace(new))
+    if asked.as_json:
+        told = msgspec.to_builtins(new)
+        if old:
+            told["against"] = {
+                "instructions": old.instructions,
+                "changes": msgspec.to_builtins(changes),
+            }
+        print(msgspec.json.encode(told).decode())
+    else:
+        for note in new.notes:
+            terminal.line("note", note)
+        lines = (
+            boot_text.against(old, new, changes, asked.whole)
+            if old
+            else boot_text.waterfall(new, asked.whole)
+        )
+        print("\n".join(terminal.printable(line) for line in lines))
+    if limit:
+        limit.check(new)
+
+
+def measured(project: Project) -> Profile:
+    """Boot the machine of the present settings, and return its profile.
+
+    Raises:
+        PiggyError: The boot can't work or be counted.
+    """
+    machine = project.machine.qemu
+    assert machine is not None
+    it = qemu.checked(project)
+    config = dotconfig.read_config(project.layout.config)
+    kernel = elf.read(project.layout.images / "vmlinux")
+    points = boot_points.points(kernel, config, project.machine.arch, project.image)
+    notes = boot_run.incomplete(points, project.machine.arch)
+    if it.rootfs:
+        notes.append(
+            "a disk answers in the host's time, so counts differ by some 0.05 % from run to run;"
+            " with boot=initramfs they are the same to the instruction"
+        )
+    if config.get("RANDOMIZE_BASE") == "y":
+        notes.append("the kernel places itself at random (RANDOMIZE_BASE): nothing is found in it")
+
+    def command(serial: str, extra: Sequence[str]) -> list[str]:
+        return guest_boot.command(
+            project, it, "tcg", interactive=False, trial=True, serial=serial, extra=extra
+        )
+
+    library = marks.plugin(machine.binary, project.layout.here / FOLDER)
+    log = project.layout.logs / "boot_profile.log"
+    events = boot_run.record(command, library, points, project.machine.arch, log)
+    found = boot.bars(events, int(config.get("HZ", "100")))
+    words = [word for word in command("", ()) if not word.startswith("/")]
+    state = hashlib.sha256("\0".join(words).encode())
+    for path in qemu.boot_files(project):
+        state.update(content_digest(path).encode())
+    top = [bar for bar in found if not bar.depth]
+    return Profile(
+        machine=project.settings.machine,
+        state=state.hexdigest(),
+        instructions=events[-1].count,
+        milliseconds=sum(bar.milliseconds for bar in top),
+        bytes=events[-1].bytes,
+        bars=tuple(_explained(project, found)),
+        notes=tuple(notes),
+    )
+
+
+def _explained(project: Project, found: Sequence[Bar]) -> Iterator[Bar]:
+    """Yield bars with the object, the symbol and the line that brought each initcall in."""
+    record = sizes.measure(builds.of_project(project))
+    objects = pieces.objects_of(record.pieces)
+    on = {name: value for name, value in record.config.items() if value in ("y", "m")}
+    arch = next(
+        (one.object.split("/")[1] for one in record.pieces if one.object.startswith("arch/")),
+        project.machine.arch,
+    )
+    brought = BroughtIn(project.layout.kernel_src, on, arch)
+    paths = kernel_config.present_paths(project)
+    asked = fragments.merge(paths, project.optional_fragments).requests
+    for bar in found:
+        where = objects.get(bar.name, "") if bar.kind == "initcall" else ""
+        symbol = next(iter(brought.chain(where)), "") if where else ""
+        reason = ""
+        if symbol:
+            reason = (
+                _relative(project, asked[symbol].where)
+                if symbol in asked
+                else "no fragment's line: selected, or on by default"
+            )
+        yield msgspec.structs.replace(bar, object=where, symbol=symbol, reason=reason)
+
+
+def _relative(project: Project, where: str) -> str:
+    return where.removeprefix(f"{project.top}/")
+
+
+def _keep(folder: Path, new: Profile) -> None:
+    """Keep a profile under its digest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / f"{new.state[:16]}.json", msgspec.json.encode(new))
+
+
+def _earlier(folder: Path, word: str, state: str = "") -> Profile:
+    """Return the earlier profile that a word names.
+
+    Args:
+        folder: The folder of profiles.
+        word: A file, "last", or the first digits of a profile's name.
+        state: The present boot's digest, which is no earlier one for "last" unless it is alone.
+
+    Raises:
+        PiggyError: It names none, or one that can't be read.
+    """
+    kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if word == "last":
+        others = [path for path in kept if path.stem != state[:16]] or kept
+        found = others[-1:]
+    else:
+        found = [path for path in kept if path.stem.startswith(word)][:1] or [Path(word)]
+    if not found or not found[0].is_file():
+        raise boot_options.untested(
+            f"'--against {word}' names no profile",
+            f"profiles are kept in {folder}",
+            [path.stem for path in kept[-5:]],
+        )
+    try:
+        old = msgspec.json.decode(read_regular(found[0], 1 << 26, follow=True), type=Profile)
+    except (msgspec.DecodeError, msgspec.ValidationError, OSError) as error:
+        raise PiggyError(
+            f"{found[0]} is no profile: {error}", "'doit boot_profile' makes one"
+        ) from None
+    if old.format != boot.FORMAT:
+        raise PiggyError(
+            f"{found[0]} has format {old.format}, not {boot.FORMAT}", "profile that boot again"
+        )
+    return old

@@ -1,0 +1,262 @@
+"""A boot in bars: what each part of it took, in instructions.
+
+A profile is made of events, each with the count of instructions before it. The bars of depth 0, the
+phases, follow each other without a gap, from reset to the shell's answer, so that their sum is the
+whole. Bars below them are inside: initcalls, probes in these, programs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from tasks.tuning.boot_points import LEVELS
+
+FORMAT = 1
+FIRMWARE, SCRIPTS, SHELL = "firmware", "start scripts", "shell"
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened.
+
+    Attributes:
+        what: "part", "initcall", "back", "probe", "program" or "exit".
+        name: Its name.
+        count: Instructions executed before.
+        tick: The kernel's ticks before.
+        bytes: Characters on the serial line before.
+        level: Of an initcall.
+        task: The process, by the address of its task_struct.
+    """
+
+    what: str
+    name: str
+    count: int
+    tick: int = 0
+    bytes: int = 0
+    level: str = ""
+    task: int = 0
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """A part of the boot.
+
+    Attributes:
+        kind: "phase", "initcall", "probe" or "program".
+        name: The phase, the function, driver and device, the command.
+        depth: How many bars it is inside of: 0 for a phase.
+        start: Instructions executed before it.
+        instructions: Those executed during it, in whatever process.
+        milliseconds: The guest's time, by its ticks: 0 before the kernel counts them.
+        slept: Milliseconds of these in which no instruction was executed.
+        bytes: Characters on the serial line.
+        level: Of an initcall.
+        object: The object that an initcall's function is in.
+        symbol: The Kconfig symbol that brought the object in, without CONFIG_.
+        reason: The fragment and line that ask for the symbol; or that none does.
+    """
+
+    kind: str
+    name: str
+    depth: int
+    start: int
+    instructions: int
+    milliseconds: int = 0
+    slept: int = 0
+    bytes: int = 0
+    level: str = ""
+    object: str = ""
+    symbol: str = ""
+    reason: str = ""
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """A counted boot.
+
+    Attributes:
+        format: FORMAT.
+        machine: The machine.
+        state: A digest of images and command.
+        instructions: From reset to the shell's answer.
+        milliseconds: The guest's time, by its ticks.
+        bytes: Characters on the serial line.
+        bars: In the order of their start, each before those inside it.
+        notes: What could not be told.
+    """
+
+    format: int = FORMAT
+    machine: str
+    state: str
+    instructions: int
+    milliseconds: int
+    bytes: int
+    bars: tuple[Bar, ...]
+    notes: tuple[str, ...] = ()
+
+
+def bars(events: Sequence[Event], hertz: int) -> list[Bar]:
+    """Return the bars of a boot.
+
+    Args:
+        events: In order; the last one is the end.
+        hertz: Ticks a second.
+    """
+    end = events[-1]
+
+    def bar(kind: str, depth: int, first: Event, last: Event, name: str = "") -> Bar:
+        count = last.count - first.count
+        passed = (last.tick - first.tick) * 1000 // hertz if first.tick else 0
+        slept = max(passed - count // 1_000_000, 0)
+        return Bar(
+            kind=kind,
+            name=name or first.name,
+            depth=depth,
+            start=first.count,
+            instructions=count,
+            milliseconds=passed,
+            slept=slept if slept * hertz >= 1000 else 0,  # less than a tick is none
+            bytes=last.bytes - first.bytes,
+            level=first.level,
+        )
+
+    phases = [*_phases(events), end]
+    found = [bar("phase", 0, first, last) for first, last in zip(phases, phases[1:], strict=False)]
+    for number, first in enumerate(events[:-1]):
+        rest = events[number + 1 :]
+        if first.what == "initcall":
+            found.append(bar("initcall", 1, first, _next(rest, ("back", "initcall"))))
+        elif first.what == "probe":
+            inside = _inside(events[:number])
+            found.append(bar("probe", 1 + inside, first, _next(rest, ("probe", "back", "part"))))
+        elif first.what == "program":
+            last = next(
+                (one for one in rest if one.what in ("exit", "program") and one.task == first.task),
+                end,
+            )
+            found.append(bar("program", 1, first, last))
+    return sorted(found, key=lambda one: (one.start, one.depth, -one.instructions))
+
+
+def _next(events: Sequence[Event], what: tuple[str, ...]) -> Event:
+    return next((one for one in events if one.what in what), events[-1])
+
+
+def _inside(events: Sequence[Event]) -> bool:
+    """Tell whether an initcall is running after some events."""
+    last = next((one for one in reversed(events) if one.what in ("initcall", "back")), None)
+    return last is not None and last.what == "initcall"
+
+
+def _phases(events: Sequence[Event]) -> list[Event]:
+    """Return an event for the start of each phase."""
+    found = [Event("part", FIRMWARE, 0)]
+    levels: set[str] = set()
+    programs: list[int] = []  # processes in the order of their first program
+    scripts = 0
+    for event in events[:-1]:
+        if event.what == "part" and event.name not in {one.name for one in found}:
+            found.append(event)
+        elif event.what == "initcall" and event.level not in levels:
+            levels.add(event.level)
+            found.append(_renamed(event, f"initcalls: {event.level}"))
+        elif event.what == "program" and event.task not in programs:
+            programs.append(event.task)
+            if len(programs) == 2:  # what init starts first
+                scripts = event.task
+                found.append(_renamed(event, SCRIPTS))
+        elif event.what == "exit" and scripts and event.task == scripts:
+            found.append(_renamed(event, SHELL))
+            scripts = 0
+    return found
+
+
+def _renamed(event: Event, name: str) -> Event:
+    return Event("part", name, event.count, event.tick, event.bytes)
+
+
+def trace(profile: Profile) -> str:
+    """Return a profile in Chrome's trace format, a microsecond for 1000 instructions.
+
+    Source: the "Trace Event Format", which Perfetto reads.
+    """
+    events: list[dict[str, Any]] = []
+    for one in profile.bars:
+        told = {"instructions": one.instructions, "bytes": one.bytes, "slept ms": one.slept}
+        words = {"object": one.object, "symbol": one.symbol, "reason": one.reason}
+        events.append(
+            {
+                "name": one.name,
+                "cat": one.kind,
+                "ph": "X",
+                "ts": one.start / 1000,
+                "dur": one.instructions / 1000,
+                "pid": 1,
+                "tid": one.depth + 1 if one.kind != "program" else 10,
+                "args": told | {name: word for name, word in words.items() if word},
+            }
+        )
+    named = {"process_name": f"boot of {profile.machine}"}
+    events += [
+        {"name": name, "ph": "M", "pid": 1, "args": {"name": text}} for name, text in named.items()
+    ]
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ns"})
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A bar in two boots.
+
+    Attributes:
+        kind: As in `Bar`.
+        name: As in `Bar`.
+        old: Instructions before; None if it was not there.
+        new: Instructions now; None if it is not there.
+        reason: Which symbol brought it in, and where that is asked for.
+    """
+
+    kind: str
+    name: str
+    old: int | None
+    new: int | None
+    reason: str = ""
+
+    @property
+    def by(self) -> int:
+        """How many instructions more there are."""
+        return (self.new or 0) - (self.old or 0)
+
+
+def compare(old: Profile, new: Profile) -> list[Change]:
+    """Return what differs between two boots, bar by bar, the largest difference of a kind first.
+
+    Of bars with one name, the sums are compared.
+    """
+    sums: dict[tuple[str, str], list[int | None]] = {}
+    reasons: dict[tuple[str, str], str] = {}
+    for side, profile in enumerate((old, new)):
+        for one in profile.bars:
+            key = one.kind, one.name
+            pair = sums.setdefault(key, [None, None])
+            pair[side] = (pair[side] or 0) + one.instructions
+            if words := because(one):
+                reasons[key] = words
+    found = [
+        Change(kind, name, pair[0], pair[1], reasons.get((kind, name), ""))
+        for (kind, name), pair in sums.items()
+        if pair[0] != pair[1]
+    ]
+    order = ("phase", "initcall", "probe", "program")
+    return sorted(found, key=lambda one: (order.index(one.kind), -abs(one.by), one.name))
+
+
+def because(bar: Bar) -> str:
+    """Return in words what brought a bar in; "" if that is not known."""
+    symbol = f"CONFIG_{bar.symbol}" if bar.symbol else ""
+    return ", ".join(filter(None, [bar.object, symbol, bar.reason]))
+
+
+def in_order(levels: Iterable[str]) -> list[str]:
+    """Return levels of initcalls in the order in which they run."""
+    return sorted(levels, key=LEVELS.index)
