@@ -8,14 +8,13 @@ whole. Bars below them are inside: initcalls, probes in these, programs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from tasks.tuning.boot_points import LEVELS
-
 FORMAT = 1
+_PROGRAMS = 10  # the first row of programs in a trace
 FIRMWARE, SCRIPTS, SHELL = "firmware", "start scripts", "shell"
 
 
@@ -183,7 +182,11 @@ def trace(profile: Profile) -> str:
     Source: the "Trace Event Format", which Perfetto reads.
     """
     events: list[dict[str, Any]] = []
+    lanes: list[int] = []  # where the last program of each lane ends
     for one in profile.bars:
+        row = one.depth + 1
+        if one.kind == "program":
+            row = _PROGRAMS + _lane(lanes, one)
         told = {"instructions": one.instructions, "bytes": one.bytes, "slept ms": one.slept}
         words = {"object": one.object, "symbol": one.symbol, "reason": one.reason}
         events.append(
@@ -194,7 +197,7 @@ def trace(profile: Profile) -> str:
                 "ts": one.start / 1000,
                 "dur": one.instructions / 1000,
                 "pid": 1,
-                "tid": one.depth + 1 if one.kind != "program" else 10,
+                "tid": row,
                 "args": told | {name: word for name, word in words.items() if word},
             }
         )
@@ -203,6 +206,13 @@ def trace(profile: Profile) -> str:
         {"name": name, "ph": "M", "pid": 1, "args": {"name": text}} for name, text in named.items()
     ]
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ns"})
+
+
+def _lane(lanes: list[int], bar: Bar) -> int:
+    """Return the first lane that is free when a program starts: those of a pipe overlap."""
+    free = next((lane for lane, end in enumerate(lanes) if end <= bar.start), len(lanes))
+    lanes[free:] = [bar.start + bar.instructions, *lanes[free + 1 :]]
+    return free
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -255,8 +265,3 @@ def because(bar: Bar) -> str:
     """Return in words what brought a bar in; "" if that is not known."""
     symbol = f"CONFIG_{bar.symbol}" if bar.symbol else ""
     return ", ".join(filter(None, [bar.object, symbol, bar.reason]))
-
-
-def in_order(levels: Iterable[str]) -> list[str]:
-    """Return levels of initcalls in the order in which they run."""
-    return sorted(levels, key=LEVELS.index)

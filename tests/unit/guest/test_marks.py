@@ -1,0 +1,66 @@
+"""Marks at which a boot halts: their text, and the plug-in that reads it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tasks.guest import marks
+from tasks.guest.marks import Halted, Marks
+from tasks.guest.screen import Refused
+
+
+def test_marks_are_written_in_hexadecimal() -> None:
+    found = Marks(at=(0xC0100000, 16), enter=(32,), back=(48, 64))
+    assert found.text == "at c0100000\nat 10\nenter 20\nback 30 40\n"
+
+
+@pytest.mark.parametrize(("said", "version"), [("7.2.22 (Debian)", 1), ("10.0.2", 2)])
+def test_the_plugin_is_compiled_for_the_interface_of_this_qemu(
+    tmp_path: Path, said: str, version: int
+) -> None:
+    if not shutil.which("cc"):
+        pytest.skip("cc is not installed")
+    qemu = tmp_path / "qemu"
+    qemu.write_text(f"#!/bin/sh\necho 'QEMU emulator version {said}'\n")
+    qemu.chmod(0o755)
+    made = marks.plugin(str(qemu), tmp_path / "lib")
+    assert made.name == f"marks-{version}.so"
+    before = made.stat().st_mtime_ns
+    assert marks.plugin(str(qemu), tmp_path / "lib").stat().st_mtime_ns == before
+
+
+class Monitor:
+    """QEMU's monitor, with memory from 0x1000 to 0x2000."""
+
+    def __init__(self) -> None:
+        self.data = (b"\0" * 0xFF0 + b"over the end of ").ljust(0x1000, b"\0")
+
+    def __call__(self, command: str, **words: object) -> object:
+        if command == "human-monitor-command":
+            return (
+                "EAX=c0100000 EBX=00000002\nEIP=c0100010 EFL=00000046\n x10/a0   0000000000000005\n"
+            )
+        start, size = words["val"], words["size"]
+        assert isinstance(start, int)
+        assert isinstance(size, int)
+        if not 0x1000 <= start < start + size <= 0x2000:
+            raise Refused("Invalid addr")
+        Path(str(words["filename"])).write_bytes(self.data[start - 0x1000 :][:size])
+        return {}
+
+
+def test_registers_and_strings_of_a_halted_guest(tmp_path: Path) -> None:
+    guest = Halted(Monitor(), tmp_path, b"")
+    assert guest.registers() == {
+        "EAX": 0xC0100000,
+        "EBX": 2,
+        "EIP": 0xC0100010,
+        "EFL": 0x46,
+        "x10/a0": 5,
+    }
+    assert guest.text(0x1FF0) == "over the end of "  # the next page is not there
+    assert guest.text(0x1FF5) == "the end of "
+    assert guest.text(0x5000) == ""

@@ -1,0 +1,105 @@
+"""Counted boots as text, their limits, and earlier ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tasks.reports import boot_options, boot_profile, boot_text
+from tasks.system.errors import PiggyError
+from tasks.tuning import boot
+from tasks.tuning.boot import Bar, Profile
+
+BARS = (
+    Bar("phase", "firmware", 0, 0, 250_000),
+    Bar("phase", "initcalls: device", 0, 250_000, 750_000, 170, 160, 30),
+    Bar("initcall", "slow_init", 1, 250_000, 500_000, 0, 0, 20, "device", "a.o", "A", "f.config:3"),
+    Bar("initcall", "quick_init", 1, 750_000, 10),
+)
+
+
+def profile(state: str = "s", bars: tuple[Bar, ...] = BARS, total: int = 1_000_000) -> Profile:
+    return Profile(
+        machine="pc", state=state, instructions=total, milliseconds=170, bytes=30, bars=bars
+    )
+
+
+def test_a_waterfall_has_a_place_and_a_reason_for_each_bar() -> None:
+    lines = list(boot_text.waterfall(profile()))
+    slow = next(line for line in lines if "slow_init" in line)
+    assert slow.endswith("|      ============      |  a.o, CONFIG_A, f.config:3")
+    assert "500,000" in slow
+    assert next(line for line in lines if "device" in line).split()[3:6] == ["160", "ms", "30"]
+    assert not any("quick_init" in line for line in lines)
+    assert "  and 1 shorter ones: --all shows them" in lines
+    assert any("quick_init" in line for line in boot_text.waterfall(profile(), whole=True))
+
+
+def test_equal_boots_have_no_difference() -> None:
+    lines = list(boot_text.against(profile(), profile(), [], False))
+    assert lines == ["no difference: 1,000,000 instructions, in every bar as before"]
+
+
+def test_a_comparison_has_the_whole_in_its_last_line() -> None:
+    new = profile(bars=(*BARS, Bar("initcall", "new_init", 1, 9, 100_000)), total=1_100_000)
+    lines = list(boot_text.against(profile(), new, boot.compare(profile(), new), False))
+    assert lines[1].split()[:4] == ["new_init", "-", "100,000", "+100,000"]
+    assert lines[-1].split() == ["all", "1,000,000", "1,100,000", "+100,000", "+10.00%"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("1M", True),
+        ("999999", False),
+        ("1000K", True),
+        ("0.9M", False),
+        ("170ms", True),
+        ("169ms", False),
+    ],
+)
+def test_a_limit_is_in_instructions_or_milliseconds(text: str, fits: bool) -> None:
+    limit = boot_options.limit(text)
+    assert limit
+    if fits:
+        limit.check(profile())
+    else:
+        with pytest.raises(PiggyError, match="more than its limit"):
+            limit.check(profile())
+
+
+@pytest.mark.parametrize("text", ["x", "12X", "-1", "1 M", "1s"])
+def test_what_is_no_limit_is_refused(text: str) -> None:
+    with pytest.raises(PiggyError, match="is no limit"):
+        boot_options.limit(text)
+    assert boot_options.limit("") is None
+
+
+def test_earlier_profiles_are_found_by_name_by_path_and_as_the_last(tmp_path: Path) -> None:
+    for age, name in enumerate(("a" * 16, "b" * 16)):
+        boot_profile._keep(tmp_path, profile(name))
+        os.utime(tmp_path / f"{name}.json", (1000 - age, 1000 - age))
+    assert boot_profile._earlier(tmp_path, "bb").state == "b" * 16
+    assert boot_profile._earlier(tmp_path, str(tmp_path / f"{'a' * 16}.json")).state == "a" * 16
+    assert boot_profile._earlier(tmp_path, "last", "a" * 64).state == "b" * 16
+    assert boot_profile._earlier(tmp_path, "last", "b" * 64).state == "a" * 16
+    with pytest.raises(PiggyError, match="names no profile") as caught:
+        boot_profile._earlier(tmp_path, "cc")
+    assert caught.value.status == 125
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{}", "is no profile"),
+        (b"\xff", "is no profile"),
+        (msgspec.json.encode(msgspec.structs.replace(profile(), format=0)), "has format 0"),
+    ],
+)
+def test_a_damaged_profile_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "old.json").write_bytes(content)
+    with pytest.raises(PiggyError, match=words):
+        boot_profile._earlier(tmp_path, str(tmp_path / "old.json"))
