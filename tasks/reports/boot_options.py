@@ -22,6 +22,7 @@ class Asked(msgspec.Struct, frozen=True):
         against: An earlier profile to compare with; "" for none.
         limit: The most instructions or milliseconds; "" for no limit.
         trace: A file for Chrome's trace format; "" for none.
+        wall: Whether to measure seconds of this host instead.
         whole: Whether no bar is left out.
         as_json: Whether to print JSON.
     """
@@ -29,6 +30,7 @@ class Asked(msgspec.Struct, frozen=True):
     against: str = ""
     limit: str = ""
     trace: str = ""
+    wall: bool = False
     whole: bool = False
     as_json: bool = False
 
@@ -37,6 +39,7 @@ _HELP = {
     "against": "compare with an earlier profile: a file, 'last', or the first digits of its name",
     "limit": "fail if the boot takes more than 120M instructions, or 900ms of the guest's time",
     "trace": "write a trace for Perfetto or chrome://tracing to this file",
+    "wall": "seconds on this host instead, of at least 30 boots; --against=BUILD compares two",
     "whole": "every bar, however short",
     "as_json": "everything as JSON",
 }

@@ -6,6 +6,7 @@ images/BOOTED + rootfs.ext2, or initramfs -> boot_profile -> boot_profile/DIGEST
     boot_profile --against last   both boots, bar by bar
     boot_profile --limit 120M     fail if it takes more
     boot_profile --trace FILE     the same for Perfetto
+    boot_profile --wall           seconds on this host instead; --against BUILD: of two builds
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tasks.guest import boot as guest_boot
 from tasks.guest import marks
 from tasks.kbuild.brought_in import BroughtIn
 from tasks.kconfig import dotconfig, fragments
-from tasks.reports import boot_options, boot_text
+from tasks.reports import boot_options, boot_seconds, boot_text
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular, write_whole
@@ -62,6 +63,9 @@ def profile(job: Job, **options: Any) -> None:
     project = job.project
     asked = boot_options.Asked(**options)
     limit = boot_options.limit(asked.limit)
+    if asked.wall:
+        boot_seconds.compare(project, asked)
+        return
     folder = project.layout.here / FOLDER
     old = _earlier(folder, asked.against) if asked.against and asked.against != "last" else None
     new = measured(project)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tasks.tuning.boot import Bar, Change, Profile, because
+from tasks.tuning.boot_wall import Interval, Times, interval
 
 _CHART = 24  # columns of the waterfall
 _NAME = 46  # columns of a name
@@ -87,3 +88,30 @@ def against(old: Profile, new: Profile, changes: Sequence[Change], whole: bool) 
     share = by / old.instructions if old.instructions else 0
     counts = f"{old.instructions:>14,} {new.instructions:>14,} {by:>+14,}"
     yield f"{'all':<{_NAME}} {counts}  {share:+.2%}"
+
+
+def seconds(times: Times, name: str) -> Iterator[str]:
+    """Yield the lines of boots in seconds.
+
+    Args:
+        times: The boots.
+        name: What the other build is called.
+    """
+    yield f"{'to the shell (' + times.accel + ')':<24} {'median':>8}   95 % sure"
+    for who, found in (("this build", times.new), (name, times.old)):
+        if found:
+            yield f"{who[:24]:<24} {_interval(interval(found), '')}  {len(found)} boots"
+    if times.old:
+        change = times.difference
+        yield f"{'difference, in pairs':<24} {_interval(change, '+')}"
+        yield (
+            f"{'slower' if change.median > 0 else 'faster'} than {name}"
+            if change.differs
+            else "no difference: what there is, is within the noise"
+        )
+    yield f"load of the host: {times.load[0]:.1f} before, {times.load[1]:.1f} after"
+
+
+def _interval(one: Interval, sign: str) -> str:
+    numbers = [format(value, f"{sign}.3f") for value in (one.median, one.low, one.high)]
+    return f"{numbers[0]:>7}s   {numbers[1]} to {numbers[2]} s"

@@ -1,0 +1,82 @@
+"""`boot_profile --wall`: boots in seconds of this host, of this build or of two in turns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from tasks import qemu
+from tasks.config.project import Project
+from tasks.guest import boot as guest_boot
+from tasks.guest import console, serial
+from tasks.guest.qemu import Boot
+from tasks.reports import boot_options, boot_text
+from tasks.reports.boot_options import Asked
+from tasks.system import terminal
+from tasks.system.errors import PiggyError
+from tasks.tuning import boot_wall, builds
+
+
+def compare(project: Project, asked: Asked) -> None:
+    """Boot this build, and the other one if there is one, and print the seconds.
+
+    Raises:
+        PiggyError: A boot fails, or --against names no build with images.
+    """
+    if asked.limit or asked.trace:
+        raise PiggyError("--wall goes with neither --limit nor --trace", "they are of counts")
+    it = qemu.checked(project)
+    accel = guest_boot.accelerator(project, it)
+    boots = [it]
+    if asked.against:
+        boots.append(_other(project, it, asked.against))
+
+    def runner(boot: Boot, name: str) -> Callable[[], float]:
+        argv = guest_boot.command(project, boot, accel, interactive=False, trial=True)
+        log = project.layout.logs / f"boot_wall_{name}.log"
+
+        def run() -> float:
+            with console.session(argv, log, serial.limits(accel)) as guest:
+                return guest.ready()
+
+        return run
+
+    runs = [runner(boot, name) for boot, name in zip(boots, ("this", "other"), strict=False)]
+    total = len(runs) * (boot_wall.LEAST + boot_wall.WARM)
+    with terminal.bar("boot_profile", total, "boots") as progress:
+        times = boot_wall.measure(runs, accel, lambda: os.getloadavg()[0], step=progress.step)
+    if asked.as_json:
+        told = msgspec.to_builtins(times)
+        told["difference"] = msgspec.to_builtins(times.difference) if times.old else None
+        print(msgspec.json.encode(told).decode())
+        return
+    lines = boot_text.seconds(times, asked.against)
+    print("\n".join(terminal.printable(line) for line in lines))
+
+
+def _other(project: Project, it: Boot, word: str) -> Boot:
+    """Return the boot of another build's images on this machine.
+
+    Raises:
+        PiggyError: The word names none that has them.
+    """
+    found = builds.named(project, word)
+    files: dict[str, Path] = {} if isinstance(found, str) else found.files
+    kernel = files.get(it.kernel.name)
+    disk, initrd = files.get("rootfs"), files.get("initramfs")
+    wanted = [kernel, disk if it.rootfs else initrd]
+    if None in wanted or not all(path and path.is_file() for path in wanted):
+        raise boot_options.untested(
+            f"'--against {word}' has no {it.kernel.name} with a root filesystem",
+            "--wall boots both: name a machine or a build folder, such as build/pc",
+        )
+    assert kernel
+    return msgspec.structs.replace(
+        it,
+        kernel=kernel.absolute(),
+        rootfs=disk.absolute() if it.rootfs and disk else None,
+        initrd=initrd.absolute() if it.initrd and initrd else None,
+    )
