@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tasks import qemu
+from tasks.config import project
+from tasks.guest import boot, marks, screen
+from tasks.kconfig import dotconfig
+from tasks.system.process import child
+from tasks.tuning import boot_points, elf
 from tests.real.conftest import Checkout
 
 pytestmark = pytest.mark.real
@@ -40,3 +52,68 @@ def test_two_boots_are_equal_to_the_instruction_and_each_bar_has_its_reason(pc: 
     pc.doit("boot=initramfs", "boot_profile", f"--limit={total}")
     said = pc.doit("boot=initramfs", "boot_profile", f"--limit={total - 1}", status=1)
     assert "1 more than its limit" in said
+
+
+def undisturbed(argv: Sequence[str], folder: Path) -> tuple[int, int]:
+    """Boot a kernel that panics, and return QEMU's own count when it restarts, as its state has it:
+    instructions, and nanoseconds that the clock jumped over."""
+    extra = ["-action", "reboot=shutdown,shutdown=pause"]
+    extra += ["-qmp", f"unix:{folder}/qmp,server=on,wait=off"]
+    with child([*argv, *extra]):
+        until = time.monotonic() + 120
+        while not (folder / "qmp").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        with screen.monitor(folder / "qmp") as ask:
+            while ask("query-status")["status"] == "running":
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            ask("xen-save-devices-state", filename=str(folder / "state"), live=False)
+    state = (folder / "state").read_bytes()
+    # vmstate_icount_timers in softmmu/cpu-timers.c: version, bias, instructions
+    _, bias, count = struct.unpack_from(">iqq", state, state.index(b"timer/icount") + 12)
+    return count, bias
+
+
+def test_the_guest_does_not_notice_that_it_is_halted(
+    pc: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pc.doit("boot=initramfs", "initramfs")
+    monkeypatch.chdir(pc.top)
+    words = {"boot": "initramfs", "append": "rdinit=/none root=/dev/none"}
+    here = project.load(pc.top, {"MACHINE": "pc"}, words)
+    kernel = elf.read(pc.images / "vmlinux")
+    config = dotconfig.read_config(pc.images / "config")
+    points = boot_points.points(kernel, config, "i386", here.image)
+    assert here.machine.qemu
+    library = marks.plugin(here.machine.qemu.binary, tmp_path)
+    (tmp_path / "marks").write_text(points.marks.text)
+    files = [tmp_path / name for name in ("records", "answers")]
+    for path in files:
+        os.mkfifo(path)
+    records, answers = (os.open(path, os.O_RDWR) for path in files)
+    halts = []
+
+    def answer() -> None:
+        while record := os.read(records, 16):
+            halts.append(record)
+            os.write(answers, b".")
+
+    threading.Thread(target=answer, daemon=True).start()
+    found = []
+    for name in ("without", "with"):
+        (tmp_path / name).mkdir()
+        more = f"marks={tmp_path}/marks,records={files[0]},answers={files[1]}"
+        plugin = ["-plugin", f"file={library},{more}"] if name == "with" else []
+        argv = boot.command(
+            here,
+            qemu.gathered(here),
+            "tcg",
+            interactive=False,
+            trial=True,
+            serial=f"file:{tmp_path / name / 'console'}",
+            extra=[*marks.COUNTED, *plugin],
+        )
+        found.append(undisturbed(argv, tmp_path / name))
+    assert found[0] == found[1]
+    assert len(halts) > 200
