@@ -226,6 +226,27 @@ def active(rev_dep: Any) -> list[str]:
     ]
 
 
+def origin(kconf: Any, name: str) -> tuple[str, list[str]]:
+    """Return why a symbol is on, where no line asks for it, and the symbols that are to blame.
+
+    Args:
+        kconf: The model, in the state of the configuration.
+        name: The symbol.
+    """
+    import kconfiglib as kc
+
+    sym = kconf.syms.get(name)
+    if sym is None or not sym.nodes:
+        return "", []
+    for words, expression in (("selected by", sym.rev_dep), ("implied by", sym.weak_rev_dep)):
+        terms = [term for term in kc.split_expr(expression, kc.OR) if kc.expr_value(term)]
+        by = [kc.split_expr(term, kc.AND)[0] for term in terms]
+        names = [one.name for one in by if isinstance(one, kc.Symbol) and not one.is_constant]
+        if names:
+            return f"{words} {some([f'CONFIG_{one}' for one in names])}", names
+    return f"on by default ({_place(sym)})", []
+
+
 def _shown(expr: Any) -> str:
     """Return NAME=value for a symbol; for another expression its text and its symbols' values."""
     import kconfiglib as kc

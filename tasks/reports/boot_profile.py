@@ -18,20 +18,19 @@ from typing import Any
 
 import msgspec
 
-from tasks import kernel_config, qemu
+from tasks import qemu
 from tasks.cache.digests import content_digest
 from tasks.config.project import Project
 from tasks.graph.task import Command, Job, Needs, TaskDict, task
 from tasks.guest import boot as guest_boot
 from tasks.guest import marks
-from tasks.kbuild.brought_in import BroughtIn
-from tasks.kconfig import dotconfig, fragments
-from tasks.reports import boot_options, boot_seconds, boot_text
+from tasks.kconfig import dotconfig
+from tasks.reports import boot_options, boot_reasons, boot_seconds, boot_text
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular, write_whole
-from tasks.tuning import boot, boot_points, boot_run, builds, elf, pieces, sizes
-from tasks.tuning.boot import Bar, Profile
+from tasks.tuning import boot, boot_points, boot_run, elf
+from tasks.tuning.boot import Profile
 
 FOLDER = "boot_profile"
 
@@ -137,38 +136,17 @@ def measured(project: Project) -> Profile:
         instructions=events[-1].count,
         milliseconds=sum(bar.milliseconds for bar in top),
         bytes=events[-1].bytes,
-        bars=tuple(_explained(project, found)),
+        bars=tuple(boot_reasons.explained(project, found)),
         notes=tuple(notes),
     )
 
 
-def _explained(project: Project, found: Sequence[Bar]) -> Iterator[Bar]:
-    """Yield bars with the object, the symbol and the line that brought each initcall in."""
-    record = sizes.measure(builds.of_project(project))
-    objects = pieces.objects_of(record.pieces)
-    on = {name: value for name, value in record.config.items() if value in ("y", "m")}
-    arch = next(
-        (one.object.split("/")[1] for one in record.pieces if one.object.startswith("arch/")),
-        project.machine.arch,
-    )
-    brought = BroughtIn(project.layout.kernel_src, on, arch)
-    paths = kernel_config.present_paths(project)
-    asked = fragments.merge(paths, project.optional_fragments).requests
-    for bar in found:
-        where = objects.get(bar.name, "") if bar.kind == "initcall" else ""
-        symbol = next(iter(brought.chain(where)), "") if where else ""
-        reason = ""
-        if symbol:
-            reason = (
-                _relative(project, asked[symbol].where)
-                if symbol in asked
-                else "no fragment's line: selected, or on by default"
-            )
-        yield msgspec.structs.replace(bar, object=where, symbol=symbol, reason=reason)
-
-
-def _relative(project: Project, where: str) -> str:
-    return where.removeprefix(f"{project.top}/")
+def latest(project: Project) -> Profile | None:
+    """Return the machine's profile that was kept last; None if there is none that can be read."""
+    try:
+        return _earlier(project.layout.here / FOLDER, "last")
+    except PiggyError:
+        return None
 
 
 def _keep(folder: Path, new: Profile) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -89,6 +90,13 @@ def test_earlier_profiles_are_found_by_name_by_path_and_as_the_last(tmp_path: Pa
     with pytest.raises(PiggyError, match="names no profile") as caught:
         boot_profile._earlier(tmp_path, "cc")
     assert caught.value.status == 125
+
+
+def test_the_last_profile_is_for_other_reports(tmp_path: Path) -> None:
+    project = SimpleNamespace(layout=SimpleNamespace(here=tmp_path))
+    assert boot_profile.latest(project) is None  # type: ignore[arg-type]
+    boot_profile._keep(tmp_path / boot_profile.FOLDER, profile())
+    assert boot_profile.latest(project) == profile()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""What brought each initcall into the kernel: object, Kconfig symbol, and who asks for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from tasks import kernel_config
+from tasks.cache.digests import content_digest
+from tasks.config.project import Project
+from tasks.kbuild import configure
+from tasks.kbuild.brought_in import BroughtIn
+from tasks.kconfig import dotconfig, fragments
+from tasks.kconfig import symbols as model
+from tasks.kconfig.fragments import Request
+from tasks.kconfig.reasons import origin
+from tasks.system.files import read_regular, write_whole
+from tasks.tuning import builds, pieces, sizes
+from tasks.tuning.boot import Bar
+
+
+class _Known(msgspec.Struct):
+    """Why symbols are on, in words, of one configuration: Kconfig is read once for it."""
+
+    config: str
+    words: dict[str, str]
+
+
+def explained(project: Project, found: Sequence[Bar]) -> Iterator[Bar]:
+    """Yield the bars, the initcalls with their object, symbol and reason.
+
+    Raises:
+        PiggyError: vmlinux is damaged.
+    """
+    record = sizes.measure(builds.of_project(project))
+    objects = pieces.objects_of(record.pieces)
+    on = {name: value for name, value in record.config.items() if value in ("y", "m")}
+    arch = next(
+        (one.object.split("/")[1] for one in record.pieces if one.object.startswith("arch/")),
+        project.machine.arch,
+    )
+    brought = BroughtIn(project.layout.kernel_src, on, arch)
+    where = {bar.name: objects.get(bar.name, "") for bar in found if bar.kind == "initcall"}
+    symbols = {
+        name: next(iter(brought.chain(path)), "") if path else "" for name, path in where.items()
+    }
+    words = _words(project, sorted(set(filter(None, symbols.values()))))
+    for bar in found:
+        symbol = symbols.get(bar.name, "") if bar.kind == "initcall" else ""
+        yield msgspec.structs.replace(
+            bar,
+            object=where.get(bar.name, "") if bar.kind == "initcall" else "",
+            symbol=symbol,
+            reason=words.get(symbol, ""),
+        )
+
+
+def _words(project: Project, symbols: Sequence[str]) -> dict[str, str]:
+    """Return who asks for each symbol: a fragment's line, or why it is on without one."""
+    paths = kernel_config.present_paths(project)
+    asked = fragments.merge(paths, project.optional_fragments).requests
+    found = {name: asked[name].where for name in symbols if name in asked}
+    rest = [name for name in symbols if name not in asked]
+    place = project.layout.here / "boot_profile" / "origins"
+    return found | _origins(project, rest, asked, place)
+
+
+def _origins(
+    project: Project, symbols: Sequence[str], asked: Mapping[str, Request], place: Path
+) -> dict[str, str]:
+    """Return why symbols are on that no line asks for, from Kconfig or from the last time."""
+    lines = [f"{name} {request.where}" for name, request in sorted(asked.items())]
+    digest = sha256("\n".join(lines).encode())
+    state = f"{content_digest(project.layout.config)} {digest.hexdigest()}"
+    try:
+        known = msgspec.json.decode(read_regular(place, 1 << 24), type=_Known)
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+        known = _Known("", {})
+    if known.config != state:
+        known = _Known(state, {})
+    if set(symbols) - set(known.words):
+        kconf = configure.model(kernel_config.tree(project))
+        if kconf is None:
+            return {}
+        model.assume(kconf, dotconfig.read_config(project.layout.config))
+        for name in symbols:
+            text, by = origin(kconf, name)
+            line = next((asked[one].where for one in by if one in asked), "")
+            known.words[name] = f"{text} ({line})" if line else text
+        write_whole(place, msgspec.json.encode(known))
+    return {name: known.words[name] for name in symbols}
