@@ -18,7 +18,7 @@ from tasks.kconfig import symbols as model
 from tasks.kconfig.fragments import Request
 from tasks.kconfig.reasons import origin
 from tasks.system.files import read_regular, write_whole
-from tasks.tuning import builds, pieces, sizes
+from tasks.tuning import boot_scripts, builds, pieces, sizes
 from tasks.tuning.boot import Bar
 
 
@@ -30,7 +30,7 @@ class _Known(msgspec.Struct):
 
 
 def explained(project: Project, found: Sequence[Bar]) -> Iterator[Bar]:
-    """Yield the bars, the initcalls with their object, symbol and reason.
+    """Yield the bars, initcalls with object, symbol and reason, programs with a script's line.
 
     Raises:
         PiggyError: vmlinux is damaged.
@@ -48,13 +48,23 @@ def explained(project: Project, found: Sequence[Bar]) -> Iterator[Bar]:
         name: next(iter(brought.chain(path)), "") if path else "" for name, path in where.items()
     }
     words = _words(project, sorted(set(filter(None, symbols.values()))))
-    for bar in found:
+
+    def text(path: str) -> tuple[str, str]:
+        """Return the name and text of a script of an overlay; the last overlay's wins."""
+        for folder in reversed(project.overlays):
+            place = folder / path.lstrip("/")
+            if place.is_file():
+                name = str(place).removeprefix(f"{project.top}/")
+                return name, place.read_text(errors="replace")
+        return "", ""
+
+    for bar in boot_scripts.explained(found, text):
         symbol = symbols.get(bar.name, "") if bar.kind == "initcall" else ""
         yield msgspec.structs.replace(
             bar,
             object=where.get(bar.name, "") if bar.kind == "initcall" else "",
             symbol=symbol,
-            reason=words.get(symbol, ""),
+            reason=words.get(symbol, "") or bar.reason,
         )
 
 

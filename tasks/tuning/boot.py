@@ -55,7 +55,8 @@ class Bar(msgspec.Struct, frozen=True):
         level: Of an initcall.
         object: The object that an initcall's function is in.
         symbol: The Kconfig symbol that brought the object in, without CONFIG_.
-        reason: The fragment and line that ask for the symbol; or that none does.
+        reason: The fragment and line that ask for the symbol, or why it is on without one; of a
+            program, the line of the start script.
     """
 
     kind: str
