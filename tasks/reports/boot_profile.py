@@ -110,7 +110,7 @@ def measured(project: Project) -> Profile:
     notes = boot_run.incomplete(points, project.machine.arch)
     if it.rootfs:
         notes.append(
-            "a disk answers in the host's time, so counts differ by some 0.05 % from run to run;"
+            "a disk answers in the host's time, so counts differ by some 0.1 % from run to run;"
             " with boot=initramfs they are the same to the instruction"
         )
     if config.get("RANDOMIZE_BASE") == "y":
