@@ -14,6 +14,7 @@ import os
 import re
 import select
 import struct
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from tasks.system.process import child, clean_env, run
 # host's clock, and some hundred instructions differ from run to run.
 COUNTED = ("-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm")
 SOURCE = Path(__file__).with_name("marks.c")
+_FILES = ("marks", "records", "answers")  # what marks.c is told of
 _RECORD = struct.Struct("=QQ")
 _REGISTER = re.compile(r"([\w/]+)(?:=| +)([0-9a-f]{8,16})\b")
 _SILENCE = 120.0  # seconds without a mark or a character
@@ -145,8 +147,8 @@ def boot(
         with contextlib.suppress(OSError):
             fcntl.fcntl(opened["con.out"], fcntl.F_SETPIPE_SZ, _PIPE)
         write_whole(folder / "marks", marks.text)
-        words = [f"file={sockets.option(library.absolute())}", f"marks={folder}/marks"]
-        words += [f"records={folder}/records", f"answers={folder}/answers"]
+        words = [f"file={sockets.option(library.absolute())}"]
+        words += [f"{name}={sockets.option(folder / name)}" for name in _FILES]
         extra = [*COUNTED, "-plugin", ",".join(words)]
         extra += ["-qmp", f"unix:{sockets.option(folder / 'qmp')},server=on,wait=off"]
         argv = command(f"pipe:{folder}/con", extra)
@@ -155,6 +157,8 @@ def boot(
             process = stack.enter_context(
                 child(argv, stdin=opened["con.in"], stdout=said, stderr=said, env=clean_env())
             )
+            # A processor that waits for an answer would keep QEMU from ending.
+            stack.callback(os.write, opened["answers"], b"." * 4096)
             until = time.monotonic() + _SILENCE
             while not (folder / "qmp").exists():
                 if process.poll() is not None or time.monotonic() > until:
@@ -197,14 +201,11 @@ def boot(
                 left = b"\1\0\0\0"
                 while any(left) and time.monotonic() < until:
                     time.sleep(0.005)
-                    left = fcntl.ioctl(opened["con.in"], _FIONREAD, bytes(4))
+                    left = fcntl.ioctl(opened["con.in"], termios.FIONREAD, bytes(4))
                 ask("query-status")  # answered when QEMU has passed the text on to the device
 
             yield halts(), type_
             sink.flush()
-
-
-_FIONREAD = 0x541B  # asm-generic/ioctls.h; bytes that QEMU has not read yet
 
 
 def _fail(console: bytes, argv: Sequence[str], log: Path, over: bool) -> None:
