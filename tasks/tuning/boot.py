@@ -13,8 +13,11 @@ from typing import Any
 
 import msgspec
 
+from tasks.tuning.boot_points import PARTS
+
 FORMAT = 1
 _PROGRAMS = 10  # the first row of programs in a trace
+BEFORE = "before start_kernel"  # where firmware and decompression can't be told apart
 FIRMWARE, SCRIPTS, SHELL = "firmware", "start scripts", "shell"
 
 
@@ -152,7 +155,8 @@ def _inside(events: Sequence[Event]) -> bool:
 
 def _phases(events: Sequence[Event]) -> list[Event]:
     """Return an event for the start of each phase."""
-    found = [Event("part", FIRMWARE, 0)]
+    part = next((one.name for one in events if one.what == "part"), "")
+    found = [Event("part", BEFORE if part == PARTS["start_kernel"] else FIRMWARE, 0)]
     levels: set[str] = set()
     programs: list[int] = []  # processes in the order of their first program
     scripts = 0

@@ -69,6 +69,11 @@ def test_the_phases_cover_the_boot_without_a_gap() -> None:
     assert sum(bar.bytes for bar in phases) == 30
 
 
+def test_what_comes_before_the_kernel_is_one_phase_where_no_loader_is_told() -> None:
+    assert boot.bars(EVENTS[1:], 100)[0].name == "before start_kernel"
+    assert boot.bars(EVENTS[1:], 100)[0].instructions == 1_000
+
+
 def test_an_initcall_ends_where_its_caller_goes_on() -> None:
     assert (named("first").start, named("first").instructions) == (2_000, 500)
     assert (named("disk_init").instructions, named("disk_init").bytes) == (900, 8)
