@@ -239,24 +239,28 @@ def test(job: Job) -> None:
         epoch=EPOCH if machine.rtc else 0,
         nic=bool(it.net),
     )
-    report = tested(project, it, accel, standard, limit)
-    write_whole(
-        project.layout.boot_record,
-        json.dumps(
-            {
-                "accel": accel,
-                "ready": round(report.ready, 2),
-                "total": round(report.total, 2),
-                "checks": {result.name: result.said for result in report.results},
-            },
-            indent=1,
-        )
-        + "\n",
-    )
+    try:
+        report = tested(project, it, accel, standard, limit)
+    except checks.CheckError as error:
+        _keep_record(project, accel, error.report)
+        raise
+    _keep_record(project, accel, report)
     terminal.line(
         "qemu_test",
         f"passed: shell after {report.ready:.1f} s, off after {report.total:.1f} s ({accel})",
     )
+
+
+def _keep_record(project: Project, accel: str, report: checks.Report) -> None:
+    """Write what a boot test measured, and which of its checks failed."""
+    record = {
+        "accel": accel,
+        "ready": round(report.ready, 2),
+        "total": round(report.total, 2),
+        "checks": {result.name: result.said for result in report.results},
+        "failed": [result.name for result in report.results if result.status],
+    }
+    write_whole(project.layout.boot_record, json.dumps(record, indent=1) + "\n")
 
 
 def tested(

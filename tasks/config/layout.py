@@ -79,7 +79,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     rootfs: Path
     initramfs: Path
     run_script: Path  # boots the images by hand
-    boot_record: Path  # what qemu_test measured when it last passed
+    boot_record: Path  # what qemu_test measured last, if the guest came to its shell
     screenshot: Path
 
 

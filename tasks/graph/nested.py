@@ -8,13 +8,17 @@ that of the child's machine.
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks.config.project import Project
 from tasks.system.process import child, pasteable
+
+_LONGEST = 160  # characters of an error's sentence
 
 
 def words(project: Project, other: Mapping[str, str]) -> dict[str, str]:
@@ -72,7 +76,13 @@ def _sink(log: Path, command: list[str]) -> Iterator[Callable[[str], None]]:
         yield write
 
 
-def logged(top: Path, command: list[str], log: Path, on_line: Callable[[str], None]) -> int:
+def logged(
+    top: Path,
+    command: list[str],
+    log: Path,
+    on_line: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+) -> int:
     """Run a command with all that it says going to a file.
 
     Args:
@@ -80,6 +90,7 @@ def logged(top: Path, command: list[str], log: Path, on_line: Callable[[str], No
         command: The command.
         log: The file.
         on_line: Called with each line.
+        env: Variables on top of the user's environment.
 
     Returns:
         Its exit status.
@@ -89,6 +100,7 @@ def logged(top: Path, command: list[str], log: Path, on_line: Callable[[str], No
         child(
             command,
             cwd=top,
+            env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -102,3 +114,25 @@ def logged(top: Path, command: list[str], log: Path, on_line: Callable[[str], No
             write(line)
             on_line(line.rstrip("\n"))
         return process.wait()
+
+
+def first_error(lines: Sequence[str], status: int) -> str:
+    """Return in one sentence what a run of doit failed of, by what it said.
+
+    Make's own errors have the compiler's first one in the next line.
+    """
+    for number, text in enumerate(lines):
+        if re.match(r"\S+ failed: |ERROR: ", text):
+            after = (
+                lines[number + 1].strip() if text.endswith(":") and number + 1 < len(lines) else ""
+            )
+            return short(f"{text} {after}")
+    said = next((text for text in reversed(lines) if text.strip()), "")
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return short(f"doit {how}" + (f": {said.strip()}" if said else ""))
+
+
+def short(text: str) -> str:
+    """Return the first line of a message, cut where it is too long for a table."""
+    line = text.strip().partition("\n")[0].removeprefix("ERROR: ").strip()
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3].rstrip() + "..."

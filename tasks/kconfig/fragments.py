@@ -215,8 +215,12 @@ def merge(paths: Iterable[Path], optional: Collection[Path] = ()) -> Merged:
 
 
 def present(paths: Iterable[Path], own: Path) -> tuple[Path, ...]:
-    """Return fragments in order, followed by the user's own if it exists, be it a broken link."""
-    return (*paths, own) if os.path.lexists(own) else tuple(paths)
+    """Return fragments in order, followed by the user's own if it exists, be it a broken link.
+
+    One that is named among the others has its place there.
+    """
+    found = tuple(paths)
+    return (*found, own) if os.path.lexists(own) and own not in found else found
 
 
 def miniconfig(merged: Merged) -> str:

@@ -111,7 +111,7 @@ def one(project: Project, name: str, label: str) -> Row:
     try:
         its = projects.load(project.top, os.environ, words)
     except PiggyError as error:
-        return msgspec.structs.replace(row, error=table.short(error.message))
+        return msgspec.structs.replace(row, error=nested.short(error.message))
     row = msgspec.structs.replace(row, arch=its.machine.arch)
     triple = its.machine.triple
     no_compiler = (
@@ -139,7 +139,7 @@ def one(project: Project, name: str, label: str) -> Row:
         history.read(its.layout.history, seen),
         boots,
         (
-            table.first_error(lines, status)
+            nested.first_error(lines, status)
             if status
             else f"built, not booted: {no_qemu}"
             if no_qemu

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getopt
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 
 from tasks.cache.store import UNITS, bytes_of
 from tasks.config.project import Project
+from tasks.reports import options as options_of
 from tasks.system.errors import PiggyError, nearest
 
 _SIZE = re.compile(rf"\d{{1,15}}(\.\d{{1,6}})?[{''.join(UNITS)}]?")
@@ -69,18 +69,7 @@ def asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str], 
     Raises:
         PiggyError: An option is none.
     """
-    fields = {f"--{one['long']}": one for one in PARAMS}
-    known = [f"{one['long']}{'=' * (one['type'] is not bool)}" for one in PARAMS]
-    try:
-        later, rest = getopt.gnu_getopt(list(names), "", known)
-        more = {
-            fields[name]["name"]: True
-            if fields[name]["type"] is bool
-            else fields[name]["type"](value)
-            for name, value in later
-        }
-    except (getopt.GetoptError, ValueError) as error:
-        raise PiggyError(f"doit size: {error}", "'doit help size' shows the options") from None
+    rest, more = options_of.split("size", names, PARAMS)
     return rest, Asked(**{**options, **more})
 
 

@@ -30,7 +30,6 @@ HEADER = (
 )
 _NUMBERS = range(3, 9)  # the columns that stand to the right
 LONGEST = 16 << 20  # bytes of matrix.json
-_LONGEST = 160  # characters of an error's sentence
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -157,25 +156,3 @@ def plain(rows: Iterable[Row]) -> str:
         ).rstrip()
         for words in table
     )
-
-
-def first_error(lines: Sequence[str], status: int) -> str:
-    """Return in one sentence what a run of doit failed of, by what it said.
-
-    Make's own errors have the compiler's first one in the next line.
-    """
-    for number, text in enumerate(lines):
-        if re.match(r"\S+ failed: |ERROR: ", text):
-            after = (
-                lines[number + 1].strip() if text.endswith(":") and number + 1 < len(lines) else ""
-            )
-            return short(f"{text} {after}")
-    said = next((text for text in reversed(lines) if text.strip()), "")
-    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    return short(f"doit {how}" + (f": {said.strip()}" if said else ""))
-
-
-def short(text: str) -> str:
-    """Return the first line of a message, cut where it is too long for a table."""
-    line = text.strip().partition("\n")[0].removeprefix("ERROR: ").strip()
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 3].rstrip() + "..."

@@ -89,6 +89,7 @@ class Elf(msgspec.Struct, frozen=True):
         headers: Offset, size and name of each header: the file's, the programs', the sections'.
         layout: A hash of where sections and symbols are, to compare two links in one process. A
             tool may have stripped one of them of relocations.
+        sources: How many sources the compiler named (STT_FILE): one for each of its objects.
     """
 
     data: bytes
@@ -97,6 +98,7 @@ class Elf(msgspec.Struct, frozen=True):
     addresses: dict[str, int]
     headers: list[tuple[int, int, str]]
     layout: int
+    sources: int = 0
 
     def content(self, section: Section) -> bytes:
         """Return the content of a section in the file."""
@@ -174,7 +176,7 @@ def _parsed(file: object, data: bytes) -> Elf:
             linked = file.get_section(head["sh_link"])  # type: ignore[attr-defined]
             names = data[linked["sh_offset"] : linked["sh_offset"] + linked["sh_size"]]
     wide, little = file.elfclass == 64, file.little_endian  # type: ignore[attr-defined]
-    symbols, addresses = _symbols(table, names, wide, little, len(sections))
+    symbols, addresses, sources = _symbols(table, names, wide, little, len(sections))
     head = file.header  # type: ignore[attr-defined]
     headers = [
         (0, head["e_ehsize"], "ELF header"),
@@ -184,7 +186,7 @@ def _parsed(file: object, data: bytes) -> Elf:
     places = tuple((one.name, one.address, one.load, one.size) for one in sections if one.alloc)
     named = tuple((one.name, one.address, one.size) for one in symbols)
     layout = hash((places, named, tuple(addresses.items())))
-    return Elf(data, sections, symbols, addresses, headers, layout)
+    return Elf(data, sections, symbols, addresses, headers, layout, sources)
 
 
 def _load(address: int, segments: list[tuple[int, int, int]]) -> int:
@@ -196,22 +198,23 @@ def _load(address: int, segments: list[tuple[int, int, int]]) -> int:
 
 def _symbols(
     table: bytes, names: bytes, wide: bool, little: bool, count: int
-) -> tuple[list[Symbol], dict[str, int]]:
+) -> tuple[list[Symbol], dict[str, int], int]:
     found: list[Symbol] = []
     addresses: dict[str, int] = {}
-    file = ""
+    file, sources = "", 0
     for at, address, size, info, index in _rows(table, wide, "<" if little else ">"):
         kind = info & 15
         name = names[at : names.index(b"\0", at)].decode(errors="replace")
         if kind == _FILE:
             file = name
+            sources += bool(name)
         elif kind != _SECTION and name and index:
             if info >> 4:
                 file = ""  # the global ones come last
             addresses[name] = address
             if size and index < min(count, _RESERVED):
                 found.append(Symbol(name, address, size, index, not info >> 4, file))
-    return found, addresses
+    return found, addresses, sources
 
 
 def _rows(table: bytes, wide: bool, order: str) -> Iterator[tuple[int, int, int, int, int]]:

@@ -266,6 +266,19 @@ def _loader(build: Build) -> list[Part]:
     return parts
 
 
+def memory(vmlinux: Path) -> tuple[Ram, int]:
+    """Return what a vmlinux takes in memory, and how many compiled objects it was linked from.
+
+    An object counts if it was made from a source that the compiler names in it, as GCC and Clang
+    do of C; assembler sources have no name.
+
+    Raises:
+        PiggyError: It is damaged.
+    """
+    real = elf.read(vmlinux)
+    return _ram(real, pieces.by_symbols(real, {})), real.sources
+
+
 def _ram(real: Elf, parts: Sequence[Piece]) -> Ram:
     """Return what vmlinux takes in memory.
 

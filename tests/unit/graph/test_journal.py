@@ -142,6 +142,20 @@ def test_two_runs_keep_both_results(tmp_path: Path) -> None:
     assert rows(path) == {"one": {"k": 1}, "two": {"k": 2}}
 
 
+def test_records_are_those_of_successes(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    assert journal.records(path) == {}
+    backend = SqliteDB(str(path), journal.Codec())
+    record = {"files": {"a": "1"}}
+    backend.set("done", "_values_:", {"record": record})
+    backend.set("half", "_values_:", {"record": record, journal.UNFINISHED: True})
+    backend.set("group", "result:", "x")
+    journal.commit(backend)
+    assert journal.records(path) == {"done": record}
+    path.write_bytes(b"no database at all")
+    assert journal.records(path) == {}
+
+
 def test_giving_up_drops_what_was_not_written(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     backend = SqliteDB(str(path), JSONCodec())

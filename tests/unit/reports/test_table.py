@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 
 import msgspec
@@ -97,44 +96,6 @@ def test_what_is_no_matrix_counts_as_none(tmp_path: Path, content: bytes) -> Non
     assert table.read(tmp_path / "matrix.json") == {}
     table.keep(tmp_path, PC, ["pc"])
     assert table.read(tmp_path / "matrix.json") == {"pc": PC}
-
-
-@pytest.mark.parametrize(
-    ("lines", "status", "said"),
-    [
-        (
-            [
-                "  CC  x",
-                "vmlinux failed: 'make' ended with status 2:",
-                "    x.c:1:1: error: no",
-                "  command: make",
-            ],
-            1,
-            "vmlinux failed: 'make' ended with status 2: x.c:1:1: error: no",
-        ),
-        (
-            ["qemu_test failed: no shell answered within 120 s", "  hint: does init"],
-            1,
-            "qemu_test failed: no shell answered within 120 s",
-        ),
-        (
-            ["ERROR: command line: there is no kernel '7'", "hint"],
-            3,
-            "command line: there is no kernel '7'",
-        ),
-        (
-            ["failed: what somebody prints", "last words ", ""],
-            4,
-            "doit ended with status 4: last words",
-        ),
-        ([], -signal.SIGKILL, "doit was killed by signal 9"),
-        (["rootfs failed: x:"], 1, "rootfs failed: x:"),
-        ([f"rootfs failed: {'long ' * 99}"], 1, "rootfs failed: " + "long " * 28 + "lo..."),
-    ],
-)
-def test_the_first_error_in_one_sentence(lines: list[str], status: int, said: str) -> None:
-    assert table.first_error(lines, status) == said
-    assert len(said) <= 160
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,7 @@ def test_memory_is_all_that_is_loaded_and_init_is_freed(linked: Linked, tmp_path
     init = next(section for section in real.sections if section.name == ".init.text")
     assert found.ram.init == init.size
     assert found.ram.bss == next(one.size for one in real.sections if one.name == ".bss")
+    assert sizes.memory(linked.program) == (found.ram, 3)
 
 
 def test_names_of_two_objects_are_not_known() -> None:

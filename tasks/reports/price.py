@@ -1,0 +1,267 @@
+"""What each symbol costs: switch it, build, measure, boot, compare.
+
+the configuration in force -> price SYMBOL... -> trials (tuning/trial.py) -> table
+
+    price PRINTK HWMON      what these cost, and whether the kernel boots and passes without them
+    price --all             all that is on and can be switched off
+    price --no-boot --json  without a boot; everything as JSON
+
+A symbol that is on is switched off, one that is off on. What it costs is the size with it less the
+size without it. Nothing of the user's own build is touched, and what was tried once is not tried
+again: the rows are in the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tasks import kernel_config
+from tasks.config.project import Project
+from tasks.graph.task import Command, Job, TaskDict, task
+from tasks.kconfig import switches, symbols
+from tasks.kconfig.fragments import PREFIX
+from tasks.kconfig.switches import Switches
+from tasks.reports import options as options_of
+from tasks.reports import price_text
+from tasks.reports.price_text import SORTS, Priced
+from tasks.system import terminal
+from tasks.system.errors import PiggyError, nearest
+from tasks.tuning.pace import Pace
+from tasks.tuning.row import Row
+from tasks.tuning.trial import Trials
+
+Say = Callable[[str, str], None]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The options.
+
+    Attributes:
+        everything: Whether each symbol is priced that is on and can be switched off.
+        boot: Whether kernels are booted and checked.
+        slots: How many trials run at once.
+        sort: What the table is sorted by; see price_text.SORTS.
+        again: Whether to try what is known, too.
+        as_json: Whether to print JSON.
+    """
+
+    everything: bool = False
+    boot: bool = True
+    slots: int = 1
+    sort: str = "bytes"
+    again: bool = False
+    as_json: bool = False
+
+
+_HELP = {
+    "everything": "price all symbols that are on and can be switched off",
+    "boot": "boot each kernel and run the checks of qemu_test",
+    "slots": "how many trials run at once, each in a slot of its own",
+    "sort": f"sort by {', '.join(SORTS)}",
+    "again": "try what is known, too",
+    "as_json": "everything as JSON",
+}
+_LONG = {"everything": "all", "slots": "slots", "as_json": "json"}
+PARAMS: list[dict[str, Any]] = [
+    {
+        "name": field.name,
+        "short": "n" if field.name == "slots" else "",
+        "long": _LONG.get(field.name, field.name),
+        "type": type(field.default),
+        "default": field.default,
+        "help": _HELP[field.name],
+        **({"inverse": "no-boot"} if field.name == "boot" else {}),
+    }
+    for field in msgspec.structs.fields(Asked)
+]
+
+
+def tasks(project: Project) -> Iterator[TaskDict]:
+    """Yield `price`."""
+    yield task(
+        project,
+        "price",
+        "say what symbols cost, and whether it boots without them: price SYMBOL... or --all",
+        price,
+        command=Command(names=True, reads=True, params=PARAMS),
+    )
+
+
+def price(job: Job, names: Sequence[str] = (), **options: Any) -> None:
+    """Print the table.
+
+    Args:
+        job: The task's job.
+        names: Symbols, with CONFIG_ or without; and options after them.
+        options: As PARAMS has them.
+
+    Raises:
+        PiggyError: A word is no symbol, the kernel as it is can't be built, or a symbol that was
+            named can't be switched.
+    """
+    project = job.project
+    names, asked = _asked(names, options)
+    project.lock.release()  # the user's own builds go on meanwhile
+    with Trials(project, slots=asked.slots, boot=asked.boot, again=asked.again) as trials:
+        say: Say = _silent if asked.as_json else terminal.line
+        if asked.boot and not trials.boot:
+            say("note", "there is no QEMU for this machine here: nothing is booted")
+        base = _base(trials, say)
+        found = _switches(trials, base)
+        if asked.everything:
+            names = [name for name, value in found.to.items() if value == "n"]
+        fixed = _fixed(trials, base, found, [name for name in names if name not in found.to])
+        changes = [{name: found.to[name]} for name in names if name in found.to]
+        known = {
+            name: row for change in changes for name in change if (row := trials.known(change))
+        }
+        todo = [change for change in changes if known.keys().isdisjoint(change)]
+        priced = [Priced(name, row, base, known=True) for name, row in known.items()]
+        priced += _tried(trials, base, todo, say)
+    priced = price_text.ordered(priced, asked.sort)
+    if asked.everything:
+        fixed |= {name: why for name, why in found.fixed.items() if name in found.choosable}
+    if asked.as_json:
+        print(json.dumps(price_text.as_json(project, base, priced, fixed)))
+    else:
+        others = len(found.fixed) - len(fixed) if asked.everything else 0
+        print("\n".join(price_text.table(base, priced, fixed, others)))
+    if fixed and not asked.everything:
+        raise PiggyError(
+            f"{len(fixed)} of {len(names)} symbols can't be switched: "
+            + ", ".join(PREFIX + name for name in fixed),
+            "the reasons stand in the table",
+        )
+
+
+def _silent(word: str, text: str) -> None:
+    """Say nothing: standard output is for JSON alone."""
+
+
+def _asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str], Asked]:
+    """Return the symbols, each once and without CONFIG_, and the options.
+
+    Raises:
+        PiggyError: An option is none, or nothing is asked.
+    """
+    words, more = options_of.split("price", names, PARAMS)
+    asked = Asked(**{**options, **more})
+    if asked.slots < 1:
+        raise PiggyError(f"doit price: -n {asked.slots}: there must be at least one slot")
+    if asked.sort not in SORTS:
+        raise PiggyError(
+            f"doit price: there is no '--sort={asked.sort}'.{nearest(asked.sort, SORTS)}",
+            f"it takes {', '.join(SORTS)}",
+        )
+    found = list(dict.fromkeys(word.removeprefix(PREFIX) for word in words))
+    if bool(found) == asked.everything:
+        raise PiggyError(
+            "doit price: name symbols, or say --all"
+            if not found
+            else "doit price: --all, or the names of symbols, not both",
+            "doit price PRINTK HWMON; doit price --all",
+        )
+    return found, asked
+
+
+def _base(trials: Trials, say: Say) -> Row:
+    """Return the row of the configuration in force.
+
+    Raises:
+        PiggyError: It can't be built.
+    """
+    base = trials.known({})
+    if base is None:
+        say("price", "first the kernel as it is, in a slot of its own")
+        base = trials.trial({})
+    if not base.built:
+        raise PiggyError(
+            f"the kernel as it is can't be built: {base.error}", f"log: {trials.slots[0].log}"
+        )
+    if base.passed is False:
+        say("note", f"the kernel as it is does not pass: {base.said}")
+    return base
+
+
+def _switches(trials: Trials, base: Row) -> Switches:
+    """Return what can be switched: known, or by the tree's Kconfig files, which takes seconds.
+
+    Raises:
+        PiggyError: These can't be read.
+    """
+    known = trials.find("switches", {})
+    if known is not None:
+        try:
+            return msgspec.json.decode(known, type=Switches)
+        except msgspec.MsgspecError:
+            pass
+    found = switches.find(_model(trials), base.config)
+    trials.keep("switches", {}, msgspec.json.encode(found))
+    return found
+
+
+def _model(trials: Trials) -> Any:
+    tree = kernel_config.tree(trials.its)
+    return symbols.load(tree.source, symbols.kbuild_environment(tree.argv))
+
+
+def _fixed(trials: Trials, base: Row, found: Switches, names: Sequence[str]) -> dict[str, str]:
+    """Return why symbols can't be switched.
+
+    Raises:
+        PiggyError: A name is no symbol.
+    """
+    reasons = {name: found.fixed[name] for name in names if name in found.fixed}
+    others = [name for name in names if name not in reasons]
+    if not others:
+        return reasons
+    kconf = _model(trials)
+    root = kernel_config.tree(trials.its).source
+    for name in others:
+        reasons[name] = switches.why_not(kconf, base.config, name, root)
+        if not reasons[name]:
+            raise PiggyError(
+                f"there is no symbol '{PREFIX}{name}' in this kernel."
+                + nearest(name, switches.names(kconf)),
+                "'doit menuconfig' shows them; '/' searches there",
+            )
+    return reasons
+
+
+@contextlib.contextmanager
+def _bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Yield the function that advances a bar, which is not shown where it would go to stdout."""
+    if quiet and not sys.stderr.isatty():
+        yield lambda: None
+        return
+    with terminal.bar("price", total, "trials") as bar:
+        yield bar.step
+
+
+def _tried(
+    trials: Trials, base: Row, todo: Sequence[Mapping[str, str]], say: Say
+) -> Iterator[Priced]:
+    """Try changes, with a bar, and yield their prices."""
+    if not todo:
+        return
+    its, layout = trials.its, trials.project.layout
+    pace = Pace(
+        trials.project,
+        [(its.layout.kernel_obj, its.layout.kernel_src), (layout.kernel_obj, layout.kernel_src)],
+    )
+    took = terminal.took(pace.estimate(todo, len(trials.slots)))
+    say("price", f"{len(todo)} to try, about {took}; Ctrl-C keeps what is known by then")
+    with _bar(len(todo), quiet=say is not terminal.line) as step:
+        for row in trials.run(sorted(todo, key=pace.compiling)):
+            (name,) = row.change
+            pace.learn(row.change, row.seconds)
+            one = Priced(name, row, base)
+            say(name, f"{price_text.short(one)}  ({terminal.took(row.seconds)})")
+            step()
+            yield one

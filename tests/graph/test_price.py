@@ -1,0 +1,124 @@
+"""`doit price` on the fake kernel: trials in slots, rows in the store, a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playground import FAKE, Playground, finish
+from test_size import state
+
+HOW = ("boot=initramfs", "accel=tcg")  # as in test_matrix.py
+
+
+@pytest.fixture
+def path(tmp_path: Path, built: Playground) -> str:
+    """A PATH with the QEMU that the fake machine names; and a store."""
+    program = tmp_path / "fake-qemu"
+    program.write_text((FAKE / "qemu").read_text().replace("@PYTHON@", sys.executable))
+    program.chmod(0o755)
+    built.store_size = "1G"
+    built.limit = 300.0
+    return f"{tmp_path}:{built.environ()['PATH']}"
+
+
+def price(play: Playground, path: str, *words: str) -> dict[str, Any]:
+    """What `doit price --json` says, by symbol."""
+    found = json.loads(play.doit(*HOW, "price", "--json", *words, PATH=path).text)
+    return {**found, "symbols": {one["symbol"]: one for one in found["symbols"]}}
+
+
+def runs(play: Playground, slot: int = 1) -> int:
+    """How many tasks ran in a slot so far."""
+    history = play.here / "trials" / f"slot-{slot}" / "fake" / "logs" / "history.jsonl"
+    return len(history.read_text().splitlines())
+
+
+def test_what_symbols_cost_is_measured_elsewhere_once(built: Playground, path: str) -> None:
+    before, images = state(built.obj), built.digests()
+    found = price(built, path, "CONFIG_BLOCK", "EXTRA", "BROKEN_CODE", "-n", "2")
+    assert (state(built.obj), built.digests()) == (before, images)
+    base, block, extra, broken = (
+        found["base"],
+        *(found["symbols"][f"CONFIG_{name}"] for name in ("BLOCK", "EXTRA", "BROKEN_CODE")),
+    )
+    assert base["passed"]
+    assert base["files"] == {name: (built.images / name).stat().st_size for name in base["files"]}
+    assert [*base["files"]][0] == "vmlinux"
+    assert [*base["files"]][-1] == "bzImage"
+    assert (block["from"], block["to"], block["passed"]) == ("y", "n", True)
+    assert block["with"] == {"CONFIG_EXT2_FS": {"from": "y", "to": "n"}}
+    assert (extra["from"], extra["to"], extra["with"]) == ("n", "y", {})
+    costs = extra["costs"]
+    assert costs["files"] == {
+        name: size - base["files"][name] for name, size in extra["files"].items()
+    }
+    assert costs["objects"] == 1
+    assert costs["files"]["vmlinux"] > 0
+    assert not broken["built"]
+    assert "error" in broken["error"]
+    assert broken["costs"] == {"files": {}, "memory": {}, "objects": None}
+    assert runs(built, 2)
+    ran = runs(built)
+    again = price(built, path, "BLOCK", "EXTRA")
+    assert runs(built) == ran
+    assert all(one["known"] for one in again["symbols"].values())
+    assert again["symbols"]["CONFIG_EXTRA"]["costs"] == costs
+    built.append(built.linux / "init" / "main.c", "\nint another_one = 1;\n")
+    other = price(built, path, "EXTRA")
+    assert not other["symbols"]["CONFIG_EXTRA"]["known"]
+    assert other["base"]["files"]["vmlinux"] != base["files"]["vmlinux"]
+
+
+def test_what_can_not_be_switched_says_why(built: Playground, path: str) -> None:
+    said = built.doit(
+        *HOW,
+        "price",
+        "--no-boot",
+        "NE2K_PCI",
+        "PRINTK",
+        "KERNEL_GZIP",
+        "EXT2_FS",
+        status=1,
+        PATH=path,
+    ).text
+    assert "3 of 4 symbols can't be switched: CONFIG_NE2K_PCI, CONFIG_PRINTK" in said
+    assert "NET_VENDOR_8390=n  <-- not met" in said
+    assert "PRINTK       its prompt is hidden" in said
+    assert (
+        'of the choice "Kernel compression mode" one has to be on: switch CONFIG_KERNEL_XZ' in said
+    )
+    (row,) = [line.split() for line in said.splitlines() if line.startswith("EXT2_FS ")]
+    assert row[-2:] == ["off", "built"]
+    assert "Did you mean 'EXT2_FS'?" in built.fails(*HOW, "price", "EXT2_FSS", PATH=path)
+    assert "Did you mean 'bytes'?" in built.fails("price", "--sort=byte", "BLOCK")
+    assert "name symbols, or say --all" in built.fails("price")
+    assert "option --boott" in built.fails("price", "BLOCK", "--boott")
+
+
+def test_a_run_that_was_killed_goes_on_with_what_is_missing(built: Playground, path: str) -> None:
+    price(built, path, "BLOCK")
+    built.pause("extra.o")
+    process = built.start(*HOW, "price", "TTY", "EXTRA", "EXPERT", PATH=path)
+    built.reached("extra.o")
+    os.killpg(process.pid, signal.SIGKILL)
+    finish(process)
+    built.resume()
+    time.sleep(0.5)
+    found = price(built, path, "TTY", "EXTRA", "EXPERT", "BLOCK")["symbols"]
+    assert found["CONFIG_BLOCK"]["known"]
+    assert not found["CONFIG_EXTRA"]["known"]
+    assert all(one["built"] for one in found.values())
+    built.pause("extra.o")
+    process = built.start(*HOW, "price", "--again", "EXTRA", PATH=path)
+    built.reached("extra.o")
+    process.send_signal(signal.SIGINT)
+    said = finish(process)
+    assert process.returncode == 128 + signal.SIGINT
+    assert said.strip().splitlines()[-1] == "interrupted; what was finished is kept"

@@ -1,0 +1,187 @@
+"""Slots, rows, keys and estimates; tests/graph/test_price.py makes trials."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tasks.config import project as projects
+from tasks.config.project import Project
+from tasks.graph import history
+from tasks.kconfig import fragments
+from tasks.reports import price_text
+from tasks.reports.price_text import Priced
+from tasks.system.errors import PiggyError
+from tasks.tuning import pace, row
+from tasks.tuning.row import Row
+from tasks.tuning.sizes import Ram
+from tasks.tuning.slot import Slot
+
+TOP = Path(__file__).parents[3]
+BASE = Row(
+    change={},
+    config={"A": "y", "B": "y", "SHIFT": "12"},
+    files={"vmlinux": 1000, "Image": 900, "bzImage": 500},
+    ram=Ram(500, 100, 50, 20, 80),
+    objects=10,
+    booted=True,
+    passed=True,
+)
+OFF = Row(
+    change={"A": "n"},
+    config={"SHIFT": "13", "C": "m"},
+    files={"vmlinux": 900, "Image": 850, "bzImage": 460},
+    ram=Ram(450, 100, 40, 20, 70),
+    objects=8,
+    booted=True,
+    passed=False,
+    failed=["disk", "nic"],
+    said="the guest booted, but failed",
+)
+ON = Row(change={"D": "y"}, config={**BASE.config, "D": "y"}, files=BASE.files, ram=BASE.ram)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(TOP)
+    build = {"build": str(tmp_path / "build"), "fragments": "xz?", "jobs": "3"}
+    return projects.load(TOP, {}, build)
+
+
+def test_a_trial_has_all_requests_as_optional_and_its_change_last(project: Project) -> None:
+    slot = Slot(project, 1)
+    slot.prepare()
+    assert "fragments" in slot.words({})
+    assert slot.words({})["fragments"] == "xz?"
+    slot.change({"PRINTK": "n", "HZ_250": "y"})
+    its = slot.project({"PRINTK": "n", "HZ_250": "y"})
+    *others, last = its.named_fragments.items()
+    assert last == (slot.folder / "change.config", False)
+    assert all(optional for _, optional in others)
+    assert Path("configs/kernel/base.config") in its.named_fragments
+    merged = fragments.merge(its.fragments, its.optional_fragments).requests
+    assert [(one.value, one.optional) for one in (merged["PRINTK"], merged["EXT2_FS"])] == [
+        ("n", False),
+        ("y", True),
+    ]
+    assert list(merged)[-2:] == ["PRINTK", "HZ_250"]
+    assert its.settings.jobs == 0
+    assert its.layout.build == slot.folder
+    assert its.layout.store == project.layout.store
+
+
+def test_a_slot_shares_sources_and_leaves_what_is_not_its_own_alone(project: Project) -> None:
+    slot = Slot(project, 2)
+    slot.prepare()
+    assert (slot.folder / "src").samefile(project.layout.build / "src")
+    (slot.folder / "src").unlink()
+    (slot.folder / "src").symlink_to("elsewhere")
+    slot.prepare()
+    assert (slot.folder / "src").samefile(project.layout.build / "src")
+    (slot.folder / "src").unlink()
+    (slot.folder / "src").mkdir()
+    with pytest.raises(PiggyError, match="is in the way"):
+        slot.prepare()
+
+
+def test_the_own_fragment_may_stand_elsewhere_than_last(tmp_path: Path) -> None:
+    own, other = tmp_path / "own.config", tmp_path / "other.config"
+    own.touch()
+    assert fragments.present([other], own) == (other, own)
+    assert fragments.present([own, other], own) == (own, other)
+    assert fragments.present([other], tmp_path / "none") == (other,)
+
+
+def test_what_fell_and_rose_is_all_but_the_change_itself() -> None:
+    assert OFF.differences(BASE) == {"B": ("y", "n"), "SHIFT": ("12", "13"), "C": ("n", "m")}
+    assert price_text.fell(Priced("A", OFF, BASE)) == "+C, -B, SHIFT=13"
+
+
+def test_a_cost_is_with_it_less_without_it() -> None:
+    off, on = Priced("A", OFF, BASE), Priced("D", ON, BASE)
+    assert off.files() == {"vmlinux": 100, "Image": 50, "bzImage": 40}
+    assert off.memory() == {
+        "kept": 60, "text": 50, "rodata": 0, "data": 10, "bss": 0, "init": 10, "brk": 0
+    }  # fmt: skip
+    assert off.objects() == 2
+    larger = msgspec.structs.replace(ON, files={**BASE.files, "bzImage": 510}, objects=11)
+    assert Priced("D", larger, BASE).files()["bzImage"] == 10
+    assert Priced("D", larger, BASE).objects() == 1
+    assert set(on.files().values()) == {0}
+
+
+def test_the_table_is_sorted_by_the_booted_image_and_what_is_not_built_comes_last() -> None:
+    broken = Row(change={"E": "n"}, error="vmlinux failed: x.c:1: error")
+    rows = [Priced("E", broken, BASE), Priced("D", ON, BASE), Priced("A", OFF, BASE)]
+    assert [one.name for one in price_text.ordered(rows, "bytes")] == ["A", "D", "E"]
+    assert [one.name for one in price_text.ordered(rows, "name")] == ["A", "D", "E"]
+    lines = list(price_text.table(BASE, price_text.ordered(rows, "bytes"), {"F": "why"}, 2))
+    assert lines[1].split() == [
+        "A", "40", "50", "100", "60", "2", "off", "fails:", "disk,", "nic", "+C,", "-B,", "SHIFT=13"
+    ]  # fmt: skip
+    assert lines[3].split()[1:6] == ["-"] * 5
+    assert "not built: vmlinux failed" in lines[3]
+    assert "  F  why" in lines
+    assert lines[-1].startswith("and 2 that are on have no prompt")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "passes"),
+        ({"passed": None, "booted": None}, "built"),
+        ({"passed": False, "booted": False, "said": "panic"}, "does not boot: panic"),
+        ({"passed": False, "said": "no poweroff"}, "fails: no poweroff"),
+        ({"passed": False, "failed": ["disk"], "said": "x"}, "fails: disk"),
+    ],
+)
+def test_a_verdict_in_words(change: dict, said: str) -> None:
+    assert price_text.verdict(msgspec.structs.replace(BASE, **change)) == said
+
+
+def test_a_row_is_read_as_it_was_written() -> None:
+    assert msgspec.json.decode(msgspec.json.encode(OFF), type=Row) == OFF
+
+
+def test_the_verdict_of_a_boot_is_from_its_record(project: Project) -> None:
+    project.layout.boot_record.parent.mkdir(parents=True)
+    found = row.booted(project, BASE, "no shell answered")
+    assert (found.booted, found.passed, found.said) == (False, False, "no shell answered")
+    project.layout.boot_record.write_text(json.dumps({"ready": 1.5, "failed": ["nic"]}))
+    found = row.booted(project, BASE, "1 of 7")
+    assert (found.booted, found.passed, found.failed, found.ready) == (True, False, ["nic"], 1.5)
+
+
+def test_the_links_up_to_the_booted_one(project: Project) -> None:
+    assert row.links(project) == [
+        "vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"
+    ]  # fmt: skip
+
+
+def test_generated_files_and_symbols_are_no_sources(project: Project, tmp_path: Path) -> None:
+    own = project.layout.build / "x.h"
+    found = row.sources(
+        project,
+        {
+            "vmlinux": {"discovered": {"/tree/a.c": "1", str(own): "2", "CONFIG_A": "y"}},
+            "kernel_config": {"discovered": {"/tree/Kconfig": "3"}},
+            "busybox": {"discovered": {"/tree/b.c": "4"}},
+        },
+    )
+    assert found == {"/tree/a.c": "1", "/tree/Kconfig": "3"}
+
+
+def test_an_estimate_is_made_of_the_trials_before(project: Project) -> None:
+    known = pace.Pace(project, [])
+    changes = [{"A": "n"}, {"B": "n"}, {"C": "n"}]
+    first = known.estimate(changes, 1)
+    assert first >= 3 * pace.FIRST
+    for took in (5.0, 6.0, 70.0):
+        known.learn({"A": "n"}, took)
+    path = project.layout.here / "trials" / "history.jsonl"
+    assert len(history.read(path)) == 3
+    assert known.estimate(changes, 1) < first
+    assert known.estimate(changes, 2) < known.estimate(changes, 1)
