@@ -82,9 +82,10 @@ def stored(project: Project) -> bool:
     """Tell whether the store keeps what is made of the kernel.
 
     It does not while there is an external module (src=). That is compiled against the files that
-    make leaves in the object folder, and these are not in the store.
+    make leaves in the object folder, and these are not in the store. Nor does it keep the kernels
+    of trials, of which there are many and whose rows are kept.
     """
-    return not project.settings.src
+    return not project.settings.src and not project.layout.trial
 
 
 def source_files(project: Project) -> list[Path]:

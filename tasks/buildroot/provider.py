@@ -274,7 +274,7 @@ def identity(project: Project, facts: Facts) -> str:
         facts.version,
         config.identity(values),
         facts.recipes,
-        os.path.abspath(project.layout.build / "toolchains"),
+        os.path.abspath(project.layout.toolchains),
     ]
     if project.settings.buildroot_override:
         parts.append(Path(project.settings.buildroot_override).expanduser().read_text())
@@ -309,7 +309,7 @@ def build(job: Job) -> dict[str, list[str]]:
                 f"the override file names {override} for {package}, and there is no such folder"
             )
     ident = identity(project, facts)
-    folder = (project.layout.build / "toolchains" / ident).absolute()
+    folder = (project.layout.toolchains / ident).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         if not intact(folder):

@@ -43,7 +43,7 @@ def traps(project: Project) -> list[tuple[str, str, bool]]:
     base = next(
         path
         for path in (
-            (project.layout.build / "toolchains").absolute(),
+            project.layout.toolchains.absolute(),
             *project.layout.build.absolute().parents,
         )
         if path.exists()

@@ -40,11 +40,14 @@ SUFFIX = {
     "zstd": ".zst",
 }
 
+CHANGE = "change.config"  # the fragment of a trial, in the slot's folder
+
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """The paths of one machine's build; `here` is the folder of everything built for it."""
 
     build: Path
+    trial: bool  # whether the build folder is a slot for trials (tuning/slot.py)
     dl: Path
     store: Path
     here: Path
@@ -68,6 +71,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     busybox_config: Path
     busybox_miniconfig: Path
 
+    toolchains: Path
     toolchain_record: Path  # what the kernel is built with
     userspace_record: Path  # what busybox is built with
     buildroot_obj: Path
@@ -129,6 +133,7 @@ def plan(
         objects = f"{kernel_src.name}-{digest[:6]}"
     return Layout(
         build=build,
+        trial=os.path.lexists(top / build / CHANGE),
         dl=Path(settings.dl).expanduser(),
         store=Path(settings.store).expanduser() if settings.store else build / "store",
         here=here,
@@ -149,6 +154,7 @@ def plan(
         busybox_fragment=configs / "busybox" / "local" / f"{name}.config",
         busybox_config=images / "busybox.config",
         busybox_miniconfig=images / "busybox.miniconfig",
+        toolchains=_linked(top, build / "toolchains"),
         toolchain_record=here / "toolchain.json",
         userspace_record=here / "userspace.json",
         buildroot_obj=here / "buildroot",
@@ -162,6 +168,14 @@ def plan(
         boot_record=logs / "boot.json",
         screenshot=images / "screenshot.png",
     )
+
+
+def _linked(top: Path, path: Path) -> Path:
+    """Return where a folder lies that may be a link to that of another build.
+
+    What is installed in it has its path in it, and is known by that.
+    """
+    return Path(os.path.realpath(top / path)) if os.path.islink(top / path) else path
 
 
 def places(top: Path, layout: Layout, tools: Mapping[str, str]) -> Places:

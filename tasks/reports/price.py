@@ -231,7 +231,7 @@ def _fixed(trials: Trials, base: Row, found: Switches, names: Sequence[str]) -> 
                 + nearest(name, switches.names(kconf)),
                 "'doit menuconfig' shows them; '/' searches there",
             )
-    return reasons
+    return {name: reasons[name] for name in names}
 
 
 @contextlib.contextmanager

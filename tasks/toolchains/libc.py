@@ -96,7 +96,7 @@ def userspace(
             input files, and the libc's key files.
     """
     project = job.project
-    base = project.layout.build / "toolchains"
+    base = project.layout.toolchains
     base.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".headers.", dir=base) as scratch:
         headers = Path(scratch) / "include"

@@ -181,7 +181,7 @@ def finish(job: Job, found: Found) -> dict[str, list[str]]:
         facts = probe(
             found.cc,
             arch=project.machine.arch,
-            scratch=project.layout.build / "toolchains",
+            scratch=project.layout.toolchains,
             log=job.log,
         )
         check_headers(facts, project)
@@ -200,7 +200,7 @@ def finish(job: Job, found: Found) -> dict[str, list[str]]:
         ),
     )
     terminal.line("toolchain", f"{found.version}{userspace}, ID {found.user or found.id}")
-    base = (project.layout.build / "toolchains").absolute()
+    base = project.layout.toolchains.absolute()
     # Files below build/toolchains were made by this task: they are its outputs, not its inputs.
     made = {path for path in found.parts if Path(path).is_relative_to(base)}
     return {"discovered": sorted({*found.parts} - made), "made": sorted({*found.made, *made})}

@@ -42,7 +42,7 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
         PiggyError: The archive is damaged or hostile, the disk is full, or the relocation script
             fails.
     """
-    base = (project.layout.build / "toolchains").absolute()
+    base = project.layout.toolchains.absolute()
     base.mkdir(parents=True, exist_ok=True)
     home = base / record.ident("sdk", digest, str(base))
     with folder.locked(home):

@@ -66,7 +66,7 @@ class Pace:
         fixed = sorted(rest)[len(rest) // 2] if rest else FIRST
         compiling = sum(map(self.compiling, changes)) / self._jobs
         at_once = max(1, min(slots, self._jobs, len(changes)))
-        return (compiling + fixed * len(changes) / at_once) * crowd.crowd()
+        return (compiling + fixed * len(changes) / at_once) * crowd.at_start()
 
     def learn(self, change: Mapping[str, str], took: float) -> None:
         """Note how long a trial took, in seconds."""
@@ -79,6 +79,6 @@ class Pace:
                 seconds=took,
                 why=[],
                 work=history.Work(compiling=self.compiling(change)),
-                crowd=crowd.crowd(),
+                crowd=crowd.at_start(),
             ),
         )

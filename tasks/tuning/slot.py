@@ -6,8 +6,9 @@
     build/MACHINE/trials/slot-1/lock           held by the run that uses the slot
 
 A trial is a run of doit with the slot as its build folder. So all that holds for a build holds for
-it: what the store has is not made again, an earlier object serves, the short way is taken, and what
-finished stays finished. The slot is kept, so that the next trial finds the folder of the last one.
+it: an earlier object serves, the short way is taken, and what finished stays finished. The slot is
+kept, so that the next trial finds the folder of the last one. Only its objects go into the store,
+not its kernels: those of all symbols would drive everything else out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tasks import kernel_config
 from tasks.config import project as projects
+from tasks.config.layout import CHANGE
 from tasks.config.project import Project
 from tasks.graph import nested
 from tasks.kconfig import fragments
@@ -26,7 +28,6 @@ from tasks.system.lock import Lock
 
 FOLDER = "trials"
 SHARED = ("src", "toolchains", "host")
-CHANGE = "change.config"
 _LOG = "trial.log"
 # What a guest of a trial is like, whatever the user's own is: several run at once, and none needs
 # root.

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tasks import kernel_config
 from tasks.config import project as projects
 from tasks.config.project import Project
 from tasks.graph import history
@@ -71,6 +72,8 @@ def test_a_trial_has_all_requests_as_optional_and_its_change_last(project: Proje
     assert its.settings.jobs == 0
     assert its.layout.build == slot.folder
     assert its.layout.store == project.layout.store
+    assert its.layout.toolchains == project.layout.toolchains.resolve()
+    assert (kernel_config.stored(its), kernel_config.stored(project)) == (False, True)
 
 
 def test_a_slot_shares_sources_and_leaves_what_is_not_its_own_alone(project: Project) -> None:
