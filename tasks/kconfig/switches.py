@@ -16,8 +16,6 @@ from tasks.kconfig import reasons, symbols
 from tasks.kconfig.dotconfig import Unmet
 from tasks.kconfig.fragments import PREFIX, Request
 
-_LEVELS = {"n": 0, "m": 1, "y": 2}
-
 
 class Switches(msgspec.Struct, frozen=True):
     """The symbols of a configuration.
@@ -39,13 +37,13 @@ def find(kconf: Any, config: Mapping[str, str]) -> Switches:
 
     Args:
         kconf: The model (see symbols.load), which is brought into the state of the configuration.
-        config: The configuration.
+        config: The configuration; what it lacks is off.
     """
-    symbols.assume(kconf, config)
+    _assume(kconf, config)
     found = Switches({}, {}, [])
     for sym in kconf.unique_defined_syms:
         value = symbols.value(sym)
-        if value not in _LEVELS or not _tristate(sym):
+        if not _tristate(sym) or value != config.get(sym.name, "n"):  # the model errs in it
             continue
         on = value != "n"
         if on and 0 in sym.assignable:
@@ -71,7 +69,7 @@ def why_not(kconf: Any, config: Mapping[str, str], name: str, root: Path) -> str
     sym = kconf.syms.get(name)
     if not sym or not sym.nodes:
         return ""
-    symbols.assume(kconf, config)
+    _assume(kconf, config)
     if not _tristate(sym):
         return f"it is no switch: its value is {symbols.value(sym) or 'nothing'}"
     missed = Unmet(Request(name, "y", False, root, 0), "n")
@@ -81,6 +79,12 @@ def why_not(kconf: Any, config: Mapping[str, str], name: str, root: Path) -> str
 def names(kconf: Any) -> list[str]:
     """Return the names of all symbols that the tree defines."""
     return [sym.name for sym in kconf.unique_defined_syms]
+
+
+def _assume(kconf: Any, config: Mapping[str, str]) -> None:
+    """Bring the model into the state of a configuration, of which what is off may be left out."""
+    off = {sym.name: "n" for sym in kconf.unique_defined_syms if _tristate(sym)}
+    symbols.assume(kconf, {**off, **config})
 
 
 def _tristate(sym: Any) -> bool:

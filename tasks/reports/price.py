@@ -195,14 +195,15 @@ def _switches(trials: Trials, base: Row) -> Switches:
     Raises:
         PiggyError: These can't be read.
     """
-    known = trials.find("switches", {})
+    what = f"switches {trials.project.codes.of(switches.find)}"
+    known = trials.find(what, {})
     if known is not None:
         try:
             return msgspec.json.decode(known, type=Switches)
         except msgspec.MsgspecError:
             pass
     found = switches.find(_model(trials), base.config)
-    trials.keep("switches", {}, msgspec.json.encode(found))
+    trials.keep(what, {}, msgspec.json.encode(found))
     return found
 
 

@@ -11,6 +11,7 @@ from tasks.config.project import Project
 from tasks.kconfig.fragments import PREFIX
 from tasks.kconfig.reasons import some
 from tasks.system import terminal
+from tasks.tuning.builds import PACKED
 from tasks.tuning.row import Row
 
 SORTS = ("bytes", "vmlinux", "memory", "objects", "name")
@@ -64,16 +65,17 @@ class Priced(msgspec.Struct, frozen=True):
 def ordered(priced: Sequence[Priced], sort: str) -> list[Priced]:
     """Return prices in the order of one of SORTS: the greatest first, what was not built last."""
 
-    def key(one: Priced) -> tuple[bool, int, str]:
-        files = one.files()
+    def key(one: Priced) -> tuple[bool, list[int], str]:
+        sizes = [*one.files().values()]
         cost = {
-            "bytes": [*files.values()][-1:],
-            "vmlinux": [*files.values()][:1],
+            # An image may be padded: what is equal in it differs in what it carries.
+            "bytes": sizes[::-1],
+            "vmlinux": sizes[:1],
             "memory": [*one.memory().values()][:1],
             "objects": [one.objects() or 0],
-            "name": [0],
+            "name": [],
         }[sort]
-        return not one.row.built, -sum(cost), one.name
+        return not one.row.built, [-each for each in cost], one.name
 
     return sorted(priced, key=key)
 
@@ -120,7 +122,8 @@ def table(
         others: How many more there are which nobody can set.
     """
     chain = [*base.files]
-    shown = list(dict.fromkeys([chain[-1], *(one for one in ("Image",) if one in chain), chain[0]]))
+    between = [name for name in (*PACKED, "Image") if name in chain]
+    shown = list(dict.fromkeys([chain[-1], *between, chain[0]]))
     if priced:
         head = ["what it costs", *shown, "memory", "objects", "if", "", "and with it"]
         lines = [head, *(_cells(one, shown) for one in priced)]

@@ -37,6 +37,9 @@ config HIDDEN
 config ALWAYS
 	bool
 	default y
+config DEFAULT
+	bool "on by default"
+	default y
 config SHIFT
 	int "shift"
 	default 12
@@ -50,9 +53,8 @@ endchoice
 """
 CONFIG = {
     **dict.fromkeys(("MODULES", "A", "HELPED", "FORCED", "HIDDEN", "ALWAYS", "ONE"), "y"),
-    **dict.fromkeys(("B", "TWO"), "n"),
+    "TWO": "n",  # as a .config has it; B, ONLY_M and DEFAULT are left out, and off as well
     "M": "m",
-    "ONLY_M": "n",
     "SHIFT": "12",
 }
 
@@ -65,7 +67,11 @@ def model(tmp_path: Path) -> Any:
 
 def test_what_is_on_goes_off_and_what_is_off_goes_as_far_on_as_it_can(model: Any) -> None:
     found = switches.find(model, CONFIG)
-    assert found.to == {"MODULES": "n", "A": "n", "B": "y", "M": "n", "ONLY_M": "m", "TWO": "y"}
+    assert found.to == {
+        **dict.fromkeys(("MODULES", "A", "M"), "n"),
+        **dict.fromkeys(("B", "TWO", "DEFAULT"), "y"),
+        "ONLY_M": "m",
+    }
 
 
 def test_what_is_on_and_stays_so_says_why(model: Any) -> None:
