@@ -108,7 +108,7 @@ def price(job: Job, names: Sequence[str] = (), **options: Any) -> None:
     project = job.project
     names, asked = _asked(names, options)
     project.lock.release()  # the user's own builds go on meanwhile
-    with Trials(project, slots=asked.slots, boot=asked.boot, again=asked.again) as trials:
+    with Trials(project, slots=asked.slots, boot=asked.boot) as trials:
         say: Say = _silent if asked.as_json else terminal.line
         if asked.boot and not trials.boot:
             say("note", "there is no QEMU for this machine here: nothing is booted")
@@ -119,7 +119,10 @@ def price(job: Job, names: Sequence[str] = (), **options: Any) -> None:
         fixed = _fixed(trials, base, found, [name for name in names if name not in found.to])
         changes = [{name: found.to[name]} for name in names if name in found.to]
         known = {
-            name: row for change in changes for name in change if (row := trials.known(change))
+            name: row
+            for change in changes
+            for name in change
+            if not asked.again and (row := trials.known(change))
         }
         todo = [change for change in changes if known.keys().isdisjoint(change)]
         priced = [Priced(name, row, base, known=True) for name, row in known.items()]
