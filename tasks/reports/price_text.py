@@ -15,6 +15,7 @@ from tasks.tuning.builds import PACKED
 from tasks.tuning.row import Row
 
 SORTS = ("bytes", "vmlinux", "memory", "objects", "name")
+_LONGEST = 60  # characters of a verdict in the table
 _PARTS = ("text", "rodata", "data", "bss")
 
 
@@ -125,7 +126,7 @@ def table(
     between = [name for name in (*PACKED, "Image") if name in chain]
     shown = list(dict.fromkeys([chain[-1], *between, chain[0]]))
     if priced:
-        head = ["what it costs", *shown, "memory", "objects", "if", "", "and with it"]
+        head = ["what it costs", *shown, "memory", "objects", "if", "it", "and with it"]
         lines = [head, *(_cells(one, shown) for one in priced)]
         numbers = range(1, len(shown) + 3)
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -155,10 +156,14 @@ def _cells(one: Priced, shown: Sequence[str]) -> list[str]:
         f"{memory['kept']:,}" if memory else "-",
         "-" if objects is None else f"{objects:,}",
         one.row.change[one.name].replace("n", "off").replace("y", "on"),
-        verdict(one.row),
+        _cut(verdict(one.row)),
         fell(one) if one.row.built else "",
     ]
     return [terminal.printable(" ".join(cell.split())) for cell in cells]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3].rstrip()}..."
 
 
 def as_json(

@@ -116,7 +116,9 @@ class Trials:
             if status:
                 raise PiggyError(nested.first_error(lines, status), f"log: {first.log}")
             self.its = first.project({})
-            self._key = self._parts()
+            self._keys = {False: self._parts(False)}
+            if self.its.machine.qemu is not None:
+                self._keys[True] = self._parts(True)
             self._stored = Stored(
                 store=self.project.store,
                 places=lambda: places(self.its.top, self.its.layout, record.folders(self.its)),
@@ -133,22 +135,23 @@ class Trials:
 
     def known(self, change: Mapping[str, str]) -> Row | None:
         """Return the row of a change if it is known, without a trial."""
-        for boot in (True,) if self.boot else (False, True):
-            found = self.find(f"row {boot}", change)
+        for booted in (True,) if self.boot else (False, True):
+            found = self.find("row", change, booted) if booted in self._keys else None
             if found is not None:
                 with contextlib.suppress(msgspec.MsgspecError):
                     return msgspec.json.decode(found, type=Row)
         return None
 
-    def find(self, what: str, change: Mapping[str, str]) -> bytes | None:
+    def find(self, what: str, change: Mapping[str, str], booted: bool = False) -> bytes | None:
         """Return what was kept of a change; None if nothing was, or the kernel's sources changed.
 
         Args:
             what: What is kept: a word.
             change: Symbol to value.
+            booted: Whether it holds for one root filesystem and one QEMU alone.
         """
         found = (
-            self._stored.find(self._key_of(what, change), self._digests_of)
+            self._stored.find(self._key_of(what, change, booted), self._digests_of)
             if self._stored
             else None
         )
@@ -160,23 +163,24 @@ class Trials:
             return data
         return None
 
-    def keep(self, what: str, change: Mapping[str, str], data: bytes) -> None:
+    def keep(self, what: str, change: Mapping[str, str], data: bytes, booted: bool = False) -> None:
         """Keep something of a change whose row is known, under the same sources of the kernel.
 
         Args:
             what: What it is: a word.
             change: Symbol to value.
             data: The content.
+            booted: Whether it holds for one root filesystem and one QEMU alone.
         """
         inputs = self._inputs.get(_named(change))
         if self._stored and inputs is not None:
             # In an alphabet without "/", so that it is not taken for a path.
             text = base64.urlsafe_b64encode(zlib.compress(data)).decode()
             result = Result(KIND, time.time(), {"data": text}, [])
-            self._stored.put(self._key_of(what, change), inputs, result, [])
+            self._stored.put(self._key_of(what, change, booted), inputs, result, [])
 
-    def _key_of(self, what: str, change: Mapping[str, str]) -> str:
-        return key_of(KIND, self._key, what, _named(change))
+    def _key_of(self, what: str, change: Mapping[str, str], booted: bool) -> str:
+        return key_of(KIND, self._keys[booted], what, _named(change))
 
     def _digests_of(self, names: Iterable[str]) -> dict[str, str]:
         """Return digests of files; what was looked at once is taken for granted."""
@@ -188,8 +192,12 @@ class Trials:
             found[name] = self._digests[name]
         return found
 
-    def _parts(self) -> str:
-        """Return all that a row is made from but the change and the kernel's sources."""
+    def _parts(self, booted: bool) -> str:
+        """Return all that a row is made from but the change and the kernel's sources.
+
+        Args:
+            booted: Whether it has a boot's verdict.
+        """
         its, code = self.its, self.project.codes.of
         digest = its.stamps.digest
         settings = {
@@ -210,7 +218,7 @@ class Trials:
             kernel.version_files(its),
             [code(one) for one in (*_BUILD, rows.measured)],
         ]
-        if self.boot and its.machine.qemu is not None:
+        if booted and its.machine.qemu is not None:
             user = [its.layout.images / "busybox", its.layout.device_table, rootfs.MODES]
             parts += [
                 record.read_user(its).id,
@@ -262,7 +270,7 @@ class Trials:
                 if row.built:  # else it is tried again: what its errors depend on is not known
                     booted = row.passed is not None
                     self._inputs[_named(row.change)] = inputs
-                    self.keep(f"row {booted}", row.change, msgspec.json.encode(row))
+                    self.keep("row", row.change, msgspec.json.encode(row), booted)
                 yield row
         finally:
             waiting.clear()
