@@ -37,11 +37,8 @@ def fragment_paths(project: Project) -> tuple[Path, ...]:
 
 
 def source_files(project: Project) -> list[Path]:
-    """Return the file that stands for the busybox tree as an input: its archive's stamp.
-
-    There is none for a tree of the user's own.
-    """
-    return [] if project.settings.busybox_src else [unpack.stamp(project.layout.build, "busybox")]
+    """Return the file that stands for the busybox tree as an input; none for one of the user's."""
+    return unpack.standing_for(project.layout.busybox_src, project.settings.busybox_src)
 
 
 def tree(project: Project) -> Kconfig:

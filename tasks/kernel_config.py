@@ -89,15 +89,8 @@ def stored(project: Project) -> bool:
 
 
 def source_files(project: Project) -> list[Path]:
-    """Return the file that stands for the kernel tree as an input: its archive's stamp.
-
-    There is none for a tree of the user's own.
-    """
-    return (
-        []
-        if project.settings.kernel_src
-        else [unpack.stamp(project.layout.build, project.kernel_pin.name)]
-    )
+    """Return the file that stands for the kernel tree as an input; none for one of the user's."""
+    return unpack.standing_for(project.layout.kernel_src, project.settings.kernel_src)
 
 
 def variables(project: Project) -> dict[str, str]:

@@ -1,21 +1,27 @@
 """Sources: fetched, verified and unpacked; after that no task needs the network.
 
 configs/sources.toml -> fetch:NAME -> dl/NAME.json -> _unpack:NAME
-                        (dl/, mirror, upstream, apt)      -> build/src/NAME/.piggyback-source
+                        (dl/, mirror, upstream, apt)      -> build/src/NAME/.piggyback-source -+
+configs/patches/*/ (of a machine that has some) -----------------------------------------------+
+                                     -> _patch:NAME -> build/MACHINE/src/NAME/.piggyback-source
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import msgspec
 
 from tasks import toolchain
+from tasks.cache.digests import MISSING, data_digest
 from tasks.config.pins import Source
 from tasks.config.project import Project
-from tasks.fetch import obtain, unpack
+from tasks.fetch import obtain, patched, series, unpack
 from tasks.graph.task import Job, Makes, Needs, TaskDict, task
-from tasks.system import address
+from tasks.system import address, terminal
 
 
 def needed(project: Project) -> list[Source]:
@@ -67,11 +73,52 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             "name": source.name,
             "clean": [],  # a tree may hold the user's edits, and its stamp protects them
         }
+    for source in sources:
+        if places := patches_of(project).get(source.name):
+            stamp = project.layout.here / "src" / source.name / unpack.STAMP
+            yield {
+                **task(
+                    project,
+                    "_patch",
+                    f"patch {source.filename}",
+                    patch_source,
+                    [source.name, places],
+                    inputs=Needs(
+                        files=[unpack.stamp(project.layout.build, source.name)],
+                        settings={"patches": ", ".join(map(str, places))},
+                        trees={
+                            "patch": partial(patch_states, project, places),
+                            "source": partial(touched_states, project, source.name, places),
+                        },
+                        tools=["patch"],
+                    ),
+                    outputs=Makes(targets=[stamp, stamp.with_name(patched.RECORD)]),
+                ),
+                "name": source.name,
+                "clean": [],
+            }
+
+
+def patches_of(project: Project) -> dict[str, tuple[Path, ...]]:
+    """Return the folders of patches in force, by the source that they are for."""
+    layout = project.layout
+    return {project.kernel_pin.name: layout.kernel_patches, "busybox": layout.busybox_patches}
+
+
+def patch_states(project: Project, places: Sequence[Path]) -> dict[str, str]:
+    """Return the digest of each file that decides what is applied, in order, by path."""
+    return {str(path): project.stamps.digest(path) for path in series.files(places)}
 
 
 def _shown(source: Source) -> Source:
     """Return a pin without passwords, for journal and `why`."""
     return msgspec.structs.replace(source, urls=tuple(address.shown(url) for url in source.urls))
+
+
+def touched_states(project: Project, name: str, places: Sequence[Path]) -> dict[str, str]:
+    """Return the digest of each file of an unpacked tree that patches touch, by path."""
+    tree = project.layout.build / "src" / name
+    return {str(tree / file): project.stamps.digest(tree / file) for file in series.names(places)}
 
 
 def fetch(job: Job, source: Source) -> None:
@@ -124,3 +171,72 @@ def unpack_source(job: Job, source: Source) -> None:
         source.name,
         outside_links=source.outside_links,
     )
+
+
+def patch_source(job: Job, name: str, places: Sequence[Path]) -> None:
+    """Bring the patched copy of a source up to date.
+
+    Args:
+        job: The run of the task.
+        name: The source's name.
+        places: The folders of patches.
+
+    Raises:
+        PiggyError: A patch does not apply, or a file that it touches was edited in the copy.
+    """
+    project = job.project
+    tree, copy = _trees(project, name)
+    wanted = series.applied(series.patches(places), tree, job.log)
+    patched.share(tree, copy)
+    changed = patched.update(tree, copy, wanted)
+    unpack.point(copy.with_name(name), copy)
+    count = len(changed)
+    terminal.line("patched", f"{count} file{'s' * (count != 1)} of {name} changed by that")
+
+
+def _trees(project: Project, name: str) -> tuple[Path, Path]:
+    """Return the folder of an unpacked source, and that of its patched copy."""
+    tree = (project.layout.build / "src" / name).resolve()
+    return tree, project.layout.here / "src" / tree.name
+
+
+def foretold(project: Project, name: str) -> dict[str, str]:
+    """Return the digests that the files of a patched copy will have.
+
+    Args:
+        project: The project.
+        name: The source's name.
+
+    Returns:
+        The digests of the files that `_patch:NAME` would write, by real path, and of its targets;
+        {} if it would make the whole copy.
+
+    Raises:
+        PiggyError: It would fail.
+    """
+    tree, copy = _trees(project, name)
+    if not copy.exists():
+        return {}
+    wanted = series.applied(series.patches(patches_of(project)[name]), tree, None)
+    due = patched.due(tree, copy, wanted)
+    digests = {
+        os.path.realpath(copy / inner): data_digest(file.data) if file else MISSING
+        for inner, file in due.items()
+    }
+    targets = [copy.with_name(name) / inner for inner in (unpack.STAMP, patched.RECORD)]
+    return {**digests, **{str(path): project.stamps.digest(path) for path in targets}}
+
+
+def edited(project: Project) -> list[Path]:
+    """Return the files of patched copies that are not as the patches, applied anew, make them.
+
+    Raises:
+        PiggyError: A patch does not apply.
+    """
+    found = []
+    for name, places in patches_of(project).items():
+        if places:
+            tree, copy = _trees(project, name)
+            wanted = series.applied(series.patches(places), tree, None)
+            found += patched.edited(copy.with_name(name), wanted)
+    return found

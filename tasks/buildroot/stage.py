@@ -49,7 +49,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
     kernel = (
         project.layout.kernel_src / "Makefile"
         if settings.kernel_src
-        else unpack.stamp(project.layout.build, project.kernel_pin.name)
+        else unpack.standing_for(project.layout.kernel_src, "")[0]
     )
     facts = project.layout.buildroot_facts
     yield from configuration.tasks(

@@ -4,6 +4,7 @@
     build/MACHINE/kernel/   Kbuild's O= folder, one for each kernel tree
     build/MACHINE/busybox/  busybox's O= folder
     build/MACHINE/logs/     each task's log, and the history of runs
+    build/MACHINE/src/      patched copies of unpacked sources
     build/src/              unpacked sources, for all machines
     build/toolchains/       toolchains that were built or unpacked, for all machines
     build/store/            earlier results, for all machines
@@ -24,6 +25,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.places import Places
+from tasks.config import patches
 from tasks.config.machine import Machine
 from tasks.config.settings import Settings
 from tasks.system.address import hidden
@@ -58,6 +60,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     kernel_src: Path
     kernel_place: str  # its absolute path: depfiles and debug data hold it
+    kernel_patches: tuple[Path, ...]  # what the tree is a copy with; see patches.py
     kernel_obj: Path
     kernel_fragment: Path
     config: Path
@@ -66,6 +69,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     busybox_src: Path
     busybox_place: str
+    busybox_patches: tuple[Path, ...]
     busybox_obj: Path
     busybox_fragment: Path
     busybox_config: Path
@@ -106,16 +110,17 @@ def plan(
         origins: Where each setting came from.
 
     Raises:
-        PiggyError: A source tree of the user's own has no Makefile.
+        PiggyError: A source tree of the user's own has no Makefile, or there are no such patches.
     """
     name = settings.machine
     build = Path(settings.build).expanduser()
     here, configs = build / name, Path("configs")
     images, logs = here / "images", here / "logs"
 
-    def tree(setting: str, own: str, pinned: str) -> tuple[Path, str]:
+    def tree(setting: str, own: str, pinned: str, patched: bool) -> tuple[Path, str]:
         if not own:
-            folder = build / "src" / pinned  # a link, which may not exist yet
+            # a link, which may not exist yet
+            folder = (here if patched else build) / "src" / pinned
             return folder, os.path.join(os.path.realpath(folder.parent), folder.name)
         folder = Path(own).expanduser()
         if not (top / folder / "Makefile").exists():
@@ -125,9 +130,15 @@ def plan(
             )
         return (folder := Path(os.path.abspath(top / folder))), os.path.realpath(folder)
 
-    kernel_src, kernel_place = tree("kernel_src", settings.kernel_src, kernel_pin)
-    busybox_src, busybox_place = tree("busybox_src", settings.busybox_src, "busybox")
-    objects = settings.kernel
+    kernel_patches = patches.of_kernel(top, settings, machine, origins)
+    busybox_patches = patches.of_busybox(top, settings, machine)
+    kernel_src, kernel_place = tree(
+        "kernel_src", settings.kernel_src, kernel_pin, bool(kernel_patches)
+    )
+    busybox_src, busybox_place = tree(
+        "busybox_src", settings.busybox_src, "busybox", bool(busybox_patches)
+    )
+    objects = f"{settings.kernel}-patched" if kernel_patches else settings.kernel
     if settings.kernel_src:  # two trees never share objects
         digest = hashlib.sha256(os.fspath(kernel_src).encode()).hexdigest()
         objects = f"{kernel_src.name}-{digest[:6]}"
@@ -143,6 +154,7 @@ def plan(
         journal=here / "journal.sqlite",
         kernel_src=kernel_src,
         kernel_place=kernel_place,
+        kernel_patches=kernel_patches,
         kernel_obj=here / "kernel" / objects,
         kernel_fragment=configs / "kernel" / "local" / f"{name}.config",
         config=images / "config",
@@ -150,6 +162,7 @@ def plan(
         kernel_image=images / image,
         busybox_src=busybox_src,
         busybox_place=busybox_place,
+        busybox_patches=busybox_patches,
         busybox_obj=here / "busybox",
         busybox_fragment=configs / "busybox" / "local" / f"{name}.config",
         busybox_config=images / "busybox.config",

@@ -69,6 +69,7 @@ class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes:
         base: The configuration target to start from.
         fragments: Names of fragments, in order.
+        patches: Folders of patches, in order (see config/patches.py).
         chain: The name of a chain in configs/chains.toml.
         links: The optional links of the chain that this machine has.
         image: The link that is booted.
@@ -79,6 +80,7 @@ class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     base: str = "allnoconfig"
     fragments: tuple[str, ...] = ()
+    patches: tuple[str, ...] = ()
     chain: str
     links: tuple[str, ...] = ()
     image: str
@@ -88,10 +90,11 @@ class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Busybox(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The [busybox] table: the configuration target to start from, and the fragments."""
+    """The [busybox] table: the configuration target to start from, the fragments, the patches."""
 
     base: Literal["defconfig", "allnoconfig"] = "defconfig"
     fragments: tuple[str, ...] = ()
+    patches: tuple[str, ...] = ()
 
 
 class Rootfs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -28,6 +28,18 @@ def stamp(build: Path, name: str) -> Path:
     return build / "src" / name / STAMP
 
 
+def standing_for(tree: Path, own: str) -> list[Path]:
+    """Return the file that stands for a source tree as an input: its archive's stamp.
+
+    There is none for a tree of the user's own.
+
+    Args:
+        tree: The tree.
+        own: The setting that names a tree of the user's own; "" if this is none.
+    """
+    return [] if own else [tree / STAMP]
+
+
 def unpack(
     archive: Path,
     sha256: str,
@@ -65,7 +77,7 @@ def unpack(
             if not _stamped(folder, sha256):
                 bar = sys.stderr.isatty() if progress is None else progress
                 _unpack_aside(archive, sha256, folder, outside_links, bar)
-    _point(parent / name, folder)
+    point(parent / name, folder)
     return folder
 
 
@@ -126,7 +138,7 @@ def _room_for(archive: Path) -> int:
         return sum((member.size + 2 * 4096 - 1) // 4096 * 4096 for member, _ in members)
 
 
-def _point(link: Path, folder: Path) -> None:
+def point(link: Path, folder: Path) -> None:
     """Make `link` a relative symbolic link to its sibling `folder`; an old link is replaced.
 
     Raises:

@@ -36,7 +36,7 @@ class Step(msgspec.Struct, frozen=True):
     certain: bool = True
 
 
-class _Foreseen:
+class Foreseen:
     """Digests of files as they will be."""
 
     def __init__(self, stamps: Stamps, digests: Mapping[str, str]) -> None:
@@ -107,5 +107,5 @@ def _step(
 def _with(inputs: Inputs, digests: Mapping[str, str]) -> Inputs:
     """Return the inputs of a task with the digests that files will have."""
     foreseen = copy.copy(inputs)
-    foreseen.stamps = _Foreseen(inputs.stamps, digests)  # type: ignore[assignment]
+    foreseen.stamps = Foreseen(inputs.stamps, digests)  # type: ignore[assignment]
     return foreseen

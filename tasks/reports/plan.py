@@ -8,10 +8,11 @@ measured seconds of objects, the store ------+
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from tasks import kernel, kernel_config
+from tasks import kernel, kernel_config, sources
 from tasks.config.project import Project
 from tasks.graph import history
 from tasks.graph.explain import Graph
@@ -103,22 +104,29 @@ def downstream(graph: Graph, order: Sequence[str], stale: Mapping[str, object]) 
 
 
 class Configuration:
-    """The kernel's configuration as it will be.
+    """The kernel's configuration, and its tree, as they will be.
 
     Attributes:
         values: Symbol to value, of a configuration that Kconfig solved; {} if it was not asked.
+        files: The digests that files of patched trees will have.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.values: dict[str, str] = {}
+        self.files: dict[str, str] = {}
 
     def told(self, name: str) -> Mapping[str, str]:
-        """Return the digests of targets that a task would make; {} for any but kernel_config.
+        """Return the digests of what a task would make; {} if they can't be told.
 
-        Kconfig solves the fragments as they stand; nothing is put in force.
+        Patches are applied to copies of files. Kconfig solves the fragments as they stand; nothing
+        is put in force.
         """
         project = self.job.project
+        if name.startswith("_patch:"):
+            with contextlib.suppress(PiggyError):  # the run says why they can't be applied
+                self.files.update(sources.foretold(project, name.partition(":")[2]))
+            return self.files
         if name != "kernel_config" or not project.layout.toolchain_record.exists():
             return {}
         if not project.layout.config.exists():
@@ -224,7 +232,11 @@ class Forecast:
                 return None
             layout, store = project.layout, kernel.object_folder(self.job).objects()
             self._pending = Pending(
-                layout.kernel_src, layout.kernel_obj, project.stamps, values, store
+                layout.kernel_src,
+                layout.kernel_obj,
+                foresee.Foreseen(project.stamps, self._config.files),  # type: ignore[arg-type]
+                values,
+                store,
             )
         return self._pending
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks import dtbs, kernel, modules
+from tasks import dtbs, kernel, modules, sources
 from tasks.config.project import Project
 from tasks.graph import nested
 from tasks.graph.task import Command, Job, Needs, TaskDict, task
@@ -104,8 +104,11 @@ def verify(job: Job) -> None:
             "store_size": "0",
             **_same_toolchain(project),
             "kernel_src": os.path.realpath(project.layout.kernel_src),
+            "patches": "",  # they are in that tree
         },
     )
+    for path in sources.edited(project):
+        terminal.line("edited", f"{path}: not as the patches make it; it is built as it is")
     terminal.line("verify", f"a clean build in {shadow}; log: {job.log}")
     last: list[str] = []
     with terminal.status("verify") as show:

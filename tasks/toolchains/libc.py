@@ -60,10 +60,10 @@ def needs(project: Project) -> dict[str, Any]:
     """Return what building the libc depends on, as arguments for `task`."""
     machine, own = project.machine, project.settings.kernel_src
     fragment = [uclibc.FRAGMENT] if selected(project) == "uclibc" else []
-    kernel = [] if own else [unpack.stamp(project.layout.build, project.kernel_pin.name)]
+    kernel = unpack.standing_for(project.layout.kernel_src, own)
     return {
         "files": [unpack.stamp(project.layout.build, selected(project)), *fragment, *kernel],
-        "trees": {"uapi": lambda: uapi_state(project)} if own else {},
+        "trees": {"uapi": lambda: uapi_state(project)} if changing(project) else {},
         "tools": ["make"],
         "settings": {
             "cflags": machine.cflags,
@@ -74,6 +74,11 @@ def needs(project: Project) -> dict[str, Any]:
             "build": os.path.abspath(project.layout.build),
         },
     }
+
+
+def changing(project: Project) -> bool:
+    """Tell whether the kernel tree may get new headers: one of the user's own, or a patched one."""
+    return bool(project.settings.kernel_src or project.layout.kernel_patches)
 
 
 def selected(project: Project) -> str:
@@ -137,9 +142,9 @@ def userspace(
                     else:
                         build_musl(job, tree, home, recipe, headers)
                     libc_store.keep(job, key, home)
-    # An edit of a header in the unpacked tree must count, so the headers are inputs. A tree of the
-    # user's own may also get new headers: it is listed anew at every run (needs), in 40 ms.
-    edited = [] if project.settings.kernel_src else [str(path) for path in uapi_headers(project)]
+    # An edit of a header in the unpacked tree must count, so the headers are inputs. Another tree
+    # may also get new headers: it is listed anew at every run (needs), in 40 ms.
+    edited = [] if changing(project) else [str(path) for path in uapi_headers(project)]
     made = folder.key_files(home)
     # The others, the wrapper and its specs, hold the folder's path.
     content = [path for path in made if not path.endswith(libc_store.WITH_PATH)]

@@ -80,7 +80,7 @@ def kernel_files(project: Project) -> list[Path]:
         return []
     if project.settings.kernel_src:
         return [project.layout.kernel_src / "Makefile"]
-    return [unpack.stamp(project.layout.build, project.kernel_pin.name)]
+    return unpack.standing_for(project.layout.kernel_src, "")
 
 
 def build(job: Job) -> dict[str, list[str]]:
