@@ -223,24 +223,14 @@ def test(job: Job) -> None:
     Raises:
         PiggyError: The boot can't work, or a check fails.
     """
-    from tasks.guest import checks, serial
+    from tasks.guest import checks
 
     project = job.project
-    machine = project.machine.qemu
-    assert machine is not None
     project.layout.boot_record.unlink(missing_ok=True)
     it = checked(project)
     accel = boot.accelerator(project, it)
-    limit = serial.limits(accel)
-    limit = replace(limit, total=min(limit.total, project.settings.timeout))
-    standard = checks.standard(
-        release=release(project),
-        root=("ext2",) if it.rootfs else ("rootfs", "tmpfs"),
-        epoch=EPOCH if machine.rtc else 0,
-        nic=bool(it.net),
-    )
     try:
-        report = tested(project, it, accel, standard, limit)
+        report = examined(project, it, accel=accel)
     except checks.CheckError as error:
         _keep_record(project, accel, error.report)
         raise
@@ -261,6 +251,25 @@ def _keep_record(project: Project, accel: str, report: checks.Report) -> None:
         "failed": [result.name for result in report.results if result.status],
     }
     write_whole(project.layout.boot_record, json.dumps(record, indent=1) + "\n")
+
+
+def examined(
+    project: Project, it: Boot, more: Sequence[checks.Check] = (), accel: str = ""
+) -> checks.Report:
+    """Boot, run the standard checks and `more`, and power off (PiggyError: a check fails)."""
+    from tasks.guest import checks, serial
+
+    assert project.machine.qemu is not None
+    accel = accel or boot.accelerator(project, it)
+    most = serial.limits(accel)
+    limit = replace(most, total=min(most.total, project.settings.timeout))
+    standard = checks.standard(
+        release=release(project),
+        root=("ext2",) if it.rootfs else ("rootfs", "tmpfs"),
+        epoch=EPOCH if project.machine.qemu.rtc else 0,
+        nic=bool(it.net),
+    )
+    return tested(project, it, accel, (*standard, *more), limit)
 
 
 def tested(
