@@ -165,6 +165,9 @@ def configure(job: Job) -> dict[str, object]:
     project = job.project
     kernel = tree(project)
     told = news(project)
+    left_out = [*project.machine.kernel.patches, *filter(None, [project.settings.patches])]
+    if project.settings.kernel_src and left_out:
+        terminal.line("note", f"kernel_src= is built as it is, without {', '.join(left_out)}")
     by_contract(job, kernel)
     run_goal(job, kernel, "syncconfig")
     files = records.kconfig_files(project.layout.kernel_obj, project.layout.kernel_src)

@@ -1,4 +1,4 @@
-"""Patches from elsewhere: read, and applied to copies of a tree's files; the tree stays as it is."""
+"""Patches from elsewhere: read, and applied to copies of files of a tree, which stays as it is."""
 
 from __future__ import annotations
 

@@ -168,3 +168,13 @@ def test_damaged_record(tree: Path, copy: Path) -> None:
     with pytest.raises(PiggyError, match="was edited"):
         patched.update(tree, copy, {"kernel/x.c": File(b"2")})
     assert patched.update(tree, copy, {"kernel/x.c": File(b"1")}) == []
+
+
+def test_edited(tree: Path, copy: Path) -> None:
+    wanted = {"kernel/x.c": File(b"1"), "kernel/y.c": None, "run.sh": File(b"#!/bin/sh", True)}
+    patched.update(tree, copy, wanted)
+    assert patched.edited(copy, wanted) == []
+    files.write_whole(copy / "kernel/x.c", "mine")
+    files.write_whole(copy / "kernel/y.c", "mine")
+    (copy / "run.sh").chmod(0o644)
+    assert patched.edited(copy, wanted) == [copy / name for name in wanted]

@@ -1,0 +1,36 @@
+"""The patches that come with the project, on the PC's real kernel: -m long, as each object is
+compiled another way."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.real.conftest import lay_out
+from tests.real.test_size import whole
+
+pytestmark = [pytest.mark.real, pytest.mark.long]
+
+
+def test_section_garbage_collection(tmp_path: Path) -> None:
+    """A tenth of the image goes, the guest passes, each byte has its line, and an edit of one patch
+    compiles what it touches."""
+    pc = lay_out(tmp_path / "checkout")
+    pc.doit("bzImage")
+    before = (pc.images / "bzImage").stat().st_size
+    pc.env["PIGGYBACK_PATCHES"] = "gc-sections-x86,no-poison"
+    pc.env["PIGGYBACK_FRAGMENTS"] = "gc-sections"
+    pc.doit("qemu_test")
+    assert (pc.images / "bzImage").stat().st_size < 0.92 * before
+    whole(pc, "bzImage")
+    patch = pc.top / "configs/patches/no-poison/6.1/no-poison.patch"
+    patch.write_text(re.sub(r", -1, what\)", ", 256, what)", patch.read_text()))
+    assert "1 file; arch/x86/mm/init.c changed" in pc.doit("plan")
+    assert pc.ran()[:2] == ["_patch:linux-6.1", "vmlinux"]
+    log = (pc.top / "build/pc/logs/vmlinux.log").read_text()
+    assert re.findall(r"-c -o (\S+\.o) ", log) == ["arch/x86/mm/init.o"]
+    found = json.loads(pc.doit("floor", "--json", "--step=1024").splitlines()[-1])
+    assert sum(found["users_kib"].values()) == found["floor_kib"] < 9 << 10
