@@ -5,7 +5,10 @@ images/* -> floor: one boot after another with other memory, nothing is built
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -98,7 +101,8 @@ class _Bench:
         self.trials: list[Trial] = []
         self.meminfo = self.console = ""
         self.progress: terminal.Progress | None = None
-        self._boot: Boot = qemu.checked(job.project)
+        with contextlib.redirect_stdout(sys.stderr if quiet else sys.stdout):
+            self._boot: Boot = qemu.checked(job.project)
 
     def passes(self, memory: int, look: bool = False) -> bool:
         """Boot with so much memory (KiB), and tell whether all checks pass.
@@ -114,7 +118,8 @@ class _Bench:
         more = [Check("meminfo", "cat /proc/meminfo", self._keep)] if look else []
         began, why = time.monotonic(), ""
         try:
-            qemu.examined(self.project, it, more, say=lambda text: None)
+            with contextlib.redirect_stdout(io.StringIO()):  # the same notes each time
+                qemu.examined(self.project, it, more)
         except PiggyError as error:
             why = terminal.printable(error.message)
         if look:

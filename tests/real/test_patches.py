@@ -16,15 +16,15 @@ pytestmark = [pytest.mark.real, pytest.mark.long]
 
 
 def test_section_garbage_collection(tmp_path: Path) -> None:
-    """A tenth of the image goes, the guest passes, each byte has its line, and an edit of one patch
-    compiles what it touches."""
+    """7 % of the image and more go, the guest passes, each byte has its line, and an edit of one
+    patch compiles what it touches."""
     pc = lay_out(tmp_path / "checkout")
     pc.doit("bzImage")
     before = (pc.images / "bzImage").stat().st_size
     pc.env["PIGGYBACK_PATCHES"] = "gc-sections-x86,no-poison"
     pc.env["PIGGYBACK_FRAGMENTS"] = "gc-sections"
     pc.doit("qemu_test")
-    assert (pc.images / "bzImage").stat().st_size < 0.92 * before
+    assert (pc.images / "bzImage").stat().st_size < 0.93 * before
     whole(pc, "bzImage")
     patch = pc.top / "configs/patches/no-poison/6.1/no-poison.patch"
     patch.write_text(re.sub(r", -1, what\)", ", 256, what)", patch.read_text()))
