@@ -58,7 +58,7 @@ def test_found(
     said = capsys.readouterr().out
     assert guest.memories[0] == 8192
     assert guest.memories[-1] == 6656
-    assert "it passes with 6,656 K, and fails with 6,400 K; found to 256 K in 7 boots" in said
+    assert "it passes with 6,656 K, and fails with 6,400 K; found to 256 K in 10 boots" in said
     assert "      5,000 K  free\n" in said
     assert "      1,000 K  kernel: code\n" in said
     assert said.endswith("      6,656 K\n")
@@ -73,21 +73,28 @@ def test_json(
     found = json.loads(capsys.readouterr().out)
     assert (found["machine"], found["floor_kib"], found["step_kib"]) == ("pc", 7168, 1024)
     assert sum(found["users_kib"].values()) == 7168
-    assert [trial["passed"] for trial in found["trials"]].count(False) == 2
+    assert [trial["passed"] for trial in found["trials"]].count(False) == 4
 
 
 def test_a_floor_that_does_not_pass_again_is_none(
     monkeypatch: pytest.MonkeyPatch, job: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, job, Guest(6500, odd=(7,)))
+    run(monkeypatch, job, Guest(6500, odd=(10, 11)))
     assert "it passes with 6,912 K, and fails with 6,656 K" in capsys.readouterr().out
+
+
+def test_a_single_failure_is_none(
+    monkeypatch: pytest.MonkeyPatch, job: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, job, Guest(6500, odd=(1, 3, 7)))
+    assert "it passes with 6,656 K, and fails with 6,400 K" in capsys.readouterr().out
 
 
 def test_fails_with_what_it_has(monkeypatch: pytest.MonkeyPatch, job: Any) -> None:
     guest = Guest(9000)
     with pytest.raises(PiggyError, match="it fails with 8,192 K, .*ran out of memory"):
         run(monkeypatch, job, guest)
-    assert guest.memories == [8192]
+    assert guest.memories == [8192, 8192]
 
 
 @pytest.mark.parametrize("step", [0, -1, 3, 1 << 21])
