@@ -178,3 +178,20 @@ def test_edited(tree: Path, copy: Path) -> None:
     files.write_whole(copy / "kernel/y.c", "mine")
     (copy / "run.sh").chmod(0o644)
     assert patched.edited(copy, wanted) == [copy / name for name in wanted]
+
+
+def test_reflinks(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system has them; mode and times are the original's."""
+
+    def clone(target: int, request: int, source: int) -> None:
+        assert request == 0x40049409
+        os.write(target, os.pread(source, 1 << 20, 0))
+
+    monkeypatch.setattr(patched.fcntl, "ioctl", clone)
+    copy = tree.with_name("copy")
+    patched.share(tree, copy)
+    assert content(copy) == content(tree)
+    for name in ("kernel/x.c", "run.sh"):
+        mine, its = (copy / name).stat(), (tree / name).stat()
+        assert mine.st_ino != its.st_ino
+        assert (mine.st_mode, mine.st_mtime_ns) == (its.st_mode, its.st_mtime_ns)
