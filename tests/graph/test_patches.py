@@ -141,3 +141,30 @@ def test_edits_in_the_copy(play: Playground, folder: Path) -> None:
     text = play.fails("patches=mine", "bzImage")
     assert "kernel/panic.c was edited" in text, text
     assert panic.read_text() == edited
+
+
+def test_busybox(built: Playground) -> None:
+    """The machine's file names its patches."""
+    plain = (built.images / "busybox").read_bytes()
+    folder = built.top / "configs" / "patches" / "box"
+    folder.mkdir(parents=True)
+    name, source = "coreutils/echo.c", built.top / "build/src/busybox/coreutils/echo.c"
+    lines = source.read_text().splitlines(keepends=True)
+    number = next(number for number, line in enumerate(lines) if '"-n"' in line)
+    old, new = lines[number], lines[number].replace('"-n"', '"-e"')
+    (folder / "echo.patch").write_text(
+        f"--- a/{name}\n+++ b/{name}\n@@ -{number + 1} +{number + 1} @@\n-{old}+{new}"
+    )
+    built.edit("configs/machines/fake.toml", "[busybox]\n", '[busybox]\npatches = ["box"]\n')
+    assert built.doit().ran == [
+        "_patch:busybox",
+        "busybox_config",
+        "busybox",
+        "rootfs",
+        "initramfs",
+    ]
+    assert (built.images / "busybox").read_bytes() != plain
+    assert built.doit().ran == []
+    built.edit("configs/machines/fake.toml", 'patches = ["box"]\n', "")
+    built.doit()
+    assert (built.images / "busybox").read_bytes() == plain
