@@ -57,7 +57,7 @@ def find(job: Job, step: int = 256, as_json: bool = False) -> None:
     Args:
         job: The run of the task.
         step: The granularity, in KiB.
-        as_json: Whether to print nothing but JSON.
+        as_json: Whether to print nothing but JSON on standard output.
 
     Raises:
         PiggyError: The guest fails with the memory that it has by the settings.
@@ -67,8 +67,11 @@ def find(job: Job, step: int = 256, as_json: bool = False) -> None:
     if not STEPS[0] <= step <= STEPS[1]:
         raise PiggyError(f"--step={step}: it takes KiB, from {STEPS[0]} to {STEPS[1]}")
     most = (project.settings.memory or project.machine.qemu.memory) << 10
-    bench = _Bench(job, as_json)
-    with terminal.bar("floor", tuning.boots(most, step) + 2, "boots") as bench.progress:
+    with (
+        contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout),
+        terminal.bar("floor", tuning.boots(most, step) + 2, "boots") as progress,
+    ):
+        bench = _Bench(job, progress)
         if not bench.passes(most):
             raise PiggyError(
                 f"it fails with {most:,} K, which it has by the settings: {bench.trials[-1].why}",
@@ -76,7 +79,7 @@ def find(job: Job, step: int = 256, as_json: bool = False) -> None:
             )
         least = tuning.least(most, step, bench.passes)
         while least < most and not bench.passes(least, look=True):  # once more
-            least += step
+            least = min(most, least + step)
         if least >= most:
             bench.passes(most, look=True)
     users = tuning.users(least, bench.meminfo, bench.console)
@@ -93,16 +96,13 @@ class _Bench:
         trials: Those that were made.
         meminfo: The guest's /proc/meminfo, of the last boot that was looked into.
         console: What it said.
-        progress: The bar.
     """
 
-    def __init__(self, job: Job, quiet: bool) -> None:
-        self.project, self._quiet = job.project, quiet
+    def __init__(self, job: Job, progress: terminal.Progress) -> None:
+        self.project, self._progress = job.project, progress
         self.trials: list[Trial] = []
         self.meminfo = self.console = ""
-        self.progress: terminal.Progress | None = None
-        with contextlib.redirect_stdout(sys.stderr if quiet else sys.stdout):
-            self._boot: Boot = qemu.checked(job.project)
+        self._boot: Boot = qemu.checked(job.project)
 
     def passes(self, memory: int, look: bool = False) -> bool:
         """Tell whether all checks pass with so much memory (KiB), in one of two boots.
@@ -132,10 +132,8 @@ class _Bench:
             self.console = read_regular(log, 1 << 24).decode(errors="replace")
         trial = Trial(memory, not why, round(time.monotonic() - began, 2), why)
         self.trials.append(trial)
-        if self.progress:
-            self.progress.step()
-        if not self._quiet:
-            terminal.line(f"{memory:,} K", why or f"passes  ({terminal.took(trial.seconds)})")
+        self._progress.step()
+        terminal.line(f"{memory:,} K", why or f"passes  ({terminal.took(trial.seconds)})")
         return trial.passed
 
     def _keep(self, output: str) -> str:

@@ -70,7 +70,9 @@ def test_json(
     monkeypatch: pytest.MonkeyPatch, job: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, job, Guest(6500), step=1024, as_json=True)
-    found = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert "8,192 K" in said.err
     assert (found["machine"], found["floor_kib"], found["step_kib"]) == ("pc", 7168, 1024)
     assert sum(found["users_kib"].values()) == 7168
     assert [trial["passed"] for trial in found["trials"]].count(False) == 4
@@ -101,3 +103,11 @@ def test_fails_with_what_it_has(monkeypatch: pytest.MonkeyPatch, job: Any) -> No
 def test_step(monkeypatch: pytest.MonkeyPatch, job: Any, step: int) -> None:
     with pytest.raises(PiggyError, match="it takes KiB, from 4"):
         run(monkeypatch, job, Guest(1), step=step)
+
+
+def test_no_more_than_it_has(
+    monkeypatch: pytest.MonkeyPatch, job: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though what was found does not pass again, and the next step is more than there is."""
+    run(monkeypatch, job, Guest(5000, odd=(5, 6)), step=3000)
+    assert "it passes with 8,192 K" in capsys.readouterr().out
