@@ -39,7 +39,7 @@ def fragment_paths(project: Project) -> tuple[Path, ...]:
     """Return the fragments in order, without the user's own.
 
     First come those of the machine, then of the image booted, of its network card, of its display,
-    and of the setting.
+    and of the setting. Before each come those that it includes.
     """
     kernel, card = project.machine.kernel, project.nic
     own = [name for name in kernel.fragments if not card or name not in card.instead_of]
@@ -49,7 +49,18 @@ def fragment_paths(project: Project) -> tuple[Path, ...]:
         *(card.fragments if card else ()),
         *project.display.fragments,
     )
-    return (*(Path("configs") / "kernel" / f"{name}.config" for name in names), *project.fragments)
+    paths = (Path("configs") / "kernel" / f"{name}.config" for name in names)
+    return fragments.with_included((*paths, *project.fragments))
+
+
+def optional_paths(project: Project) -> frozenset[Path]:
+    """Return those of the setting's fragments of which nothing need take, with what they include.
+
+    One that a fragment without a question mark includes as well is not optional.
+    """
+    optional = project.optional_fragments
+    firm = [path for path in project.fragments if path not in optional]
+    return frozenset(fragments.with_included(optional)).difference(fragments.with_included(firm))
 
 
 def present_paths(project: Project) -> tuple[Path, ...]:
@@ -67,7 +78,7 @@ def modular(project: Project) -> bool:
     # takes some milliseconds.
     known = vars(project)
     if "modular" not in known:
-        asked = fragments.merge(present_paths(project), project.optional_fragments).requests.get(
+        asked = fragments.merge(present_paths(project), optional_paths(project)).requests.get(
             "MODULES"
         )
         known["modular"] = (
@@ -122,7 +133,7 @@ def tree(project: Project) -> Kconfig:
         project.layout.config,
         project.layout.miniconfig,
         tools=record.read(project).id,
-        optional=project.optional_fragments,
+        optional=optional_paths(project),
         without_make=True,
     )
 
@@ -134,7 +145,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "kernel",
         {"config": configure, "menuconfig": menuconfig, "savedefconfig": savedefconfig},
         paths=present_paths(project),
-        optional=project.optional_fragments,
+        optional=optional_paths(project),
         inputs=Needs(
             files=[*source_files(project), project.layout.toolchain_record],
             settings={

@@ -8,6 +8,7 @@ scripts/kconfig/confdata.c):
     # CONFIG_MODULES is not set
     CONFIG_CMDLINE="console=ttyS0"      # a comment at the end of a line
     CONFIG_NE2K_PCI=y                   # optional: not every kernel has it
+    #include "lean.config"              another fragment beside this one, which comes before it
 
 Kconfig at most warns of a line that it can't parse, and ignores it. Here such a line is an error.
 This is the only parser of fragments: other trees have another prefix (see Style).
@@ -28,6 +29,7 @@ from tasks.system.files import read_regular
 
 PREFIX = "CONFIG_"
 LONGEST = 16 << 20  # bytes of a fragment
+_INCLUDE = re.compile(r'#include "([^"/]+)".*')
 _COMMENT = r"(?:[ \t]+#[ \t]*(?P<comment>.*))?"
 _NUMBER = r"-[0-9]+|[0-9][0-9A-Fa-f]*|0[xX][0-9A-Fa-f]+"
 _VALUE = rf'(y|m|n|{_NUMBER}|"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*")'
@@ -212,6 +214,37 @@ def merge(paths: Iterable[Path], optional: Collection[Path] = ()) -> Merged:
                 del requests[request.symbol]
             requests[request.symbol] = request
     return Merged(requests, tuple(notes))
+
+
+def with_included(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Return fragments in order, each after those that it includes and that are not there yet.
+
+    Raises:
+        PiggyError: A fragment can't be read, or includes itself or what is not there.
+    """
+    found: list[Path] = []
+
+    def add(path: Path, above: tuple[Path, ...]) -> None:
+        if path in above:
+            raise PiggyError(
+                f"the configuration fragment {above[-1]} includes {path}, which includes it",
+                "remove one of the lines '#include'",
+            )
+        for number, line in enumerate(read(path).split("\n"), 1):
+            if match := _INCLUDE.fullmatch(line.rstrip()):
+                other = path.parent / match[1]
+                if not other.is_file():
+                    raise PiggyError(
+                        f"{path}:{number}: there is no file {other}",
+                        "'#include' names a fragment beside the one that it stands in",
+                    )
+                if other not in found:
+                    add(other, (*above, path))
+        found.append(path)
+
+    for path in paths:
+        add(path, ())
+    return tuple(found)
 
 
 def present(paths: Iterable[Path], own: Path) -> tuple[Path, ...]:

@@ -204,7 +204,7 @@ def asked_otherwise(project: Project) -> list[Reason]:
         return []
     try:
         now = fragments.merge(
-            kernel_config.present_paths(project), project.optional_fragments
+            kernel_config.present_paths(project), kernel_config.optional_paths(project)
         ).requests
         before = dotconfig.read_config(project.layout.miniconfig)
     except PiggyError as error:

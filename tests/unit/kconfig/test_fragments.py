@@ -17,6 +17,7 @@ from tasks.kconfig.fragments import (
     parse,
     present,
     same,
+    with_included,
 )
 from tasks.system.errors import PiggyError
 
@@ -339,3 +340,36 @@ def test_the_users_own_fragment_is_last_even_as_a_link_to_nothing(tmp_path: Path
     assert present([first], own) == (first,)
     own.symlink_to("nowhere")
     assert present([first], own) == (first, own)
+
+
+def test_included_fragments_come_before(tmp_path: Path) -> None:
+    for name, text in {
+        "base": "CONFIG_A=y\n",
+        "small": '#include "base.config"  # first\nCONFIG_B=y\n',
+        "smaller": '#include "small.config"\n#include "base.config"\nCONFIG_A=n\n',
+    }.items():
+        (tmp_path / f"{name}.config").write_text(text)
+
+    def found(*names: str) -> list[str]:
+        paths = with_included(tmp_path / f"{name}.config" for name in names)
+        return [path.stem for path in paths]
+
+    assert found("smaller") == ["base", "small", "smaller"]
+    assert found("base", "smaller") == ["base", "small", "smaller"]
+    assert found("smaller", "base") == ["base", "small", "smaller", "base"]
+    merged = merge(with_included([tmp_path / "smaller.config"]))
+    assert {name: one.value for name, one in merged.requests.items()} == {"A": "n", "B": "y"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('\n#include "gone.config"\n', "a.config:2: there is no file"),
+        ('#include "a.config"\n', "a.config, which includes it"),
+    ],
+)
+def test_an_include_that_leads_nowhere(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.config").write_text(text)
+    with pytest.raises(PiggyError) as caught:
+        with_included([tmp_path / "a.config"])
+    assert said in caught.value.message

@@ -28,7 +28,9 @@ def project(tmp_path: Path) -> Any:
     layout = SimpleNamespace(
         kernel_src=Path("/src"), busybox_src=Path("/box"), miniconfig=tmp_path / "miniconfig"
     )
-    return SimpleNamespace(layout=layout, optional_fragments=frozenset(), chain={}, top=tmp_path)
+    return SimpleNamespace(
+        layout=layout, fragments=(), optional_fragments=frozenset(), chain={}, top=tmp_path
+    )
 
 
 @pytest.fixture
