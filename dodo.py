@@ -15,7 +15,7 @@ from tasks.graph import startup  # noqa: E402
 
 startup.begin(__spec__)  # before anything else is loaded
 
-from tasks import busybox, dtbs, host, image, kernel, kernel_config  # noqa: E402, I001
+from tasks import busybox, dtbs, floppy, host, image, kernel, kernel_config  # noqa: E402, I001
 from tasks import modules, net, qemu, rootfs, sources, toolchain  # noqa: E402
 from tasks.config import project  # noqa: E402
 from tasks.graph import commands, journal  # noqa: E402
@@ -24,7 +24,7 @@ from tasks.reports import size, store, verify, why  # noqa: E402
 from tasks.system.errors import in_a_sentence  # noqa: E402
 
 MADE = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox)
-STAGES = (*MADE, rootfs, qemu, net, boot_profile, verify, matrix, store, price, floor)
+STAGES = (*MADE, rootfs, floppy, qemu, net, boot_profile, verify, matrix, store, price, floor)
 ANSWERS = (why, plan, size, report)
 
 with in_a_sentence(InvalidDodoFile):

@@ -30,10 +30,19 @@ TOOLS = ["make", "gcc", "sed", "awk"]
 
 
 def fragment_paths(project: Project) -> tuple[Path, ...]:
-    """Return the fragments that the machine names, in order."""
-    return tuple(
+    """Return the fragments in order: those of the setting, or else the machine's.
+
+    Before each come those that it includes.
+    """
+    own = (
         Path("configs") / "busybox" / f"{name}.config" for name in project.machine.busybox.fragments
     )
+    return fragments.with_included(project.busybox_fragments or own)
+
+
+def base(project: Project) -> str:
+    """Return the configuration target to start from; the setting's fragments start from nothing."""
+    return "allnoconfig" if project.busybox_fragments else project.machine.busybox.base
 
 
 def source_files(project: Project) -> list[Path]:
@@ -48,7 +57,7 @@ def tree(project: Project) -> Kconfig:
         "busybox",
         project.layout.busybox_src,
         project.layout.busybox_obj,
-        project.machine.busybox.base,
+        base(project),
         fragment_paths(project),
         project.layout.busybox_fragment,
         {"CROSS_COMPILE": tool.prefix, "CC": tool.cc, "ARCH": project.machine.arch},
@@ -77,7 +86,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         paths=fragments.present(fragment_paths(project), project.layout.busybox_fragment),
         inputs=Needs(
             files=[*source_files(project), project.layout.userspace_record],
-            settings={"base": project.machine.busybox.base, **tree_settings},
+            settings={"base": base(project), **tree_settings},
             tools=TOOLS,
         ),
         outputs=Makes(

@@ -45,6 +45,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                 project.layout.config,
                 project.layout.toolchain_record,
                 *kernel_config.source_files(project),
+                *inside(project),
             ],
             tools=TOOLS,
             settings=common_settings(project),
@@ -64,6 +65,23 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             folders=record.folders,
         ),
     )
+
+
+def inside(project: Project) -> list[Path]:
+    """Return the initramfs if it is built into the kernel.
+
+    Raises:
+        PiggyError: It is packed, and the kernel's configuration names one that is not.
+    """
+    if not project.machine.kernel.initramfs:
+        return []
+    if project.settings.initramfs != "none":
+        raise PiggyError(
+            f"{project.origins['initramfs']}: initramfs={project.settings.initramfs}, and the"
+            f" machine '{project.settings.machine}' builds it into the kernel, which packs it",
+            "initramfs=none",
+        )
+    return [project.layout.initramfs]
 
 
 def module_facts(project: Project) -> list[Path]:

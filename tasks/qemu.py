@@ -2,7 +2,7 @@
 
 images/BOOTED + rootfs.ext2, or initramfs -> qemu_boot   an interactive shell on the terminal
                                           -> qemu_test   boots, checks, powers off
-                                          -> _run_qemu   images/run-qemu.sh, the same by hand
+images/floppy.img, with all of these      -> _run_qemu   images/run-qemu.sh, the same by hand
 the same, made with display=NAME          -> qemu_screenshot -> images/screenshot.png
 """
 
@@ -46,6 +46,7 @@ def boot_files(project: Project) -> list[Path]:
         project.layout.kernel_image,
         boot.root_image(project),
         project.layout.config,
+        *([project.layout.floppy] if project.machine.qemu and project.machine.qemu.floppy else []),
         *filter(None, [dtbs.booted(project)]),
     ]
 
@@ -121,7 +122,7 @@ def checked(project: Project) -> Boot:
         project,
         it,
         dotconfig.read_config(project.layout.config),
-        unpacked=rootfs.unpacked(project) if it.initrd else 0,
+        unpacked=0 if it.rootfs else rootfs.unpacked(project),
         attributes=it.rootfs is not None and rootfs.has_attributes(project),
     )
     return it

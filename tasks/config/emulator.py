@@ -38,6 +38,8 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         console: The kernel's name of the first serial port, for console=.
         disk: The root disk; None for a machine that boots only from an initramfs.
         kernel: The options that pass the kernel, with {kernel} for its path.
+        floppy: The options that insert a floppy, with {image} for its path. Such a machine boots
+            from the floppy, so that neither `kernel` nor a command line is passed.
         initrd: The options that pass the initramfs, with {initrd} for its path.
         dtb: The options that pass the device tree, with {dtb} for its path.
         nic: The network card. {net} stands for the backend ("user", "tap,ifname=tap0,script=no",
@@ -59,6 +61,7 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     console: str = "ttyS0"
     disk: Disk | None = None
     kernel: tuple[str, ...] = ("-kernel", "{kernel}")
+    floppy: tuple[str, ...] = ()
     initrd: tuple[str, ...] = ("-initrd", "{initrd}")
     dtb: tuple[str, ...] = ("-dtb", "{dtb}")
     nic: tuple[str, ...] = ()
@@ -73,6 +76,8 @@ class Qemu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             raise ValueError(f"memory = {self.memory}: at least 1 (MB)")
         for field, name in (("kernel", "kernel"), ("initrd", "initrd"), ("dtb", "dtb")):
             _placeholders(field, getattr(self, field), name)
+        if self.floppy:
+            _placeholders("floppy", self.floppy, "image")
         if self.nic:
             _placeholders("nic", self.nic, "net", "mac")
         _placeholders("args", self.args)

@@ -86,6 +86,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     device_table: Path
     rootfs: Path
     initramfs: Path
+    floppy: Path
     run_script: Path  # boots the images by hand
     boot_record: Path  # what qemu_test measured last, if the guest came to its shell
     screenshot: Path
@@ -177,6 +178,7 @@ def plan(
         device_table=configs / "rootfs" / f"{machine.rootfs.devices}.txt",
         rootfs=images / "rootfs.ext2",
         initramfs=images / f"initramfs.cpio{SUFFIX[settings.initramfs]}",
+        floppy=images / "floppy.img",
         run_script=images / "run-qemu.sh",
         boot_record=logs / "boot.json",
         screenshot=images / "screenshot.png",

@@ -74,6 +74,8 @@ class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         links: The optional links of the chain that this machine has.
         image: The link that is booted.
         boots: Other links that can be booted (image=NAME), each with the fragments that this takes.
+        initramfs: Whether the initramfs is built into the kernel, by a fragment with
+            INITRAMFS_SOURCE.
         dtbs: Names of device trees, as their .dts files; the first is used at boot.
         variables: Make variables of every call, such as LOADADDR.
     """
@@ -85,6 +87,7 @@ class Kernel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     links: tuple[str, ...] = ()
     image: str
     boots: dict[str, tuple[str, ...]] = {}
+    initramfs: bool = False
     dtbs: tuple[str, ...] = ()
     variables: dict[str, str] = {}
 
@@ -232,6 +235,11 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
             f"{origin}: a machine with 'userspace = false' has nothing to boot into, so it can't"
             " have [qemu]"
         )
+    if machine.kernel.initramfs and not machine.userspace:
+        raise PiggyError(
+            f"{origin}: a machine with 'userspace = false' has no initramfs, which"
+            " 'kernel.initramfs' would build in"
+        )
     for key, image in [
         ("image", machine.kernel.image),
         *(("boots", image) for image in machine.kernel.boots),
@@ -241,7 +249,7 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
                 f"{origin}: 'kernel.{key}' is '{image}', which its chain does not have."
                 + nearest(image, ("vmlinux", *chain))
             )
-    images = ("vmlinux", *chain, "busybox", "rootfs", "initramfs")
+    images = ("vmlinux", *chain, "busybox", "rootfs", "initramfs", "floppy")
     for name in machine.limits:
         if name not in images:
             raise PiggyError(

@@ -97,6 +97,7 @@ class Project(msgspec.Struct, frozen=True, dict=True):
                     *kernel.links,
                     *(["dtbs"] if kernel.dtbs else []),
                     *(["rootfs", "initramfs"] if self.machine.userspace else []),
+                    *(["floppy"] if self.machine.qemu and self.machine.qemu.floppy else []),
                 ]
             )
         )
@@ -196,25 +197,43 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         """
         found: dict[Path, bool] = {}
         for word in filter(None, map(str.strip, self.settings.fragments.split(","))):
-            name = word.removesuffix("?")
-            path = Path("configs") / "kernel" / f"{name}.config"
-            if not os.path.isfile(self.top / path):
-                path = Path(name).expanduser()
-            if not os.path.isfile(self.top / path):
-                known = [one.stem for one in (self.top / "configs" / "kernel").glob("*.config")]
-                what = (
-                    f"'{name}' is no regular file"
-                    if os.path.lexists(self.top / path)
-                    else f"there is no fragment '{name}'.{nearest(name, known)}"
-                )
-                raise PiggyError(
-                    f"{self.origins['fragments']}: {what}",
-                    "a fragment is a file of configs/kernel, without .config, or any file by its"
-                    " path; what does not take of one that is named with a ? behind it is only"
-                    " reported",
-                )
+            path = self._fragment("fragments", "kernel", word.removesuffix("?"))
             found[path] = found.get(path, True) and word.endswith("?")
         return found
+
+    @cached_property
+    def busybox_fragments(self) -> tuple[Path, ...]:
+        """The busybox fragments of the setting.
+
+        Raises:
+            PiggyError: The setting names what is no file.
+        """
+        words = filter(None, map(str.strip, self.settings.busybox_fragments.split(",")))
+        return tuple(self._fragment("busybox_fragments", "busybox", word) for word in words)
+
+    def _fragment(self, setting: str, kind: str, name: str) -> Path:
+        """Return the fragment that a setting names: of configs/KIND, or any file by its path."""
+        path = Path("configs") / kind / f"{name}.config"
+        if not os.path.isfile(self.top / path):
+            path = Path(name).expanduser()
+        if not os.path.isfile(self.top / path):
+            known = [one.stem for one in (self.top / "configs" / kind).glob("*.config")]
+            what = (
+                f"'{name}' is no regular file"
+                if os.path.lexists(self.top / path)
+                else f"there is no fragment '{name}'.{nearest(name, known)}"
+            )
+            hint = (
+                "; what does not take of one that is named with a ? behind it is only reported"
+                if setting == "fragments"
+                else ""
+            )
+            raise PiggyError(
+                f"{self.origins[setting]}: {what}",
+                f"a fragment is a file of configs/{kind}, without .config, or any file by its"
+                f" path{hint}",
+            )
+        return path
 
     @property
     def fragments(self) -> tuple[Path, ...]:
@@ -331,7 +350,7 @@ def load(
     )
     # checked now, not in mid-build
     places = project.layout
-    _ = project.overlays, project.named_fragments, project.nic
+    _ = project.overlays, project.named_fragments, project.busybox_fragments, project.nic
     if project.store.limit:
         store_tag.check(places.store)
     chosen, origins = resolved.values, resolved.origins

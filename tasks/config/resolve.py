@@ -41,7 +41,7 @@ PATHS = (
     "buildroot_headers",
     "buildroot_site",
 )
-PATH_LISTS = ("fragments", "patches", "overlays", "buildroot_fragments")
+PATH_LISTS = ("fragments", "busybox_fragments", "patches", "overlays", "buildroot_fragments")
 Layer = dict[str, tuple[Any, str]]  # the settings of one source: value and origin, by name
 _BOOLEANS = {
     "yes": True,

@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     rootfs_size: Annotated[int, msgspec.Meta(ge=0, le=32 << 20)] = 0  # tree.IMAGE_MAX in KiB
     rootfs_free: Annotated[int, msgspec.Meta(ge=0, le=32 << 20)] = 512
     fragments: str = ""
+    busybox_fragments: str = ""
     patches: str = ""
     overlays: str = ""
     src: str = ""
@@ -130,6 +131,9 @@ HELP = {
     "rootfs_size": "size of rootfs.ext2 in KiB, up to 32 GiB (0: fitted to its content)",
     "rootfs_free": "KiB left free in a fitted rootfs.ext2, up to 32 GiB",
     "fragments": "further kernel fragments, separated by commas",
+    "busybox_fragments": (
+        "busybox fragments in place of the machine's, separated by commas; nothing else is on"
+    ),
     "patches": (
         "further patches for the kernel, separated by commas: folders of configs/patches, or any"
         " folder or .patch file by its path (docs/patches.md)"

@@ -75,12 +75,16 @@ def gather(project: Project, dtb: Path | None) -> Boot:
         dtb: The device tree blob; None if the machine needs none.
     """
     settings = project.settings
+    assert project.machine.qemu is not None
     root, disk = root_image(project).absolute(), from_disk(project)
+    inside = project.machine.kernel.initramfs
+    floppy = project.layout.floppy.absolute() if project.machine.qemu.floppy else None
     several = settings.net == "lab" and settings.guests > 1  # they share one disk image
     return Boot(
         kernel=project.layout.kernel_image.absolute(),
         rootfs=root if disk else None,
-        initrd=None if disk else root,
+        floppy=floppy,
+        initrd=None if disk or inside else root,
         dtb=dtb.absolute() if dtb else None,
         memory=settings.memory,
         append=" ".join(filter(None, (project.display.append, settings.append))),
@@ -119,6 +123,11 @@ def command(
     """
     assert project.machine.qemu is not None
     if cable:
+        if cable.append and boot.floppy:
+            raise PiggyError(
+                f"the guest is to be told {cable.append}, and a floppy has its own command line",
+                f"append={cable.append} writes it there; address=dhcp",
+            )
         words = (project.display.append, cable.append, project.settings.append)
         boot = msgspec.structs.replace(
             boot,
@@ -164,7 +173,7 @@ def check(
         qemu.command_line(project.machine.qemu, boot),
         project.machine.qemu,
         has_disk=boot.rootfs is not None,
-        has_initrd=boot.initrd is not None,
+        has_initrd=boot.initrd is not None or project.machine.kernel.initramfs,
         arch=project.machine.arch,
         memory=boot.memory,
         kernel_head=head,
@@ -172,7 +181,7 @@ def check(
         initrd_head=boot.initrd.read_bytes()[:16] if boot.initrd else b"",
         static_dev=True,
         has_nic=bool(boot.net) and not boot.nic,
-        unpacked=unpacked if boot.initrd else 0,
+        unpacked=unpacked if boot.rootfs is None else 0,
         attributes=boot.rootfs is not None and attributes,
     )
     fatal = [problem for problem in problems if problem.fatal]

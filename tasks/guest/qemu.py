@@ -22,6 +22,7 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kernel: The kernel image.
         rootfs: The root disk's image, or None.
+        floppy: The floppy that is booted, or None; kernel and command line are on it then.
         initrd: The initramfs, or None.
         dtb: The device tree blob, or None.
         memory: MB; 0 for the machine's.
@@ -42,6 +43,7 @@ class Boot(msgspec.Struct, frozen=True, kw_only=True):
 
     kernel: Path
     rootfs: Path | None = None
+    floppy: Path | None = None
     initrd: Path | None = None
     dtb: Path | None = None
     memory: int = 0
@@ -110,10 +112,14 @@ def argv(qemu: Qemu, boot: Boot) -> list[str]:
     words += ["-accel", boot.accel, "-m", str(boot.memory or qemu.memory)]
     words += ["-display", boot.window or qemu.display, *qemu.args]
     words += ["-serial", boot.serial or ("mon:stdio" if boot.interactive else "stdio")]
-    words += _filled(qemu.kernel, "kernel", boot.kernel)
+    words += (
+        _filled(qemu.floppy, "image", boot.floppy)
+        if boot.floppy
+        else _filled(qemu.kernel, "kernel", boot.kernel)
+    )
     words += _filled(qemu.initrd, "initrd", boot.initrd) if boot.initrd else []
     words += _filled(qemu.dtb, "dtb", boot.dtb) if boot.dtb else []
-    if "-kernel" in qemu.kernel:  # without it QEMU refuses -append
+    if "-kernel" in qemu.kernel and not boot.floppy:  # without it QEMU refuses -append
         words += ["-append", command_line(qemu, boot)]
     words += _filled(_disk(qemu).args, "image", boot.rootfs) if boot.rootfs else []
     if boot.net:
