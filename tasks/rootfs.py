@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks import modules
@@ -20,6 +20,7 @@ from tasks.config.project import EPOCH, Project
 from tasks.filesystem import overlay, tree
 from tasks.graph.stored import States
 from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
+from tasks.kconfig import dotconfig
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 
@@ -210,6 +211,28 @@ def has_attributes(project: Project) -> bool:
     return ext2.has_attributes(project.layout.rootfs)
 
 
+def check_applets(project: Project, entries: Sequence[tree.Entry]) -> None:
+    """Check that busybox has the applets that scripts of the root filesystem call.
+
+    Raises:
+        PiggyError: It lacks some; the message names script, line and applet.
+    """
+    from tasks.filesystem import scripts
+
+    config = dotconfig.read_config(project.layout.busybox_config)
+    applets = scripts.applets_of(project.layout.busybox_src.resolve())
+    found = scripts.missing(entries, applets, config)
+    if found:
+        names = sorted({call.name for _, call in found})
+        lines = [f"{path}:{call.line} calls {call.name}" for path, call in found]
+        raise PiggyError(
+            "scripts of the root filesystem call applets that busybox was built without:\n    "
+            + "\n    ".join(lines),
+            f"switch on {', '.join(names)} in busybox's configuration (doit busybox_menuconfig), or"
+            " have the script ask first: command -v NAME",
+        )
+
+
 @functools.cache
 def say_once(text: str) -> None:
     """Print a note, but only once in a run: rootfs and initramfs have the same overlays."""
@@ -227,6 +250,7 @@ def build_disk(job: Job) -> None:
     settings = job.project.settings
     entries = compose(job.project, say_once)
     tree.check_init(entries, first_program(job.project, "init"))
+    check_applets(job.project, entries)
     stats = ext2.build(
         entries,
         job.project.layout.rootfs,
@@ -254,6 +278,7 @@ def build_archive(job: Job) -> None:
     entries = compose(job.project, say_once)
     init = first_program(job.project, "rdinit")
     tree.check_init(entries, init, ramfs=True)
+    check_applets(job.project, entries)
     if lost := [entry.path for entry in entries if entry.attributes]:
         say_once(
             "a cpio archive holds no extended attributes (file capabilities): those of"
