@@ -21,52 +21,15 @@ from tasks.filesystem.tree import Entry
 PROGRAMS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 LONGEST = 1 << 20  # bytes of a script
 # Builtins of ash that are always there; CHOSEN: those that are by a symbol of their own.
-BUILTINS = frozenset(
-    [
-        ".",
-        ":",
-        "bg",
-        "break",
-        "cd",
-        "chdir",
-        "command",
-        "continue",
-        "eval",
-        "exec",
-        "exit",
-        "export",
-        "false",
-        "fg",
-        "getopts",
-        "hash",
-        "jobs",
-        "let",
-        "local",
-        "pwd",
-        "read",
-        "readonly",
-        "return",
-        "set",
-        "shift",
-        "source",
-        "times",
-        "trap",
-        "true",
-        "type",
-        "ulimit",
-        "umask",
-        "unalias",
-        "unset",
-        "wait",
-    ]
-)
+_BUILTINS = """. : bg break cd chdir command continue eval exec exit export false fg getopts hash
+    jobs let local pwd read readonly return set shift source times trap true type ulimit umask
+    unalias unset wait"""
+BUILTINS = frozenset(_BUILTINS.split())
 CHOSEN = {"echo": "ASH_ECHO", "printf": "ASH_PRINTF", "test": "ASH_TEST", "[": "ASH_TEST"}
 CHOSEN |= {"[[": "ASH_TEST", "kill": "ASH_JOB_CONTROL"}
 _SHEBANG = re.compile(rb"#![ \t]*/(usr/)?bin/(env[ \t]+)?(ba|da|a)?sh\b")
-_OPENS = frozenset(
-    ["if", "then", "elif", "else", "while", "until", "do", "!", "{"]
-)  # a command follows
-_RUNS = frozenset(["exec", "command", "nohup", "setsid", "time", "nice", "env", "xargs", "busybox"])
+_OPENS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!", "{"})
+_RUNS = frozenset({"exec", "command", "nohup", "setsid", "time", "nice", "env", "xargs", "busybox"})
 _ASKS = re.compile(r"(?:\b(?:command[ \t]+-v|type|which)|(?<=[ \t])-x)[ \t]+\"?([\w./+-]+)")
 _APPLET = re.compile(rb"^//applet:IF_\w+\(APPLET\w*\(([^,\s]+)\s*,", re.M)
 _TOKEN = re.compile(
