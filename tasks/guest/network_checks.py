@@ -18,15 +18,31 @@ from tasks.network.cable import PAGE_PORT, Cable
 _SERVED = 20.0  # seconds that the guest's web server may take
 _LONGEST = 1 << 20  # bytes of its answer
 _SECONDS = 60  # for a slow guest's DHCP and the link of its card
+# Print the cards' addresses and the routes as ip does, without it by ifconfig and route.
+_ASK = """a() { if command -v ip >/dev/null; then ip -4 addr show scope global; return; fi
+for i in /sys/class/net/*; do
+[ -e $i/device ] && o=$(ifconfig ${i##*/}) && o=${o#*inet addr:} && case $o in
+[0-9]*) echo "inet ${o%% *} ${i##*/}" ;; esac
+done; }
+r() { if command -v ip >/dev/null; then ip route; return; fi
+route -n | while read -r d g _; do [ $d = 0.0.0.0 ] && echo "default via $g"; done; true; }
+"""
 # Wait for an address on the first card; then print addresses and routes.
-_UP = """n=0
-until ip -4 addr show scope global | grep -q inet; do
+_UP = (
+    _ASK
+    + """n=0
+until case $(a) in *inet*) ;; *) false ;; esac; do
 n=$((n+1)); [ $n -gt 25 ] && break; sleep 1
 done
-ip -4 addr show scope global; ip route"""
-_PING = """gw=$(ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p' | head -n 1)
+a; r"""
+)
+_PING = (
+    _ASK
+    + """gw=$(r | while read -r d v g _; do
+[ "$d" = default ] && echo $g && break; done)
 [ -n "$gw" ] || { echo "there is no default route"; exit 1; }
 ping -c 1 -W 5 "$gw" || ping -c 2 -W 5 "$gw\""""
+)
 
 
 def checks(
@@ -66,16 +82,12 @@ def checks(
     direct = not cable.taken and cable.listen and cable.listen != "127.0.0.1"
     if "httpd" in overlays and (port or direct):
         url = f"http://127.0.0.1:{port}/" if port else ""
-        result.append(
-            Check(
-                "httpd", "ip -4 addr show scope global; uname -r", partial(_served, url), _SECONDS
-            )
-        )
+        result.append(Check("httpd", _ASK + "a; uname -r", partial(_served, url), _SECONDS))
     return result
 
 
 def _up(expected: str, output: str) -> str:
-    match = re.search(r"^\s*inet (\d+\.\d+\.\d+\.\d+/\d+).* (\S+)\s*$", output, re.M)
+    match = re.search(r"^\s*inet (\d+\.\d+\.\d+\.\d+(?:/\d+)?)\b.* (\S+)\s*$", output, re.M)
     if not match:
         raise ValueError(
             f"no address within 25 s: {' '.join(output.split())[-200:] or 'ip says nothing'}"
@@ -101,7 +113,7 @@ def _fetched(url: str, expected: str, output: str) -> str:
 
 def _served(url: str, output: str) -> str:
     """Fetch the guest's status page from the host; it must show the guest's kernel release."""
-    address = re.search(r"inet (\d+\.\d+\.\d+\.\d+)/", output, re.ASCII)
+    address = re.search(r"inet (\d+\.\d+\.\d+\.\d+)[/ ]", output, re.ASCII)
     release = (output.split() or [""])[-1]
     url = url or (f"http://{address[1]}/" if address else "")
     if not url or not release:

@@ -60,3 +60,14 @@ def test_a_trial_leaves_the_disk_alone() -> None:
     it = boot.gather(its, None)
     assert "-snapshot" not in boot.command(its, it, "tcg", interactive=False)
     assert "-snapshot" in boot.command(its, it, "kvm", interactive=False, trial=True)
+
+
+def test_a_floppy_brings_kernel_root_and_command_line() -> None:
+    its = project.load(TOP, {}, {"machine": "floppy"})
+    it = boot.gather(its, None)
+    assert (it.initrd, it.rootfs, it.floppy) == (None, None, its.layout.floppy.absolute())
+    words = boot.command(its, it, "tcg", interactive=False)
+    assert not {"-kernel", "-append", "-initrd"} & set(words)
+    assert f"file={it.floppy},format=raw,if=floppy,index=0" in words
+    with pytest.raises(PiggyError, match="told ip=off, and a floppy has its own command line"):
+        boot.command(its, it, "tcg", interactive=False, cable=Cable(net="user", append="ip=off"))

@@ -196,6 +196,8 @@ def test_the_checks_that_a_cable_is_worth() -> None:
 
 def test_what_the_guest_says_is_judged() -> None:
     assert network_checks._up("", UP) == "eth0 has 10.0.2.15/24, gateway 10.0.2.2"
+    without_ip = "inet 10.0.2.15 eth0\ndefault via 10.0.2.2\n"
+    assert network_checks._up("", without_ip) == "eth0 has 10.0.2.15, gateway 10.0.2.2"
     assert (
         network_checks._ping("64 bytes from 10.0.2.2: seq=0 ttl=255 time=1.234 ms\n")
         == "10.0.2.2 answers after 1.234 ms"

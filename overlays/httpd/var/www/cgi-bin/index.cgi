@@ -3,9 +3,24 @@
 
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
-escaped() { sed 's/&/\&amp;/g; s/</\&lt;/g; s/>/\&gt;/g; s/"/\&quot;/g'; }
+escaped() {
+    rest=$1
+    while :; do
+        plain=${rest%%[\&\<\>\"]*}
+        printf '%s' "$plain"
+        rest=${rest#"$plain"}
+        case $rest in
+            \&*) printf '&amp;' ;;
+            \<*) printf '&lt;' ;;
+            \>*) printf '&gt;' ;;
+            \"*) printf '&quot;' ;;
+            *) return ;;
+        esac
+        rest=${rest#?}
+    done
+}
 
-row() { [ -z "$2" ] || printf '<tr><th>%s</th><td>%s</td></tr>\n' "$1" "$(printf '%s' "$2" | escaped)"; }
+row() { [ -z "$2" ] || printf '<tr><th>%s</th><td>%s</td></tr>\n' "$1" "$(escaped "$2")"; }
 
 bar() { printf '<div class="bar" title="%s %%"><i style="width:%s%%"></i></div>\n' "$1" "$1"; }
 
@@ -14,17 +29,26 @@ duration() {
     printf '%d:%02d:%02d' $(($1 / 3600 % 24)) $(($1 / 60 % 60)) $(($1 % 60))
 }
 
-memory() { sed -n "s/^$1: *\([0-9]*\) kB/\1/p" /proc/meminfo; }
-
 read -r up _ </proc/uptime
 read -r one five fifteen _ </proc/loadavg
 release=$(uname -r)
-name=$(hostname | escaped)
-total=$(memory MemTotal)
-free=$(memory MemFree)
-cached=$(($(memory Cached) + $(memory Buffers)))
+name=$(escaped "$(hostname)")
+cached=0
+while read -r key value _; do
+    case $key in
+        MemTotal:) total=$value ;;
+        MemFree:) free=$value ;;
+        Cached: | Buffers:) cached=$((cached + value)) ;;
+    esac
+done </proc/meminfo
 used=$((total - free - cached))
-model=$(sed -n 's/^\(model name\|Processor\|cpu model\|cpu\|isa\|uarch\)[[:space:]]*: *//p' /proc/cpuinfo | head -n 1)
+model=
+while IFS=: read -r key value; do
+    key=${key%"${key##*[![:space:]]}"}
+    case $key in
+        "model name" | Processor | "cpu model" | cpu | isa | uarch) model=${model:-${value# }} ;;
+    esac
+done </proc/cpuinfo
 
 cat <<EOF
 Content-Type: text/html; charset=utf-8
@@ -86,7 +110,11 @@ EOF
 for path in /sys/class/net/*; do
     [ -d "$path" ] || continue
     device=${path##*/}
-    address=$(ip -4 addr show dev "$device" 2>/dev/null | sed -n 's/^ *inet \([0-9.\/]*\).*/\1/p' | head -n 1)
+    address=$(ifconfig "$device" 2>/dev/null)
+    case $address in
+        *"inet addr:"*) address=${address#*inet addr:} address=${address%% *} ;;
+        *) address= ;;
+    esac
     read -r hardware <"$path/address"
     read -r state <"$path/operstate"
     read -r received <"$path/statistics/rx_bytes"

@@ -1,0 +1,59 @@
+"""The presets: each line has a reason, and each machine takes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tasks import busybox, kernel_config
+from tasks.config import project
+from tasks.kconfig import fragments
+
+TOP = Path(__file__).parents[2]
+KERNEL = TOP / "configs" / "kernel"
+OPTIONAL = re.compile(r"CONFIG_\w+=\S+  # optional: \w")
+
+
+@pytest.mark.parametrize("name", ["lean", "tiny"])
+def test_each_line_has_a_reason(name: str) -> None:
+    path = KERNEL / f"{name}.config"
+    lines = path.read_text().splitlines()
+    numbers = [request.line for request in fragments.parse(path)]
+    assert len(numbers) > 5
+    for number in numbers:
+        line = lines[number - 1]
+        assert re.search(r"\S  # \w", line), line
+        # what is asked for may be lacking on a machine; what is to be off is off there anyway
+        assert OPTIONAL.match(line) or line.startswith("# CONFIG_"), line
+
+
+def test_tiny_comes_on_top_of_lean_and_of_the_machine() -> None:
+    its = project.load(TOP, {}, {"fragments": "tiny,printk"})
+    names = [path.stem for path in kernel_config.fragment_paths(its)]
+    assert names[-3:] == ["lean", "tiny", "printk"]
+    assert names[0] == "base"
+    assert kernel_config.optional_paths(its) == frozenset()
+    both = kernel_config.optional_paths(project.load(TOP, {}, {"fragments": "tiny?"}))
+    assert {path.stem for path in both} == {"lean", "tiny"}
+    some = kernel_config.optional_paths(project.load(TOP, {}, {"fragments": "lean,tiny?"}))
+    assert {path.stem for path in some} == {"tiny"}
+
+
+def test_nonet_switches_off_what_other_fragments_switch_on_for_a_network() -> None:
+    off = {request.symbol for request in fragments.parse(KERNEL / "nonet.config")}
+    cards = ("e1000", "e1000e", "ibmveth", "ne2000", "ne2k-pci", "pcnet32", "virtio-net", "smc91x")
+    shared = {"ISA", "GPIOLIB"}  # not the network's alone
+    for name in ("net", *cards):
+        asked = {request.symbol for request in fragments.parse(KERNEL / f"{name}.config")}
+        assert asked - shared <= off, name
+
+
+def test_busybox_fragments_come_in_place_of_the_machines() -> None:
+    its = project.load(TOP, {}, {"busybox_fragments": "tiny,comfort"})
+    assert [path.stem for path in busybox.fragment_paths(its)] == ["static", "tiny", "comfort"]
+    assert busybox.base(its) == "allnoconfig"
+    plain = project.load(TOP, {}, {})
+    assert [path.stem for path in busybox.fragment_paths(plain)] == ["static", "network"]
+    assert busybox.base(plain) == "defconfig"
