@@ -37,6 +37,7 @@ CONSTELLATIONS = (
     "machine=versatile",
     "machine=mps2",
     "machine=s390x",
+    "machine=floppy",
 )
 # What a code block may show to be run here: it builds nothing, and asks nothing of the host.
 FREE = {
