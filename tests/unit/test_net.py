@@ -139,7 +139,7 @@ def test_every_card_can_be_told_its_address_and_its_driver_is_known(name: str) -
         assert list(netguest.models(card)) or model.qemu.needs.get("nic")
     if cards:
         assert {"network", "httpd"} <= set(model.rootfs.overlays)
-        assert "network" in model.busybox.fragments
+        assert {"network", "tiny"} & set(model.busybox.fragments)
     for nic in model.nic.values():
         assert set(nic.instead_of) <= set(model.kernel.fragments)
 
