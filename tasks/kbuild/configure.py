@@ -175,6 +175,9 @@ def solve(job: Job, tree: Kconfig, requests: Mapping[str, str]) -> Path:
         run_goal(job, tree, tree.base)
         under = dotconfig.read_config(live)
         copy_whole(live, tree.obj / BASE)
+    if tree.base == "allnoconfig":
+        # Busybox's sets each string to nothing; those that requests bring into sight have defaults.
+        under = {symbol: value for symbol, value in under.items() if value != '""'}
     given = symbols.layered(under, requests)
     if tree.takes_miniconfig:
         write_config(request, given)

@@ -10,6 +10,7 @@ import pytest
 from tasks import busybox, kernel_config
 from tasks.buildroot import stage
 from tasks.config import project
+from tasks.kbuild import configure
 
 TOP = Path(__file__).parents[3]
 
@@ -42,3 +43,32 @@ def test_the_list_of_fragments_is_an_input_and_marks_those_that_may_fail(tmp_pat
     (inputs,) = task["uptodate"]
     assert {str(must), f"{may}?"} <= set(inputs.settings["fragments"].split())
     assert {str(must), str(may)} <= set(task["file_dep"])
+
+
+def test_strings_have_their_defaults_over_an_empty_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Busybox's allnoconfig writes each string as an empty one, also those that are hidden yet."""
+    tree = configure.Kconfig(
+        "busybox",
+        tmp_path,
+        tmp_path,
+        "allnoconfig",
+        (),
+        tmp_path / "own",
+        {},
+        tmp_path / "full",
+        tmp_path / "mini",
+        takes_miniconfig=False,
+    )
+    live, given = tmp_path / ".config", []
+
+    def run_goal(job: Any, tree: configure.Kconfig, goal: str, **rest: Any) -> None:
+        if goal == "allnoconfig":
+            live.write_text('# CONFIG_A is not set\nCONFIG_N=7\nCONFIG_SCRIPT=""\n')
+        else:
+            given.append(live.read_text())
+
+    monkeypatch.setattr(configure, "run_goal", run_goal)
+    configure.solve(None, tree, {"A": "y", "EMPTY": '""'})  # type: ignore[arg-type]
+    assert given == ['CONFIG_N=7\nCONFIG_A=y\nCONFIG_EMPTY=""\n']
