@@ -249,7 +249,7 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
                 f"{origin}: 'kernel.{key}' is '{image}', which its chain does not have."
                 + nearest(image, ("vmlinux", *chain))
             )
-    images = ("vmlinux", *chain, "busybox", "rootfs", "initramfs", "floppy")
+    images = ("vmlinux", *chain, "busybox", "rootfs", "initramfs")
     for name in machine.limits:
         if name not in images:
             raise PiggyError(
