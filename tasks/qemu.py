@@ -46,8 +46,7 @@ def boot_files(project: Project) -> list[Path]:
         project.layout.kernel_image,
         boot.root_image(project),
         project.layout.config,
-        *([project.layout.floppy] if project.machine.qemu and project.machine.qemu.floppy else []),
-        *filter(None, [dtbs.booted(project)]),
+        *filter(None, [boot.floppy(project), dtbs.booted(project)]),
     ]
 
 

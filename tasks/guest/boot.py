@@ -47,6 +47,12 @@ def root_image(project: Project) -> Path:
     return project.layout.rootfs if from_disk(project) else project.layout.initramfs
 
 
+def floppy(project: Project) -> Path | None:
+    """Return the floppy that the machine boots from, or None."""
+    machine = project.machine.qemu
+    return project.layout.floppy if machine and machine.floppy else None
+
+
 def networked(project: Project) -> bool:
     """Tell whether the guest has a network card.
 
@@ -78,12 +84,12 @@ def gather(project: Project, dtb: Path | None) -> Boot:
     assert project.machine.qemu is not None
     root, disk = root_image(project).absolute(), from_disk(project)
     inside = project.machine.kernel.initramfs
-    floppy = project.layout.floppy.absolute() if project.machine.qemu.floppy else None
+    disk_a = floppy(project)
     several = settings.net == "lab" and settings.guests > 1  # they share one disk image
     return Boot(
         kernel=project.layout.kernel_image.absolute(),
         rootfs=root if disk else None,
-        floppy=floppy,
+        floppy=disk_a.absolute() if disk_a else None,
         initrd=None if disk or inside else root,
         dtb=dtb.absolute() if dtb else None,
         memory=settings.memory,
