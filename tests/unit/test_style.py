@@ -232,6 +232,22 @@ def test_what_costs_start_up_time_is_not_imported(name: str, loaded: set[str]) -
     assert name not in loaded
 
 
+def test_the_reports_are_loaded_when_one_is_asked_for() -> None:
+    script = (
+        "import sys; sys.path.insert(0, '.')\nsys.argv = ['doit', *sys.argv[1:]]\nimport dodo\n"
+        "list(dodo.task_pipeline())\nprint('tasks.reports.price' in sys.modules)"
+    )
+    for word, loaded in (("vmlinux", "False\n"), ("price", "True\n"), ("list", "True\n")):
+        done = subprocess.run(
+            [sys.executable, "-c", script, word],
+            cwd=TOP,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == loaded, word
+
+
 def test_loading_starts_no_process_and_opens_no_connection() -> None:
     script = (
         "import sys; sys.path.insert(0, '.')\nseen = []\nbad = ('subprocess.Popen',"
