@@ -46,20 +46,13 @@ def task_pipeline():
 
 def reports(made):
     """Return the tasks that answer questions; none depends on them, and they take 40 ms to load."""
-    from tasks.reports import (
-        boot_profile,
-        floor,
-        matrix,
-        plan,
-        price,
-        report,
-        size,
-        store,
-        verify,
-        why,
-    )
+    from tasks.reports import boot_profile, floor, matrix, plan, price, report  # noqa: I001
+    from tasks.reports import size, store, verify, why
 
     measured = (boot_profile, verify, matrix, store, price, floor)
     tried = [one for each in measured for one in each.tasks(PROJECT)]
-    answers = (why, plan, size, report)
-    return [*tried, *(one for each in answers for one in each.tasks(PROJECT, [*made, *tried]))]
+    seen = [*made, *tried]
+    return [
+        *tried,
+        *(one for each in (why, plan, size, report) for one in each.tasks(PROJECT, seen)),
+    ]
