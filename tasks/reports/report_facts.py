@@ -20,13 +20,14 @@ from tasks.graph.task import TaskDict
 from tasks.kbuild import configure
 from tasks.kconfig import origins
 from tasks.kconfig.origins import Origin
-from tasks.reports import matrix, report_tree, size, size_text, why
+from tasks.reports import boot_profile, matrix, report_tree, size, size_text, why
 from tasks.reports.report_tree import Tree
 from tasks.reports.size_text import Share
 from tasks.system import address, files, process, terminal
 from tasks.system.errors import PiggyError
 from tasks.toolchains import record as tools
 from tasks.tuning import builds, history, sizes
+from tasks.tuning.boot import Profile
 from tasks.tuning.builds import Build
 from tasks.tuning.history import Point
 from tasks.tuning.sizes import Record
@@ -73,6 +74,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         shares: What each Kconfig symbol brings in.
         guest: What the booted kernel said of its memory; "" if it was not booted since.
         environment: What it was built with, on and from: titles with names and values.
+        boot: The last counted boot; None if there is none.
     """
 
     project: Project
@@ -88,6 +90,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     shares: list[Share]
     guest: str
     environment: dict[str, list[tuple[str, str]]]
+    boot: Profile | None = None
 
     def shorten(self, text: str) -> str:
         """Return a sentence with short names of files."""
@@ -124,6 +127,7 @@ def gather(project: Project, others: Sequence[TaskDict]) -> Facts:
         shares=size_text.by_config(record.raw, brought.chain),
         guest=size.guest(build),
         environment=_environment(project, build),
+        boot=boot_profile.latest(project),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from tasks.reports.report_boot import boot
 from tasks.reports.report_facts import Facts, Step
 from tasks.reports.report_page import Maker, Section, part
 from tasks.reports.size_text import Share
@@ -178,6 +179,7 @@ SECTIONS: tuple[Maker, ...] = (
     chain,
     history,
     memory,
+    boot,
     configuration,
     environment,
 )

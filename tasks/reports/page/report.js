@@ -250,6 +250,42 @@
     redraws.push(draw);
   }
 
+  // The boot ---------------------------------------------------------------------------------
+
+  function boot() {
+    const bars = data.boot, place = $("boot-chart");
+    const colors = { phase: "--kind1", initcall: "--kind2", probe: "--kind3", program: "--kind4" };
+
+    function draw() {
+      place.style.height = `${bars.length * 18 + 70}px`;
+      Plotly.react(place, [...new Set(bars.map((bar) => bar.kind))].map((kind) => {
+        const shown = bars.map((bar, at) => [bar, at]).filter(([bar]) => bar.kind === kind);
+        return {
+          type: "bar", orientation: "h", name: kind,
+          y: shown.map(([, at]) => at), x: shown.map(([bar]) => bar.count), base: shown.map(([bar]) => bar.start),
+          hovertext: shown.map(([bar]) => [`<b>${escaped(bar.name.slice(0, 90))}</b>`,
+            `${bar.count.toFixed(2)} M instructions from ${bar.start.toFixed(2)} M on`,
+            ...(bar.slept ? [`${number.format(bar.slept)} ms asleep`] : []),
+            ...(bar.bytes ? [`${number.format(bar.bytes)} bytes on the serial line`] : []),
+            ...(bar.why ? [escaped(bar.why.slice(0, 120))] : [])].join("<br>")),
+          hoverinfo: "text", marker: { color: color(colors[kind] || "--kind5") }, width: 0.75,
+        };
+      }), layout({
+        barmode: "overlay", hovermode: "closest", showlegend: true, dragmode: "zoom",
+        legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 },
+        margin: { l: narrow.matches ? 110 : 260, r: 20, t: 30, b: 40 },
+        xaxis: { title: { text: "million instructions since reset", font: { size: 12 } }, gridcolor: color("--line"), zeroline: false },
+        yaxis: { autorange: "reversed", fixedrange: true, tickvals: bars.map((_, at) => at), ticks: "",
+          ticktext: bars.map((bar) => escaped("\u2003".repeat(bar.depth) + short(bar.name, narrow.matches ? 14 : 38 - 2 * bar.depth))),
+          tickfont: { size: 11 }, gridcolor: color("--line"), zeroline: false },
+      }), options);
+    }
+
+    const short = (text, most) => (text.length > most ? text.slice(0, most - 1) + "\u2026" : text);
+    draw();
+    redraws.push(draw);
+  }
+
   // The configuration ------------------------------------------------------------------------
 
   function configuration() {
@@ -292,6 +328,7 @@
 
   if ($("where-map")) where();
   if ($("history-chart")) history();
+  if ($("boot-chart")) boot();
   if ($("configuration-table")) configuration();
   const redraw = () => redraws.forEach((draw) => draw());
   dark.addEventListener("change", redraw);

@@ -17,11 +17,12 @@ import pytest
 
 from tasks.graph.reason import Reason
 from tasks.kconfig.origins import Origin
-from tasks.reports import report, report_page, report_sections, report_tree
+from tasks.reports import report, report_boot, report_page, report_sections, report_tree
 from tasks.reports.report_facts import Facts, Step
 from tasks.reports.report_page import Section
 from tasks.reports.size_text import Share
 from tasks.system.errors import PiggyError
+from tasks.tuning.boot import Bar, Profile
 from tasks.tuning.history import Point
 from tasks.tuning.image import Row
 from tasks.tuning.pieces import Piece
@@ -115,7 +116,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return report_page.render(facts(), report_sections.SECTIONS)
+    return report_page.render(facts(boot=counted()), report_sections.SECTIONS)
 
 
 def test_names_are_text_wherever_they_stand(page: str) -> None:
@@ -279,3 +280,31 @@ def test_the_libraries_are_loaded_by_the_report_alone() -> None:
     loaded = set(done.stdout.split())
     assert "tasks.reports.report" in loaded
     assert loaded.isdisjoint({"jinja2", "plotly", "markupsafe", "tasks.reports.report_facts"})
+
+
+def counted(**changes: Any) -> Profile:
+    """A counted boot with names as bad as can be."""
+    bars = (
+        Bar("phase", EVIL, 0, 0, 900_000, bytes=12),
+        Bar("initcall", EVIL, 1, 10, 500_000, 3, 2, object=EVIL, symbol=EVIL, reason=f"{EVIL}:1"),
+        Bar("program", "tiny", 1, 20, 10),
+        Bar("phase", "shell", 0, 900_000, 100_000),
+    )
+    given = {"machine": "pc", "state": "", "instructions": 1_000_000, "milliseconds": 7, "bytes": 1}
+    return Profile(**{**given, "bars": bars, "notes": (EVIL,), **changes})
+
+
+def test_the_boot_is_drawn_bar_by_bar() -> None:
+    section = report_boot.boot(facts(boot=counted()))
+    assert section is not None
+    assert [one["name"] for one in section.data] == [EVIL, EVIL, "shell"]
+    assert [one["start"] + one["count"] for one in section.data] == pytest.approx([0.9, 0.50001, 1])
+    assert section.data[1]["why"].endswith(":1")
+    assert "1 of less than a thousandth" in section.html
+    assert "<script" not in section.html
+    assert "<img" not in section.html
+
+
+@pytest.mark.parametrize("profile", [None, counted(instructions=0)])
+def test_no_boot_was_counted(profile: Profile | None) -> None:
+    assert report_boot.boot(facts(boot=profile)) is None
