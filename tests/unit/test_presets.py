@@ -16,12 +16,12 @@ KERNEL = TOP / "configs" / "kernel"
 OPTIONAL = re.compile(r"CONFIG_\w+=\S+  # optional: \w")
 
 
-@pytest.mark.parametrize("name", ["lean", "tiny"])
+@pytest.mark.parametrize("name", ["lean", "tiny", "fast"])
 def test_each_line_has_a_reason(name: str) -> None:
     path = KERNEL / f"{name}.config"
     lines = path.read_text().splitlines()
     numbers = [request.line for request in fragments.parse(path)]
-    assert len(numbers) > 5
+    assert len(numbers) >= 5
     for number in numbers:
         line = lines[number - 1]
         assert re.search(r"\S  # \w", line), line
