@@ -26,9 +26,10 @@ from tasks.guest import boot as guest_boot
 from tasks.guest import marks
 from tasks.kconfig import dotconfig
 from tasks.reports import boot_options, boot_reasons, boot_seconds, boot_text
+from tasks.reports import options as options_of
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
-from tasks.system.files import read_regular, write_whole
+from tasks.system.files import explained, read_regular, replacing, write_whole
 from tasks.tuning import boot, boot_points, boot_run, elf
 from tasks.tuning.boot import Profile
 
@@ -67,13 +68,18 @@ def profile(job: Job, **options: Any) -> None:
         return
     folder = project.layout.here / FOLDER
     old = _earlier(folder, asked.against) if asked.against and asked.against != "last" else None
+    target = options_of.target("--trace", asked.trace) if asked.trace else None
     new = measured(project)
-    if asked.against == "last":
-        old = _earlier(folder, "last", new.state)
-    _keep(folder, new)
+    try:
+        if asked.against == "last":
+            old = _earlier(folder, "last", new.state)
+    finally:
+        _keep(folder, new)  # so that the next boot has one to be compared with
     changes = boot.compare(old, new) if old else []
-    if asked.trace:
-        write_whole(Path(asked.trace), boot.trace(new))
+    if target:
+        text = boot.trace(new).encode()
+        with explained(target, len(text)), replacing(target) as draft:
+            draft.write_bytes(text)
     if asked.as_json:
         told = msgspec.to_builtins(new)
         if old:
@@ -171,7 +177,13 @@ def _earlier(folder: Path, word: str, state: str = "") -> Profile:
         others = [path for path in kept if path.stem != state[:16]] or kept
         found = others[-1:]
     else:
-        found = [path for path in kept if path.stem.startswith(word)][:1] or [Path(word)]
+        found = [path for path in kept if path.stem.startswith(word)] or [Path(word)]
+        if len(found) > 1:
+            raise boot_options.untested(
+                f"'--against {word}' names {len(found)} profiles",
+                "more digits tell them apart",
+                [path.stem for path in found[-5:]],
+            )
     if not found or not found[0].is_file():
         raise boot_options.untested(
             f"'--against {word}' names no profile",

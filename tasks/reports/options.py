@@ -1,9 +1,10 @@
-"""Options of reports, of which some may stand after a name: doit's parser ends at the first one."""
+"""Options of reports: those behind a name, where doit's parser ends, and files to write."""
 
 from __future__ import annotations
 
 import getopt
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tasks.system.errors import PiggyError
@@ -49,3 +50,32 @@ def split(
             f"doit {command}: {error}", f"'doit help {command}' shows the options"
         ) from None
     return rest, found
+
+
+def target(option: str, word: str) -> Path:
+    """Return the file that an option names, to be written whole and renamed.
+
+    A link stays: what it leads to is written.
+
+    Args:
+        option: The option, for messages.
+        word: Its value.
+
+    Raises:
+        PiggyError: It is no place for a file: what is no regular file must not be replaced.
+    """
+    said = f"{option}={word}"
+    try:
+        path = Path(word).expanduser()
+        if path.is_symlink():
+            path = path.resolve()
+        there, folder = path.exists(), path.is_dir()
+    except (OSError, RuntimeError) as error:  # RuntimeError: no such user, links in a circle
+        raise PiggyError(f"{said} can't be written: {error}", "name another file") from None
+    if folder or word.endswith("/"):
+        raise PiggyError(f"{said} is a folder", f"name a file in it: {option}={path / 'FILE'}")
+    if there and not path.is_file():
+        raise PiggyError(f"{said} is no regular file", "a file is written whole and renamed")
+    if not path.parent.is_dir():
+        raise PiggyError(f"{said}: there is no folder {path.parent}", "make it first")
+    return path

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from tasks.config.project import Project
 from tasks.graph.task import Command, Job, TaskDict, task
+from tasks.reports import options
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import explained, replacing
@@ -58,7 +58,8 @@ def report(job: Job, others: Sequence[TaskDict], out: str = "") -> None:
             f"'report' takes {' and '.join(missing)}, which is no part of a plain install",
             "pip install -e '.[report]'",
         )
-    path = _target(job.project, out)
+    default = job.project.layout.here / "report.html"
+    path = options.target("--out", out) if out else default
     # Only here: doit's start is to load nothing of it.
     from tasks.reports import report_facts, report_page, report_sections
 
@@ -69,23 +70,3 @@ def report(job: Job, others: Sequence[TaskDict], out: str = "") -> None:
     with explained(path, len(page)), replacing(path) as draft:
         draft.write_bytes(page)  # a new file, whose mode is the umask's
     terminal.line("report", f"{terminal.printable(str(path))}  ({terminal.size(len(page))})")
-
-
-def _target(project: Project, out: str) -> Path:
-    """Return the file to write.
-
-    Raises:
-        PiggyError: It is no place for a file.
-    """
-    if not out:
-        return project.layout.here / "report.html"
-    path = Path(out).expanduser()
-    if path.is_symlink():
-        path = path.resolve()
-    if path.is_dir() or out.endswith("/"):
-        raise PiggyError(f"--out={out} is a folder", f"name a file: --out={path / 'report.html'}")
-    if path.exists() and not path.is_file():
-        raise PiggyError(f"--out={out} is no regular file", "a file is written whole and renamed")
-    if not path.parent.is_dir():
-        raise PiggyError(f"--out={out}: there is no folder {path.parent}", "make it first")
-    return path

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -90,6 +92,39 @@ def test_earlier_profiles_are_found_by_name_by_path_and_as_the_last(tmp_path: Pa
     with pytest.raises(PiggyError, match="names no profile") as caught:
         boot_profile._earlier(tmp_path, "cc")
     assert caught.value.status == 125
+    boot_profile._keep(tmp_path, profile("ab" * 8))
+    with pytest.raises(PiggyError, match="names 2 profiles") as caught:
+        boot_profile._earlier(tmp_path, "a")
+    assert caught.value.status == 125
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A job whose machine boots at once."""
+    monkeypatch.setattr(boot_profile, "measured", lambda project: profile("a" * 64))
+    return SimpleNamespace(project=SimpleNamespace(layout=SimpleNamespace(here=tmp_path)))
+
+
+def test_the_first_boot_is_kept_though_there_is_none_to_compare_it_with(job: Any) -> None:
+    with pytest.raises(PiggyError, match="names no profile"):
+        boot_profile.profile(job, against="last")
+    boot_profile.profile(job, against="last")
+
+
+def test_a_trace_is_a_regular_file_or_nothing_is_booted(
+    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tmp_path / "real.json"
+    (tmp_path / "link").symlink_to(real)
+    boot_profile.profile(job, trace=str(tmp_path / "link"))
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads(real.read_text())["traceEvents"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(boot_profile, "measured", lambda project: pytest.fail("it is booted"))
+    with pytest.raises(PiggyError, match="no regular file"):
+        boot_profile.profile(job, trace=str(pipe))
+    assert pipe.is_fifo()
 
 
 def test_the_last_profile_is_for_other_reports(tmp_path: Path) -> None:

@@ -251,22 +251,6 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(
     assert caught.value.hint == "pip install -e '.[report]'"
 
 
-def test_the_file_is_a_file(tmp_path: Path) -> None:
-    project: Any = SimpleNamespace(layout=SimpleNamespace(here=Path("build/pc")))
-    assert report._target(project, "") == Path("build/pc/report.html")
-    assert report._target(project, str(tmp_path / "x.html")) == tmp_path / "x.html"
-    (tmp_path / "link").symlink_to(tmp_path / "real.html")
-    assert report._target(project, str(tmp_path / "link")) == tmp_path / "real.html"
-    for bad, said in (
-        (str(tmp_path), "is a folder"),
-        (f"{tmp_path}/new/", "is a folder"),
-        ("/dev/null", "no regular file"),
-        (str(tmp_path / "no" / "x.html"), "there is no folder"),
-    ):
-        with pytest.raises(PiggyError, match=said):
-            report._target(project, bad)
-
-
 def test_the_libraries_are_loaded_by_the_report_alone() -> None:
     """The task's module loads neither, nor what gathers the facts."""
     script = "import sys; import tasks.reports.report; print(*sorted(sys.modules))"
