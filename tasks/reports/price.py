@@ -24,7 +24,8 @@ import msgspec
 from tasks import kernel_config
 from tasks.config.project import Project
 from tasks.graph.task import Command, Job, TaskDict, task
-from tasks.kconfig import switches, symbols
+from tasks.kbuild import configure
+from tasks.kconfig import switches
 from tasks.kconfig.fragments import PREFIX
 from tasks.kconfig.switches import Switches
 from tasks.reports import options as options_of
@@ -112,7 +113,7 @@ def price(job: Job, names: Sequence[str] = (), **options: Any) -> None:
         say: Say = _silent if asked.as_json else terminal.line
         if asked.boot and not trials.boot:
             say("note", "there is no QEMU for this machine here: nothing is booted")
-        base = _base(trials, say)
+        base = _base(trials, say, names)
         found = _switches(trials, base)
         if asked.everything:
             names = [name for name, value in found.to.items() if value == "n"]
@@ -173,14 +174,21 @@ def _asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str],
     return found, asked
 
 
-def _base(trials: Trials, say: Say) -> Row:
+def _base(trials: Trials, say: Say, names: Sequence[str]) -> Row:
     """Return the row of the configuration in force.
 
+    Args:
+        trials: The engine.
+        say: Says something.
+        names: The symbols that were named, which are looked up before anything is built for them.
+
     Raises:
-        PiggyError: It can't be built.
+        PiggyError: It can't be built, or a name is no symbol.
     """
     base = trials.known({})
     if base is None:
+        if names:
+            _spelled(trials, names)
         say("price", "first the kernel as it is, in a slot of its own")
         base = trials.trial({})
     if not base.built:
@@ -190,6 +198,28 @@ def _base(trials: Trials, say: Say) -> Row:
     if base.passed is False:
         say("note", f"the kernel as it is does not pass: {base.said}")
     return base
+
+
+def _spelled(trials: Trials, names: Sequence[str]) -> None:
+    """Check that names are symbols, where the tree's Kconfig files can be read.
+
+    Raises:
+        PiggyError: One is none.
+    """
+    try:
+        known = switches.names(_model(trials))
+    except (PiggyError, OSError):  # the build, or _switches, has the whole error
+        return
+    for name in names:
+        if name not in known:
+            raise _unknown(name, known)
+
+
+def _unknown(name: str, known: Sequence[str]) -> PiggyError:
+    return PiggyError(
+        f"there is no symbol '{PREFIX}{name}' in this kernel.{nearest(name, known)}",
+        "'doit menuconfig' shows them; '/' searches there",
+    )
 
 
 def _switches(trials: Trials, base: Row) -> Switches:
@@ -211,8 +241,8 @@ def _switches(trials: Trials, base: Row) -> Switches:
 
 
 def _model(trials: Trials) -> Any:
-    tree = kernel_config.tree(trials.its)
-    return symbols.load(tree.source, symbols.kbuild_environment(tree.argv))
+    """Return the model of the tree; the slot's object folder may not be there, and is not made."""
+    return configure.model_aside(kernel_config.tree(trials.its))
 
 
 def _fixed(trials: Trials, base: Row, found: Switches, names: Sequence[str]) -> dict[str, str]:
@@ -230,11 +260,7 @@ def _fixed(trials: Trials, base: Row, found: Switches, names: Sequence[str]) -> 
     for name in others:
         reasons[name] = switches.why_not(kconf, base.config, name, root)
         if not reasons[name]:
-            raise PiggyError(
-                f"there is no symbol '{PREFIX}{name}' in this kernel."
-                + nearest(name, switches.names(kconf)),
-                "'doit menuconfig' shows them; '/' searches there",
-            )
+            raise _unknown(name, switches.names(kconf))
     return {name: reasons[name] for name in names}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -77,6 +78,9 @@ def test_what_symbols_cost_is_measured_elsewhere_once(built: Playground, path: s
 
 
 def test_what_can_not_be_switched_says_why(built: Playground, path: str) -> None:
+    said = built.fails(*HOW, "price", "--no-boot", "BLOCK", "EXT2_FSS", PATH=path)
+    assert "Did you mean 'EXT2_FS'?" in said
+    assert "first the kernel as it is" not in said
     said = built.doit(
         *HOW,
         "price",
@@ -96,7 +100,11 @@ def test_what_can_not_be_switched_says_why(built: Playground, path: str) -> None
     )
     (row,) = [line.split() for line in said.splitlines() if line.startswith("EXT2_FS ")]
     assert row[-2:] == ["off", "built"]
-    assert "Did you mean 'EXT2_FS'?" in built.fails(*HOW, "price", "EXT2_FSS", PATH=path)
+    shutil.rmtree(built.here / "trials")
+    assert "Did you mean 'EXT2_FS'?" in built.fails(
+        *HOW, "price", "--no-boot", "EXT2_FSS", PATH=path
+    )
+    assert price(built, path, "--no-boot", "EXTRA")["symbols"]["CONFIG_EXTRA"]["built"]
     assert "Did you mean 'bytes'?" in built.fails("price", "--sort=byte", "BLOCK")
     assert "name symbols, or say --all" in built.fails("price")
     assert "option --boott" in built.fails("price", "BLOCK", "--boott")
