@@ -248,10 +248,8 @@ class Trials:
 
         def work(slot: Slot) -> None:
             try:
-                while waiting:
-                    done.put(self._try(slot, waiting.popleft()))
-            except IndexError:  # another thread took the last one
-                pass
+                while (change := _taken(waiting)) is not None:
+                    done.put(self._try(slot, change))
             except BaseException as error:
                 done.put(error)
 
@@ -285,16 +283,18 @@ class Trials:
             change, [its.image, *(["qemu_test"] if self.boot else [])], self._on_line
         )
         known = journal.records(its.layout.journal)
-        row = Row(change=dict(change), seconds=time.monotonic() - started)
+        bare = Row(change=dict(change), seconds=time.monotonic() - started)
         error = nested.first_error(lines, status) if status else ""
         if error and not (self.boot and error.startswith(_FAILED)):
-            return msgspec.structs.replace(row, error=error), {}
-        row = rows.measured(its, row)
+            return msgspec.structs.replace(bare, error=error), {}
+        row = rows.measured(its, bare)
         if self.boot:
             row = rows.booted(its, row, error.removeprefix(_FAILED))
             if row.booted and not row.passed:  # once more: a busy host lets a check fail, too
                 status, lines = slot.run(change, ["qemu_test"], self._on_line)
                 error = nested.first_error(lines, status) if status else ""
+                if error and not error.startswith(_FAILED):  # it says nothing of the kernel
+                    return msgspec.structs.replace(bare, error=error), {}
                 row = rows.booted(its, row, error.removeprefix(_FAILED))
         row = msgspec.structs.replace(row, seconds=time.monotonic() - started)
         return row, rows.sources(its, known)
@@ -302,6 +302,14 @@ class Trials:
 
 def _named(change: Mapping[str, str]) -> str:
     return json.dumps(list(change.items()))
+
+
+def _taken(waiting: deque[Mapping[str, str]]) -> Mapping[str, str] | None:
+    """Return the next change; None if another thread took the last one."""
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
 
 
 def _next(done: SimpleQueue) -> Any:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +19,7 @@ from tasks.kconfig import fragments
 from tasks.reports import price_text
 from tasks.reports.price_text import Priced
 from tasks.system.errors import PiggyError
-from tasks.tuning import pace, row
+from tasks.tuning import pace, row, trial
 from tasks.tuning.row import Row
 from tasks.tuning.sizes import Ram
 from tasks.tuning.slot import Slot
@@ -188,3 +191,49 @@ def test_an_estimate_is_made_of_the_trials_before(project: Project) -> None:
     assert len(history.read(path)) == 3
     assert known.estimate(changes, 1) < first
     assert known.estimate(changes, 2) < known.estimate(changes, 1)
+
+
+def test_whatever_goes_wrong_in_a_trial_ends_all(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> None:
+        raise IndexError("index out of range")
+
+    monkeypatch.setattr(trial.Trials, "_try", damaged)
+    found: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            list(trial.Trials(project).run([{"A": "n"}]))
+        except IndexError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert found
+
+
+def test_a_second_boot_that_says_nothing_of_the_kernel_is_no_verdict(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial.journal, "records", lambda path: {})
+    monkeypatch.setattr(trial.rows, "measured", lambda its, row: row)
+    record = project.layout.boot_record
+    record.parent.mkdir(parents=True)
+
+    def tried(second: str) -> Row:
+        said = iter(["qemu_test failed: 1 of 7", second])
+
+        def run(*_: object) -> tuple[int, list[str]]:
+            record.write_text(json.dumps({"ready": 1.5, "failed": ["nic"]}))
+            return 1, [next(said)]
+
+        slot: Any = SimpleNamespace(project=lambda change: project, run=run)
+        trials = trial.Trials(project)
+        trials.boot = True
+        return trials._try(slot, {"A": "n"})[0]
+
+    assert tried("qemu_test failed: 1 of 7").failed == ["nic"]
+    lost = tried("ERROR: the disk is full")
+    assert (lost.built, lost.passed, lost.error) == (False, None, "the disk is full")
