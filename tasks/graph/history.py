@@ -19,7 +19,8 @@ from tasks.graph.reason import SHOWN, Reason
 from tasks.system.crowd import MOST as MOST_CROWDED
 from tasks.system.files import open_regular
 
-MOST = 20  # reasons, and notes, of a task that are kept
+MOST = 20  # reasons of a task that are kept
+NOTES = 2000  # notes of a task that are kept: another preset changes hundreds of symbols
 _LAST_RUNS = 4_000_000  # bytes of the end that are read
 _Number = Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
 
@@ -85,8 +86,8 @@ def append(path: Path, line: Line) -> None:
         seconds=None if line.seconds is None else round(line.seconds, 3),
         run=round(line.run, 3),
         crowd=round(line.crowd, 2),
-        why=_shortened(line.why),
-        notes=_shortened(line.notes),
+        why=_shortened(line.why[:MOST]),
+        notes=_shortened(line.notes[:NOTES]),
     )
     text = json.dumps(msgspec.to_builtins(short))  # names that are no UTF-8 stay what they are
     try:
@@ -101,7 +102,7 @@ def append(path: Path, line: Line) -> None:
 
 
 def _shortened(reasons: Sequence[Reason]) -> list[Reason]:
-    """Return the first reasons, with no more of their values than decides how they are printed."""
+    """Return reasons, with no more of their values than decides how they are printed."""
     return [
         reason
         if reason.part == "note"
@@ -110,7 +111,7 @@ def _shortened(reasons: Sequence[Reason]) -> list[Reason]:
             before=reason.before and reason.before[:SHOWN],
             after=reason.after and reason.after[:SHOWN],
         )
-        for reason in reasons[:MOST]
+        for reason in reasons
     ]
 
 

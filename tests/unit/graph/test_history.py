@@ -67,6 +67,12 @@ def test_what_is_written(path: Path) -> None:
     }
 
 
+def test_all_symbols_that_changed_are_kept(path: Path) -> None:
+    notes = [Reason("note", f"CONFIG_{number}", "y", "n", "lean.config:1") for number in range(700)]
+    put(path, Line(task="kernel_config", why=[], notes=notes))
+    assert history.read(path)[0].notes == notes
+
+
 def test_what_a_task_compiled_is_read_again(path: Path) -> None:
     work = history.Work("make", compiled=3, compiling=1.5, copied=2, copying=0.25)
     put(path, Line(task="vmlinux", why=[], work=work))
