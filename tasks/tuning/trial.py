@@ -199,7 +199,7 @@ class Trials:
             booted: Whether it has a boot's verdict.
         """
         its, code = self.its, self.project.codes.of
-        digest = its.stamps.digest
+        digest, path = its.stamps.digest, process.clean_env()["PATH"]
         settings = {
             field: getattr(its.settings, field)
             for field in its.settings.__struct_fields__
@@ -213,21 +213,27 @@ class Trials:
             msgspec.to_builtins(settings),
             [(name, request.value) for name, request in requests.items()],
             record.read(its).id,
-            [digest(path) for path in kernel_config.source_files(its)],
+            [digest(one) for one in kernel_config.source_files(its)],
             its.layout.kernel_place if its.settings.kernel_src else "",
             kernel.version_files(its),
             [code(one) for one in (*_BUILD, rows.measured)],
+            [its.stamps.program(name, path) for name in self._programs()],
         ]
         if booted and its.machine.qemu is not None:
             user = [its.layout.images / "busybox", its.layout.device_table, rootfs.MODES]
             parts += [
                 record.read_user(its).id,
-                [digest(path) for path in user],
+                [digest(one) for one in user],
                 [rootfs.listing(its, folder, 1 << 40)() for folder in its.overlays],
                 [code(one) for one in (qemu.test, rootfs.build_disk, rootfs.build_archive)],
-                its.stamps.program(its.machine.qemu.binary, process.clean_env()["PATH"]),
+                its.stamps.program(its.machine.qemu.binary, path),
             ]
         return json.dumps(parts)
+
+    def _programs(self) -> list[str]:
+        """Return the host's programs that decide the images, a compressor for one."""
+        links = [name for link in self.its.chain.values() for name in link.tools]
+        return [*kernel.TOOLS, *kernel_config.ASKED, *image.COMPRESSORS, *links]
 
     # trials --------------------------------------------------------------------------------------
 

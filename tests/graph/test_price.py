@@ -105,6 +105,11 @@ def test_what_can_not_be_switched_says_why(built: Playground, path: str) -> None
         *HOW, "price", "--no-boot", "EXT2_FSS", PATH=path
     )
     assert price(built, path, "--no-boot", "EXTRA")["symbols"]["CONFIG_EXTRA"]["built"]
+    gzip = Path(path.partition(":")[0], "gzip")  # another compressor may make another size
+    gzip.write_text(f'#!/bin/sh\nexec {shutil.which("gzip")} "$@"\n')
+    gzip.chmod(0o755)
+    extra = price(built, path, "--no-boot", "EXTRA")["symbols"]["CONFIG_EXTRA"]
+    assert (extra["built"], extra["known"]) == (True, False)
     assert "Did you mean 'bytes'?" in built.fails("price", "--sort=byte", "BLOCK")
     assert "name symbols, or say --all" in built.fails("price")
     assert "option --boott" in built.fails("price", "BLOCK", "--boott")
