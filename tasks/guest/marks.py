@@ -18,6 +18,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -35,6 +36,7 @@ _FILES = ("marks", "records", "answers")  # what marks.c is told of
 _RECORD = struct.Struct("=QQ")
 _REGISTER = re.compile(r"([\w/]+)(?:=| +)([0-9a-f]{8,16})\b")
 _SILENCE = 120.0  # seconds without a mark or a character
+_ENDING = 2.0  # seconds for a QEMU that has closed its monitor
 _PIPE = 1 << 20  # bytes of console that fit into the pipe: /proc/sys/fs/pipe-max-size, pipe(7)
 _VERSION = re.compile(r"version (\d+)\.")
 _NEWER = 9  # the first QEMU that refuses plug-ins of interface 1 (QEMU_PLUGIN_MIN_VERSION)
@@ -159,16 +161,7 @@ def boot(
             )
             # A processor that waits for an answer would keep QEMU from ending.
             stack.callback(os.write, opened["answers"], b"." * 4096)
-            until = time.monotonic() + _SILENCE
-            while not (folder / "qmp").exists():
-                if process.poll() is not None or time.monotonic() > until:
-                    said.seek(0)
-                    raise PiggyError(
-                        f"{argv[0]} ended: {said.read(2000).decode(errors='replace').strip()}",
-                        "counting needs a QEMU with plug-ins for TCG (--enable-plugins)",
-                    )
-                time.sleep(0.01)
-            ask = stack.enter_context(screen.monitor(folder / "qmp"))
+            ask = _monitor(stack, folder / "qmp", process.poll, argv[0], said)
             guest = Halted(ask, folder, b"")
 
             def listen() -> None:
@@ -206,6 +199,44 @@ def boot(
 
             yield halts(), type_
             sink.flush()
+
+
+def _monitor(
+    stack: contextlib.ExitStack,
+    path: Path,
+    poll: Callable[[], int | None],
+    name: str,
+    said: BinaryIO,
+) -> screen.Monitor:
+    """Return QEMU's monitor, as soon as it is there.
+
+    Args:
+        stack: Closes it.
+        path: Its socket, which QEMU makes before it loads plug-ins.
+        poll: Returns QEMU's status; None while it runs.
+        name: Its program.
+        said: What it says.
+
+    Raises:
+        PiggyError: QEMU ended, or does not answer.
+    """
+    until = time.monotonic() + _SILENCE
+    while poll() is None and time.monotonic() < until:
+        if path.exists():
+            try:
+                return stack.enter_context(screen.monitor(path))
+            except PiggyError:
+                soon = time.monotonic() + _ENDING
+                while poll() is None:
+                    if time.monotonic() > soon:
+                        raise
+                    time.sleep(0.01)
+        time.sleep(0.01)
+    said.seek(0)
+    raise PiggyError(
+        f"{name} ended: {said.read(2000).decode(errors='replace').strip()}",
+        "counting needs a QEMU with plug-ins for TCG (--enable-plugins)",
+    )
 
 
 def _fail(console: bytes, argv: Sequence[str], log: Path, over: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tasks.guest import marks
 from tasks.guest.marks import Halted, Marks
 from tasks.guest.screen import Refused
+from tasks.system.errors import PiggyError
 
 
 def test_marks_are_written_in_hexadecimal() -> None:
@@ -64,3 +67,21 @@ def test_registers_and_strings_of_a_halted_guest(tmp_path: Path) -> None:
     assert guest.text(0x1FF0) == "over the end of "  # the next page is not there
     assert guest.text(0x1FF5) == "the end of "
     assert guest.text(0x5000) == ""
+
+
+def test_a_qemu_that_refuses_the_plugin_says_why(tmp_path: Path) -> None:
+    """Its monitor's socket is there before."""
+    script = (
+        "import socket, sys; name = sys.argv[1].split(':')[1].split(',')[0]\n"
+        "socket.socket(socket.AF_UNIX).bind(name); sys.exit('marks.so: file too short')"
+    )
+
+    def command(serial: str, extra: Sequence[str]) -> list[str]:
+        return [sys.executable, "-c", script, extra[-1]]
+
+    with (
+        pytest.raises(PiggyError, match="ended: marks.so: file too short") as caught,
+        marks.boot(command, tmp_path / "marks.so", Marks(()), tmp_path / "log"),
+    ):
+        pass
+    assert "--enable-plugins" in caught.value.hint
