@@ -24,6 +24,19 @@ row() { [ -z "$2" ] || printf '<tr><th>%s</th><td>%s</td></tr>\n' "$1" "$(escape
 
 bar() { printf '<div class="bar" title="%s %%"><i style="width:%s%%"></i></div>\n' "$1" "$1"; }
 
+# The length of a network's prefix, from its mask.
+bits() {
+    IFS=.
+    count=0
+    for part in $1; do
+        while [ "$part" -gt 0 ]; do
+            count=$((count + (part & 1)))
+            part=$((part >> 1))
+        done
+    done
+    printf '%d' "$count"
+}
+
 duration() {
     [ "$1" -lt 86400 ] || printf '%d d ' $(($1 / 86400))
     printf '%d:%02d:%02d' $(($1 / 3600 % 24)) $(($1 / 60 % 60)) $(($1 % 60))
@@ -110,9 +123,12 @@ EOF
 for path in /sys/class/net/*; do
     [ -d "$path" ] || continue
     device=${path##*/}
-    address=$(ifconfig "$device" 2>/dev/null)
-    case $address in
-        *"inet addr:"*) address=${address#*inet addr:} address=${address%% *} ;;
+    told=$(ifconfig "$device" 2>/dev/null)
+    case $told in
+        *"inet addr:"*Mask:*)
+            address=${told#*inet addr:} mask=${told#*Mask:}
+            address=${address%% *}/$(bits "${mask%%[!0-9.]*}")
+            ;;
         *) address= ;;
     esac
     read -r hardware <"$path/address"
