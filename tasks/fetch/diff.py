@@ -2,7 +2,8 @@
 
 The headers of diff and of git (git-diff(1), "Generating patch text with -p") and the hunks are
 kept. All other text, such as a message before them, is not: so GNU patch is given nothing that it
-could take for a diff of another kind, such as a script for ed.
+could take for a diff of another kind, such as a script for ed. Text that looks like a part of a
+diff and can't be read as one is an error, as it would be left out without a word.
 
 What a diff may not do: name a file by an absolute path or through ".."; make a link, a submodule or
 a binary file.
@@ -27,6 +28,9 @@ _EXTENDED = re.compile(
     r"|similarity index|dissimilarity index|index) (.+)"
 )
 _FILES = ("100644", "100755", "100664", "100600", "100775", "100700")
+# What is no line of a message behind a hunk; "-- " is the signature of git format-patch.
+_LEFT_OVER = re.compile(r"\+|-(?!-\s*$|--(?:\s|$))")
+_BINARY = re.compile(r"Binary files .+ and .+ differ")
 _NO_FILES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 
@@ -64,10 +68,15 @@ class Diff:
         self.hunks: list[Hunk] = []
         self.kept: list[str] = []
         self._file, self._git = "", False
-        raw = text.split("\n")
+        raw = text.removeprefix("\ufeff").split("\n")
         self._lines, number = [line.removesuffix("\r") for line in raw], 0
+        after_hunk = False
         while number < len(raw):
-            count = self._hunk(number) or self._header(number)
+            hunk = self._hunk(number)
+            count = hunk or self._header(number)
+            if not count:
+                self._check_text(number, after_hunk)
+            after_hunk = hunk > 0
             self.kept += raw[number : number + count]
             number += max(count, 1)
         if not self.names:
@@ -98,7 +107,7 @@ class Diff:
     def _header(self, number: int) -> int:
         """Take the header that begins at a line; return how many lines it has, 0 for none."""
         line = self._line(number)
-        if self._git and line.startswith(("GIT binary patch", "Binary files ")):
+        if (self._git and line.startswith("GIT binary patch")) or _BINARY.fullmatch(line):
             raise self._refused(number, "a binary file can't be patched")
         if git := _GIT.fullmatch(line):
             self._file, self._git = "", True
@@ -122,6 +131,28 @@ class Diff:
         self._file = new or old
         return 2
 
+    def _check_text(self, number: int, after_hunk: bool) -> None:
+        """Check that a line that is neither header nor hunk is no part of a diff.
+
+        Args:
+            number: Its number.
+            after_hunk: Whether it is the first line behind a hunk.
+
+        Raises:
+            PiggyError: It is one, and would be left out.
+        """
+        line, follows = self._line(number), self._line(number + 1)
+        if after_hunk and _LEFT_OVER.match(line):
+            raise self._refused(number, "the hunk before it is longer than its head says")
+        if line.startswith("@@ ") and (self.names or self._line(number - 1).startswith("+++ ")):
+            raise self._refused(number, "this is no head of a hunk: @@ -LINE,COUNT +LINE,COUNT @@")
+        if line.startswith("diff --git ") and (
+            follows.startswith("--- ") or _EXTENDED.fullmatch(follows)
+        ):
+            raise self._refused(number, "there is a blank in a file's name")
+        if line.startswith("*** ") and self._line(number + 2).startswith("***************"):
+            raise self._refused(number, "this is a context diff; 'diff -u' writes unified ones")
+
     def _plain(self, number: int) -> str:
         """Take the name of a --- or +++ line, which may have a date behind it; "" for none."""
         name = self._line(number)[4:].partition("\t")[0]
@@ -138,7 +169,7 @@ class Diff:
             parts = name.split("/")
             if name.split(" ")[0] == "/dev/null":
                 continue
-            if name.startswith('"') or re.search(r"[\0-\x1f\x7f]", name):
+            if name.startswith('"') or re.search(r"[\0-\x1f\x7f\udc80-\udcff]", name):
                 raise self._refused(number, "there is a special character in a file's name")
             if name.startswith("/"):
                 raise self._refused(number, f"'{name}' is an absolute path")

@@ -32,6 +32,18 @@ def test_names_and_hunks() -> None:
     assert "-- " not in diff.kept
 
 
+def test_byte_order_mark() -> None:
+    diff = read(f"\ufeff--- a/x.c\n+++ b/x.c\n{HUNK}--- a/y.c\n+++ b/y.c\n{HUNK}")
+    assert list(diff.names) == ["x.c", "y.c"]
+
+
+@pytest.mark.parametrize(
+    "text", ["-- \n2.39\n", "--\n", "---\n", "\n- a list\n", "diff --git a b c\n"]
+)
+def test_text_behind_a_hunk(text: str) -> None:
+    assert len(read(f"--- a/x.c\n+++ b/x.c\n{HUNK}{text}").kept) == 7
+
+
 def test_header_lines_inside_of_a_hunk() -> None:
     """A removed line `-- a/z.c` looks like a header."""
     diff = read("--- a/x.c\n+++ b/x.c\n@@ -1,2 +1,2 @@\n--- a/z.c\n+++ b/z.c\n same\n")
@@ -68,7 +80,17 @@ def test_new_deleted_renamed() -> None:
         ("--- a/x\n+++ b/x\n@@ -1,9 +1,3 @@\n a\n-b\n+B\n c\n", "p.patch:3: the hunk is shorter"),
         ("--- a/x\n+++ b/x\n@@ -1,3 +1,3 @@\n a\n!b\n", "p.patch:3: the hunk is shorter"),
         ("1,2d\n", "has no unified diff"),
-        ("*** a/x\n--- b/x\n***************\n*** 1 ****\n! b\n--- 1 ----\n! B\n", "no unified"),
+        ("*** a/x\n--- b/x\n***************\n*** 1 ****\n! b\n--- 1 ----\n! B\n", "a context diff"),
+        (f"--- a/x\n+++ b/x\n{HUNK}+d\n", "p.patch:8: the hunk before it is longer"),
+        (f"--- a/x\n+++ b/x\n{HUNK}-d\n", "p.patch:8: the hunk before it is longer"),
+        (f"--- a/x\n+++ b/x\n{HUNK}@@ -9 +9@@\n-d\n", "p.patch:8: this is no head of a hunk"),
+        (f"--- a/x\n+++ b/x\n@@ 1 @@\n--- a/y\n+++ b/y\n{HUNK}", "p.patch:3: this is no head"),
+        (
+            f"diff --git a/p q b/p r\nrename from p q\n--- a/x\n+++ b/x\n{HUNK}",
+            "p.patch:1: there is",
+        ),
+        (f"--- a/x\n+++ b/x\n{HUNK}Binary files a/l and b/l differ\n", "a binary file"),
+        (f"--- a/\udcff\n+++ b/\udcff\n{HUNK}", "special character"),
         ("", "has no unified diff"),
     ],
 )
