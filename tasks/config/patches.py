@@ -104,4 +104,9 @@ def _has_patches(folder: Path) -> bool:
         names: Sequence[str] = os.listdir(folder)
     except OSError:
         return False
-    return SERIES in names or any(name.endswith(ENDING) for name in names)
+    return SERIES in names or any(map(is_patch, names))
+
+
+def is_patch(name: str) -> bool:
+    """Tell whether a file of a folder of patches is one by its name; hidden ones are not."""
+    return name.endswith(ENDING) and not name.startswith(".")

@@ -1,7 +1,8 @@
 """Series of patches: read, and applied to copies of the files that they name.
 
 A series is a folder with a file `series`, as quilt has it (a patch a line, perhaps with -pN or -R;
-quilt(1)), or one whose *.patch files are applied in the order of their names. GNU patch applies
+quilt(1)), or one whose *.patch files are applied in the order of their names, but for hidden ones,
+such as editors make beside a file that is open in them. GNU patch applies
 them in a scratch folder that holds the named files only. So nothing else can be reached, and a
 series that fails half-way has changed nothing. No fuzz is allowed: each line of context must be
 there, though it may have moved. What a patch may not do is in diff.py; it may not go through a
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.config.patches import ENDING, SERIES
+from tasks.config.patches import SERIES, is_patch
 from tasks.fetch.diff import Diff
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular
@@ -63,7 +64,7 @@ def patches(places: Iterable[Path]) -> list[Patch]:
 
 def files(places: Iterable[Path]) -> list[Path]:
     """Return the files that decide what is applied: the series, and the patches in order."""
-    listed = [place / SERIES for place in places if (place / SERIES).exists()]
+    listed = [place / SERIES for place in places if os.path.lexists(place / SERIES)]
     return [*listed, *(patch.path for patch in patches(places))]
 
 
@@ -77,11 +78,11 @@ def _in(place: Path) -> Iterator[Patch]:
         yield Patch(place)
         return
     series = place / SERIES
-    if not series.exists():
-        yield from (Patch(path) for path in sorted(place.glob(f"*{ENDING}")))
+    if not os.path.lexists(series):
+        yield from (Patch(place / name) for name in sorted(os.listdir(place)) if is_patch(name))
         return
-    lines = read_regular(series, LONGEST, follow=True).decode(errors="replace").splitlines()
-    for number, line in enumerate(lines, 1):
+    text = _content(series).decode(errors="surrogateescape")
+    for number, line in enumerate(text.splitlines(), 1):
         words = re.sub(r"(^|\s)#.*", "", line).split()
         if not words:
             continue
@@ -112,11 +113,15 @@ def read(patch: Patch) -> Diff:
     Raises:
         PiggyError: It can't be read, has no unified diff, or may not do what it does.
     """
-    try:
-        text = read_regular(patch.path, LONGEST, follow=True).decode(errors="surrogateescape")
-    except OSError as error:
-        raise PiggyError(f"{patch.path} can't be read: {error.strerror}") from error
+    text = _content(patch.path).decode(errors="surrogateescape")
     return Diff(patch.path, text, patch.strip)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(path, LONGEST, follow=True)
+    except OSError as error:
+        raise PiggyError(printable(f"{path} can't be read: {error.strerror}")) from error
 
 
 def applied(series: Sequence[Patch], tree: Path, log: Path | None) -> dict[str, File | None]:

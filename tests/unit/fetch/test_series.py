@@ -113,6 +113,24 @@ def test_does_not_apply(tree: Path, folder: Path, text: str, why: str) -> None:
     assert "one.patch" in str(error.value)
 
 
+def test_hidden_files_are_no_patches(folder: Path) -> None:
+    """An editor makes such a link beside a file that is open in it."""
+    (folder / "x.patch").write_text(B)
+    (folder / ".#x.patch").symlink_to("me@here.1")
+    assert series.patches([folder]) == [Patch(folder / "x.patch")]
+
+
+def test_series_that_cant_be_read(folder: Path) -> None:
+    (folder / "x.patch").write_text(B)
+    (folder / "series").symlink_to("gone")
+    with pytest.raises(PiggyError, match="series can't be read: No such file"):
+        series.patches([folder])
+    (folder / "series").unlink()
+    (folder / "series").mkdir()
+    with pytest.raises(PiggyError, match="series can't be read"):
+        series.patches([folder])
+
+
 def test_single_file(tree: Path, folder: Path) -> None:
     path = folder / "x.patch"
     path.write_text(B)
