@@ -3,7 +3,8 @@
 The shell's grammar (POSIX, Shell Command Language) is followed as far as it takes to know which
 words are commands: quotes, substitutions, here-documents, `case`, functions, assignments. What a
 variable names is not known. A script that asks for a program first (`command -v X`, `type X`,
-`which X`, `[ -x /bin/X ]`) does without it, and may call it.
+`which X`, `[ -x /bin/X ]`) does without it, and may call it. What a script defines as a function or
+an alias is no applet; if it reads another file (`. FILE`), what any file defines.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tasks.filesystem import tree
 from tasks.filesystem.tree import Entry
 
 PROGRAMS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
+PLACES = ("bin", "sbin")  # folders that a PATH may have
 LONGEST = 1 << 20  # bytes of a script
 # Builtins of ash that are always there; CHOSEN: those that are by a symbol of their own.
 _BUILTINS = """. : bg break cd chdir command continue eval exec exit export false fg getopts hash
@@ -30,7 +32,12 @@ CHOSEN |= {"[[": "ASH_TEST", "kill": "ASH_JOB_CONTROL"}
 _SHEBANG = re.compile(rb"#![ \t]*/(usr/)?bin/(env[ \t]+)?(ba|da|a)?sh\b")
 _OPENS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!", "{"})
 _RUNS = frozenset({"exec", "command", "nohup", "setsid", "time", "nice", "env", "xargs", "busybox"})
-_ASKS = re.compile(r"(?:\b(?:command[ \t]+-v|type|which)|(?<=[ \t])-x)[ \t]+\"?([\w./+-]+)")
+_ASKS = re.compile(r"(?:\b(?:command[ \t]+-v|type|which|hash)|(?<=[ \t])-x)[ \t]+[\"']?([\w./+-]+)")
+_DEFINES = re.compile(
+    r"^[ \t]*(?:(?:function[ \t]+)?([\w.+-]+)[ \t]*\([ \t]*\)|function[ \t]+([\w.+-]+)"
+    r"|alias[ \t]+([\w.+-]+)=)",
+    re.M,
+)
 _APPLET = re.compile(rb"^//applet:IF_\w+\(APPLET\w*\(([^,\s]+)\s*,", re.M)
 _TOKEN = re.compile(
     r"""(?P<blank>[ \t]+|\\\n)|(?P<comment>\#[^\n]*)|(?P<here><<-?[ \t]*(?P<end>[^\s;&|()<>]+))
@@ -60,16 +67,28 @@ def missing(
     Returns:
         The path of each script, and the call.
     """
-    there = {os.path.basename(entry.path) for entry in entries if _program(entry.path)}
+    there = {
+        os.path.basename(entry.path)
+        for entry in entries
+        if os.path.basename(os.path.dirname(entry.path)) in PLACES
+    }
     there |= BUILTINS | {name for name, symbol in CHOSEN.items() if config.get(symbol) == "y"}
-    found = []
+    found, readers = [], set()
     for entry in entries:
         if entry.kind == "file":
+            calls = called(entry)
+            if any(call.name in (".", "source") for call in calls):
+                readers.add(entry.path)
             found += [
                 (entry.path, call)
-                for call in called(entry)
+                for call in calls
                 if call.name in applets and call.name not in there
             ]
+    if any(path in readers for path, _ in found):
+        shared = {name for entry in entries if entry.kind == "file" for name in _defined(entry)}
+        found = [
+            (path, call) for path, call in found if path not in readers or call.name not in shared
+        ]
     return found
 
 
@@ -81,6 +100,16 @@ def applets_of(source: Path) -> frozenset[str]:
     return frozenset(
         name.decode() for path in source.rglob("*.c") for name in _APPLET.findall(path.read_bytes())
     )
+
+
+def _defined(entry: Entry) -> set[str]:
+    """Return the functions and aliases of a file that the shell could read."""
+    data = b"" if tree.size(entry) > LONGEST else tree.content(entry)
+    return set() if b"\0" in data else _definitions(data.decode(errors="replace"))
+
+
+def _definitions(text: str) -> set[str]:
+    return {name for names in _DEFINES.findall(text) for name in names if name}
 
 
 def _program(path: str) -> bool:
@@ -96,8 +125,11 @@ def called(entry: Entry) -> list[Call]:
     if entry.path == "/etc/inittab":
         calls = list(_inittab(text))
     elif _SHEBANG.match(data) or entry.path == "/etc/profile":
-        asked = {os.path.basename(name) for name in _ASKS.findall(text)}
-        shell = _Shell(text)
+        asked = {os.path.basename(name) for name in _ASKS.findall(text)} | _definitions(text)
+        try:
+            shell = _Shell(text)
+        except RecursionError:  # no script that anybody wrote
+            return []
         asked |= shell.functions
         calls = [call for call in shell.calls if call.name not in asked]
     else:

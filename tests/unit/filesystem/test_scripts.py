@@ -31,6 +31,9 @@ def names(text: str, path: str = "/etc/init.d/S1", head: str = "#!/bin/sh\n") ->
         ("case $(uname) in ls|mv) cp ;; (*) rm\nesac; sync\n", ["cp", "rm", "sync", "uname"]),
         ("case a in b) ls ;; esac | wc\n", ["ls", "wc"]),
         ("row() { sed p; }\nrow() (cat)\nrow x | row\n", ["cat", "sed"]),
+        ("sed () { :; }\nfunction cut { :; }\nsed; cut\n", [":", "function"]),
+        ("alias wc='x'\nwc\n", ["alias"]),
+        ("type 'sed' && sed; hash cut && cut\n", ["hash", "type"]),
         ("cat <<EOF\nls $(date)\nEOF\nsync\n", ["cat", "date", "sync"]),
         ("cat <<'EOF' && rm x\nls $(date)\nEOF\nsync\n", ["cat", "rm", "sync"]),
         ("exec httpd -f; exec >x; nohup setsid sleep 1\n",
@@ -72,9 +75,26 @@ def test_an_applet_that_is_off_is_found() -> None:
     assert [call.name for _, call in found] == ["echo", "kill"]
 
 
+def test_functions_of_a_file_that_is_read() -> None:
+    def script(name: str, text: str) -> Entry:
+        return Entry(name, "file", 0o755, source=f"#!/bin/sh\n{text}\n".encode())
+
+    more = Entry("/etc/more", "file", 0o644, source=b"log () { :; }\n")
+    reads, alone = script("/etc/a", ". /etc/more\nlog; cut"), script("/etc/b", "log")
+    found = scripts.missing([more, reads, alone], {"log", "cut"}, {})
+    assert [(path, call.name) for path, call in found] == [("/etc/a", "cut"), ("/etc/b", "log")]
+
+
+def test_a_program_of_the_users_own() -> None:
+    here = Entry("/usr/local/bin/sed", "file", 0o755, source=b"")
+    script = Entry("/etc/s", "file", 0o755, source=b"#!/bin/sh\nsed x\n")
+    assert scripts.missing([here, script], {"sed"}, {}) == []
+
+
 def test_what_ends_in_the_middle_ends() -> None:
     for text in ("a '", 'a "$(b', "case x in", "cat <<E", "f(", "x=${", "`", "$((", "\\", "a <"):
         names(text)
+    names("$(" * 9999)
 
 
 def test_the_overlays_here_call_what_is_known() -> None:
