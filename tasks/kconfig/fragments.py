@@ -30,6 +30,7 @@ from tasks.system.files import read_regular
 PREFIX = "CONFIG_"
 LONGEST = 16 << 20  # bytes of a fragment
 _INCLUDE = re.compile(r'#include "([^"/]+)".*')
+_ALMOST_INCLUDE = re.compile(r"\s*#\s*include\s*[\"<].*", re.IGNORECASE)
 _COMMENT = r"(?:[ \t]+#[ \t]*(?P<comment>.*))?"
 _NUMBER = r"-[0-9]+|[0-9][0-9A-Fa-f]*|0[xX][0-9A-Fa-f]+"
 _VALUE = rf'(y|m|n|{_NUMBER}|"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*")'
@@ -240,6 +241,11 @@ def with_included(paths: Iterable[Path]) -> tuple[Path, ...]:
                     )
                 if other not in found:
                     add(other, (*above, path))
+            elif _ALMOST_INCLUDE.fullmatch(line.rstrip()):
+                raise PiggyError(
+                    f"{path}:{number}: not a line '#include': {_printable(line.rstrip()[:100])}",
+                    "it is '#include \"NAME.config\"', for a fragment of the same folder",
+                )
         found.append(path)
 
     for path in paths:

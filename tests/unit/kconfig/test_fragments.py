@@ -373,3 +373,22 @@ def test_an_include_that_leads_nowhere(tmp_path: Path, text: str, said: str) -> 
     with pytest.raises(PiggyError) as caught:
         with_included([tmp_path / "a.config"])
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '# include "a.config"',
+        '#include "sub/a.config"',
+        "#include <a.config>",
+        ' #include "a.config"',
+    ],
+)
+def test_almost_an_include(tmp_path: Path, line: str) -> None:
+    """It would be a comment to Kconfig, and nothing would be included."""
+    (tmp_path / "a.config").write_text("CONFIG_A=y\n")
+    (tmp_path / "b.config").write_text(f"# about\n{line}\n")
+    with pytest.raises(PiggyError, match=r"b\.config:2: not a line '#include'"):
+        with_included([tmp_path / "b.config"])
+    (tmp_path / "b.config").write_text("# include what is needed\n#includes\n")
+    with_included([tmp_path / "b.config"])
