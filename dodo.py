@@ -39,20 +39,8 @@ def task_pipeline():
     """Every task, in the order of the pipeline."""
     with in_a_sentence(InvalidDodoFile):
         made = [one for stage in STAGES for one in stage.tasks(PROJECT)]
-        if not startup.only([one["basename"] for one in made]):
-            made += reports(made)
+        if not commands.only(made):
+            from tasks.reports import answers
+
+            made += answers.tasks(PROJECT, made)
     yield from made
-
-
-def reports(made):
-    """Return the tasks that answer questions; none depends on them, and they take 40 ms to load."""
-    from tasks.reports import boot_profile, floor, matrix, plan, price, report  # noqa: I001
-    from tasks.reports import size, store, verify, why
-
-    measured = (boot_profile, verify, matrix, store, price, floor)
-    tried = [one for each in measured for one in each.tasks(PROJECT)]
-    seen = [*made, *tried]
-    return [
-        *tried,
-        *(one for each in (why, plan, size, report) for one in each.tasks(PROJECT, seen)),
-    ]

@@ -13,7 +13,7 @@ import fnmatch
 import functools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase
@@ -77,6 +77,15 @@ def install(project: Project) -> None:
         "it reads another kind of database",
         f"sqlite3 {project.layout.journal} 'select * from doit'",
     )
+
+
+def only(made: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether the command line asks for some of these tasks and for nothing else.
+
+    Where it has an option, one of doit's commands, a target or no task, the answer is no.
+    """
+    words = [word for word in sys.argv[1:] if "=" not in word]
+    return bool(words) and {one["basename"] for one in made}.issuperset(words)
 
 
 def config(project: Project) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 
 from tasks.system import bytecode
@@ -46,15 +45,6 @@ def loaded() -> None:
 def end() -> None:
     """Have Python end without looking through all that was loaded once more."""
     gc.freeze()
-
-
-def only(names: Iterable[str]) -> bool:
-    """Tell whether the command line asks for tasks of these names and for nothing else.
-
-    Where it has an option, one of doit's commands, a target or no task, the answer is no.
-    """
-    words = [word for word in sys.argv[1:] if "=" not in word]
-    return bool(words) and {*names}.issuperset(words)
 
 
 def given() -> dict[str, str]:

@@ -47,7 +47,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def install(tmp_path: Path, archive: Path) -> Path:
-    project: Any = SimpleNamespace(layout=SimpleNamespace(build=tmp_path / "build"))
+    project: Any = SimpleNamespace(
+        layout=SimpleNamespace(toolchains=tmp_path / "build" / "toolchains")
+    )
     return sdk.install(
         project, archive, hashlib.sha256(archive.read_bytes()).hexdigest(), tmp_path / "log"
     )

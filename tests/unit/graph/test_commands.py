@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tasks.graph import startup
+from tasks.graph import commands
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,5 @@ from tasks.graph import startup
 )
 def test_only_these_tasks(words: list[str], only: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["doit", *words])
-    assert startup.only(["bzImage", "qemu_test"]) is only
+    made = [{"basename": name} for name in ("bzImage", "qemu_test")]
+    assert commands.only(made) is only
