@@ -29,6 +29,7 @@ def test_it_boots_and_passes_its_checks(versatile: Checkout) -> None:
     assert "nothing to do" in versatile.doit()
 
 
+@pytest.mark.long  # a second kernel from scratch; test_pc.py has the same for the PC
 def test_every_link_is_what_plain_make_makes_elsewhere(versatile: Checkout, tmp_path: Path) -> None:
     """Plain make, from a tree in another place, with another umask, time zone and so on."""
     other = lay_out(tmp_path / "other")
