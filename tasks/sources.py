@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from tasks import toolchain
-from tasks.cache.digests import MISSING, data_digest
+from tasks.cache.digests import MISSING
+from tasks.cache.store_files import short_hash
 from tasks.config.pins import Source
 from tasks.config.project import Project
 from tasks.fetch import obtain, patched, series, unpack
@@ -220,7 +221,7 @@ def foretold(project: Project, name: str) -> dict[str, str]:
     wanted = series.applied(series.patches(patches_of(project)[name]), tree, None)
     due = patched.due(tree, copy, wanted)
     digests = {
-        os.path.realpath(copy / inner): data_digest(file.data) if file else MISSING
+        os.path.realpath(copy / inner): short_hash(file.data) if file else MISSING
         for inner, file in due.items()
     }
     targets = [copy.with_name(name) / inner for inner in (unpack.STAMP, patched.RECORD)]

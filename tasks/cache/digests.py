@@ -199,11 +199,6 @@ def content_digest(path: Path) -> str:
     return _hash(os.fspath(path))
 
 
-def data_digest(data: bytes) -> str:
-    """Return the digest that a file with this content has."""
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
 def _hash(path: str) -> str:
     try:
         with open(path, "rb") as stream:

@@ -23,10 +23,10 @@ from tasks.cache.store_files import Output, Result
 from tasks.graph.journal import UNFINISHED
 from tasks.graph.reason import UNREADABLE, Reason, Record, compare, unread
 from tasks.graph.stored import Stored
-from tasks.kconfig.dotconfig import read_config
+from tasks.kconfig.dotconfig import read_known
 from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
-from tasks.system.files import remembering, touched
+from tasks.system.files import touched
 from tasks.system.process import clean_env
 
 CHANGING = "changed while it was read"
@@ -337,16 +337,13 @@ def inputs_of(task: Any) -> Inputs | None:
     return next((test[0] for test in task.uptodate if isinstance(test[0], Inputs)), None)
 
 
-_read_config = remembering(read_config)
-
-
 def _values(config: str) -> Callable[[str], str]:
     """Return what gives the value of each symbol of a .config file.
 
     It is UNREADABLE for all where the file is missing or damaged.
     """
     try:
-        known = _read_config(Path(config))
+        known = read_known(Path(config))
     except PiggyError:  # the task that makes it says why
         return lambda symbol: UNREADABLE
     return lambda symbol: known.get(symbol, "n")

@@ -117,10 +117,7 @@ def in_force(obj: Path) -> dict[str, str]:
     Raises:
         PiggyError: It is missing or damaged.
     """
-    return _read_auto(obj / _TOP / "auto.conf")
-
-
-_read_auto = remembering(dotconfig.read_config)
+    return dotconfig.read_known(obj / _TOP / "auto.conf")
 
 
 def by_file(obj: Path) -> dict[str, str]:
@@ -141,7 +138,7 @@ def files_of(values: Mapping[str, str]) -> dict[str, str]:
 
 @remembering
 def _read_by_file(path: Path) -> dict[str, str]:
-    return files_of(_read_auto(path))
+    return files_of(dotconfig.read_known(path))
 
 
 def times(obj: Path) -> dict[str, int]:

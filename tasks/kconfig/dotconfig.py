@@ -13,7 +13,7 @@ import msgspec
 
 from tasks.kconfig.fragments import LINUX, PREFIX, Merged, Request, Style, same
 from tasks.system.errors import PiggyError
-from tasks.system.files import read_regular
+from tasks.system.files import read_regular, remembering
 
 
 class Unmet(msgspec.Struct, frozen=True):
@@ -54,6 +54,9 @@ def read_config(path: Path, style: Style = LINUX) -> dict[str, str]:
     except OSError as error:
         raise PiggyError(f"the configuration {path} can't be read: {error.strerror}") from error
     return parse_config(text, path, style)
+
+
+read_known = remembering(read_config)  # for reading only: the same dict until the file is touched
 
 
 def parse_config(

@@ -217,10 +217,15 @@ def _selectors(sym: Any) -> list[str]:
 
 def active(rev_dep: Any) -> list[str]:
     """Return the symbols whose `select` is in effect now, with their values."""
+    return [_shown(one) for one in _in_effect(rev_dep)]
+
+
+def _in_effect(rev_dep: Any) -> list[Any]:
+    """Return the symbols whose `select` or `imply` is in effect now."""
     import kconfiglib as kc
 
     return [
-        _shown(kc.split_expr(term, kc.AND)[0])
+        kc.split_expr(term, kc.AND)[0]
         for term in kc.split_expr(rev_dep, kc.OR)
         if kc.expr_value(term)
     ]
@@ -239,9 +244,8 @@ def origin(kconf: Any, name: str) -> tuple[str, list[str]]:
     if sym is None or not sym.nodes:
         return "", []
     for words, expression in (("selected by", sym.rev_dep), ("implied by", sym.weak_rev_dep)):
-        terms = [term for term in kc.split_expr(expression, kc.OR) if kc.expr_value(term)]
-        by = [kc.split_expr(term, kc.AND)[0] for term in terms]
-        names = [one.name for one in by if isinstance(one, kc.Symbol) and not one.is_constant]
+        by = [one for one in _in_effect(expression) if isinstance(one, kc.Symbol)]
+        names = [one.name for one in by if not one.is_constant]
         if names:
             return f"{words} {some([f'CONFIG_{one}' for one in names])}", names
     return f"on by default ({_place(sym)})", []

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
+from tasks.reports import options
 from tasks.system.errors import PiggyError
 from tasks.tuning.boot import Profile
 
@@ -43,18 +43,7 @@ _HELP = {
     "whole": "every bar, however short",
     "as_json": "everything as JSON",
 }
-_LONG = {"whole": "all", "as_json": "json"}
-PARAMS: list[dict[str, Any]] = [
-    {
-        "name": field.name,
-        "short": "",
-        "long": _LONG.get(field.name, field.name),
-        "type": type(field.default),
-        "default": field.default,
-        "help": _HELP[field.name],
-    }
-    for field in msgspec.structs.fields(Asked)
-]
+PARAMS = options.described(Asked, _HELP, {"whole": {"long": "all"}, "as_json": {"long": "json"}})
 
 
 class Limit(msgspec.Struct, frozen=True):

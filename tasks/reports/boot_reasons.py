@@ -13,7 +13,7 @@ from tasks.cache.digests import content_digest
 from tasks.config.project import Project
 from tasks.kbuild import configure
 from tasks.kbuild.brought_in import BroughtIn
-from tasks.kconfig import dotconfig, fragments
+from tasks.kconfig import dotconfig
 from tasks.kconfig import symbols as model
 from tasks.kconfig.fragments import Request
 from tasks.kconfig.reasons import origin
@@ -70,8 +70,7 @@ def explained(project: Project, found: Sequence[Bar]) -> Iterator[Bar]:
 
 def _words(project: Project, symbols: Sequence[str]) -> dict[str, str]:
     """Return who asks for each symbol: a fragment's line, or why it is on without one."""
-    paths = kernel_config.present_paths(project)
-    asked = fragments.merge(paths, project.optional_fragments).requests
+    asked = kernel_config.tree(project).asked().requests
     found = {name: asked[name].where for name in symbols if name in asked}
     rest = [name for name in symbols if name not in asked]
     place = project.layout.here / "boot_profile" / "origins"

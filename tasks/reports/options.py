@@ -7,7 +7,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tasks.system.errors import PiggyError
+
+
+def described(
+    asked: type[msgspec.Struct],
+    helps: Mapping[str, str],
+    more: Mapping[str, Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return options as doit describes them.
+
+    Args:
+        asked: The struct that holds them, with their defaults.
+        helps: The help of each.
+        more: What is not as usual of some: "long", "short", "inverse".
+    """
+    return [
+        {
+            "name": field.name,
+            "short": "",
+            "long": field.name,
+            "type": type(field.default),
+            "default": field.default,
+            "help": helps[field.name],
+            **more.get(field.name, {}),
+        }
+        for field in msgspec.structs.fields(asked)
+    ]
 
 
 def split(

@@ -68,19 +68,16 @@ _HELP = {
     "again": "try what is known, too",
     "as_json": "everything as JSON",
 }
-_LONG = {"everything": "all", "slots": "slots", "as_json": "json"}
-PARAMS: list[dict[str, Any]] = [
+PARAMS = options_of.described(
+    Asked,
+    _HELP,
     {
-        "name": field.name,
-        "short": "n" if field.name == "slots" else "",
-        "long": _LONG.get(field.name, field.name),
-        "type": type(field.default),
-        "default": field.default,
-        "help": _HELP[field.name],
-        **({"inverse": "no-boot"} if field.name == "boot" else {}),
-    }
-    for field in msgspec.structs.fields(Asked)
-]
+        "everything": {"long": "all"},
+        "boot": {"inverse": "no-boot"},
+        "slots": {"short": "n"},
+        "as_json": {"long": "json"},
+    },
+)
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:

@@ -47,18 +47,7 @@ _HELP = {
     "whole": "every line, however many they are",
     "as_json": "everything as JSON",
 }
-_LONG = {"whole": "all", "as_json": "json"}
-PARAMS: list[dict[str, Any]] = [
-    {
-        "name": field.name,
-        "short": "",
-        "long": _LONG.get(field.name, field.name),
-        "type": type(field.default),
-        "default": field.default,
-        "help": _HELP[field.name],
-    }
-    for field in msgspec.structs.fields(Asked)
-]
+PARAMS = options_of.described(Asked, _HELP, {"whole": {"long": "all"}, "as_json": {"long": "json"}})
 
 
 def asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str], Asked]:

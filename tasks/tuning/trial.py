@@ -111,7 +111,8 @@ class Trials:
             first = self.slots[0]
             goals = ["toolchain", *(["busybox"] if self.project.machine.userspace else [])]
             if not self.project.settings.kernel_src:
-                goals.append(f"_unpack:{self.project.kernel_pin.name}")
+                source = "_patch" if self.project.layout.kernel_patches else "_unpack"
+                goals.append(f"{source}:{self.project.kernel_pin.name}")
             status, lines = first.run({}, goals, self._on_line)
             if status:
                 raise PiggyError(nested.first_error(lines, status), f"log: {first.log}")

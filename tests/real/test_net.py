@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 import pytest
 import skips
+from browser import Browser
 from topology import PAGE, TOP, Topology
 
 from tasks.system.process import clean_env
@@ -508,37 +509,15 @@ def test_a_kernel_without_the_cards_driver_is_told_before_it_boots(pc: Checkout)
 
 
 def test_the_status_page_in_a_browser(pc: Checkout, tmp_path: Path) -> None:
-    browser = next(
-        (name for name in ("chromium", "chromium-browser", "google-chrome") if not _missing(name)),
-        "",
-    )
-    if not browser:
-        pytest.skip("no Chromium is installed (Debian: package chromium)")
+    browser = Browser(tmp_path)
     with shell(pc, []) as guest:
         text = (pc.top / "boot.log").read_text()
         url = re.findall(r"http://127\.0\.0\.1:\d+/", text)[-1]
         release = ask(guest, "uname -r").split()[0]
-        words = [
-            browser,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--no-proxy-server",
-            f"--user-data-dir={tmp_path}/profile",
-            "--window-size=900,1000",
-        ]
-        page = subprocess.run(
-            [*words, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True
-        ).stdout
+        size = "--window-size=900,1000"
+        page = browser.run(size, "--dump-dom", url)
         picture = tmp_path / "page.png"
-        subprocess.run(
-            [*words, f"--screenshot={picture}", url], capture_output=True, timeout=120, check=True
-        )
+        browser.run(size, f"--screenshot={picture}", url)
         for text in (release, "eth0", "10.0.2.15/24", "Memory", "Interfaces", "console=ttyS0"):
             assert text in page
         assert picture.read_bytes().startswith(b"\x89PNG")

@@ -81,7 +81,6 @@ class Browser:
                 "--no-proxy-server",
                 "--hide-scrollbars",
                 f"--user-data-dir={self.folder}/profile",
-                "--virtual-time-budget=20000",
                 *words,
             ],
             capture_output=True,
@@ -118,10 +117,10 @@ class Browser:
             server.asked = []  # type: ignore[attr-defined]
             threading.Thread(target=server.serve_forever, daemon=True).start()
             url = f"http://127.0.0.1:{server.server_address[1]}/frame.html"
-            size = f"--window-size={max(width, 500)},{height}"
-            dumped = self.run(size, f"--screenshot={picture}", "--dump-dom", url)
+            size = (f"--window-size={max(width, 500)},{height}", "--virtual-time-budget=20000")
+            dumped = self.run(*size, f"--screenshot={picture}", "--dump-dom", url)
             if not picture.exists():  # a Chromium that does one thing at a time
-                self.run(size, f"--screenshot={picture}", url)
+                self.run(*size, f"--screenshot={picture}", url)
             server.shutdown()
             asked = list(server.asked)  # type: ignore[attr-defined]
         match = re.search(r'<pre id="found"[^>]*>(.*?)</pre>', dumped, re.DOTALL)

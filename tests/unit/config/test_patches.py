@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-
-from tasks.config import project
-from tasks.config.project import Project
-from tasks.system.errors import PiggyError
+from shipped import load, refused
 
 TOP = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the shipped configuration as the working folder, as in a run of doit."""
-    made = tmp_path / "project"
-    for name in ("configs", "overlays"):
-        shutil.copytree(TOP / name, made / name, ignore=shutil.ignore_patterns("local"))
-    monkeypatch.chdir(made)
-    return made
-
-
-def load(top: Path, **words: str) -> Project:
-    return project.load(top, {}, words)
-
-
-def refused(top: Path, **words: str) -> PiggyError:
-    with pytest.raises(PiggyError) as caught:
-        load(top, **words)
-    return caught.value
 
 
 @pytest.fixture
