@@ -55,7 +55,6 @@ class Store(Room):
 
     limit: int
     remote: Any = None
-    _used: int = -1  # bytes; -1 until something is put
     _refused: bool = False
     _usable: bool | None = None  # None until it is looked at
 
@@ -261,10 +260,8 @@ class Store(Room):
         return self._usable
 
     def _make_room(self, grown: int) -> None:
-        self._used = self.size() if self._used < 0 else self._used + grown
-        if self._used > self.limit:
+        if self.grown(grown) > self.limit:
             self.trim(int(self.limit * ROOM))
-            self._used = -1
 
     def _keep(self, number: int, output: Output, fill: Callable[[int, Path], None]) -> int:
         """Have an output's content in the store; return by how many bytes that grew."""

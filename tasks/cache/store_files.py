@@ -7,6 +7,7 @@ Where they lie, how they are read, and which of them go when it is full.
     store/results/KEY/NAMES/list    names of inputs
     store/results/KEY/NAMES/STATE   a result; its time is when it was used last
     store/refused                   digests of contents that turned out to be wrong
+    store/used                      how many bytes it takes, counted now and then
 
 Nothing in the store is believed: each file in it is checked against a digest when it is read, and
 one that fails is dropped. So nothing is flushed to disk, and whoever dies in the middle of writing
@@ -38,6 +39,8 @@ from tasks.system.files import open_regular, write_whole
 
 # seconds for which something that nothing refers to may be another run's, at work just now
 GRACE = 600.0
+USED = "used"
+COUNTED = 600.0  # seconds until the files are looked at again; other runs' may have been missed
 BLOCK = 4096  # bytes; what a file takes on the disk is a multiple of it
 REFUSED = "refused"
 REFUSED_MOST = 1000  # digests; the oldest go
@@ -154,6 +157,30 @@ class Room(msgspec.Struct):
         """Return how many bytes the store takes."""
         return sum(blocks(info.st_size) for _, info in self._files())
 
+    def grown(self, more: int) -> int:
+        """Return how many bytes the store takes, after a result was written.
+
+        All files are looked at only if that was not done lately, as there are thousands. Until then
+        what other runs write at the same moment may be missed.
+
+        Args:
+            more: The bytes by which it grew.
+        """
+        now = time.time()
+        told = re.fullmatch(rb"(\d{1,11}) (\d{1,18})", self._content(self.folder / USED) or b"")
+        looked = int(told[1]) if told else 0
+        if told and 0 <= now - looked < COUNTED:
+            used = int(told[2]) + more
+        else:
+            looked, used = int(now), self.size()
+        with contextlib.suppress(OSError):
+            write_whole(self.folder / USED, f"{looked} {used}")
+        return used
+
+    def _forget_used(self) -> None:
+        with contextlib.suppress(OSError):
+            owned.remove(self.folder, self.folder / USED)
+
     def results(self) -> list[tuple[float, Path, Result]]:
         """Return every result with the time of its last use and its place, the last used first.
 
@@ -173,6 +200,7 @@ class Room(msgspec.Struct):
             self._prune(time.time() + GRACE)
             with contextlib.suppress(OSError):
                 owned.remove(self.folder, self.folder / REFUSED)
+            self._forget_used()
 
     def trim(self, limit: int) -> None:
         """Throw out what was not used for longest until `limit` bytes are enough.
@@ -205,6 +233,7 @@ class Room(msgspec.Struct):
                 if path not in kept and (path in given_up or info.st_mtime < since):
                     self.discard(path)
             self._prune(since)
+            self._forget_used()
 
     @contextlib.contextmanager
     def _alone(self, wait: bool = True) -> Iterator[bool]:

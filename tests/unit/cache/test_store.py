@@ -593,6 +593,34 @@ def test_the_limit_holds_over_many(tmp_path: Path) -> None:
     assert again.size() <= 1 << 18
 
 
+def test_all_files_are_looked_at_once_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    size = Store.size
+    monkeypatch.setattr(Store, "size", lambda self: looks.append(1) or size(self))
+    used = tmp_path / "store" / store_files.USED
+    for number in range(4):  # runs of their own
+        cache = Store(tmp_path / "store", 1 << 20)
+        put(cache, tmp_path, number, 100_000)
+        assert len(looks) == 1
+        assert int(used.read_text().split()[1]) == size(cache)
+    for text in ("", "x", "1 2", f"{int(time.time()) + 99} 5", f"{int(time.time())} -5", "\0"):
+        looks.clear()
+        used.write_text(text)
+        put(Store(tmp_path / "store", 1 << 20), tmp_path, 99, 1000)
+        assert looks, text
+        assert int(used.read_text().split()[1]) == size(cache)
+    used.write_text(f"{int(time.time())} {1 << 20}")  # as told by another run: full
+    oldest = cache.results()[-1][1]
+    os.utime(oldest, (1, 1))
+    smaller = Store(tmp_path / "store", 300_000)
+    put(smaller, tmp_path, 100, 1000)
+    assert not oldest.exists()
+    assert size(smaller) <= 300_000
+    assert not used.exists()
+
+
 def test_what_is_larger_than_the_store_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasks.cache import store_tag
+from tasks.cache import store_files, store_tag
 from tasks.cache.store import Store
 from tasks.cache.store_files import Output, Result, short_hash
 from tasks.cache.store_tag import LIST, TAG
@@ -134,6 +134,7 @@ def test_a_store_from_before_there_were_tags_is_taken_over(world: World, mode: i
         *(path for path in world.store.folder.rglob("*") if path.is_dir()),
     ]
     (world.store.folder / TAG).unlink()
+    (world.store.folder / store_files.USED).unlink()
     for path in folders:
         path.chmod(mode)
         os.chown(path, -1, os.getegid())
