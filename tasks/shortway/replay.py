@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.digests import MISSING
+from tasks.kbuild import seconds
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.make import first_errors
 from tasks.kbuild.objects import Objects
@@ -134,6 +135,7 @@ class Replay(msgspec.Struct, dict=True):
             for target in todo
         }
         waits = {target: len(names) for target, names in inputs.items()}
+        took = seconds.read(self.obj).of if len(todo) > self.jobs.size else {}
         ready = [target for target, count in waits.items() if not count]
         users = users_of(inputs)
         running: dict[Future[None], str] = {}
@@ -146,7 +148,8 @@ class Replay(msgspec.Struct, dict=True):
         with ThreadPoolExecutor(self.jobs.size) as pool, bar as progress:
             try:
                 while left:
-                    for target in sorted(ready):
+                    # the longest first, so that none is left over at the end, alone
+                    for target in sorted(ready, key=lambda name: (-took.get(name, 0.0), name)):
                         run = target in stale or not self.changed.isdisjoint(inputs[target])
                         if run and target not in commands:
                             raise Unfamiliar(

@@ -1,13 +1,12 @@
-"""Update of thin archives without `ar`, if only the sizes of members changed.
+"""Update of thin archives without `ar`, if only sizes and symbols of members changed.
 
 Kbuild packs all objects into thin archives (built-in.a, vmlinux.a), which have the name and the
 size of each member. For one edited object, ar reads all members of all archives again. This module
-replaces the size if nothing else can differ: the names are the same, and if there is a symbol
-table, so are the symbols of the changed members.
+replaces the size if the names are the same; and if there is a symbol table, the symbols of the
+changed members in it. Whether ar writes such a table as this module does is tried on the old one.
 
 Source: ar(5), "Archive File Format"; thin archives, bfd/archive.c of binutils
-(_bfd_construct_extended_name_table, and bsd_write_armap and coff_write_armap's format of the table:
-number, offsets, names).
+(_bfd_construct_extended_name_table, and coff_write_armap for the table: number, offsets, names).
 """
 
 from __future__ import annotations
@@ -70,31 +69,69 @@ def renew(archive: str, top: str, symbols_of: Symbols) -> bool:
                 data[offset + _SIZE.start : offset + _SIZE.stop] = b"%-10d" % info.st_size
             elif int(data[offset + _SIZE.start : offset + _SIZE.stop]) != info.st_size:
                 return False  # another program changed the member
-        if parsed.symbols is not None and not _same(newer, parsed.symbols, top, symbols_of):
-            return False
+        if parsed.symbols is not None and newer:
+            now = _now(newer, parsed.symbols, top, symbols_of)
+            if not now:
+                return False
+            if now != parsed.symbols:
+                data = _replaced(data, parsed, now)
         write_whole(Path(archive), bytes(data), before.st_mode & 0o777)
     except (OSError, ValueError, struct.error):
         return False
     return True
 
 
-def _same(
+def _now(
     newer: Mapping[str, int], symbols: Mapping[int, list[bytes]], top: str, symbols_of: Symbols
-) -> bool:
-    """Tell whether the symbol table is right for the members that are newer than the archive.
+) -> dict[int, list[bytes]] | None:
+    """Return the symbols of all members by the offsets of their headers; None for ar to find out.
 
     Args:
-        newer: Path of such a member to the offset of its header.
+        newer: Path of a member that is newer than the archive, to the offset of its header.
         symbols: The symbol table, by these offsets.
         top: The folder in which ar runs.
         symbols_of: As in `renew`.
     """
     if len(newer) > MOST_MEMBERS:
-        return False
-    now = symbols_of([os.path.relpath(path, top) for path in newer]) if newer else []
-    return now is not None and [symbols.get(offset, []) for offset in newer.values()] == [
-        list(each) for each in now
-    ]
+        return None
+    found = symbols_of([os.path.relpath(path, top) for path in newer])
+    if found is None:
+        return None
+    changed = dict(zip(newer.values(), map(list, found), strict=True))
+    return {offset: names for offset, names in {**symbols, **changed}.items() if names}
+
+
+def _replaced(data: bytearray, parsed: _Archive, now: Mapping[int, list[bytes]]) -> bytearray:
+    """Return the archive with another symbol table, by which all members move.
+
+    Raises:
+        ValueError: The old table is not as this function would write it.
+    """
+    start = len(MAGIC) + _HEAD
+    size = int(data[len(MAGIC) :][_SIZE])
+    assert parsed.symbols is not None
+    if data[len(MAGIC) : len(MAGIC) + 16].rstrip() != b"/":
+        raise ValueError("the table is not the first member")
+    if data[start : start + size] != _table(parsed.symbols, 0):
+        raise ValueError("the table has another form")
+    grown = len(_table(now, 0)) - size
+    table = _table(now, grown)
+    head = bytearray(data[len(MAGIC) : start])
+    head[_SIZE] = b"%-10d" % len(table)
+    return bytearray(MAGIC) + head + table + data[start + size :]
+
+
+def _table(symbols: Mapping[int, list[bytes]], grown: int) -> bytes:
+    """Return a symbol table for members whose headers moved by `grown` bytes.
+
+    Args:
+        symbols: Offset of a member's header, before the move, to its symbols.
+        grown: Bytes.
+    """
+    pairs = [(offset + grown, name) for offset in sorted(symbols) for name in symbols[offset]]
+    offsets = struct.pack(f">{len(pairs) + 1}I", len(pairs), *(offset for offset, _ in pairs))
+    table = offsets + b"".join(name + b"\0" for _, name in pairs)
+    return table + b"\0" * (len(table) % 2)
 
 
 def _read(data: bytes) -> _Archive | None:

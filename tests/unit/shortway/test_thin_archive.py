@@ -129,20 +129,45 @@ def test_it_gets_the_time_of_now(box: Box) -> None:
     "code",
     [
         "int f4(void) { return 1; } int more;",
+        "int f4(void) { return 1; } int even__;",
         "int other;",
         "static int f4;",
         "__attribute__((weak)) int more; int f4(void) { return 2; }",
+        "__attribute__((common)) int shared; int f4(void) { return shared; }",
+        'asm(".globl five; five = 5"); __attribute__((visibility("hidden"))) int f4(void) {}',
+        "int z, a, m; int f4(void) {} extern int g4(void) __attribute__((alias(\"f4\")));",
+        "static int g(void) {} extern int f4(void) __attribute__((ifunc(\"r\")));"
+        " static void *r(void) { return g; }",
+        "\n".join(f"int many{number}[{number + 1}];" for number in range(500)),
     ],
 )
-def test_other_symbols_are_for_ar(box: Box, code: str) -> None:
-    box.compile("b/4.o", code)
+def test_other_symbols(box: Box, code: str) -> None:
     before = box.content()
-    assert not box.renew("vmlinux.a")
-    assert not box.renew("b/lib.a")
-    assert box.content() == before
-    assert box.renew("built-in.a")  # which has no table of them
+    box.compile("b/4.o", code)
+    assert all(box.renew(name) for name in box.archives)
     found = box.content()
-    assert found["built-in.a"] == box.by_ar()["built-in.a"]
+    assert found == box.by_ar()
+    assert found["vmlinux.a"] != before["vmlinux.a"]
+
+
+def test_a_table_as_no_ar_of_ours_writes_it_is_for_ar(box: Box) -> None:
+    archive = box.top / "b/lib.a"
+    good = archive.read_bytes()
+    size = int(good[8:][48:58])
+    padded = good[: 68 + size] + b"\0\0" + good[68 + size :]
+    odd = padded.replace(b"%-10d`" % size, b"%-10d`" % (size + 2), 1)
+    assert odd != padded
+    archive.write_bytes(odd)
+    box.age("b/lib.a", 0)
+    box.compile("b/4.o", "int f4(void) { return 8; }")
+    assert not box.renew("b/lib.a")
+    assert archive.read_bytes() == odd
+
+
+def test_no_symbol_at_all_is_for_ar(box: Box) -> None:
+    for name in ("b/4.o", "b/exactly-15-char.o"):
+        box.compile(name, "")
+    assert not box.renew("b/lib.a")
 
 
 def test_symbols_that_nobody_can_tell(box: Box) -> None:
