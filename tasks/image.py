@@ -26,6 +26,7 @@ from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole
 from tasks.toolchains import record
 
+COMPRESSED = "piggy.gz"  # the link that the compressor makes
 COMPRESSORS = ["gzip", "bzip2", "lzma", "xz", "lzop", "lz4", "zstd"]
 
 
@@ -78,7 +79,13 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     obj, started = project.layout.kernel_obj, time.time_ns()
     kernel.put_config(job)
     file, inputs = file_of(obj, name), before(project, link)
-    goal = Goal(name, file, [file], {file_of(obj, image): path for image, path in inputs.items()})
+    goal = Goal(
+        name,
+        file,
+        [file],
+        {file_of(obj, image): path for image, path in inputs.items()},
+        beside(project, name),
+    )
     known = None if link.takes else attempt.taken(job, kernel.object_folder(job), goal)
     if known is None:
         by_make(job, name, link)
@@ -93,6 +100,20 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     goal_state.keep(obj, name, job.record(found), [file], project.stamps)
     way = "make" if known is None else "saved commands"
     return {"discovered": found, "work": seconds.work_since(obj, started, way)}
+
+
+def beside(project: Project, name: str) -> dict[str, str]:
+    """Return the later links of which parts may be made beside the compressor: name to file.
+
+    For any other link there are none: it does not take long.
+    """
+    if name != COMPRESSED:
+        return {}
+    found, last = dict[str, str](), name
+    for other, link in project.chain.items():
+        if link.after == last and not link.takes:
+            last, found[other] = other, file_of(project.layout.kernel_obj, other)
+    return {other: file for other, file in found.items() if file}
 
 
 def by_make(job: Job, name: str, link: Link) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,7 +36,7 @@ from tasks.kbuild.goal_state import GoalState
 from tasks.kbuild.object_folder import ObjectFolder
 from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Said, Trace
-from tasks.shortway import folders
+from tasks.shortway import ahead, folders
 from tasks.shortway.refresh import refresh
 from tasks.shortway.replay import Replay
 from tasks.system.process import CommandError
@@ -55,12 +55,14 @@ class Goal(msgspec.Struct, frozen=True):
         outputs: Kbuild's names of all outputs of earlier runs.
         before: Kbuild's name of each earlier link of the chain, to its copy in images/; both must
             be equal.
+        later: The names of later goals, to their targets, of which parts may be made beside it.
     """
 
     name: str
     target: str
     outputs: Collection[str]
     before: Mapping[str, Path] = {}
+    later: Mapping[str, str] = {}
 
 
 def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
@@ -130,10 +132,15 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> R
         job.name,
         stamps.when,
         objects=folder.objects(),
+        name=goal.name,
     )
     _same(obj, traces, replay, stamps)
     _compiled_in(replay, sources)
-    renewed: list[str] = []
+    others = ahead.replays(folder, traces, replay, goal.later) if goal.later and not places else []
+    for one in others:
+        _same(obj, traces, one, stamps)
+        known.refresh(one.known.records)
+    runs, renewed = [replay, *others], list[str]()
     with ledger.renewed(obj, stamps, known, renewed) as possible:
         if not possible:
             raise Unfamiliar("a source changed that was not said to have changed")
@@ -148,44 +155,49 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> R
                 stale = replay.stale()
                 for place in places:
                     folders.remake(replay, goal.name, place, stale)
-            replay.run()
+            with ahead.beside(others, job.log):
+                replay.run()
         except CommandError as error:
             failure = error
-        recorded = replay.targets.recorded
-        renewed += [recorded[name] for name in replay.made if name in recorded]
+        for one in runs:
+            recorded = one.targets.recorded
+            renewed += [recorded[name] for name in one.made if name in recorded]
         known.refresh(renewed)
         if not failure:
-            _nothing_new(obj, replay, known)
+            for one in runs:
+                _nothing_new(obj, one, known)
             if goal.target not in replay.changed:
-                later = _refreshed(obj, tree, traces, goal.name, replay)
-        for name in [*replay.made, *later]:
+                later = _refreshed(obj, tree, traces, goal.name, runs)
+        made = [name for one in runs for name in one.made]
+        for name in [*made, *later]:
             trace.learn(obj, traces, name, stamps)
         if symbols or symbol_times.changed(obj):  # what is made now is not of the recorded times
             symbol_times.keep(obj)
-        manifest.update(obj, [*replay.made, *later], started)
+        manifest.update(obj, [*made, *later], started)
         trace.write(obj, traces)
         marker.unlink()
-    _learn(folder, replay)
+    _learn(folder, runs)
     if known.whole:
         known.save()
-    if replay.objects:
-        took = seconds.alone(replay.took)
-        replay.objects.keep(goal.name, started, replay.compiled, took)
-        replay.objects.report(goal.name)
+    for one in runs:
+        if one.objects:
+            one.objects.keep(one.name, started, one.compiled, seconds.alone(one.took))
+            one.objects.report(one.name)
     if failure:  # the folder is consistent: the target that failed is missing
         raise failure
     return replay
 
 
-def _learn(folder: ObjectFolder, replay: Replay) -> None:
+def _learn(folder: ObjectFolder, runs: Sequence[Replay]) -> None:
     """Record how long the compilations took."""
-    took = {name: one for name, one in replay.took.items() if name.endswith(".o")}
-    copied = replay.objects.laid if replay.objects else {}
+    took = {name: each for one in runs for name, each in one.took.items() if name.endswith(".o")}
+    stores = [one.objects for one in runs if one.objects]
+    copied = {name: each for one in stores for name, each in one.laid.items()}
     work = Work(
         compiled=len(took),
         compiling=seconds.schedule(took.values(), folder.jobs.size),
         copied=len(copied),
-        copying=replay.objects.copying if replay.objects else 0.0,
+        copying=sum(one.copying for one in stores),
     )
     seconds.learn(folder.path, took, work, copied)
 
@@ -214,7 +226,9 @@ def _symbols_for_folders(
     return folders.concerned(tree, symbols, state.record["discovered"], said)
 
 
-def _refreshed(obj: Path, tree: Path, traces: Trace, goal: str, replay: Replay) -> list[str]:
+def _refreshed(
+    obj: Path, tree: Path, traces: Trace, goal: str, runs: Sequence[Replay]
+) -> list[str]:
     """Renew the times of targets made from a goal whose content did not change; return them.
 
     Args:
@@ -222,7 +236,7 @@ def _refreshed(obj: Path, tree: Path, traces: Trace, goal: str, replay: Replay) 
         tree: The source tree.
         traces: The traces of all goals.
         goal: The name of the goal's trace.
-        replay: The run that made the goal again.
+        runs: The runs that made the goal again, and others beside it.
     """
     edges: dict[str, set[str]] = {}
     for name, said in traces.goals.items():
@@ -233,7 +247,7 @@ def _refreshed(obj: Path, tree: Path, traces: Trace, goal: str, replay: Replay) 
         obj,
         tree,
         edges,
-        {name: when for name, when in replay.made.items() if name not in replay.changed},
+        {name: when for one in runs for name, when in one.made.items() if name not in one.changed},
     )
 
 

@@ -59,6 +59,7 @@ class Replay(msgspec.Struct, dict=True):
         relisted: Archives that have other members.
         objects: The object store; None for none.
         compiled: The objects that were compiled, not taken from the store.
+        name: The name of the goal's trace.
     """
 
     obj: Path
@@ -76,6 +77,7 @@ class Replay(msgspec.Struct, dict=True):
     relisted: set[str] = msgspec.field(default_factory=set)
     objects: Objects | None = None
     compiled: list[str] = msgspec.field(default_factory=list)
+    name: str = ""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -109,6 +111,15 @@ class Replay(msgspec.Struct, dict=True):
             stale = self.targets.stale()
         if stale:
             raise Unfamiliar(f"{min(stale)} would be made once more")
+
+    def run_part(self) -> None:
+        """Make all stale targets of a trace without its goal.
+
+        Raises:
+            Unfamiliar: The targets' own task has to decide.
+            CommandError: A source has errors.
+        """
+        self._round(self.targets.stale())
 
     def stale(self) -> set[str]:
         """Look at the sources, and return the stale targets, before the first command runs.

@@ -117,6 +117,58 @@ def test_code(built: Playground, tmp_path: Path, path: str, tasks: list[str]) ->
     short(built, tmp_path, *tasks)
 
 
+def made_in(play: Playground, task: str) -> set[str]:
+    """The loader's files that the last run of a task made by a saved command."""
+    log = (play.here / "logs" / f"{task}.log").read_text()
+    return set(re.findall(rf"^\$ .*?(?:-o |> ){LOADER}/(?:\.\./)?([\w.]+)", log, re.MULTILINE))
+
+
+def grow(number: int) -> Callable[[Playground], None]:
+    """An edit by which vmlinux ends elsewhere."""
+    return lambda play: play.append(
+        play.linux / "kernel/panic.c", f"int grown_{number}[100000] = {{ 1 }};\n"
+    )
+
+
+def test_what_the_loader_needs_of_vmlinux_is_made_beside_the_compressor(
+    built: Playground, tmp_path: Path
+) -> None:
+    grow(1)(built)
+    assert built.doit("jobs=2", "bzImage").ran == LINKS
+    assert {"voffset.h", "misc.o"} <= made_in(built, "piggy.gz")
+    assert made_in(built, "compressed_vmlinux").isdisjoint({"voffset.h", "misc.o"})
+    assert as_make_does(built, tmp_path)
+    assert plain_make(built, built.obj) == []
+    grow(2)(built)  # nothing to spare
+    assert built.doit("jobs=1", "bzImage").ran == LINKS
+    assert {"voffset.h", "misc.o"} <= made_in(built, "compressed_vmlinux")
+    grow(3)(built)  # not the one without the other
+    code(f"{LOADER}/misc.c", 3)(built)
+    assert built.doit("jobs=2", "bzImage").ran == LINKS
+    assert {"voffset.h", "misc.o"} <= made_in(built, "compressed_vmlinux")
+    assert as_make_does(built, tmp_path)
+    assert plain_make(built, built.obj) == []
+
+
+def test_a_failure_beside_the_compressor_is_that_of_the_later_link(
+    built: Playground, tmp_path: Path
+) -> None:
+    misc = built.linux / LOADER / "misc.c"
+    before, header = misc.read_text(), (built.obj / LOADER / "../voffset.h").read_text()
+    misc.write_text(f'{before}_Static_assert(VO__end == {header.split()[2]}, "it grew");\n')
+    built.doit("bzImage")
+    grow(1)(built)
+    result = built.doit("jobs=2", "bzImage", status=1)
+    assert result.ran == [*LINKS[: LINKS.index("compressed_vmlinux")]]
+    assert "it grew" in result.text
+    log = (built.here / "logs" / "piggy.gz.log").read_text()
+    assert "not made ahead for compressed_vmlinux" in log
+    misc.write_text(before)
+    built.doit("jobs=2", "bzImage")
+    assert as_make_does(built, tmp_path)
+    assert plain_make(built, built.obj) == []
+
+
 def test_headers(built: Playground, tmp_path: Path) -> None:
     built.edit(built.linux / "include/linux/panic.h", "30", "31")
     short(built, tmp_path, *LINKS)
