@@ -87,8 +87,7 @@ class Stamps:
             now = time.time_ns()  # before the last look: a change after it gives a new ctime, or
             info = os.stat(path)  # one that is too near to be kept
         except (OSError, ValueError):  # ValueError: a NUL in a name that the journal holds
-            if entry is not None:
-                del self._known[path]
+            self._known.pop(path, None)
             return MISSING
         if stat.S_ISREG(info.st_mode):
             value = _hash(path)
@@ -99,8 +98,8 @@ class Stamps:
         if value != MISSING and now - info.st_ctime_ns > files.RACY_NS:
             self._known[path] = (*files.state(info), value)
             self._dirty = True
-        elif entry is not None:
-            del self._known[path]
+        else:
+            self._known.pop(path, None)
         return value
 
     def touched(self, path: str, since: int) -> bool:

@@ -96,6 +96,7 @@ class Depfiles:
         self._numbers: dict[str, int] = {}
         self._cached = store.records
         self.records: dict[str, Entry] = {}
+        self._given: frozenset[str] | None = None  # of all records
         self.whole = only is None
         renewed = self.refresh(below(obj) if only is None else filter(os.path.exists, only))
         if save and self.whole and (renewed or len(self.records) != len(self._cached)):
@@ -120,7 +121,8 @@ class Depfiles:
                 when, size = info.st_mtime_ns, info.st_size
                 entry = Entry(when, size, given, made, mentioned, module, symbols, look)
                 renewed = True
-            self.records[record] = entry
+            if self.records.get(record) is not entry:
+                self.records[record], self._given = entry, None
         return renewed
 
     def save(self) -> None:
@@ -136,11 +138,16 @@ class Depfiles:
         Args:
             records: The .cmd files to consider; None for all.
         """
+        if records is None and self._given is not None:
+            return set(self._given)
         chosen = self.records if records is None else records
-        return {
+        found = {
             self.names[number]
             for number in set().union(*(self.records[record].given for record in chosen))
         }
+        if records is None:
+            self._given = frozenset(found)
+        return found
 
     def files(self, records: Iterable[str] | None = None) -> list[str]:
         """Return the existing files outside of the object folder that .cmd files name.

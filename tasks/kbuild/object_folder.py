@@ -42,7 +42,16 @@ from tasks.cache.digests import Stamps
 from tasks.cache.store import Store
 from tasks.config.project import EPOCH
 from tasks.graph.history import Work
-from tasks.kbuild import goal_state, ledger, make, manifest, objects, seconds, trace
+from tasks.kbuild import (
+    goal_state,
+    ledger,
+    make,
+    manifest,
+    object_rules,
+    objects,
+    seconds,
+    trace,
+)
 from tasks.kbuild.objects import Objects
 from tasks.system.jobserver import Budget
 
@@ -207,7 +216,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         """Return the interface to the object store; None if this configuration can't use it."""
         if self.store is None or not self.store.limit:
             return None
-        if why := objects.usable(self.path, self.tree):
+        if why := object_rules.usable(self.path, self.tree):
             with self.log.open("a", encoding="utf-8") as log:
                 log.write(f"# no objects from the store: {why}\n")
             return None

@@ -76,3 +76,12 @@ def enabled(obj: Path) -> set[str]:
     except PiggyError as error:
         raise Unfamiliar(error.message) from error
     return {symbol for symbol, value in values.items() if value == "y"}
+
+
+def usable(obj: Path, tree: Path) -> str:
+    """Return why objects of this configuration can't use the store; "" if they can."""
+    try:
+        checks(obj, tree)
+    except Unfamiliar as reason:
+        return reason.message
+    return ""

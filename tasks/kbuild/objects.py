@@ -24,7 +24,7 @@ from pathlib import Path
 from tasks.cache.digests import Stamps
 from tasks.cache.store import FORMAT, Store
 from tasks.cache.store_files import Output, Place, Result, short_hash, state
-from tasks.kbuild import make, object_key, object_rules, saved, seconds, symbol_times, trace
+from tasks.kbuild import make, object_key, saved, seconds, symbol_times, trace
 from tasks.kbuild.depfiles import SYMBOL, Depfiles
 from tasks.kbuild.object_goals import TASK, Goals, relative
 from tasks.kbuild.object_key import HIDING, PLACE, Roots
@@ -79,6 +79,7 @@ class Objects:
         self.compiled: list[str] = []
         self.copying = 0.0
         self._absent: set[str] = set()
+        self._kept: dict[str, int] = {}  # targets to their .cmd file's mtime, ns since 1970
         self._places: dict[str, Place] = {}  # in the store, of what was found or kept
         self.states = States(self.roots, stamps)
         self.goals = Goals(store, tools, arch)
@@ -297,16 +298,10 @@ class Objects:
             made: The targets that were made; None for those with a .cmd file of since then.
             took: The seconds of each compilation on an idle host, where that is known.
         """
-        self.states = States(self.roots, self.stamps)
         targets = trace.read(self.obj).goals[goal].edges
         self._remove(self._absent.difference(targets))
         files.remove(self.obj / LAID)
-        for target in targets if made is None else made:
-            record = trace.record_of(self.obj, target)
-            if target.endswith(".o") and files.changed(record) >= started:
-                self.laid.pop(target, None)
-                with contextlib.suppress(Unfamiliar, OSError):
-                    self._keep(target, record, started, (took or {}).get(target, 0.0))
+        self.keep_made(targets if made is None else made, started, took or {})
         self.goals.add(goal, self.compiled)
         found = [self._places[target] for target in targets if target in self._places]
         left = [one for one in targets if one.endswith(".o") and one not in self._places]
@@ -314,6 +309,26 @@ class Objects:
         if found and all(files.changed(trace.record_of(self.obj, one)) >= started for one in left):
             key = self.goals.key(goal)
             self.store.push_pack(key, [Place(key, short_hash(b""), state([])), *found])
+
+    def keep_made(self, made: Collection[str], started: int, took: Mapping[str, float]) -> None:
+        """Copy objects into the store that were compiled, those that are not there yet.
+
+        All inputs are looked at now, so nothing of these may be compiled any more.
+
+        Args:
+            made: As in `keep`.
+            started: As in `keep`.
+            took: As in `keep`.
+        """
+        states = States(self.roots, self.stamps)
+        for target in made:
+            record = trace.record_of(self.obj, target)
+            when = files.changed(record)
+            if target.endswith(".o") and when >= started and self._kept.get(target) != when:
+                self._kept[target] = when
+                self.laid.pop(target, None)
+                with contextlib.suppress(Unfamiliar, OSError):
+                    self._keep(target, record, states, started, took.get(target, 0.0))
 
     def _remove(self, targets: Collection[str]) -> None:
         """Remove objects that make does not want from the folder."""
@@ -332,7 +347,7 @@ class Objects:
             return set()
         return {name for name in names if name and relative(name)}
 
-    def _keep(self, target: str, record: str, started: int, took: float) -> None:
+    def _keep(self, target: str, record: str, states: States, started: int, took: float) -> None:
         """Copy one object into the store.
 
         Raises:
@@ -342,7 +357,8 @@ class Objects:
         with open(record, encoding="utf-8") as stream:
             text = stream.read()
         object_key.familiar(parsed)
-        self.compiled.append(target)
+        if target not in self.compiled:
+            self.compiled.append(target)
         names = object_key.names_of(parsed, text, self.roots)
         path = self.obj / target
         content = path.read_bytes()
@@ -351,13 +367,13 @@ class Objects:
             names.append(PLACE)
         names += [HIDING, *object_key.programs(parsed)]
         info = path.stat()
-        states = {name: self.states.of(names, name) for name in names}
+        found = {name: states.of(names, name) for name in names}
         for name in names[1:]:
-            self.states.check(name, started, info.st_mtime_ns)
+            states.check(name, started, info.st_mtime_ns)
         digest = short_hash(content)
         output = Output(digest, info.st_size, stat.S_IMODE(info.st_mode))
         result = Result(TASK, time.time(), {"seconds": took} if took else {}, [output])
-        self._places[target] = self.store.put(self.key(target), states, result, [path])
+        self._places[target] = self.store.put(self.key(target), found, result, [path])
 
     def report(self, goal: str) -> None:
         """Print how many objects were copied and compiled; nothing for the links of the chain."""
@@ -373,12 +389,3 @@ class Objects:
     def key(self, target: str) -> str:
         """Return the key of an object in the store."""
         return short_hash("\0".join([TASK, str(FORMAT), str(FORM), self.tools, target]).encode())
-
-
-def usable(obj: Path, tree: Path) -> str:
-    """Return why objects of this configuration can't use the store; "" if they can."""
-    try:
-        object_rules.checks(obj, tree)
-    except Unfamiliar as reason:
-        return reason.message
-    return ""

@@ -206,8 +206,9 @@ def meddled(obj: Path, trace: Trace, target: str, stamps: Stamps) -> bool:
 
 def record_of(obj: Path, target: str) -> str:
     """Return the path of a target's .cmd file."""
-    folder, name = os.path.split(os.path.join(obj, target))
-    return os.path.join(folder, f".{name}.cmd")
+    folder, slash, name = target.rpartition("/")
+    top = "" if target[:1] == "/" else f"{obj}/"
+    return f"{top}{folder}{slash}.{name}.cmd"
 
 
 def _digest(record: str) -> str:

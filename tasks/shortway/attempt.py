@@ -148,7 +148,7 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> R
         marker.touch()
         if places:
             goal_state.forget(obj, goal.name)
-        started = time.time_ns()
+        started = replay.started = time.time_ns()
         failure, later = None, []
         try:
             if places:

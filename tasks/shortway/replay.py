@@ -12,8 +12,9 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,6 +30,9 @@ from tasks.shortway.stale import Targets, users_of
 from tasks.system import files, terminal
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError, Completed, child, clean_env, run, stop_all
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
 
 # A command may write files beside its target (modpost); their users are found in the next round.
 ROUNDS = 4
@@ -60,6 +64,7 @@ class Replay(msgspec.Struct, dict=True):
         objects: The object store; None for none.
         compiled: The objects that were compiled, not taken from the store.
         name: The name of the goal's trace.
+        started: When it began, ns since 1970.
     """
 
     obj: Path
@@ -78,9 +83,12 @@ class Replay(msgspec.Struct, dict=True):
     objects: Objects | None = None
     compiled: list[str] = msgspec.field(default_factory=list)
     name: str = ""
+    started: int = 0
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._keeper: Executor | None = None
+        self._copies: list[Future[None]] = []
         self.env = {**clean_env(), **self.said.env}
         if "LC_ALL" not in self.said.env:
             del self.env["LC_ALL"]  # Kbuild unsets it
@@ -99,18 +107,40 @@ class Replay(msgspec.Struct, dict=True):
         by_itself = self.goal in stale
         for target in stale:  # check all commands that will surely run before the first one runs
             self.targets.command(target)
-        for _ in range(ROUNDS):
-            if not stale - {self.goal}:
-                break
-            self._round(stale - {self.goal})
-            stale = self.targets.stale()
-        if self.goal in stale:
-            self._finish(
-                self.goal, self.targets.command(self.goal), run=by_itself or bool(self.changed)
-            )
-            stale = self.targets.stale()
+        with self._keeping():
+            for _ in range(ROUNDS):
+                if not stale - {self.goal}:
+                    break
+                self._round(stale - {self.goal})
+                stale = self.targets.stale()
+            if self.goal in stale:
+                self._finish(
+                    self.goal, self.targets.command(self.goal), run=by_itself or bool(self.changed)
+                )
+                stale = self.targets.stale()
         if stale:
             raise Unfamiliar(f"{min(stale)} would be made once more")
+
+    @contextlib.contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """Have objects copied into the store beside the links in the body of a `with`.
+
+        All links but the compressor's leave a processor idle. Objects of a run that fails are
+        copied after it.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as self._keeper:
+            yield
+        for copy in self._copies:
+            copy.result()
+
+    def _keep(self) -> None:
+        """Begin to copy what was compiled into the store; nothing of it is being compiled now."""
+        if self.objects and self.compiled and self._keeper:
+            took = seconds.alone(self.took)
+            made, started = [*self.compiled], self.started
+            self._copies.append(self._keeper.submit(self.objects.keep_made, made, started, took))
 
     def run_part(self) -> None:
         """Make all stale targets of a trace without its goal.
@@ -132,7 +162,7 @@ class Replay(msgspec.Struct, dict=True):
 
     def _round(self, stale: set[str]) -> None:
         """Make the stale targets and their users, each as soon as its inputs are made."""
-        from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+        from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
         todo = self.targets.downstream(stale, self.goal)
         commands = {
@@ -150,7 +180,7 @@ class Replay(msgspec.Struct, dict=True):
         ready = [target for target, count in waits.items() if not count]
         users = users_of(inputs)
         running: dict[Future[None], str] = {}
-        left = len(todo)
+        left, compiling = len(todo), {name for name, one in commands.items() if one.compiles}
         bar = (
             terminal.bar(self.label, left, "commands")
             if left >= SHOWN and self.label
@@ -174,8 +204,12 @@ class Replay(msgspec.Struct, dict=True):
                     ready = []
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         future.result()
-                        left -= 1
-                        for user in users.get(running.pop(future), ()):
+                        left, target = left - 1, running.pop(future)
+                        if target in compiling:
+                            compiling.remove(target)
+                            if not compiling:
+                                self._keep()
+                        for user in users.get(target, ()):
                             waits[user] -= 1
                             if not waits[user]:
                                 ready.append(user)

@@ -136,8 +136,10 @@ def test_it_gets_the_time_of_now(box: Box) -> None:
         "__attribute__((common)) int shared; int f4(void) { return shared; }",
         'asm(".globl five; five = 5"); __attribute__((visibility("hidden"))) int f4(void) {}',
         'int z, a, m; int f4(void) {} extern int g4(void) __attribute__((alias("f4")));',
-        ('static int g(void) {} extern int f4(void) __attribute__((ifunc("r")));'
-        " static void *r(void) { return g; }"),
+        (
+            'static int g(void) {} extern int f4(void) __attribute__((ifunc("r")));'
+            " static void *r(void) { return g; }"
+        ),
         "\n".join(f"int many{number}[{number + 1}];" for number in range(500)),
     ],
 )
