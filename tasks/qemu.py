@@ -237,7 +237,8 @@ def test(job: Job) -> None:
     _keep_record(project, accel, report)
     terminal.line(
         "qemu_test",
-        f"passed: shell after {report.ready:.1f} s, off after {report.total:.1f} s ({accel})",
+        f"passed: shell after {report.ready:.1f} s, checks {report.checked:.1f} s,"
+        f" power-off {report.poweroff:.1f} s, {report.total:.1f} s in all ({accel})",
     )
 
 
@@ -246,6 +247,8 @@ def _keep_record(project: Project, accel: str, report: checks.Report) -> None:
     record = {
         "accel": accel,
         "ready": round(report.ready, 2),
+        "checked": round(report.checked, 2),
+        "poweroff": round(report.poweroff, 2),
         "total": round(report.total, 2),
         "checks": {result.name: result.said for result in report.results},
         "failed": [result.name for result in report.results if result.status],
@@ -263,12 +266,9 @@ def examined(
     accel = accel or boot.accelerator(project, it)
     most = serial.limits(accel)
     limit = replace(most, total=min(most.total, project.settings.timeout))
-    standard = checks.standard(
-        release=release(project),
-        root=("ext2",) if it.rootfs else ("rootfs", "tmpfs"),
-        epoch=EPOCH if project.machine.qemu.rtc else 0,
-        nic=bool(it.net),
-    )
+    root = ("ext2",) if it.rootfs else ("rootfs", "tmpfs")
+    epoch = EPOCH if project.machine.qemu.rtc else 0
+    standard = checks.standard(release(project), root, epoch, nic=bool(it.net))
     return tested(project, it, accel, (*standard, *more), limit)
 
 
@@ -287,10 +287,8 @@ def tested(
     from tasks.guest import checks, console, network_checks, serial
     from tasks.network.cable import cables
 
-    log, overlays = (
-        project.layout.logs / "console.log",
-        [folder.name for folder in project.overlays],
-    )
+    log = project.layout.logs / "console.log"
+    overlays = [folder.name for folder in project.overlays]
     if not it.net:
         argv = boot.command(project, it, accel, interactive=False)
         return checks.boot_test(argv, standard, log, limit)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.guest.console import Guest, session
+from tasks.guest.console import Command, Guest, session
 from tasks.guest.serial import GuestError, Limits
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
@@ -30,12 +30,18 @@ class Check(msgspec.Struct, frozen=True):
         command: The shell command.
         judge: Gets the output and returns a text to print, or raises ValueError with the fault.
         seconds: The command's timeout; 0 for the limit of all commands.
+        setup: A script for the guest's shell that runs before the first check: functions and
+            variables that the command uses. Checks may share it.
+        late: Whether it runs after those that are not late, as it keeps the guest busy while the
+            host judges them.
     """
 
     name: str
     command: str
     judge: Callable[[str], str] = str.strip
     seconds: float = 0
+    setup: str = ""
+    late: bool = False
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -58,12 +64,19 @@ class Report(msgspec.Struct, frozen=True):
     Attributes:
         results: One for each check.
         ready: Seconds from QEMU's start to the shell's first answer.
+        checked: Seconds from there to the end of the last check.
         total: Seconds from QEMU's start to its end.
     """
 
     results: tuple[Result, ...]
     ready: float
+    checked: float
     total: float
+
+    @property
+    def poweroff(self) -> float:
+        """Seconds from the end of the last check to QEMU's end."""
+        return self.total - self.ready - self.checked
 
     @property
     def status(self) -> int:
@@ -98,7 +111,7 @@ def boot_test(
 
     Args:
         argv: QEMU's argument vector.
-        checks: The checks, in order.
+        checks: The checks, in order; late ones run last.
         log: A file for the console's output.
         limit: The timeouts.
         say: Called with a line "=== NAME ok: ..." after each check.
@@ -124,12 +137,16 @@ def examined(guest: Guest, checks: Sequence[Check], say: Callable[[str], None]) 
 
     ready = guest.ready()
     say(f"=== shell ok: after {ready:.1f} s")
+    checks = sorted(checks, key=lambda check: check.late)
+    results = [Result("", 0, "")] * len(checks)
     # Panics and oopses are still printed; if dmesg fails, the output only has more noise.
-    guest.sh("dmesg -n 1")
-    results = []
-    for check in checks:
-        results.append(_result(guest, check))
-        say(f"=== {check.name} {'ok' if not results[-1].status else 'FAILED'}: {results[-1].said}")
+    setup = dict.fromkeys(["dmesg -n 1 2>/dev/null", *(check.setup for check in checks)])
+    commands = [Command(check.command, check.seconds) for check in checks]
+    for number, status, output in guest.sh_each(commands, "\n".join(filter(None, setup))):
+        check = checks[number]
+        result = results[number] = _result(check, status, output)
+        say(f"=== {check.name} {'ok' if not result.status else 'FAILED'}: {result.said}")
+    checked = time.monotonic() - guest.line.started - ready
     failed = any(result.status for result in results)
     try:
         guest.poweroff()
@@ -137,11 +154,10 @@ def examined(guest: Guest, checks: Sequence[Check], say: Callable[[str], None]) 
     except GuestError:
         if not failed:  # else the first failure is what the user needs to know
             raise
-    return Report(tuple(results), ready, time.monotonic() - guest.line.started)
+    return Report(tuple(results), ready, checked, time.monotonic() - guest.line.started)
 
 
-def _result(guest: Guest, check: Check) -> Result:
-    status, output = guest.sh(check.command, check.seconds)
+def _result(check: Check, status: int, output: str) -> Result:
     if status:
         return Result(
             check.name, status, printable(" ".join(output.split()))[-_LONGEST:] or "no output"
@@ -168,9 +184,9 @@ def standard(
         Check("uname", "uname -a", partial(_uname, release)),
         Check("mount", "cat /proc/mounts", partial(_mounts, root)),
         Check("free", "free", _free),
-        Check("disk", _DISK, _disk),
-        Check("clock", "date +%s; sleep 1; date +%s", partial(_clock, epoch)),
         *card,
+        Check("disk", _DISK, _disk, late=True),
+        Check("clock", _CLOCK, partial(_clock, epoch), setup=_CLOCK_BEGINS, late=True),
     )
 
 
@@ -229,6 +245,18 @@ def _disk(output: str) -> str:
         else " (perhaps from the cache: the kernel has no /proc/sys/vm/drop_caches)"
     )
     return f"{len(data)} bytes written, synced and read back{cached}"
+
+
+# The time before the other checks, and the first other time after them. A sleep of less than a
+# second needs busybox's FEATURE_FANCY_SLEEP.
+_CLOCK_BEGINS = "began=$(date +%s)"
+_CLOCK = """[ "$began" ] || { date +%s; exit 1; }
+n=0
+while now=$(date +%s); [ "$now" = "$began" ] && [ $n -lt 40 ]; do
+n=$((n+1)); sleep 0.05 2>/dev/null || { sleep 1; n=$((n+20)); }
+done
+echo "$began"; echo "$now"
+"""
 
 
 # Each network card with its hardware address and its driver.

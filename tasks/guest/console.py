@@ -2,7 +2,8 @@
 
 Kernel messages, echo and line wraps may appear anywhere in the output. So each command prints a
 random token at its end, is quoted so that its echo differs from the output, and its status is asked
-for again when no answer comes. `serial` has the line itself and the detection of failures.
+for again when no answer comes. Several commands go in one script, so that the guest does not wait
+for the host between them. `serial` has the line itself and the detection of failures.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from tasks.guest import serial
 from tasks.guest.serial import Limits, Line
 from tasks.system.errors import PiggyError
@@ -22,6 +25,7 @@ _LONGEST = 900  # busybox edits lines of up to 1024 characters
 _PROMPT = re.compile(r"(?:^|\n)[^\n]{0,60}[#$] ")
 _LEAD = re.compile(r"^[^\n]{0,60}?[#$>] ")  # a prompt before what was typed
 _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
+_STATUS = "((?:1?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])?)"  # of a shell's command; "" if it refused it
 _HALTED = re.compile(r"System halted|reboot: Power down")  # kernel/reboot.c
 
 
@@ -65,11 +69,44 @@ def _answer(heard: str, token: str, command: str, question: str) -> str:
             if _LEAD.sub("", line).strip() not in sent
         ]
         output = "".join(lines)
-    output = output.replace(question, "").partition(f"<~{token}")[0]
+    return _without_echo(output.replace(question, "").partition(f"<~{token}")[0], token)
+
+
+def _without_echo(output: str, token: str) -> str:
+    """Drop the lines of an output in which the terminal repeats a question with this token."""
     typed = ('echo "<~""', f'{token}~>"', f"$s{token}", f"s{token}=$?")
     return "".join(
         line for line in output.splitlines(keepends=True) if not any(part in line for part in typed)
     )
+
+
+def _question(token: str) -> str:
+    """Return the line that asks the shell for the status of the command with this token."""
+    return f'echo "<~""{token} $s{token}""~>"\n'
+
+
+def _script(token: str, commands: Sequence[Command], setup: str) -> str:
+    """Return the script that runs commands one after the other, each between two marks."""
+    parts = "".join(
+        f"m {number}; (\n{command.text}\n) </dev/null; m {number} $?\n"
+        for number, command in enumerate(commands)
+    )
+    return (
+        f'{{\nm() {{ echo "<~""{token}:$*""~>"; }}\n{setup}\n{parts}}}'
+        f" </dev/null; s{token}=$?; {_question(token)}"
+    )
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A command for the guest's shell.
+
+    Attributes:
+        text: The command.
+        seconds: Its timeout; 0 for the limit of all commands.
+    """
+
+    text: str
+    seconds: float = 0
 
 
 class Guest:
@@ -135,30 +172,15 @@ class Guest:
             Its exit status and its output. Kernel messages without a time stamp
             (CONFIG_PRINTK_TIME=n) stay in the output.
         """
-        if any(len(line) > _LONGEST for line in command.splitlines()):
-            raise PiggyError(
-                f"a line of the guest command '{command[:40]}...' is longer than {_LONGEST}"
-                " characters"
-            )
+        _check_lines(command)
         token = os.urandom(3).hex()
-        answer = re.compile(rf"<~{token} ((?:1?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])?)~>")
-        question = f'echo "<~""{token} $s{token}""~>"\n'
+        answer, question = re.compile(rf"<~{token} {_STATUS}~>"), _question(token)
         self.line.send(
             f'echo "<~""{token}""~>"; (\n{command}\n) </dev/null; s{token}=$?; {question}'
         )
-        seconds = seconds or self.line.limit.command
-        until, wait = time.monotonic() + seconds, self.line.limit.again
-        ask_at = time.monotonic() + wait
+        asked = _Asked(self.line, question, self._limited(Command(command, seconds)))
         while not (reply := answer.search(self.line.fresh)):
-            now = time.monotonic()
-            if now >= until:
-                self.line.fail(
-                    f"the guest's '{_named(command)}' did not end within {seconds:.0f} s", ""
-                )
-            if now >= ask_at:
-                self.line.send(question)
-                wait, ask_at = wait * 1.5, now + wait
-            self.line.read(min(until, ask_at))
+            asked.read()
         output = _answer(self.line.fresh[: reply.start()], token, command, question)
         self.line.fresh = self.line.fresh[reply.end() :]
         if not reply[1]:
@@ -166,6 +188,52 @@ class Guest:
                 f"the guest's shell refused the command '{_named(command)}'", "a syntax error?"
             )
         return int(reply[1]), output.strip("\n")
+
+    def sh_each(self, commands: Sequence[Command], setup: str) -> Iterator[tuple[int, int, str]]:
+        """Run commands one after the other, as one script.
+
+        The guest goes on while the caller uses what was yielded. A command whose answer was torn
+        by kernel messages is run again alone at the end; so are all, if the shell refuses the
+        script.
+
+        Args:
+            commands: The commands; each has a subshell, without standard input.
+            setup: A script that the guest's shell runs before them: it has the functions and
+                variables that they share.
+
+        Yields:
+            The command's number, and its exit status and output as `sh` returns them.
+        """
+        _check_lines("\n".join([setup, *(command.text for command in commands)]))
+        token = os.urandom(3).hex()
+        answer = re.compile(rf"<~{token}(?::([0-9]{{1,3}}))? {_STATUS}~>")
+        self.line.send(_script(token, commands, setup))
+        left = dict(enumerate(commands))
+        asked = _Asked(self.line, _question(token), self._limited(commands[0]))
+        while True:
+            if not (reply := answer.search(self.line.fresh)):
+                asked.read()
+                continue
+            heard, self.line.fresh = (
+                self.line.fresh[: reply.start()],
+                self.line.fresh[reply.end() :],
+            )
+            if not reply[1]:
+                break
+            number = int(reply[1])
+            _, begun, output = heard.rpartition(f"<~{token}:{number}~>")
+            if number in left and begun and reply[2]:
+                del left[number]
+                yield number, int(reply[2]), _without_echo(output, token).strip("\n")
+            later = [command for place, command in left.items() if place > number]
+            asked.limit(self._limited((later or commands)[0]))
+        for number, command in left.items():
+            text = f"{setup}\n{command.text}" if setup else command.text
+            yield number, *self.sh(text, command.seconds)
+
+    def _limited(self, command: Command) -> Command:
+        """Return a command with its timeout."""
+        return Command(command.text, command.seconds or self.line.limit.command)
 
     def poweroff(self) -> None:
         """Power the guest off; wait for QEMU's end, or for the message of a machine that halts."""
@@ -186,3 +254,44 @@ class Guest:
                 return
         with contextlib.suppress(PiggyError, pexpect.EOF):
             self.line.read(time.monotonic() + 0.3, end_is_fine=True)
+
+
+def _check_lines(script: str) -> None:
+    """Raise PiggyError if a line is longer than the guest's line editor takes."""
+    for line in script.splitlines():
+        if len(line) > _LONGEST:
+            raise PiggyError(
+                f"a line of the guest command '{line[:40]}...' is longer than {_LONGEST} characters"
+            )
+
+
+class _Asked:
+    """The wait for a command's answer; the question is put again if none comes."""
+
+    def __init__(self, line: Line, question: str, command: Command) -> None:
+        self._line, self._question, self._wait = line, question, line.limit.again
+        self._ask_at = time.monotonic() + self._wait
+        self.limit(command)
+
+    def limit(self, command: Command) -> None:
+        """Begin the time of a command."""
+        self._command, self._until = command, time.monotonic() + command.seconds
+
+    def read(self) -> None:
+        """Read output, and check for failures.
+
+        Raises:
+            GuestError: The guest failed, or the command's time is over.
+        """
+        now = time.monotonic()
+        if now >= self._until:
+            self._line.fail(
+                f"the guest's '{_named(self._command.text)}' did not end within"
+                f" {self._command.seconds:.0f} s",
+                "",
+            )
+        if now >= self._ask_at:
+            self._line.send(self._question)
+            self._wait *= 1.5
+            self._ask_at = now + self._wait
+        self._line.read(min(self._until, self._ask_at))

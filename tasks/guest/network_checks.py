@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import os
 import re
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,10 @@ from tasks.network.cable import PAGE_PORT, Cable
 
 _SERVED = 20.0  # seconds that the guest's web server may take
 _LONGEST = 1 << 20  # bytes of its answer
+_POLL = 0.05  # seconds in which the host's page server sees that it has to end
+_LINE = 4096  # bytes of a line of a request
 _SECONDS = 60  # for a slow guest's DHCP and the link of its card
-# Print the cards' addresses and the routes as ip does, without it by ifconfig and route.
+# Functions that print the cards' addresses and the routes: as ip does, or by ifconfig and route.
 _ASK = """a() { if command -v ip >/dev/null; then ip -4 addr show scope global; return; fi
 for i in /sys/class/net/*; do
 [ -e $i/device ] && o=$(ifconfig ${i##*/}) && o=${o#*inet addr:} && case $o in
@@ -27,22 +29,18 @@ done; }
 r() { if command -v ip >/dev/null; then ip route; return; fi
 route -n | while read -r d g _; do [ $d = 0.0.0.0 ] && echo "default via $g"; done; true; }
 """
-# Wait for an address on the first card; then print addresses and routes.
-_UP = (
-    _ASK
-    + """n=0
+# Wait for an address on the first card; then print addresses and routes. A sleep of less than a
+# second needs busybox's FEATURE_FANCY_SLEEP.
+_UP = """n=0
 until case $(a) in *inet*) ;; *) false ;; esac; do
-n=$((n+1)); [ $n -gt 25 ] && break; sleep 1
+n=$((n+1)); [ $n -gt 33 ] && break
+[ $n -le 10 ] && sleep 0.2 2>/dev/null || sleep 1
 done
 a; r"""
-)
-_PING = (
-    _ASK
-    + """gw=$(r | while read -r d v g _; do
+_PING = """gw=$(r | while read -r d v g _; do
 [ "$d" = default ] && echo $g && break; done)
 [ -n "$gw" ] || { echo "there is no default route"; exit 1; }
 ping -c 1 -W 5 "$gw" || ping -c 2 -W 5 "$gw\""""
-)
 
 
 def checks(
@@ -62,9 +60,9 @@ def checks(
     """
     if not cable.net or "network" not in overlays or cable.append == "ip=off":
         return []
-    result = [Check("network", _UP, partial(_up, cable.address), _SECONDS)]
+    result = [Check("network", _UP, partial(_up, cable.address), _SECONDS, _ASK)]
     if not cable.closed:
-        result.append(Check("gateway", _PING, _ping, _SECONDS))
+        result.append(Check("gateway", _PING, _ping, _SECONDS, _ASK))
     if page[0]:
         result.append(
             Check("fetch", f"wget -q -T 10 -O - {page[0]}", partial(_fetched, *page), _SECONDS)
@@ -82,7 +80,7 @@ def checks(
     direct = not cable.taken and cable.listen and cable.listen != "127.0.0.1"
     if "httpd" in overlays and (port or direct):
         url = f"http://127.0.0.1:{port}/" if port else ""
-        result.append(Check("httpd", _ASK + "a; uname -r", partial(_served, url), _SECONDS))
+        result.append(Check("httpd", "a; uname -r", partial(_served, url), _SECONDS, _ASK))
     return result
 
 
@@ -128,7 +126,7 @@ def _served(url: str, output: str) -> str:
         except OSError as error:
             if time.monotonic() > until - 0.5:
                 raise ValueError(f"{url}: {error}") from error
-            time.sleep(0.5)
+            time.sleep(0.1)
     if release not in text:
         raise ValueError(f"{url} does not show the guest's kernel {release}: {text[:100]!r}")
     return f"{url} fetched from the host ({len(text)} bytes)"
@@ -169,6 +167,12 @@ def fetched(url: str, until: float) -> str:
     return re.split(r"\r?\n\r?\n", data.decode(errors="replace"), maxsplit=1)[-1]
 
 
+class _PageServer(socketserver.ThreadingTCPServer):
+    """A server of pages, each in a thread of its own; those that hang end with the program."""
+
+    daemon_threads = True
+
+
 @contextlib.contextmanager
 def served(cable: Cable, token: str = "") -> Iterator[tuple[str, str]]:
     """Serve a page on the host for the guest to fetch, for the body of a `with`.
@@ -185,18 +189,19 @@ def served(cable: Cable, token: str = "") -> Iterator[tuple[str, str]]:
         yield "", token
         return
 
-    class Page(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(token)))
-            self.end_headers()
-            self.wfile.write(token.encode())
+    class Page(socketserver.StreamRequestHandler):
+        timeout = _SERVED
 
-        def log_message(self, *words: object) -> None:
-            pass
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):  # the guest broke off; the check tells what it got
+                while self.rfile.readline(_LINE).strip():  # the request and its headers
+                    pass
+                head = f"HTTP/1.0 200 OK\r\nContent-Length: {len(token)}\r\n\r\n"
+                self.wfile.write((head + token).encode())
 
-    with http.server.ThreadingHTTPServer((cable.listen, 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+    # No HTTPServer: it asks the resolver for its name, which may take seconds.
+    with _PageServer((cable.listen, 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[_POLL], daemon=True)
         thread.start()
         try:
             yield f"http://{cable.gateway}:{server.server_address[1]}/", token

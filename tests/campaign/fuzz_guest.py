@@ -19,7 +19,7 @@ from tasks.network.cable import Cable
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
 
-TOKEN = "TOKEN1"  # where a question's token belongs; as long as one
+TOKEN = "TOKEN1"  # where the token of a script belongs; as long as one
 BOOT = b"""[    0.000000] Linux version 6.1.0 (me@here) #1
 [    0.100000] ata1: SATA max
 
@@ -31,23 +31,25 @@ DISK = (
     .hexdigest()
     .encode()
 )
-CHECKS = (
-    *checks.standard(release="6.1.0", nic=True),
-    *network_checks.checks(
-        Cable(address="10.0.2.15"), ["network"], ("http://10.0.2.2:1/", "the page")
-    ),
+CHECKS = sorted(
+    [
+        *checks.standard(release="6.1.0", nic=True),
+        *network_checks.checks(
+            Cable(address="10.0.2.15"), ["network"], ("http://10.0.2.2:1/", "the page")
+        ),
+    ],
+    key=lambda check: check.late,
 )
 ANSWERS = [
-    b"",
     b"Linux (none) 6.1.0 #1 i686 GNU/Linux",
     b"/dev/sda / ext2 rw 0 0\nproc /proc proc rw 0 0\nsys /sys sysfs rw 0 0",
     b"Mem:   28772 1580 26000 0 4 5",
-    DISK + b"  -\nfrom disk",
-    b"1700000000\n1700000001",
     b"eth0 52:54:00:12:34:56 ne2k",
     b"    inet 10.0.2.15/24 brd 10.0.2.255 scope global eth0\ndefault via 10.0.2.2 dev eth0",
     b"64 bytes from 10.0.2.2: seq=0 ttl=255 time=0.3 ms",
     b"the page",
+    DISK + b"  -\nfrom disk",
+    b"1700000000\n1700000001",
 ]
 MARKS = [
     b"<~TOKEN1 0~>\n",
@@ -86,44 +88,62 @@ LIMITS = Limits(boot=30, silence=30, command=30, total=60, again=0.001)
 
 
 class Case(NamedTuple):
-    """What a guest says: at its boot, and to each question; in pieces of this many characters."""
+    """What a guest says: at its boot, when it is asked for a shell, to the script of all checks,
+    and at its end; in pieces of this many characters."""
 
     boot: bytes
-    answers: list[bytes]
+    shell: bytes
+    script: bytes
+    end: bytes
     piece: int
 
 
 def make(rng: random.Random) -> Case:
     """A guest that passes, with changes to one or two of its answers."""
-    answers = (b"<~TOKEN1~>\n" + text + b"\n<~TOKEN1 0~>\n" for text in ANSWERS)
-    said = [BOOT, b"<~TOKEN1~>\n", *answers, b"reboot: Power down\n"]
+    answers = (
+        b"<~TOKEN1:%d~>\n%s\n<~TOKEN1:%d 0~>\n" % (number, text, number)
+        for number, text in enumerate(ANSWERS)
+    )
+    said = [BOOT, b"<~TOKEN1~>\n", *answers, b"<~TOKEN1 0~>\n", b"reboot: Power down\n"]
     for _ in range(rng.choice([0, 1, 1, 2])):
         at = rng.randrange(len(said))
         said[at] = mutated(rng, said[at], MARKS, 3)
     return Case(
         said[0],
-        said[1:],
+        said[1],
+        b"".join(said[2:-1]),
+        said[-1],
         rng.choice([7 if sum(map(len, said)) < 5000 else 5000, 500, 65536, 65536]),
     )
 
 
 class Process:
-    """Plays the part of pexpect.spawn: answers each new question with the next of the answers, then
-    ends."""
+    """Plays the part of pexpect.spawn: answers what it is asked, at most once to each token, and
+    ends when it is asked no more. A check that is run again alone passes."""
 
     exitstatus, signalstatus = 0, None
 
     def __init__(self, case: Case) -> None:
-        self.case, self.left, self.token, self.quiet = case, list(case.answers), "", 0
+        self.case, self.seen, self.quiet = case, set[str](), 0
         self.waiting = case.boot.decode(errors="replace")
 
     def send(self, text: str) -> None:
         """Take a question."""
         found = re.search(r'<~""([0-9a-f]{6})', text)
-        if text == "poweroff\n" or (found and found[1] != self.token):
-            self.token = found[1] if found else ""
-            answer = self.left.pop(0).decode(errors="replace") if self.left else ""
-            self.waiting += answer.replace(TOKEN, self.token)
+        token = found[1] if found else "poweroff"
+        if token in self.seen:
+            return
+        self.seen.add(token)
+        answer = self.case.shell
+        if not found:
+            answer = self.case.end
+        elif "$*" in text:
+            answer = self.case.script
+        else:
+            for check, good in zip(CHECKS, ANSWERS, strict=True):
+                if check.command in text:
+                    answer = b"<~TOKEN1~>\n" + good + b"\n<~TOKEN1 0~>\n"
+        self.waiting += answer.decode(errors="replace").replace(TOKEN, token)
 
     def read_nonblocking(self, size: int, timeout: float) -> str:
         """Give the next piece."""
@@ -159,7 +179,7 @@ def check(case: Case, folder: Path) -> None:
     finally:
         assert all(printable(line) == line and len(line) < 400 for line in said)
     assert [result.name for result in report.results] == [check.name for check in CHECKS]
-    assert not process.left or report.status
+    assert "poweroff" in process.seen
     if report.status:
         assert 0 < report.status < 256
         raise checks.CheckError(report, folder / "log")

@@ -165,7 +165,7 @@ def test_a_lost_race_for_a_port_is_run_again(monkeypatch: pytest.MonkeyPatch) ->
     from tasks.network import cable
 
     lost = [True, True, False]
-    report = checks.Report((), 1.0, 2.0)
+    report = checks.Report((), 1.0, 0.5, 2.0)
 
     def boot_test(*args: Any) -> checks.Report:
         if lost[0]:

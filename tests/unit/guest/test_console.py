@@ -69,7 +69,8 @@ while data := os.read(shell.stdout.fileno(), 4096):
     if mode == "noisy":
         data = re.sub(rb"\n", b"\n[    3.141592] usb 1-1: a message\n", data)
     if mode == "torn" and broken < 2:  # kernel messages without a stamp in the middle of the answer
-        data, count = re.subn(rb"(<~\w+) (\d)", rb"\1random: crng init done\n \2", data)
+        torn = rb"\1random: crng init done\n \2"
+        data, count = re.subn(rb"(<~[\w:]+) (\d)", torn, data, count=2 - broken)
         broken += count
     say(data)
 if mode == "halts":
@@ -237,6 +238,58 @@ def test_guest_that_dies_in_a_command(fake, tmp_path: Path) -> None:
         one.ready()
         with pytest.raises(GuestError, match="qemu-system-i386 was killed by SIGKILL"):
             one.sh("die")
+
+
+def each(one: console.Guest, setup: str, *commands: str) -> list[tuple[int, int, str]]:
+    return list(one.sh_each([console.Command(text) for text in commands], setup))
+
+
+@pytest.mark.parametrize("mode", ["plain", "noisy", "torn"])
+def test_commands_in_one_script_give_status_and_output(fake, tmp_path: Path, mode: str) -> None:
+    with console.session(fake(mode), tmp_path / "log", LIMITS) as one:
+        one.ready()
+        sent: list[str] = []
+        send = one.line.send
+        one.line.send = lambda text: (sent.append(text), send(text))[1]  # type: ignore[method-assign]
+        found = each(
+            one, "two() { echo 2; }; x=7", "two; exit 3", "cat", "x=8; printf $x", "echo '<~' $x"
+        )
+        assert sorted(found) == [(0, 3, "2"), (1, 0, ""), (2, 0, "8"), (3, 0, "<~ 7")]
+        if mode == "torn":  # the answers of the first two were: these ran again, alone
+            assert [number for number, _, _ in found] == [2, 3, 0, 1]
+        elif mode == "plain":
+            assert len(sent) == 1
+        one.poweroff()
+
+
+def test_what_was_answered_can_be_used_while_the_script_goes_on(fake, tmp_path: Path) -> None:
+    with console.session(fake("plain"), tmp_path / "log", LIMITS) as one:
+        one.ready()
+        flag = tmp_path / "flag"
+        wait = f"until [ -e {flag} ]; do sleep 0.05; done; echo seen"
+        for number, status, output in one.sh_each(
+            [console.Command("echo now"), console.Command(wait)], ""
+        ):
+            assert (number, status, output) == ((1, 0, "seen") if number else (0, 0, "now"))
+            flag.touch()
+
+
+def test_the_command_of_a_script_that_is_refused_is_named(fake, tmp_path: Path) -> None:
+    with console.session(fake("plain"), tmp_path / "log", LIMITS) as one:
+        one.ready()
+        with pytest.raises(GuestError, match=r"refused the command 'echo \)'"):
+            each(one, "", "echo 1", "echo )", "echo 2")
+
+
+def test_the_command_of_a_script_that_does_not_end_is_named(fake, tmp_path: Path) -> None:
+    limit = Limits(boot=8, silence=9, command=1.5, total=20, again=5)
+    with console.session(fake("plain"), tmp_path / "log", limit) as one:
+        one.ready()
+        commands = [console.Command(f"sleep {pause}") for pause in ("1", "1.1", "30", "0")]
+        got: list[int] = []
+        with pytest.raises(GuestError, match=r"'sleep 30' did not end within 2 s"):
+            got.extend(number for number, _, _ in one.sh_each(commands, ""))
+        assert got == [0, 1]  # each has the whole time, though both take longer together
 
 
 def test_poweroff_that_is_not_heeded(fake, tmp_path: Path) -> None:
@@ -462,6 +515,50 @@ def test_disk_check_really_reads_back(tmp_path: Path) -> None:
         check=False,
     )
     assert full.returncode
+
+
+@pytest.mark.parametrize(
+    ("programs", "status", "judged"),
+    [
+        ("", 0, "UTC"),
+        ("sleep() { [ $1 = 1 ] && /bin/sleep 1; }", 0, "UTC"),  # busybox without FANCY_SLEEP
+        ("date() { echo 1700000000; }; sleep() { :; }", 0, "stands still"),
+        ("date() { echo 1700000000; }; sleep() { [ $1 = 1 ]; }", 0, "stands still"),
+        ("date() { echo not found; return 127; }", 0, "not two times"),
+        ("date() { return 127; }", 1, ""),
+    ],
+)
+def test_clock_check_waits_for_another_second(programs: str, status: int, judged: str) -> None:
+    """Run the guest's own command here, with other programs."""
+    clock = {one.name: one for one in checks.standard()}["clock"]
+    done = subprocess.run(
+        ["sh", "-c", f"{programs}\n{clock.setup}\n{clock.command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert done.returncode == status
+    if judged == "UTC":
+        assert judged in clock.judge(done.stdout)
+    elif judged:
+        with pytest.raises(ValueError, match=judged):
+            clock.judge(done.stdout)
+
+
+def test_late_checks_come_last_and_all_share_a_setup(fake, tmp_path: Path) -> None:
+    three = [
+        checks.Check("late", "echo $x", setup="x=1", late=True),
+        checks.Check("a", "x=$((x+1)); echo $x", setup="x=1"),
+        checks.Check("b", "echo $x$y", setup="y=3"),
+    ]
+    lines: list[str] = []
+    report = checks.boot_test(fake("plain"), three, tmp_path / "log", LIMITS, lines.append)
+    assert lines[1:4] == ["=== a ok: 2", "=== b ok: 13", "=== late ok: 1"]
+    assert [result.name for result in report.results] == ["a", "b", "late"]
+    assert report.checked > 0
+    assert report.poweroff > 0
+    assert report.ready + report.checked + report.poweroff == pytest.approx(report.total)
 
 
 def test_kvm_is_named_as_a_suspect_of_silence(fake, tmp_path: Path) -> None:
