@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from terminals import terminal
 
 from tasks.system.process import clean_env
 from tests.real.conftest import Checkout, edited, lay_out
@@ -93,22 +94,13 @@ def test_a_device_tree_edit_makes_the_device_tree_alone(versatile: Checkout) -> 
 
 
 def test_modules_load_in_the_guest(versatile: Checkout, module: Path) -> None:
-    pexpect = pytest.importorskip("pexpect")
     before = sorted(path.name for path in module.iterdir())
     said = versatile.doit(f"src={module}", "module")
     assert "images/piggyback_hello.ko" in said
     assert sorted(path.name for path in module.iterdir()) == before  # nothing was written into it
     versatile.doit(f"src={module}", "rootfs")
-    words = ["qemu_boot", f"src={module}"]
-    guest = pexpect.spawn(
-        versatile.argv()[0],
-        words,
-        cwd=str(versatile.top),
-        env=versatile.variables(),
-        encoding="utf-8",
-        timeout=120,
-    )
-    with open(versatile.top / "boot.log", "w", encoding="utf-8") as guest.logfile_read:
+    argv = [versatile.argv()[0], "qemu_boot", f"src={module}"]
+    with terminal(argv, versatile.top, versatile.variables(), versatile.top / "boot.log") as guest:
         guest.expect("# ")
         guest.sendline("modprobe dummy && ip link show dummy0 | grep -c dummy0")
         guest.expect("1\r")
@@ -118,7 +110,6 @@ def test_modules_load_in_the_guest(versatile: Checkout, module: Path) -> None:
         guest.expect("piggyback_hello +[0-9]")
         guest.expect("42 gets off")
         guest.expect("System halted|Power down")
-        guest.close(force=True)
 
 
 def test_a_module_is_rebuilt_when_the_kernel_concerns_it_and_only_then(

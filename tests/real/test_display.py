@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from terminals import powered_off, terminal
 
 from tests.real.conftest import Checkout, lay_out
 
@@ -59,21 +60,10 @@ def test_the_serial_console_still_passes_the_test(shown: Checkout) -> None:
 @pytest.fixture
 def guest(shown: Checkout) -> Iterator[Any]:
     """Its serial shell, as somebody has it who shows the screen by VNC."""
-    pexpect = pytest.importorskip("pexpect")
-    one = pexpect.spawn(
-        shown.argv()[0],
-        ["qemu_boot", "window=vnc"],
-        cwd=str(shown.top),
-        env=shown.variables(),
-        encoding="utf-8",
-        timeout=120,
-    )
-    with open(shown.top / "boot.log", "w", encoding="utf-8") as one.logfile_read:
+    argv = [shown.argv()[0], "qemu_boot", "window=vnc"]
+    with terminal(argv, shown.top, shown.variables(), shown.top / "boot.log") as one:
         yield one
-        one.sendline("poweroff")
-        one.expect(pexpect.EOF)
-        one.close()
-    assert one.exitstatus == 0
+        powered_off(one)
 
 
 def test_shells_wait_on_four_terminals_and_vnc_shows_the_first(shown: Checkout, guest: Any) -> None:
@@ -95,22 +85,11 @@ def test_shells_wait_on_four_terminals_and_vnc_shows_the_first(shown: Checkout, 
 
 
 def test_without_graphics_it_says_so_and_boots(shown: Checkout) -> None:
-    pexpect = pytest.importorskip("pexpect")
-    one = pexpect.spawn(
-        shown.argv()[0],
-        ["qemu_boot"],
-        cwd=str(shown.top),
-        env=shown.variables(),
-        encoding="utf-8",
-        timeout=120,
-    )
-    one.expect("no graphical session here")
-    one.expect("piggyback: up")
-    one.expect("# ")
-    one.sendline("poweroff")
-    one.expect(pexpect.EOF)
-    one.close()
-    assert one.exitstatus == 0
+    with terminal([shown.argv()[0], "qemu_boot"], shown.top, shown.variables()) as one:
+        one.expect("no graphical session here")
+        one.expect("piggyback: up")
+        one.expect("# ")
+        powered_off(one)
 
 
 def test_without_a_display_the_only_one_is_taken(shown: Checkout) -> None:

@@ -26,6 +26,7 @@ import msgspec
 import pytest
 import skips
 from browser import Browser
+from terminals import powered_off, terminal
 from topology import PAGE, TOP, Topology
 
 from tasks.system.process import clean_env
@@ -72,27 +73,14 @@ def in_host(net: Topology, pc: Checkout, *words: str, status: int = 0) -> str:
 @contextlib.contextmanager
 def shell(pc: Checkout, prefix: list[str], *words: str) -> Iterator[Any]:
     """Give somebody's terminal with a guest's shell on it."""
-    pexpect = pytest.importorskip("pexpect")
     argv = [*prefix, *pc.argv("qemu_boot", *words)]
-    guest = pexpect.spawn(
-        argv[0],
-        argv[1:],
-        cwd=str(pc.top),
-        env=pc.variables(),
-        encoding="utf-8",
-        timeout=120,
-        dimensions=(24, 200),
-    )
-    with open(pc.top / "boot.log", "a", encoding="utf-8") as guest.logfile_read:
+    with terminal(argv, pc.top, pc.variables(), pc.top / "boot.log") as guest:
         guest.expect("piggyback: up")
         guest.expect("# ")
         guest.sendline("stty -echo; dmesg -n 1")
         guest.expect("# ")
         yield guest
-        guest.sendline("poweroff")
-        guest.expect(pexpect.EOF)
-        guest.close()
-    assert guest.exitstatus == 0
+        powered_off(guest)
 
 
 def ask(guest: Any, command: str) -> str:

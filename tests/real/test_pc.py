@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from terminals import powered_off, terminal
 
 from tasks.system.process import clean_env
 from tests.real.conftest import Checkout, edited, lay_out, odd
@@ -42,24 +43,13 @@ def test_the_initramfs_boots_too(pc: Checkout) -> None:
 
 
 def test_somebody_types_into_the_shell(pc: Checkout) -> None:
-    pexpect = pytest.importorskip("pexpect")
-    guest = pexpect.spawn(
-        pc.argv("qemu_boot")[0],
-        ["qemu_boot"],
-        cwd=str(pc.top),
-        env=pc.variables(),
-        encoding="utf-8",
-        timeout=90,
-    )
-    with open(pc.top / "boot.log", "w", encoding="utf-8") as guest.logfile_read:
+    argv = [pc.argv("qemu_boot")[0], "qemu_boot"]
+    with terminal(argv, pc.top, pc.variables(), pc.top / "boot.log", 90) as guest:
         guest.expect("piggyback: up")
         guest.expect("# ")
         guest.sendline("echo $((6 * 7)); uname -r")
         guest.expect(r"42\r+\n6\.1\.")
-        guest.sendline("poweroff")
-        guest.expect(pexpect.EOF)
-        guest.close()
-    assert guest.exitstatus == 0
+        powered_off(guest)
 
 
 def test_every_link_is_what_plain_make_makes(pc: Checkout, plain: Path) -> None:

@@ -118,10 +118,12 @@ class Browser:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             url = f"http://127.0.0.1:{server.server_address[1]}/frame.html"
             size = (f"--window-size={max(width, 500)},{height}", "--virtual-time-budget=20000")
-            dumped = self.run(*size, f"--screenshot={picture}", "--dump-dom", url)
-            if not picture.exists():  # a Chromium that does one thing at a time
-                self.run(*size, f"--screenshot={picture}", url)
-            server.shutdown()
+            try:
+                dumped = self.run(*size, f"--screenshot={picture}", "--dump-dom", url)
+                if not picture.exists():  # a Chromium that does one thing at a time
+                    self.run(*size, f"--screenshot={picture}", url)
+            finally:
+                server.shutdown()
             asked = list(server.asked)  # type: ignore[attr-defined]
         match = re.search(r'<pre id="found"[^>]*>(.*?)</pre>', dumped, re.DOTALL)
         assert match, dumped[-2000:]
