@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import shlex
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -137,7 +138,6 @@ def started(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Line]:
                 "'doit setup' installs what is missing; 'doit doctor' shows what that is",
             ) from error
         process.delaybeforesend = None
-        process.delayafterclose = process.delayafterterminate = 0.2
 
         def write(text: str) -> None:
             sink.write(text.replace("\r", ""))
@@ -146,7 +146,27 @@ def started(argv: Sequence[str], log: Path, limit: Limits) -> Iterator[Line]:
         try:
             yield Line(process, log, limit, write, argv)
         finally:
-            process.close(force=True)
+            _end(process)
+
+
+def _end(process: pexpect.spawn) -> None:
+    """End QEMU if it runs, by SIGHUP or at last by SIGKILL, and wait until it is gone.
+
+    On a busy host that takes longer than the tenth of a second for which pexpect's close waits.
+
+    Raises:
+        PiggyError: It is not gone after some seconds.
+    """
+    for number, seconds in ((signal.SIGHUP, 1.0), (signal.SIGKILL, 20.0)):
+        if process.isalive():
+            process.kill(number)
+        until = time.monotonic() + seconds
+        while process.isalive() and time.monotonic() < until:
+            time.sleep(0.01)
+    if process.isalive():
+        raise PiggyError(f"QEMU (process {process.pid}) was killed and does not end")
+    process.ptyproc.delayafterclose = 0  # there is nothing to wait for
+    process.close()
 
 
 class Line:
@@ -263,5 +283,5 @@ class Line:
         until = time.monotonic() + 5
         while self.process.isalive() and time.monotonic() < until:
             time.sleep(0.01)
-        self.process.close(force=True)
+        _end(self.process)
         return self.process.exitstatus or 0, self.process.signalstatus or 0

@@ -7,6 +7,7 @@ import hashlib
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pexpect
@@ -124,6 +125,7 @@ class Process:
     exitstatus, signalstatus = 0, None
 
     def __init__(self, case: Case) -> None:
+        self.ptyproc = SimpleNamespace()
         self.case, self.seen, self.quiet = case, set[str](), 0
         self.waiting = case.boot.decode(errors="replace")
 

@@ -35,6 +35,10 @@ def say(data):
 say(boot.encode())
 if mode.startswith("exit"):
     sys.exit(int(mode[4:]))
+if mode == "stubborn":
+    import signal
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 if mode == "crash":
     os.kill(os.getpid(), 11)
 if mode == "silent":
@@ -380,9 +384,10 @@ def test_no_shell_among_chatter_ends_in_time(fake, tmp_path: Path) -> None:
     assert time.monotonic() - started < 4
 
 
-def test_interrupt_kills_qemu(fake, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["plain", "stubborn"])
+def test_interrupt_kills_qemu(fake, tmp_path: Path, mode: str) -> None:
     def interrupted() -> None:
-        with console.session(fake("plain"), tmp_path / "log", LIMITS) as one:
+        with console.session(fake(mode), tmp_path / "log", LIMITS) as one:
             one.ready()
             raise KeyboardInterrupt
 

@@ -2,14 +2,65 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tasks.guest import faults, serial
 from tasks.guest.serial import Limits
 from tasks.system.errors import PiggyError
+
+
+class Slow:
+    """Plays the part of pexpect.spawn: it lives on for some looks after a signal."""
+
+    pid = 7
+
+    def __init__(self, heeds: dict[int, int]) -> None:
+        self.heeds, self.left, self.got = heeds, sys.maxsize, list[int]()
+        self.closed, self.ptyproc = False, SimpleNamespace(delayafterclose=0.1)
+
+    def isalive(self) -> bool:
+        self.left -= 1
+        return self.left > 0
+
+    def kill(self, number: int) -> None:
+        self.got.append(number)
+        self.left = min(self.left, self.heeds.get(number, sys.maxsize))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("heeds", "got"),
+    [
+        ({signal.SIGHUP: 20}, [signal.SIGHUP]),
+        ({signal.SIGKILL: 60}, [signal.SIGHUP, signal.SIGKILL]),  # after more than half a second
+        ({}, [signal.SIGHUP, signal.SIGKILL]),
+    ],
+)
+def test_a_qemu_that_takes_its_time_is_waited_for(
+    heeds: dict[int, int], got: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds)
+    )
+    monkeypatch.setattr(serial, "time", clock)
+    process = Slow(heeds)
+    if heeds:
+        serial._end(process)  # type: ignore[arg-type]
+        assert process.closed
+    else:
+        with pytest.raises(PiggyError, match="process 7. was killed and does not end"):
+            serial._end(process)  # type: ignore[arg-type]
+        assert now[0] > 20
+    assert process.got == got
 
 
 def test_a_log_is_begun_anew_in_the_file_that_is_there(tmp_path: Path) -> None:
