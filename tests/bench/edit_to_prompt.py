@@ -1,0 +1,248 @@
+"""Time the way from saving a C file to the guest's shell: doit, and make with QEMU in a script.
+
+    python tests/bench/edit_to_prompt.py [--rounds N] [--json] [NAME=VALUE...]
+
+Uses the checkout's own build with these settings (image=vmlinux unless they say otherwise), which
+it completes first, and restores kernel/panic.c, which it edits. In each round all tools get the
+same edit, one after the other, each round another one first:
+
+    doit       doit image=vmlinux qemu_test, up to its line "shell ok"
+    make       make vmlinux, then the QEMU command of doit's test with this vmlinux, up to the
+               shell's answer to the same question
+    tuxmake, vng
+               `tuxmake` or `vng --build` in the place of make, where they are on PATH
+
+Each other tool has an object folder of its own with the same configuration, in
+build/MACHINE/bench/prompt-TOOL, which starts as a copy of ours; make's image is held against ours
+after each round. The guest is the same for all: `vng --run` needs another configuration (virtio, 9p
+or virtiofs), and tuxrun a container and its own root filesystem, so neither is compared.
+
+Beside the seconds stand those of the processor, which the load of the host changes less. Python
+may keep its byte code, as it does for most users.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import shlex
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from against_make import DOIT, SOURCE, TOP, Tool, give_config, restored, tools
+
+from tasks import image
+from tasks.config import project
+from tasks.guest import console, serial
+
+PROMPT = "=== shell ok"
+PARTS = ("start of doit", "compile", "link", "chain", "before QEMU", "QEMU to the answer")
+OTHERS = ("tuxmake", "vng", "tuxrun")
+
+
+class Bench:
+    """The tools, and what they took.
+
+    Attributes:
+        took: Seconds of each round, by tool.
+        cpu: Likewise, of the processor.
+        parts: Seconds of each round in parts, by tool.
+    """
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        self.here = project.load(TOP, os.environ, settings)
+        words = [f"{name}={value}" for name, value in settings.items()]
+        self.argv = [DOIT, *words, "qemu_test"]
+        found = tools(self.here)
+        self.others = [_moved(tool) for tool in found if tool.name != "doit"]
+        self.took: dict[str, list[float]] = {tool.name: [] for tool in found}
+        self.cpu: dict[str, list[float]] = {tool.name: [] for tool in found}
+        self.parts: dict[str, list[dict[str, float]]] = {tool.name: [] for tool in found}
+
+    def prepare(self) -> None:
+        """Build with each tool."""
+        done = subprocess.run(self.argv, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{shlex.join(self.argv)} failed:\n{done.stdout[-2000:]}")
+        obj = self.here.layout.kernel_obj
+        for tool in self.others:
+            if not tool.obj.exists():
+                shutil.copytree(obj, tool.obj, symlinks=True)
+        give_config(self.here, self.others)
+        for tool in self.others:
+            tool.run()
+
+    def round(self, number: int) -> None:
+        """Give all tools an edit that they have not had yet."""
+        source = self.here.layout.kernel_src / SOURCE
+        code = source.read_text()
+        mark = "Kernel panic - not syncing"
+        fresh = f"{mark} {os.getpid()}.{number}"
+        with restored(source):
+            source.write_text(code.replace(mark, fresh, 1))
+            turns: list[Tool | None] = [None, *self.others]
+            for tool in turns if number % 2 else turns[::-1]:
+                name = tool.name if tool else "doit"
+                parts, cpu = self.other(tool) if tool else self.ours()
+                self.cpu[name].append(cpu)
+                self.took[name].append(sum(parts.values()))
+                self.parts[name].append(parts)
+            self._compare()
+
+    def ours(self) -> tuple[dict[str, float], float]:
+        """Run doit up to the shell's answer, then to its end.
+
+        Returns:
+            The seconds up to the answer by part, and those of the processor.
+        """
+        layout = self.here.layout
+        began, clock = time.time(), time.perf_counter()
+        answered, cpu, said = 0.0, 0.0, ""
+        with subprocess.Popen(self.argv, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                said += line
+                if line.startswith(PROMPT):
+                    answered, cpu = time.perf_counter() - clock, spent(child.pid)
+        if child.returncode or not answered:
+            raise SystemExit(f"{shlex.join(self.argv)} failed:\n{said[-2000:]}")
+        lines = [json.loads(line) for line in layout.history.read_text().splitlines()[-40:]]
+        ran = {line["task"]: line for line in lines if line["run"] == lines[-1]["run"]}
+        compiling = ran["vmlinux"]["work"].get("compiling", 0.0)
+        built = sum(line["seconds"] for name, line in ran.items() if name != "qemu_test")
+        ready = json.loads(layout.boot_record.read_text())["ready"]
+        start = lines[-1]["run"] - began
+        link = ran["vmlinux"]["seconds"] - compiling
+        chain = built - ran["vmlinux"]["seconds"]
+        rest = answered - start - built - ready
+        return dict(zip(PARTS, (start, compiling, link, chain, rest, ready), strict=True)), cpu
+
+    def other(self, tool: Tool) -> tuple[dict[str, float], float]:
+        """Build with another tool and start QEMU; return what `ours` does."""
+        clock, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        tool.run()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        built = time.perf_counter() - clock
+        log = self.here.layout.logs / "console.log"  # of doit's last test, with its command
+        argv = shlex.split(log.read_text().splitlines()[0].removeprefix("$ "))
+        argv[argv.index("-kernel") + 1] = str(tool.obj / image.file_of(tool.obj, self.here.image))
+        own = tool.obj.parent / f"{tool.obj.name}.log"
+        with console.session(argv, own, serial.limits("tcg")) as guest:
+            guest.ready()
+            booted = time.perf_counter() - clock - built
+            cpu += spent(guest.line.process.pid or 0)
+            return {"build": built, "QEMU to the answer": booted}, cpu
+
+    def _compare(self) -> None:
+        """Hold make's image against ours."""
+        ours = self.here.layout.kernel_image.read_bytes()
+        for tool in self.others:
+            if tool.name == "make":
+                theirs = tool.obj / image.file_of(tool.obj, self.here.image)
+                if theirs.read_bytes() != ours:
+                    raise SystemExit(f"make's {theirs} is not ours")
+
+    def result(self) -> dict[str, Any]:
+        """Return the medians, for programs."""
+        medians = {name: statistics.median(took) for name, took in self.took.items()}
+        cpu = {name: statistics.median(took) for name, took in self.cpu.items()}
+        return {
+            "image": self.here.image,
+            "machine": self.here.settings.machine,
+            "rounds": len(self.took["doit"]),
+            "jobs": self.here.jobs,
+            "load": round(os.getloadavg()[0], 1),
+            "seconds": {name: round(took, 2) for name, took in medians.items()},
+            "ratio": _ratios(medians),
+            "cpu seconds": {name: round(took, 2) for name, took in cpu.items()},
+            "cpu ratio": _ratios(cpu),
+            "parts": {
+                name: {
+                    part: round(statistics.median(one[part] for one in parts), 2)
+                    for part in parts[0]
+                }
+                for name, parts in self.parts.items()
+            },
+            "all": {name: [round(took, 2) for took in all_] for name, all_ in self.took.items()},
+            "not installed": [name for name in OTHERS if not shutil.which(name)],
+        }
+
+
+def spent(root: int) -> float:
+    """Return the processor's seconds of a process, its descendants, and their ended children."""
+    rows: dict[int, tuple[int, int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            words = path.read_text().rpartition(")")[2].split()  # proc(5): from the third field on
+            rows[int(path.parent.name)] = int(words[1]), sum(map(int, words[11:15]))
+    tree = {root}
+    while more := {pid for pid, (parent, _) in rows.items() if parent in tree} - tree:
+        tree |= more
+    return sum(rows[pid][1] for pid in tree if pid in rows) / os.sysconf("SC_CLK_TCK")
+
+
+def _ratios(took: Mapping[str, float]) -> dict[str, float]:
+    """Return doit's time as a part of each other tool's."""
+    return {name: round(took["doit"] / it, 2) for name, it in took.items() if name != "doit"}
+
+
+def _moved(tool: Tool) -> Tool:
+    """Return a tool with an object folder of this measurement."""
+    obj = tool.obj.parent / f"prompt-{tool.name}"
+    tool.obj.parent.mkdir(parents=True, exist_ok=True)
+    argv = [word.replace(str(tool.obj), str(obj)) for word in tool.argv]
+    return Tool(tool.name, obj, argv, tool.cwd)
+
+
+def _text(found: dict[str, Any]) -> str:
+    """Return the result as a table."""
+    head = (
+        f"{found['machine']}, image={found['image']}, load {found['load']}, {found['jobs']} jobs,"
+        f" median of {found['rounds']}: from the saved file to the shell's answer"
+    )
+    lines = [head, ""]
+    for name, seconds in found["seconds"].items():
+        cpu = f"({found['cpu seconds'][name]:.2f} s of the processor)"
+        parts = ", ".join(f"{part} {took:.2f}" for part, took in found["parts"][name].items())
+        lines.append(f"{name:8}{seconds:7.2f} s  {cpu}  {parts}")
+        if ratio := found["ratio"].get(name):
+            held = found["cpu ratio"][name]
+            lines.append(f"{'':8}doit / {name}: {ratio:.2f}, of the processor {held:.2f}")
+    lines += [f"{name:8} not installed" for name in found["not installed"]]
+    return "\n".join(lines)
+
+
+def main(rounds: int, settings: dict[str, str], as_json: bool) -> None:
+    """Measure, and print the result."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    bench = Bench(settings)
+    with contextlib.redirect_stdout(sys.stderr):
+        bench.prepare()
+        for number in range(1, rounds + 1):
+            bench.round(number)
+    found = bench.result()
+    print(json.dumps(found, indent=1) if as_json else _text(found))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the file that was edited comes back
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="how many edits (default: 5)")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("setting", nargs="*", help="NAME=VALUE, as doit has them")
+    words = parser.parse_args()
+    given = dict(word.split("=", 1) for word in words.setting)
+    main(words.rounds, {"image": "vmlinux", **given}, words.json)
