@@ -27,6 +27,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -135,7 +136,8 @@ class Bench:
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         built = time.perf_counter() - clock
         log = self.here.layout.logs / "console.log"  # of doit's last test, with its command
-        argv = shlex.split(log.read_text().splitlines()[0].removeprefix("$ "))
+        command = log.read_text().splitlines()[0].removeprefix("$ ")
+        argv = shlex.split(re.sub(r"hostfwd=[^, ]*,", "", command))  # others may have the port now
         argv[argv.index("-kernel") + 1] = str(tool.obj / image.file_of(tool.obj, self.here.image))
         own = tool.obj.parent / f"{tool.obj.name}.log"
         with console.session(argv, own, serial.limits("tcg")) as guest:
