@@ -165,7 +165,8 @@ def _end(process: pexpect.spawn) -> None:
             time.sleep(0.01)
     if process.isalive():
         raise PiggyError(f"QEMU (process {process.pid}) was killed and does not end")
-    process.ptyproc.delayafterclose = 0  # there is nothing to wait for
+    # There is nothing to wait for.
+    process.ptyproc.delayafterclose = 0  # type: ignore[attr-defined]
     process.close()
 
 

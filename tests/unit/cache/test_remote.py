@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cacheservers
@@ -683,18 +684,31 @@ def test_another_mode_is_a_difference(filled: Bazel, ci: Keys, tmp_path: Path) -
     assert "out has mode 755 there and 644 here" in here.remote.checks.wrong[0]
 
 
-def test_one_in_so_many_is_made_again(site: Bazel, ci: Keys, tmp_path: Path) -> None:
+def test_one_in_so_many_is_made_again(
+    site: Bazel, ci: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is the same one whenever it is asked for on that day."""
     writer = Machine(tmp_path / "ci", site.url, key=ci)
-    names = [short_hash(f"{number}".encode()) for number in range(60)]
+    names = [short_hash(f"{number}".encode()) for number in range(8)]
     for key in names:
         writer.put(key, content={"out": b"x"})
     here = Machine(tmp_path / "here", site.url, signers=ci, check=4)
     store_tag.tag(here.store.folder)
+    checks, seen = here.remote.checks, []
+    chosen = checks.chosen
+
+    def noted(store: Any, offer: Any) -> bool:
+        seen.append(chosen(store, offer))
+        return seen[-1]
+
+    monkeypatch.setattr(checks, "chosen", noted)
     first, second = ([bool(here.find(key)) for key in names] for _ in range(2))
     assert first == second
-    assert 4 <= first.count(False) <= 30  # 15; less than one in a million lies outside
-    here.remote.checks.one_in = 0
+    assert first == [not again for again in seen[: len(names)]]
+    offers: list[Any] = [SimpleNamespace(place=number) for number in range(400)]
+    count = sum(chosen(here.store, offer) for offer in offers)
+    assert 55 <= count <= 145  # 100; less than one in a million lies outside
+    checks.one_in = 0
     assert all(here.find(key) for key in names)
 
 
