@@ -274,9 +274,7 @@ def test_a_guests_web_server_that_goes_on_and_on(
 
 
 @pytest.mark.parametrize("output", ["", "\n", "inet 10.0.2.15/24"])
-def test_a_guest_that_says_nothing_of_itself(
-    output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_guest_that_says_nothing_of_itself(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_checks, "_SERVED", 1.0)
     with pytest.raises(
         ValueError, match="says nothing|no address|refused|timed out|does not show|gives no answer"
