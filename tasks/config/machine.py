@@ -141,6 +141,18 @@ class Nic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     instead_of: tuple[str, ...] = ()
 
 
+class Firmware(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table [firmware.NAME], in force with firmware=NAME: another firmware than QEMU's own.
+
+    Attributes:
+        args: QEMU's options for it.
+        screens: Whether it switches a screen on; if not, QEMU's own serves with a display.
+    """
+
+    args: tuple[str, ...]
+    screens: bool = False
+
+
 class Processor(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The [toolchain] table: each provider's name of the machine's processor.
 
@@ -169,6 +181,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             musl make no programs for its processor.
         kernel: The table of that name, as for the following ones.
         settings: Settings that this machine changes from their defaults.
+        presets: The same for the setting `fragments`: what else changes if it names a fragment.
         limits: The most bytes that an image may have, by its name, for `doit size`; as a number or
             as "900K".
     """
@@ -185,7 +198,9 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     qemu: Qemu | None = None
     display: dict[str, Display] = {}
     nic: dict[str, Nic] = {}
+    firmware: dict[str, Firmware] = {}
     settings: dict[str, str | int | bool] = {}
+    presets: dict[str, dict[str, str | int | bool]] = {}
     limits: dict[str, int | str] = {}
 
 
@@ -267,6 +282,7 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
         *(("kernel", display.fragments, ".config") for display in displays),
         *(("kernel", names, ".config") for names in machine.kernel.boots.values()),
         *(("kernel", nic.fragments, ".config") for nic in machine.nic.values()),
+        ("kernel", tuple(machine.presets), ".config"),
         ("busybox", machine.busybox.fragments, ".config"),
         ("buildroot", machine.toolchain.buildroot, ".config"),
         ("rootfs", (machine.rootfs.devices,), ".txt"),

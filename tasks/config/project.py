@@ -19,7 +19,7 @@ from tasks.cache.digests import Stamps
 from tasks.cache.store import Store, bytes_of
 from tasks.config import layout, machine, pins, resolve, shared_store
 from tasks.config.layout import Layout
-from tasks.config.machine import NO_DISPLAY, Display, Link, Machine, Nic
+from tasks.config.machine import NO_DISPLAY, Display, Firmware, Link, Machine, Nic
 from tasks.config.pins import Source
 from tasks.config.settings import Settings
 from tasks.system.errors import PiggyError, nearest
@@ -155,6 +155,25 @@ class Project(msgspec.Struct, frozen=True, dict=True):
                 f"cards: {', '.join(known) or 'none but its own'}",
             )
         return known.get(name)
+
+    @cached_property
+    def firmware(self) -> Firmware | None:
+        """The firmware that `firmware=` selects, None for QEMU's own.
+
+        That one also serves if a display is selected that the firmware can't switch on.
+
+        Raises:
+            PiggyError: The machine has no such firmware.
+        """
+        name, known = self.settings.firmware, self.machine.firmware
+        if name and name not in known:
+            raise PiggyError(
+                f"{self.origins['firmware']}: the machine '{self.settings.machine}' has no firmware"
+                f" '{name}'." + nearest(name, known),
+                f"firmware: {', '.join(known) or 'none but what QEMU loads'}",
+            )
+        found = known.get(name)
+        return found if found and (found.screens or self.display == Display()) else None
 
     @cached_property
     def overlays(self) -> tuple[Path, ...]:
@@ -350,7 +369,8 @@ def load(
     )
     # checked now, not in mid-build
     places = project.layout
-    _ = project.overlays, project.named_fragments, project.busybox_fragments, project.nic
+    _ = project.overlays, project.named_fragments, project.busybox_fragments
+    _ = project.nic, project.firmware
     if project.store.limit:
         store_tag.check(places.store)
     chosen, origins = resolved.values, resolved.origins

@@ -1,7 +1,8 @@
 """The settings in force: all sources of settings, read, checked and merged.
 
-The last one wins: defaults, `[settings]` of configs/machines/NAME.toml, local.toml (then its
-[machines.NAME]), environment, `name=value` on the command line. In the environment every setting is
+The last one wins: defaults, `[settings]` of configs/machines/NAME.toml, its [presets.FRAGMENT] for
+what the setting `fragments` names, local.toml (then its [machines.NAME]), environment, `name=value`
+on the command line. In the environment every setting is
 PIGGYBACK_NAME; those in PLAIN_ENV also have their bare name.
 """
 
@@ -89,13 +90,8 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
 
     layers: list[Layer] = []
     machine_file = top / "configs" / "machines" / f"{machine}.toml"
-    if _is_name(machine) and os.path.lexists(machine_file):
-        layers.append(
-            _table(
-                toml.read(machine_file).get("settings", {}),
-                f"configs/machines/{machine}.toml [settings]",
-            )
-        )
+    file = toml.read(machine_file) if _is_name(machine) and os.path.lexists(machine_file) else {}
+    layers.append(_table(file.get("settings", {}), f"configs/machines/{machine}.toml [settings]"))
     layers.append({name: (value, "local.toml") for name, value in local.items()})
     if not isinstance(per_machine, dict):
         raise PiggyError("local.toml: 'machines' is a table of tables: [machines.NAME]")
@@ -108,6 +104,7 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
         else:
             _checked(layer, fields)  # reports a typo even while another machine is selected
     layers += [from_env, from_line]
+    layers[1:1] = _presets(file, layers, machine)
 
     checked: dict[str, Any] = {}
     origins = dict.fromkeys(fields, "default")
@@ -117,6 +114,34 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
     values = Settings(**checked)
     _known_machine(top, values.machine, origins["machine"])
     return Resolved(values, origins)
+
+
+def _presets(file: Mapping[str, Any], layers: list[Layer], machine: str) -> list[Layer]:
+    """Return the tables [presets.NAME] of a machine file that the setting `fragments` calls for.
+
+    Args:
+        file: The machine file.
+        layers: All other sources.
+        machine: The machine.
+
+    Raises:
+        PiggyError: A table sets `fragments`, which calls for it.
+    """
+    tables = file.get("presets", {})
+    words = next((layer["fragments"][0] for layer in reversed(layers) if "fragments" in layer), "")
+    if not isinstance(tables, dict) or not isinstance(words, str):
+        return []  # refused where they are read
+    found = []
+    for name in dict.fromkeys(word.strip().removesuffix("?") for word in words.split(",")):
+        origin = f"configs/machines/{machine}.toml [presets.{name}]"
+        layer = _table(tables.get(name, {}), origin)
+        if "fragments" in layer:
+            raise PiggyError(
+                f"{origin}: 'fragments' can't be set in a table that it calls for",
+                f'in {name}.config, #include "OTHER.config" has another one with it',
+            )
+        found.append(layer)
+    return found
 
 
 def _table(table: Any, origin: str) -> Layer:

@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     window: Literal["auto", "gtk", "sdl", "vnc", "none"] = "auto"
     net: Literal["user", "nat", "bridged", "lab", "none"] = "user"
     nic: str = ""
+    firmware: str = ""
     restrict: bool = False
     forward: str = "http=80"
     address: Filled = "dhcp"
@@ -158,6 +159,7 @@ HELP = {
         " rights)"
     ),
     "nic": "the network card, a [nic.NAME] of the machine file (empty: the machine's own)",
+    "firmware": "the machine's firmware, a [firmware.NAME] of its file (empty: QEMU's own)",
     "restrict": (
         "net=user without a way out: the guest reaches neither this host (10.0.2.2) nor others;"
         " forward= works"

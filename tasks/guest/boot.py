@@ -98,7 +98,7 @@ def gather(project: Project, dtb: Path | None) -> Boot:
         snapshot=settings.snapshot or several,
         net="user" if networked(project) else "",
         nic=project.nic.args if project.nic else (),
-        extra=project.display.args,
+        extra=(*(project.firmware.args if project.firmware else ()), *project.display.args),
     )
 
 

@@ -505,3 +505,41 @@ def test_a_password_in_a_value_of_the_wrong_type_is_not_shown(top: Path) -> None
     with pytest.raises(PiggyError) as caught:
         resolve(top, {}, {})
     assert "not ['http://h/']" in str(caught.value)
+
+
+PRESETS = """[settings]
+memory = 64
+[presets.fast]
+initramfs = "none"
+memory = 32
+[presets.other]
+initramfs = "xz"
+"""
+
+
+def test_a_fragment_of_the_setting_brings_the_machines_table_of_its_name(top: Path) -> None:
+    (top / "configs" / "machines" / "pc.toml").write_text(PRESETS)
+    assert got(top).values.initramfs == "gzip"
+    words = {"fragments": "lean, fast?"}
+    found = got(top, words=words)
+    assert (found.values.initramfs, found.values.memory) == ("none", 32)
+    assert found.origins["initramfs"] == "configs/machines/pc.toml [presets.fast]"
+    assert got(top, words={"fragments": "fast,other"}).values.initramfs == "xz"
+    assert got(top, words=words | {"memory": "16"}).values.memory == 16
+    found = got(top, words={"initramfs": "lz4"}, local='fragments = "fast"\nmemory = 8\n')
+    assert (found.values.initramfs, found.values.memory) == ("lz4", 8)
+    assert got(top, words={"fragments": "elsewhere/fast.config"}).values.initramfs == "gzip"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('fragments = "x"', "that it calls for"),
+        ('inittramfs = "none"', "initramfs"),
+        ('machine = "versatile"', "'machine' can't be set"),
+    ],
+)
+def test_what_a_preset_can_not_set(top: Path, line: str, said: str) -> None:
+    (top / "configs" / "machines" / "pc.toml").write_text(f"[presets.fast]\n{line}\n")
+    assert said in str(refused(top, words={"fragments": "fast"}))
+    got(top)

@@ -71,3 +71,28 @@ def test_a_floppy_brings_kernel_root_and_command_line() -> None:
     assert f"file={it.floppy},format=raw,if=floppy,index=0" in words
     with pytest.raises(PiggyError, match="told ip=off, and a floppy has its own command line"):
         boot.command(its, it, "tcg", interactive=False, cable=Cable(net="user", append="ip=off"))
+
+
+def started(**words: str) -> list[str]:
+    its = project.load(TOP, {}, words)
+    return boot.command(its, boot.gather(its, None), "tcg", interactive=False)
+
+
+def test_the_preset_fast_starts_another_firmware() -> None:
+    fast = started(fragments="fast")
+    assert fast[fast.index("-bios") + 1] == "qboot.rom"
+    assert fast[fast.index("-cpu") + 1].endswith(",-apic")
+    assert "-initrd" in fast
+    # It tells Linux the wrong interrupt of the second slot.
+    assert all("addr=3" in word for word in fast if "netdev=net0" in word)
+    assert started(fragments="fast", firmware="", boot="disk") == started()
+    # It does not switch a screen on.
+    assert "-bios" not in started(fragments="fast", display="vga")
+
+
+def test_an_unknown_firmware_names_the_known_ones() -> None:
+    with pytest.raises(PiggyError, match="has no firmware 'qbot'. Did you mean 'qboot'") as caught:
+        project.load(TOP, {}, {"firmware": "qbot"})
+    assert caught.value.hint == "firmware: qboot"
+    with pytest.raises(PiggyError, match="has no firmware 'qboot'"):
+        project.load(TOP, {}, {"machine": "versatile", "firmware": "qboot"})
