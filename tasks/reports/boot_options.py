@@ -19,7 +19,7 @@ class Asked(msgspec.Struct, frozen=True):
     """The options.
 
     Attributes:
-        against: An earlier profile to compare with; "" for none.
+        against: An earlier profile, or another build, to compare with; "" for none.
         limit: The most instructions or milliseconds; "" for no limit.
         trace: A file for Chrome's trace format; "" for none.
         wall: Whether to measure seconds of this host instead.
@@ -36,7 +36,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 _HELP = {
-    "against": "compare with an earlier profile: a file, 'last', or the first digits of its name",
+    "against": "compare with 'last', a profile (file or digits), or what 'size --against' takes",
     "limit": "fail if the boot takes more than 120M instructions, or 900ms of the guest's time",
     "trace": "write a trace for Perfetto or chrome://tracing to this file",
     "wall": "seconds on this host instead, of at least 30 boots; --against=BUILD compares two",

@@ -11,6 +11,7 @@ images/BOOTED + rootfs.ext2, or initramfs -> boot_profile -> boot_profile/DIGEST
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,13 +26,14 @@ from tasks.graph.task import Command, Job, Needs, TaskDict, task
 from tasks.guest import boot as guest_boot
 from tasks.guest import marks
 from tasks.kconfig import dotconfig
-from tasks.reports import boot_options, boot_reasons, boot_seconds, boot_text
+from tasks.reports import boot_options, boot_other, boot_reasons, boot_seconds, boot_text
 from tasks.reports import options as options_of
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
-from tasks.system.files import explained, read_regular, replacing, write_whole
-from tasks.tuning import boot, boot_points, boot_run, elf
+from tasks.system.files import explained, replacing, write_whole
+from tasks.tuning import boot, boot_points, boot_run, builds, elf
 from tasks.tuning.boot import Profile
+from tasks.tuning.builds import Build
 
 FOLDER = "boot_profile"
 
@@ -67,12 +69,17 @@ def profile(job: Job, **options: Any) -> None:
         boot_seconds.compare(project, asked)
         return
     folder = project.layout.here / FOLDER
-    old = _earlier(folder, asked.against) if asked.against and asked.against != "last" else None
+    other = (
+        boot_other.named(project, folder, asked.against)
+        if asked.against not in ("", "last")
+        else None
+    )
     target = options_of.target("--trace", asked.trace) if asked.trace else None
+    old = measured(project, other, asked.against) if isinstance(other, Build) else other
     new = measured(project)
     try:
         if asked.against == "last":
-            old = _earlier(folder, "last", new.state)
+            old = boot_other.last(folder, new.state)
     finally:
         _keep(folder, new)  # so that the next boot has one to be compared with
     changes = boot.compare(old, new) if old else []
@@ -101,8 +108,13 @@ def profile(job: Job, **options: Any) -> None:
         limit.check(new)
 
 
-def measured(project: Project) -> Profile:
+def measured(project: Project, other: Build | None = None, word: str = "") -> Profile:
     """Boot the machine of the present settings, and return its profile.
+
+    Args:
+        project: The project.
+        other: A build whose images are booted in place of the present ones.
+        word: What the user called it.
 
     Raises:
         PiggyError: The boot can't work or be counted.
@@ -110,8 +122,11 @@ def measured(project: Project) -> Profile:
     machine = project.machine.qemu
     assert machine is not None
     it = qemu.checked(project)
-    config = dotconfig.read_config(project.layout.config)
-    kernel = elf.read(project.layout.images / "vmlinux")
+    build = other or builds.of_project(project)
+    if other:
+        it = boot_other.images(project, it, other, word)
+    config = dotconfig.read_config(build.config or project.layout.config)
+    kernel = elf.read(build.vmlinux)
     points = boot_points.points(kernel, config, project.machine.arch, project.image)
     notes = boot_run.incomplete(points, project.machine.arch)
     if it.rootfs:
@@ -128,12 +143,12 @@ def measured(project: Project) -> Profile:
         )
 
     library = marks.plugin(machine.binary, project.layout.here / FOLDER)
-    log = project.layout.logs / "boot_profile.log"
+    log = project.layout.logs / f"boot_profile{'_other' if other else ''}.log"
     events = boot_run.record(command, library, points, project.machine.arch, log)
     found = boot.bars(events, int(config.get("HZ", "100")))
     words = [word for word in command("", ()) if not word.startswith("/")]
     state = hashlib.sha256("\0".join(words).encode())
-    for path in qemu.boot_files(project):
+    for path in filter(None, (it.kernel, it.rootfs or it.initrd, build.config, it.floppy, it.dtb)):
         state.update(content_digest(path).encode())
     top = [bar for bar in found if not bar.depth]
     return Profile(
@@ -142,62 +157,26 @@ def measured(project: Project) -> Profile:
         instructions=events[-1].count,
         milliseconds=sum(bar.milliseconds for bar in top),
         bytes=events[-1].bytes,
-        bars=tuple(boot_reasons.explained(project, found)),
+        bars=tuple(boot_reasons.explained(project, found, build)),
         notes=tuple(notes),
+        commits=() if other else tuple(builds.commits(project)),
     )
 
 
 def latest(project: Project) -> Profile | None:
     """Return the machine's profile that was kept last; None if there is none that can be read."""
     try:
-        return _earlier(project.layout.here / FOLDER, "last")
+        return boot_other.last(project.layout.here / FOLDER)
     except PiggyError:
         return None
 
 
 def _keep(folder: Path, new: Profile) -> None:
-    """Keep a profile under its digest."""
+    """Keep a profile under its digest, with the commits at which it was made before, too."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / f"{new.state[:16]}.json", msgspec.json.encode(new))
-
-
-def _earlier(folder: Path, word: str, state: str = "") -> Profile:
-    """Return the earlier profile that a word names.
-
-    Args:
-        folder: The folder of profiles.
-        word: A file, "last", or the first digits of a profile's name.
-        state: The present boot's digest, which is no earlier one for "last" unless it is alone.
-
-    Raises:
-        PiggyError: It names none, or one that can't be read.
-    """
-    kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    if word == "last":
-        others = [path for path in kept if path.stem != state[:16]] or kept
-        found = others[-1:]
-    else:
-        found = [path for path in kept if path.stem.startswith(word)] or [Path(word)]
-        if len(found) > 1:
-            raise boot_options.untested(
-                f"'--against {word}' names {len(found)} profiles",
-                "more digits tell them apart",
-                [path.stem for path in found[-5:]],
-            )
-    if not found or not found[0].is_file():
-        raise boot_options.untested(
-            f"'--against {word}' names no profile",
-            f"profiles are kept in {folder}",
-            [path.stem for path in kept[-5:]],
-        )
-    try:
-        old = msgspec.json.decode(read_regular(found[0], 1 << 26, follow=True), type=Profile)
-    except (msgspec.DecodeError, msgspec.ValidationError, OSError) as error:
-        raise PiggyError(
-            f"{found[0]} is no profile: {error}", "'doit boot_profile' makes one"
-        ) from None
-    if old.format != boot.FORMAT:
-        raise PiggyError(
-            f"{found[0]} has format {old.format}, not {boot.FORMAT}", "profile that boot again"
-        )
-    return old
+    place = folder / f"{new.state[:16]}.json"
+    before: tuple[str, ...] = ()
+    with contextlib.suppress(PiggyError):
+        before = boot_other.read(place).commits
+    new = msgspec.structs.replace(new, commits=tuple(dict.fromkeys((*new.commits, *before))))
+    write_whole(place, msgspec.json.encode(new))

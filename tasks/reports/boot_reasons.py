@@ -18,8 +18,9 @@ from tasks.kconfig import symbols as model
 from tasks.kconfig.fragments import Request
 from tasks.kconfig.reasons import origin
 from tasks.system.files import read_regular, write_whole
-from tasks.tuning import boot_scripts, builds, pieces, sizes
+from tasks.tuning import boot_scripts, pieces, sizes
 from tasks.tuning.boot import Bar
+from tasks.tuning.builds import Build
 
 
 class _Known(msgspec.Struct):
@@ -29,13 +30,19 @@ class _Known(msgspec.Struct):
     words: dict[str, str]
 
 
-def explained(project: Project, found: Sequence[Bar]) -> Iterator[Bar]:
+def explained(project: Project, found: Sequence[Bar], build: Build) -> Iterator[Bar]:
     """Yield the bars, initcalls with object, symbol and reason, programs with a script's line.
+
+    Args:
+        project: The project.
+        found: The bars.
+        build: What was booted. Of another build than the selected machine's, the reasons are those
+            that this one's fragments give.
 
     Raises:
         PiggyError: vmlinux is damaged.
     """
-    record = sizes.measure(builds.of_project(project))
+    record = sizes.measure(build)
     objects = pieces.objects_of(record.pieces)
     on = {name: value for name, value in record.config.items() if value in ("y", "m")}
     arch = next(

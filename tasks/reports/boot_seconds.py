@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -13,7 +12,7 @@ from tasks.config.project import Project
 from tasks.guest import boot as guest_boot
 from tasks.guest import console, serial
 from tasks.guest.qemu import Boot
-from tasks.reports import boot_options, boot_text
+from tasks.reports import boot_options, boot_other, boot_text
 from tasks.reports.boot_options import Asked
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
@@ -32,7 +31,13 @@ def compare(project: Project, asked: Asked) -> None:
     accel = guest_boot.accelerator(project, it)
     boots = [it]
     if asked.against:
-        boots.append(_other(project, it, asked.against))
+        found = builds.named(project, asked.against)
+        if isinstance(found, str):
+            raise boot_options.untested(
+                f"'--against {asked.against}' is a commit, and --wall boots images",
+                "name a machine or a build folder that has them, such as build/pc",
+            )
+        boots.append(boot_other.images(project, it, found, asked.against))
 
     def runner(boot: Boot, name: str) -> Callable[[], float]:
         argv = guest_boot.command(project, boot, accel, interactive=False, trial=True)
@@ -55,28 +60,3 @@ def compare(project: Project, asked: Asked) -> None:
         return
     lines = boot_text.seconds(times, asked.against)
     print("\n".join(terminal.printable(line) for line in lines))
-
-
-def _other(project: Project, it: Boot, word: str) -> Boot:
-    """Return the boot of another build's images on this machine.
-
-    Raises:
-        PiggyError: The word names none that has them.
-    """
-    found = builds.named(project, word)
-    files: dict[str, Path] = {} if isinstance(found, str) else found.files
-    kernel = files.get(it.kernel.name)
-    disk, initrd = files.get("rootfs"), files.get("initramfs")
-    wanted = [kernel, disk if it.rootfs else initrd]
-    if None in wanted or not all(path and path.is_file() for path in wanted):
-        raise boot_options.untested(
-            f"'--against {word}' has no {it.kernel.name} with a root filesystem",
-            "--wall boots both: name a machine or a build folder, such as build/pc",
-        )
-    assert kernel
-    return msgspec.structs.replace(
-        it,
-        kernel=kernel.absolute(),
-        rootfs=disk.absolute() if it.rootfs and disk else None,
-        initrd=initrd.absolute() if it.initrd and initrd else None,
-    )

@@ -249,9 +249,7 @@ def _compared(project: Project, record: Record, word: str) -> Comparison:
 
 def _note_commits(project: Project, build: Build, record: Record) -> None:
     """Note the commits of project and kernel tree, where these are as they were committed."""
-    trees = (project.top, project.layout.kernel_src)
-    heads = {commit: tree for tree in trees if (commit := builds.commit_of(tree))}
-    new = [one for one, tree in heads.items() if one not in record.commits and builds.clean(tree)]
+    new = builds.commits(project, record.commits)
     if new:
         sizes.note(build, record, new)
 

@@ -88,6 +88,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         bytes: Characters on the serial line.
         bars: In the order of their start, each before those inside it.
         notes: What could not be told.
+        commits: The commits at which it was made, of project and kernel tree.
     """
 
     format: int = FORMAT
@@ -98,6 +99,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     bars: tuple[Bar, ...]
     notes: tuple[str, ...] = ()
+    commits: tuple[str, ...] = ()
 
 
 def bars(events: Sequence[Event], hertz: int) -> list[Bar]:

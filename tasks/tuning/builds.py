@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -124,6 +125,18 @@ def clean(tree: Path) -> bool:
     """Tell whether a checkout has nothing that is not in its commit; what git ignores aside."""
     done = run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=tree, check=False)
     return not done.returncode and not done.output.strip()
+
+
+def commits(project: Project, known: Collection[str] = ()) -> list[str]:
+    """Return the commits of project and kernel tree, where these are as they were committed.
+
+    Args:
+        project: The project.
+        known: Commits to leave out.
+    """
+    trees = (project.top, project.layout.kernel_src)
+    heads = {commit: tree for tree in trees if (commit := commit_of(tree))}
+    return [one for one, tree in heads.items() if one not in known and clean(tree)]
 
 
 def _not_built(message: str, hint: str) -> PiggyError:

@@ -20,7 +20,7 @@ from tasks.guest import boot, marks, screen
 from tasks.kconfig import dotconfig
 from tasks.system.process import child
 from tasks.tuning import boot_points, elf
-from tests.real.conftest import Checkout
+from tests.real.conftest import Checkout, edited
 
 pytestmark = pytest.mark.real
 
@@ -34,8 +34,9 @@ def counted(pc: Checkout, *words: str) -> dict[str, Any]:
 
 def test_two_boots_are_equal_to_the_instruction_and_each_bar_has_its_reason(pc: Checkout) -> None:
     pc.doit("boot=initramfs", "initramfs")
-    first, second = counted(pc), counted(pc, "--against=last")
-    assert second["against"]["changes"] == []
+    # the other build is this one, booted once more
+    first, second = counted(pc), counted(pc, "--against=pc")
+    assert second["against"] == {"instructions": first["instructions"], "changes": []}
     assert [bar["instructions"] for bar in first["bars"]] == [
         bar["instructions"] for bar in second["bars"]
     ]
@@ -53,6 +54,49 @@ def test_two_boots_are_equal_to_the_instruction_and_each_bar_has_its_reason(pc: 
     pc.doit("boot=initramfs", "boot_profile", f"--limit={total}")
     said = pc.doit("boot=initramfs", "boot_profile", f"--limit={total - 1}", status=1)
     assert "1 more than its limit" in said
+
+
+SLOW = """#!/bin/sh
+[ "$1" = start ] || exit 0
+sleep 1
+i=0
+while [ $i -lt 20000 ]; do i=$((i + 1)); done
+"""
+
+
+def test_a_delay_in_a_start_script_is_found_by_name(pc: Checkout, tmp_path: Path) -> None:
+    counted(pc)
+    script = tmp_path / "late" / "etc" / "init.d" / "S99late"
+    script.parent.mkdir(parents=True)
+    script.write_text(SLOW)
+    script.chmod(0o755)
+    late = counted(pc, f"overlays={tmp_path}/late", "--against=last")
+    programs = [one for one in late["against"]["changes"] if one["kind"] == "program"]
+    own = "/bin/sh /etc/init.d/S99late start"
+    # what init and rcS take is that of what they start
+    found = [one for one in programs if one["name"].split()[-1] not in ("/init", "/etc/init.d/rcS")]
+    assert (found[0]["name"], found[0]["old"]) == (own, None)
+    assert found[0]["new"] > 20_000 * 100
+    bars = {bar["name"]: bar for bar in late["bars"]}
+    assert bars[own]["reason"].startswith("overlays/base/etc/init.d/rcS:")
+    assert bars["sleep 1"]["reason"].endswith("/S99late:3")
+    # to the tick, 10 ms: it is no work
+    assert bars["sleep 1"]["slept"] >= 980
+    assert bars["sleep 1"]["instructions"] < bars[own]["instructions"] / 2
+
+
+def test_a_delay_in_an_initcall_is_found_by_name(pc: Checkout) -> None:
+    counted(pc)
+    line = 'mem_class = class_create(THIS_MODULE, "mem");'
+    delay = "{ volatile int left = 1000000; while (left) left--; }"
+    with edited(pc.kernel / "drivers" / "char" / "mem.c", line, f"{delay}\n\t{line}"):
+        slow = counted(pc, "--against=last")
+    first = next(one for one in slow["against"]["changes"] if one["kind"] == "initcall")
+    assert first["name"] == "chr_dev_init"
+    assert first["new"] - first["old"] > 2_000_000
+    assert first["reason"].startswith("drivers/char/mem.o")
+    rest = [one for one in slow["against"]["changes"] if one["kind"] == "initcall"][1:]
+    assert all(abs(one["new"] - one["old"]) < 500_000 for one in rest)
 
 
 def undisturbed(argv: Sequence[str], folder: Path) -> tuple[int, str]:

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasks.reports import boot_options, boot_profile, boot_text
+from tasks.guest.qemu import Boot
+from tasks.reports import boot_options, boot_other, boot_profile, boot_text
 from tasks.system.errors import PiggyError
 from tasks.tuning import boot
 from tasks.tuning.boot import Bar, Profile
@@ -81,27 +82,76 @@ def test_what_is_no_limit_is_refused(text: str) -> None:
     assert boot_options.limit("") is None
 
 
-def test_earlier_profiles_are_found_by_name_by_path_and_as_the_last(tmp_path: Path) -> None:
+def test_earlier_profiles_are_found_by_name_by_path_and_as_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project: Any = None
     for age, name in enumerate(("a" * 16, "b" * 16)):
         boot_profile._keep(tmp_path, profile(name))
         os.utime(tmp_path / f"{name}.json", (1000 - age, 1000 - age))
-    assert boot_profile._earlier(tmp_path, "bb").state == "b" * 16
-    assert boot_profile._earlier(tmp_path, str(tmp_path / f"{'a' * 16}.json")).state == "a" * 16
-    assert boot_profile._earlier(tmp_path, "last", "a" * 64).state == "b" * 16
-    assert boot_profile._earlier(tmp_path, "last", "b" * 64).state == "a" * 16
-    with pytest.raises(PiggyError, match="names no profile") as caught:
-        boot_profile._earlier(tmp_path, "cc")
-    assert caught.value.status == 125
+    assert boot_other.named(project, tmp_path, "bb") == profile("b" * 16)
+    path = str(tmp_path / f"{'a' * 16}.json")
+    assert boot_other.named(project, tmp_path, path) == profile("a" * 16)
+    assert boot_other.last(tmp_path, "a" * 64).state == "b" * 16
+    assert boot_other.last(tmp_path, "b" * 64).state == "a" * 16
     boot_profile._keep(tmp_path, profile("ab" * 8))
     with pytest.raises(PiggyError, match="names 2 profiles") as caught:
-        boot_profile._earlier(tmp_path, "a")
+        boot_other.named(project, tmp_path, "a")
     assert caught.value.status == 125
+    # What names no profile is read as `doit size` reads it.
+    monkeypatch.setattr(boot_other.builds, "named", lambda project, word: (project, word))
+    assert boot_other.named(project, tmp_path, "cc") == (project, "cc")
+
+
+def test_a_commit_stands_for_the_profile_made_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project: Any = None
+    here = msgspec.structs.replace(profile("a" * 16), commits=("1" * 40,))
+    boot_profile._keep(tmp_path, here)
+    boot_profile._keep(tmp_path, profile("b" * 16))
+    monkeypatch.setattr(boot_other.builds, "named", lambda project, word: word * 40)
+    assert boot_other.named(project, tmp_path, "1") == here
+    # made once more at another commit, it is of both
+    boot_profile._keep(tmp_path, msgspec.structs.replace(here, commits=("2" * 40,)))
+    for word in "12":
+        found = boot_other.named(project, tmp_path, word)
+        assert isinstance(found, Profile)
+        assert (found.state, found.commits) == ("a" * 16, ("2" * 40, "1" * 40))
+    with pytest.raises(PiggyError, match="no boot was counted at the commit 333") as caught:
+        boot_other.named(project, tmp_path, "3")
+    assert caught.value.status == 125
+
+
+@pytest.mark.parametrize("image", ["bzImage", "vmlinux"])
+def test_the_images_of_another_build_are_booted_on_this_machine(tmp_path: Path, image: str) -> None:
+    files = {name: tmp_path / name for name in ("vmlinux", "bzImage", "initramfs")}
+    for path in files.values():
+        path.write_text("x")
+    it = Boot(kernel=Path("/here") / image, initrd=tmp_path / "mine", memory=7)
+    (tmp_path / "mine").write_text("x")
+
+    def build(names: list[str]) -> Any:
+        return SimpleNamespace(files={name: files[name] for name in names})
+
+    project: Any = None
+    found = boot_other.images(project, it, build(["vmlinux", "bzImage", "initramfs"]), "x")
+    assert (found.kernel, found.initrd, found.memory) == (files[image], files["initramfs"], 7)
+    if image == "vmlinux":  # one of the store, say
+        found = boot_other.images(project, it, build(["vmlinux"]), "x")
+        assert (found.kernel, found.initrd) == (files["vmlinux"], tmp_path / "mine")
+    else:
+        with pytest.raises(PiggyError, match="has no bzImage") as caught:
+            boot_other.images(project, it, build(["vmlinux"]), "x")
+        assert caught.value.hint.startswith("image=vmlinux boots one")
+    with pytest.raises(PiggyError, match="with a root filesystem"):
+        boot_other.images(project, it, build(["vmlinux", "bzImage"]), "x")
 
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A job whose machine boots at once."""
-    monkeypatch.setattr(boot_profile, "measured", lambda project: profile("a" * 64))
+    monkeypatch.setattr(boot_profile, "measured", lambda *which: profile("a" * 64))
     return SimpleNamespace(project=SimpleNamespace(layout=SimpleNamespace(here=tmp_path)))
 
 
@@ -121,7 +171,7 @@ def test_a_trace_is_a_regular_file_or_nothing_is_booted(
     assert json.loads(real.read_text())["traceEvents"]
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    monkeypatch.setattr(boot_profile, "measured", lambda project: pytest.fail("it is booted"))
+    monkeypatch.setattr(boot_profile, "measured", lambda *which: pytest.fail("it is booted"))
     with pytest.raises(PiggyError, match="no regular file"):
         boot_profile.profile(job, trace=str(pipe))
     assert pipe.is_fifo()
@@ -145,4 +195,4 @@ def test_the_last_profile_is_for_other_reports(tmp_path: Path) -> None:
 def test_a_damaged_profile_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "old.json").write_bytes(content)
     with pytest.raises(PiggyError, match=words):
-        boot_profile._earlier(tmp_path, str(tmp_path / "old.json"))
+        boot_other.read(tmp_path / "old.json")
