@@ -29,7 +29,7 @@ from tasks.config import patches
 from tasks.config.machine import Machine
 from tasks.config.settings import Settings
 from tasks.system.address import hidden
-from tasks.system.errors import PiggyError
+from tasks.system.errors import PiggyError, nearest
 
 # The usual file name ending of each compressor of the initramfs.
 SUFFIX = {
@@ -175,7 +175,7 @@ def plan(
         buildroot_fragment=configs / "buildroot" / "local" / f"{name}.config",
         buildroot_config=images / "buildroot.config",
         buildroot_facts=here / "buildroot.json",
-        device_table=configs / "rootfs" / f"{machine.rootfs.devices}.txt",
+        device_table=configs / "rootfs" / f"{settings.devices or machine.rootfs.devices}.txt",
         rootfs=images / "rootfs.ext2",
         initramfs=images / f"initramfs.cpio{SUFFIX[settings.initramfs]}",
         floppy=images / "floppy.img",
@@ -222,3 +222,22 @@ def places(top: Path, layout: Layout, tools: Mapping[str, str]) -> Places:
         },
         base=os.path.abspath(top),
     )
+
+
+def check_devices(top: Path, table: Path, origin: str) -> None:
+    """Refuse a table of device nodes that there is not.
+
+    Args:
+        top: The project's folder.
+        table: The table.
+        origin: Where the setting `devices` comes from.
+
+    Raises:
+        PiggyError: It is no file.
+    """
+    if not os.path.isfile(top / table):
+        known = sorted(path.stem for path in (top / table.parent).glob("dev*.txt"))
+        raise PiggyError(
+            f"{origin}: there is no table {table}.{nearest(table.stem, known)}",
+            f"tables: {', '.join(known)}",
+        )

@@ -371,6 +371,7 @@ def load(
     places = project.layout
     _ = project.overlays, project.named_fragments, project.busybox_fragments
     _ = project.nic, project.firmware
+    layout.check_devices(top, places.device_table, project.origins["devices"])
     if project.store.limit:
         store_tag.check(places.store)
     chosen, origins = resolved.values, resolved.origins

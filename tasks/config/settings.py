@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     busybox_fragments: str = ""
     patches: str = ""
     overlays: str = ""
+    devices: str = ""
     src: str = ""
     initramfs: Literal["none", "gzip", "bzip2", "lzma", "xz", "lz4", "zstd"] = "gzip"
     memory: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 0
@@ -140,6 +141,7 @@ HELP = {
         " folder or .patch file by its path (docs/patches.md)"
     ),
     "overlays": "further overlay folders, separated by commas",
+    "devices": "the table of device nodes, a file of configs/rootfs (empty: the machine's own)",
     "src": "folder of an external module, for the task 'module'; the root filesystem then holds it",
     "initramfs": "compressor of the initramfs",
     "memory": "guest memory in MB (0: what the machine file says)",

@@ -303,3 +303,12 @@ def test_what_lies_in_place_of_a_fragment_or_an_overlay(top: Path, what: str) ->
     assert refused(top).message.startswith(
         f"configs/machines/pc.toml: configs/kernel/net.config {said}."
     )
+
+
+def test_the_table_of_device_nodes(top: Path) -> None:
+    folder = Path("configs") / "rootfs"
+    assert load(top).layout.device_table == folder / "devices.txt"
+    assert load(top, devices="devtmpfs").layout.device_table == folder / "devtmpfs.txt"
+    error = refused(top, devices="devtmfs")
+    assert error.message.endswith("devtmfs.txt. Did you mean 'devtmpfs'?")
+    assert error.hint == "tables: devices, devtmpfs"
