@@ -20,7 +20,7 @@ from tasks.guest import boot, marks, screen
 from tasks.kconfig import dotconfig
 from tasks.system.process import child
 from tasks.tuning import boot_points, elf
-from tests.real.conftest import Checkout, edited
+from tests.real.conftest import Checkout, edited, lay_out
 
 pytestmark = pytest.mark.real
 
@@ -164,3 +164,13 @@ def test_the_guest_does_not_notice_that_it_is_halted(
     assert found[0] == found[1]
     assert re.search(r"^\[ +\d+\.\d{6}\] .*Kernel panic", found[0][1], re.MULTILINE)
     assert len(halts) > 200
+
+
+@pytest.mark.long
+def test_the_preset_fast_keeps_its_word(tmp_path: Path) -> None:
+    """docs/boot.md: 40 million instructions for bzImage and 25 for vmlinux, and the guest passes."""
+    pc = lay_out(tmp_path / "checkout")
+    pc.env["PIGGYBACK_FRAGMENTS"] = "fast"
+    for image, most in (("bzImage", "40M"), ("vmlinux", "25M")):
+        pc.doit(f"image={image}", "boot_profile", f"--limit={most}")
+        pc.doit(f"image={image}", "qemu_test")
