@@ -167,7 +167,7 @@ def test_the_guest_does_not_notice_that_it_is_halted(
 
 @pytest.mark.long
 def test_the_preset_fast_keeps_its_word(tmp_path: Path) -> None:
-    """docs/boot.md: 40 million instructions for bzImage and 25 for vmlinux, and the guest passes."""
+    """docs/boot.md: 40 million instructions for bzImage, 25 for vmlinux, and the guest passes."""
     pc = lay_out(tmp_path / "checkout")
     pc.env["PIGGYBACK_FRAGMENTS"] = "fast"
     for image, most in (("bzImage", "40M"), ("vmlinux", "25M")):
