@@ -3,6 +3,7 @@ and more: -m long."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tomllib
@@ -84,7 +85,7 @@ def by_hand(checkout: Checkout) -> list[str]:
 def test_it_boots_and_passes_its_checks(machine: Checkout) -> None:
     qemu = model(machine).machine.qemu
     assert qemu is not None
-    said = machine.doit("qemu_test")
+    said = machine.doit("boot=disk" if qemu.disk else "boot=auto", "qemu_test")
     for check in (
         "shell",
         "uname",
@@ -134,3 +135,23 @@ def test_every_link_is_what_plain_make_makes(machine: Checkout) -> None:
         for name, file in files.items()
         if (machine.obj / file).read_bytes() != (machine.images / name).read_bytes()
     ] == []
+
+
+@pytest.mark.parametrize("machine", ["microvm", "x86_64"], indirect=True)
+def test_a_boot_of_64_bits_is_counted(machine: Checkout) -> None:
+    words = ("boot=initramfs", "boot_profile", "--json")
+    first, second = (json.loads(machine.doit(*words).splitlines()[-1]) for _ in range(2))
+    assert first["bars"] == second["bars"]
+    phases = [bar for bar in first["bars"] if bar["depth"] == 0]
+    assert sum(bar["instructions"] for bar in phases) == first["instructions"]
+    assert {"firmware", "start_kernel", "start scripts", "shell"} <= {bar["name"] for bar in phases}
+    kinds = {bar["kind"] for bar in first["bars"]}
+    assert kinds == {"phase", "initcall", "probe", "program"}
+    names = {bar["name"]: bar for bar in first["bars"]}
+    assert names["serial8250_init"]["reason"].startswith("configs/kernel/serial-8250.config:")
+    assert names["/bin/sh /etc/init.d/S10network start"]["reason"].startswith("/etc/init.d/rcS:")
+
+
+@pytest.mark.parametrize("machine", ["microvm"], indirect=True)
+def test_the_microvm_boots_its_compressed_image(machine: Checkout) -> None:
+    assert "=== poweroff ok" in machine.doit("image=bzImage", "qemu_test")
