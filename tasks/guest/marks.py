@@ -29,8 +29,10 @@ from tasks.system.files import write_whole
 from tasks.system.process import child, clean_env, run
 
 # The clock is the count of instructions, a nanosecond each. Without clock=vm the guest reads the
-# host's clock, and some hundred instructions differ from run to run.
-COUNTED = ("-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm")
+# host's clock, and some hundred instructions differ from run to run. Without a seed the host's random
+# numbers come by RDRAND, and in device trees (rng-seed): the kernel places programs by them.
+_CLOCK = ("-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm")
+COUNTED = (*_CLOCK, "-seed", "1")
 SOURCE = Path(__file__).with_name("marks.c")
 _FILES = ("marks", "records", "answers")  # what marks.c is told of
 _RECORD = struct.Struct("=QQ")
@@ -48,7 +50,7 @@ class Marks(msgspec.Struct, frozen=True):
     Attributes:
         at: Each time that they are reached.
         enter: The same; and once more when execution comes back to `back`.
-        back: The first address of a function, and the one behind it.
+        back: The second address of a function, and the one behind it.
     """
 
     at: tuple[int, ...]
@@ -66,7 +68,7 @@ class Halted:
     """The guest, halted at a mark.
 
     Attributes:
-        address: The mark; for a return to `Marks.back`, its first address.
+        address: The mark; for a return to `Marks.back`, the first of the two.
         count: The instructions executed before.
         console: The text of the serial line up to now.
     """
@@ -81,10 +83,15 @@ class Halted:
         return {name: int(value, 16) for name, value in _REGISTER.findall(text)}
 
     def memory(self, address: int, size: int) -> bytes:
-        """Return memory at a virtual address; b"" if none is there."""
+        """Return memory at a virtual address; b"" if none is there.
+
+        QEMU takes an address of the upper half of 64 bits, as a kernel's are, as a negative number
+        (memsave's "val" in qapi/machine.json is an "int", which has a sign).
+        """
         path = self._folder / "memory"
         try:
-            self._ask("memsave", val=address, size=size, filename=str(path))
+            signed = address - (1 << 64) if address >> 63 else address
+            self._ask("memsave", val=signed, size=size, filename=str(path))
             return path.read_bytes()
         except (screen.Refused, OSError):
             return b""

@@ -62,7 +62,7 @@ class Point(msgspec.Struct, frozen=True):
     """A place in the kernel.
 
     Attributes:
-        what: "part", "loader", "initcall", "arguments", or a value of EVENTS.
+        what: "part", "loader", "caller", "initcall", "arguments", or a value of EVENTS.
         name: The part, or the function.
         level: Of an initcall.
     """
@@ -110,7 +110,10 @@ def points(kernel: Elf, config: Mapping[str, str], arch: str, image: str) -> Poi
     calls = {address: call for address, call in calls.items() if address not in at}
     sizes = {symbol.name: symbol.size for symbol in kernel.symbols}
     start = where.get(CALLER, 0)
-    marks = Marks(tuple(sorted(at)), tuple(sorted(calls)), (start, start + sizes.get(CALLER, 0)))
+    at |= {start: Point("caller", CALLER)} if start else {}
+    # What is executed at its first instruction has not come back to it.
+    back = (start + 1, start + sizes.get(CALLER, 0))
+    marks = Marks(tuple(sorted(at)), tuple(sorted(calls)), back)
     at |= calls
     return Points(at, marks, wide, order, where.get("jiffies", 0))
 

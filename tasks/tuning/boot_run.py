@@ -68,7 +68,7 @@ class _Teller:
     def __init__(self, points: Points, arch: str) -> None:
         self.events: list[Event] = []
         self._points, self._names = points, REGISTERS.get(arch, ())
-        self._mapped = self._started = False
+        self._mapped = self._called = self._inside = False
         self._loaders = iter(("decompression", "kernel entry"))
 
     def tell(self, guest: Halted, point: Point) -> None:
@@ -78,10 +78,18 @@ class _Teller:
         elif point.what == "part":
             self._mapped = True
             self.add(guest, "part", point.name)
+        elif point.what == "caller":
+            self._called = True
         elif point.what == "initcall":
-            self.add(guest, "initcall", point.name, point.level)
+            # setup_arch() calls static_call_init(), which is an initcall as well
+            # (arch/x86/kernel/setup.c): only what do_one_initcall() calls is told.
+            if self._called:
+                self._called, self._inside = False, True
+                self.add(guest, "initcall", point.name, point.level)
         elif point.what == "back":
-            self.add(guest, "back", "")
+            if self._inside:
+                self._inside = False
+                self.add(guest, "back", "")
         elif values := self._arguments(guest):
             self._with_arguments(guest, point, *values)
 

@@ -38,7 +38,8 @@ def test_the_plugin_is_compiled_for_the_interface_of_this_qemu(
 class Monitor:
     """QEMU's monitor, with memory from 0x1000 to 0x2000."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: int = 0) -> None:
+        self.base = base
         self.data = (b"\0" * 0xFF0 + b"over the end of ").ljust(0x1000, b"\0")
 
     def __call__(self, command: str, **words: object) -> object:
@@ -49,6 +50,8 @@ class Monitor:
         start, size = words["val"], words["size"]
         assert isinstance(start, int)
         assert isinstance(size, int)
+        assert -(1 << 63) <= start < 1 << 63, "QEMU: Parameter 'val' is out of range"
+        start -= self.base
         if not 0x1000 <= start < start + size <= 0x2000:
             raise Refused("Invalid addr")
         Path(str(words["filename"])).write_bytes(self.data[start - 0x1000 :][:size])
@@ -67,6 +70,12 @@ def test_registers_and_strings_of_a_halted_guest(tmp_path: Path) -> None:
     assert guest.text(0x1FF0) == "over the end of "  # the next page is not there
     assert guest.text(0x1FF5) == "the end of "
     assert guest.text(0x5000) == ""
+
+
+def test_the_memory_of_a_kernel_of_64_bits(tmp_path: Path) -> None:
+    guest = Halted(Monitor(base=0xFFFF888000000000 - (1 << 64)), tmp_path, b"")
+    assert guest.text(0xFFFF888000001FF5) == "the end of "
+    assert guest.memory(0xFFFF888000003000, 8) == b""
 
 
 def test_a_qemu_that_refuses_the_plugin_says_why(tmp_path: Path) -> None:

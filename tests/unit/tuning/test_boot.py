@@ -188,6 +188,7 @@ def test_the_table_of_initcalls_is_read_as_the_kernel_reads_it(
     assert found.at[0x1000] == Point("initcall", "one", "pure")
     assert found.at[0x1100] == Point("initcall", "two", "device")
     assert found.marks.enter == (0x1000, 0x1100)
-    assert found.marks.back == (0x1200, 0x1240)
+    assert found.at[0x1200] == Point("caller", "do_one_initcall")
+    assert found.marks.back == (0x1201, 0x1240)
     assert found.at[0x1300].what == "tty"
     assert found.wide == wide
