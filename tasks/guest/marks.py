@@ -29,8 +29,8 @@ from tasks.system.files import write_whole
 from tasks.system.process import child, clean_env, run
 
 # The clock is the count of instructions, a nanosecond each. Without clock=vm the guest reads the
-# host's clock, and some hundred instructions differ from run to run. Without a seed the host's random
-# numbers come by RDRAND, and in device trees (rng-seed): the kernel places programs by them.
+# host's clock, and some hundred instructions differ from run to run. Without a seed, what RDRAND
+# and device trees (rng-seed) give is the host's chance, and the kernel places programs by it.
 _CLOCK = ("-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm")
 COUNTED = (*_CLOCK, "-seed", "1")
 SOURCE = Path(__file__).with_name("marks.c")

@@ -134,6 +134,11 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
             "a disk answers in the host's time, so counts differ by some 0.1 % from run to run;"
             " with boot=initramfs they are the same to the instruction"
         )
+    if it.net and any("virtio" in word for word in it.nic or machine.nic):
+        notes.append(
+            "a virtio network card answers in the host's time, so counts differ by some 0.1 % from"
+            " run to run; with net=none they are the same to the instruction"
+        )
     if config.get("RANDOMIZE_BASE") == "y":
         notes.append("the kernel places itself at random (RANDOMIZE_BASE): nothing is found in it")
 

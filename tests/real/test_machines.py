@@ -4,8 +4,10 @@ and more: -m long."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,19 +141,40 @@ def test_every_link_is_what_plain_make_makes(machine: Checkout) -> None:
 
 @pytest.mark.parametrize("machine", ["microvm", "x86_64"], indirect=True)
 def test_a_boot_of_64_bits_is_counted(machine: Checkout) -> None:
-    words = ("boot=initramfs", "boot_profile", "--json")
+    words = ("boot=initramfs", "net=none", "boot_profile", "--json")
     first, second = (json.loads(machine.doit(*words).splitlines()[-1]) for _ in range(2))
     assert first["bars"] == second["bars"]
     phases = [bar for bar in first["bars"] if bar["depth"] == 0]
     assert sum(bar["instructions"] for bar in phases) == first["instructions"]
     assert {"firmware", "start_kernel", "start scripts", "shell"} <= {bar["name"] for bar in phases}
-    kinds = {bar["kind"] for bar in first["bars"]}
-    assert kinds == {"phase", "initcall", "probe", "program"}
+    assert {bar["kind"] for bar in first["bars"]} == {"phase", "initcall", "probe", "program"}
     names = {bar["name"]: bar for bar in first["bars"]}
     assert names["serial8250_init"]["reason"].startswith("configs/kernel/serial-8250.config:")
+    assert "serial8250 serial8250" in names  # a driver and its device
     assert names["/bin/sh /etc/init.d/S10network start"]["reason"].startswith("/etc/init.d/rcS:")
 
 
 @pytest.mark.parametrize("machine", ["microvm"], indirect=True)
 def test_the_microvm_boots_its_compressed_image(machine: Checkout) -> None:
     assert "=== poweroff ok" in machine.doit("image=bzImage", "qemu_test")
+
+
+@pytest.mark.parametrize("machine", ["microvm"], indirect=True)
+def test_the_microvm_runs_a_program_as_init_and_says_its_status(
+    machine: Checkout, tmp_path: Path
+) -> None:
+    program = tmp_path / "function"
+    program.write_text("#!/bin/sh\necho $((6 * 7))\nexit 3\n")
+    program.chmod(0o755)
+    machine.doit(f"overlays={tmp_path}", "net=none", "vmlinux", "initramfs", "_run_qemu")
+    done = subprocess.run(
+        [machine.images / "run-qemu.sh"],
+        env={**os.environ, "APPEND": "quiet rdinit=/function"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=600,
+    )
+    assert "42\r\n" in done.stdout
+    assert "exitcode=0x00000300" in done.stdout  # kernel/exit.c: that of wait(2)
