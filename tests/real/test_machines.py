@@ -4,7 +4,6 @@ and more: -m long."""
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -166,10 +165,10 @@ def test_the_microvm_runs_a_program_as_init_and_says_its_status(
     program = tmp_path / "function"
     program.write_text("#!/bin/sh\necho $((6 * 7))\nexit 3\n")
     program.chmod(0o755)
-    machine.doit(f"overlays={tmp_path}", "net=none", "vmlinux", "initramfs", "_run_qemu")
+    words = (f"overlays={tmp_path}", "net=none", "append=quiet rdinit=/function")
+    machine.doit(*words, "vmlinux", "initramfs", "_run_qemu")
     done = subprocess.run(
         [machine.images / "run-qemu.sh"],
-        env={**os.environ, "APPEND": "quiet rdinit=/function"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
