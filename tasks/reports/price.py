@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -37,6 +38,7 @@ from tasks.tuning.pace import Pace
 from tasks.tuning.row import Row
 from tasks.tuning.trial import Trials
 
+SLOTS = 4  # trials at once for each processor, at most
 Say = Callable[[str, str], None]
 
 
@@ -46,6 +48,7 @@ class Asked(msgspec.Struct, frozen=True):
     Attributes:
         everything: Whether each symbol is priced that is on and can be switched off.
         boot: Whether kernels are booted and checked.
+        count: Whether the instructions of a boot are counted.
         slots: How many trials run at once.
         sort: What the table is sorted by; see price_text.SORTS.
         again: Whether to try what is known, too.
@@ -54,6 +57,7 @@ class Asked(msgspec.Struct, frozen=True):
 
     everything: bool = False
     boot: bool = True
+    count: bool = True
     slots: int = 1
     sort: str = "bytes"
     again: bool = False
@@ -63,6 +67,7 @@ class Asked(msgspec.Struct, frozen=True):
 _HELP = {
     "everything": "price all symbols that are on and can be switched off",
     "boot": "boot each kernel and run the checks of qemu_test",
+    "count": "boot once more, and count the instructions up to the shell's answer",
     "slots": "how many trials run at once, each in a slot of its own",
     "sort": f"sort by {', '.join(SORTS)}",
     "again": "try what is known, too",
@@ -74,6 +79,7 @@ PARAMS = options_of.described(
     {
         "everything": {"long": "all"},
         "boot": {"inverse": "no-boot"},
+        "count": {"inverse": "no-count"},
         "slots": {"short": "n"},
         "as_json": {"long": "json"},
     },
@@ -106,10 +112,11 @@ def price(job: Job, names: Sequence[str] = (), **options: Any) -> None:
     project = job.project
     names, asked = _asked(names, options)
     project.lock.release()  # the user's own builds go on meanwhile
-    with Trials(project, slots=asked.slots, boot=asked.boot) as trials:
+    with Trials(project, slots=asked.slots, boot=asked.boot, count=asked.count) as trials:
         say: Say = _silent if asked.as_json else terminal.line
         if asked.boot and not trials.boot:
             say("note", "there is no QEMU for this machine here: nothing is booted")
+        why = trials.uncounted if asked.count and trials.boot else ""
         base = _base(trials, say, names)
         found = _switches(trials, base)
         if asked.everything:
@@ -129,10 +136,10 @@ def price(job: Job, names: Sequence[str] = (), **options: Any) -> None:
     if asked.everything:
         fixed |= {name: why for name, why in found.fixed.items() if name in found.choosable}
     if asked.as_json:
-        print(json.dumps(price_text.as_json(project, base, priced, fixed)))
+        print(json.dumps({**price_text.as_json(project, base, priced, fixed), "uncounted": why}))
     else:
         others = len(found.fixed) - len(fixed) if asked.everything else 0
-        print("\n".join(price_text.table(base, priced, fixed, others)))
+        print("\n".join(price_text.table(base, priced, fixed, others, why)))
     if fixed and not asked.everything:
         raise PiggyError(
             f"{len(fixed)} of {len(names)} symbols can't be switched: "
@@ -153,8 +160,12 @@ def _asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str],
     """
     words, more = options_of.split("price", names, PARAMS)
     asked = Asked(**{**options, **more})
-    if asked.slots < 1:
-        raise PiggyError(f"doit price: -n {asked.slots}: there must be at least one slot")
+    most = SLOTS * len(os.sched_getaffinity(0))
+    if not 1 <= asked.slots <= most:
+        raise PiggyError(
+            f"doit price: -n {asked.slots}: from 1 to {most} trials run at once here",
+            "each takes as much room as a build, and they share the processors",
+        )
     if asked.sort not in SORTS:
         raise PiggyError(
             f"doit price: there is no '--sort={asked.sort}'.{nearest(asked.sort, SORTS)}",

@@ -14,7 +14,7 @@ from tasks.system import terminal
 from tasks.tuning.builds import PACKED
 from tasks.tuning.row import Row
 
-SORTS = ("bytes", "vmlinux", "memory", "objects", "name")
+SORTS = ("bytes", "vmlinux", "memory", "instructions", "objects", "name")
 _LONGEST = 60  # characters of a verdict in the table
 _PARTS = ("text", "rodata", "data", "bss")
 
@@ -62,6 +62,11 @@ class Priced(msgspec.Struct, frozen=True):
         """Return how many compiled objects it brings in; None if it was not built."""
         return self._cost(self.base.objects, self.row.objects) if self.row.built else None
 
+    def instructions(self) -> int | None:
+        """Return how many instructions it costs up to the shell; None if they were not counted."""
+        base, row = self.base.instructions, self.row.instructions
+        return None if base is None or row is None else self._cost(base, row)
+
 
 def ordered(priced: Sequence[Priced], sort: str) -> list[Priced]:
     """Return prices in the order of one of SORTS: the greatest first, what was not built last."""
@@ -73,6 +78,7 @@ def ordered(priced: Sequence[Priced], sort: str) -> list[Priced]:
             "bytes": sizes[::-1],
             "vmlinux": sizes[:1],
             "memory": [*one.memory().values()][:1],
+            "instructions": [one.instructions() or 0],
             "objects": [one.objects() or 0],
             "name": [],
         }[sort]
@@ -112,7 +118,11 @@ def fell(one: Priced) -> str:
 
 
 def table(
-    base: Row, priced: Sequence[Priced], fixed: Mapping[str, str], others: int
+    base: Row,
+    priced: Sequence[Priced],
+    fixed: Mapping[str, str],
+    others: int,
+    uncounted: str = "",
 ) -> Iterator[str]:
     """Yield the lines of the table.
 
@@ -121,14 +131,17 @@ def table(
         priced: The prices, in order.
         fixed: Why symbols can't be switched.
         others: How many more there are which nobody can set.
+        uncounted: Why the machine's instructions can't be counted.
     """
     chain = [*base.files]
     between = [name for name in (*PACKED, "Image") if name in chain]
     shown = list(dict.fromkeys([chain[-1], *between, chain[0]]))
     if priced:
-        head = ["what it costs", *shown, "memory", "objects", "if", "it", "and with it"]
-        lines = [head, *(_cells(one, shown) for one in priced)]
-        numbers = range(1, len(shown) + 3)
+        counted = base.instructions is not None or bool(base.uncounted or uncounted)
+        more = ["instructions"] * counted
+        head = ["what it costs", *shown, "memory", *more, "objects", "if", "it", "and with it"]
+        lines = [head, *(_cells(one, shown, counted) for one in priced)]
+        numbers = range(1, len(shown) + 3 + counted)
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
         for line in lines:
             cells = [
@@ -138,7 +151,11 @@ def table(
             yield "  ".join(cells).rstrip()
         sizes = ", ".join(f"{name} {base.files[name]:,}" for name in shown)
         kept = base.ram.kept if base.ram else 0
-        yield f"bytes; the kernel as it is: {sizes}, memory {kept:,}, objects {base.objects:,}"
+        boot = "" if base.instructions is None else f", instructions {base.instructions:,}"
+        yield (
+            f"bytes; the kernel as it is: {sizes}, memory {kept:,}{boot}, objects {base.objects:,}"
+        )
+        yield from _uncounted(base, priced, uncounted)
     if fixed:
         yield "can't be switched:"
         width = max(map(len, fixed))
@@ -148,13 +165,27 @@ def table(
         yield f"and {others} that are on have no prompt: they come with others, or by default"
 
 
-def _cells(one: Priced, shown: Sequence[str]) -> list[str]:
-    files, memory, objects = one.files(), one.memory(), one.objects()
+def _uncounted(base: Row, priced: Sequence[Priced], why: str) -> Iterator[str]:
+    """Yield why instructions were not counted: of all kernels, or of single ones."""
+    if base.uncounted or why:
+        yield terminal.printable(f"instructions are not counted: {why or base.uncounted}")
+        return
+    for one in priced:
+        if one.row.uncounted:
+            why = f"instructions of {one.name} are not counted: {one.row.uncounted}"
+            yield terminal.printable(f"{why} ('doit price --again {one.name}' tries again)")
+
+
+def _cells(one: Priced, shown: Sequence[str], counted: bool) -> list[str]:
+    files, memory = one.files(), one.memory()
     cells = [
         one.name,
         *(f"{files[name]:,}" if name in files else "-" for name in shown),
         f"{memory['kept']:,}" if memory else "-",
-        "-" if objects is None else f"{objects:,}",
+        *(
+            "-" if number is None else f"{number:,}"
+            for number in (*[one.instructions()] * counted, one.objects())
+        ),
         one.row.change[one.name].replace("n", "off").replace("y", "on"),
         _cut(verdict(one.row)),
         fell(one) if one.row.built else "",
@@ -183,6 +214,7 @@ def as_json(
                 "costs": {
                     "files": one.files(),
                     "memory": one.memory(),
+                    "instructions": one.instructions(),
                     "objects": one.objects(),
                 },
                 "with": {
@@ -211,5 +243,7 @@ def _row(row: Row) -> dict[str, Any]:
         "failed": row.failed,
         "said": row.said,
         "ready": row.ready,
+        "instructions": row.instructions,
+        "uncounted": row.uncounted,
         "seconds": round(row.seconds, 1),
     }

@@ -9,8 +9,9 @@ import msgspec
 from tasks.config.project import Project
 from tasks.graph.reason import Record
 from tasks.kconfig import dotconfig
+from tasks.system.errors import PiggyError
 from tasks.system.files import decoded
-from tasks.tuning import sizes
+from tasks.tuning import count, sizes
 from tasks.tuning.sizes import Ram
 
 
@@ -40,6 +41,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         failed: The checks that failed.
         said: Why it did not boot or pass, in a sentence.
         ready: Seconds from QEMU's start to the shell.
+        instructions: Those executed from reset to the shell's answer; None if they were not
+            counted.
+        uncounted: Why they could not be counted; "" if they were, or it was not tried.
         seconds: How long the trial took.
     """
 
@@ -54,6 +58,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     failed: list[str] = []
     said: str = ""
     ready: float | None = None
+    instructions: int | None = None
+    uncounted: str = ""
     seconds: float = 0.0
 
     @property
@@ -122,6 +128,19 @@ def booted(its: Project, row: Row, error: str) -> Row:
         said=error,
         ready=boot.ready if there else None,
     )
+
+
+def counted(its: Project, row: Row) -> Row:
+    """Return a row with the instructions of its boot, or why they can't be counted.
+
+    Args:
+        its: The project as it was booted.
+        row: The row so far; its guest came to its shell.
+    """
+    try:
+        return msgspec.structs.replace(row, instructions=count.total(its))
+    except PiggyError as error:
+        return msgspec.structs.replace(row, uncounted=error.message)
 
 
 def sources(its: Project, records: Mapping[str, Record]) -> dict[str, str]:

@@ -33,6 +33,7 @@ from tasks.graph.stored import Stored, key_of
 from tasks.system import process
 from tasks.system.errors import PiggyError
 from tasks.toolchains import record
+from tasks.tuning import count as counts
 from tasks.tuning import row as rows
 from tasks.tuning.row import Row
 from tasks.tuning.slot import Slot
@@ -66,6 +67,7 @@ _IGNORED = {
     "busybox_src",
 }
 _FAILED = "qemu_test failed: "
+_BOOT = (qemu.test, rootfs.build_disk, rootfs.build_archive, rows.booted, rows.counted)
 _BUILD = (kernel_config.configure, kernel.build, image.build)  # whose code decides the images
 
 
@@ -78,6 +80,7 @@ class Trials:
         project: The project.
         slots: How many trials run at once.
         boot: Whether a kernel is booted and checked, where QEMU has the machine.
+        count: Whether the instructions of its boot are counted, where that is exact.
         on_line: Called with each line that a run of doit says, from any thread.
     """
 
@@ -87,12 +90,15 @@ class Trials:
         *,
         slots: int = 1,
         boot: bool = True,
+        count: bool = True,
         on_line: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.project, self._on_line = project, on_line
         machine = project.machine.qemu
         found = machine and shutil.which(machine.binary, path=process.clean_env()["PATH"])
         self.boot = boot and bool(found)
+        self.uncounted = counts.why_not(project)
+        self.count = self.boot and count and not self.uncounted
         self.slots = [Slot(project, number) for number in range(1, slots + 1)]
         self._digests: dict[str, str] = {}
         self._inputs: dict[str, Mapping[str, str]] = {}
@@ -140,8 +146,13 @@ class Trials:
             found = self.find("row", change, booted) if booted in self._keys else None
             if found is not None:
                 with contextlib.suppress(msgspec.MsgspecError):
-                    return msgspec.json.decode(found, type=Row)
+                    row = msgspec.json.decode(found, type=Row)
+                    return None if self._countable(row) else row
         return None
+
+    def _countable(self, row: Row) -> bool:
+        """Tell whether the boot of a row is to be counted yet."""
+        return bool(self.count and row.booted and row.instructions is None and not row.uncounted)
 
     def find(self, what: str, change: Mapping[str, str], booted: bool = False) -> bytes | None:
         """Return what was kept of a change; None if nothing was, or the kernel's sources changed.
@@ -226,7 +237,7 @@ class Trials:
                 record.read_user(its).id,
                 [digest(one) for one in user],
                 [rootfs.listing(its, folder, 1 << 40)() for folder in its.overlays],
-                [code(one) for one in (qemu.test, rootfs.build_disk, rootfs.build_archive)],
+                [code(one) for one in _BOOT],
                 its.stamps.program(its.machine.qemu.binary, path),
             ]
         return json.dumps(parts)
@@ -297,12 +308,15 @@ class Trials:
         row = rows.measured(its, bare)
         if self.boot:
             row = rows.booted(its, row, error.removeprefix(_FAILED))
-            if row.booted and not row.passed:  # once more: a busy host lets a check fail, too
+            if not row.passed:  # once more: on a busy host a boot or a check fails, too
                 status, lines = slot.run(change, ["qemu_test"], self._on_line)
                 error = nested.first_error(lines, status) if status else ""
                 if error and not error.startswith(_FAILED):  # it says nothing of the kernel
                     return msgspec.structs.replace(bare, error=error), {}
                 row = rows.booted(its, row, error.removeprefix(_FAILED))
+            if self._countable(row):
+                with self.project.jobs.token():
+                    row = rows.counted(its, row)
         row = msgspec.structs.replace(row, seconds=time.monotonic() - started)
         return row, rows.sources(its, known)
 

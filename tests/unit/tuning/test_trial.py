@@ -15,11 +15,13 @@ from tasks import kernel_config
 from tasks.config import project as projects
 from tasks.config.project import Project
 from tasks.graph import history
+from tasks.guest.marks import Marks
 from tasks.kconfig import fragments
-from tasks.reports import price_text
+from tasks.reports import price, price_text
 from tasks.reports.price_text import Priced
 from tasks.system.errors import PiggyError
-from tasks.tuning import pace, row, trial
+from tasks.tuning import count, pace, row, trial
+from tasks.tuning.boot_points import Point, Points
 from tasks.tuning.row import Row
 from tasks.tuning.sizes import Ram
 from tasks.tuning.slot import Slot
@@ -33,6 +35,7 @@ BASE = Row(
     objects=10,
     booted=True,
     passed=True,
+    instructions=1_000_000,
 )
 OFF = Row(
     change={"A": "n"},
@@ -44,6 +47,7 @@ OFF = Row(
     passed=False,
     failed=["disk", "nic"],
     said="the guest booted, but failed",
+    instructions=990_000,
 )
 ON = Row(change={"D": "y"}, config={**BASE.config, "D": "y"}, files=BASE.files, ram=BASE.ram)
 
@@ -126,12 +130,78 @@ def test_the_table_is_sorted_by_the_booted_image_and_what_is_not_built_comes_las
     assert [one.name for one in price_text.ordered(rows, "name")] == ["A", "D", "E"]
     lines = list(price_text.table(BASE, price_text.ordered(rows, "bytes"), {"F": "why"}, 2))
     assert lines[1].split() == [
-        "A", "40", "50", "100", "60", "2", "off", "fails:", "disk,", "nic", "+C,", "-B,", "SHIFT=13"
+        "A", "40", "50", "100", "60", "10,000", "2", "off",
+        "fails:", "disk,", "nic", "+C,", "-B,", "SHIFT=13",
     ]  # fmt: skip
-    assert lines[3].split()[1:6] == ["-"] * 5
+    assert lines[2].split()[5] == "-"
+    assert lines[3].split()[1:7] == ["-"] * 6
     assert "not built: vmlinux failed" in lines[3]
     assert "  F  why" in lines
     assert lines[-1].startswith("and 2 that are on have no prompt")
+
+
+def test_where_instructions_are_not_counted_the_table_says_why() -> None:
+    bare = msgspec.structs.replace(BASE, instructions=None)
+    (on,) = (Priced("D", ON, bare),)
+    plain = list(price_text.table(bare, [on], {}, 0))
+    assert "instructions" not in plain[0]
+    disk = list(price_text.table(bare, [on], {}, 0, "a disk answers"))
+    assert "instructions" in disk[0]
+    assert disk[1].split()[5] == "-"
+    assert disk[-1] == "instructions are not counted: a disk answers"
+    lost = msgspec.structs.replace(ON, uncounted="the guest fell silent")
+    one = list(price_text.table(BASE, [Priced("D", lost, BASE)], {}, 0))
+    assert "instructions 1,000,000" in one[-2]
+    assert one[-1].startswith("instructions of D are not counted: the guest fell silent")
+
+
+def test_a_row_of_before_the_count_is_read(project: Project) -> None:
+    old = msgspec.to_builtins(BASE)
+    del old["instructions"], old["uncounted"]
+    found = msgspec.json.decode(msgspec.json.encode(old), type=Row)
+    assert found == msgspec.structs.replace(BASE, instructions=None)
+    trials = trial.Trials(project)
+    trials.count = True
+    assert trials._countable(found)
+    trials.count = False
+    assert not trials._countable(found)
+
+
+def test_only_what_is_exact_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(TOP)
+    said = {
+        words: count.why_not(projects.load(TOP, {}, dict(word.split("=") for word in words)))
+        for words in (("machine=pc",), ("machine=pc", "boot=initramfs"), ("machine=floppy",))
+    }
+    assert [bool(why) for why in said.values()] == [True, False, False]
+
+
+def test_a_failed_count_is_a_row_with_a_reason(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(_: Project) -> int:
+        raise PiggyError("the guest fell silent")
+
+    bare = msgspec.structs.replace(BASE, instructions=None)
+    monkeypatch.setattr(row.count, "total", lambda _: 5)
+    assert row.counted(project, bare).instructions == 5
+    monkeypatch.setattr(row.count, "total", silent)
+    found = row.counted(project, bare)
+    assert (found.instructions, found.uncounted) == (None, "the guest fell silent")
+
+
+def test_the_boot_is_halted_where_the_shell_waits_alone() -> None:
+    at = {1: Point("part", "init"), 2: Point("tty", "n_tty_read"), 3: Point("initcall", "x")}
+    points = Points(at, Marks((1, 2), (3,), (7, 9)), 4, "<", 5)
+    found = count.shell(points)
+    assert (found.at, found.marks) == ({2: at[2]}, Marks((2,)))
+
+
+def test_there_are_not_more_slots_than_the_processors_serve() -> None:
+    assert price._asked(["A"], {"slots": 2})[1].slots == 2
+    for number in (0, -1, 2000):
+        with pytest.raises(PiggyError, match=f"-n {number}: from 1 to"):
+            price._asked(["A"], {"slots": number})
 
 
 @pytest.mark.parametrize(
@@ -222,12 +292,16 @@ def test_a_second_boot_that_says_nothing_of_the_kernel_is_no_verdict(
     record = project.layout.boot_record
     record.parent.mkdir(parents=True)
 
-    def tried(second: str) -> Row:
+    def tried(second: str, shell: bool = True) -> Row:
         said = iter(["qemu_test failed: 1 of 7", second])
 
         def run(*_: object) -> tuple[int, list[str]]:
-            record.write_text(json.dumps({"ready": 1.5, "failed": ["nic"]}))
-            return 1, [next(said)]
+            if shell:
+                record.write_text(json.dumps({"ready": 1.5, "failed": ["nic"]}))
+            line = next(said)
+            if not line:
+                record.write_text(json.dumps({"ready": 1.5, "failed": []}))
+            return bool(line), [line]
 
         slot: Any = SimpleNamespace(project=lambda change: project, run=run)
         trials = trial.Trials(project)
@@ -237,3 +311,7 @@ def test_a_second_boot_that_says_nothing_of_the_kernel_is_no_verdict(
     assert tried("qemu_test failed: 1 of 7").failed == ["nic"]
     lost = tried("ERROR: the disk is full")
     assert (lost.built, lost.passed, lost.error) == (False, None, "the disk is full")
+    late = tried("", shell=False)
+    assert (late.booted, late.passed, late.failed) == (True, True, [])
+    dead = tried("qemu_test failed: no shell", shell=False)
+    assert (dead.booted, dead.passed, dead.said) == (False, False, "no shell")
