@@ -69,6 +69,7 @@ class _Teller:
         self.events: list[Event] = []
         self._points, self._names = points, REGISTERS.get(arch, ())
         self._mapped = self._called = self._inside = False
+        self._last = 0  # the kernel's ticks
         self._loaders = iter(("decompression", "kernel entry"))
 
     def tell(self, guest: Halted, point: Point) -> None:
@@ -122,11 +123,18 @@ class _Teller:
 
     def add(self, guest: Halted, what: str, name: str, level: str = "", task: int = 0) -> None:
         """Add an event at the guest's present count."""
-        ticks = 0
-        if self._mapped and self._points.ticks:
-            found = guest.memory(self._points.ticks, self._points.wide)
-            ticks = self._number(found)
+        ticks = self._tick(guest) if self._mapped and self._points.ticks else 0
         self.events.append(Event(what, name, guest.count, ticks, len(guest.console), level, task))
+
+    def _tick(self, guest: Halted) -> int:
+        """Return the kernel's ticks, which go on where its own count of 32 bits begins anew.
+
+        That is after 300 seconds (INITIAL_JIFFIES, include/linux/jiffies.h).
+        """
+        if data := guest.memory(self._points.ticks, self._points.wide):
+            whole = 1 << 8 * self._points.wide
+            self._last += (self._number(data) - self._last) % whole
+        return self._last
 
     def _arguments(self, guest: Halted) -> list[int]:
         """Return a function's first three arguments; [] where the registers are not known."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tasks.tuning import boot, boot_points
+from tasks.guest.marks import Marks
+from tasks.tuning import boot, boot_points, boot_run
 from tasks.tuning.boot import Bar, Event, Profile
-from tasks.tuning.boot_points import Point
+from tasks.tuning.boot_points import Point, Points
 from tasks.tuning.elf import Elf, Section, Symbol
 
 EVENTS = [
@@ -192,3 +195,24 @@ def test_the_table_of_initcalls_is_read_as_the_kernel_reads_it(
     assert found.marks.back == (0x1201, 0x1240)
     assert found.at[0x1300].what == "tty"
     assert found.wide == wide
+
+
+@pytest.mark.parametrize("wide", [4, 8])
+def test_the_guests_clock_goes_on_when_its_count_of_ticks_begins_anew(wide: int) -> None:
+    """A kernel of 32 bits counts from 300 seconds before the end of its range."""
+    start = (1 << 32) - 300 * 100
+    ticks = [start, start + 29_999, (start + 30_000) % (1 << 8 * wide), None, start + 30_500]
+    left = iter(ticks)
+
+    def memory(address: int, size: int) -> bytes:
+        tick = next(left)
+        return b"" if tick is None else (tick % (1 << 8 * size)).to_bytes(size, "little")
+
+    guest: Any = SimpleNamespace(count=0, console=b"", memory=memory)
+    teller = boot_run._Teller(Points({}, Marks(()), wide, "<", 0xC0), "i386")
+    for number in range(len(ticks)):
+        teller.tell(guest, Point("part", str(number)))
+    end = start + 30_000
+    assert [one.tick for one in teller.events] == [start, end - 1, end, end, end + 500]
+    found = boot.bars(teller.events, 100)
+    assert [bar.milliseconds for bar in found] == [0, 299_990, 10, 0, 5_000]
