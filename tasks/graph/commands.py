@@ -298,6 +298,8 @@ def _run(self: Run, **given: Any) -> Any:
             raise
         names = [*_names(self), *self.loader.cmd_names]
         raise _unknown("command, task or output", error.not_found, names) from None
+    except PiggyError as error:  # of an option
+        raise InvalidCommand(str(error)) from None
 
 
 def _check_patterns(self: Run) -> None:

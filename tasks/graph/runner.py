@@ -19,6 +19,7 @@ from doit.exceptions import InvalidCommand
 from doit.runner import Runner
 
 from tasks.graph.inputs import inputs_of
+from tasks.graph.task import check_options
 from tasks.system import process, terminal
 
 
@@ -36,6 +37,16 @@ class InTurn(Runner):
 
     What it makes by force (`doit -a`) is not taken from the store.
     """
+
+    def run_all(self, task_dispatcher: Any) -> int:
+        """Run what was asked for, once its options are checked; called by doit.
+
+        Raises:
+            PiggyError: An option is refused.
+        """
+        for name in task_dispatcher.selected_tasks:
+            check_options(task_dispatcher.tasks[name])
+        return int(super().run_all(task_dispatcher))
 
     def select_task(self, node: Any, tasks_dict: Any) -> bool:
         """Tell doit whether a task is to run now."""

@@ -127,11 +127,14 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
         names: It takes the words that follow it on the command line: action(job, *args, names).
         params: Options of its own, as doit describes them: action(job, *args, name=value).
         reads: It changes nothing of what is built, so that it need not wait for a run that builds.
+        check: Called as check(name=value) with the options before anything is built; raises
+            PiggyError for those that the action would refuse after that.
     """
 
     names: bool = False
     params: Sequence[Mapping[str, Any]] = ()
     reads: bool = False
+    check: Callable[..., object] | None = None
 
 
 def task(
@@ -182,6 +185,7 @@ def task(
         quiet=outputs.quiet or command is not None,
         news=store.news,
         reads=asked.reads,
+        check=asked.check,
     )
     return {
         "basename": name,
@@ -224,6 +228,7 @@ class Work(msgspec.Struct, frozen=True):
         quiet: Print no line when done.
         news: See Kept.
         reads: See Command.
+        check: See Command.
     """
 
     project: Project
@@ -233,6 +238,23 @@ class Work(msgspec.Struct, frozen=True):
     quiet: bool = False
     news: News | None = None
     reads: bool = False
+    check: Callable[..., object] | None = None
+
+
+def check_options(task: Any) -> None:
+    """Check the options of one of doit's tasks before anything is made for it.
+
+    Args:
+        task: doit's task.
+
+    Raises:
+        PiggyError: One of them is refused.
+    """
+    for action in task.actions:
+        work = getattr(action, "kwargs", {}).get("work")
+        if isinstance(work, Work) and work.check:
+            task.init_options()
+            work.check(**task.options)
 
 
 def perform(task: Any, work: Work, names: Sequence[str] | None = None, **options: Any) -> Any:

@@ -46,6 +46,17 @@ _HELP = {
 PARAMS = options.described(Asked, _HELP, {"whole": {"long": "all"}, "as_json": {"long": "json"}})
 
 
+def check(**given: str) -> None:
+    """Check the options.
+
+    Raises:
+        PiggyError: The limit is none, or the trace's file can't be written.
+    """
+    limit(given["limit"])
+    if given["trace"]:
+        options.target("--trace", given["trace"])
+
+
 class Limit(msgspec.Struct, frozen=True):
     """A limit: instructions, or milliseconds of the guest's time."""
 

@@ -48,7 +48,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "count the boot in instructions, bar by bar: boot_profile [--against REF]",
         profile,
         inputs=Needs(files=qemu.boot_files(project)),
-        command=Command(params=boot_options.PARAMS),
+        command=Command(params=boot_options.PARAMS, check=boot_options.check),
     )
 
 

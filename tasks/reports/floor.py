@@ -47,7 +47,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             "find the least memory= that still passes qemu_test, and who uses it",
             find,
             inputs=Needs(files=qemu.boot_files(project)),
-            command=Command(params=PARAMS),
+            command=Command(params=PARAMS, check=check),
         )
 
 
@@ -64,8 +64,6 @@ def find(job: Job, step: int = 256, as_json: bool = False) -> None:
     """
     project = job.project
     assert project.machine.qemu is not None
-    if not STEPS[0] <= step <= STEPS[1]:
-        raise PiggyError(f"--step={step}: it takes KiB, from {STEPS[0]} to {STEPS[1]}")
     most = (project.settings.memory or project.machine.qemu.memory) << 10
     with (
         contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout),
@@ -87,6 +85,16 @@ def find(job: Job, step: int = 256, as_json: bool = False) -> None:
         print(json.dumps(_json(project, least, step, bench.trials, users)))
     else:
         print("\n".join(_lines(least, step, bench.trials, users)))
+
+
+def check(step: int, **_: Any) -> None:
+    """Check the options.
+
+    Raises:
+        PiggyError: The granularity is none.
+    """
+    if not STEPS[0] <= step <= STEPS[1]:
+        raise PiggyError(f"--step={step}: it takes KiB, from {STEPS[0]} to {STEPS[1]}")
 
 
 class _Bench:

@@ -12,6 +12,24 @@ import msgspec
 from tasks.system.errors import PiggyError
 
 
+class Filled:
+    """The type of an option that takes a text, for doit: an empty one is no value."""
+
+    def __init__(self, long: str) -> None:
+        """Name the option, without its dashes."""
+        self._long = long
+
+    def __call__(self, text: str) -> str:
+        """Return the text.
+
+        Raises:
+            PiggyError: It is empty, as a variable of a script may be.
+        """
+        if not text:
+            raise PiggyError(f"--{self._long}= has no value", "leave the option out, or give one")
+        return text
+
+
 def described(
     asked: type[msgspec.Struct],
     helps: Mapping[str, str],
@@ -29,7 +47,9 @@ def described(
             "name": field.name,
             "short": "",
             "long": field.name,
-            "type": type(field.default),
+            "type": Filled(str(more.get(field.name, {}).get("long", field.name)))
+            if isinstance(field.default, str)
+            else type(field.default),
             "default": field.default,
             "help": helps[field.name],
             **more.get(field.name, {}),

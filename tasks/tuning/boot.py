@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -19,6 +19,9 @@ FORMAT = 1
 _PROGRAMS = 10  # the first row of programs in a trace
 BEFORE = "before start_kernel"  # where firmware and decompression can't be told apart
 FIRMWARE, SCRIPTS, SHELL = "firmware", "start scripts", "shell"
+
+
+Kind = Literal["phase", "initcall", "probe", "program"]
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -62,7 +65,7 @@ class Bar(msgspec.Struct, frozen=True):
             program, the line of the start script.
     """
 
-    kind: str
+    kind: Kind
     name: str
     depth: int
     start: int
@@ -111,7 +114,7 @@ def bars(events: Sequence[Event], hertz: int) -> list[Bar]:
     """
     end = events[-1]
 
-    def bar(kind: str, depth: int, first: Event, last: Event, name: str = "") -> Bar:
+    def bar(kind: Kind, depth: int, first: Event, last: Event, name: str = "") -> Bar:
         count = last.count - first.count
         passed = (last.tick - first.tick) * 1000 // hertz if first.tick else 0
         slept = max(passed - count // 1_000_000, 0)
@@ -264,7 +267,7 @@ def compare(old: Profile, new: Profile) -> list[Change]:
         for (kind, name), pair in sums.items()
         if pair[0] != pair[1]
     ]
-    order = ("phase", "initcall", "probe", "program")
+    order = get_args(Kind)
     return sorted(found, key=lambda one: (order.index(one.kind), -abs(one.by), one.name))
 
 

@@ -175,6 +175,13 @@ def test_what_a_command_is_called_with(command: type[Command], options: list[str
     assert "_execute" in DoitCmdBase.execute.__code__.co_names
 
 
+def test_what_is_known_before_the_first_task() -> None:
+    """run_all, with selected_tasks, whose options are parsed by then: where they are checked."""
+    assert named(Runner.run_all) == ["self", "task_dispatcher"]
+    assert "selected_tasks" in Runner.run_all.__code__.co_names
+    assert named(Task.init_options) == ["self", "args"]
+
+
 def test_other_methods_of_commands() -> None:
     """clean_tasks, which removes; sel_tasks and sel_default_tasks, task_list and loader.cmd_names:
     what was asked for, and what there is."""

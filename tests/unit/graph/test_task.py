@@ -14,6 +14,7 @@ from tasks.cache.code_index import Codes
 from tasks.cache.digests import Stamps
 from tasks.graph import task as graph
 from tasks.graph.reason import NEVER
+from tasks.graph.runner import InTurn
 from tasks.graph.task import Command, Job, Kept, Makes, Needs
 from tasks.system.errors import PiggyError
 from tasks.system.process import run
@@ -212,3 +213,21 @@ def test_a_command(project: Any) -> None:
     plain = graph.task(project, "x", "doc", action, command=Command())
     assert not {"pos_arg", "params"} & {*plain}
     assert plain["meta"]["reads"] is False
+
+
+def test_the_options_of_a_command_are_checked_before_anything_is_made(project: Any) -> None:
+    def check(**given: object) -> None:
+        if given["dry"]:
+            raise PiggyError("--dry: not here")
+
+    option = {"name": "dry", "long": "dry", "default": False, "type": bool}
+    made = graph.task(project, "x", "doc", action, command=Command(params=[option], check=check))
+    del made["basename"]
+    plain, refused = (dict_to_task({"name": "x", **made}) for _ in range(2))
+    graph.check_options(plain)
+    refused.init_options(["--dry"])
+    with pytest.raises(PiggyError, match="not here"):
+        graph.check_options(refused)
+    dispatcher = SimpleNamespace(tasks={"x": refused}, selected_tasks=["x"])
+    with pytest.raises(PiggyError, match="not here"):
+        InTurn.run_all(InTurn.__new__(InTurn), dispatcher)

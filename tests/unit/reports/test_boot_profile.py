@@ -190,6 +190,7 @@ def test_the_last_profile_is_for_other_reports(tmp_path: Path) -> None:
         (b"{}", "is no profile"),
         (b"\xff", "is no profile"),
         (msgspec.json.encode(msgspec.structs.replace(profile(), format=0)), "has format 0"),
+        (msgspec.json.encode(profile()).replace(b'"phase"', b'"stage"'), "is no profile"),
     ],
 )
 def test_a_damaged_profile_is_refused(tmp_path: Path, content: bytes, words: str) -> None:

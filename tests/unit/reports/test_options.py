@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
+from doit.cmdparse import CmdOption, TaskParse
 
 from tasks.reports import options
 from tasks.system.errors import PiggyError
@@ -26,3 +28,23 @@ def test_a_file_to_write_is_a_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(PiggyError, match=said):
             options.target("--out", bad)
+
+
+class Asked(msgspec.Struct):
+    limit: str = ""
+    depth: int = 1
+
+
+def test_an_empty_value_is_none() -> None:
+    params = options.described(Asked, {"limit": "l", "depth": "d"}, {"limit": {"long": "most"}})
+    assert options.split("size", ["a", "--most=9K", "--depth=2"], params) == (
+        ["a"],
+        {"limit": "9K", "depth": 2},
+    )
+    with pytest.raises(PiggyError, match="--most= has no value"):
+        options.split("size", ["a", "--most="], params)
+    parser = TaskParse([CmdOption(dict(one)) for one in params])
+    assert parser.parse(["--most=9K"])[0]["limit"] == "9K"
+    assert parser.parse([])[0]["limit"] == ""
+    with pytest.raises(PiggyError, match="--most= has no value"):
+        parser.parse(["--most="])
