@@ -264,7 +264,7 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
                 f"{origin}: 'kernel.{key}' is '{image}', which its chain does not have."
                 + nearest(image, ("vmlinux", *chain))
             )
-    images = ("vmlinux", *chain, "busybox", "rootfs", "initramfs")
+    images = ("vmlinux", *chain, "busybox", "rootfs", "initramfs", "floppy")
     for name in machine.limits:
         if name not in images:
             raise PiggyError(

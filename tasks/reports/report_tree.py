@@ -62,6 +62,7 @@ def all_of(
         build.raw: "the uncompressed kernel",
         "busybox": "user space's programs",
         "rootfs": "the root filesystem",
+        "floppy": "the floppy",
         build.image: "what is booted",
     }
     found, notes = [], []

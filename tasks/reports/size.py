@@ -3,7 +3,8 @@
 images/* + Kbuild's records + the linker's map -> size [PATH]
 
     size                    the images, the kernel by folder, and what it takes in memory
-    size kernel/sched       one folder, object or image more closely; `busybox`, `applets`, `rootfs`
+    size kernel/sched       one folder, object or image more closely; `busybox`, `applets`,
+                            `rootfs`, `floppy`
     size --symbols          the kernel by the Kconfig symbols that bring its objects in
     size --against REF      what grew and shrank
     size --limit 900K       fail if the image is larger
@@ -27,6 +28,7 @@ from tasks.graph.explain import Graph
 from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.kbuild.brought_in import BroughtIn
 from tasks.reports import plan, size_options, size_text, why
+from tasks.reports.size_options import Limits
 from tasks.reports.size_text import SHOWN, Node
 from tasks.system import terminal
 from tasks.system.errors import PiggyError, nearest
@@ -101,7 +103,7 @@ def size(
             else _trees(project, build, record, names, asked.depth, most)
         )
         print("\n".join(terminal.printable(line) for line in lines))
-    size_options.check(record.files, limits)
+    size_options.check(_limited(build, record, limits), limits)
 
 
 def _trees(
@@ -158,7 +160,21 @@ def rows_of(project: Project, build: Build, record: Record) -> dict[str, Callabl
             project.overlays,
             project.layout.images / "busybox",
         )
+    if "floppy" in build.files:
+        found["floppy"] = lambda: userspace.floppy(build.files["floppy"])
     return found
+
+
+def _limited(build: Build, record: Record, most: Limits) -> dict[str, int]:
+    """Return the sizes that limits are held against: of the floppy that of what is not free.
+
+    Raises:
+        PiggyError: A floppy that has a limit is damaged.
+    """
+    if "floppy" in build.files and "floppy" in {**most.machine, **most.given}:
+        taken = userspace.taken(userspace.floppy(build.files["floppy"]))
+        return {**record.files, "floppy": taken}
+    return record.files
 
 
 def _applets(project: Project) -> list[str]:
@@ -179,9 +195,15 @@ def _overview(build: Build, record: Record, depth: int, most: int) -> Iterator[s
     yield from size_text.ram(record.ram)
     if said := guest(build):
         yield f"  the guest said: {said}"
-    rest = {
-        name: count for name, count in record.files.items() if name not in (build.image, build.raw)
-    }
+    if "floppy" in build.files:
+        yield ""
+        try:
+            rows = userspace.floppy(build.files["floppy"])
+            yield from size_text.show(size_text.tree("floppy", rows), depth, most)
+        except PiggyError as error:  # a guest may have written to it
+            yield f"the floppy is not taken apart: {error.message}"
+    apart = (build.image, build.raw, "floppy")
+    rest = {name: count for name, count in record.files.items() if name not in apart}
     if rest:
         yield ""
         for name, count in rest.items():
@@ -290,6 +312,12 @@ def _json(
         "booted": {"name": build.image, "rows": _objects(record.booted)},
         "symbols": msgspec.to_builtins(shares),
     }
+    if "floppy" in build.files:
+        try:
+            rows = userspace.floppy(build.files["floppy"])
+            found["floppy"] = {"taken": userspace.taken(rows), "rows": _objects(rows)}
+        except PiggyError as error:
+            found["floppy"] = {"error": error.message}
     if other is not None:
         found["against"] = {
             **msgspec.to_builtins(other),

@@ -11,6 +11,7 @@ import msgspec
 from tasks.cache.digests import content_digest
 from tasks.config.machine import LINKS
 from tasks.config.project import Project
+from tasks.guest import boot
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.process import run
 
@@ -68,6 +69,8 @@ def of_project(project: Project) -> Build:
             "rootfs": layout.rootfs,
             "initramfs": layout.initramfs,
         }
+    if boot.floppy(project):
+        files["floppy"] = layout.floppy
     return _build(project.settings.machine, files, project.image, layout.kernel_obj, layout.here)
 
 
@@ -159,7 +162,7 @@ def _folder(project: Project, path: Path, word: str) -> Build:
             key=lambda one: one.stat().st_mtime_ns,
         )
         files = {name: top / IMAGES / name for name in ("vmlinux", *LINKS, "busybox")}
-        for name in ("rootfs", "initramfs"):
+        for name in ("rootfs", "initramfs", "floppy"):
             files[name] = next(iter(sorted((top / IMAGES).glob(f"{name}.*"))), top / name)
         links = [name for name in LINKS if files[name].is_file()]
         image = project.image if project.image in links else (links or ["vmlinux"])[-1]

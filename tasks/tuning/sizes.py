@@ -101,8 +101,9 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
     digest = content_digest(build.vmlinux)
     state = f"{digest} {build.image} {content_digest(build.files[build.image])}"
     found = read(build.kept, digest)
+    files = {name: path.stat().st_size for name, path in build.files.items()}
     if found and found.state == state and (not found.why or not build.obj):
-        return found
+        return msgspec.structs.replace(found, files=files)  # what is no kernel may be made anew
     if found and build.image == "vmlinux" and not found.why:
         return found  # of a store's vmlinux, from when it had a folder
     real = elf.read(build.vmlinux)
@@ -120,7 +121,7 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
         time=time.time(),
         commits=[],
         why=why,
-        files={name: path.stat().st_size for name, path in build.files.items()},
+        files=files,
         config=dotconfig.read_config(build.config) if build.config else {},
         pieces=parts,
         raw=raw,

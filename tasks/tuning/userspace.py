@@ -12,13 +12,16 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+from tasks.filesystem import ext2_areas
 from tasks.filesystem.tree import Entry, size
 from tasks.system.errors import PiggyError
+from tasks.system.files import read_regular
 from tasks.tuning import elf, image, linkmap, pieces
 from tasks.tuning.image import Part, Row
 
 LIBRARIES = "(libraries)"
-FILESYSTEM, FREE = "(filesystem)", "(free)"
+FILESYSTEM, FREE, LOADER = "(filesystem)", "(free)", "(loader)"
+_LONGEST = 1 << 24  # bytes of a floppy
 _SUPERBLOCK = 1024  # offset in the image; Documentation/filesystems/ext2.rst
 _MAGIC = 0xEF53
 
@@ -115,6 +118,36 @@ def rootfs(
             "'doit rootfs' makes it anew",
         )
     return [*found, Row(at, rest, FILESYSTEM, ""), Row(at + rest, free, FREE, "")]
+
+
+def floppy(path: Path) -> list[Row]:
+    """Return the rows of a floppy: its files, and what the loader and the file system take.
+
+    They are read from the image, as a guest may have written to it.
+
+    Args:
+        path: The image.
+
+    Raises:
+        PiggyError: It can't be read, or is damaged.
+    """
+    groups = {
+        ext2_areas.BOOT: (LOADER, ""),
+        ext2_areas.TABLES: (FILESYSTEM, "[tables]"),
+        ext2_areas.FOLDER: (FILESYSTEM, "[folders]"),
+        ext2_areas.END: (FILESYSTEM, "[ends of blocks]"),
+        ext2_areas.FREE: (FREE, ""),
+    }
+    data = read_regular(path, _LONGEST)
+    return [
+        Row(area.offset, area.size, *groups.get(area.kind, (area.path, "")))
+        for area in ext2_areas.areas(data, os.fspath(path))
+    ]
+
+
+def taken(found: Iterable[Row]) -> int:
+    """Return how many bytes of an image's rows are not free."""
+    return sum(row.size for row in found if row.object != FREE)
 
 
 def _layer(entry: Entry, folders: Iterable[tuple[str, str]], program: Path) -> str:

@@ -104,6 +104,11 @@ def test_a_record_is_kept_and_found_again(linked: Linked, tmp_path: Path) -> Non
     assert sizes.measure(it) == first
     assert sizes.of_commit(it.kept, "abc") == first
     assert sizes.of_commit(it.kept, "abd") is None
+    disk = tmp_path / "rootfs.ext2"  # made anew, of another size, for the same kernel
+    for size in (7, 9):
+        disk.write_bytes(bytes(size))
+        other = msgspec.structs.replace(it, files={**it.files, "rootfs": disk})
+        assert sizes.measure(other).files == {**first.files, "rootfs": size}
     assert sum(row.size for row in first.raw) == linked.binary.stat().st_size
     path = it.kept / sizes.FOLDER / f"{digest}{sizes.SUFFIX}"
     for damage in (b"", path.read_bytes()[:-9], b"\0" * 90):

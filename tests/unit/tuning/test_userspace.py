@@ -5,14 +5,21 @@ from __future__ import annotations
 import shutil
 import struct
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from tasks.filesystem import floppy
 from tasks.filesystem.tree import Entry
+from tasks.reports import size
+from tasks.reports.size_options import Limits
 from tasks.system.errors import PiggyError
 from tasks.tuning import userspace
 from tasks.tuning.image import Row
 from tests.support.linking import SOURCES, link
+
+UUID = "70696767-7962-4163-8b00-000000000009"
 
 
 @pytest.fixture
@@ -88,3 +95,41 @@ def test_an_image_that_can_not_be_of_the_tree(tmp_path: Path) -> None:
         userspace.rootfs(ext2(tmp_path / "image", 8192, 0), entries, [], tmp_path / "busybox")
     with pytest.raises(PiggyError, match="is no ext2 image"):
         userspace.rootfs(ext2(tmp_path / "image", 8192, 0, 1), [], [], tmp_path / "busybox")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A floppy with a kernel that is none but for its head."""
+    kernel, path = tmp_path / "bzImage", tmp_path / "floppy.img"
+    head = bytearray(0x212)
+    struct.pack_into("<4sH", head, 0x202, b"HdrS", 0x20F)
+    head[0x211] = 1
+    kernel.write_bytes(head + bytes(range(256)) * 1500)
+    floppy.build(bytes(1024), kernel, "quiet", path, uuid=UUID, epoch=1)
+    return path
+
+
+def test_a_floppy_by_what_lies_on_it(image: Path, tmp_path: Path) -> None:
+    found = userspace.floppy(image)
+    total: dict[str, int] = {}
+    for row in found:
+        total[row.object] = total.get(row.object, 0) + row.size
+    assert sum(total.values()) == image.stat().st_size == 1_474_560
+    assert (total["(loader)"], total["cmdline"]) == (1024, len("quiet\n"))
+    assert total["bzImage"] == (tmp_path / "bzImage").stat().st_size
+    assert set(total) == {"(loader)", "(filesystem)", "(free)", "bzImage", "cmdline"}
+    assert userspace.taken(found) == 1_474_560 - total["(free)"]
+
+
+def test_a_limit_of_a_floppy_is_on_what_is_taken(image: Path) -> None:
+    build: Any = SimpleNamespace(files={"floppy": image})
+    record: Any = SimpleNamespace(files={"floppy": 1_474_560})
+    none, given = Limits({}, {}), Limits({}, {"floppy": 5})
+    assert size._limited(build, record, none) == record.files
+    taken = userspace.taken(userspace.floppy(image))
+    assert size._limited(build, record, given) == {"floppy": taken}
+    assert taken < 1_000_000
+    image.write_bytes(b"spoilt")
+    assert size._limited(build, record, none) == record.files
+    with pytest.raises(PiggyError, match="is no ext2 image"):
+        size._limited(build, record, given)
