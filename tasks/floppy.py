@@ -40,7 +40,9 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             tools=["mke2fs", "debugfs"],
             settings={"words": words(project)},
         ),
-        outputs=Makes(targets=[project.layout.floppy]),
+        outputs=Makes(
+            targets=[project.layout.floppy], written=True, goes_on=not project.settings.snapshot
+        ),
         store=Kept(folders=record.folders),
     )
 

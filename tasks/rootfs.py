@@ -62,7 +62,9 @@ def tasks(project: Project) -> Iterator[TaskDict]:
                 "init": first_program(project, "init"),
             },
         ),
-        outputs=Makes(targets=[project.layout.rootfs]),
+        outputs=Makes(
+            targets=[project.layout.rootfs], written=True, goes_on=not project.settings.snapshot
+        ),
         store=Kept(states=without_table_modes),
     )
     yield task(

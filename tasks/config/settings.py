@@ -146,7 +146,7 @@ HELP = {
     "initramfs": "compressor of the initramfs",
     "memory": "guest memory in MB (0: what the machine file says)",
     "accel": "kvm, tcg, or auto: KVM where a trial boot works",
-    "snapshot": "leave rootfs.ext2 untouched by the guest",
+    "snapshot": "leave rootfs.ext2 or the floppy as it is; no: go on with what the guest wrote",
     "boot": "root from disk or initramfs (auto: disk where the machine has one)",
     "image": (
         "the link of the chain to boot, where the machine can boot more than one (empty: its own)"

@@ -65,6 +65,7 @@ class Inputs:
         store: Stored | None = None,
         gone: Sequence[str] = (),
         within: str = "",
+        goes_on: bool = False,
         identify: Callable[[Callable[..., Any]], str] = code_id,
     ) -> None:
         """Hold what decides whether a task is up to date; nothing is looked at yet.
@@ -81,6 +82,7 @@ class Inputs:
             store: Where what the task made is kept, and looked for before it runs; None: nowhere.
             gone: Files that must go before anything is brought back.
             within: The folder below which all that is made lies; nothing else is removed.
+            goes_on: What was written to an output since is no reason.
             identify: Gives an action's identity.
         """
         self.stamps, self.action, self.identify, self.settings = stamps, action, identify, settings
@@ -91,7 +93,7 @@ class Inputs:
             outputs,
             config,
         )
-        self.store, self.gone, self.within = store, gone, within
+        self.store, self.gone, self.within, self._goes_on = store, gone, within, goes_on
         self.reasons: list[Reason] = []
         self.notes: list[Reason] = []  # what the action says of them, once it has run
         self.work: Any = None
@@ -114,6 +116,8 @@ class Inputs:
         now["discovered"] = self._digests(old.get("discovered", {}))
         now["outputs"] = self._digests(dict.fromkeys([*self.outputs, *old.get("outputs", {})]))
         self.reasons = compare(old, now) or ([Reason("unfinished")] if UNFINISHED in values else [])
+        if self._goes_on:
+            self.reasons = [why for why in self.reasons if why.part != "outputs" or not why.changed]
         if values.get(RESTORED) and self.store is None:
             self.reasons.append(Reason("store"))
         self.now = now

@@ -28,6 +28,7 @@ from doit.exceptions import TaskFailed
 
 from tasks.config.layout import places
 from tasks.config.project import Project
+from tasks.graph import aside
 from tasks.graph.inputs import Inputs
 from tasks.graph.reason import Reason, Record
 from tasks.graph.stored import States, Stored
@@ -87,11 +88,15 @@ class Makes(msgspec.Struct, frozen=True, kw_only=True):
         place: The folder that it works in, for tasks of which no two may do that at the same time
             (Kbuild's O=).
         quiet: Print no line when they are made.
+        written: A guest may write to them: what it wrote is kept aside before they are made anew.
+        goes_on: What it wrote is no reason to make them anew.
     """
 
     targets: Sequence[Path] = ()
     place: Path | None = None
     quiet: bool = False
+    written: bool = False
+    goes_on: bool = False
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,6 +180,7 @@ def task(
         store=_stored(project, inputs, store) if store.when else None,
         gone=[os.fspath(path) for path in store.gone],
         within=os.fspath(project.layout.build),
+        goes_on=outputs.goes_on,
         identify=project.codes.of,
     )
     work = Work(
@@ -186,6 +192,7 @@ def task(
         news=store.news,
         reads=asked.reads,
         check=asked.check,
+        written=outputs.written,
     )
     return {
         "basename": name,
@@ -229,6 +236,7 @@ class Work(msgspec.Struct, frozen=True):
         news: See Kept.
         reads: See Command.
         check: See Command.
+        written: See Makes.
     """
 
     project: Project
@@ -239,6 +247,7 @@ class Work(msgspec.Struct, frozen=True):
     news: News | None = None
     reads: bool = False
     check: Callable[..., object] | None = None
+    written: bool = False
 
 
 def check_options(task: Any) -> None:
@@ -275,26 +284,29 @@ def perform(task: Any, work: Work, names: Sequence[str] | None = None, **options
     log = project.layout.logs / f"{task.name.lstrip('_').replace(':', '-')}.log"
     started = time.monotonic()
     words = [] if names is None else [tuple(names)]
+    known = inputs.previous.get("record", {}).get("outputs", {})
+    written = inputs.outputs if work.written else ()
     try:
-        kept = brought_back(task, work)
-        if kept is not None:
-            return kept
-        if not work.reads:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.unlink(missing_ok=True)
-        values = work.action(
-            Job(
-                project,
-                task.name,
-                log,
-                inputs.previous,
-                tuple(inputs.reasons),
-                inputs.record,
-            ),
-            *work.args,
-            *words,
-            **options,
-        )
+        with aside.kept(written, known, inputs.stamps):
+            kept = brought_back(task, work)
+            if kept is not None:
+                return kept
+            if not work.reads:
+                log.parent.mkdir(parents=True, exist_ok=True)
+                log.unlink(missing_ok=True)
+            values = work.action(
+                Job(
+                    project,
+                    task.name,
+                    log,
+                    inputs.previous,
+                    tuple(inputs.reasons),
+                    inputs.record,
+                ),
+                *work.args,
+                *words,
+                **options,
+            )
         if isinstance(values, dict):
             inputs.notes, inputs.work = values.pop("notes", []), values.pop("work", None)
     except PiggyError as error:

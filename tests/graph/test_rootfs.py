@@ -103,3 +103,16 @@ def test_a_file_that_no_image_can_hold_is_not_read_first(built: Playground) -> N
             assert most in said
     finally:
         built.limit = 60
+
+
+def test_what_a_guest_wrote_is_kept_aside_or_goes_on(built: Playground) -> None:
+    disk = built.images / "rootfs.ext2"
+    made = disk.read_bytes()
+    written = made[:-9] + b"by guests"
+    disk.write_bytes(written)
+    assert built.doit("snapshot=no", "rootfs").ran == []
+    assert disk.read_bytes() == written
+    said = built.doit("rootfs").text
+    assert f"what was written to it is kept as {disk.relative_to(built.top)}.1" in said
+    assert disk.read_bytes() == made
+    assert Path(f"{disk}.1").read_bytes() == written

@@ -45,7 +45,7 @@ class World:
         self.files, self.outputs, self.tools = ["in1", "in2"], ["out"], ["gcc"]
         self.tree: dict[str, str] = {"etc/passwd": "file 644 x", "etc/rc": "link init"}
         self.action: Any = action_one
-        self.config = ""
+        self.config, self.goes_on = "", False
         self.bin = top / "bin"
         self.bin.mkdir()
         self.write("in1", "in2", "out", "src.c", "hdr.h")
@@ -72,6 +72,7 @@ class World:
             tools=self.tools,
             outputs=[str(self.top / name) for name in self.outputs],
             config=self.config,
+            goes_on=self.goes_on,
         )
         task = Task()
         assert inputs(task, json.loads(self.journal)) is not bool(inputs.reasons)
@@ -114,6 +115,21 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_never_built(world: World) -> None:
     assert world.reasons() == ["never: not built yet"]
+
+
+def test_an_output_that_goes_on_is_made_anew_only_for_its_inputs_or_where_it_is_gone(
+    world: World,
+) -> None:
+    world.run()
+    world.write("out", text="written by a guest")
+    assert world.reasons() == ["outputs: output out changed"]
+    world.goes_on = True
+    assert world.reasons() == []
+    world.write("in1", text="other")
+    assert world.reasons()[0] == "files: file in1 changed"
+    world.write("in1")
+    (world.top / "out").unlink()
+    assert world.reasons() == ["outputs: output out is gone"]
 
 
 def test_one_run_settles_it(world: World) -> None:
