@@ -222,7 +222,8 @@ def check_applets(project: Project, entries: Sequence[tree.Entry]) -> None:
     from tasks.filesystem import scripts
 
     config = dotconfig.read_config(project.layout.busybox_config)
-    applets = scripts.applets_of(project.layout.busybox_src.resolve())
+    # busybox may come from the store, and its tree be gone.
+    applets = scripts.applets_of(project.layout.busybox_src.resolve()) or scripts.off_in(config)
     found = scripts.missing(entries, applets, config)
     if found:
         names = sorted({call.name for _, call in found})

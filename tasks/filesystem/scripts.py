@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -100,6 +100,19 @@ def applets_of(source: Path) -> frozenset[str]:
     return frozenset(
         name.decode() for path in source.rglob("*.c") for name in _APPLET.findall(path.read_bytes())
     )
+
+
+def off_in(config: Mapping[str, str]) -> frozenset[str]:
+    """Return the names that applets have which a configuration leaves out.
+
+    An applet is named as its symbol in small letters, some with hyphens, but for a few such as `[`
+    and `fsck.minix`.
+
+    Args:
+        config: The configuration, with the symbols that are off.
+    """
+    off = [name.lower() for name, value in config.items() if value == "n"]
+    return frozenset([*off, *(name.replace("_", "-") for name in off)])
 
 
 def _defined(entry: Entry) -> set[str]:

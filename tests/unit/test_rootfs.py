@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tasks import rootfs
+from tasks.filesystem.tree import Entry
+from tasks.system.errors import PiggyError
 
 
 @pytest.fixture
@@ -42,3 +44,25 @@ def test_a_table_that_can_not_be_read_replaces_nothing(project: Any) -> None:
     rootfs.MODES.write_text("what?\n")
     counts = rootfs.without_table_modes(project)
     assert counts("overlays/base etc/rc", "file 700  d1") == "file 700  d1"
+
+
+def test_scripts_are_held_against_the_configuration_where_busybox_has_no_tree(
+    tmp_path: Path,
+) -> None:
+    """As busybox came from the store, and its tree is gone."""
+    config = tmp_path / "busybox.config"
+    config.write_text("CONFIG_LS=y\n# CONFIG_SED is not set\n# CONFIG_RUN_PARTS is not set\n")
+    layout = SimpleNamespace(busybox_config=config, busybox_src=tmp_path / "gone")
+    its: Any = SimpleNamespace(layout=layout)
+
+    def entries(text: str) -> list[Entry]:
+        script = Entry("/etc/s", "file", 0o755, source=f"#!/bin/sh\n{text}\n".encode())
+        return [Entry("/bin/ls", "link", 0o777, target="busybox"), script]
+
+    rootfs.check_applets(its, entries("ls; mine"))
+    for name in ("sed", "run-parts"):
+        with pytest.raises(PiggyError, match=f"/etc/s:2 calls {name}\\b"):
+            rootfs.check_applets(its, entries(f"ls | {name} x"))
+    layout.busybox_src.mkdir()  # a tree that has applets counts
+    (layout.busybox_src / "x.c").write_text("//applet:IF_CUT(APPLET(cut, A, B))\n")
+    rootfs.check_applets(its, entries("ls | sed x"))
