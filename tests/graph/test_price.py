@@ -61,9 +61,11 @@ def test_what_symbols_cost_is_measured_elsewhere_once(built: Playground, path: s
     }
     assert costs["objects"] == 1
     assert costs["files"]["vmlinux"] > 0
+    assert base["uncounted"] == "the kernel has no n_tty_poll: when its shell answers can't be told"
+    assert costs["instructions"] is None
     assert not broken["built"]
     assert "error" in broken["error"]
-    assert broken["costs"] == {"files": {}, "memory": {}, "objects": None}
+    assert broken["costs"] == {"files": {}, "memory": {}, "instructions": None, "objects": None}
     assert runs(built, 2)
     ran = runs(built)
     again = price(built, path, "BLOCK", "EXTRA", "--no-boot")

@@ -19,7 +19,7 @@ from tasks.config import project
 from tasks.guest import boot, marks, screen
 from tasks.kconfig import dotconfig
 from tasks.system.process import child
-from tasks.tuning import boot_points, elf
+from tasks.tuning import boot_points, count, elf
 from tests.real.conftest import Checkout, edited, lay_out
 
 pytestmark = pytest.mark.real
@@ -32,7 +32,9 @@ def counted(pc: Checkout, *words: str) -> dict[str, Any]:
     return found
 
 
-def test_two_boots_are_equal_to_the_instruction_and_each_bar_has_its_reason(pc: Checkout) -> None:
+def test_two_boots_are_equal_to_the_instruction_and_each_bar_has_its_reason(
+    pc: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pc.doit("boot=initramfs", "initramfs")
     # the other build is this one, booted once more
     first, second = counted(pc), counted(pc, "--against=pc")
@@ -54,6 +56,8 @@ def test_two_boots_are_equal_to_the_instruction_and_each_bar_has_its_reason(pc: 
     pc.doit("boot=initramfs", "boot_profile", f"--limit={total}")
     said = pc.doit("boot=initramfs", "boot_profile", f"--limit={total - 1}", status=1)
     assert "1 more than its limit" in said
+    monkeypatch.chdir(pc.top)
+    assert count.total(project.load(pc.top, {"MACHINE": "pc"}, {"boot": "initramfs"})) == total
 
 
 SLOW = """#!/bin/sh
