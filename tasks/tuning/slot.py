@@ -119,7 +119,7 @@ class Slot:
     def run(
         self, change: Mapping[str, str], goals: Sequence[str], on_line: Callable[[str], None]
     ) -> tuple[int, list[str]]:
-        """Run doit in the slot, with a token of our jobserver.
+        """Run doit in the slot, for which the caller holds a token of our jobserver.
 
         Args:
             change: Symbol to value.
@@ -136,12 +136,11 @@ class Slot:
             on_line(line)
 
         self.change(change)
-        with project.jobs.token():
-            status = nested.logged(
-                project.top,
-                nested.argv(self.words(change), *goals),
-                self.log,
-                heard,
-                env=project.jobs.environment(),
-            )
+        status = nested.logged(
+            project.top,
+            nested.argv(self.words(change), *goals),
+            self.log,
+            heard,
+            env=project.jobs.environment(),
+        )
         return status, lines

@@ -119,7 +119,8 @@ class Trials:
             if not self.project.settings.kernel_src:
                 source = "_patch" if self.project.layout.kernel_patches else "_unpack"
                 goals.append(f"{source}:{self.project.kernel_pin.name}")
-            status, lines = first.run({}, goals, self._on_line)
+            with self.project.jobs.token():
+                status, lines = first.run({}, goals, self._on_line)
             if status:
                 raise PiggyError(nested.first_error(lines, status), f"log: {first.log}")
             self.its = first.project({})
@@ -266,8 +267,11 @@ class Trials:
 
         def work(slot: Slot) -> None:
             try:
-                while (change := _taken(waiting)) is not None:
-                    done.put(self._try(slot, change))
+                # Held from the first trial to the last one: make in another slot takes whatever
+                # is given back, and a boot would wait until it has compiled all.
+                with self.project.jobs.token():
+                    while (change := _taken(waiting)) is not None:
+                        done.put(self._try(slot, change))
             except BaseException as error:
                 done.put(error)
 
@@ -315,8 +319,7 @@ class Trials:
                     return msgspec.structs.replace(bare, error=error), {}
                 row = rows.booted(its, row, error.removeprefix(_FAILED))
             if self._countable(row):
-                with self.project.jobs.token():
-                    row = rows.counted(its, row)
+                row = rows.counted(its, row)
         row = msgspec.structs.replace(row, seconds=time.monotonic() - started)
         return row, rows.sources(its, known)
 

@@ -284,6 +284,23 @@ def test_whatever_goes_wrong_in_a_trial_ends_all(
     assert found
 
 
+def test_a_slot_keeps_its_share_of_the_processors_between_two_trials(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a make in another slot takes it, and this one waits until all is compiled there."""
+    held: list[bytes | None] = []
+
+    def tried(self: trial.Trials, slot: Slot, change: Any) -> tuple[Row, dict[str, str]]:
+        held.append(self.project.jobs._mine.token)
+        return Row(change=dict(change), error="not built"), {}
+
+    monkeypatch.setattr(trial.Trials, "_try", tried)
+    changes = [{name: "n"} for name in "ABC"]
+    assert [row.change for row in trial.Trials(project).run(changes)] == changes
+    assert len(held) == 3
+    assert None not in held
+
+
 def test_a_second_boot_that_says_nothing_of_the_kernel_is_no_verdict(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
