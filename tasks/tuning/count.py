@@ -32,6 +32,9 @@ def why_not(its: Project) -> str:
         return "QEMU does not emulate this machine"
     if guest_boot.from_disk(its):
         return "a disk answers in the host's time (boot=initramfs is counted)"
+    nic = its.nic.args if its.nic else its.machine.qemu.nic
+    if guest_boot.networked(its) and any("virtio" in word for word in nic):
+        return "a virtio network card answers in the host's time (net=none is counted)"
     return ""
 
 
