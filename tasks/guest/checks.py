@@ -19,6 +19,7 @@ from tasks.system.terminal import printable
 
 _YEAR_2020, _YEAR_2100 = 1577836800, 4102444800  # seconds since 1970
 _LONGEST = 300  # characters of a check's result: the guest's output may be endless
+_UNSEEN = ": init asked for it; whether it came, a kernel without PRINTK can't say"
 _NUMBERS = 20000  # the disk check writes the numbers up to this one: 108,894 bytes
 
 
@@ -149,8 +150,8 @@ def examined(guest: Guest, checks: Sequence[Check], say: Callable[[str], None]) 
     checked = time.monotonic() - guest.line.started - ready
     failed = any(result.status for result in results)
     try:
-        guest.poweroff()
-        say("=== poweroff ok")
+        seen = guest.poweroff()
+        say("=== poweroff ok" + ("" if seen else _UNSEEN))
     except GuestError:
         if not failed:  # else the first failure is what the user needs to know
             raise

@@ -27,6 +27,10 @@ _LEAD = re.compile(r"^[^\n]{0,60}?[#$>] ")  # a prompt before what was typed
 _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
 _STATUS = "((?:1?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])?)"  # of a shell's command; "" if it refused it
 _HALTED = re.compile(r"System halted|reboot: Power down")  # kernel/reboot.c
+_REQUESTED = re.compile(r"Requesting system (?:poweroff|halt)")  # init/init.c of busybox
+# What dmesg says where the kernel has no syslog(2), that is, no PRINTK (kernel/sys_ni.c): ENOSYS.
+_NO_SYSLOG = "Function not implemented"
+_LAST_WORD = 4  # seconds that init takes at most from its message to the system call; it sleeps 1
 
 
 @contextlib.contextmanager
@@ -235,13 +239,22 @@ class Guest:
         """Return a command with its timeout."""
         return Command(command.text, command.seconds or self.line.limit.command)
 
-    def poweroff(self) -> None:
-        """Power the guest off; wait for QEMU's end, or for the message of a machine that halts."""
+    def poweroff(self) -> bool:
+        """Power the guest off; wait for QEMU's end, or for the message of a machine that halts.
+
+        A kernel without PRINTK can't say that it halts; init's message that it asks for it is then
+        the last that there is. That it has none, dmesg says.
+
+        Returns:
+            Whether QEMU ended or the kernel said that it halts; False if only init's message came.
+        """
         import pexpect
 
-        self.line.send("poweroff\n")
+        self.line.send("dmesg -n 1; poweroff\n")
         until = time.monotonic() + self.line.limit.command
         while not _HALTED.search(self.line.console[-500:]):
+            if _NO_SYSLOG in self.line.fresh and _REQUESTED.search(self.line.console[-500:]):
+                return self._ends(time.monotonic() + _LAST_WORD)
             if time.monotonic() >= until:
                 self.line.fail(
                     f"the guest did not power off within {self.line.limit.command:.0f} s", ""
@@ -251,9 +264,23 @@ class Guest:
             except pexpect.EOF:
                 if self.line.status() != (0, 0):
                     self.line.end()
-                return
+                return True
         with contextlib.suppress(PiggyError, pexpect.EOF):
             self.line.read(time.monotonic() + 0.3, end_is_fine=True)
+        return True
+
+    def _ends(self, until: float) -> bool:
+        """Wait for QEMU's end; tell whether it came in time."""
+        import pexpect
+
+        try:
+            while time.monotonic() < until:
+                self.line.read(until, end_is_fine=True)
+        except pexpect.EOF:
+            if self.line.status() != (0, 0):
+                self.line.end()
+            return True
+        return False
 
 
 def _check_lines(script: str) -> None:

@@ -56,7 +56,12 @@ if mode == "enter":
 if mode == "late":
     say(b"[    1.0] a line with a # in it"); time.sleep(1); say(b"\n")
 script = "poweroff() { IGNORE; }; dmesg() { :; }; die() { kill -9 PID; }; PS1='/ # '\n"
-script = script.replace("IGNORE", ":" if mode == "stays" else "exit")
+script = script.replace("IGNORE", ":" if "stays" in mode else "exit")
+if mode.startswith("mute"):
+    no = "dmesg() { echo klogctl: Function not implemented; false;"
+    script = script.replace("dmesg() { :;", no)
+    if "asks" in mode:
+        script = script.replace("() { :;", "() { echo Requesting system poweroff;", 1)
 script = script.replace("PID", str(os.getpid()))
 shell = subprocess.Popen(["sh", "-i"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                          stderr=subprocess.STDOUT, start_new_session=True, bufsize=0)
@@ -310,6 +315,19 @@ def test_machine_that_can_only_halt_is_done_then(fake, tmp_path: Path) -> None:
         one.poweroff()
     assert time.monotonic() - started < 3
     assert gone(int((tmp_path / "qemu-system-i386.pid").read_text()))
+
+
+def test_a_kernel_without_messages_is_not_asked_for_one(fake, tmp_path: Path) -> None:
+    lines: list[str] = []
+    one = [check("one", "echo 1")]
+    limit = Limits(boot=8, silence=8, command=8, total=30, again=0.3)
+    checks.boot_test(fake("mute-stays-asks"), one, tmp_path / "log", limit, lines.append)
+    assert lines[-1].startswith("=== poweroff ok: init asked for it; whether it came,")
+    assert gone(int((tmp_path / "qemu-system-i386.pid").read_text()))
+    checks.boot_test(fake("mute-ends"), one, tmp_path / "log", LIMITS, lines.append)
+    assert lines[-1] == "=== poweroff ok"
+    with pytest.raises(GuestError, match="did not power off within 3 s|silent"):
+        checks.boot_test(fake("mute-stays"), one, tmp_path / "log", LIMITS, lines.append)
 
 
 @pytest.mark.parametrize(
