@@ -18,7 +18,7 @@ LINKS = {
     "vmlinux": "vmlinux",
     "System.map": "System.map",
     "Image": f"{BOOT}/compressed/vmlinux.bin",
-    "piggy.gz": f"{BOOT}/compressed/vmlinux.bin.gz",
+    "piggy.gz": f"{BOOT}/compressed/vmlinux.bin.xz",
     "piggy.o": f"{BOOT}/compressed/piggy.o",
     "compressed_vmlinux": f"{BOOT}/compressed/vmlinux",
     "bzImage": f"{BOOT}/bzImage",

@@ -16,7 +16,7 @@ KERNEL = TOP / "configs" / "kernel"
 OPTIONAL = re.compile(r"CONFIG_\w+=\S+  # optional: \w")
 
 
-@pytest.mark.parametrize("name", ["lean", "tiny", "fast"])
+@pytest.mark.parametrize("name", ["lean", "tiny", "fast", "pc-small"])
 def test_each_line_has_a_reason(name: str) -> None:
     path = KERNEL / f"{name}.config"
     lines = path.read_text().splitlines()
@@ -26,7 +26,8 @@ def test_each_line_has_a_reason(name: str) -> None:
         line = lines[number - 1]
         assert re.search(r"\S  # \w", line), line
         # what is asked for may be lacking on a machine; what is to be off is off there anyway
-        assert OPTIONAL.match(line) or line.startswith("# CONFIG_"), line
+        everywhere = name != "pc-small"
+        assert OPTIONAL.match(line) or line.startswith("# CONFIG_") or not everywhere, line
 
 
 def test_tiny_comes_on_top_of_lean_and_of_the_machine() -> None:
@@ -48,6 +49,34 @@ def test_nonet_switches_off_what_other_fragments_switch_on_for_a_network() -> No
     for name in ("net", *cards):
         asked = {request.symbol for request in fragments.parse(KERNEL / f"{name}.config")}
         assert asked - shared <= off, name
+
+
+def test_isa_switches_off_how_the_pc_powers_off_by_pci() -> None:
+    """Its driver is one of PCI; a request that can't take is an error."""
+    off = {
+        request.symbol for request in fragments.parse(KERNEL / "isa.config") if request.value == "n"
+    }
+    names = ("piix4-poweroff-x86", "ata-piix", "ne2k-pci", "pci")
+    asked = {one.symbol for name in names for one in fragments.parse(KERNEL / f"{name}.config")}
+    only_pci = {
+        symbol for symbol in asked if re.search(r"PCI|PIIX|POWER_RESET|COMPILE_TEST", symbol)
+    }
+    assert len(only_pci) >= 6
+    assert only_pci <= off
+
+
+@pytest.mark.parametrize("name", ["gzip", "xz", "lz4", "zstd"])
+def test_a_compressor_takes_the_place_of_the_machines(name: str) -> None:
+    """fragments=gzip on a machine whose file asks for xz, and so on."""
+    for machine in ("pc", "versatile"):
+        its = project.load(TOP, {}, {"machine": machine, "fragments": name})
+        asked = fragments.merge(kernel_config.fragment_paths(its)).requests
+        chosen = [one for one in ("GZIP", "XZ", "LZ4", "ZSTD") if not off(asked, f"KERNEL_{one}")]
+        assert chosen == [name.upper()]
+
+
+def off(asked: dict[str, fragments.Request], symbol: str) -> bool:
+    return symbol not in asked or asked[symbol].value == "n"
 
 
 def test_busybox_fragments_come_in_place_of_the_machines() -> None:
