@@ -75,6 +75,13 @@ def test_a_compressor_takes_the_place_of_the_machines(name: str) -> None:
         assert chosen == [name.upper()]
 
 
+@pytest.mark.parametrize("name", ["lean", "xz", "lz4", "zstd"])
+def test_the_only_compressor_may_stay_on(name: str) -> None:
+    """32-bit PowerPC has gzip alone (arch/powerpc/Kconfig), so Kconfig does not switch it off."""
+    requests = fragments.parse(KERNEL / f"{name}.config")
+    assert [one.optional for one in requests if one.text == "CONFIG_KERNEL_GZIP=n"] == [True]
+
+
 def off(asked: dict[str, fragments.Request], symbol: str) -> bool:
     return symbol not in asked or asked[symbol].value == "n"
 
