@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +241,30 @@ def unfinish(manager: Dependency, task: Task, values: Mapping[str, Any]) -> None
     manager.remove_success(task)
     if values:
         manager._set(task.name, "_values_:", {**values, UNFINISHED: True})
+
+
+@contextlib.contextmanager
+def removing(manager: Dependency) -> Iterator[None]:
+    """Pass over records that can't be removed in the body of a `with`.
+
+    The disk may be full. A task that failed is marked as unfinished already.
+
+    Args:
+        manager: doit's records.
+    """
+    import sqlite3  # as doit does itself
+
+    remove = manager.remove
+
+    def attempted(task_id: str) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            remove(task_id)
+
+    manager.remove = attempted
+    try:
+        yield
+    finally:
+        manager.remove = remove
 
 
 def to_write(manager: Dependency) -> None:

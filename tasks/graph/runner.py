@@ -18,6 +18,7 @@ from doit import cmd_run
 from doit.exceptions import InvalidCommand
 from doit.runner import Runner
 
+from tasks.graph import journal
 from tasks.graph.inputs import inputs_of
 from tasks.graph.task import check_options
 from tasks.system import process, terminal
@@ -54,6 +55,14 @@ class InTurn(Runner):
         if inputs is not None:
             inputs.forced = self.always_execute
         return bool(super().select_task(node, tasks_dict))
+
+    def _handle_task_error(self, node: Any, base_fail: Any) -> None:
+        """Record and report a failed task; called by doit.
+
+        The reporter says it if the record can't be written.
+        """
+        with journal.removing(self.dep_manager):
+            super()._handle_task_error(node, base_fail)
 
 
 class Threads(InTurn):

@@ -122,6 +122,8 @@ def test_what_a_runner_is_made_of() -> None:
     ]
     assert named(Runner.select_task) == ["self", "node", "tasks_dict"]
     assert named(Runner.process_task_result) == ["self", "node", "base_fail"]
+    assert named(Runner._handle_task_error) == ["self", "node", "base_fail"]
+    assert "dep_manager" in Runner._handle_task_error.__code__.co_names
     control = TaskControl([Task("one", None, task_dep=["two"]), Task("two", None)])
     control.process(["one"])
     given = control.task_dispatcher().generator

@@ -101,6 +101,14 @@ def fail(job):
         time.sleep(0.01)
     raise PiggyError("it went wrong", "mend it")
 
+def full(job):
+    Path("full.out").touch()
+    if not Path("now").exists():
+        return
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file may grow, as on a full disk
+    raise PiggyError("it went wrong", "mend it")
+
 def leave(job):
     sys.exit("an action that leaves")
 
@@ -124,6 +132,7 @@ def task_all():
     yield one("spin", spin)
     yield one("fail", fail)
     yield one("leave", leave)
+    yield one("full", full, files=[Path("in")])
     yield {{"basename": "group", "actions": None, "task_dep": ["a", "b"]}}
     yield graph.task(PROJECT, "alone", "doc", alone, command=graph.Command())
     yield graph.task(PROJECT, "alone2", "doc", alone, command=graph.Command())
@@ -428,3 +437,16 @@ def test_every_task_that_runs_kbuild_names_its_object_folder(
     assert {"kernel_config", "vmlinux", "modules", "module", *loaded.chain} <= checked
     assert ("dtbs" in checked) == bool(loaded.machine.kernel.dtbs)
     assert ("busybox" in checked) == loaded.machine.userspace
+
+
+@pytest.mark.parametrize("threads", [[], ["-n2"]], ids=str)
+def test_a_task_that_fails_while_the_journal_can_not_be_written(
+    mini: Mini, threads: list[str]
+) -> None:
+    assert mini.run("full")[0] == 0
+    for name in ("in", "now"):
+        (mini.top / name).write_text("other")
+    status, _, err = mini.run(*threads, "full")
+    assert status == 3
+    assert "ERROR: the journal can't be written: " in err
+    assert "Traceback" not in err
