@@ -94,12 +94,12 @@ def test_a_delay_in_an_initcall_is_found_by_name(pc: Checkout) -> None:
     delay = "{ volatile int left = 1000000; while (left) left--; }"
     with edited(pc.kernel / "drivers" / "char" / "mem.c", line, f"{delay}\n\t{line}"):
         slow = counted(pc, "--against=last")
-    first = next(one for one in slow["against"]["changes"] if one["kind"] == "initcall")
+    calls = [one for one in slow["against"]["changes"] if one["kind"] == "initcall"]
+    calls.sort(key=lambda one: one["old"] - one["new"])  # what unpacks the archive meanwhile moves
+    first, second = calls[:2]
     assert first["name"] == "chr_dev_init"
-    assert first["new"] - first["old"] > 2_000_000
     assert first["reason"].startswith("drivers/char/mem.o")
-    rest = [one for one in slow["against"]["changes"] if one["kind"] == "initcall"][1:]
-    assert all(abs(one["new"] - one["old"]) < 500_000 for one in rest)
+    assert first["new"] - first["old"] > 2_000_000 + 2 * (second["new"] - second["old"])
 
 
 def undisturbed(argv: Sequence[str], folder: Path) -> tuple[int, str]:
