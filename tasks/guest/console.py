@@ -29,7 +29,8 @@ _STATUS = "((?:1?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])?)"  # of a shell's command; ""
 _HALTED = re.compile(r"System halted|reboot: Power down")  # kernel/reboot.c
 _REQUESTED = re.compile(r"Requesting system (?:poweroff|halt)")  # init/init.c of busybox
 # What dmesg says where the kernel has no syslog(2), that is, no PRINTK (kernel/sys_ni.c): ENOSYS.
-_NO_SYSLOG = "Function not implemented"
+# Of other calls (swapoff's, say) others say the same without klogctl, the C library's name of it.
+_NO_SYSLOG = re.compile(r"klogctl[^\n]{0,60}: Function not implemented")
 _LAST_WORD = 4  # seconds that init takes at most from its message to the system call; it sleeps 1
 
 
@@ -253,7 +254,7 @@ class Guest:
         self.line.send("dmesg -n 1; poweroff\n")
         until = time.monotonic() + self.line.limit.command
         while not _HALTED.search(self.line.console[-500:]):
-            if _NO_SYSLOG in self.line.fresh and _REQUESTED.search(self.line.console[-500:]):
+            if _NO_SYSLOG.search(self.line.fresh) and _REQUESTED.search(self.line.console[-500:]):
                 return self._ends(time.monotonic() + _LAST_WORD)
             if time.monotonic() >= until:
                 self.line.fail(
