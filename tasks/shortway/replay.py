@@ -138,7 +138,7 @@ class Replay(msgspec.Struct, dict=True):
     def _keep(self) -> None:
         """Begin to copy what was compiled into the store; nothing of it is being compiled now."""
         if self.objects and self.compiled and self._keeper:
-            took = seconds.alone(self.took)
+            took = seconds.alone({**self.took})  # a copy at once: links that run add their seconds
             made, started = [*self.compiled], self.started
             self._copies.append(self._keeper.submit(self.objects.keep_made, made, started, took))
 

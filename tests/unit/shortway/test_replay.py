@@ -3,7 +3,10 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -335,3 +338,24 @@ def test_the_log_has_what_was_run_and_said(box: Box) -> None:
 def test_the_record_of_a_target(tmp_path: Path) -> None:
     assert trace.record_of(tmp_path, "a/b.o") == f"{tmp_path}/a/.b.o.cmd"
     assert trace.record_of(tmp_path, "vmlinux") == f"{tmp_path}/.vmlinux.cmd"
+
+
+def test_a_link_may_end_while_objects_are_about_to_be_kept(box: Box) -> None:
+    replay: Any = box.replay()
+
+    class Slow(float):
+        """A duration; while it is looked at, a link ends in another thread."""
+
+        def __le__(self, other: float) -> bool:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(replay.took.update, {"all.a": 1.0}).result()
+            return float(self) <= other
+
+    kept: list[Any] = []
+    replay.took, replay.compiled = {"a.o": Slow(2.0)}, ["a.o"]
+    replay.objects = SimpleNamespace(keep_made=lambda *given: kept.append(given))
+    with replay._keeping():
+        replay._keep()
+    ((made, _, took),) = kept
+    assert (made, list(took)) == (["a.o"], ["a.o"])
+    assert "all.a" in replay.took
