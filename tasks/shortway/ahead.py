@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -49,7 +49,7 @@ def replays(
     for name, one in said.items():
         names = one.edges.keys() - pending - taken - {*later.values()}
         with contextlib.suppress(Unfamiliar):
-            replay = _replay(folder, name, one, names, first)
+            replay = _replay(folder, name, one, names, first, pending)
             if replay:
                 found.append(replay)
                 taken |= names
@@ -72,9 +72,22 @@ def _made_from(targets: set[str], said: Sequence[Said]) -> set[str]:
 
 
 def _replay(
-    folder: ObjectFolder, goal: str, said: Said, names: set[str], first: Replay
+    folder: ObjectFolder,
+    goal: str,
+    said: Said,
+    names: set[str],
+    first: Replay,
+    pending: Collection[str],
 ) -> Replay | None:
     """Return a run of those of a later goal's targets that are stale; None if none is.
+
+    Args:
+        folder: The object folder.
+        goal: The name of the later goal's trace.
+        said: That trace.
+        names: The targets.
+        first: The run beside which they are made.
+        pending: What that run makes, or is made from it: none of this may be read.
 
     Raises:
         Unfamiliar: The goal's own task has to decide.
@@ -106,6 +119,8 @@ def _replay(
     for target in targets.downstream(stale, ""):
         if target not in targets.recorded or targets.newest.get(target, 0) > targets.when(target):
             raise Unfamiliar(f"a source of {target} changed")
+        if not targets.inputs[target].isdisjoint(pending):  # by a record, which makefiles need not
+            raise Unfamiliar(f"{target} includes what is made meanwhile")
         targets.command(target)
     return replay if stale else None
 
