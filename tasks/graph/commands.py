@@ -12,6 +12,7 @@ import contextlib
 import fnmatch
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from doit.cmd_list import List
 from doit.cmd_resetdep import ResetDep
 from doit.cmd_run import Run
 from doit.cmd_strace import Strace
-from doit.cmdparse import DefaultUpdate
+from doit.cmdparse import CmdParseError, DefaultUpdate
 from doit.exceptions import InvalidCommand
 
 from tasks.config.project import Project
@@ -300,6 +301,19 @@ def _run(self: Run, **given: Any) -> Any:
         raise _unknown("command, task or output", error.not_found, names) from None
     except PiggyError as error:  # of an option
         raise InvalidCommand(str(error)) from None
+    except CmdParseError as error:
+        raise InvalidCommand(_of_option(str(error))) from None
+
+
+def _of_option(said: str) -> str:
+    """Return what doit says of an option of a task without the options' description in Python."""
+    if wrong := re.match(r"Error parsing Task: (.*?) \(parsing options: ", said, re.DOTALL):
+        said = wrong[1]
+    elif wrong := re.match(
+        r"Error parsing parameter '(\w+)' <class 'int'>\..*: '(.*)'\n", said, re.DOTALL
+    ):
+        said = f"the option '{wrong[1]}' takes a whole number, not '{wrong[2]}'"
+    return str(PiggyError(said.strip(), "'doit help TASK' shows the options of a task"))
 
 
 def _check_patterns(self: Run) -> None:
