@@ -144,6 +144,11 @@ def _presets(file: Mapping[str, Any], layers: list[Layer], machine: str) -> list
     return found
 
 
+def of_preset(origin: str) -> bool:
+    """Tell whether a setting comes from a table [presets.FRAGMENT], by its origin."""
+    return " [presets." in origin
+
+
 def _table(table: Any, origin: str) -> Layer:
     """Return the settings of a table that is for one machine only."""
     if not isinstance(table, dict):

@@ -29,14 +29,15 @@ def words(project: Project, other: Mapping[str, str]) -> dict[str, str]:
         other: Settings by name that take their place or are added; one that is "" is left out.
     """
     given = {
-        name: _text(getattr(project.settings, name))
+        name: text(getattr(project.settings, name))
         for name, origin in project.origins.items()
         if origin == "command line"
     }
     return {name: value for name, value in {**given, **other}.items() if value or name not in other}
 
 
-def _text(value: str | int | bool) -> str:
+def text(value: str | int | bool) -> str:
+    """Return a setting's value as a word of the command line has it."""
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tasks import kernel_config
 from tasks.config import project as projects
+from tasks.config import resolve
 from tasks.config.layout import CHANGE
 from tasks.config.project import Project
 from tasks.graph import nested
@@ -87,7 +88,8 @@ class Slot:
 
         Without a change they are those of the user's own build. With one, all fragments are named
         as optional, the user's own included, and the change comes last: what falls with a symbol is
-        no error then, and a change that does not take is one.
+        no error then, and a change that does not take is one. They are named by their paths, which
+        call for no table [presets.FRAGMENT], so its settings are given as well.
 
         Args:
             change: Symbol to value.
@@ -109,7 +111,12 @@ class Slot:
             paths = kernel_config.present_paths(project)
             names = [*(f"{path}?" for path in paths), os.fspath(self.folder / CHANGE)]
             found["fragments"] = ",".join(names)
-        return nested.words(project, found)
+        preset = {
+            name: nested.text(getattr(project.settings, name))
+            for name, origin in project.origins.items()
+            if resolve.of_preset(origin)
+        }
+        return {**preset, **nested.words(project, found)}
 
     def project(self, change: Mapping[str, str]) -> Project:
         """Return the project as a run of doit in the slot loads it."""

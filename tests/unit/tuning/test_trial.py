@@ -83,6 +83,19 @@ def test_a_trial_has_all_requests_as_optional_and_its_change_last(project: Proje
     assert (kernel_config.stored(its), kernel_config.stored(project)) == (False, True)
 
 
+def test_a_trial_has_the_settings_that_come_with_a_preset(project: Project) -> None:
+    words = {"fragments": "fast", "devices": "devices"}
+    fast = projects.load(TOP, {}, {"build": str(project.layout.build), **words})
+    slot = Slot(fast, 1)
+    slot.prepare()
+    for change in ({}, {"PRINTK": "n"}):
+        its = slot.project(change)
+        for name in ("firmware", "boot", "initramfs", "busybox_fragments", "devices"):
+            assert getattr(its.settings, name) == getattr(fast.settings, name), name
+    assert its.settings.firmware
+    assert its.settings.devices == "devices"
+
+
 def test_a_slot_shares_sources_and_leaves_what_is_not_its_own_alone(project: Project) -> None:
     slot = Slot(project, 2)
     slot.prepare()
