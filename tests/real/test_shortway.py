@@ -68,21 +68,23 @@ SHORT = ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzIma
             "int piggyback(int x);\nint piggyback(int x) { return x * 7; }\n#include",
             SHORT,
         ),
-        (
+        pytest.param(
             "lib/ctype.c",
             "#include",
             "extern const int piggyback;\nconst int piggyback = 7;\n#include",
             SHORT,
+            marks=pytest.mark.long,
         ),
         ("include/linux/reboot.h", "SYS_DOWN\t0x0001", "SYS_DOWN\t0x0005", SHORT),
         ("arch/x86/kernel/verify_cpu.S", "verify_cpu)\n", "verify_cpu)\n\tnop\n", SHORT),
-        (
+        pytest.param(
             "arch/x86/realmode/rm/reboot.S",
             "(machine_real_restart_asm)\n",
             "(machine_real_restart_asm)\n\tnop\n",
             SHORT,
+            marks=pytest.mark.long,
         ),
-        ("kernel/panic.c", "/*", "/* a comment", SHORT[:1]),
+        pytest.param("kernel/panic.c", "/*", "/* a comment", SHORT[:1], marks=pytest.mark.long),
         ("include/linux/reboot.h", "/*", "/* a comment", SHORT[:1]),
         (f"{BOOT}/compressed/misc.c", "inappropriately aligned", "badly aligned", SHORT[4:]),
         (f"{BOOT}/main.c", "Unable to boot - please", "Unable to boot; please", SHORT[5:]),
@@ -119,7 +121,10 @@ def test_an_error_is_reported_the_short_way_and_mended(pc: Checkout) -> None:
     assert work(pc) == []
 
 
-@pytest.mark.parametrize("step", [0, 1, 3, 5])
+@pytest.mark.parametrize(
+    "step",
+    [0, *(pytest.param(step, marks=pytest.mark.long) for step in (1, 3)), 5],
+)
 def test_kill_9_on_the_short_way(pc: Checkout, second: Path, step: int) -> None:
     """Killed after so many commands of it; the next run finishes, and gives what make gives."""
     log = logs(pc) / "vmlinux.log"
