@@ -153,7 +153,7 @@ def test_another_card_takes_the_place_of_the_machines_own() -> None:
     assert "ne2k-pci" not in names
     assert {"virtio-pci", "virtio-net", "net"} <= set(names)
     words = command(load(nic="e1000", boot="initramfs"))
-    assert "e1000,netdev=net0,mac=52:54:00:12:34:56,romfile=" in words
+    assert "e1000,netdev=net0,mac=52:54:00:12:34:56,addr=3,romfile=" in words
     assert "user,id=net0" in words
     with pytest.raises(PiggyError) as caught:
         load(nic="e100")
