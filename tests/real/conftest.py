@@ -170,13 +170,20 @@ def lay_out(top: Path, **more: object) -> Checkout:
     return Checkout(top, **more)  # type: ignore[arg-type]
 
 
+def thrown_away(checkout: Checkout) -> None:
+    """Remove a checkout, unless that is left to whoever removes the machine (KEEP_BUILDS): its
+    80,000 files may take minutes."""
+    if not os.environ.get("KEEP_BUILDS"):
+        shutil.rmtree(checkout.top, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def pc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """The PC, built from nothing."""
     checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout")
     checkout.doit()
     yield checkout
-    shutil.rmtree(checkout.top, ignore_errors=True)
+    thrown_away(checkout)
 
 
 @pytest.fixture(scope="session")
@@ -208,4 +215,4 @@ def versatile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     own.write_text("CONFIG_MODULES=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_NET_CORE=y\nCONFIG_DUMMY=m\n")
     checkout.doit()
     yield checkout
-    shutil.rmtree(checkout.top, ignore_errors=True)
+    thrown_away(checkout)
