@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -25,6 +26,8 @@ from tasks.config.settings import Settings
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.jobserver import Budget
 from tasks.system.lock import Lock
+
+_Table = TypeVar("_Table")
 
 # 2026-01-01 00:00:00 UTC: the time that every image carries, so that it is the same whenever built
 EPOCH = 1767225600
@@ -131,14 +134,8 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         Raises:
             PiggyError: The machine has no such display.
         """
-        name, known = self.settings.display, self.machine.display
-        if name not in known and name != NO_DISPLAY:
-            raise PiggyError(
-                f"{self.origins['display']}: the machine '{self.settings.machine}' has no display"
-                f" '{name}'." + nearest(name, known),
-                f"displays: {', '.join([NO_DISPLAY, *known])}",
-            )
-        return known.get(name, Display())
+        known = {NO_DISPLAY: Display(), **self.machine.display}
+        return self._table("display", known, "display", "displays") or known[NO_DISPLAY]
 
     @cached_property
     def nic(self) -> Nic | None:
@@ -147,14 +144,7 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         Raises:
             PiggyError: The machine has no such card.
         """
-        name, known = self.settings.nic, self.machine.nic
-        if name and name not in known:
-            raise PiggyError(
-                f"{self.origins['nic']}: the machine '{self.settings.machine}' has no network card"
-                f" '{name}'." + nearest(name, known),
-                f"cards: {', '.join(known) or 'none but its own'}",
-            )
-        return known.get(name)
+        return self._table("nic", self.machine.nic, "network card", "cards", "none but its own")
 
     @cached_property
     def firmware(self) -> Firmware | None:
@@ -165,15 +155,23 @@ class Project(msgspec.Struct, frozen=True, dict=True):
         Raises:
             PiggyError: The machine has no such firmware.
         """
-        name, known = self.settings.firmware, self.machine.firmware
+        found = self._table(
+            "firmware", self.machine.firmware, "firmware", "firmware", "none but what QEMU loads"
+        )
+        return found if found and (found.screens or self.display == Display()) else None
+
+    def _table(
+        self, setting: str, known: Mapping[str, _Table], what: str, several: str, none: str = ""
+    ) -> _Table | None:
+        """Return the machine's table that a setting names; None if it names none."""
+        name = getattr(self.settings, setting)
         if name and name not in known:
             raise PiggyError(
-                f"{self.origins['firmware']}: the machine '{self.settings.machine}' has no firmware"
+                f"{self.origins[setting]}: the machine '{self.settings.machine}' has no {what}"
                 f" '{name}'." + nearest(name, known),
-                f"firmware: {', '.join(known) or 'none but what QEMU loads'}",
+                f"{several}: {', '.join(known) or none}",
             )
-        found = known.get(name)
-        return found if found and (found.screens or self.display == Display()) else None
+        return known.get(name)
 
     @cached_property
     def overlays(self) -> tuple[Path, ...]:

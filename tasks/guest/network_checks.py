@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import os
 import re
 import socket
@@ -18,7 +19,6 @@ from tasks.network.cable import PAGE_PORT, Cable
 _SERVED = 20.0  # seconds that the guest's web server may take
 _LONGEST = 1 << 20  # bytes of its answer
 _POLL = 0.05  # seconds in which the host's page server sees that it has to end
-_LINE = 4096  # bytes of a line of a request
 _SECONDS = 60  # for a slow guest's DHCP and the link of its card
 # Functions that print the cards' addresses and the routes: as ip does, or by ifconfig and route.
 _ASK = """a() { if command -v ip >/dev/null; then ip -4 addr show scope global; return; fi
@@ -167,10 +167,13 @@ def fetched(url: str, until: float) -> str:
     return re.split(r"\r?\n\r?\n", data.decode(errors="replace"), maxsplit=1)[-1]
 
 
-class _PageServer(socketserver.ThreadingTCPServer):
+class _PageServer(http.server.ThreadingHTTPServer):
     """A server of pages, each in a thread of its own; those that hang end with the program."""
 
-    daemon_threads = True
+    def server_bind(self) -> None:
+        """Bind without asking the resolver for the host's name, which may take seconds."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", self.server_address[1]
 
 
 @contextlib.contextmanager
@@ -189,17 +192,22 @@ def served(cable: Cable, token: str = "") -> Iterator[tuple[str, str]]:
         yield "", token
         return
 
-    class Page(socketserver.StreamRequestHandler):
+    class Page(http.server.BaseHTTPRequestHandler):
         timeout = _SERVED
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(token)))
+            self.end_headers()
+            self.wfile.write(token.encode())
 
         def handle(self) -> None:
             with contextlib.suppress(OSError):  # the guest broke off; the check tells what it got
-                while self.rfile.readline(_LINE).strip():  # the request and its headers
-                    pass
-                head = f"HTTP/1.0 200 OK\r\nContent-Length: {len(token)}\r\n\r\n"
-                self.wfile.write((head + token).encode())
+                super().handle()
 
-    # No HTTPServer: it asks the resolver for its name, which may take seconds.
+        def log_message(self, *words: object) -> None:
+            pass
+
     with _PageServer((cable.listen, 0), Page) as server:
         thread = threading.Thread(target=server.serve_forever, args=[_POLL], daemon=True)
         thread.start()

@@ -76,7 +76,7 @@ class Objects:
         folder = os.path.dirname(prefix)
         self.roots = Roots(os.path.realpath(tree), self.top, os.path.dirname(folder))
         self.laid: dict[str, float] = {}
-        self.compiled: list[str] = []
+        self.compiled: set[str] = set()
         self.copying = 0.0
         self._absent: set[str] = set()
         self._kept: dict[str, int] = {}  # targets to their .cmd file's mtime, ns since 1970
@@ -320,15 +320,15 @@ class Objects:
             started: As in `keep`.
             took: As in `keep`.
         """
-        states = States(self.roots, self.stamps)
-        for target in made:
-            record = trace.record_of(self.obj, target)
-            when = files.changed(record)
-            if target.endswith(".o") and when >= started and self._kept.get(target) != when:
-                self._kept[target] = when
-                self.laid.pop(target, None)
-                with contextlib.suppress(Unfamiliar, OSError):
-                    self._keep(target, record, states, started, took.get(target, 0.0))
+        records = {one: trace.record_of(self.obj, one) for one in made if one.endswith(".o")}
+        times = {target: files.changed(record) for target, record in records.items()}
+        new = [one for one in times if times[one] >= started and self._kept.get(one) != times[one]]
+        states = States(self.roots, self.stamps) if new else self.states
+        for target in new:
+            self._kept[target] = times[target]
+            self.laid.pop(target, None)
+            with contextlib.suppress(Unfamiliar, OSError):
+                self._keep(target, records[target], states, started, took.get(target, 0.0))
 
     def _remove(self, targets: Collection[str]) -> None:
         """Remove objects that make does not want from the folder."""
@@ -357,8 +357,7 @@ class Objects:
         with open(record, encoding="utf-8") as stream:
             text = stream.read()
         object_key.familiar(parsed)
-        if target not in self.compiled:
-            self.compiled.append(target)
+        self.compiled.add(target)
         names = object_key.names_of(parsed, text, self.roots)
         path = self.obj / target
         content = path.read_bytes()

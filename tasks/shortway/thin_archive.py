@@ -108,17 +108,16 @@ def _replaced(data: bytearray, parsed: _Archive, now: Mapping[int, list[bytes]])
         ValueError: The old table is not as this function would write it.
     """
     start = len(MAGIC) + _HEAD
-    size = int(data[len(MAGIC) :][_SIZE])
+    head = data[len(MAGIC) : start]
+    end = start + int(head[_SIZE])
     assert parsed.symbols is not None
-    if data[len(MAGIC) : len(MAGIC) + 16].rstrip() != b"/":
+    if head[:16].rstrip() != b"/":
         raise ValueError("the table is not the first member")
-    if data[start : start + size] != _table(parsed.symbols, 0):
+    if data[start:end] != _table(parsed.symbols, 0):
         raise ValueError("the table has another form")
-    grown = len(_table(now, 0)) - size
-    table = _table(now, grown)
-    head = bytearray(data[len(MAGIC) : start])
-    head[_SIZE] = b"%-10d" % len(table)
-    return bytearray(MAGIC) + head + table + data[start + size :]
+    size = len(_table(now, 0))
+    head[_SIZE] = b"%-10d" % size
+    return bytearray(MAGIC) + head + _table(now, size - (end - start)) + data[end:]
 
 
 def _table(symbols: Mapping[int, list[bytes]], grown: int) -> bytes:
