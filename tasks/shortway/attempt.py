@@ -36,7 +36,7 @@ from tasks.kbuild.goal_state import GoalState
 from tasks.kbuild.object_folder import ObjectFolder
 from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Said, Trace
-from tasks.shortway import ahead, folders
+from tasks.shortway import ahead, computed, folders
 from tasks.shortway.refresh import refresh
 from tasks.shortway.replay import Replay
 from tasks.system.process import CommandError
@@ -116,6 +116,7 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> R
     if said is None or goal.target not in said.edges or not said.env:
         raise Unfamiliar("make has not told yet what it is made from")
     checks = object_rules.checks(obj, tree)
+    computed.check(state.record["discovered"], os.path.realpath(tree))
     places = _symbols_for_folders(folder, symbols, state, said)
     few = not sources and UNFINISHED not in job.previous
     known = Depfiles(

@@ -25,7 +25,7 @@ from tasks.kbuild.make import first_errors
 from tasks.kbuild.objects import Objects
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said
-from tasks.shortway import thin_archive
+from tasks.shortway import computed, thin_archive
 from tasks.shortway.stale import Targets, users_of
 from tasks.system import files, terminal
 from tasks.system.jobserver import Budget
@@ -235,6 +235,8 @@ class Replay(msgspec.Struct, dict=True):
         """
         if command is None:
             return
+        now = computed.current(command, self.obj)  # its inputs are made
+        run, command = run or now.text != command.text, now
         path = os.path.join(self.obj, target)
         before = self.made.get(target, self.targets.when(target))
         if not run:

@@ -1,6 +1,7 @@
 """Stale targets by make's rule, from make's trace and Kbuild's records.
 
-A target is stale if it is missing, or older than one of its inputs.
+A target is stale if it is missing, older than one of its inputs, or if make would now compute
+another command for it (see computed.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tasks.kbuild import saved, symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said
+from tasks.shortway import computed
 from tasks.system import files
 
 
@@ -48,6 +50,7 @@ class Targets(msgspec.Struct, dict=True):
         """Take the inputs from trace and records."""
         self.inputs: dict[str, set[str]] = {}
         self.recorded: dict[str, str] = {}
+        self._loader: list[str] | None = None
         for target, names in self.said.edges.items():
             record = trace.record_of(self.obj, target)
             inputs = set(names)
@@ -88,7 +91,11 @@ class Targets(msgspec.Struct, dict=True):
         return newest
 
     def stale(self) -> set[str]:
-        """Return the targets with a .cmd file that make would make again, judged by times."""
+        """Return the targets with a .cmd file that make would make again.
+
+        Raises:
+            Unfamiliar: A command holds what only make can compute.
+        """
         self.times = {name: when for name, when in self.times.items() if name.startswith("/")}
         when, newest = self.when, self.newest
         return {
@@ -96,7 +103,19 @@ class Targets(msgspec.Struct, dict=True):
             for target in self.recorded
             if when(target) < max(0, newest.get(target, 0))
             or any(when(name) > when(target) for name in self.inputs[target])
-        }
+        } | self._recomputed()
+
+    def _recomputed(self) -> set[str]:
+        """Return the targets whose command would now hold another computed value."""
+        if self._loader is None:
+            self._loader = [name for name in self.recorded if computed.in_loader(name)]
+        found = set()
+        for target in self._loader:
+            if self.when(target) >= 0:
+                command = saved.read(self.recorded[target])
+                if computed.current(command, self.obj).text != command.text:
+                    found.add(target)
+        return found
 
     def when(self, name: str) -> int:
         """Return a file's mtime in ns since 1970, -1 if it is missing."""

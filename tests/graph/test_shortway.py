@@ -25,14 +25,15 @@ FILES = {
     "vmlinux": "vmlinux",
     "System.map": "System.map",
     "Image": f"{LOADER}/vmlinux.bin",
-    "piggy.gz": f"{LOADER}/vmlinux.bin.gz",
+    "piggy.gz": f"{LOADER}/vmlinux.bin.gz",  # or .xz
     "piggy.o": f"{LOADER}/piggy.o",
     "compressed_vmlinux": f"{LOADER}/vmlinux",
     "bzImage": "arch/x86/boot/bzImage",
 }
 LINKS = [name for name in FILES if name != "System.map"]
 WORK = re.compile(
-    r"^  (?:CC|AS|HOSTCC|AR|LD|NM|OBJCOPY|GZIP|VOFFSET|MKPIGGY|BUILD|UPD) .*", re.MULTILINE
+    r"^  (?:CC|AS|HOSTCC|AR|LD|NM|OBJCOPY|GZIP|XZKERN|VOFFSET|MKPIGGY|BUILD|UPD) .*",
+    re.MULTILINE,
 )
 
 
@@ -77,9 +78,12 @@ def as_make_does(play: Playground, tmp_path: Path) -> bool:
     obj.mkdir()
     shutil.copy(play.images / "config", obj / ".config")
     plain_make(play, obj)
+    files = dict(FILES)
+    if "CONFIG_KERNEL_XZ=y" in (play.images / "config").read_text():
+        files["piggy.gz"] = f"{LOADER}/vmlinux.bin.xz"
     return all(
         (obj / file).read_bytes() == (play.images / name).read_bytes()
-        for name, file in FILES.items()
+        for name, file in files.items()
     )
 
 
@@ -115,6 +119,30 @@ def test_code(built: Playground, tmp_path: Path, path: str, tasks: list[str]) ->
     short(built, tmp_path, *tasks)
     code(path, 2)(built)
     short(built, tmp_path, *tasks)
+
+
+def test_the_size_behind_a_compressed_kernel_is_the_present_one(
+    built: Playground, tmp_path: Path
+) -> None:
+    """Make computes it when it expands the recipe, and the saved command has that of before."""
+    built.edit(FRAGMENT, "CONFIG_KERNEL_GZIP=y", "CONFIG_KERNEL_XZ=y")
+    built.doit("bzImage")
+    for number in range(2):
+        grow(number)(built)
+        short(built, tmp_path, *LINKS)
+    size = (built.images / "Image").stat().st_size
+    assert (built.images / "piggy.gz").read_bytes()[-4:] == size.to_bytes(4, "little")
+
+
+def test_a_boot_makefile_that_asks_the_shell_is_makes(built: Playground, tmp_path: Path) -> None:
+    built.append(
+        built.linux / LOADER / "Makefile", "LDFLAGS_vmlinux += --defsym s=$(shell wc -c <vmlinux)\n"
+    )
+    built.doit("bzImage")
+    grow(0)(built)
+    built.doit("bzImage")
+    assert "asks the shell" in way(built, "compressed_vmlinux")
+    assert as_make_does(built, tmp_path)
 
 
 def made_in(play: Playground, task: str) -> set[str]:

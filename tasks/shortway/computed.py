@@ -1,0 +1,112 @@
+"""What make computes from the content of files when it expands a recipe.
+
+A saved command has the result for the files of that time. Two such values are computed here again:
+the uncompressed size behind a compressed kernel (size_append of scripts/Makefile.lib), and ARM's
+size of .bss (KBSS_SZ of arch/arm/boot/compressed/Makefile). If a boot Makefile asks the shell for
+anything else, make has to decide.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from tasks.kbuild.saved import Saved, Unfamiliar
+
+_OCTAL = r"((?:\\\\[0-7]{3}){4})"
+_APPENDED = re.compile(rf"printf {_OCTAL}")
+_SIZE = re.compile(rf"^\s*\{{ cat ([^|;&<>$]+) \|[^;&]*; printf {_OCTAL}; \}} > \S+\s*$")
+_BSS = re.compile(r"(?<=--defsym _kernel_bss_size=)-?\d+")
+_SYMBOL = re.compile(rb"^([0-9a-f]+) [ABD] __bss_(start|stop)$", re.MULTILINE)
+_ASKS = re.compile(r"^(?!\s*#).*\$[({]shell\s.*|^[\w-]+\s*!=.*", re.MULTILINE)
+# add_hex only adds two values of the configuration
+_KNOWN = re.compile(r"\s*(?:KBSS_SZ|add_hex) = \$\(shell ")
+_BOOT = re.compile(r"arch/\w+/boot/")
+_MAKEFILE = re.compile(r"(?:Makefile|Kbuild)(?:\.\w+)?|\w+\.mk")
+
+
+def in_loader(target: str) -> bool:
+    """Tell whether a target is of a link after vmlinux: only such commands hold computed values."""
+    return _BOOT.match(target) is not None
+
+
+def current(command: Saved, obj: Path) -> Saved:
+    """Return a saved command with the values that make would compute now.
+
+    Args:
+        command: The command.
+        obj: The object folder.
+
+    Raises:
+        Unfamiliar: It holds a computed value of another form, or a file is missing.
+    """
+    if not in_loader(os.path.normpath(command.target)):
+        return command
+    return msgspec.structs.replace(
+        command,
+        command=_renewed(command.command, command, obj),
+        text=_renewed(command.text, command, obj),
+    )
+
+
+def check(inputs: Iterable[str], tree: str) -> None:
+    """Check that the boot Makefiles ask the shell for nothing but what `current` knows.
+
+    Args:
+        inputs: A goal's inputs, absolute; its makefiles are among them.
+        tree: The source tree, absolute.
+
+    Raises:
+        Unfamiliar: One asks for something else.
+    """
+    for name in inputs:
+        if not (
+            _MAKEFILE.fullmatch(os.path.basename(name))
+            and _BOOT.match(path := os.path.relpath(name, tree))
+        ):
+            continue
+        try:
+            with open(name, encoding="utf-8", errors="replace") as stream:
+                lines = _ASKS.findall(stream.read())
+        except OSError as error:
+            raise Unfamiliar(f"{path} can't be read: {error.strerror}") from None
+        for line in lines:
+            if not _KNOWN.match(line):
+                raise Unfamiliar(f"{path} asks the shell: {line.strip()}")
+
+
+def _renewed(text: str, command: Saved, obj: Path) -> str:
+    """Return a command's text, for the shell or for the .cmd file, with the present values."""
+    if found := _SIZE.match(text):
+        size = _appended(obj, found[1].split())
+        text = f"{text[: found.start(2)]}{size}{text[found.end(2) :]}"
+    elif _APPENDED.search(text):
+        raise Unfamiliar(f"the command of {command.target} holds a size in another form")
+    return _BSS.sub(lambda _: str(_bss(obj)), text)
+
+
+def _appended(obj: Path, names: Iterable[str]) -> str:
+    r"""Return the size of files as size_append has it: `\\OOO` four times, lowest byte first."""
+    try:
+        size = sum(os.stat(obj / name).st_size for name in names)
+        return "".join(rf"\\{byte:03o}" for byte in size.to_bytes(4, "little"))
+    except OSError as error:
+        raise Unfamiliar(f"{error.filename} is missing") from None
+    except OverflowError:
+        raise Unfamiliar("an uncompressed kernel of 4 GiB has no size of four bytes") from None
+
+
+def _bss(obj: Path) -> int:
+    """Return the size of vmlinux's .bss by System.map, which is made with it."""
+    try:
+        found = {
+            name: int(address, 16)
+            for address, name in _SYMBOL.findall((obj / "System.map").read_bytes())
+        }
+        return found[b"stop"] - found[b"start"]
+    except (OSError, KeyError):
+        raise Unfamiliar("System.map does not tell the size of .bss") from None

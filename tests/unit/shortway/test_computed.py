@@ -1,0 +1,105 @@
+"""What make computes from the content of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.kbuild.saved import Saved, Unfamiliar, unescaped
+from tasks.shortway import computed
+
+LOADER = "arch/x86/boot/compressed"
+
+
+def saved(text: str, target: str = f"{LOADER}/vmlinux.bin.xz") -> Saved:
+    return Saved(target, f"cmd_{target} :=", text, unescaped(text))
+
+
+@pytest.fixture
+def obj(tmp_path: Path) -> Path:
+    (tmp_path / LOADER).mkdir(parents=True)
+    (tmp_path / LOADER / "vmlinux.bin").write_bytes(b"x" * 0x01020304)
+    (tmp_path / LOADER / "vmlinux.relocs").write_bytes(b"x" * 0xFE)
+    (tmp_path / "System.map").write_text(
+        "c0100000 T _text\nc0200000 B __bss_start\nc0200010 b other\nc0201004 A __bss_stop\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("files", "size"),
+    [
+        (f"{LOADER}/vmlinux.bin", r"\\004\\003\\002\\001"),
+        (f"{LOADER}/vmlinux.bin {LOADER}/vmlinux.relocs", r"\\002\\004\\002\\001"),
+    ],
+)
+@pytest.mark.parametrize("program", ["sh xz_wrap.sh", "lz4 -l -9 - -", "lzma -9", "zstd -22 | cat"])
+def test_size_append(obj: Path, files: str, size: str, program: str) -> None:
+    text = "{ cat %s | %s; printf %s; } > vmlinux.bin.xz"
+    old = saved(text % (files, program, r"\\310\\250\\050\\000"))
+    assert computed.current(old, obj) == saved(text % (files, program, size))
+    now = saved(text % (files, program, size))
+    assert computed.current(now, obj) == now
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"{ cat a | xz; cat b | xz; printf \\310\\250\\050\\000; } > x",
+        r"xz < a > x; printf \\310\\250\\050\\000 >> x",
+        r"{ cat missing | xz; printf \\310\\250\\050\\000; } > x",
+    ],
+)
+def test_other_forms_of_a_size_are_makes(obj: Path, text: str) -> None:
+    with pytest.raises(Unfamiliar):
+        computed.current(saved(text), obj)
+
+
+def test_the_size_of_bss(obj: Path) -> None:
+    text = "ld --defsym _kernel_bss_size=%s -o arch/arm/boot/compressed/vmlinux $$ORIGIN"
+    target = "arch/arm/boot/compressed/vmlinux"
+    assert computed.current(saved(text % 7, target), obj) == saved(text % 0x1004, target)
+    (obj / "System.map").unlink()
+    with pytest.raises(Unfamiliar, match=r"\.bss"):
+        computed.current(saved(text % 7, target), obj)
+
+
+def test_outside_of_the_loader_nothing_is_computed(obj: Path) -> None:
+    old = saved(r"{ cat a | xz; printf \\310\\250\\050\\000; } > x", "usr/x")
+    assert computed.current(old, obj) is old
+
+
+@pytest.mark.parametrize(
+    ("line", "asks"),
+    [
+        ("KBSS_SZ = $(shell echo $$(($$($(NM) vmlinux))))", False),
+        ("add_hex = $(shell printf 0x%x $$(( $(1) + $(2) )) )", False),
+        ("# see $(shell ls)", False),
+        ('\tif [ "$(X)" != "" ]; then true; fi', False),
+        ("ADDRESS := $(shell nm vmlinux)", True),
+        ("ADDRESS := ${shell nm vmlinux}", True),
+        ("ADDRESS != nm vmlinux", True),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "matters"),
+    [
+        ("arch/arm/boot/compressed/Makefile", True),
+        ("arch/arm/boot/Makefile.more", True),
+        ("kernel/Makefile", False),
+        ("arch/arm/boot/main.c", False),
+    ],
+)
+def test_what_a_boot_makefile_asks(
+    tmp_path: Path, line: str, asks: bool, name: str, matters: bool
+) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    file.write_text(f"a := b\n{line}\n")
+    inputs = [str(file), f"{file.parent}/", str(tmp_path / "kernel/Kconfig")]
+    if asks and matters:
+        with pytest.raises(Unfamiliar, match=r"Makefile.* asks the shell: ADDRESS"):
+            computed.check(inputs, str(tmp_path))
+    else:
+        computed.check(inputs, str(tmp_path))
