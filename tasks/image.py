@@ -20,13 +20,13 @@ from tasks.config.project import Project
 from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import goal_state, make, records, seconds, trace
 from tasks.kbuild.depfiles import Depfiles
+from tasks.kernel import COMPRESSED, file_of, resolved
 from tasks.shortway import attempt
 from tasks.shortway.attempt import Goal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole
 from tasks.toolchains import record
 
-COMPRESSED = "piggy.gz"  # the link that the compressor makes
 COMPRESSORS = ["gzip", "bzip2", "lzma", "xz", "lzop", "lz4", "zstd"]
 
 
@@ -205,18 +205,3 @@ def hand_over(project: Project, link: str) -> None:
     if file and project.stamps.digest(mine) != project.stamps.digest(image):
         copy_whole(image, mine)
         os.utime(mine, (0, 0))
-
-
-def resolved(obj: Path, link: str) -> Path:
-    """Return the path of the file that has Kbuild's name of a link."""
-    return obj / f"piggyback.{link}"
-
-
-def file_of(obj: Path, link: str) -> str:
-    """Return Kbuild's name of a link's file, as of its last run; "" before the first one."""
-    if link in ("vmlinux", "System.map"):
-        return link
-    try:
-        return resolved(obj, link).read_text().strip()
-    except FileNotFoundError:
-        return ""

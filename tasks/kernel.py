@@ -26,6 +26,7 @@ from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
 from tasks.toolchains import record
 
+COMPRESSED = "piggy.gz"  # the link that the compressor makes
 TOOLS = [*kernel_config.TOOLS, "ld", "bc", "perl", "sed", "awk"]
 # Files of the links of the image chain, not of vmlinux; startup/ is in both (7.3).
 BOOT = re.compile(r"/arch/\w+/boot/(?!startup/)")
@@ -114,7 +115,8 @@ def build(job: Job) -> dict[str, object]:
     images = {name: project.layout.images / name for name in ("vmlinux", "System.map")}
     facts = module_facts(project)
     folder = object_folder(job)
-    count, known = 0, attempt.taken(job, folder, Goal("vmlinux", "vmlinux", outputs(project)))
+    goal = Goal("vmlinux", "vmlinux", outputs(project), then=to_compressed(project))
+    count, known = 0, attempt.taken(job, folder, goal)
     if known is None:
         count = by_make(job, images, facts)
     else:
@@ -133,6 +135,36 @@ def build(job: Job) -> dict[str, object]:
         "work": seconds.work_since(obj, started, "make" if known is None else "saved commands"),
         "discovered": inputs,
     }
+
+
+def to_compressed(project: Project) -> list[tuple[str, str]]:
+    """Return the links from vmlinux to the compressed kernel, each with Kbuild's name of its file.
+
+    There are none if the image that is booted is not made from it, or a link takes more than what
+    the link before it made.
+    """
+    names = [*project.chain]
+    if COMPRESSED not in names or project.image not in names[names.index(COMPRESSED) :]:
+        return []
+    names = names[: names.index(COMPRESSED) + 1]
+    if any(project.chain[name].takes or project.chain[name].vars for name in names):
+        return []
+    return [(name, file_of(project.layout.kernel_obj, name)) for name in names]
+
+
+def resolved(obj: Path, link: str) -> Path:
+    """Return the path of the file that has Kbuild's name of a link."""
+    return obj / f"piggyback.{link}"
+
+
+def file_of(obj: Path, link: str) -> str:
+    """Return Kbuild's name of a link's file, as of its last run; "" before the first one."""
+    if link in ("vmlinux", "System.map"):
+        return link
+    try:
+        return resolved(obj, link).read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def outputs(project: Project) -> list[str]:

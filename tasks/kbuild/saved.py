@@ -70,13 +70,14 @@ class Saved(msgspec.Struct, frozen=True):
         """Return the words of the command that may name files in the object folder, normalised."""
         return {os.path.normpath(word) for word in _WORD.findall(self.command)}
 
-    def script(self, check: str = "") -> str:
+    def script(self, check: str = "", ran: bool = False) -> str:
         """Return a shell script, for the object folder: the command, then the .cmd file's update.
 
         Args:
             check: A command to run on the target at the end; "" for none.
+            ran: Whether the command has run, and is left out.
         """
-        lines = ["set -e", self.command]
+        lines = ["set -e", *([] if ran else [self.command])]
         if self.lists:
             lines += [
                 f"{FIXDEP} {self.depfile} {self.target} {shlex.quote(self.text)} > {self.record}",

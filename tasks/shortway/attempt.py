@@ -36,9 +36,11 @@ from tasks.kbuild.goal_state import GoalState
 from tasks.kbuild.object_folder import ObjectFolder
 from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Said, Trace
-from tasks.shortway import ahead, computed, folders
+from tasks.shortway import ahead, computed, early, folders
+from tasks.shortway.early import Early
 from tasks.shortway.refresh import refresh
 from tasks.shortway.replay import Replay
+from tasks.shortway.unread import unread
 from tasks.system.process import CommandError
 
 SUFFIXES = (".c", ".h", ".S")
@@ -56,6 +58,8 @@ class Goal(msgspec.Struct, frozen=True):
         before: Kbuild's name of each earlier link of the chain, to its copy in images/; both must
             be equal.
         later: The names of later goals, to their targets, of which parts may be made beside it.
+        then: The two links after vmlinux, name and target each, if the second is the compressor's
+            and surely wanted: it begins at once.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Goal(msgspec.Struct, frozen=True):
     outputs: Collection[str]
     before: Mapping[str, Path] = {}
     later: Mapping[str, str] = {}
+    then: Sequence[tuple[str, str]] = ()
 
 
 def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
@@ -79,12 +84,18 @@ def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
     Raises:
         CommandError: A source has errors.
     """
+    begun = early.of(folder.path, folder.jobs)
     try:
         state = _ordinary(job, folder, goal)
-        replay = _replayed(job, folder, goal, state)
+        replay = _replayed(job, folder, goal, state, begun)
     except Unfamiliar as reason:
+        begun.drop()
         _log(job, f"make decides: {reason.message}")
         return None
+    except BaseException:
+        begun.drop()
+        raise
+    begun.drop(later=False)
     _log(job, f"the short way: {len(replay.made)} targets, {len(replay.changed)} of them changed")
     previous = state.record["discovered"]
     made = [
@@ -98,7 +109,7 @@ def _log(job: Job, text: str) -> None:
         log.write(f"# {text}\n")
 
 
-def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> Replay:
+def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begun: Early) -> Replay:
     """Check all conditions, and run the saved commands.
 
     Raises:
@@ -116,9 +127,11 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> R
     if said is None or goal.target not in said.edges or not said.env:
         raise Unfamiliar("make has not told yet what it is made from")
     checks = object_rules.checks(obj, tree)
+    few = not sources and UNFINISHED not in job.previous
+    if not symbols and not few and len(sources) <= folder.jobs.size:
+        begun.compile_edited(said, sources, tree)
     computed.check(state.record["discovered"], os.path.realpath(tree))
     places = _symbols_for_folders(folder, symbols, state, said)
-    few = not sources and UNFINISHED not in job.previous
     known = Depfiles(
         obj, tree, [trace.record_of(obj, name) for name in said.edges] if few else None, save=False
     )
@@ -134,7 +147,10 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState) -> R
         stamps.when,
         objects=folder.objects(),
         name=goal.name,
+        early=begun,
+        then=early.to_compressed(obj, traces, goal.target, goal.then),
     )
+    replay.unread = unread(obj, tree, said, replay.targets.command(goal.target))
     _same(obj, traces, replay, stamps)
     _compiled_in(replay, sources)
     others = ahead.replays(folder, traces, replay, goal.later) if goal.later and not places else []

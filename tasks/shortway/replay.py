@@ -7,12 +7,13 @@ same content is not made again; it gets a new time, so that make considers it up
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,11 @@ from tasks.kbuild.objects import Objects
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said
 from tasks.shortway import computed, thin_archive
-from tasks.shortway.stale import Targets, users_of
+from tasks.shortway.early import Early, environment
+from tasks.shortway.stale import Targets, content, users_of
 from tasks.system import files, terminal
 from tasks.system.jobserver import Budget
-from tasks.system.process import CommandError, Completed, child, clean_env, run, stop_all
+from tasks.system.process import CommandError, Completed, child, stop_all
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -40,7 +42,6 @@ SHOWN = 8  # least number of commands for a progress bar
 # Errors of gcc and clang; of as.
 _ERROR = re.compile(r"^\S+:\d+:(?:\d+:)? (?:fatal )?error: |^\S+:\d+: Error: ", re.MULTILINE)
 _ABSENT = re.compile("No such file|not found")
-_TEXT = (".c", ".h", ".S", ".s", ".lds")
 
 
 class Replay(msgspec.Struct, dict=True):
@@ -65,6 +66,10 @@ class Replay(msgspec.Struct, dict=True):
         compiled: The objects that were compiled, not taken from the store.
         name: The name of the goal's trace.
         started: When it began, ns since 1970.
+        unread: Targets that the goal is made after, but not from (see unread.py).
+        early: Where commands may have begun already; None for nowhere.
+        then: The saved commands by which the goal is stripped, and then compressed, each with its
+            environment, if they are to begin at once.
     """
 
     obj: Path
@@ -84,14 +89,15 @@ class Replay(msgspec.Struct, dict=True):
     compiled: list[str] = msgspec.field(default_factory=list)
     name: str = ""
     started: int = 0
+    unread: Collection[str] = ()
+    early: Early | None = None
+    then: Sequence[tuple[Saved, Mapping[str, str]]] = ()
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._keeper: Executor | None = None
         self._copies: list[Future[None]] = []
-        self.env = {**clean_env(), **self.said.env}
-        if "LC_ALL" not in self.said.env:
-            del self.env["LC_ALL"]  # Kbuild unsets it
+        self.env = environment(self.said)
         self.targets = Targets(self.obj, self.said, self.known, self.given)
 
     def run(self) -> None:
@@ -111,15 +117,38 @@ class Replay(msgspec.Struct, dict=True):
             for _ in range(ROUNDS):
                 if not stale - {self.goal}:
                     break
-                self._round(stale - {self.goal})
+                late = self.targets.downstream(stale, self.goal).intersection(self.unread)
+                self._round(stale - {self.goal}, late)
+                if late:
+                    self._with_goal(late, by_itself)
                 stale = self.targets.stale()
             if self.goal in stale:
-                self._finish(
-                    self.goal, self.targets.command(self.goal), run=by_itself or bool(self.changed)
-                )
+                self._make_goal(by_itself)
                 stale = self.targets.stale()
+            self._go_on()
         if stale:
             raise Unfamiliar(f"{min(stale)} would be made once more")
+
+    def _make_goal(self, by_itself: bool) -> None:
+        self._finish(
+            self.goal, self.targets.command(self.goal), run=by_itself or bool(self.changed)
+        )
+
+    def _with_goal(self, late: set[str], by_itself: bool) -> None:
+        """Make the goal beside targets that it does not read, and make it the newest."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as pool:
+            others = pool.submit(self._round, late)
+            self._make_goal(by_itself)
+            others.result()
+        for path in (os.path.join(self.obj, self.goal), self.targets.recorded[self.goal]):
+            os.utime(path)
+
+    def _go_on(self) -> None:
+        """Begin what the goal is needed for."""
+        if self.early and self.then and self.goal in self.changed:
+            self.early.compress(self.then)
 
     @contextlib.contextmanager
     def _keeping(self) -> Iterator[None]:
@@ -160,11 +189,16 @@ class Replay(msgspec.Struct, dict=True):
         self.targets.look_at_sources()
         return self.targets.stale()
 
-    def _round(self, stale: set[str]) -> None:
-        """Make the stale targets and their users, each as soon as its inputs are made."""
+    def _round(self, stale: set[str], without: Collection[str] = ()) -> None:
+        """Make the stale targets and their users, each as soon as its inputs are made.
+
+        Args:
+            stale: The targets.
+            without: Targets to leave for later.
+        """
         from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
-        todo = self.targets.downstream(stale, self.goal)
+        todo = self.targets.downstream(stale, self.goal).difference(without)
         commands = {
             target: self.targets.command(target)
             for target in todo
@@ -244,7 +278,7 @@ class Replay(msgspec.Struct, dict=True):
             os.utime(self.targets.recorded[target])
             self.made[target] = before
             return
-        was = _digest(path)
+        was = content(path)
         relisted = not self.relisted.isdisjoint(self.targets.inputs[target])
         if relisted and target.endswith(".a"):
             self.relisted.add(target)
@@ -252,8 +286,12 @@ class Replay(msgspec.Struct, dict=True):
             pass
         elif (
             not relisted
-            and self._packed(command)
-            and thin_archive.renew(path, os.fspath(self.obj), self._symbols_of)
+            and thin_archive.packs(command, self.said.env)
+            and thin_archive.renew(
+                path,
+                os.fspath(self.obj),
+                functools.partial(thin_archive.symbols, self.obj, self.said.env),
+            )
         ):
             os.utime(self.targets.recorded[target])
         else:
@@ -265,7 +303,7 @@ class Replay(msgspec.Struct, dict=True):
             )
         if not os.path.isfile(path):
             raise Unfamiliar(f"the command of {target} did not make it")
-        if was == MISSING or was != _digest(path):
+        if was == MISSING or was != content(path):
             self.changed.add(target)
             if self.objects and not target.endswith((".o", ".a")):
                 with self._lock:
@@ -281,32 +319,6 @@ class Replay(msgspec.Struct, dict=True):
                 return True
         self.compiled.append(target)
         return False
-
-    def _packed(self, command: Saved) -> bool:
-        """Tell whether a command only packs members into a thin archive."""
-        ar = re.escape(self.said.env.get("AR", "ar"))
-        return bool(
-            command.target.endswith(".a")
-            and re.search(rf"(?:^|[ ;|]){ar} c?DPr[Ss]?T ", command.command)
-        )
-
-    def _symbols_of(self, objects: Sequence[str]) -> list[list[bytes]] | None:
-        """Return the global symbols that each object defines, in its table's order.
-
-        The result is None if nm fails.
-        """
-        done = run(
-            [self.said.env.get("NM", "nm"), "-A", "-g", "-p", "--defined-only", *objects],
-            cwd=self.obj,
-            check=False,
-        )
-        symbols: dict[str, list[bytes]] = {name: [] for name in objects}
-        for line in done.output.splitlines():
-            name, _, rest = line.partition(":")
-            if name not in symbols:
-                return None
-            symbols[name].append(os.fsencode(rest.rpartition(" ")[2]))
-        return None if done.returncode else list(symbols.values())
 
     def run_logged(
         self, argv: Sequence[str], env: Mapping[str, str], shown: str, target: str = ""
@@ -353,8 +365,12 @@ class Replay(msgspec.Struct, dict=True):
             CommandError: The compiler found errors in a source, as it would when make runs it.
             Unfamiliar: Any other failure: a missing file, for example, may be one that make makes.
         """
-        argv, target = ["sh", "-c", command.script(check)], os.path.normpath(command.target)
-        status, output = self.run_logged(argv, self.env, command.command.strip(), target)
+        target, shown = os.path.normpath(command.target), command.command.strip()
+        result = self.early.take(command, self.env) if self.early else None
+        argv = ["sh", "-c", command.script(check, ran=bool(result))]
+        status, output = self.run_logged(argv, self.env, shown, target)
+        if result:
+            output, self.took[target] = result.output + output, result.seconds + self.took[target]
         if status:
             for name in (command.target, command.depfile):
                 with contextlib.suppress(FileNotFoundError):
@@ -363,23 +379,3 @@ class Replay(msgspec.Struct, dict=True):
                 done = Completed(tuple(command.command.split()), status, output, 0.0)
                 raise first_errors(CommandError(done, self.obj, {}, self.log))
             raise Unfamiliar(f"the command of {command.target} failed")
-
-
-def _digest(path: str) -> str:
-    """Return the digest of a file; MISSING if it may name other files, whose content counts.
-
-    Such are thin archives, scripts and lists of files, and sources with `.incbin`.
-    """
-    import hashlib
-
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read()
-    except OSError:
-        return MISSING
-    alone = (
-        data.startswith((b"\x7fELF", b"!<arch>\n"))
-        or path.endswith(_TEXT)
-        and not re.search(rb"incbin", data)
-    )
-    return hashlib.sha256(data).hexdigest() if alone else MISSING

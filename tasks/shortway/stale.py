@@ -6,18 +6,23 @@ another command for it (see computed.py).
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
 
+from tasks.cache.digests import MISSING
 from tasks.kbuild import saved, symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said
 from tasks.shortway import computed
 from tasks.system import files
+
+_TEXT = (".c", ".h", ".S", ".s", ".lds")
 
 
 class Targets(msgspec.Struct, dict=True):
@@ -167,3 +172,21 @@ def users_of(inputs: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
         for name in names:
             users.setdefault(name, []).append(target)
     return users
+
+
+def content(path: str) -> str:
+    """Return the digest of a file; MISSING if it may name other files, whose content counts.
+
+    Such are thin archives, scripts and lists of files, and sources with `.incbin`.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read()
+    except OSError:
+        return MISSING
+    alone = (
+        data.startswith((b"\x7fELF", b"!<arch>\n"))
+        or path.endswith(_TEXT)
+        and not re.search(rb"incbin", data)
+    )
+    return hashlib.sha256(data).hexdigest() if alone else MISSING

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.kbuild.saved import Saved
 from tasks.system.files import write_whole
+from tasks.system.process import run
 
 MAGIC = b"!<thin>\n"
 _HEAD = 60  # bytes: name 16, date 12, uid 6, gid 6, mode 8, size 10, end 2 (struct ar_hdr)
@@ -177,3 +179,40 @@ def _symbols(table: bytes) -> dict[int, list[bytes]]:
     for offset, name in zip(offsets, names[:count], strict=True):
         symbols.setdefault(offset, []).append(name)
     return symbols
+
+
+def packs(command: Saved, env: Mapping[str, str]) -> bool:
+    """Tell whether a command only packs members into a thin archive.
+
+    Args:
+        command: The saved command.
+        env: The environment of the recipes.
+    """
+    ar = re.escape(env.get("AR", "ar"))
+    return bool(
+        command.target.endswith(".a")
+        and re.search(rf"(?:^|[ ;|]){ar} c?DPr[Ss]?T ", command.command)
+    )
+
+
+def symbols(obj: Path, env: Mapping[str, str], objects: Sequence[str]) -> list[list[bytes]] | None:
+    """Return the global symbols that each object defines, in its table's order.
+
+    Args:
+        obj: The object folder.
+        env: The environment of the recipes.
+        objects: The objects, relative to it.
+
+    Returns:
+        None if nm fails.
+    """
+    done = run(
+        [env.get("NM", "nm"), "-A", "-g", "-p", "--defined-only", *objects], cwd=obj, check=False
+    )
+    found: dict[str, list[bytes]] = {name: [] for name in objects}
+    for line in done.output.splitlines():
+        name, _, rest = line.partition(":")
+        if name not in found:
+            return None
+        found[name].append(os.fsencode(rest.rpartition(" ")[2]))
+    return None if done.returncode else list(found.values())

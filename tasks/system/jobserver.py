@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import select
@@ -23,7 +24,7 @@ import stat
 import struct
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 WAIT = 0.2  # seconds after which a thread that waits for a token checks whether some were lost
 _AUTH = re.compile(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>(?:\\.|[^\s\\])+)|(?P<fds>\d+,\d+))")
@@ -77,16 +78,25 @@ class Budget:
             self._mine.token = None
             self._give(token)
 
+    def claim(self) -> Callable[[], None] | None:
+        """Take a token if one is free now, and return what gives it back; None if there is none."""
+        token = self._free()
+        return functools.partial(self._give, token) if token else None
+
+    def _free(self) -> bytes:
+        """Return a token that is free now; nothing if there is none."""
+        with self._lock:
+            self._open()
+            if not self._held:
+                self._make_whole()
+            token = self._spare.pop() if self._spare else self._from_pipe()
+            self._held += bool(token)
+            return token
+
     def _take(self) -> bytes:
         while True:
-            with self._lock:
-                self._open()
-                if not self._held:
-                    self._make_whole()
-                token = self._spare.pop() if self._spare else self._from_pipe()
-                if token:
-                    self._held += 1
-                    return token
+            if token := self._free():
+                return token
             # One token may wake two threads; then one of them waits on.
             select.select([self._read], [], [], WAIT)
 

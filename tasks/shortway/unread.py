@@ -1,0 +1,60 @@
+"""Prerequisites of vmlinux that its link does not read.
+
+Since 6.0 make links vmlinux after vmlinux.o, which modpost looks at; the linker reads the archives
+again, unless LTO or IBT have vmlinux.o in their place. So both links can run at once. Source:
+scripts/link-vmlinux.sh (vmlinux_link), scripts/Makefile.vmlinux.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tasks.kbuild.saved import Saved
+from tasks.kbuild.trace import Said
+from tasks.shortway.stale import users_of
+
+WHOLE = "vmlinux.o"
+_SCRIPT = "scripts/link-vmlinux.sh"
+_USE = re.compile(
+    r"^\s*if is_enabled CONFIG_LTO_CLANG \|\| is_enabled CONFIG_X86_KERNEL_IBT; then\n"
+    r"(?:\s*#.*\n)*\s*objs=vmlinux\.o\n",
+    re.MULTILINE,
+)
+_PLAIN = re.compile(r";\s+true\s*$")  # no Makefile.postlink
+_COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
+# modpost makes a source for the link of a kernel with modules
+_OTHERWISE = re.compile(r"^CONFIG_(?:LTO_CLANG|X86_KERNEL_IBT|MODULES)=", re.MULTILINE)
+
+
+def unread(obj: Path, tree: Path, said: Said, command: Saved) -> set[str]:
+    """Return the targets that vmlinux is made after, but not from.
+
+    The set is empty unless script, configuration and command are known ones.
+
+    Args:
+        obj: The object folder.
+        tree: The source tree.
+        said: The trace of vmlinux.
+        command: The saved command of vmlinux.
+    """
+    after = said.edges.get("vmlinux", ())
+    if WHOLE not in after or not _PLAIN.search(command.command):
+        return set()
+    try:
+        script = (tree / _SCRIPT).read_text(errors="replace")
+        config = (obj / "include/config/auto.conf").read_text(errors="replace")
+    except OSError:
+        return set()
+    if _OTHERWISE.search(config):
+        return set()
+    uses = re.findall(r"\bvmlinux\.o\b(?!\.)", _COMMENT.sub("", script))
+    if len(uses) != 1 or not _USE.search(script):
+        return set()
+    users, found, waiting = users_of(said.edges), {WHOLE}, [WHOLE]
+    while waiting:
+        for user in users.get(waiting.pop(), ()):
+            if user != "vmlinux" and user not in found:
+                found.add(user)
+                waiting.append(user)
+    return found
