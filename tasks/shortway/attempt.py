@@ -36,11 +36,10 @@ from tasks.kbuild.goal_state import GoalState
 from tasks.kbuild.object_folder import ObjectFolder
 from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Said, Trace
-from tasks.shortway import ahead, computed, early, folders
+from tasks.shortway import ahead, computed, early, folders, link_script
 from tasks.shortway.early import Early
 from tasks.shortway.refresh import refresh
 from tasks.shortway.replay import Replay
-from tasks.shortway.unread import unread
 from tasks.system.process import CommandError
 
 SUFFIXES = (".c", ".h", ".S")
@@ -150,7 +149,10 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
         early=begun,
         then=early.to_compressed(obj, traces, goal.target, goal.then),
     )
-    replay.unread = unread(obj, tree, said, replay.targets.command(goal.target))
+    if goal.target == "vmlinux":
+        replay.unread = link_script.unread(obj, tree, said, replay.targets.command(goal.target))
+        if not symbols and link_script.calls_make_for_nothing(tree, said):
+            replay.goal_env = {"MAKE": "true"}
     _same(obj, traces, replay, stamps)
     _compiled_in(replay, sources)
     others = ahead.replays(folder, traces, replay, goal.later) if goal.later and not places else []

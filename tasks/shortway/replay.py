@@ -66,7 +66,8 @@ class Replay(msgspec.Struct, dict=True):
         compiled: The objects that were compiled, not taken from the store.
         name: The name of the goal's trace.
         started: When it began, ns since 1970.
-        unread: Targets that the goal is made after, but not from (see unread.py).
+        unread: Targets that the goal is made after, but not from (see link_script.py).
+        goal_env: More of the environment of the goal's command.
         early: Where commands may have begun already; None for nowhere.
         then: The saved commands by which the goal is stripped, and then compressed, each with its
             environment, if they are to begin at once.
@@ -90,6 +91,7 @@ class Replay(msgspec.Struct, dict=True):
     name: str = ""
     started: int = 0
     unread: Collection[str] = ()
+    goal_env: Mapping[str, str] = {}
     early: Early | None = None
     then: Sequence[tuple[Saved, Mapping[str, str]]] = ()
 
@@ -366,9 +368,10 @@ class Replay(msgspec.Struct, dict=True):
             Unfamiliar: Any other failure: a missing file, for example, may be one that make makes.
         """
         target, shown = os.path.normpath(command.target), command.command.strip()
-        result = self.early.take(command, self.env) if self.early else None
+        env = {**self.env, **self.goal_env} if target == self.goal else self.env
+        result = self.early.take(command, env) if self.early else None
         argv = ["sh", "-c", command.script(check, ran=bool(result))]
-        status, output = self.run_logged(argv, self.env, shown, target)
+        status, output = self.run_logged(argv, env, shown, target)
         if result:
             output, self.took[target] = result.output + output, result.seconds + self.took[target]
         if status:

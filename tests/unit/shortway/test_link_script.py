@@ -1,4 +1,4 @@
-"""What vmlinux is made after, but not from."""
+"""What vmlinux is made after, but not from; and what its script has make do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tasks.kbuild.saved import Saved
 from tasks.kbuild.trace import Said
-from tasks.shortway.unread import unread
+from tasks.shortway.link_script import calls_make_for_nothing, unread
 
 SCRIPT = """#!/bin/sh
 # it reads vmlinux.o never
@@ -66,3 +66,30 @@ def test_it_is_vmlinux_o_and_what_is_made_from_that(tmp_path: Path) -> None:
 )
 def test_any_other_case_is_unknown(tmp_path: Path, case: dict[str, str]) -> None:
     assert found(tmp_path, **case) == set()
+
+
+MAKE = '${MAKE} -f "${srctree}/scripts/Makefile.build" obj=init init/version-timestamp.o\n'
+STAMPED = {"init/version-timestamp.o": []}
+
+
+@pytest.mark.parametrize(
+    ("script", "edges", "nothing"),
+    [
+        (f"# use $MAKE\n{MAKE}", STAMPED, True),
+        (f"# use $MAKE\n{MAKE}", {}, False),
+        (f"{MAKE}{MAKE}", STAMPED, False),
+        (f"${{MAKE}} other\n{MAKE}", STAMPED, False),
+        ("${MAKE} init/version-timestamp.o\n", STAMPED, False),
+        ("", STAMPED, False),
+    ],
+)
+def test_what_make_is_called_for(
+    tmp_path: Path, script: str, edges: dict[str, list[str]], nothing: bool
+) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/link-vmlinux.sh").write_text(f"#!/bin/sh\n{script}")
+    assert calls_make_for_nothing(tmp_path, Said({}, edges)) is nothing
+
+
+def test_without_the_script_make_is_called(tmp_path: Path) -> None:
+    assert not calls_make_for_nothing(tmp_path, Said({}, STAMPED))
