@@ -146,7 +146,8 @@ class Early:
             return
         before = f"{strip.command.rstrip()[: -len(image)]}{here}"
         self._begin(image, strip.command, before, env, {image: here}, ["vmlinux"], stays=True)
-        if image not in self._begun or self._begun[image].process.wait():
+        made = self._begun.get(image)
+        if made is None or made.process.wait():
             return
         text = " ".join(
             {image: here, packed: there}.get(word, word) for word in compressor.command.split(" ")
@@ -157,9 +158,9 @@ class Early:
             ).command
             now = " ".join({here: image, there: packed}.get(word, word) for word in text.split(" "))
             self._begin(packed, now, text, later_env, {packed: there}, [here], stays=True)
-            if packed in self._begun:  # it may not have opened it yet when that gets its own name
-                read = self._begun[packed].read
-                read[image] = read[here]
+            # it may not have opened that file yet when it gets its own name
+            if begun := self._begun.get(packed):
+                begun.read[image] = begun.read[here]
 
     def take(self, command: Saved, env: Mapping[str, str]) -> Result | None:
         """Put the results of a command in their place, if it was begun and they are valid.
@@ -191,12 +192,17 @@ class Early:
 
     def _place(self, file: str, name: str) -> None:
         """Give a file its own name, and keep the other one if a command that runs reads it."""
-        if any(file in one.read for one in self._begun.values()):
+        if file in self._needed():
             link = self.obj / self._name(name)
             os.link(self.obj / file, link)
             os.replace(link, self.obj / name)
         else:
             os.replace(self.obj / file, self.obj / name)
+
+    def _needed(self) -> set[str]:
+        """Return what the commands read that have begun and were not taken yet."""
+        with self._lock:
+            return {name for one in self._begun.values() for name in one.read}
 
     def drop(self, later: bool = True) -> None:
         """End what was begun and not taken.
@@ -284,9 +290,8 @@ class Early:
     def _end(self, begun: Begun) -> None:
         """End a command and remove what is left of it."""
         begun.ends.close()
-        needed = {name for one in self._begun.values() for name in one.read}
         ended = {*begun.files.values(), os.path.relpath(begun.said, self.obj), *begun.read}
-        for name in ended - needed:
+        for name in ended - self._needed():
             if not name.startswith(FOLDER):
                 continue
             with contextlib.suppress(OSError):
