@@ -129,7 +129,7 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
     few = not sources and UNFINISHED not in job.previous
     if not symbols and not few and len(sources) <= folder.jobs.size:
         begun.compile_edited(said, sources, tree)
-    computed.check(state.record["discovered"], os.path.realpath(tree))
+    asked = computed.check(state.record["discovered"], os.path.realpath(tree))
     places = _symbols_for_folders(folder, symbols, state, said)
     known = Depfiles(
         obj, tree, [trace.record_of(obj, name) for name in said.edges] if few else None, save=False
@@ -204,6 +204,12 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
             one.objects.report(one.name)
     if failure:  # the folder is consistent: the target that failed is missing
         raise failure
+    if (
+        asked
+        and computed.is_loader(goal.target)
+        and computed.bad_symbols(obj, goal.target, replay.env)
+    ):
+        raise Unfamiliar(f"{goal.target} has local symbols in .bss")
     return replay
 
 

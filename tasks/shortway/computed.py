@@ -1,21 +1,25 @@
-"""What make computes from the content of files when it expands a recipe.
+"""What make does in a recipe beside its saved command, and what it computes into that.
 
 A saved command has the result for the files of that time. Two such values are computed here again:
 the uncompressed size behind a compressed kernel (size_append of scripts/Makefile.lib), and ARM's
 size of .bss (KBSS_SZ of arch/arm/boot/compressed/Makefile). If a boot Makefile asks the shell for
 anything else, make has to decide.
+
+A recipe may check its target after the saved command, at each run of make: ARM's check_for_bad_syms
+does. The short way looks for the same; make has to decide about any other such line.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from tasks.kbuild.saved import Saved, Unfamiliar
+from tasks.system.process import run
 
 _OCTAL = r"((?:\\\\[0-7]{3}){4})"
 _APPENDED = re.compile(rf"printf {_OCTAL}")
@@ -25,6 +29,11 @@ _SYMBOL = re.compile(rb"^([0-9a-f]+) [ABD] __bss_(start|stop)$", re.MULTILINE)
 _ASKS = re.compile(r"^(?!\s*#).*\$[({]shell\s.*|^[\w-]+\s*!=.*", re.MULTILINE)
 # add_hex only adds two values of the configuration
 _KNOWN = re.compile(r"\s*(?:KBSS_SZ|add_hex) = \$\(shell ")
+# Recipe lines that are one variable. The two harmless ones look at the configuration only.
+_LINE = re.compile(r"^\t@?\$\((\w+)\)\s*$", re.MULTILINE)
+_HARMLESS = {"check_for_multiple_zreladdr", "check_for_multiple_loadaddr"}
+BAD_SYMBOLS = "check_for_bad_syms"
+_LOCAL_BSS = re.compile(r"^.{8} [bc] ", re.MULTILINE)
 _BOOT = re.compile(r"arch/\w+/boot/")
 _MAKEFILE = re.compile(r"(?:Makefile|Kbuild)(?:\.\w+)?|\w+\.mk")
 
@@ -32,6 +41,11 @@ _MAKEFILE = re.compile(r"(?:Makefile|Kbuild)(?:\.\w+)?|\w+\.mk")
 def in_loader(target: str) -> bool:
     """Tell whether a target is of a link after vmlinux: only such commands hold computed values."""
     return _BOOT.match(target) is not None
+
+
+def is_loader(target: str) -> bool:
+    """Tell whether a target is a linked loader, with its load."""
+    return in_loader(target) and os.path.basename(target) == "vmlinux"
 
 
 def current(command: Saved, obj: Path) -> Saved:
@@ -53,16 +67,21 @@ def current(command: Saved, obj: Path) -> Saved:
     )
 
 
-def check(inputs: Iterable[str], tree: str) -> None:
-    """Check that the boot Makefiles ask the shell for nothing but what `current` knows.
+def check(inputs: Iterable[str], tree: str) -> bool:
+    """Check that recipes and values of the boot Makefiles are known ones.
 
     Args:
         inputs: A goal's inputs, absolute; its makefiles are among them.
         tree: The source tree, absolute.
 
+    Returns:
+        Whether `bad_symbols` is to be asked of the loader.
+
     Raises:
-        Unfamiliar: One asks for something else.
+        Unfamiliar: A makefile asks the shell for something, or a recipe does something, that is not
+            known.
     """
+    asked = False
     for name in inputs:
         if not (
             _MAKEFILE.fullmatch(os.path.basename(name))
@@ -71,12 +90,29 @@ def check(inputs: Iterable[str], tree: str) -> None:
             continue
         try:
             with open(name, encoding="utf-8", errors="replace") as stream:
-                lines = _ASKS.findall(stream.read())
+                text = stream.read()
         except OSError as error:
             raise Unfamiliar(f"{path} can't be read: {error.strerror}") from None
-        for line in lines:
+        for line in _ASKS.findall(text):
             if not _KNOWN.match(line):
                 raise Unfamiliar(f"{path} asks the shell: {line.strip()}")
+        for variable in _LINE.findall(text):
+            asked = asked or variable == BAD_SYMBOLS
+            if variable != BAD_SYMBOLS and variable not in _HARMLESS:
+                raise Unfamiliar(f"a recipe of {path} has $({variable})")
+    return asked
+
+
+def bad_symbols(obj: Path, loader: str, env: Mapping[str, str]) -> bool:
+    """Tell whether ARM's loader has local symbols in .bss, of which make says so and fails.
+
+    Args:
+        obj: The object folder.
+        loader: The linked loader, relative to it.
+        env: The environment of the recipes.
+    """
+    done = run([env.get("NM", "nm"), loader], cwd=obj, env=env, check=False)
+    return bool(done.returncode or _LOCAL_BSS.search(done.output))
 
 
 def _renewed(text: str, command: Saved, obj: Path) -> str:

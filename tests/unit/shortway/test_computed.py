@@ -103,3 +103,48 @@ def test_what_a_boot_makefile_asks(
             computed.check(inputs, str(tmp_path))
     else:
         computed.check(inputs, str(tmp_path))
+
+
+LOADER_LINES = "vmlinux: piggy.o\n\t@$(check_for_multiple_zreladdr)\n\t$(call if_changed,ld)\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [("", False), ("\t@$(check_for_bad_syms)\n", True), ("\t@$(kecho) '  Kernel: $@'\n", False)],
+)
+def test_known_checks_of_a_target(tmp_path: Path, line: str, asked: bool) -> None:
+    file = tmp_path / "arch/arm/boot/compressed/Makefile"
+    file.parent.mkdir(parents=True)
+    file.write_text(LOADER_LINES + line)
+    assert computed.check([str(file)], str(tmp_path)) is asked
+
+
+def test_an_unknown_check_of_a_target_is_makes(tmp_path: Path) -> None:
+    file = tmp_path / "arch/arm/boot/compressed/Makefile"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{LOADER_LINES}\t$(check_for_more)\n")
+    with pytest.raises(Unfamiliar, match=r"a recipe of arch.* has \$\(check_for_more\)"):
+        computed.check([str(file)], str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("symbols", "bad"),
+    [("00001000 B _edata\n", False), ("00001000 b local\n", True), ("00000000 c x\n", True)],
+)
+def test_local_symbols_of_a_loader(tmp_path: Path, symbols: str, bad: bool) -> None:
+    nm = tmp_path / "nm"
+    nm.write_text(f"#!/bin/sh\nprintf '{symbols}'\n".replace("\n'", "\\n'"))
+    nm.chmod(0o755)
+    assert computed.bad_symbols(tmp_path, "vmlinux", {"NM": str(nm)}) is bad
+
+
+@pytest.mark.parametrize(
+    ("target", "is_one"),
+    [
+        ("arch/arm/boot/compressed/vmlinux", True),
+        ("arch/arm/boot/compressed/piggy_data", False),
+        ("vmlinux", False),
+    ],
+)
+def test_which_target_is_the_loader(target: str, is_one: bool) -> None:
+    assert computed.is_loader(target) is is_one
