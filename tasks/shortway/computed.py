@@ -33,7 +33,7 @@ _KNOWN = re.compile(r"\s*(?:KBSS_SZ|add_hex) = \$\(shell ")
 _LINE = re.compile(r"^\t@?\$\((\w+)\)\s*$", re.MULTILINE)
 _HARMLESS = {"check_for_multiple_zreladdr", "check_for_multiple_loadaddr"}
 BAD_SYMBOLS = "check_for_bad_syms"
-_LOCAL_BSS = re.compile(r"^.{8} [bc] ", re.MULTILINE)
+_LOCAL_BSS = re.compile(r"^[0-9a-f]+ [bc] ", re.MULTILINE)
 _BOOT = re.compile(r"arch/\w+/boot/")
 _MAKEFILE = re.compile(r"(?:Makefile|Kbuild)(?:\.\w+)?|\w+\.mk")
 
