@@ -2,7 +2,8 @@
 
 A patch is meant for one release, so a folder of patches may have a folder for each: of
 configs/patches/NAME with kernel=6.1 that is configs/patches/NAME/6.1, if it exists. (Buildroot's
-BR2_GLOBAL_PATCH_DIR has <package>/<version>/ for the same purpose.)
+BR2_GLOBAL_PATCH_DIR has <package>/<version>/ for the same purpose.) A name that ends with "?" is
+passed over where its folder has nothing for the kernel, as an optional fragment is.
 
 A tree of the user's own is built as it is: patches are for a pinned source.
 """
@@ -47,14 +48,15 @@ def of_kernel(
             )
         return ()
     own = f"configs/machines/{settings.machine}.toml"
-    return tuple(
-        _place(top, name, origin, settings.kernel)
+    places = (
+        _place(top, name.removesuffix("?"), origin, settings.kernel, optional=name.endswith("?"))
         for names, origin in (
             (machine.kernel.patches, f"{own}: kernel.patches"),
             (named, f"{origins['patches']}: patches"),
         )
         for name in names
     )
+    return tuple(place for place in places if place)
 
 
 def of_busybox(top: Path, settings: Settings, machine: Machine) -> tuple[Path, ...]:
@@ -62,11 +64,19 @@ def of_busybox(top: Path, settings: Settings, machine: Machine) -> tuple[Path, .
     if settings.busybox_src or not machine.userspace:
         return ()
     origin = f"configs/machines/{settings.machine}.toml: busybox.patches"
-    return tuple(_place(top, name, origin, "") for name in machine.busybox.patches)
+    places = (_place(top, name, origin, "") for name in machine.busybox.patches)
+    return tuple(place for place in places if place)
 
 
-def _place(top: Path, name: str, origin: str, release: str) -> Path:
+def _place(top: Path, name: str, origin: str, release: str, optional: bool = False) -> Path | None:
     """Return the folder, or the single file, that a name stands for.
+
+    Args:
+        top: The project's folder.
+        name: The name, or a path.
+        origin: Where it was named.
+        release: The kernel, as in the name of its source; "" for any.
+        optional: Whether to return None where it has nothing for this release.
 
     Raises:
         PiggyError: There is none, or it has nothing for this release.
@@ -90,6 +100,8 @@ def _place(top: Path, name: str, origin: str, release: str) -> Path:
     if release and os.path.isdir(top / place / release):
         return place / release
     if not _has_patches(top / place):
+        if optional:
+            return None
         others = sorted(path.name for path in (top / place).iterdir() if _has_patches(path))
         raise PiggyError(
             f"{origin}: {place} has no {SERIES} and no *{ENDING}"

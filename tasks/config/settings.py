@@ -138,7 +138,8 @@ HELP = {
     ),
     "patches": (
         "further patches for the kernel, separated by commas: folders of configs/patches, or any"
-        " folder or .patch file by its path (docs/patches.md)"
+        " folder or .patch file by its path; NAME? only where it has some for the kernel"
+        " (docs/patches.md)"
     ),
     "overlays": "further overlay folders, separated by commas",
     "devices": "the table of device nodes, a file of configs/rootfs (empty: the machine's own)",

@@ -56,6 +56,19 @@ def test_folder_of_a_release(top: Path, folder: Path) -> None:
     assert "has no series and no *.patch for 6.12; it has some for 6.1" in error.message
 
 
+def test_an_optional_one_is_passed_over_where_it_has_nothing_for_the_kernel(
+    top: Path, folder: Path
+) -> None:
+    (folder / "6.1").mkdir()
+    (folder / "6.1" / "a.patch").touch()
+    (folder / "a.patch").unlink()
+    assert load(top, patches="mine?").layout.kernel_patches == (Path("configs/patches/mine/6.1"),)
+    assert load(top, patches="mine?", kernel="6.12").layout.kernel_patches == ()
+    assert "there are no patches 'mime'" in refused(top, patches="mime?").message
+    in_machine(top, "kernel", 'patches = ["mine?"]')
+    assert load(top, kernel="6.12").layout.kernel_patches == ()
+
+
 def test_refused(top: Path, folder: Path) -> None:
     assert (
         "there are no patches 'mime'. Did you mean 'mine'?" in refused(top, patches="mime").message
