@@ -93,3 +93,15 @@ def test_busybox_fragments_come_in_place_of_the_machines() -> None:
     plain = project.load(TOP, {}, {})
     assert [path.stem for path in busybox.fragment_paths(plain)] == ["static", "network"]
     assert busybox.base(plain) == "defconfig"
+
+
+def test_fast_patches_each_kernel_for_which_there_is_the_patch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(TOP)
+    words = {"machine": "pc", "fragments": "fast"}
+    found = project.load(TOP, {}, words).layout.kernel_patches
+    assert found == (Path("configs/patches/no-poison/6.1"),)
+    assert project.load(TOP, {}, {**words, "kernel": "6.12"}).layout.kernel_patches == ()
+    assert project.load(TOP, {}, {**words, "patches": ""}).layout.kernel_patches == ()
+    assert project.load(TOP, {}, {"machine": "pc"}).layout.kernel_patches == ()
