@@ -104,7 +104,7 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
         else:
             _checked(layer, fields)  # reports a typo even while another machine is selected
     layers += [from_env, from_line]
-    layers[1:1] = _presets(file, layers, machine)
+    layers[1:1] = _presets(file, layers, machine, fields)
 
     checked: dict[str, Any] = {}
     origins = dict.fromkeys(fields, "default")
@@ -116,32 +116,41 @@ def resolve(top: Path, environ: Mapping[str, str], command_line: Mapping[str, st
     return Resolved(values, origins)
 
 
-def _presets(file: Mapping[str, Any], layers: list[Layer], machine: str) -> list[Layer]:
+def _presets(
+    file: Mapping[str, Any], layers: list[Layer], machine: str, fields: Mapping[str, Any]
+) -> list[Layer]:
     """Return the tables [presets.NAME] of a machine file that the setting `fragments` calls for.
+
+    All of them are checked: a typo is reported even while no fragment calls for its table.
 
     Args:
         file: The machine file.
         layers: All other sources.
         machine: The machine.
+        fields: Each setting's type.
 
     Raises:
-        PiggyError: A table sets `fragments`, which calls for it.
+        PiggyError: A table has an unknown setting or a wrong value, or it sets `fragments`, which
+            calls for it.
     """
     tables = file.get("presets", {})
-    words = next((layer["fragments"][0] for layer in reversed(layers) if "fragments" in layer), "")
-    if not isinstance(tables, dict) or not isinstance(words, str):
-        return []  # refused where they are read
-    found = []
-    for name in dict.fromkeys(word.strip().removesuffix("?") for word in words.split(",")):
+    if not isinstance(tables, dict):
+        return []  # refused where the machine file is read
+    found = {}
+    for name, table in tables.items():
         origin = f"configs/machines/{machine}.toml [presets.{name}]"
-        layer = _table(tables.get(name, {}), origin)
-        if "fragments" in layer:
+        found[name] = _table(table, origin)
+        if "fragments" in found[name]:
             raise PiggyError(
                 f"{origin}: 'fragments' can't be set in a table that it calls for",
                 f'in {name}.config, #include "OTHER.config" has another one with it',
             )
-        found.append(layer)
-    return found
+        _checked(found[name], fields)
+    words = next((layer["fragments"][0] for layer in reversed(layers) if "fragments" in layer), "")
+    if not isinstance(words, str):
+        return []  # refused where the settings are checked
+    called = dict.fromkeys(word.strip().removesuffix("?") for word in words.split(","))
+    return [found[name] for name in called if name in found]
 
 
 def of_preset(origin: str) -> bool:

@@ -38,7 +38,7 @@ from tasks.tuning import row as rows
 from tasks.tuning.row import Row
 from tasks.tuning.slot import Slot
 
-FORMAT = 1  # of a row; part of its key
+FORMAT = 2  # of a row; part of its key
 KIND = "trial"
 _OPEN = 0.25  # seconds between two looks for a signal; see graph/runner.py
 # Settings that decide nothing of a row, or whose effect is among the other parts of its key.
@@ -68,7 +68,8 @@ _IGNORED = {
 }
 _FAILED = "qemu_test failed: "
 _BOOT = (qemu.test, rootfs.build_disk, rootfs.build_archive, rows.booted, rows.counted)
-_BUILD = (kernel_config.configure, kernel.build, image.build)  # whose code decides the images
+# Whose code decides the images. The slot's decides what is built in the name of a change.
+_BUILD = (Slot.words, Slot.change, kernel_config.configure, kernel.build, image.build)
 
 
 class Trials:
@@ -229,7 +230,7 @@ class Trials:
             [digest(one) for one in kernel_config.source_files(its)],
             its.layout.kernel_place if its.settings.kernel_src else "",
             kernel.version_files(its),
-            [code(one) for one in (*_BUILD, rows.measured)],
+            _build_codes(self.project),
             [its.stamps.program(name, path) for name in self._programs()],
         ]
         if booted and its.machine.qemu is not None:
@@ -322,6 +323,11 @@ class Trials:
                 row = rows.counted(its, row)
         row = msgspec.structs.replace(row, seconds=time.monotonic() - started)
         return row, rows.sources(its, known)
+
+
+def _build_codes(project: Project) -> list[str]:
+    """Return digests of the code that decides what a trial builds, and how that is measured."""
+    return [project.codes.of(one) for one in (*_BUILD, rows.measured)]
 
 
 def _named(change: Mapping[str, str]) -> str:

@@ -537,9 +537,15 @@ def test_a_fragment_of_the_setting_brings_the_machines_table_of_its_name(top: Pa
         ('fragments = "x"', "that it calls for"),
         ('inittramfs = "none"', "initramfs"),
         ('machine = "versatile"', "'machine' can't be set"),
+        ('memory = "much"', "'memory' takes"),
     ],
 )
-def test_what_a_preset_can_not_set(top: Path, line: str, said: str) -> None:
+def test_what_a_preset_can_not_set_is_refused_without_its_fragment_too(
+    top: Path, line: str, said: str
+) -> None:
     (top / "configs" / "machines" / "pc.toml").write_text(f"[presets.fast]\n{line}\n")
-    assert said in str(refused(top, words={"fragments": "fast"}))
-    got(top)
+    for words in ({"fragments": "fast"}, {"fragments": "lean"}, {}):
+        error = str(refused(top, words=words))
+        assert said in error
+        assert "configs/machines/pc.toml [presets.fast]" in error
+    got(top, words={"machine": "versatile"})

@@ -180,6 +180,17 @@ def test_a_row_of_before_the_count_is_read(project: Project) -> None:
     assert not trials._countable(found)
 
 
+@pytest.mark.parametrize("name", ["words", "change"])
+def test_a_row_is_not_taken_from_before_what_a_slot_builds_was_mended(
+    project: Project, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    mended, known = getattr(Slot, name), project.codes.of
+    before = trial._build_codes(project)
+    assert trial._build_codes(project) == before
+    monkeypatch.setattr(project.codes, "of", lambda one: "" if one is mended else known(one))
+    assert trial._build_codes(project) != before
+
+
 def test_only_what_is_exact_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(TOP)
     said = {
