@@ -268,7 +268,8 @@ def examined(
     limit = replace(most, total=min(most.total, project.settings.timeout))
     root = ("ext2",) if it.rootfs else ("rootfs", "tmpfs")
     epoch = EPOCH if project.machine.qemu.rtc else 0
-    standard = checks.standard(release(project), root, epoch, nic=bool(it.net))
+    written = bool(it.floppy) and any(one.name == "floppy" for one in project.overlays)
+    standard = checks.standard(release(project), root, epoch, bool(it.net), written)
     return tested(project, it, accel, (*standard, *more), limit)
 
 

@@ -170,7 +170,11 @@ def _result(check: Check, status: int, output: str) -> Result:
 
 
 def standard(
-    release: str = "", root: Sequence[str] = ("ext2",), epoch: int = _YEAR_2020, nic: bool = False
+    release: str = "",
+    root: Sequence[str] = ("ext2",),
+    epoch: int = _YEAR_2020,
+    nic: bool = False,
+    floppy: bool = False,
 ) -> tuple[Check, ...]:
     """Return the checks for all machines.
 
@@ -179,14 +183,17 @@ def standard(
         root: The allowed file system types of /.
         epoch: The earliest time that the clock may show, seconds since 1970.
         nic: Whether to check for a network card.
+        floppy: Whether to check that the floppy is there to write to (see overlays/floppy).
     """
     card = (Check("nic", _NIC, _nic),) if nic else ()
+    written = (Check("floppy", _FLOPPY, _floppy, late=True),) if floppy else ()
     return (
         Check("uname", "uname -a", partial(_uname, release)),
         Check("mount", "cat /proc/mounts", partial(_mounts, root)),
         Check("free", "free", _free),
         *card,
         Check("disk", _DISK, _disk, late=True),
+        *written,
         Check("clock", _CLOCK, partial(_clock, epoch), setup=_CLOCK_BEGINS, late=True),
     )
 
@@ -246,6 +253,26 @@ def _disk(output: str) -> str:
         else " (perhaps from the cache: the kernel has no /proc/sys/vm/drop_caches)"
     )
     return f"{len(data)} bytes written, synced and read back{cached}"
+
+
+# Without the floppy /mnt is a folder of the root filesystem, which can be written as well.
+_FLOPPY = """f=/mnt/.piggy-test
+while read -r from at kind options _; do
+[ $at = /mnt ] && echo "$from is $kind, ${options%%,*}"
+done </proc/mounts
+echo kept >$f && sync && cat $f; s=$?; rm -f $f && sync || s=$?
+exit $s"""
+
+
+def _floppy(output: str) -> str:
+    mounted = [line.strip() for line in output.splitlines() if line.startswith("/dev/")]
+    if not mounted:
+        raise ValueError("no floppy is mounted on /mnt: has the kernel BLK_DEV_FD and EXT2_FS?")
+    if not mounted[-1].endswith("ext2, rw"):
+        raise ValueError(f"not read-write on /mnt: {mounted[-1]}")
+    if "kept" not in output.split():
+        raise ValueError(f"what was read back is not what was written: {output[:200]!r}")
+    return f"{mounted[-1]} on /mnt"
 
 
 # The time before the other checks, and the first other time after them. A sleep of less than a

@@ -502,10 +502,15 @@ MOUNTS = "/dev/root / ext2 rw,relatime 0 0\nproc /proc proc rw 0 0\nsysfs /sys s
         ("disk", "d41d8cd98f00b204e9800998ecf8427e  -\nfrom disk", "not what was written"),
         ("nic", "eth0 52:54:00:12:34:56 ne2k-pci\n", ""),
         ("nic", "", "no network card"),
+        ("floppy", "/dev/fd0 is ext2, rw\r\nkept\r\n", ""),
+        ("floppy", "kept\n", "no floppy is mounted"),
+        ("floppy", "/dev/fd0 is ext2, ro\nkept\n", "not read-write"),
+        ("floppy", "/dev/fd0 is ext2, rw\n", "not what was written"),
     ],
 )
 def test_judges(name: str, output: str, wrong: str) -> None:
-    judge = {one.name: one.judge for one in checks.standard("6.1.192", nic=True)}[name]
+    found = checks.standard("6.1.192", nic=True, floppy=True)
+    judge = {one.name: one.judge for one in found}[name]
     if not wrong:
         assert judge(output)
     else:
@@ -542,6 +547,23 @@ def test_disk_check_really_reads_back(tmp_path: Path) -> None:
         check=False,
     )
     assert full.returncode
+
+
+def test_floppy_check_sees_what_is_mounted(tmp_path: Path) -> None:
+    """Run the guest's own command here."""
+    floppy = {one.name: one for one in checks.standard(floppy=True)}["floppy"]
+    mounts = tmp_path / "mounts"
+    command = floppy.command.replace("/mnt/.piggy-test", f"{tmp_path}/f")
+    command = command.replace("/proc/mounts", str(mounts))
+    mounts.write_text("none / rootfs rw 0 0\n/dev/fd0 /mnt ext2 rw,noatime 0 0\n")
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert floppy.judge(done.stdout) == "/dev/fd0 is ext2, rw on /mnt"
+    assert not (tmp_path / "f").exists()
+    mounts.write_text("none / rootfs rw 0 0\n")
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    with pytest.raises(ValueError, match="no floppy is mounted"):
+        floppy.judge(done.stdout)
+    assert "floppy" not in {one.name for one in checks.standard()}
 
 
 @pytest.mark.parametrize(
