@@ -262,14 +262,15 @@ def examined(
     """Boot, run the standard checks and `more`, and power off (PiggyError: a check fails)."""
     from tasks.guest import checks, serial
 
-    assert project.machine.qemu is not None
+    machine = project.machine.qemu
+    assert machine is not None
     accel = accel or boot.accelerator(project, it)
     most = serial.limits(accel)
     limit = replace(most, total=min(most.total, project.settings.timeout))
     root = ("ext2",) if it.rootfs else ("rootfs", "tmpfs")
-    epoch = EPOCH if project.machine.qemu.rtc else 0
+    epoch, memory = EPOCH if machine.rtc else 0, it.memory or machine.memory
     written = bool(it.floppy) and any(one.name == "floppy" for one in project.overlays)
-    standard = checks.standard(release(project), root, epoch, bool(it.net), written)
+    standard = checks.standard(release(project), root, epoch, bool(it.net), written, memory)
     return tested(project, it, accel, (*standard, *more), limit)
 
 

@@ -20,6 +20,7 @@ from tasks.system.terminal import printable
 _YEAR_2020, _YEAR_2100 = 1577836800, 4102444800  # seconds since 1970
 _LONGEST = 300  # characters of a check's result: the guest's output may be endless
 _UNSEEN = ": init asked for it; whether it came, a kernel without PRINTK can't say"
+_ROOMY = 8  # MB: see standard()
 _NUMBERS = 20000  # the disk check writes the numbers up to this one: 108,894 bytes
 
 
@@ -175,6 +176,7 @@ def standard(
     epoch: int = _YEAR_2020,
     nic: bool = False,
     floppy: bool = False,
+    memory: int = _ROOMY,
 ) -> tuple[Check, ...]:
     """Return the checks for all machines.
 
@@ -184,17 +186,20 @@ def standard(
         epoch: The earliest time that the clock may show, seconds since 1970.
         nic: Whether to check for a network card.
         floppy: Whether to check that the floppy is there to write to (see overlays/floppy).
+        memory: The guest's memory, in MB. With little of it no check is late: the web server and
+            what its page starts would take the memory that a check needs at the same time.
     """
+    late = memory >= _ROOMY
     card = (Check("nic", _NIC, _nic),) if nic else ()
-    written = (Check("floppy", _FLOPPY, _floppy, late=True),) if floppy else ()
+    written = (Check("floppy", _FLOPPY, _floppy, late=late),) if floppy else ()
     return (
         Check("uname", "uname -a", partial(_uname, release)),
         Check("mount", "cat /proc/mounts", partial(_mounts, root)),
         Check("free", "free", _free),
         *card,
-        Check("disk", _DISK, _disk, late=True),
+        Check("disk", _DISK, _disk, late=late),
         *written,
-        Check("clock", _CLOCK, partial(_clock, epoch), setup=_CLOCK_BEGINS, late=True),
+        Check("clock", _CLOCK, partial(_clock, epoch), setup=_CLOCK_BEGINS, late=late),
     )
 
 

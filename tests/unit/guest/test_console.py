@@ -566,6 +566,13 @@ def test_floppy_check_sees_what_is_mounted(tmp_path: Path) -> None:
     assert "floppy" not in {one.name for one in checks.standard()}
 
 
+def test_a_guest_with_little_memory_does_one_thing_at_a_time() -> None:
+    """The host asks its web server for a page only after the disk's check."""
+    late = {one.name for one in checks.standard(floppy=True, memory=8) if one.late}
+    assert late == {"disk", "floppy", "clock"}
+    assert not [one for one in checks.standard(floppy=True, memory=7) if one.late]
+
+
 @pytest.mark.parametrize(
     ("programs", "status", "judged"),
     [
