@@ -34,3 +34,18 @@ def test_section_garbage_collection(tmp_path: Path) -> None:
     assert re.findall(r"-c -o (\S+\.o) ", log) == ["arch/x86/mm/init.o"]
     found = json.loads(pc.doit("floor", "--json", "--step=1024").splitlines()[-1])
     assert sum(found["users_kib"].values()) == found["floor_kib"] < 9 << 10
+
+
+@pytest.mark.parametrize(
+    ("words", "most"),
+    [
+        ("fragments=tiny,isa,noinitrd,gc-sections nic=ne2000", 850_000),
+        ("fragments=tiny,isa,noinitrd,gc-sections,printk nic=ne2000", 1_000_000),
+        ("fragments=tiny,isa,nonet,noinitrd,gc-sections,printk net=none", 789_584),
+    ],
+)
+def test_the_smallest_kernels_pass(tmp_path: Path, words: str, most: int) -> None:
+    """What docs/size.md says of them; the last limit is the size that is known of Linux 2.6.33."""
+    pc = lay_out(tmp_path / "checkout")
+    pc.doit("patches=gc-sections-x86,oz", *words.split(), "qemu_test")
+    assert (pc.images / "bzImage").stat().st_size <= most
