@@ -19,8 +19,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from tasks import dtbs, rootfs
 from tasks.config.machine import NO_DISPLAY
 from tasks.config.project import EPOCH, Project
@@ -260,13 +258,12 @@ def examined(
     project: Project, it: Boot, more: Sequence[checks.Check] = (), accel: str = ""
 ) -> checks.Report:
     """Boot, run the standard checks and `more`, and power off (PiggyError: a check fails)."""
-    from tasks.guest import checks, serial
+    from tasks.guest import checks
 
     machine = project.machine.qemu
     assert machine is not None
     accel = accel or boot.accelerator(project, it)
-    most = serial.limits(accel)
-    limit = replace(most, total=min(most.total, project.settings.timeout))
+    limit = boot.limits(project, accel, dotconfig.read_known(project.layout.config))
     root = ("ext2",) if it.rootfs else ("rootfs", "tmpfs")
     epoch, memory = EPOCH if machine.rtc else 0, it.memory or machine.memory
     written = bool(it.floppy) and any(one.name == "floppy" for one in project.overlays)

@@ -23,6 +23,7 @@ from tasks.system import terminal
 from tasks.system.errors import PiggyError
 
 if TYPE_CHECKING:
+    from tasks.guest.serial import Limits
     from tasks.network.cable import Cable
 
 
@@ -249,6 +250,25 @@ def accelerator(project: Project, boot: Boot) -> str:
     if answer.accel == "tcg" and not answer.remembered and project.settings.accel == "auto":
         terminal.line("note", f"KVM is not used: {answer.reason}")
     return answer.accel
+
+
+def limits(project: Project, accel: str, config: Mapping[str, str]) -> Limits:
+    """Return the timeouts of a boot test.
+
+    A kernel without messages (PRINTK) may be silent until its shell is there: the first word on the
+    console is init's.
+
+    Args:
+        project: The settings.
+        accel: The accelerator ("kvm", "tcg").
+        config: The kernel's configuration, as dotconfig.read_config returns it.
+    """
+    from tasks.guest import serial
+
+    most = serial.limits(accel)
+    silence = most.boot if config.get("PRINTK") == "n" else most.silence
+    total = min(most.total, project.settings.timeout)
+    return msgspec.structs.replace(most, total=total, silence=silence)
 
 
 def window(project: Project, folder: Path) -> str:

@@ -96,3 +96,11 @@ def test_an_unknown_firmware_names_the_known_ones() -> None:
     assert caught.value.hint == "firmware: qboot"
     with pytest.raises(PiggyError, match="has no firmware 'qboot'"):
         project.load(TOP, {}, {"machine": "versatile", "firmware": "qboot"})
+
+
+def test_a_kernel_without_messages_may_be_silent_until_its_shell() -> None:
+    its = project.load(TOP, {}, {"timeout": "50"})
+    mute = boot.limits(its, "tcg", {"PRINTK": "n"})
+    loud = boot.limits(its, "tcg", {"PRINTK": "y"})
+    assert mute.silence == mute.boot == loud.boot > loud.silence
+    assert mute.total == loud.total == 50
