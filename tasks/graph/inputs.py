@@ -49,6 +49,7 @@ class Inputs:
         forced: The task is made by force (`doit -a`), as the runner knows.
         previous: The values of the last success.
         now: The record as of the last look.
+        mark: What the record says of a run that did not end (see journal.unfinish).
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Inputs:
         self.forced = False  # by `doit -a`, as the runner knows
         self.previous: dict[str, Any] = {}
         self.now: Record = {}
+        self.mark: dict[str, str] | bool = True
         self._started = 0  # when the action could begin, ns since 1970
 
     def __call__(self, task: Any, values: Mapping[str, Any]) -> bool:
@@ -115,9 +117,16 @@ class Inputs:
         now = self._declared()
         now["discovered"] = self._digests(old.get("discovered", {}))
         now["outputs"] = self._digests(dict.fromkeys([*self.outputs, *old.get("outputs", {})]))
-        self.reasons = compare(old, now) or ([Reason("unfinished")] if UNFINISHED in values else [])
+        self.reasons = compare(old, now)
         if self._goes_on:
             self.reasons = [why for why in self.reasons if why.part != "outputs" or not why.changed]
+            # of a run that failed, and left what it found
+            untouched = values.get(UNFINISHED, now["outputs"]) == now["outputs"]
+            self.mark = now["outputs"] if untouched else values[UNFINISHED]
+        else:
+            self.mark, untouched = True, UNFINISHED not in values
+        if not self.reasons and not untouched:
+            self.reasons = [Reason("unfinished")]
         if values.get(RESTORED) and self.store is None:
             self.reasons.append(Reason("store"))
         self.now = now

@@ -117,10 +117,17 @@ def prepare(path: Path) -> None:
         path: The journal.
 
     Raises:
-        PiggyError: There is a folder in its place, or another program holds it.
+        PiggyError: There is a folder in its place, its own folder can't be made, or another
+            program holds it.
         OSError: The folder can't be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PiggyError(
+            f"the folder {path.parent} can't be made: {error.strerror}",
+            "'build=' names the folder that all is built in; it has to be one that can be written",
+        ) from error
     beside = [path.with_name(path.name + suffix) for suffix in BESIDE]
     for one in beside:
         if not _regular(one):
@@ -230,17 +237,28 @@ def commit(backend: SqliteDB) -> None:
     backend._dirty = set()
 
 
-def unfinish(manager: Dependency, task: Task, values: Mapping[str, Any]) -> None:
+def unfinish(
+    manager: Dependency,
+    task: Task,
+    values: Mapping[str, Any],
+    mark: Mapping[str, str] | bool = True,
+) -> None:
     """Forget that a task succeeded, but not what its last success was made from.
 
     Args:
         manager: doit's records.
         task: doit's task.
         values: What was kept of its last success.
+        mark: The digests of its outputs as they are before it runs, where they are good as long as
+            it has not changed them; True where they are not.
     """
     manager.remove_success(task)
-    if values:
-        manager._set(task.name, "_values_:", {**values, UNFINISHED: True})
+    if not values:
+        return
+    manager._set(task.name, "_values_:", {**values, UNFINISHED: mark})
+    if mark is not True:
+        for path in task.file_dep:  # or doit runs it without asking further
+            manager._set(task.name, path, Present().get_state(path, None))
 
 
 @contextlib.contextmanager

@@ -122,7 +122,10 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
             inputs = inputs_of(task)
             self._commit(
                 lambda: journal.unfinish(
-                    Globals.dep_manager, task, inputs.previous if inputs else {}
+                    Globals.dep_manager,
+                    task,
+                    inputs.previous if inputs else {},
+                    inputs.mark if inputs else True,
                 )
             )
 

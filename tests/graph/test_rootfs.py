@@ -116,3 +116,19 @@ def test_what_a_guest_wrote_is_kept_aside_or_goes_on(built: Playground) -> None:
     assert f"what was written to it is kept as {disk.relative_to(built.top)}.1" in said
     assert disk.read_bytes() == made
     assert Path(f"{disk}.1").read_bytes() == written
+
+
+def test_what_a_guest_wrote_goes_on_after_a_run_that_failed(built: Playground) -> None:
+    """Nothing of the image is lost, and it is made anew for no reason but its inputs."""
+    disk, rc = built.images / "rootfs.ext2", built.top / "overlays/fake/etc/init.d/rcS"
+    written = disk.read_bytes()[:-9] + b"by guests"
+    disk.write_bytes(written)
+    before = rc.read_text()
+    built.edit(rc, "\n", "\r\n")
+    assert "line ends of Windows" in built.fails("snapshot=no", "rootfs")
+    assert "line ends of Windows" in built.fails("snapshot=no", "rootfs")
+    rc.write_text(before)
+    assert built.doit("snapshot=no", "rootfs").ran == []
+    assert disk.read_bytes() == written
+    assert built.doit("rootfs").ran == ["rootfs"]
+    assert Path(f"{disk}.1").read_bytes() == written

@@ -71,3 +71,39 @@ def test_there_may_be_none(image: Image) -> None:
     image.path.unlink()
     image.make("first")
     assert image.there() == {"disk.img": "first"}
+
+
+@pytest.mark.parametrize(
+    ("made", "then"),
+    [
+        (None, {"disk.img": "as made", "disk.img.1": "mine"}),
+        ("half", {"disk.img": "as made", "disk.img.1": "mine", "disk.img.2": "half"}),
+        ("mine", {"disk.img": "as made", "disk.img.1": "mine"}),
+    ],
+)
+def test_what_a_killed_run_left_aside_the_next_one_takes_up(
+    image: Image,
+    made: str | None,
+    then: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Killed before or after it made another image, which the next run can't tell from a guest's;
+    or after it made the same one."""
+    image.path.write_text("mine")
+    killed = aside.kept([str(image.path)], image.known, image.stamps)
+    killed.__enter__()  # and nothing after it, as by kill -9
+    if made:
+        image.path.write_text(made)
+    assert image.there() == {"disk.img.aside": "mine", **({"disk.img": made} if made else {})}
+    image.make("as made")
+    assert image.there() == then
+    assert f"kept as {image.path}.1" in capsys.readouterr().out
+
+
+def test_what_a_killed_run_left_aside_is_there_where_the_next_one_fails(image: Image) -> None:
+    image.path.write_text("mine")
+    killed = aside.kept([str(image.path)], image.known, image.stamps)
+    killed.__enter__()
+    with pytest.raises(ValueError, match="no kernel"):
+        image.make("no kernel", fails=True)
+    assert image.there() == {"disk.img": "mine"}

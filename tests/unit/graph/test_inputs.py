@@ -11,6 +11,7 @@ import pytest
 
 from tasks.cache.digests import Stamps
 from tasks.graph.inputs import CHANGING, Inputs
+from tasks.graph.journal import UNFINISHED
 from tasks.graph.reason import Reason, compare
 from tasks.system.errors import PiggyError
 from tasks.system.files import RACY_NS
@@ -130,6 +131,25 @@ def test_an_output_that_goes_on_is_made_anew_only_for_its_inputs_or_where_it_is_
     world.write("in1")
     (world.top / "out").unlink()
     assert world.reasons() == ["outputs: output out is gone"]
+
+
+def test_what_a_run_that_failed_left_alone_goes_on(world: World) -> None:
+    """And what a killed one made does not, whatever was put back meanwhile."""
+    world.goes_on = True
+    world.run()
+    world.write("out", text="written by a guest")
+    assert world.reasons() == []
+    values = json.loads(world.journal)
+    world.journal = json.dumps({**values, UNFINISHED: world.check()[0].mark})
+    assert world.reasons() == []
+    world.write("out", text="half of another one")
+    assert world.reasons() == ["unfinished: its last run did not end well"]
+    world.journal = json.dumps({**values, UNFINISHED: world.check()[0].mark})
+    assert world.reasons() == ["unfinished: its last run did not end well"]
+    world.write("out", text="written by a guest")
+    assert world.reasons() == []
+    world.goes_on = False
+    assert world.reasons() == ["outputs: output out changed"]
 
 
 def test_one_run_settles_it(world: World) -> None:
