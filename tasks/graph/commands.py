@@ -278,6 +278,15 @@ def _info(self: Info, **given: Any) -> Any:
 
 @functools.wraps(_LIST)
 def _list(self: List, **given: Any) -> Any:
+    try:
+        (given["template"] or "").format(name="", doc="", status="")
+    except (LookupError, ValueError, AttributeError) as error:
+        raise _error(
+            f"the template '{given['template']}' can't be filled in: {error}",
+            "it has {name}, {doc} and, with -s, {status}; see Python's str.format",
+        ) from None
+    if "{status" in (given["template"] or "") and not given["status"]:
+        raise _error("a template with {status} needs the option -s", "doit list -s --template=...")
     return _LIST(self, **{**given, "pos_args": _chosen(self, given["pos_args"])})
 
 
@@ -291,12 +300,17 @@ def _help(self: Help, **given: Any) -> Any:
 
 @functools.wraps(_RUN)
 def _run(self: Run, **given: Any) -> Any:
-    _check_patterns(self)
+    self.sel_tasks = _without_patterns(self.sel_tasks or (), self.task_list)
     try:
         return _RUN(self, **given)
     except InvalidCommand as error:
         if error.not_found is None:
             raise
+        if error.not_found in self.loader.cmd_names:
+            raise _error(
+                f"the command '{error.not_found}' stands before everything else",
+                f"doit {error.not_found} ...",
+            ) from None
         names = [*_names(self), *self.loader.cmd_names]
         raise _unknown("command, task or output", error.not_found, names) from None
     except PiggyError as error:  # of an option
@@ -316,18 +330,35 @@ def _of_option(said: str) -> str:
     return str(PiggyError(said.strip(), "'doit help TASK' shows the options of a task"))
 
 
-def _check_patterns(self: Run) -> None:
-    """Check that each pattern among the tasks to run names one: doit runs nothing for others.
+def _without_patterns(words: Sequence[str], tasks: Sequence[Any]) -> list[str]:
+    """Return the words of `run` with the tasks that each pattern among them names in its place.
+
+    A pattern names what is made. What runs whenever it is asked for (a boot, `setup`) has to be
+    named itself.
+
+    Args:
+        words: Tasks, outputs, options of tasks and patterns.
+        tasks: doit's tasks.
 
     Raises:
-        InvalidCommand: One names none.
+        InvalidCommand: A pattern names none; doit would run nothing for it.
     """
-    tasks = {task.name: task for task in self.task_list}
-    for word in self.sel_tasks or ():
-        if "*" in word and not fnmatch.filter(tasks, word):
-            raise _unknown("task", word, tasks)
-        if word in tasks and tasks[word].pos_arg:
-            return  # the rest are its own words
+    known = {task.name: task for task in tasks}
+    made = [task.name for task in tasks if inputs_of(task)]
+    found: list[str] = []
+    for number, word in enumerate(words):
+        if word in known and known[word].pos_arg:
+            return [*found, *words[number:]]  # the rest are its own words
+        here = fnmatch.filter(made, word) if "*" in word else [word]
+        if not here and (asked := fnmatch.filter(known, word)):
+            raise _error(
+                f"the pattern '{word}' names nothing that is made",
+                f"what runs whenever it is asked for is named itself: {', '.join(asked)}",
+            )
+        if not here:
+            raise _unknown("task", word, known)
+        found += here
+    return found
 
 
 def _names(command: DoitCmdBase) -> list[str]:

@@ -16,7 +16,6 @@ and other values to keep.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +31,7 @@ from tasks.graph import aside
 from tasks.graph.inputs import Inputs
 from tasks.graph.reason import Reason, Record
 from tasks.graph.stored import States, Stored
-from tasks.system import stdio, terminal
+from tasks.system import errors, stdio, terminal
 from tasks.system.errors import PiggyError
 
 TaskDict = dict[str, Any]
@@ -312,7 +311,7 @@ def perform(task: Any, work: Work, names: Sequence[str] | None = None, **options
     except PiggyError as error:
         return failed(error)
     except OSError as error:
-        return failed(_in_words(error))
+        return failed(errors.in_words(error))
     if not work.quiet:
         with stdio.afterwards():
             terminal.made(
@@ -352,21 +351,3 @@ def failed(error: PiggyError) -> TaskFailed:
     result = TaskFailed(str(error))
     result.status = error.status
     return result
-
-
-def _in_words(error: OSError) -> PiggyError:
-    where = (
-        os.fsdecode(error.filename)
-        if isinstance(error.filename, bytes)
-        else str(error.filename or "a file")
-    )
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return PiggyError(
-            f"no space left on the disk while writing {where}",
-            "free some space and run doit again; what "
-            "was finished is kept. 'build=' and 'dl=' can lie on another disk",
-        )
-    return PiggyError(
-        f"{where}: {error.strerror or error}",
-        "check the path and its permissions, then run doit again",
-    )

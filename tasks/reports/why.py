@@ -20,6 +20,7 @@ from tasks.system import terminal
 from tasks.system.errors import PiggyError, nearest
 
 MOST = 8  # lines of an answer
+OF_ALL = ("why", "plan", "size", "report")  # tasks that are told of all others, not of each other
 
 
 def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
@@ -51,7 +52,13 @@ def why(job: Job, others: Sequence[TaskDict], names: Sequence[str] = ()) -> None
     fresh = [name for name in wanted if name not in alone]
     if not fresh:
         return
-    print(f"  {', '.join(fresh)}: up to date")
+    always = [name for name in fresh if graph.nodes[name].inputs is None]
+    for names, what in (
+        ([name for name in fresh if name not in always], "up to date"),
+        (always, "runs whenever it is asked for; what it is made from is up to date"),
+    ):
+        if names:
+            print(f"  {', '.join(names)}: {what}")
     ran = history.last_run(project.layout.history)
     lines = [line for name in fresh for line in did(project, graph, name, ran)]
     if lines:
@@ -89,6 +96,11 @@ def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:
         PiggyError: A name is none.
     """
     for name in names:
+        if name in OF_ALL:
+            raise PiggyError(
+                f"'{name}' runs whenever it is asked for, and nothing is made from it",
+                f"'doit help {name}' says what it does",
+            )
         if name not in graph.nodes:
             known = [one for one in graph.nodes if not one.startswith("_")]
             raise PiggyError(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Iterator
 
 from tasks.system.terminal import printable
@@ -53,9 +55,26 @@ def in_a_sentence(kind: type[Exception]) -> Iterator[None]:
     except PiggyError as error:
         raise kind(str(error)) from None
     except OSError as error:
-        raise kind(
-            printable(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        ) from None
+        raise kind(str(in_words(error))) from None
+
+
+def in_words(error: OSError) -> PiggyError:
+    """Return what the system said of a file, with what to do."""
+    where = (
+        os.fsdecode(error.filename)
+        if isinstance(error.filename, bytes)
+        else str(error.filename or "a file")
+    )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PiggyError(
+            f"no space left on the disk while writing {where}",
+            "free some space and run doit again; what "
+            "was finished is kept. 'build=' and 'dl=' can lie on another disk",
+        )
+    return PiggyError(
+        f"{where}: {error.strerror or error}",
+        "check the path and its permissions, then run doit again",
+    )
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

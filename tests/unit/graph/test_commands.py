@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 from doit.cmdparse import CmdOption, CmdParseError, TaskParse
+from doit.exceptions import InvalidCommand
 
 from tasks.graph import commands
+from tasks.graph.inputs import Inputs
 
 
 @pytest.mark.parametrize(
@@ -51,3 +54,42 @@ def test_an_option_that_doit_refuses_is_told_in_a_sentence(words: list[str], sai
         said,
         "  hint: 'doit help TASK' shows the options of a task",
     ]
+
+
+class Task:
+    """As much of doit's Task as the words of `run` are held against."""
+
+    def __init__(self, name: str, made: bool = True, pos_arg: str | None = None) -> None:
+        self.name, self.pos_arg = name, pos_arg
+        self.uptodate = [(object.__new__(Inputs) if made else False, [], {})]
+
+
+TASKS = [
+    Task("setup", made=False),
+    Task("Image"),
+    Task("fetch:musl"),
+    Task("fetch:linux"),
+    Task("why", made=False, pos_arg="names"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["*"], ["Image", "fetch:musl", "fetch:linux"]),
+        (["setup", "fetch:*"], ["setup", "fetch:musl", "fetch:linux"]),
+        (["Image", "build/pc/images/bzImage", "-x"], ["Image", "build/pc/images/bzImage", "-x"]),
+        (["Im*", "why", "*"], ["Image", "why", "*"]),
+    ],
+)
+def test_a_pattern_names_what_is_made(words: list[str], found: list[str]) -> None:
+    assert commands._without_patterns(words, TASKS) == found
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("set*", "the pattern 'set*' names nothing that is made"), ("x*", "there is no task 'x*'")],
+)
+def test_a_pattern_that_names_nothing_that_is_made(word: str, said: str) -> None:
+    with pytest.raises(InvalidCommand, match=re.escape(said)):
+        commands._without_patterns(["Image", word], TASKS)

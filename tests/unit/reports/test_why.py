@@ -8,7 +8,8 @@ import pytest
 
 from tasks.graph.explain import Graph
 from tasks.graph.reason import NEVER, Reason
-from tasks.reports import why
+from tasks.reports import answers, why
+from tasks.system.errors import PiggyError
 from tests.unit.graph.test_explain import one
 
 PANIC = Reason("discovered", "/src/kernel/panic.c", "1", "2")
@@ -95,3 +96,10 @@ def test_symbols_that_can_not_be_told_are_no_silence(project: Any, asked: Path) 
     assert "base.config changed, which symbols can't be told: " in said
     project.layout.miniconfig.unlink()  # nothing was built yet
     assert why.with_symbols(project, "kernel_config", [NEVER]) == [NEVER]
+
+
+def test_what_runs_whenever_it_is_asked_for_has_no_reason(graph: Graph) -> None:
+    for name in why.OF_ALL:
+        with pytest.raises(PiggyError, match=f"'{name}' runs whenever it is asked for"):
+            why.named(SimpleNamespace(), graph, [name])  # type: ignore[arg-type]
+    assert {module.__name__.rpartition(".")[2] for module in answers._OF_ALL} == {*why.OF_ALL}
