@@ -69,11 +69,13 @@ NUMBERS = [
 
 
 class Target(NamedTuple):
-    """One parser. make: gives an input; check: hands it to the parser, in a folder of its own."""
+    """One parser. make: gives an input; check: hands it to the parser, in a folder of its own;
+    cases: how many the tests run."""
 
     name: str
     make: Callable[[random.Random], Any]
     check: Callable[[Any, Path], object]
+    cases: int = 200
 
 
 class Failure(Exception):

@@ -305,4 +305,4 @@ def check_cpio(entries: tuple[Entry, ...], folder: Path) -> None:
     assert found == wanted
 
 
-TARGETS = [Target("ext2", make, check_ext2), Target("cpio", make, check_cpio)]
+TARGETS = [Target("ext2", make, check_ext2, cases=60), Target("cpio", make, check_cpio)]

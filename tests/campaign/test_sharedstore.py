@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sharedstore
 
-FAULTS = int(os.environ.get("PIGGYBACK_TEST_FAULTS", "40"))
+FAULTS = int(os.environ.get("PIGGYBACK_TEST_FAULTS", "20"))
 
 
 def test_a_short_campaign_finds_nothing(tmp_path: Path, triple: str) -> None:

@@ -186,7 +186,11 @@ def with_a_name_of_its_own(play: Playground) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    [with_debug_information, with_compressed_debug_information, with_a_name_of_its_own],
+    [
+        with_compressed_debug_information,
+        with_a_name_of_its_own,
+        pytest.param(with_debug_information, marks=pytest.mark.long),
+    ],
 )
 def test_a_kernel_that_holds_its_path_stays(
     kept: Kept, tmp_path: Path, how: Callable[[Playground], None]

@@ -145,7 +145,16 @@ def record(play: Playground) -> None:
     (play.obj / "scripts/kconfig/.conf.cmd").unlink()
 
 
-@pytest.mark.parametrize("change", [makefile, wrapper, source, program, record])
+@pytest.mark.parametrize(
+    "change",
+    [
+        wrapper,
+        source,
+        record,
+        pytest.param(makefile, marks=pytest.mark.long),
+        pytest.param(program, marks=pytest.mark.long),
+    ],
+)
 def test_what_is_another_thing_is_seen(
     built: Playground, tmp_path: Path, change: Callable[[Playground], None]
 ) -> None:
@@ -163,7 +172,14 @@ def test_what_is_another_thing_is_seen(
     assert built.doit("bzImage").ran == []
 
 
-@pytest.mark.parametrize("name", ["conf", "watch", "kconfig", "answers"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conf",
+        "answers",
+        *(pytest.param(one, marks=pytest.mark.long) for one in ("watch", "kconfig")),
+    ],
+)
 def test_our_files_may_be_spoilt(built: Playground, tmp_path: Path, name: str) -> None:
     built.append(FRAGMENT, FLIPS[0])
     built.doit("kernel_config")
@@ -182,7 +198,9 @@ def test_a_symbol_that_did_not_take_is_an_error_as_ever(built: Playground) -> No
     assert "CONFIG_CC_ANSWER" in text
 
 
-@pytest.mark.parametrize("delay", [0.05, 0.3, 0.6])
+@pytest.mark.parametrize(
+    "delay", [0.3, *(pytest.param(one, marks=pytest.mark.long) for one in (0.05, 0.6))]
+)
 def test_kill_9(built: Playground, tmp_path: Path, delay: float) -> None:
     built.append(FRAGMENT, FLIPS[0])
     process = built.start("kernel_config")

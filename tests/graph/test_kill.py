@@ -15,6 +15,7 @@ import pytest
 from playground import EVERYTHING, IMAGES, Kept, Playground, finish
 
 # what is being made when the blow falls: the paused target, and the task it belongs to
+DEFAULT = ("panic.o", "libc.o")  # of these; the others are marked long
 MOMENTS = {
     "panic.o": "vmlinux",
     "vmlinux.bin.gz": "piggy.gz",
@@ -64,7 +65,10 @@ def goes_on(play: Playground, kept: Kept, task: str) -> None:
     assert play.doit().ran == []
 
 
-@pytest.mark.parametrize("target", MOMENTS)
+@pytest.mark.parametrize(
+    "target",
+    [name if name in DEFAULT else pytest.param(name, marks=pytest.mark.long) for name in MOMENTS],
+)
 def test_kill_9(fresh: Playground, kept: Kept, target: str) -> None:
     """Doit alone dies at once; make gets SIGTERM from the kernel, as its parent is gone, and ends
     after its command."""
@@ -83,9 +87,9 @@ def test_kill_9(fresh: Playground, kept: Kept, target: str) -> None:
     [
         ("vmlinux", False),
         ("panic.o", True),
-        ("vmlinux", True),
+        pytest.param("vmlinux", True, marks=pytest.mark.long),
         ("built-in.a", True),
-        ("vmlinux.bin.gz", True),
+        pytest.param("vmlinux.bin.gz", True, marks=pytest.mark.long),
         ("echo.o", True),
     ],
 )
@@ -119,7 +123,7 @@ def test_power_cut(request: pytest.FixtureRequest, kept: Kept, target: str, edit
     ("target", "number", "status", "word"),
     [
         ("panic.o", signal.SIGTERM, 143, "terminated"),
-        ("panic.o", signal.SIGINT, 130, "interrupted"),
+        pytest.param("panic.o", signal.SIGINT, 130, "interrupted", marks=pytest.mark.long),
         ("libc.o", signal.SIGINT, 130, "interrupted"),
         ("piggy.o", signal.SIGHUP, 129, "hung up"),
     ],

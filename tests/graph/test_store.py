@@ -197,8 +197,17 @@ THEN: dict[str, tuple[Callable[[Playground], None], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("first", FIRST)
-@pytest.mark.parametrize("then", THEN)
+PAIRS = {("symbol", "C file"), ("C file", "boot loader"), ("boot loader", "real mode")}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        pytest.param(first, then, marks=() if (first, then) in PAIRS else pytest.mark.long)
+        for first in FIRST
+        for then in THEN
+    ],
+)
 def test_an_edit_right_after(play: Playground, first: str, then: str) -> None:
     files = [play.top / BASE, play.linux / PANIC, play.linux / MISC]
     with changed(*files):
@@ -286,15 +295,16 @@ class Toggles:
         return self.play.digests() == self.wanted[state]
 
 
+@pytest.mark.parametrize("rounds", [7, pytest.param(14, marks=pytest.mark.long)])
 @pytest.mark.parametrize("seed", range(int(os.environ.get("PIGGYBACK_TEST_SEEDS", "1"))))
-def test_edits_and_reverts_at_random(play: Playground, seed: int) -> None:
+def test_edits_and_reverts_at_random(play: Playground, seed: int, rounds: int) -> None:
     """Whatever is edited and put back, asked for, cut off or thrown away: the images are those of a
     clean build."""
     dice = random.Random(seed)
     toggles = Toggles(play)
     play.store_size = dice.choice(("1G", "128K"))
     said = []
-    for _ in range(14):
+    for _ in range(rounds):
         for number in dice.sample(range(len(toggles.files)), dice.choice((1, 1, 2))):
             toggles.flip(number, dice.random() < 0.3)
         how = dice.random()

@@ -11,6 +11,7 @@ from terminals import terminal
 
 from tasks.system.process import clean_env
 from tests.real.conftest import Checkout, edited, lay_out
+from tests.real.test_size import whole
 
 pytestmark = pytest.mark.real
 MODULE = Path(__file__).with_name("module")
@@ -56,6 +57,11 @@ def test_mkimage_knows_the_uimage(versatile: Checkout) -> None:
     assert "ARM Linux Kernel Image (uncompressed)" in said
     assert "Load Address: 00008000" in said
     assert "2026" in said  # mkimage heeds SOURCE_DATE_EPOCH
+
+
+def test_each_byte_of_an_arm_boards_images_is_on_a_line(versatile: Checkout) -> None:
+    found = whole(versatile, "zImage")
+    assert found["ram"]["init"] > 0
 
 
 def test_bootpimage_carries_the_initramfs_and_follows_it(versatile: Checkout) -> None:

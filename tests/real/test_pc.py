@@ -56,6 +56,11 @@ def test_every_link_is_what_plain_make_makes(pc: Checkout, plain: Path) -> None:
     assert pc.made_otherwise(plain, "bzImage") == []
 
 
+@pytest.mark.long
+def test_every_link_is_what_plain_make_makes_from_nothing(pc: Checkout, tmp_path: Path) -> None:
+    assert pc.made_otherwise(tmp_path / "obj", "bzImage") == []
+
+
 def test_make_finds_nothing_to_do_after_us(pc: Checkout) -> None:
     said = pc.make(pc.obj, "bzImage")
     pc.make(pc.obj, "bzImage")

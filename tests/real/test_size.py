@@ -38,11 +38,6 @@ def whole(board: Checkout, booted: str) -> dict[str, Any]:
     return found
 
 
-def test_each_byte_of_an_arm_boards_images_is_on_a_line(versatile: Checkout) -> None:
-    found = whole(versatile, "zImage")
-    assert found["ram"]["init"] > 0
-
-
 def test_each_byte_of_the_images_is_on_a_line(pc: Checkout) -> None:
     found = whole(pc, "bzImage")
     raw = found["raw"]["rows"]
