@@ -56,6 +56,12 @@ _BOOLEANS = {
 }
 
 
+class OfPreset(str):
+    """The origin of a setting that comes from a table [presets.FRAGMENT], in words."""
+
+    __slots__ = ()
+
+
 class Resolved(msgspec.Struct, frozen=True):
     """The settings in force, and the origin of each: "default", a file, "environment NAME", ..."""
 
@@ -138,7 +144,7 @@ def _presets(
         return []  # refused where the machine file is read
     found = {}
     for name, table in tables.items():
-        origin = f"configs/machines/{machine}.toml [presets.{name}]"
+        origin = OfPreset(f"configs/machines/{machine}.toml [presets.{name}]")
         found[name] = _table(table, origin)
         if "fragments" in found[name]:
             raise PiggyError(
@@ -151,11 +157,6 @@ def _presets(
         return []  # refused where the settings are checked
     called = dict.fromkeys(word.strip().removesuffix("?") for word in words.split(","))
     return [found[name] for name in called if name in found]
-
-
-def of_preset(origin: str) -> bool:
-    """Tell whether a setting comes from a table [presets.FRAGMENT], by its origin."""
-    return " [presets." in origin
 
 
 def _table(table: Any, origin: str) -> Layer:

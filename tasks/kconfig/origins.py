@@ -15,9 +15,9 @@ import msgspec
 
 from tasks.kconfig import symbols
 from tasks.kconfig.fragments import Request, same
-from tasks.kconfig.reasons import active, some
+from tasks.kconfig.reasons import on_by, some, title
 
-ASKED, SELECTED, CHOSEN, IMPLIED = "asked for", "selected", "chosen", "implied"
+ASKED, CHOSEN = "asked for", "chosen"
 DEFAULT, BASE, NOT_ASKED, UNKNOWN = "default", "base", "not asked for", "not known"
 
 
@@ -81,13 +81,9 @@ def _origin(name: str, value: str, request: Request | None, sym: Any, base: str)
 
 def _by_others(sym: Any) -> list[tuple[str, str]]:
     """Return the reasons that lie in other symbols."""
-    found = []
-    for kind, condition in ((SELECTED, sym.rev_dep), (IMPLIED, sym.weak_rev_dep)):
-        if names := active(condition):
-            found.append((kind, f"by {some(names)}"))
+    found = [(one.how, f"by {some(one.shown)}") for one in on_by(sym)]
     if sym.choice and sym.choice.selection is sym:
-        title = next((node.prompt[0] for node in sym.choice.nodes if node.prompt), "")
-        found.append((CHOSEN, f'in "{title}"' if title else ""))
+        found.append((CHOSEN, f'in "{title(sym.choice)}"' if title(sym.choice) else ""))
     return found
 
 

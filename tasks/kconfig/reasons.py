@@ -9,10 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tasks.kconfig import symbols
 from tasks.kconfig.dotconfig import Unmet
 from tasks.kconfig.fragments import PREFIX, Request
 
+SELECTED, IMPLIED = "selected", "implied"
 SHOWN = 6  # names listed before "and N more"
 # It begins with a fixed word, which the search is three times as fast for; see `defined`.
 _DEFINITION = re.compile(rb"config[ \t]+(\w+)[ \t\r]*$", re.MULTILINE)
@@ -231,6 +234,37 @@ def _in_effect(rev_dep: Any) -> list[Any]:
     ]
 
 
+class OnBy(msgspec.Struct, frozen=True):
+    """Other symbols by which a symbol is on.
+
+    Attributes:
+        how: SELECTED or IMPLIED.
+        by: Their names; empty where it is a constant or an expression.
+        shown: Each with its value.
+    """
+
+    how: str
+    by: tuple[str, ...]
+    shown: tuple[str, ...]
+
+
+def on_by(sym: Any) -> list[OnBy]:
+    """Return by which other symbols one is on, in the state that its model is in."""
+    import kconfiglib as kc
+
+    found = []
+    for how, expression in ((SELECTED, sym.rev_dep), (IMPLIED, sym.weak_rev_dep)):
+        if there := _in_effect(expression):
+            by = [one for one in there if isinstance(one, kc.Symbol) and not one.is_constant]
+            found.append(OnBy(how, tuple(one.name for one in by), tuple(map(_shown, there))))
+    return found
+
+
+def title(choice: Any) -> str:
+    """Return the prompt of a choice; "" if it has none."""
+    return next((node.prompt[0] for node in choice.nodes if node.prompt), "")
+
+
 def origin(kconf: Any, name: str) -> tuple[str, list[str]]:
     """Return why a symbol is on, where no line asks for it, and the symbols that are to blame.
 
@@ -238,16 +272,12 @@ def origin(kconf: Any, name: str) -> tuple[str, list[str]]:
         kconf: The model, in the state of the configuration.
         name: The symbol.
     """
-    import kconfiglib as kc
-
     sym = kconf.syms.get(name)
     if sym is None or not sym.nodes:
         return "", []
-    for words, expression in (("selected by", sym.rev_dep), ("implied by", sym.weak_rev_dep)):
-        by = [one for one in _in_effect(expression) if isinstance(one, kc.Symbol)]
-        names = [one.name for one in by if not one.is_constant]
-        if names:
-            return f"{words} {some([f'CONFIG_{one}' for one in names])}", names
+    for one in on_by(sym):
+        if one.by:
+            return f"{one.how} by {some([f'CONFIG_{by}' for by in one.by])}", [*one.by]
     return f"on by default ({_place(sym)})", []
 
 
@@ -257,11 +287,7 @@ def _shown(expr: Any) -> str:
 
     def name(item: Any) -> str:
         if isinstance(item, kc.Choice):
-            return (
-                'choice "'
-                + next((node.prompt[0] for node in item.nodes if node.prompt), item.name or "")
-                + '"'
-            )
+            return f'choice "{title(item) or item.name or ""}"'
         return str(kc.standard_sc_expr_str(item))
 
     if isinstance(expr, kc.Symbol):

@@ -95,10 +95,11 @@ def _tristate(sym: Any) -> bool:
 
 def _why_on(sym: Any) -> str:
     """Return why a symbol that is on can't be switched off."""
-    if selectors := reasons.active(sym.rev_dep):
-        return f"selected by {reasons.some([one.partition('=')[0] for one in selectors])}"
+    for one in reasons.on_by(sym):
+        if one.how == reasons.SELECTED:
+            return f"{one.how} by {reasons.some([by.partition('=')[0] for by in one.shown])}"
     if sym.choice:
-        title = next((node.prompt[0] for node in sym.choice.nodes if node.prompt), "")
+        title = reasons.title(sym.choice)
         others = [one.name for one in sym.choice.syms if one is not sym and one.visibility]
         instead = f": switch {reasons.some([PREFIX + one for one in others])}" if others else ""
         return f'of the choice "{title}" one has to be on{instead}'

@@ -31,7 +31,7 @@ from tasks.reports import options as options_of
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import explained, replacing, write_whole
-from tasks.tuning import boot, boot_points, boot_run, builds, elf
+from tasks.tuning import boot, boot_points, boot_run, builds, count, elf
 from tasks.tuning.boot import Profile
 from tasks.tuning.builds import Build
 
@@ -129,16 +129,13 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
     kernel = elf.read(build.vmlinux)
     points = boot_points.points(kernel, config, project.machine.arch, project.image)
     notes = boot_run.incomplete(points, project.machine.arch)
-    if it.rootfs:
-        notes.append(
-            "a disk answers in the host's time, so counts differ by some 0.1 % from run to run;"
-            " with boot=initramfs they are the same to the instruction"
+    notes += [
+        f"{one}, so counts differ by some 0.1 % from run to run;"
+        f" with {one.without} they are the same to the instruction"
+        for one in count.in_host_time(
+            it.rootfs is not None, (it.nic or machine.nic) if it.net else ()
         )
-    if it.net and any("virtio" in word for word in it.nic or machine.nic):
-        notes.append(
-            "a virtio network card answers in the host's time, so counts differ by some 0.1 % from"
-            " run to run; with net=none they are the same to the instruction"
-        )
+    ]
     if config.get("RANDOMIZE_BASE") == "y":
         notes.append("the kernel places itself at random (RANDOMIZE_BASE): nothing is found in it")
 

@@ -114,7 +114,7 @@ class Slot:
         preset = {
             name: nested.text(getattr(project.settings, name))
             for name, origin in project.origins.items()
-            if resolve.of_preset(origin)
+            if isinstance(origin, resolve.OfPreset)
         }
         return {**preset, **nested.words(project, found)}
 

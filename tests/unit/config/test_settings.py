@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasks.config.resolve import PLAIN_ENV, Resolved, resolve
+from tasks.config.resolve import PLAIN_ENV, OfPreset, Resolved, resolve
 from tasks.config.settings import HELP, Settings
 from tasks.system.errors import PiggyError
 from tasks.system.terminal import printable
@@ -524,6 +524,8 @@ def test_a_fragment_of_the_setting_brings_the_machines_table_of_its_name(top: Pa
     found = got(top, words=words)
     assert (found.values.initramfs, found.values.memory) == ("none", 32)
     assert found.origins["initramfs"] == "configs/machines/pc.toml [presets.fast]"
+    assert isinstance(found.origins["initramfs"], OfPreset)
+    assert not isinstance(found.origins["machine"], OfPreset)
     assert got(top, words={"fragments": "fast,other"}).values.initramfs == "xz"
     assert got(top, words=words | {"memory": "16"}).values.memory == 16
     found = got(top, words={"initramfs": "lz4"}, local='fragments = "fast"\nmemory = 8\n')
