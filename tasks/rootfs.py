@@ -270,6 +270,24 @@ def build_disk(job: Job) -> None:
     )
 
 
+def init_link(entries: Sequence[tree.Entry], asked: str) -> str:
+    """Return what /init of the initramfs links to; "" for no link.
+
+    The link does not depend on the command line, so that a boot with rdinit= leaves the archive as
+    it is: only a tree without an init of its own has none.
+
+    Args:
+        entries: The tree.
+        asked: The program that rdinit= names; "" for none.
+    """
+    if asked:
+        try:
+            tree.check_init(entries, ramfs=True)
+        except PiggyError:
+            return ""
+    return "sbin/init"
+
+
 def build_archive(job: Job) -> None:
     """Write the initramfs.
 
@@ -292,6 +310,6 @@ def build_archive(job: Job) -> None:
         job.project.layout.initramfs,
         compression=job.project.settings.initramfs,
         epoch=EPOCH,
-        init_link="" if init else "sbin/init",
+        init_link=init_link(entries, init),
         log=job.log,
     )

@@ -66,3 +66,19 @@ def test_scripts_are_held_against_the_configuration_where_busybox_has_no_tree(
     layout.busybox_src.mkdir()  # a tree that has applets counts
     (layout.busybox_src / "x.c").write_text("//applet:IF_CUT(APPLET(cut, A, B))\n")
     rootfs.check_applets(its, entries("ls | sed x"))
+
+
+@pytest.mark.parametrize(
+    ("entries", "asked", "target"),
+    [
+        ([Entry("/sbin/init", "file", 0o755)], "", "sbin/init"),
+        ([Entry("/sbin/init", "file", 0o755)], "/function", "sbin/init"),
+        ([Entry("/sbin/init", "file", 0o644)], "/function", ""),
+        ([Entry("/function", "file", 0o755)], "/function", ""),
+        ([], "", "sbin/init"),  # refused by what writes the archive
+    ],
+)
+def test_the_link_init_does_not_follow_the_command_line(
+    entries: list[Entry], asked: str, target: str
+) -> None:
+    assert rootfs.init_link(entries, asked) == target
