@@ -68,12 +68,15 @@ def test_scripts_are_held_against_the_configuration_where_busybox_has_no_tree(
     rootfs.check_applets(its, entries("ls | sed x"))
 
 
+SBIN = Entry("/sbin", "dir", 0o755)
+
+
 @pytest.mark.parametrize(
     ("entries", "asked", "target"),
     [
-        ([Entry("/sbin/init", "file", 0o755)], "", "sbin/init"),
-        ([Entry("/sbin/init", "file", 0o755)], "/function", "sbin/init"),
-        ([Entry("/sbin/init", "file", 0o644)], "/function", ""),
+        ([SBIN, Entry("/sbin/init", "file", 0o755)], "", "sbin/init"),
+        ([SBIN, Entry("/sbin/init", "file", 0o755)], "/function", "sbin/init"),
+        ([SBIN, Entry("/sbin/init", "file", 0o644)], "/function", ""),
         ([Entry("/function", "file", 0o755)], "/function", ""),
         ([], "", "sbin/init"),  # refused by what writes the archive
     ],
