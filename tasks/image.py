@@ -125,9 +125,6 @@ def by_make(job: Job, name: str, link: Link) -> None:
     # purge() may remove vmlinux, for which the boot folder has no rule.
     kernel.catch_up(job, folder.purge())
     drop_others(project, link)
-    # A link may read the symbols of vmlinux, too.
-    for earlier in dict.fromkeys(["vmlinux", link.after]):
-        hand_over(project, earlier)
     if file_of(obj, name):
         folder.restore(
             {file_of(obj, name): project.layout.images / name},
@@ -149,6 +146,10 @@ def by_make(job: Job, name: str, link: Link) -> None:
             "PIGGYBACK_VARS": link.vars,
             "PIGGYBACK_SAY": str(resolved(obj, name).absolute()),
         },
+        # A link may read the symbols of vmlinux, too. An edit during the build may have removed it.
+        ready=lambda: [
+            hand_over(project, earlier) for earlier in dict.fromkeys(["vmlinux", link.after])
+        ],
     )
 
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -127,6 +127,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
         env: Mapping[str, str] | None = None,
         label: str = "",
         expected: int = 0,
+        ready: Callable[[], object] = lambda: None,
     ) -> int:
         """Run make for goals that change the folder, after `purge` and `restore`.
 
@@ -145,6 +146,8 @@ class ObjectFolder(msgspec.Struct, frozen=True):
             env: Environment variables besides those of a reproducible build.
             label: The progress bar's label; "" for no bar.
             expected: The expected number of commands; 0 if that is not known.
+            ready: Called when these objects are gone, before make runs. It puts files in place for
+                which the goals have no rule: one of them may have been removed.
 
         Returns:
             How many commands make printed.
@@ -164,6 +167,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
             else contextlib.nullcontext(dict[str, str]())
         )
         with ledger.kept(self.path, self.tree, self.stamps, named):
+            ready()
             with listening as more:
                 rules = [given["MAKEFILES"] for given in (env or {}, more) if "MAKEFILES" in given]
                 environment = {

@@ -188,6 +188,25 @@ def test_power_cut_while_a_link_is_made(built: Playground, kept: Kept) -> None:
     assert built.doit().ran == []
 
 
+def test_an_edit_while_vmlinux_is_linked(built: Playground) -> None:
+    """Of a file that vmlinux itself depends on: the links after it are made of the vmlinux that
+    there is, and the next run makes another one."""
+    script = built.linux / "scripts/link-vmlinux.sh"
+    built.edit(built.linux / "kernel/panic.c", "printk(why)", "printk(why + 1)")
+    (built.obj / "piggyback.trace").unlink()  # make decides
+    built.pause("vmlinux", "wait")
+    building = built.start()
+    built.reached("vmlinux")
+    info = script.stat()
+    built.append(script, "# edited\n")
+    os.utime(script, ns=(info.st_atime_ns, info.st_mtime_ns))
+    built.resume()
+    said = finish(building)
+    assert building.returncode == 0, said
+    assert "vmlinux" in built.doit().ran
+    assert built.doit().ran == []
+
+
 def test_two_at_once(fresh: Playground, kept: Kept) -> None:
     fresh.pause("panic.o", "wait")
     first = fresh.start()
