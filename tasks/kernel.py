@@ -16,14 +16,23 @@ from pathlib import Path
 from tasks import kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
-from tasks.kbuild import configure, goal_state, make, named_files, seconds, trace, unrecorded
+from tasks.kbuild import (
+    configure,
+    goal_state,
+    make,
+    manifest,
+    named_files,
+    seconds,
+    trace,
+    unrecorded,
+)
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.object_folder import PRESENT, ObjectFolder
 from tasks.kconfig import dotconfig, fragments
-from tasks.shortway import attempt
+from tasks.shortway import attempt, refresh
 from tasks.shortway.attempt import Goal
 from tasks.system.errors import PiggyError
-from tasks.system.files import copy_whole, write_whole
+from tasks.system.files import changed, copy_whole, write_whole
 from tasks.toolchains import record
 
 COMPRESSED = "piggy.gz"  # the link that the compressor makes
@@ -197,6 +206,8 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
     folder.restore(images, spoilt=spoilt(job), also=("vmlinux", "vmlinux.unstripped"))
     folder.restore({image.name: image for image in facts}, spoilt=spoilt(job))
     named_files.forget(folder.path)
+    vmlinux, before = folder.path / "vmlinux", changed(folder.path / "vmlinux")
+    digest = project.stamps.digest(vmlinux)
     count = folder.make(
         ["vmlinux", trace.GOAL],
         said="vmlinux",
@@ -206,7 +217,33 @@ def by_make(job: Job, images: Mapping[str, Path], facts: Sequence[Path]) -> int:
         expected=int(job.previous.get("commands", 0)) or first_guess(project.layout.config),
     )
     folder.set_present(True)
+    if before > 0 and changed(vmlinux) != before and project.stamps.digest(vmlinux) == digest:
+        renew_links(folder, before)
     return count
+
+
+def renew_links(folder: ObjectFolder, before: int) -> None:
+    """Give new times to the links, of which vmlinux was made again with the same content.
+
+    Else plain make would make them again; a link that was stale before stays so.
+
+    Args:
+        folder: The object folder, after make.
+        before: The mtime of the vmlinux before, ns since 1970. One that was put there (mtime 0)
+            says nothing of the links.
+    """
+    obj, started = folder.path, time.time_ns()
+    traces, edges = trace.read(obj), dict[str, set[str]]()
+    for name, said in traces.goals.items():
+        if name != "vmlinux":
+            for target, names in said.edges.items():
+                edges.setdefault(target, set()).update(names)
+    renewed = refresh.refresh(obj, folder.tree, edges, {"vmlinux": before})
+    for name in renewed:
+        trace.learn(obj, traces, name, folder.stamps)
+    if renewed:
+        manifest.update(obj, renewed, started)
+        trace.write(obj, traces)
 
 
 def catch_up(job: Job, lost: Iterable[str]) -> None:

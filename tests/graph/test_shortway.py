@@ -229,6 +229,35 @@ def test_what_was_stale_before_a_comment_stays_so(built: Playground, tmp_path: P
     assert as_make_does(built, tmp_path)
 
 
+def comment_by_make(play: Playground, path: str) -> None:
+    """Have make, not the short way, make vmlinux again after a comment."""
+    play.append(play.linux / path, "/* more */\n")
+    (play.obj / "piggyback.state" / "vmlinux").unlink()
+    assert play.doit("vmlinux").ran == ["vmlinux"]
+    assert way(play, "vmlinux") != "short"
+
+
+def test_by_make_too_a_comment_ends_where_it_makes_no_difference(
+    built: Playground, tmp_path: Path
+) -> None:
+    comment_by_make(built, "kernel/panic.c")
+    assert built.doit().ran == []
+    assert plain_make(built, built.obj) == []
+    code("kernel/printk.c")(built)
+    short(built, tmp_path, *LINKS)
+
+
+def test_by_make_too_what_was_stale_before_a_comment_stays_so(
+    built: Playground, tmp_path: Path
+) -> None:
+    code("kernel/panic.c")(built)
+    assert built.doit("vmlinux").ran == ["vmlinux"]
+    comment_by_make(built, "kernel/printk.c")
+    assert [line.split()[0] for line in plain_make(built, built.obj)][-1] == "BUILD"
+    built.doit("bzImage")
+    assert as_make_does(built, tmp_path)
+
+
 def test_a_header_that_is_newly_included(built: Playground, tmp_path: Path) -> None:
     header = built.linux / "include/linux/unused.h"
     header.write_text("#define USED 1\n")
