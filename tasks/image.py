@@ -135,6 +135,12 @@ def by_make(job: Job, name: str, link: Link) -> None:
     if others:
         for hidden in link.hidden:
             (obj / hidden).unlink(missing_ok=True)
+
+    def earlier_in_place() -> None:
+        # A link may read the symbols of vmlinux, too. An edit during the build may have removed it.
+        for earlier in dict.fromkeys(["vmlinux", link.after]):
+            hand_over(project, earlier)
+
     folder.make(
         ["piggyback-link"],
         said=name,
@@ -146,10 +152,7 @@ def by_make(job: Job, name: str, link: Link) -> None:
             "PIGGYBACK_VARS": link.vars,
             "PIGGYBACK_SAY": str(resolved(obj, name).absolute()),
         },
-        # A link may read the symbols of vmlinux, too. An edit during the build may have removed it.
-        ready=lambda: [
-            hand_over(project, earlier) for earlier in dict.fromkeys(["vmlinux", link.after])
-        ],
+        ready=earlier_in_place,
     )
 
 
