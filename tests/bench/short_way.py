@@ -8,7 +8,8 @@ that it edits. Plain make works in an object folder of its own, build/MACHINE/sh
 tree; it starts as a copy of ours. After each step every link is compared byte by byte, and make in
 our own folder must find nothing to do, unless vmlinux came from the store: then that folder has an
 earlier state. The store, of results and of objects, is on, and is the campaign's own. A symbol is
-flipped in the user's own fragment; one that does not take is flipped back.
+flipped in the user's own fragment; one that does not take is flipped back. One flip in three takes
+another compressor. Some edits change the size of the kernel by pages.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import collections
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,8 +27,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP))
+sys.path[:0] = [str(TOP), str(TOP / "tests" / "support")]
 os.chdir(TOP)
+
+from arrays import resize  # noqa: E402
 
 from tasks import image, kernel_config  # noqa: E402
 from tasks.config import project  # noqa: E402
@@ -38,8 +42,10 @@ from tasks.system.process import clean_env  # noqa: E402
 DOIT = str(Path(sys.executable).with_name("doit"))
 MOST_READERS = 15  # a symbol that more objects read costs minutes a step
 MOST_USERS = 25  # a header that more objects include costs minutes a step
+COMPRESSORS = {"GZIP": "gzip", "LZMA": "lzma", "XZ": "xz", "LZ4": "lz4"}  # of x86 and ARM
 WORK = re.compile(
-    r"^  (?:CC|AS|LD|AR|OBJCOPY|NM|BUILD|MKPIGGY|HOSTCC|MODPOST|LDS|[VZ]OFFSET|GZIP|LZMA|XZ\w*)"
+    r"^  (?:CC|AS|LD|AR|OBJCOPY|NM|BUILD|MKPIGGY|HOSTCC|MODPOST|LDS|[VZ]OFFSET|GZIP|LZMA|XZ\w*|LZ4"
+    r"|RELOCS|KSYMS|SYSMAP)"
     r"\s.*",
     re.MULTILINE,
 )
@@ -100,6 +106,7 @@ class Campaign:
             if count <= MOST_READERS and values.get(name, "n") in "yn"
         )
         self.flipped: dict[str, str] = {}
+        self.packed = ""
         self.config = values
         self.fragment = self.here.layout.kernel_fragment
         self.own = self.fragment.read_text() if self.fragment.exists() else None
@@ -112,8 +119,12 @@ class Campaign:
     def flip(self) -> str:
         """Flip a random symbol, one that was flipped before half of the time; "" if none takes."""
         for _ in range(20):
-            before = dict(self.flipped)
-            if self.flipped and self.random.random() < 0.5:
+            before, packed = dict(self.flipped), self.packed
+            if self.random.random() < 0.34:
+                known = [one for one, program in COMPRESSORS.items() if shutil.which(program)]
+                self.packed = self.random.choice(known)
+                name = f"KERNEL_{self.packed}"
+            elif self.flipped and self.random.random() < 0.5:
                 name = self.random.choice(sorted(self.flipped))
                 del self.flipped[name]
             else:
@@ -123,7 +134,7 @@ class Campaign:
             done = subprocess.run([DOIT, "kernel_config"], capture_output=True, check=False)
             if not done.returncode:
                 return f"flip {name}"
-            self.flipped = before
+            self.flipped, self.packed = before, packed
             self.symbols = [one for one in self.symbols if one != name]
         self.write_fragment()
         return ""
@@ -135,6 +146,10 @@ class Campaign:
             f"CONFIG_{name}=y" if value == "y" else f"# CONFIG_{name} is not set"
             for name, value in self.flipped.items()
         ]
+        if self.packed:
+            others = [one for one in COMPRESSORS if one != self.packed]
+            lines += [f"# CONFIG_KERNEL_{one} is not set  # optional" for one in others]
+            lines.append(f"CONFIG_KERNEL_{self.packed}=y")
         self.fragment.write_text("\n".join([self.own or "", *lines]) + "\n")
 
     def edit(self) -> str:
@@ -168,6 +183,7 @@ class Campaign:
         }
         if path.suffix == ".c":
             name = f"int piggyback_{self.number}(int x)"
+            ways["size"] = lambda text: resize(self.random, text)[0]
             ways["code"] = ways["more code"] = lambda text: (
                 f"{text}\n{name};\n{name} {{ return x * {self.number} + 7; }}\n"
             )

@@ -28,7 +28,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import outside  # noqa: F401  (it and the next two register their kinds)
+import outside  # noqa: F401  (it and the next three register their kinds)
+import sizes  # noqa: F401
 import trees  # noqa: F401
 import upsets  # noqa: F401
 import world as worlds
@@ -116,6 +117,8 @@ class Campaign:
             self.last[world.machine].clear()
             return
         step.missed += [f"{name} differs" for name in wanted if wanted[name] != found[name]]
+        if {"vmlinux", "bzImage"} <= set(result.ran) and not result.restored:
+            step.missed += self.oracle.left_to_make()
         self.count(step, result, before)
 
     def outputs(self) -> dict[str, str]:

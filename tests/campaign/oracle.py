@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from world import World, digest_of
 from tasks.config.layout import SUFFIX
 from tasks.config.project import EPOCH
 from tasks.kbuild import make, records
+from tasks.system import files
 from tasks.system.process import clean_env
 
 LOADER = "arch/x86/boot/compressed"
@@ -35,12 +37,16 @@ FILES = {
     "vmlinux": "vmlinux",
     "System.map": "System.map",
     "Image": f"{LOADER}/vmlinux.bin",
-    "piggy.gz": f"{LOADER}/vmlinux.bin.*",
+    "piggy.gz": f"{LOADER}/vmlinux.bin.{{suffix}}",
     "piggy.o": f"{LOADER}/piggy.o",
     "compressed_vmlinux": f"{LOADER}/vmlinux",
     "bzImage": "arch/x86/boot/bzImage",
 }
+# Ends of the compressed kernel's name that are not the compressor in small letters.
+SUFFIXES = {"gzip": "gz", "bzip2": "bz2", "zstd": "zst"}
 CONFIGS = ("config", "busybox.config")
+# What make says where it makes something; it also says "CALL script" and "GEN Makefile".
+WORK = re.compile(r"(?m)^  (?!CALL |GEN +Makefile|DESCEND )[A-Z][A-Z0-9_]*(?: \[M\])? +\S.*")
 # loads the project with other places, and calls what writes the images: argv is the folder, then
 # the settings
 ROOT = """\
@@ -132,15 +138,7 @@ class Oracle:
             _requests(fragments / f"{name}.config" for name in toml["kernel"]["fragments"])
         )
         env = {**self._env(), **make.pins(EPOCH), "KCONFIG_ALLCONFIG": str(mini)}
-        argv = [
-            "make",
-            "-C",
-            str(source),
-            f"O={obj}",
-            f"-j{os.cpu_count()}",
-            f"ARCH={toml['arch']}",
-            f"CROSS_COMPILE={toml['triple']}-",
-        ]
+        argv = self._argv(source, obj)
         old = (obj / ".config").read_bytes() if (obj / ".config").exists() else None
         info = (obj / ".config").stat() if old is not None else None
         with (obj / "make.log").open("w") as log:
@@ -153,11 +151,65 @@ class Oracle:
                     os.utime(obj / ".config", ns=(info.st_atime_ns, info.st_mtime_ns))
         self._learn(obj, source)
         whole.touch()
-        found = {
-            name: _digest(next(iter(sorted(obj.glob(file), key=os.path.getmtime, reverse=True))))
-            for name, file in FILES.items()
+        return {
+            **{name: _digest(path) for name, path in images_in(obj).items()},
+            "config": _config_digest(obj / ".config"),
         }
-        return {**found, "config": _config_digest(obj / ".config")}
+
+    def left_to_make(self) -> list[str]:
+        """What plain make still does in doit's own object folder, and what differs then.
+
+        Asked after doit made both vmlinux and the image itself; the folder is put back as it was.
+        Nothing is asked while a source is dated later than now: make then makes its targets at each
+        run.
+        """
+        world, now = self.world, time.time()
+        names = {*world.used["vmlinux"], *world.used["boot"]}
+        if any(files.changed(world.tree / name) > now * 1e9 for name in names):
+            return []
+        obj = _object_folder(world)
+        kept = obj.with_name(f"{obj.name}.kept")
+        shutil.rmtree(kept, ignore_errors=True)
+        subprocess.run(["cp", "-a", obj, kept], check=True)
+        try:
+            return self._left(obj)
+        finally:
+            shutil.rmtree(obj)
+            kept.rename(obj)
+
+    def _left(self, obj: Path) -> list[str]:
+        before = {name: _digest(path) for name, path in images_in(obj).items()}
+        done = subprocess.run(
+            [*self._argv(self.world.tree, obj), "bzImage"],
+            env={**self._env(), **make.pins(EPOCH)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode:
+            return [f"make failed after doit: {done.stdout[-2000:]}"]
+        found = [f"make still did{line}" for line in WORK.findall(done.stdout)]
+        for name, path in images_in(obj).items():
+            if _digest(path) != before[name]:
+                found.append(f"make made another {name} after doit")
+        return found
+
+    def _argv(self, source: Path, obj: Path) -> list[str]:
+        """A call of the kernel's make, without a goal."""
+        machine = self.world.top / "configs" / "machines" / f"{self.world.machine}.toml"
+        toml = tomllib.loads(machine.read_text())
+        return [
+            "make",
+            "-C",
+            str(source),
+            f"O={obj}",
+            f"-j{os.cpu_count()}",
+            f"ARCH={toml['arch']}",
+            f"CROSS_COMPILE={toml['triple']}-",
+        ]
 
     def _env(self) -> dict[str, str]:
         env = self.world.play.environ(**self.world.env)
@@ -311,6 +363,22 @@ def digests(folder: Path, images: Iterable[str]) -> Images:
         )
         for name in images
     }
+
+
+def _object_folder(world: World) -> Path:
+    """Doit's own object folder of the kernel."""
+    made = (world.play.here / "kernel").glob("*/vmlinux")
+    return max(made, key=os.path.getmtime).parent
+
+
+def images_in(obj: Path) -> dict[str, Path]:
+    """Kbuild's files of the images, by the images' names; FileNotFoundError if one is missing."""
+    packed = re.search(
+        r"(?m)^CONFIG_KERNEL_(GZIP|BZIP2|LZMA|XZ|LZO|LZ4|ZSTD)=y$", (obj / ".config").read_text()
+    )
+    word = packed[1].lower() if packed else "gzip"
+    suffix = SUFFIXES.get(word, word)
+    return {name: obj / file.format(suffix=suffix) for name, file in FILES.items()}
 
 
 def _digest(path: Path) -> str:
