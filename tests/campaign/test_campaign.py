@@ -43,7 +43,12 @@ FEW = ["code", "kill -9", "git switch", "spoilt object", "nothing"]
 @needs_git
 @pytest.mark.parametrize(
     "kinds",
-    [FEW, pytest.param([*FEW, "overlay", "initramfs folder", "nothing"], marks=pytest.mark.long)],
+    [
+        FEW,
+        pytest.param(
+            [*FEW, "overlay", "initramfs folder", "size", "nothing"], marks=pytest.mark.long
+        ),
+    ],
 )
 def test_a_short_campaign_finds_nothing(tmp_path: Path, triple: str, kinds: list[str]) -> None:
     campaign = begun(tmp_path, triple, own=True)
@@ -76,6 +81,21 @@ def test_a_graph_that_is_broken_is_found_out(tmp_path: Path, triple: str) -> Non
     (step,) = steps(campaign, "new object")
     assert "vmlinux differs" in step.missed
     assert "bzImage differs" in step.missed
+
+
+@needs_git
+def test_a_size_of_before_in_a_saved_command_is_found_out(tmp_path: Path, triple: str) -> None:
+    """The short way runs the command as it was saved, though make would compute another size."""
+    campaign = begun(tmp_path, triple)
+    play = campaign.world.play
+    play.edit("tasks/shortway/computed.py", "if not in_loader(", "if command or not in_loader(")
+    fragment = play.top / "configs" / "kernel" / f"{world.FRAGMENT}.config"
+    fragment.write_text("CONFIG_KERNEL_XZ=y\n# CONFIG_KERNEL_GZIP is not set\n")
+    assert [step.missed for step in steps(campaign, "nothing")] == [[]]  # the configuration's own
+    (play.linux / "kernel" / "panic.c").open("a").write("char campaign_size[5000] = {1};\n")
+    (step,) = steps(campaign, "nothing")
+    assert "bzImage differs" in step.missed
+    assert any("make still did  XZKERN" in what for what in step.missed)
 
 
 def test_every_kind_is_named_and_told_apart() -> None:

@@ -247,7 +247,7 @@ def fake(base: Path, triple: str, *, own: bool, kernel: str = "6.1") -> World:
     playground.lay_out(top, triple)
     plays = {name: Playground(top, home, machine=name) for name in ("fake", "fake2")}
     for play in plays.values():
-        play.store_size = "2G"
+        play.limit, play.store_size = 600, "2G"
     machine = top / "configs" / "machines" / "fake.toml"
     text = _widened(machine)
     machine.write_text(text)
