@@ -326,27 +326,16 @@ def refuse_missing(project: Project) -> None:
 def version_files(project: Project) -> dict[str, str]:
     """Return the localversion* files, each with its digest.
 
-    With CONFIG_LOCALVERSION_AUTO the kernel's release has git's state, and only make can tell
-    whether that changed; the entry for it differs each time.
+    What only make can tell whether it changed, such as git's state with CONFIG_LOCALVERSION_AUTO,
+    has an entry that differs each time.
     """
     paths = unrecorded.version_files(project.layout.kernel_src, project.layout.kernel_obj)
     states = {str(path): project.stamps.digest(path) for path in paths}
     try:
-        text = project.layout.config.read_bytes()
-        asks_git = (
-            b"LOCALVERSION_AUTO=y" in text
-            and dotconfig.parse_config(text.decode(errors="surrogateescape")).get(
-                "LOCALVERSION_AUTO"
-            )
-            == "y"
-        )
+        config = project.layout.config.read_bytes()
     except FileNotFoundError:
-        asks_git = False
-    return (
-        {**states, "git's name of the kernel (CONFIG_LOCALVERSION_AUTO)": str(time.time_ns())}
-        if asks_git
-        else states
-    )
+        return states
+    return {**states, **{what: str(time.time_ns()) for what in unrecorded.looked_at(config)}}
 
 
 def discovered(project: Project) -> list[str]:

@@ -50,6 +50,18 @@ _UNRECORDED = (
     "GCC_PLUGIN_RANDSTRUCT",
     "IMA_APPRAISE_MODSIG",
 )
+# Those of them whose rules look, at each run of make, at what no makefile names: git's state, and
+# all headers of the tree, those that nothing includes as well (kernel/gen_kheaders.sh).
+_LOOKED_AT = {"LOCALVERSION_AUTO": "git's name of the kernel", "IKHEADERS": "all headers"}
+
+
+def looked_at(config: bytes) -> list[str]:
+    """Return what only make can tell whether it changed, by the text of a .config."""
+    return [
+        f"{what} (CONFIG_{symbol})"
+        for symbol, what in _LOOKED_AT.items()
+        if re.search(rf"^CONFIG_{symbol}=[ym]\s*$".encode(), config, re.MULTILINE)
+    ]
 
 
 def unrecorded(values: Mapping[str, str]) -> bool:

@@ -28,7 +28,10 @@ def test_what_is_part_of_vmlinux(record: str, expected: bool) -> None:
     assert kernel.in_vmlinux(record, RECORDS) is expected
 
 
-def test_git_may_name_the_kernel_anew_at_any_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["CONFIG_LOCALVERSION_AUTO=y", "CONFIG_IKHEADERS=y"])
+def test_git_may_name_the_kernel_anew_at_any_time_and_any_header_be_inside(
+    tmp_path: Path, line: str
+) -> None:
     for name in ("src", "obj"):
         (tmp_path / name).mkdir()
     (tmp_path / "src" / "localversion-mine").write_text("-mine")
@@ -43,11 +46,11 @@ def test_git_may_name_the_kernel_anew_at_any_time(tmp_path: Path) -> None:
             stamps=Stamps(tmp_path / "stamps"),
         ),
     )
-    (tmp_path / "config").write_text("\n# CONFIG_LOCALVERSION_AUTO is not set\n")
+    (tmp_path / "config").write_text("\n# CONFIG_LOCALVERSION_AUTO is not set\nCONFIG_A=y\n")
     named = kernel.version_files(project)
     assert list(named) == [str(tmp_path / "src" / "localversion-mine")]
     assert kernel.version_files(project) == named
-    (tmp_path / "config").write_text("\nCONFIG_LOCALVERSION_AUTO=y\n")
+    (tmp_path / "config").write_text(f"\nCONFIG_A=y\n{line}\n")
     assert kernel.version_files(project) != kernel.version_files(project)
 
 

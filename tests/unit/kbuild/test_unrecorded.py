@@ -75,6 +75,23 @@ def test_what_no_record_tells(values: dict[str, str], answer: bool) -> None:
     assert unrecorded.unrecorded(values) is answer
 
 
+@pytest.mark.parametrize(
+    ("config", "symbols"),
+    [
+        (b"CONFIG_A=y\n# CONFIG_IKHEADERS is not set\n", []),
+        (b"CONFIG_IKHEADERS=m\nCONFIG_A=y\n", ["IKHEADERS"]),
+        (
+            b"CONFIG_LOCALVERSION_AUTO=y\nCONFIG_IKHEADERS=y",
+            ["LOCALVERSION_AUTO", "IKHEADERS"],
+        ),
+        (b'CONFIG_MY_LOCALVERSION_AUTO=y\nCONFIG_IKHEADERS_X="y"\n', []),
+    ],
+)
+def test_what_only_make_can_tell(config: bytes, symbols: list[str]) -> None:
+    found = unrecorded.looked_at(config)
+    assert [what.rpartition("CONFIG_")[2].rstrip(")") for what in found] == symbols
+
+
 def test_the_files_that_give_a_version(tmp_path: Path) -> None:
     tree, obj = tmp_path / "tree", tmp_path / "obj"
     put(tree / "Makefile")
