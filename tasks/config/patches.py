@@ -49,7 +49,7 @@ def of_kernel(
         return ()
     own = f"configs/machines/{settings.machine}.toml"
     places = (
-        _place(top, name.removesuffix("?"), origin, settings.kernel, optional=name.endswith("?"))
+        _place(top, name, origin, settings.kernel)
         for names, origin in (
             (machine.kernel.patches, f"{own}: kernel.patches"),
             (named, f"{origins['patches']}: patches"),
@@ -68,19 +68,24 @@ def of_busybox(top: Path, settings: Settings, machine: Machine) -> tuple[Path, .
     return tuple(place for place in places if place)
 
 
-def _place(top: Path, name: str, origin: str, release: str, optional: bool = False) -> Path | None:
+def _place(top: Path, asked: str, origin: str, release: str) -> Path | None:
     """Return the folder, or the single file, that a name stands for.
 
     Args:
         top: The project's folder.
-        name: The name, or a path.
+        asked: The name, or a path; with "?" behind it, it is optional.
         origin: Where it was named.
         release: The kernel, as in the name of its source; "" for any.
-        optional: Whether to return None where it has nothing for this release.
+
+    Returns:
+        None if it is optional and has nothing for this release.
 
     Raises:
         PiggyError: There is none, or it has nothing for this release.
     """
+    name, optional = asked.removesuffix("?"), asked.endswith("?")
+    if not name:
+        raise PiggyError(f"{origin}: '{asked}' names no patches", "docs/patches.md")
     place = FOLDER / name
     if not os.path.isdir(top / place):
         place = Path(name).expanduser()

@@ -280,7 +280,7 @@ def _info(self: Info, **given: Any) -> Any:
 def _list(self: List, **given: Any) -> Any:
     try:
         (given["template"] or "").format(name="", doc="", status="")
-    except (LookupError, ValueError, AttributeError) as error:
+    except (LookupError, ValueError, AttributeError, TypeError, MemoryError) as error:
         raise _error(
             f"the template '{given['template']}' can't be filled in: {error}",
             "it has {name}, {doc} and, with -s, {status}; see Python's str.format",

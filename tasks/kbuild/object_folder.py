@@ -18,6 +18,7 @@ The files that we keep in the folder beside Kbuild's own, and the modules that u
     piggyback.state/    the inputs of each goal when it was made last        kbuild/goal_state.py
     piggyback.seconds   how long the compilation of each object took         kbuild/seconds.py
     piggyback.laid      objects that make may turn out not to want           kbuild/objects.py
+    piggyback.early/    what was begun before it was certain                 shortway/early.py
     piggyback.named     files that symbols name                              kbuild/named_files.py
     piggyback.present   the folder has the state of images/vmlinux           here
     piggyback.LINK      Kbuild's name of a link's file                       tasks/image.py

@@ -58,7 +58,7 @@ class Goal(msgspec.Struct, frozen=True):
             be equal.
         later: The names of later goals, to their targets, of which parts may be made beside it.
         then: The two links after vmlinux, name and target each, if the second is the compressor's
-            and surely wanted: it begins at once.
+            and on the way to the image that is booted: it begins at once.
     """
 
     name: str
@@ -129,7 +129,10 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
     few = not sources and UNFINISHED not in job.previous
     if not symbols and not few and len(sources) <= folder.jobs.size:
         begun.compile_edited(said, sources, tree)
-    asked = computed.check(state.record["discovered"], os.path.realpath(tree))
+    asked = False
+    if computed.in_loader(goal.target):
+        packs = computed.holds_size(obj, said.edges)
+        asked = computed.check(state.record["discovered"], os.path.realpath(tree), packs)
     places = _symbols_for_folders(folder, symbols, state, said)
     known = Depfiles(
         obj, tree, [trace.record_of(obj, name) for name in said.edges] if few else None, save=False

@@ -11,6 +11,7 @@ does. The short way looks for the same; make has to decide about any other such 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.kbuild import saved, trace
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.system.process import run
 
@@ -27,15 +29,36 @@ _SIZE = re.compile(rf"^\s*\{{ cat ([^|;&<>$]+) \|[^;&]*; printf {_OCTAL}; \}} > 
 _BSS = re.compile(r"(?<=--defsym _kernel_bss_size=)-?\d+")
 _SYMBOL = re.compile(rb"^([0-9a-f]+) [ABD] __bss_(start|stop)$", re.MULTILINE)
 _ASKS = re.compile(r"^(?!\s*#).*\$[({]shell\s.*|^[\w-]+\s*!=.*", re.MULTILINE)
-# add_hex only adds two values of the configuration
-_KNOWN = re.compile(r"\s*(?:KBSS_SZ|add_hex) = \$\(shell ")
+# What boot Makefiles ask the shell: ARM's size of .bss, and a sum of two values of the
+# configuration; whole, with single spaces, and without the path of vmlinux.
+_KNOWN = {
+    r"add_hex = $(shell printf 0x%x $$(( $(1) + $(2) )) )",
+    *(
+        "KBSS_SZ = $(shell echo $$(($$($(NM) vmlinux | sed -n"
+        rf" -e 's/^\([^ ]*\) [{kinds}] __bss_start$$/-0x\1/p'"
+        rf" -e 's/^\([^ ]*\) [{kinds}] __bss_stop$$/+0x\1/p') )) )"
+        for kinds in ("AB", "ABD")
+    ),
+}
+# scripts/Makefile.lib's definition of the size behind a compressed kernel; older ones have more
+# backslashes for the shell.
+_SIZE_APPEND = re.compile(r"^size_append = .*$", re.MULTILINE)
+_KNOWN_SIZE = (
+    r"size_append = printf $(shell dec_size=0; for F in $(real-prereqs); do"
+    r" fsize=$$($(CONFIG_SHELL) $(srctree)/scripts/file-size.sh $$F);"
+    r" dec_size=$$(expr $$dec_size + $$fsize); done;"
+    r""" printf "%08x\n" $$dec_size | sed 's/\(..\)/\1 /g' | {"""
+    r" read ch0 ch1 ch2 ch3; for ch in $$ch3 $$ch2 $$ch1 $$ch0; do"
+    r" printf '%s%03o' '\\' $$((0x$$ch)); done; } )"
+)
 # Recipe lines that are one variable. The two harmless ones look at the configuration only.
 _LINE = re.compile(r"^\t@?\$\((\w+)\)\s*$", re.MULTILINE)
 _HARMLESS = {"check_for_multiple_zreladdr", "check_for_multiple_loadaddr"}
 BAD_SYMBOLS = "check_for_bad_syms"
 _LOCAL_BSS = re.compile(r"^[0-9a-f]+ [bc] ", re.MULTILINE)
 _BOOT = re.compile(r"arch/\w+/boot/")
-_MAKEFILE = re.compile(r"(?:Makefile|Kbuild)(?:\.\w+)?|\w+\.mk")
+_MAKEFILE = re.compile(r"/(?:Makefile|Kbuild)(?:\.\w+)?$|\.mk$")
+_LIBRARY = "scripts/Makefile.lib"
 
 
 def in_loader(target: str) -> bool:
@@ -67,12 +90,13 @@ def current(command: Saved, obj: Path) -> Saved:
     )
 
 
-def check(inputs: Iterable[str], tree: str) -> bool:
+def check(inputs: Iterable[str], tree: str, packs: bool = True) -> bool:
     """Check that recipes and values of the boot Makefiles are known ones.
 
     Args:
         inputs: A goal's inputs, absolute; its makefiles are among them.
         tree: The source tree, absolute.
+        packs: Whether a command of the goal holds the size of what it compresses.
 
     Returns:
         Whether `bad_symbols` is to be asked of the loader.
@@ -83,24 +107,46 @@ def check(inputs: Iterable[str], tree: str) -> bool:
     """
     asked = False
     for name in inputs:
-        if not (
-            _MAKEFILE.fullmatch(os.path.basename(name))
-            and _BOOT.match(path := os.path.relpath(name, tree))
-        ):
+        path = os.path.relpath(name, tree) if _MAKEFILE.search(name) else ""
+        if not (_BOOT.match(path) or packs and path == _LIBRARY):
             continue
         try:
             with open(name, encoding="utf-8", errors="replace") as stream:
-                text = stream.read()
+                text = re.sub(r"\\\n", " ", stream.read())
         except OSError as error:
             raise Unfamiliar(f"{path} can't be read: {error.strerror}") from None
+        if path == _LIBRARY:
+            if any(_plain(line) != _KNOWN_SIZE for line in _SIZE_APPEND.findall(text)):
+                raise Unfamiliar(f"{path} has another size_append")
+            continue
         for line in _ASKS.findall(text):
-            if not _KNOWN.match(line):
+            if _plain(line) not in _KNOWN:
                 raise Unfamiliar(f"{path} asks the shell: {line.strip()}")
         for variable in _LINE.findall(text):
             asked = asked or variable == BAD_SYMBOLS
             if variable != BAD_SYMBOLS and variable not in _HARMLESS:
                 raise Unfamiliar(f"a recipe of {path} has $({variable})")
     return asked
+
+
+def holds_size(obj: Path, targets: Iterable[str]) -> bool:
+    """Tell whether a command of these targets holds the size of what it compresses.
+
+    Args:
+        obj: The object folder.
+        targets: The targets, relative to it.
+    """
+    for target in targets:
+        with contextlib.suppress(Unfamiliar):
+            if _APPENDED.search(saved.read(trace.record_of(obj, target)).command):
+                return True
+    return False
+
+
+def _plain(line: str) -> str:
+    """Return a definition with single spaces, few backslashes, and vmlinux without its path."""
+    line = re.sub(r"\\{2,}", r"\\\\", " ".join(line.split()))
+    return re.sub(r"\$\(NM\) \S*/vmlinux ", "$(NM) vmlinux ", line)
 
 
 def bad_symbols(obj: Path, loader: str, env: Mapping[str, str]) -> bool:

@@ -3,7 +3,8 @@
 While the short way still checks, the compiler works on an edited source; while a task records what
 it did, the compressor works on the new kernel. They write into a folder of their own. A result is
 taken only in the place of the same command in the same environment, and only if nothing that it
-read has changed since it began. Otherwise it is thrown away, and the command runs as ever.
+read has changed since it began. Otherwise it is thrown away, and the command runs as ever. Of the
+environment, the compressor alone has one variable more, which is about memory.
 """
 
 from __future__ import annotations
@@ -98,15 +99,16 @@ class Early:
         top = os.path.realpath(tree)
         for source in sorted(sources):
             command = object_of(self.obj, source, top)
-            if command and os.path.normpath(command.target) in said.edges:
-                self.compile(command, environment(said))
+            if command and (edges := said.edges.get(os.path.normpath(command.target))) is not None:
+                self.compile(command, environment(said), edges)
 
-    def compile(self, command: Saved, env: Mapping[str, str]) -> None:
+    def compile(self, command: Saved, env: Mapping[str, str], reads: Collection[str] = ()) -> None:
         """Begin to compile an object, if a token is free and its command has the usual form.
 
         Args:
             command: The saved command.
             env: The environment of the recipes.
+            reads: What make says that it is made from, which may not be in the compiler's list.
         """
         target, depfile = os.path.normpath(command.target), f"-Wp,-MMD,{command.depfile}"
         words = command.command.split(" ")
@@ -125,7 +127,8 @@ class Early:
             " ".join(named.get(word, word) for word in words),
             env,
             {target: object_file, command.depfile: list_file},
-            depfile=list_file,
+            sorted(reads),
+            list_file,
         )
 
     def compress(self, commands: Sequence[tuple[Saved, Mapping[str, str]]]) -> None:
@@ -176,19 +179,19 @@ class Early:
         if begun.command != command.command or begun.env != env:
             self._end(begun)
             return None
-        status = begun.process.wait()
-        valid = not status and self._unchanged(begun)
         made = 0
-        if valid:
-            try:
-                for name, file in begun.files.items():
-                    made = max(made, os.stat(self.obj / file).st_mtime_ns)
-                    self._place(file, name)
-            except FileNotFoundError:
-                valid = False
-        output = begun.said.read_text(errors="replace") if valid else ""
-        self._end(begun)
-        return Result(output, max(0, made - begun.started) / 1e9) if valid else None
+        try:
+            if begun.process.wait() or not self._unchanged(begun):
+                return None
+            output = begun.said.read_text(errors="replace")
+            for name, file in begun.files.items():
+                made = max(made, os.stat(self.obj / file).st_mtime_ns)
+                self._place(file, name)
+        except OSError:  # no disk, no hard links: the command itself will say so, if it matters
+            return None
+        finally:
+            self._end(begun)
+        return Result(output, max(0, made - begun.started) / 1e9)
 
     def _place(self, file: str, name: str) -> None:
         """Give a file its own name, and keep the other one if a command that runs reads it."""
@@ -218,7 +221,7 @@ class Early:
 
     def _name(self, target: str) -> str:
         self._number += 1
-        return f"{FOLDER}/{self._number}-{os.path.basename(target)}"
+        return f"{FOLDER}/{os.getpid()}-{self._number}-{os.path.basename(target)}"
 
     def _begin(
         self,
@@ -232,7 +235,11 @@ class Early:
         stays: bool = False,
     ) -> None:
         """Start a shell; see Begun for the arguments, `text` is what it runs."""
-        if self.jobs.size < 2 or (give_back := self.jobs.claim()) is None:
+        # A child ends with the thread that started it (prctl(2), PR_SET_PDEATHSIG), and a task of
+        # `doit -n 2` with its own.
+        if self.jobs.size < 2 or threading.current_thread() is not threading.main_thread():
+            return
+        if (give_back := self.jobs.claim()) is None:
             return
         folder, ends = self.obj / FOLDER, contextlib.ExitStack()
         try:

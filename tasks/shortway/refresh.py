@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from tasks.kbuild import trace
+from tasks.kbuild import symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.system import files
 
@@ -38,6 +38,8 @@ def refresh(
         record = trace.record_of(obj, target)
         if record in known.records and target not in renewed:
             inputs[target] = {*names, *known.made(record), *known.given([record])} - {target}
+    when = symbol_times.times(obj)
+    read = known.reading(when)
     before, touched = dict(renewed), []
     try:
         order = list(TopologicalSorter(inputs).static_order())
@@ -49,7 +51,7 @@ def refresh(
             times = [
                 before[name] if name in before else files.changed(obj / name)
                 for name in inputs[target]
-            ]
+            ] + [when[name] for name in read.get(trace.record_of(obj, target), ())]
             if made >= max(0, *times):
                 before[target] = made
                 touched.append(target)

@@ -49,7 +49,7 @@ class Replay(msgspec.Struct, dict=True):
 
     Attributes:
         obj: The object folder.
-        goal: The goal's target; made last and alone, after all others of its trace.
+        goal: The goal's target; made last, alone or beside `unread`.
         said: The goal's trace.
         known: The .cmd files.
         jobs: The jobserver.
@@ -138,11 +138,17 @@ class Replay(msgspec.Struct, dict=True):
 
     def _with_goal(self, late: set[str], by_itself: bool) -> None:
         """Make the goal beside targets that it does not read, and make it the newest."""
-        from concurrent.futures import ThreadPoolExecutor
+        from concurrent.futures import ThreadPoolExecutor, wait
 
         with ThreadPoolExecutor(1) as pool:
             others = pool.submit(self._round, late)
-            self._make_goal(by_itself)
+            try:
+                self._make_goal(by_itself)
+                wait([others])
+            except BaseException as error:
+                if not isinstance(error, Exception):
+                    stop_all(lambda: not others.done())
+                raise
             others.result()
         for path in (os.path.join(self.obj, self.goal), self.targets.recorded[self.goal]):
             os.utime(path)
@@ -370,10 +376,12 @@ class Replay(msgspec.Struct, dict=True):
         target, shown = os.path.normpath(command.target), command.command.strip()
         env = {**self.env, **self.goal_env} if target == self.goal else self.env
         result = self.early.take(command, env) if self.early else None
+        if result:
+            shown = f"{shown}\n{result.output}# {target} was begun early"
         argv = ["sh", "-c", command.script(check, ran=bool(result))]
         status, output = self.run_logged(argv, env, shown, target)
         if result:
-            output, self.took[target] = result.output + output, result.seconds + self.took[target]
+            self.took[target] += result.seconds
         if status:
             for name in (command.target, command.depfile):
                 with contextlib.suppress(FileNotFoundError):

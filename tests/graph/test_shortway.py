@@ -9,11 +9,12 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playground import Playground
+from playground import Playground, finish
 from test_kill import working_in
 
 from tasks.config.project import EPOCH
@@ -143,6 +144,83 @@ def test_a_boot_makefile_that_asks_the_shell_is_makes(built: Playground, tmp_pat
     built.doit("bzImage")
     assert "asks the shell" in way(built, "compressed_vmlinux")
     assert as_make_does(built, tmp_path)
+
+
+@pytest.mark.parametrize("by", ["short", "make"])
+def test_a_symbol_of_the_loader_beside_a_comment(
+    built: Playground, tmp_path: Path, by: str
+) -> None:
+    """Vmlinux stays as it is, and what the loader is made from has changed all the same."""
+    built.append(
+        built.linux / f"{LOADER}/misc.c", "#ifdef CONFIG_EXPERT\nint verbose = 1;\n#endif\n"
+    )
+    built.doit("bzImage")
+    built.append(built.linux / "kernel/panic.c", "/* more */\n")
+    built.append(FRAGMENT, "CONFIG_EXPERT=y\n")
+    if by == "make":
+        built.doit("kernel_config")
+        (built.obj / "piggyback.state/vmlinux").unlink()
+    built.doit("bzImage")
+    assert as_make_does(built, tmp_path)
+    assert plain_make(built, built.obj) == []
+
+
+def begun_early(play: Playground) -> set[str]:
+    return {
+        name
+        for task in LINKS
+        for name in re.findall(
+            r"^# (\S+) was begun early$", (play.here / "logs" / f"{task}.log").read_text(), re.M
+        )
+    }
+
+
+def test_what_is_begun_early_is_taken(built: Playground, tmp_path: Path) -> None:
+    code("kernel/panic.c")(built)
+    time.sleep(0.1)  # what changed in the moment in which it begins is compiled as ever
+    built.doit("jobs=2", "bzImage")
+    image = f"{LOADER}/vmlinux.bin"
+    assert begun_early(built) == {"kernel/panic.o", image, f"{image}.gz"}
+    assert as_make_does(built, tmp_path)
+    assert os.listdir(built.obj / "piggyback.early") == []
+
+
+def slow_gzip(play: Playground) -> None:
+    """The compressor waits while HOME has a file named slow."""
+    script = play.linux / "scripts/slow"
+    script.write_text("#!/bin/sh\n[ ! -e $HOME/slow ] || sleep 50\nexec gzip -n -f -9\n")
+    script.chmod(0o755)
+    play.edit(
+        play.linux / "scripts/Makefile.build",
+        "| gzip -n -f -9 > $@",
+        "| $(srctree)/scripts/slow > $@",
+    )
+    play.doit("bzImage")
+    (play.home / "slow").touch()
+
+
+@pytest.mark.parametrize("more", [(), ("-n", "2")])
+def test_ctrl_c_ends_what_was_begun(
+    built: Playground, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    slow_gzip(built)
+    code("kernel/panic.c", 7)(built)
+    image = built.images / "Image"
+    before = image.stat().st_mtime_ns
+    process = built.start(*more, "jobs=2", "bzImage")
+    until = time.monotonic() + 120
+    while image.stat().st_mtime_ns == before and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    finish(process, 45)
+    assert working_in(built.top) == []
+    folder = built.obj / "piggyback.early"
+    assert not folder.exists() or os.listdir(folder) == []
+    (built.home / "slow").unlink()
+    built.doit("bzImage")
+    assert as_make_does(built, tmp_path)
+    assert plain_make(built, built.obj) == []
 
 
 def made_in(play: Playground, task: str) -> set[str]:

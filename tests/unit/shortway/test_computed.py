@@ -70,10 +70,62 @@ def test_outside_of_the_loader_nothing_is_computed(obj: Path) -> None:
     assert computed.current(old, obj) is old
 
 
+KBSS = r"""KBSS_SZ = $(shell echo $$(($$($(NM) %s | \
+		sed -n -e 's/^\([^ ]*\) [%s] __bss_start$$/-0x\1/p' \
+		-e 's/^\([^ ]*\) [%s] __bss_stop$$/+0x\1/p')%s )) )"""
+SIZE = r"""size_append = printf $(shell						\
+dec_size=0;								\
+for F in $(real-prereqs); do					\
+	fsize=$$($(CONFIG_SHELL) $(srctree)/scripts/file-size.sh $$F);	\
+	dec_size=$$(expr $$dec_size + $$fsize);				\
+done;									\
+printf "%08x\n" $$dec_size |						\
+	sed 's/\(..\)/\1 /g' | {					\
+		read ch0 ch1 ch2 ch3;					\
+		for ch in $$ch3 $$ch2 $$ch1 $$ch0; do			\
+			printf '%s%03o' '\\' $$((0x$$ch)); 		\
+		done;							\
+	}								\
+)
+"""
+
+
+def test_another_formula_for_bss_is_makes(tmp_path: Path) -> None:
+    file = tmp_path / "arch/arm/boot/compressed/Makefile"
+    file.parent.mkdir(parents=True)
+    file.write_text(KBSS % ("vmlinux", "ABD", "ABD", " + 4096") + "\n")
+    with pytest.raises(Unfamiliar, match="asks the shell: KBSS_SZ"):
+        computed.check([str(file)], str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        (SIZE, True),
+        (SIZE.replace("'\\\\'", "'\\\\\\\\'"), True),
+        (SIZE.replace("%08x", "%16x"), False),
+        (SIZE.replace("dec_size=0", "dec_size=4"), False),
+    ],
+)
+def test_another_formula_for_the_size_is_makes(tmp_path: Path, text: str, known: bool) -> None:
+    file = tmp_path / "scripts/Makefile.lib"
+    file.parent.mkdir()
+    file.write_text(text)
+    assert not computed.check([str(file)], str(tmp_path), packs=False)
+    if known:
+        assert not computed.check([str(file)], str(tmp_path))
+    else:
+        with pytest.raises(Unfamiliar, match=r"Makefile.lib has another size_append"):
+            computed.check([str(file)], str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("line", "asks"),
     [
-        ("KBSS_SZ = $(shell echo $$(($$($(NM) vmlinux))))", False),
+        (KBSS % ("$(obj)/../../../../vmlinux", "ABD", "ABD", ""), False),
+        (KBSS % ("vmlinux", "AB", "AB", ""), False),
+        (KBSS.replace("KBSS_SZ", "ADDRESS") % ("vmlinux", "AB", "AB", ""), True),
+        ("ADDRESS = $(shell echo $$(($$($(NM) vmlinux))))", True),
         ("add_hex = $(shell printf 0x%x $$(( $(1) + $(2) )) )", False),
         ("# see $(shell ls)", False),
         ('\tif [ "$(X)" != "" ]; then true; fi', False),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from tasks.kbuild.trace import Said, Trace
 from tasks.shortway import early
 from tasks.shortway.early import Early
 from tasks.system.jobserver import Budget
+from tasks.system.process import stop
 
 CC = """#!/bin/sh
 # cc -Wp,-MMD,DEPFILE -c -o OBJECT SOURCE
@@ -117,6 +120,52 @@ def test_a_change_right_before(box: Box) -> None:
     assert box.early.take(box.command(), box.env) is None
 
 
+def test_a_file_that_only_make_knows(box: Box) -> None:
+    (box.obj / "blob").write_text("one")
+    box.early.compile(box.command(), box.env, ["blob"])
+    (box.obj / "blob").write_text("another")
+    assert box.early.take(box.command(), box.env) is None
+    box.early.compile(box.command(), box.env, ["blob"])
+    assert box.early.take(box.command(), box.env)
+    box.early.compile(box.command(), box.env, ["missing"])
+    assert box.early.take(box.command(), box.env) is None
+    assert box.free() == 2
+
+
+def test_in_another_thread_nothing_begins(box: Box) -> None:
+    """The child would end with that thread."""
+    thread = threading.Thread(target=box.early.compile, args=[box.command(), box.env])
+    thread.start()
+    thread.join()
+    assert box.left() == []
+
+
+def test_an_interrupt_while_it_is_waited_for(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    (box.obj / "slow").touch()
+    box.early.compile(box.command(), box.env)
+    (begun,) = box.early._begun.values()
+    process = begun.process
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(process, "wait", interrupted)
+    monkeypatch.setattr(begun.ends, "close", lambda: (monkeypatch.undo(), stop(process)))
+    with pytest.raises(KeyboardInterrupt):
+        box.early.take(box.command(), box.env)
+    assert box.left() == []
+    assert box.free() == 2
+
+
+def test_a_disk_without_hard_links(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*names: object) -> None:
+        raise OSError(errno.EPERM, "no hard links")
+
+    monkeypatch.setattr(os, "link", refused)
+    strip, _ = compress(box)
+    assert box.early.take(strip, box.env) is None
+
+
 def test_another_command(box: Box) -> None:
     box.early.compile(box.command(), box.env)
     assert box.early.take(box.command(TEXT.replace("-c", "-O2 -c")), box.env) is None
@@ -212,7 +261,7 @@ def test_another_kernel_is_compressed_anew(box: Box) -> None:
 
 def test_what_a_killed_run_left_goes(box: Box) -> None:
     (box.obj / early.FOLDER).mkdir()
-    (box.obj / early.FOLDER / "1-a.o").touch()
+    (box.obj / early.FOLDER / "9-z.o").touch()
     box.early.compile(box.command(), box.env)
     assert box.early.take(box.command(), box.env)
     assert box.left() == []
