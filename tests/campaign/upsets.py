@@ -198,8 +198,12 @@ def image(world: World, rng: random.Random) -> str:
 @kind("spoilt store")
 def store(world: World, rng: random.Random) -> str:
     """What was made earlier is kept by what it was made from; damage some of it, and go back to an
-    earlier state."""
-    files = sorted(path for path in (world.top / "build" / "store").rglob("*") if path.is_file())
+    earlier state. A folder without a valid tag is no store, and refused."""
+    files = sorted(
+        path
+        for path in (world.top / "build" / "store").rglob("*")
+        if path.is_file() and path.name != "CACHEDIR.TAG"
+    )
     for path in rng.sample(files, min(len(files), rng.choice([1, 5, 50]))):
         if rng.random() < 0.3:
             path.unlink()
