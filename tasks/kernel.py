@@ -29,8 +29,9 @@ from tasks.kbuild import (
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.object_folder import PRESENT, ObjectFolder
 from tasks.kconfig import dotconfig, fragments
-from tasks.shortway import attempt, refresh
+from tasks.shortway import attempt
 from tasks.shortway.attempt import Goal
+from tasks.shortway.refresh import refresh_others
 from tasks.system.errors import PiggyError
 from tasks.system.files import changed, copy_whole, write_whole
 from tasks.toolchains import record
@@ -233,12 +234,8 @@ def renew_links(folder: ObjectFolder, before: int) -> None:
             says nothing of the links.
     """
     obj, started = folder.path, time.time_ns()
-    traces, edges = trace.read(obj), dict[str, set[str]]()
-    for name, said in traces.goals.items():
-        if name != "vmlinux":
-            for target, names in said.edges.items():
-                edges.setdefault(target, set()).update(names)
-    renewed = refresh.refresh(obj, folder.tree, edges, {"vmlinux": before})
+    traces = trace.read(obj)
+    renewed = refresh_others(obj, folder.tree, traces, "vmlinux", {"vmlinux": before})
     for name in renewed:
         trace.learn(obj, traces, name, folder.stamps)
     if renewed:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -75,6 +75,15 @@ class Trace(msgspec.Struct):
     goals: dict[str, Said] = {}
     commands: dict[str, tuple[int, int, str]] = {}
     generated: dict[str, str] = {}
+
+
+def edges_of(goals: Iterable[Said]) -> dict[str, set[str]]:
+    """Return the edges of several goals as one graph: each target to its prerequisites."""
+    edges: dict[str, set[str]] = {}
+    for said in goals:
+        for target, names in said.edges.items():
+            edges.setdefault(target, set()).update(names)
+    return edges
 
 
 def read(obj: Path) -> Trace:

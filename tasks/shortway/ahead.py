@@ -22,8 +22,9 @@ from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Said, Trace
 from tasks.shortway import folders
 from tasks.shortway.replay import Replay
-from tasks.shortway.stale import users_of
-from tasks.system.process import CommandError, stop_all
+from tasks.shortway.stale import made_from
+from tasks.system.beside import beside as working_beside
+from tasks.system.process import CommandError
 
 
 def replays(
@@ -44,7 +45,7 @@ def replays(
         return []
     pending = first.stale() | {first.goal}
     said = {name: traces.goals[name] for name in later if name in traces.goals}
-    pending |= _made_from(pending, [first.said, *said.values()])
+    pending |= made_from(pending, trace.edges_of([first.said, *said.values()]))
     found, taken = [], {*first.said.edges}
     for name, one in said.items():
         names = one.edges.keys() - pending - taken - {*later.values()}
@@ -53,21 +54,6 @@ def replays(
             if replay:
                 found.append(replay)
                 taken |= names
-    return found
-
-
-def _made_from(targets: set[str], said: Sequence[Said]) -> set[str]:
-    """Return all that is made from these targets, by any of the traces."""
-    edges: dict[str, set[str]] = {}
-    for one in said:
-        for target, names in one.edges.items():
-            edges.setdefault(target, set()).update(names)
-    users, found, waiting = users_of(edges), set[str](), list(targets)
-    while waiting:
-        for user in users.get(waiting.pop(), ()):
-            if user not in found:
-                found.add(user)
-                waiting.append(user)
     return found
 
 
@@ -138,18 +124,8 @@ def beside(runs: Sequence[Replay], log: Path) -> Iterator[None]:
     if not runs:
         yield
         return
-    from concurrent.futures import ThreadPoolExecutor, wait
-
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(_run, runs, log)
-        try:
-            yield
-            wait([done])
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                stop_all(lambda: not done.done())
-            raise
-    done.result()
+    with working_beside(lambda: _run(runs, log)):
+        yield
 
 
 def _run(runs: Sequence[Replay], log: Path) -> None:

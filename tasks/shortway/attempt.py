@@ -38,7 +38,7 @@ from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Said, Trace
 from tasks.shortway import ahead, computed, early, folders, link_script
 from tasks.shortway.early import Early
-from tasks.shortway.refresh import refresh
+from tasks.shortway.refresh import refresh_others
 from tasks.shortway.replay import Replay
 from tasks.system.process import CommandError
 
@@ -150,7 +150,7 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
         objects=folder.objects(),
         name=goal.name,
         early=begun,
-        then=early.to_compressed(obj, traces, goal.target, goal.then),
+        then=early.commands_of(obj, traces, goal.target, goal.then),
     )
     if goal.target == "vmlinux":
         replay.unread = link_script.unread(obj, tree, said, replay.targets.command(goal.target))
@@ -189,7 +189,13 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
             for one in runs:
                 _nothing_new(obj, one, known)
             if goal.target not in replay.changed:
-                later = _refreshed(obj, tree, traces, goal.name, runs)
+                same = {
+                    name: when
+                    for one in runs
+                    for name, when in one.made.items()
+                    if name not in one.changed
+                }
+                later = refresh_others(obj, tree, traces, goal.name, same)
         made = [name for one in runs for name in one.made]
         for name in [*made, *later]:
             trace.learn(obj, traces, name, stamps)
@@ -252,31 +258,6 @@ def _symbols_for_folders(
             raise Unfamiliar(f"{target} is made from the whole configuration")
     tree = os.path.realpath(folder.tree)
     return folders.concerned(tree, symbols, state.record["discovered"], said)
-
-
-def _refreshed(
-    obj: Path, tree: Path, traces: Trace, goal: str, runs: Sequence[Replay]
-) -> list[str]:
-    """Renew the times of targets made from a goal whose content did not change; return them.
-
-    Args:
-        obj: The object folder.
-        tree: The source tree.
-        traces: The traces of all goals.
-        goal: The name of the goal's trace.
-        runs: The runs that made the goal again, and others beside it.
-    """
-    edges: dict[str, set[str]] = {}
-    for name, said in traces.goals.items():
-        if name != goal:
-            for target, names in said.edges.items():
-                edges.setdefault(target, set()).update(names)
-    return refresh(
-        obj,
-        tree,
-        edges,
-        {name: when for one in runs for name, when in one.made.items() if name not in one.changed},
-    )
 
 
 def _ordinary(job: Job, folder: ObjectFolder, goal: Goal) -> GoalState:

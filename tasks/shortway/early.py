@@ -343,7 +343,7 @@ def object_of(obj: Path, source: str, tree: str) -> Saved | None:
     return command if same else None
 
 
-def to_compressed(
+def commands_of(
     obj: Path, traces: Trace, first: str, links: Sequence[tuple[str, str]]
 ) -> list[tuple[Saved, Mapping[str, str]]]:
     """Return the saved commands of two links after a target, each with its environment.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.kbuild.saved import Saved
 from tasks.kbuild.trace import Said
-from tasks.shortway.stale import users_of
+from tasks.shortway.stale import made_from
 
 WHOLE = "vmlinux.o"
 _SCRIPT = "scripts/link-vmlinux.sh"
@@ -54,13 +54,7 @@ def unread(obj: Path, tree: Path, said: Said, command: Saved) -> set[str]:
     uses = re.findall(r"\bvmlinux\.o\b(?!\.)", script)
     if len(uses) != 1 or not _USE.search(script):
         return set()
-    users, found, waiting = users_of(said.edges), {WHOLE}, [WHOLE]
-    while waiting:
-        for user in users.get(waiting.pop(), ()):
-            if user != "vmlinux" and user not in found:
-                found.add(user)
-                waiting.append(user)
-    return found
+    return {WHOLE, *made_from({WHOLE}, said.edges)} - {"vmlinux"}
 
 
 def calls_make_for_nothing(tree: Path, said: Said) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tasks.kbuild import symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.trace import Trace
 from tasks.system import files
 
 
@@ -59,3 +60,22 @@ def refresh(
         os.utime(obj / target)
         os.utime(trace.record_of(obj, target))
     return touched
+
+
+def refresh_others(
+    obj: Path, source: Path, traces: Trace, goal: str, renewed: Mapping[str, int]
+) -> list[str]:
+    """Give a new time to the targets of all goals but one, of which targets were renewed.
+
+    Args:
+        obj: The object folder.
+        source: The tree.
+        traces: The traces of all goals.
+        goal: The name of that one's trace.
+        renewed: See `refresh`.
+
+    Returns:
+        The targets with a new time.
+    """
+    others = [said for name, said in traces.goals.items() if name != goal]
+    return refresh(obj, source, trace.edges_of(others), renewed)

@@ -30,6 +30,7 @@ from tasks.shortway import computed, thin_archive
 from tasks.shortway.early import Early, environment
 from tasks.shortway.stale import Targets, content, users_of
 from tasks.system import files, terminal
+from tasks.system.beside import beside
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError, Completed, child, stop_all
 
@@ -138,18 +139,8 @@ class Replay(msgspec.Struct, dict=True):
 
     def _with_goal(self, late: set[str], by_itself: bool) -> None:
         """Make the goal beside targets that it does not read, and make it the newest."""
-        from concurrent.futures import ThreadPoolExecutor, wait
-
-        with ThreadPoolExecutor(1) as pool:
-            others = pool.submit(self._round, late)
-            try:
-                self._make_goal(by_itself)
-                wait([others])
-            except BaseException as error:
-                if not isinstance(error, Exception):
-                    stop_all(lambda: not others.done())
-                raise
-            others.result()
+        with beside(lambda: self._round(late)):
+            self._make_goal(by_itself)
         for path in (os.path.join(self.obj, self.goal), self.targets.recorded[self.goal]):
             os.utime(path)
 

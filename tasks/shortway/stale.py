@@ -174,6 +174,22 @@ def users_of(inputs: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
     return users
 
 
+def made_from(targets: Collection[str], edges: Mapping[str, Collection[str]]) -> set[str]:
+    """Return all that is made from these targets, directly or not.
+
+    Args:
+        targets: The targets.
+        edges: Each target to its prerequisites.
+    """
+    users, found, waiting = users_of(edges), set[str](), list(targets)
+    while waiting:
+        for user in users.get(waiting.pop(), ()):
+            if user not in found:
+                found.add(user)
+                waiting.append(user)
+    return found
+
+
 def content(path: str) -> str:
     """Return the digest of a file; MISSING if it may name other files, whose content counts.
 

@@ -278,11 +278,11 @@ def test_the_links_to_the_compressed_kernel(tmp_path: Path) -> None:
         "piggy.gz": Said({"A": "2"}, {packed: [image]}),
     }
     links = [("Image", image), ("piggy.gz", packed)]
-    found = early.to_compressed(tmp_path, Trace(goals), "vmlinux", links)
+    found = early.commands_of(tmp_path, Trace(goals), "vmlinux", links)
     assert [command.text for command, _ in found] == [STRIP, PACK]
     assert [env["A"] for _, env in found] == ["1", "2"]
     goals["piggy.gz"].edges[packed].append(f"{LOADER}/vmlinux.relocs")
-    assert early.to_compressed(tmp_path, Trace(goals), "vmlinux", links) == []
+    assert early.commands_of(tmp_path, Trace(goals), "vmlinux", links) == []
 
 
 def test_the_object_of_a_source(tmp_path: Path) -> None:
