@@ -332,7 +332,8 @@ def version_files(project: Project) -> dict[str, str]:
         config = project.layout.config.read_bytes()
     except FileNotFoundError:
         return states
-    return {**states, **{what: str(time.time_ns()) for what in unrecorded.looked_at(config)}}
+    unknown = unrecorded.looked_at(config, project.layout.kernel_src)
+    return {**states, **{what: str(time.time_ns()) for what in unknown}}
 
 
 def discovered(project: Project) -> list[str]:

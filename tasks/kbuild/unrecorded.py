@@ -53,15 +53,35 @@ _UNRECORDED = (
 # Those of them whose rules look, at each run of make, at what no makefile names: git's state, and
 # all headers of the tree, those that nothing includes as well (kernel/gen_kheaders.sh).
 _LOOKED_AT = {"LOCALVERSION_AUTO": "git's name of the kernel", "IKHEADERS": "all headers"}
+# What a tree has whose version scripts/setlocalversion tells; older ones know more than git.
+_VERSIONED = (".git", ".hg", ".scmversion")
 
 
-def looked_at(config: bytes) -> list[str]:
-    """Return what only make can tell whether it changed, by the text of a .config."""
+def looked_at(config: bytes, tree: Path) -> list[str]:
+    """Return what only make can tell whether it changed.
+
+    Args:
+        config: The text of the .config.
+        tree: The tree.
+    """
     return [
         f"{what} (CONFIG_{symbol})"
         for symbol, what in _LOOKED_AT.items()
         if re.search(rf"^CONFIG_{symbol}=[ym]\s*$".encode(), config, re.MULTILINE)
+        and (symbol != "LOCALVERSION_AUTO" or versioned(tree))
     ]
+
+
+def versioned(tree: Path) -> bool:
+    """Tell whether a tree may have a version of git's or another such system's.
+
+    Git's counts in the top folder of a checkout alone (git rev-parse --show-cdup in
+    scripts/setlocalversion), Subversion's in all folders of one.
+    """
+    top = Path(os.path.realpath(tree))
+    return any(os.path.lexists(top / name) for name in _VERSIONED) or any(
+        os.path.lexists(folder / ".svn") for folder in (top, *top.parents)
+    )
 
 
 def unrecorded(values: Mapping[str, str]) -> bool:

@@ -35,6 +35,7 @@ def test_git_may_name_the_kernel_anew_at_any_time_and_any_header_be_inside(
     for name in ("src", "obj"):
         (tmp_path / name).mkdir()
     (tmp_path / "src" / "localversion-mine").write_text("-mine")
+    (tmp_path / "src" / ".git").mkdir()
     project = cast(
         Project,
         SimpleNamespace(

@@ -87,9 +87,40 @@ def test_what_no_record_tells(values: dict[str, str], answer: bool) -> None:
         (b'CONFIG_MY_LOCALVERSION_AUTO=y\nCONFIG_IKHEADERS_X="y"\n', []),
     ],
 )
-def test_what_only_make_can_tell(config: bytes, symbols: list[str]) -> None:
-    found = unrecorded.looked_at(config)
+def test_what_only_make_can_tell(tmp_path: Path, config: bytes, symbols: list[str]) -> None:
+    (tmp_path / ".git").mkdir()
+    found = unrecorded.looked_at(config, tmp_path)
     assert [what.rpartition("CONFIG_")[2].rstrip(")") for what in found] == symbols
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, False),
+        ("tree/.git", True),  # a checkout; of a worktree it is a file
+        ("tree/.hg", True),
+        ("tree/.scmversion", True),
+        (".svn", True),
+        (".git", False),  # the tree lies in a checkout of something else
+        ("tree/sub/.git", False),
+    ],
+)
+def test_only_a_checkout_has_a_version_of_its_own(
+    tmp_path: Path, found: str | None, expected: bool
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    if found:
+        put(tmp_path / found)
+    (tmp_path / "link").symlink_to("tree")
+    assert unrecorded.versioned(tmp_path / "link") is expected
+    assert (
+        unrecorded.looked_at(b"CONFIG_LOCALVERSION_AUTO=y\nCONFIG_IKHEADERS=y\n", tree)
+        == [
+            "git's name of the kernel (CONFIG_LOCALVERSION_AUTO)",
+            "all headers (CONFIG_IKHEADERS)",
+        ][not expected :]
+    )
 
 
 def test_the_files_that_give_a_version(tmp_path: Path) -> None:
