@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-_PART = 1 << 24  # bytes of a file that are read at once
+_PART = 1 << 20  # bytes of a file that are read at once
 _ELF = b"\x7fELF"
 # A section of DWARF: it names the folder in which the compiler ran, perhaps compressed. DWARF 5,
 # section 3.1.1, DW_AT_comp_dir; the ID of a linked file is a hash over it, too.

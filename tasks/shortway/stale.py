@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tasks.kbuild.trace import Said
 from tasks.shortway import computed
 from tasks.system import files
 
+_ALONE = (b"\x7fELF", b"!<arch>\n")
 _TEXT = (".c", ".h", ".S", ".s", ".lds")
 
 
@@ -197,12 +197,13 @@ def content(path: str) -> str:
     """
     try:
         with open(path, "rb") as stream:
+            if stream.read(8).startswith(_ALONE):
+                stream.seek(0)
+                return hashlib.file_digest(stream, "sha256").hexdigest()  # vmlinux may be large
+            if not path.endswith(_TEXT):
+                return MISSING
+            stream.seek(0)
             data = stream.read()
     except OSError:
         return MISSING
-    alone = (
-        data.startswith((b"\x7fELF", b"!<arch>\n"))
-        or path.endswith(_TEXT)
-        and not re.search(rb"incbin", data)
-    )
-    return hashlib.sha256(data).hexdigest() if alone else MISSING
+    return MISSING if b"incbin" in data else hashlib.sha256(data).hexdigest()
