@@ -24,7 +24,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -34,8 +33,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP))
+sys.path[:0] = [str(TOP), str(TOP / "tests" / "support")]
 os.chdir(TOP)
+
+import ending  # noqa: E402
 
 from tasks import image, kernel_config  # noqa: E402
 from tasks.config import project  # noqa: E402
@@ -402,7 +403,7 @@ def _clean(here: Project, others: list[Tool]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the files that were edited come back
+    ending.by_exception()  # the files that were edited come back
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -31,7 +31,6 @@ import re
 import resource
 import shlex
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -40,7 +39,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from against_make import DOIT, SOURCE, TOP, Tool, give_config, restored, tools
+from against_make import DOIT, SOURCE, TOP, Tool, ending, give_config, restored, tools
 
 from tasks import image
 from tasks.config import project
@@ -238,7 +237,7 @@ def main(rounds: int, settings: dict[str, str], as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the file that was edited comes back
+    ending.by_exception()  # the file that was edited comes back
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

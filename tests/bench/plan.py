@@ -17,15 +17,16 @@ import collections
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP))
+sys.path[:0] = [str(TOP), str(TOP / "tests" / "support")]
 os.chdir(TOP)
+
+import ending  # noqa: E402
 
 from tasks.config import project  # noqa: E402
 from tasks.kbuild.depfiles import Depfiles  # noqa: E402
@@ -176,6 +177,6 @@ def main(steps: int, seed: int, most: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the files that were edited come back
+    ending.by_exception()  # the files that were edited come back
     given = [int(word) for word in sys.argv[1:]]
     main(*[*given, *(8, 1, 500)[len(given) :]])

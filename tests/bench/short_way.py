@@ -19,7 +19,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP), str(TOP / "tests" / "support")]
 os.chdir(TOP)
 
+import ending  # noqa: E402
 from arrays import resize  # noqa: E402
 
 from tasks import image, kernel_config  # noqa: E402
@@ -327,6 +327,6 @@ def main(steps: int, seed: int, edits: int, flips: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the files that were edited come back
+    ending.by_exception()  # the files that were edited come back
     numbers = [int(word) for word in sys.argv[1:]]
     main(*(numbers + [40, 1, 3, 0][len(numbers) :]))
