@@ -52,6 +52,8 @@ def fragments(world: World, rng: random.Random) -> str:
     how = rng.choice(["order", "list"])
     if how == "order":
         rng.shuffle(items)
+        # The campaign's own stays last: it names another compressor than the machine's.
+        items.sort(key=lambda one: one == FRAGMENT)
     else:
         items = [one for one in items if one != extra] if extra in items else [*items, extra]
     path.write_text(
