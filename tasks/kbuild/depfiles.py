@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tasks.kbuild import symbol_times
+from tasks.kbuild import pasted, symbol_times
 from tasks.kbuild.object_key import folders
 from tasks.kbuild.records import (
     below,
@@ -278,10 +278,28 @@ class Depfiles:
         """
         known = self._known_names()
         numbers = {known[SYMBOL + path]: path for path in paths if SYMBOL + path in known}
-        return {
+        named = {
             record: [numbers[number] for number in entry.symbols if number in numbers]
             for record, entry in self.records.items()
             if not numbers.keys().isdisjoint(entry.symbols)
+        }
+        for record, names in self.pasting(paths).items():
+            named[record] = sorted({*named.get(record, ()), *names})
+        return named
+
+    def pasting(self, paths: Collection[str]) -> dict[str, list[str]]:
+        """Return as `reading` does what no .cmd file tells (see pasted.py)."""
+        if not paths:
+            return {}
+        numbers = set().union(*((*one.given, *one.made) for one in self.records.values()))
+        begins = pasted.beginnings(self.obj, sorted(self.names[number] for number in numbers))
+        known = self._known_names() if begins else {}
+        found = {known[name]: pasted.matching(each, paths) for name, each in begins.items()}
+        found = {number: names for number, names in found.items() if names}
+        return {
+            record: sorted(set().union(*(found[number] for number in both)))
+            for record, entry in (self.records.items() if found else ())
+            if (both := found.keys() & {*entry.given, *entry.made})
         }
 
     def _entry(self, record: str) -> Entry | None:

@@ -18,8 +18,9 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.digests import Stamps
-from tasks.kbuild import manifest, trace
+from tasks.kbuild import manifest, symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
+from tasks.system import files
 from tasks.system.files import decoded, touched, write_whole
 
 FILE = "piggyback.ledger"
@@ -73,6 +74,7 @@ def kept(
         folder for folder, digest in ledger.folders.items() if stamps.digest(folder) != digest
     ]:
         _remove_shadowed(Depfiles(obj, source), ledger, others)
+    _remove_pasting(obj, source)
     digests = {path: stamps.digest(path) for path in ledger.digests if os.path.exists(path)}
     folders = {folder: stamps.digest(folder) for folder in ledger.folders}
     started = time.time_ns()
@@ -165,6 +167,20 @@ def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> Non
                 os.remove(obj / target)
 
 
+def _remove_pasting(obj: Path, source: Path) -> None:
+    """Remove the objects that are older than a symbol whose name their sources put together."""
+    times = symbol_times.times(obj)
+    for record, names in Depfiles(obj, source).pasting(times).items():
+        target = _target_of(record)
+        if 0 <= files.changed(target) < max(times[name] for name in names):
+            os.remove(target)
+
+
+def _target_of(record: str) -> str:
+    folder, name = os.path.split(record)
+    return os.path.join(folder, name[1 : -len(".cmd")])
+
+
 def _remove_hidden(
     depfiles: Depfiles, ledger: _Ledger, changed: set[str], edges: Iterable[tuple[str, str]] = ()
 ) -> None:
@@ -184,9 +200,7 @@ def _remove_hidden(
     strangers = set() if ledger.whole else {path for path in known if path not in ledger.digests}
     named: dict[str, list[str]] = {}
     for record, names in depfiles.naming(changed | strangers).items():
-        named[os.path.join(os.path.dirname(record), os.path.basename(record)[1 : -len(".cmd")])] = (
-            list(names)
-        )
+        named[_target_of(record)] = list(names)
     for target, path in edges:
         if path in changed or path in strangers:
             named.setdefault(os.path.join(depfiles.obj, target), []).append(path)
@@ -238,9 +252,7 @@ def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]
     }
     for record in depfiles.naming(old):
         with contextlib.suppress(FileNotFoundError):
-            os.remove(
-                os.path.join(os.path.dirname(record), os.path.basename(record)[1 : -len(".cmd")])
-            )
+            os.remove(_target_of(record))
 
 
 def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from tasks.cache.digests import Stamps
 from tasks.kbuild import object_key, symbol_times
 from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
+from tasks.kbuild.pasted import PASTED
 from tasks.kbuild.saved import Unfamiliar
 
-# Directives that read files which no .cmd file names.
-_CONTENTS = re.compile(rb"\.incbin|\.include\b|__has_include|#\s*embed\b")
+# Directives that read files which no .cmd file names, and names of symbols that none has.
+_CONTENTS = re.compile(rb"\.incbin|\.include\b|__has_include|#\s*embed\b|" + PASTED.pattern)
 # Comments of C; strings come first, as they may have the signs of a comment. The kernel's headers
 # have comments on these directives, among them one that nearly all objects of x86 read.
 _COMMENT = re.compile(
@@ -80,7 +81,7 @@ class States:
             made: The object's mtime, ns since 1970.
 
         Raises:
-            Unfamiliar: It may have changed, or it names files that no .cmd file names.
+            Unfamiliar: It may have changed, or it names files or symbols that no .cmd file has.
         """
         known = self._files.get(name)
         if known is None:
@@ -91,10 +92,10 @@ class States:
         if changed > (made if path.startswith(self.roots.obj + "/") else started):
             raise Unfamiliar(f"{path} changed")
         if strange:
-            raise Unfamiliar(f"{path} names files that no record names")
+            raise Unfamiliar(f"{path} names what no record names")
 
     def _looked_at(self, name: str) -> tuple[str, int, bool]:
-        """Return an input's file, when it was touched (ns), and whether it names other files."""
+        """Return an input's file, when it was touched (ns), and whether it names others."""
         path = self._path(name)
         if not path:
             return "", 0, False
@@ -102,7 +103,7 @@ class States:
         return (
             path,
             max(info.st_mtime_ns, info.st_ctime_ns),
-            _names_files(Path(path).read_bytes()),
+            _names_unknown(Path(path).read_bytes()),
         )
 
     def _path(self, name: str) -> str:
@@ -112,8 +113,8 @@ class States:
         return os.path.join(self.roots.obj, self.roots.shown(name))
 
 
-def _names_files(text: bytes) -> bool:
-    """Tell whether a source has a directive, outside of comments, that reads other files."""
+def _names_unknown(text: bytes) -> bool:
+    """Tell whether a source, outside of comments, names files or symbols that no record has."""
     return bool(
         _CONTENTS.search(text)
         and _CONTENTS.search(_COMMENT.sub(lambda match: match[1] or b" ", text))

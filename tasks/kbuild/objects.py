@@ -194,12 +194,15 @@ class Objects:
             )
             for name in known.names
         ]
-        stale = set()
+        stale, when = set(), symbol_times.times(self.obj)
+        pasting = known.pasting(when)
         for target in targets:
-            entry = known.records[trace.record_of(self.obj, target)]
+            record = trace.record_of(self.obj, target)
+            entry = known.records[record]
             made = files.changed(self.obj / target)
             inputs = (*entry.given, *entry.made, *entry.symbols)
-            if made < max((times[number] for number in inputs), default=0):
+            young = [when[name] for name in pasting.get(record, ())]
+            if made < max((*young, *(times[number] for number in inputs)), default=0):
                 stale.add(target)
         return stale
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playground import Playground
 from test_shortway import as_make_does, code, plain_make
-from test_symbols import PANIC, READS, right, set_symbols, short
+from test_symbols import BASE, PANIC, READS, right, set_symbols, short
 from test_symbols import play as play
 
 KERNEL = "kernel/Makefile"
@@ -215,4 +215,22 @@ def test_objects_in_a_folder_below(play: Playground, tmp_path: Path) -> None:
     for symbols in (["EXPERT"], ["EXTRA"], ["EXTRA", "EXPERT"], []):
         set_symbols(play, *symbols)
         play.doit("bzImage")
+        assert right(play, tmp_path)
+
+
+def test_a_symbol_whose_name_the_preprocessor_puts_together(
+    kept_objects: Playground, tmp_path: Path
+) -> None:
+    """As drivers/tty/serial/8250/8250_pci.c has it; make alone does not compile it again."""
+    play = kept_objects
+    play.append(play.linux / PANIC, "#define OF(x) CONFIG_##x\nint shift = OF(LOG_BUF_SHIFT);\n")
+    play.doit("bzImage")
+    base = play.top / BASE
+    before = base.read_text()
+    for shift, by_make in (("15", False), ("16", True)):
+        base.write_text(f"{before}CONFIG_LOG_BUF_SHIFT={shift}\n")
+        if by_make:
+            (play.obj / "piggyback.state" / "vmlinux").unlink()
+        play.doit("bzImage")
+        assert short(play) is not by_make
         assert right(play, tmp_path)

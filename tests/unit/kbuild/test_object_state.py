@@ -33,11 +33,12 @@ def states(tmp_path: Path) -> States:
         'char c = \'"\'; /* " */ __asm__(".incbin x");',
         "// a comment \\\n.incbin",
         "/* one */ .incbin /* two */",
+        "#define ON(x) IS_ENABLED(CONFIG_SERIAL_##x)",
     ],
 )
-def test_a_source_that_reads_files_that_no_record_names(states: States, text: str) -> None:
+def test_a_source_that_names_what_no_record_names(states: States, text: str) -> None:
     path = put(Path(states.roots.tree) / "a.c", f"int a;\n{text}\n")
-    with pytest.raises(Unfamiliar, match="names files that no record names"):
+    with pytest.raises(Unfamiliar, match="names what no record names"):
         states.check(str(path), time.time_ns() + AHEAD, 0)
 
 

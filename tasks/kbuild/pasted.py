@@ -1,0 +1,65 @@
+"""Symbols of which a source has a part of the name only: the preprocessor puts it together.
+
+Kbuild's fixdep reads sources as text. Of `IS_ENABLED(CONFIG_SERIAL_8250_##option)` it learns no
+symbol, so no .cmd file has it, and make does not compile the object again when the symbol changes.
+Source: scripts/basic/fixdep.c; drivers/tty/serial/8250/8250_pci.c has two such macros.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import msgspec
+
+from tasks.kbuild import symbol_times
+from tasks.system import files
+
+FILE = "piggyback.pasted"
+PASTED = re.compile(rb"(?<!\w)CONFIG_(\w*)(?:\s|\\\n)*##")
+_TEXT = (".c", ".h", ".S")
+_Known = dict[str, tuple[int, int, int, int, list[str]]]
+
+
+def beginnings(obj: Path, sources: Iterable[str]) -> dict[str, list[str]]:
+    """Return the sources that put names of symbols together, each with how these names begin.
+
+    The names are without CONFIG_. A source is read again only when it was touched.
+
+    Args:
+        obj: The object folder.
+        sources: The sources, absolute.
+    """
+    known = files.decoded(obj / FILE, _Known, {})
+    now, found = _Known(), dict[str, list[str]]()
+    for path in sources:
+        if not path.endswith(_TEXT):
+            continue
+        try:
+            info = os.stat(path)
+            entry = known.get(path)
+            if entry is None or entry[:4] != files.state(info):
+                with open(path, "rb", buffering=0) as stream:
+                    entry = (*files.state(info), _beginnings(stream.read()))
+        except (OSError, ValueError):
+            continue
+        now[path] = entry
+        if entry[4]:
+            found[path] = entry[4]
+    if now != known:
+        files.write_whole(obj / FILE, msgspec.msgpack.encode({**known, **now}))
+    return found
+
+
+def _beginnings(text: bytes) -> list[str]:
+    if b"##" not in text:
+        return []
+    return sorted({name.decode() for name in PASTED.findall(text)})
+
+
+def matching(begins: Collection[str], paths: Iterable[str]) -> set[str]:
+    """Return the symbols' files, below include/config/, of names that begin like that."""
+    starts = tuple(path.removesuffix(".h") for name in begins for path in symbol_times.paths(name))
+    return {path for path in paths if path.startswith(starts)}
