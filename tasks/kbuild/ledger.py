@@ -24,7 +24,7 @@ from tasks.system import files
 from tasks.system.files import decoded, touched, write_whole
 
 FILE = "piggyback.ledger"
-CLOCK = "piggyback.clock"
+CLOCK = manifest.CLOCK
 DEEPEST = 12  # folders below a watched one that are searched
 UNSURE = "?"  # the source changed while make ran: the object may have either content
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import msgspec
 
 from tasks.kbuild import symbol_times
-from tasks.system.files import decoded, remove, write_whole
+from tasks.system.files import changed, decoded, remove, write_whole
 
 FILE = "piggyback.made"
+CLOCK = "piggyback.clock"  # its time is when the last make ended
 # Outputs of Kconfig (the kernel's and busybox's): all are made together if the first is missing.
 KCONFIG = (
     "include/config/auto.conf",
@@ -44,7 +45,7 @@ def renew(obj: Path) -> None:
     """Record Kconfig's outputs and programs after a run of Kconfig.
 
     If nothing else was made since `keep`, symbols that were changed and changed back get their old
-    times (see symbol_times.settle).
+    times (see symbol_times.settle). The others that Kconfig touched get a time after the last make.
     """
     recorded = _read(obj)
     if recorded:
@@ -58,6 +59,7 @@ def renew(obj: Path) -> None:
         if {**others, **tools} == present:
             symbol_times.settle(obj)
         write_whole(obj / FILE, msgspec.msgpack.encode({**others, **_kconfig(obj), **tools}))
+    symbol_times.outrun(obj, changed(obj / CLOCK))
 
 
 def update(obj: Path, names: Iterable[str], since: int) -> None:

@@ -11,7 +11,7 @@ The files that we keep in the folder beside Kbuild's own, and the modules that u
     piggyback.made      time and size of every file as make left it          kbuild/manifest.py
     piggyback.symbols   symbols' values, and times of include/config/*       kbuild/symbol_times.py
     piggyback.ledger    content of what the objects were made from           kbuild/ledger.py
-    piggyback.clock     when the last make ended                             kbuild/ledger.py
+    piggyback.clock     when the last make ended                             kbuild/manifest.py
     piggyback.deps      the .cmd files, parsed                               kbuild/depfiles.py
     piggyback.pasted    sources that put names of symbols together           kbuild/pasted.py
     piggyback.trace     prerequisites and environment, printed by make       kbuild/trace.py

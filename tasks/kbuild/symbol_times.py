@@ -21,6 +21,7 @@ from tasks.system.files import decoded, remembering, write_whole
 
 FILE = "piggyback.symbols"
 _TOP = "include/config"
+_STEP = 1_000_000  # ns; a file system may keep times less exactly
 _OTHERS = re.compile(r"(auto|tristate)\.conf(\.cmd)?|kernel\.release|\..*")  # no symbols' files
 
 
@@ -59,6 +60,21 @@ def settle(obj: Path) -> None:
                 os.utime(obj / _TOP / path, ns=(recorded.times[path], recorded.times[path]))
             else:
                 os.remove(obj / _TOP / path)
+
+
+def outrun(obj: Path, made: int) -> None:
+    """Make the files that Kconfig touched since `keep` newer than the last make.
+
+    If the clock was set back since then, they are older than objects of other values.
+
+    Args:
+        obj: The object folder.
+        made: When the last make ended, ns since 1970; -1 if there was none.
+    """
+    recorded = _read(obj).times
+    for path, when in times(obj).items():
+        if when <= made and recorded.get(path) != when:
+            os.utime(obj / _TOP / path, ns=(made + _STEP, made + _STEP))
 
 
 def changed(obj: Path, values: Mapping[str, str] | None = None) -> set[str]:

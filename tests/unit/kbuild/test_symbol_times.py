@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,22 @@ def test_a_symbol_with_another_value_does_not(obj: Path, names: tuple[str, str, 
     found = changed(obj)
     assert found[names[3]] == 10**18
     assert all(found[names[number]] > 10**18 for number in (0, 1, 2))
+
+
+def test_after_the_clock_was_set_back_it_is_newer_than_what_was_made(
+    obj: Path, names: tuple[str, str, str, str]
+) -> None:
+    ahead = time.time_ns() + 3600 * 10**9
+    os.utime(touch(obj / manifest.CLOCK), ns=(ahead, ahead))
+    reconfigured(obj, f"{AUTO}CONFIG_NET=y\n", names[2])
+    found = changed(obj)
+    assert found[names[2]] > ahead
+    assert {found[names[number]] for number in (0, 1, 3)} == {10**18}
+
+
+def touch(path: Path) -> Path:
+    path.touch()
+    return path
 
 
 def spoil(obj: Path) -> None:
