@@ -42,6 +42,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             inputs=Needs(
                 files=[
                     *before(project, link).values(),
+                    kernel.generated(project),
                     project.layout.config,
                     project.layout.toolchain_record,
                     *taken(project, link).values(),

@@ -66,6 +66,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             targets=[
                 project.layout.images / "vmlinux",
                 project.layout.images / "System.map",
+                generated(project),
                 *module_facts(project),
             ],
             place=project.layout.kernel_obj,
@@ -93,6 +94,15 @@ def inside(project: Project) -> list[Path]:
             "initramfs=none",
         )
     return [project.layout.initramfs]
+
+
+def generated(project: Project) -> Path:
+    """Return the file with the digests of the headers that are generated on the way to vmlinux.
+
+    Links and modules include them, too, and no .cmd file says what they are made from. Such a
+    header may change, and vmlinux stay as it is: x86's asm-offsets.h has offsets for the loader.
+    """
+    return project.layout.images / "vmlinux.generated"
 
 
 def module_facts(project: Project) -> list[Path]:
@@ -133,6 +143,7 @@ def build(job: Job) -> dict[str, object]:
         folder.set_present(True)
     for name, image in images.items():
         copy_whole(obj / name, image)
+    write_whole(generated(project), unrecorded.generated(obj, project.stamps.digest))
     for image in facts:
         write_whole(image, (obj / image.name).read_bytes() if (obj / image.name).exists() else b"")
     inputs = known or discovered(project)

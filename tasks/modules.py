@@ -1,6 +1,7 @@
 """Kernel modules: those of the tree, and an external one.
 
     vmlinux -> images/{vmlinux.symvers,modules.builtin,modules.builtin.modinfo} -+
+    vmlinux -> images/vmlinux.generated (digests of generated headers) -----------+
     images/config ---------------------------------------------------------------+-> modules
     (sources that Kbuild's records name) ----------------------------------------+     v
                                                      images/{modules.tar,Module.symvers}
@@ -61,6 +62,7 @@ def tasks(project: Project) -> Iterator[TaskDict]:
             inputs=Needs(
                 files=[
                     *kernel.module_facts(project),
+                    kernel.generated(project),
                     project.layout.config,
                     project.layout.toolchain_record,
                 ],

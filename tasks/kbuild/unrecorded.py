@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+from tasks.kbuild.manifest import KCONFIG
 
 # Files in a folder with objects that are recorded, belong to Kconfig, or are for people.
 _ELSEWHERE = re.compile(
@@ -149,6 +151,20 @@ def headers(tree: str, archs: Iterable[str]) -> set[str]:
             path for pattern in _ARCH_HEADERS for path in (top / "arch" / arch).glob(pattern)
         )
     return {str(path) for path in inputs if path.is_file()}
+
+
+def generated(obj: Path, digest: Callable[[Path], str]) -> str:
+    """Return the headers generated for all folders, each with its digest, as lines of text.
+
+    Those that Kconfig writes are left out: the configuration is an input of its own.
+
+    Args:
+        obj: The object folder.
+        digest: Returns a file's digest.
+    """
+    tops = [obj / "include" / "generated", *obj.glob("arch/*/include/generated")]
+    names = sorted(str(path.relative_to(obj)) for top in tops for path in top.rglob("*.h"))
+    return "".join(f"{digest(obj / name)} {name}\n" for name in names if name not in KCONFIG)
 
 
 def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:

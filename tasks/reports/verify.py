@@ -61,6 +61,7 @@ def artifacts(project: Project) -> list[str]:
     chain = [
         "vmlinux",
         "System.map",
+        kernel.generated(project).name,
         *(path.name for path in kernel.module_facts(project)),
         *project.chain,
     ]

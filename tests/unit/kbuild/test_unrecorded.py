@@ -130,3 +130,26 @@ def test_the_files_that_give_a_version(tmp_path: Path) -> None:
     made = [put(tree / "localversion-rt", "-rt1"), put(obj / "localversion", "-mine")]
     put(tree / "localversion-rt~")
     assert unrecorded.version_files(tree, obj) == made
+
+
+def test_generated_headers(tmp_path: Path) -> None:
+    """The configuration's own is left out, and what a folder generates for itself."""
+    for name in (
+        "include/generated/asm-offsets.h",
+        "include/generated/uapi/linux/version.h",
+        "include/generated/autoconf.h",
+        "include/generated/.asm-offsets.h.cmd",
+        "arch/x86/include/generated/asm/rwonce.h",
+        "arch/x86/boot/voffset.h",
+    ):
+        put(tmp_path / name, name.upper())
+    text = unrecorded.generated(tmp_path, lambda path: path.read_text())
+    assert text.split() == [
+        word
+        for name in (
+            "arch/x86/include/generated/asm/rwonce.h",
+            "include/generated/asm-offsets.h",
+            "include/generated/uapi/linux/version.h",
+        )
+        for word in (name.upper(), name)
+    ]
