@@ -7,6 +7,7 @@ Source: scripts/basic/fixdep.c; drivers/tty/serial/8250/8250_pci.c has two such 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Collection, Iterable
@@ -48,8 +49,9 @@ def beginnings(obj: Path, sources: Iterable[str]) -> dict[str, list[str]]:
         now[path] = entry
         if entry[4]:
             found[path] = entry[4]
-    if now != known:
-        files.write_whole(obj / FILE, msgspec.msgpack.encode({**known, **now}))
+    if any(known.get(path) != entry for path, entry in now.items()):
+        with contextlib.suppress(OSError):  # it saves time only
+            files.write_whole(obj / FILE, msgspec.msgpack.encode({**known, **now}))
     return found
 
 

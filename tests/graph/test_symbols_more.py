@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from playground import Playground
-from test_shortway import as_make_does, code, plain_make
+from test_shortway import as_make_does, code, plain_make, way
 from test_symbols import BASE, PANIC, READS, right, set_symbols, short
 from test_symbols import play as play
 
@@ -235,7 +235,8 @@ def test_a_symbol_whose_name_the_preprocessor_puts_together(
         base.write_text(f"{before}CONFIG_LOG_BUF_SHIFT={shift}\n")
         if by_make:
             (play.obj / "piggyback.state" / "vmlinux").unlink()
-        assert short(play) is not by_make
+        play.doit("bzImage")
+        assert (way(play, "vmlinux") == "short") is not by_make
         assert right(play, tmp_path)
 
 
