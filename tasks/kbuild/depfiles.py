@@ -292,7 +292,7 @@ class Depfiles:
         if not paths:
             return {}
         numbers = set().union(*((*one.given, *one.made) for one in self.records.values()))
-        begins = pasted.beginnings(self.obj, sorted(self.names[number] for number in numbers))
+        begins = pasted.beginnings(self.obj, [self.names[number] for number in numbers])
         known = self._known_names() if begins else {}
         found = {known[name]: pasted.matching(each, paths) for name, each in begins.items()}
         found = {number: names for number, names in found.items() if names}

@@ -33,8 +33,7 @@ def beginnings(obj: Path, sources: Iterable[str]) -> dict[str, list[str]]:
         obj: The object folder.
         sources: The sources, absolute.
     """
-    known = files.decoded(obj / FILE, _Known, {})
-    now, found = _Known(), dict[str, list[str]]()
+    known, now, found = _read(obj / FILE), _Known(), dict[str, list[str]]()
     for path in sources:
         if not path.endswith(_TEXT):
             continue
@@ -43,16 +42,21 @@ def beginnings(obj: Path, sources: Iterable[str]) -> dict[str, list[str]]:
             entry = known.get(path)
             if entry is None or entry[:4] != files.state(info):
                 with open(path, "rb", buffering=0) as stream:
-                    entry = (*files.state(info), _beginnings(stream.read()))
+                    entry = now[path] = (*files.state(info), _beginnings(stream.read()))
         except (OSError, ValueError):
             continue
-        now[path] = entry
         if entry[4]:
             found[path] = entry[4]
-    if any(known.get(path) != entry for path, entry in now.items()):
+    if now:
         with contextlib.suppress(OSError):  # it saves time only
             files.write_whole(obj / FILE, msgspec.msgpack.encode({**known, **now}))
     return found
+
+
+@files.remembering
+def _read(path: Path) -> _Known:
+    """Return the content of piggyback.pasted; several looks at an object folder ask for it."""
+    return files.decoded(path, _Known, {})
 
 
 def _beginnings(text: bytes) -> list[str]:
