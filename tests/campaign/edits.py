@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import clocks
 from world import World
 
 Kind = Callable[[World, random.Random], str]
@@ -201,15 +202,9 @@ def clock(world: World, rng: random.Random) -> str:
     """All that was built, and all sources, are from an hour ahead; then somebody edits."""
     ahead = rng.choice([5, 3600]) * 1_000_000_000
     for top in (world.play.here, *([world.tree] if world.kind == "fake" else [])):
-        for where, _, names in os.walk(top):
-            for name in names:
-                info = os.lstat(Path(where, name))
-                os.utime(
-                    Path(where, name),
-                    ns=(info.st_atime_ns, info.st_mtime_ns + ahead),
-                    follow_symlinks=False,
-                )
-    return f"{ahead // 10**9} s, then " + code(world, rng)
+        clocks.shift(top, ahead)
+    then = KINDS[rng.choice(["code", "symbol"])]
+    return f"{ahead // 10**9} s, then " + then(world, rng)
 
 
 @kind("unused file")

@@ -3,18 +3,15 @@ make's, and make finds nothing to do afterwards."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
+import clocks
 import pytest
 from playground import Playground
 from test_shortway import as_make_does, code, plain_make, way
 from test_symbols import BASE, PANIC, READS, right, set_symbols, short
 from test_symbols import play as play
-
-from tasks.kbuild import manifest, symbol_times
 
 KERNEL = "kernel/Makefile"
 GENERATES = """\
@@ -240,24 +237,9 @@ def test_a_symbol_whose_name_the_preprocessor_puts_together(
         assert right(play, tmp_path)
 
 
-def set_clock_back(play: Playground, seconds: int) -> None:
-    """All that was built is that much younger, and so it is recorded."""
-    ahead = seconds * 10**9
-    for where, _, names in os.walk(play.obj):
-        for path in (Path(where, name) for name in names):
-            when = path.lstat().st_mtime_ns + ahead
-            os.utime(path, ns=(when, when), follow_symlinks=False)
-    made = manifest._read(play.obj)
-    later = {name: (when and when + ahead, size) for name, (when, size) in made.items()}
-    (play.obj / manifest.FILE).write_bytes(msgspec.msgpack.encode(later))
-    symbols = symbol_times._read(play.obj)
-    symbols.times = {name: when + ahead for name, when in symbols.times.items()}
-    (play.obj / symbol_times.FILE).write_bytes(msgspec.msgpack.encode(symbols))
-
-
 def test_a_symbol_after_the_clock_was_set_back(play: Playground, tmp_path: Path) -> None:
     """Make compares times: what Kconfig touches is newer than what was made in the hour before."""
-    set_clock_back(play, 3600)
+    clocks.shift(play.obj, 3600 * 10**9)
     set_symbols(play, "EXPERT")
     play.doit("bzImage")
     assert right(play, tmp_path)
