@@ -16,6 +16,7 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -51,8 +52,8 @@ class Stamps:
         MISSING when there is no such file.
 
         Of a folder whose name ends with "/" it is that of the names of headers, makefiles and
-        folders in it. Of any other folder, a pipe or a device it counts only that it is there;
-        none of them is read.
+        folders in it; if it ends with "/*", of all names in it but hidden ones. Of any other
+        folder, a pipe or a device it counts only that it is there; none of them is read.
         """
         path = os.fspath(path)
         if self._seen is None:
@@ -79,20 +80,23 @@ class Stamps:
     def _digest(self, path: str) -> str:
         if self._known is None:
             self._known = self._load()
-        entry = self._known.get(path)
+        entry, place = self._known.get(path), path.removesuffix("/*")
         try:
-            info = os.stat(path)
+            info = os.stat(place)
             if entry is not None and entry[:4] == files.state(info):
                 return entry[4]
             now = time.time_ns()  # before the last look: a change after it gives a new ctime, or
-            info = os.stat(path)  # one that is too near to be kept
+            info = os.stat(place)  # one that is too near to be kept
         except (OSError, ValueError):  # ValueError: a NUL in a name that the journal holds
             self._known.pop(path, None)
             return MISSING
         if stat.S_ISREG(info.st_mode):
             value = _hash(path)
         elif stat.S_ISDIR(info.st_mode):
-            value = _listed(path) if path.endswith("/") else "folder"
+            if path.endswith(("/", "/*")):
+                value = _listed(place, _names if path.endswith("/") else _all_names)
+            else:
+                value = "folder"
         else:
             return "special"
         if value != MISSING and now - info.st_ctime_ns > files.RACY_NS:
@@ -181,10 +185,15 @@ def _names(folder: str) -> list[str]:
         )
 
 
-def _listed(folder: str) -> str:
+def _all_names(folder: str) -> list[str]:
+    """Return the names in a folder but hidden ones and editors' copies, in order."""
+    return sorted(name for name in os.listdir(folder) if name[0] not in ".#" and name[-1] != "~")
+
+
+def _listed(folder: str, names: Callable[[str], list[str]]) -> str:
     try:
         return hashlib.sha256(
-            "\0".join(_names(folder)).encode(errors="surrogateescape")
+            "\0".join(names(folder)).encode(errors="surrogateescape")
         ).hexdigest()[:32]
     except OSError:
         return MISSING

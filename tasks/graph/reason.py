@@ -97,6 +97,8 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
             return f"{what} {after}".strip()
         if self.name.endswith("/") and self.changed:
             return f"other headers or makefiles are in {self.name}"
+        if self.name.endswith("/*") and self.changed:
+            return f"other files are in {self.name[:-1]}"
         if (
             (self.part == "settings" or self.symbol)
             and before is not None

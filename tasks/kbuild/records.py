@@ -127,7 +127,8 @@ def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]
 
     These are the top Makefile and Kbuild, those of the architecture, those of each folder with a
     .cmd file and the tables beside them, lists of headers, and the files directly in scripts/
-    (link-vmlinux.sh and others call one another).
+    (link-vmlinux.sh and others call one another). Folders in which they look for files are among
+    them, each with "/*".
 
     Args:
         obj: The object folder.
@@ -147,7 +148,9 @@ def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]
     for arch in archs:
         paths.update(str(path) for path in Path(tree, "arch", arch).glob("Makefile*"))
     paths.update(unrecorded.headers(tree, archs))
-    return sorted(os.path.normpath(path) for path in paths if os.path.isfile(path))
+    names = {os.path.normpath(path) for path in paths if os.path.isfile(path)}
+    texts = [name for name in names if re.search(r"/(?:Makefile|Kbuild)[^/]*$", name)]
+    return sorted(names | unrecorded.searched(tree, texts))
 
 
 def kconfig_files(obj: Path, source: Path) -> list[str]:

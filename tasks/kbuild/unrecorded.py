@@ -18,6 +18,7 @@ _ELSEWHERE = re.compile(
     r".*\.(c|h|S|rs|dtsi?|dtso|rst|orig|rej)|Kconfig.*|Config\..*|\..*|.*[~#]|README.*|LICENSE.*"
 )
 _INCLUDED = re.compile(r"^\s*-?include\s+\$\(src(?:tree)?\)/(\S+)", re.MULTILINE)
+_WILDCARD = re.compile(r"\$\(wildcard\s+(\S*[*?][^\s)]*)")
 # Scripts that a Kconfig file calls, and those that another script calls.
 _ASKED = re.compile(r"scripts/([\w./-]+)")
 _CALLED = re.compile(r"(?:scripts/)?([\w-][\w.-]*\.(?:sh|pl|py))")
@@ -135,6 +136,27 @@ def beside(tree: str, folders: Iterable[str]) -> set[str]:
         if os.path.basename(path).startswith(("Makefile", "Kbuild")):
             paths.update(os.path.join(tree, name) for name in _INCLUDED.findall(_text(path)))
     return paths
+
+
+def searched(tree: str, makefiles: Iterable[str]) -> set[str]:
+    """Return the folders of a tree in which makefiles look for files by a pattern, each with "/*".
+
+    A new file there may be a new source: $(wildcard $(srctree)/$(src)/*.c). Patterns with other
+    variables are passed over.
+
+    Args:
+        tree: The tree's real path.
+        makefiles: The makefiles, absolute.
+    """
+    found = set()
+    for makefile in makefiles:
+        text = _text(makefile)
+        for pattern in _WILDCARD.findall(text) if "$(wildcard" in text else ():
+            own = pattern.replace("$(srctree)/$(src)", os.path.dirname(makefile))
+            folder = os.path.dirname(own.replace("$(srctree)", tree))
+            if folder.startswith(tree + "/") and not re.search(r"[*?$]", folder):
+                found.add(f"{os.path.normpath(folder)}/*")
+    return {name for name in found if os.path.isdir(name[:-2])}
 
 
 def headers(tree: str, archs: Iterable[str]) -> set[str]:

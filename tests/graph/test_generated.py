@@ -1,4 +1,4 @@
-"""Generated headers, which make writes without a record: real doit, make and compiler."""
+"""Inputs that no record names: real doit, make and compiler."""
 
 from __future__ import annotations
 
@@ -27,6 +27,19 @@ def test_a_generated_header_of_which_only_the_loader_has_something(
         )
     built.doit("bzImage")
     source.write_text("#define OFFSET 2\n")
+    built.doit("bzImage")
+    assert as_make_does(built, tmp_path)
+    assert plain_make(built, built.obj) == []
+
+
+def test_a_new_source_for_which_a_makefile_looks(built: Playground, tmp_path: Path) -> None:
+    built.append(
+        built.linux / "lib/Makefile",
+        "found := $(wildcard $(srctree)/$(src)/found_*.c)\n"
+        "obj-y += $(patsubst $(srctree)/$(src)/%.c,%.o,$(found))\n",
+    )
+    built.doit("bzImage")
+    (built.linux / "lib/found_one.c").write_text("int found_one;\n")
     built.doit("bzImage")
     assert as_make_does(built, tmp_path)
     assert plain_make(built, built.obj) == []

@@ -369,3 +369,19 @@ def test_when_a_file_was_changed_as_of_the_last_look(tmp_path: Path) -> None:
     stamps.digest(path)
     assert stamps.when(str(path)) == -1
     assert stamps.when(str(tmp_path / "never")) == -1
+
+
+def test_of_a_folder_that_is_searched_count_all_names(tmp_path: Path) -> None:
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    (folder / "a.c").write_text("one")
+    before = Stamps(tmp_path / "stamps").digest(f"{folder}/*")
+    for name in (".a.c.swp", "a.c~", "#a.c#"):
+        (folder / name).write_text("")
+    (folder / "a.c").write_text("two")
+    settle()
+    known = Stamps(tmp_path / "stamps")
+    assert known.digest(f"{folder}/*") == before != known.digest(f"{folder}/")
+    assert known.digest(f"{tmp_path}/none/*") == MISSING
+    (folder / "b.c").write_text("")
+    assert known.digest(f"{folder}/*") != before

@@ -25,6 +25,7 @@ LONG = "x" * 40
         (Reason("trees", "overlay etc", "1", "2"), "overlay etc changed"),
         (Reason("discovered", "CONFIG_A", "n", "y"), "CONFIG_A n -> y"),
         (Reason("discovered", "include/", "1", "2"), "other headers or makefiles are in include/"),
+        (Reason("discovered", "lib/*", "1", "2"), "other files are in lib/"),
         (Reason("discovered", "include/", "1", ""), "include/ is gone"),
         (Reason("discovered", "CONFIG_A", "y", "can't be read"), "CONFIG_A can't be read"),
         (Reason("trees", "overlay", None, "can't be read: x"), "overlay can't be read: x"),

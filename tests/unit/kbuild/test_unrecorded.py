@@ -153,3 +153,20 @@ def test_generated_headers(tmp_path: Path) -> None:
         )
         for word in (name.upper(), name)
     ]
+
+
+def test_where_makefiles_look_for_files(tmp_path: Path) -> None:
+    put(tmp_path / "net/certs/a.hex")
+    put(tmp_path / "arch/x/b.c")
+    makefile = put(
+        tmp_path / "net/Makefile",
+        "$(obj)/certs.c: $(wildcard $(srctree)/$(src)/certs/*.hex)\n"
+        "obj-y := $(patsubst %.c,%.o,$(wildcard $(srctree)/$(src)/*.c) $(wildcard $(obj)/*.c))\n"
+        "all := $(wildcard $(srctree)/arch/x/?.c) $(wildcard $(srctree)/none/*.c)\n"
+        "not := $(wildcard $(srctree)/arch/x/b.c) $(wildcard $(srctree)/arch/$(ARCH)/*.c)\n",
+    )
+    assert unrecorded.searched(str(tmp_path), [str(makefile)]) == {
+        f"{tmp_path}/net/certs/*",
+        f"{tmp_path}/net/*",
+        f"{tmp_path}/arch/x/*",
+    }
