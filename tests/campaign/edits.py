@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import clocks
-from world import World
+from world import World, clocks
 
 Kind = Callable[[World, random.Random], str]
 KINDS: dict[str, Kind] = {}

@@ -25,6 +25,7 @@ for _folder in (TOP, TOP / "tests" / "support", TOP / "tests" / "graph"):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 
+import clocks  # noqa: E402
 import playground  # noqa: E402
 from playground import Playground, Result, finish  # noqa: E402
 from test_kill import nobody_works_in, working_in  # noqa: E402
@@ -33,6 +34,7 @@ __all__ = [
     "TOP",
     "Result",
     "World",
+    "clocks",
     "digest_of",
     "fake",
     "finish",
