@@ -28,7 +28,7 @@ from tasks.graph.explain import Graph
 from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.kbuild.brought_in import BroughtIn
 from tasks.reports import plan, size_options, size_text, why
-from tasks.reports.size_options import Limits
+from tasks.reports.size_options import Asked, Limits
 from tasks.reports.size_text import SHOWN, Node
 from tasks.system import terminal
 from tasks.system.errors import PiggyError, nearest
@@ -69,11 +69,30 @@ def size(
         options: As `size_options.PARAMS` has them.
 
     Raises:
-        PiggyError: Nothing is built, a name is none, or a limit is exceeded.
+        PiggyError: Nothing is built, a name is none, or a limit is exceeded. Where there are
+            limits, status 1 says that one is exceeded, and nothing else has it.
     """
     project = job.project
     names, asked = size_options.asked(names, options)
-    limits = size_options.limits(project, asked.limit)
+    if not (asked.limit or project.machine.limits):
+        _show(job, others, names, asked)
+        return
+    with size_options.not_to_be_told():
+        limits = size_options.limits(project, asked.limit)
+        build, record = _show(job, others, names, asked)
+        files = _limited(build, record, limits)
+    size_options.check(files, limits)
+
+
+def _show(
+    job: Job, others: Sequence[TaskDict], names: Sequence[str], asked: Asked
+) -> tuple[Build, Record]:
+    """Print what was asked for, and return what was measured.
+
+    Raises:
+        PiggyError: Nothing is built, or a name is none.
+    """
+    project = job.project
     build = builds.of_project(project)
     record = sizes.measure(build)
     stale = stale_notes(build, others)
@@ -87,23 +106,23 @@ def size(
         if asked.history:
             found["history"] = msgspec.to_builtins(history.of(project, build))
         print(json.dumps(found))
-    else:
-        for note in notes:
-            terminal.line("note", note)
-        shorten = functools.partial(why.short, project)
-        lines = (
-            size_text.against(other, most)
-            if other
-            else size_text.history(history.of(project, build), build.image, shorten, most)
-            if asked.history
-            else size_text.config_lines(
-                size_text.by_config(record.raw, origin(project, record).chain), most
-            )
-            if asked.symbols
-            else _trees(project, build, record, names, asked.depth, most)
+        return build, record
+    for note in notes:
+        terminal.line("note", note)
+    shorten = functools.partial(why.short, project)
+    lines = (
+        size_text.against(other, most)
+        if other
+        else size_text.history(history.of(project, build), build.image, shorten, most)
+        if asked.history
+        else size_text.config_lines(
+            size_text.by_config(record.raw, origin(project, record).chain), most
         )
-        print("\n".join(terminal.printable(line) for line in lines))
-    size_options.check(_limited(build, record, limits), limits)
+        if asked.symbols
+        else _trees(project, build, record, names, asked.depth, most)
+    )
+    print("\n".join(terminal.printable(line) for line in lines))
+    return build, record
 
 
 def _trees(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from tasks.config.project import Project
 from tasks.reports import options as options_of
 from tasks.system.errors import PiggyError, nearest
 
+UNTESTED = 125  # git-bisect(1), "Bisect run": this commit can't be tested
 _SIZE = re.compile(rf"\d{{1,15}}(\.\d{{1,6}})?[{''.join(UNITS)}]?")
 
 
@@ -94,6 +96,19 @@ def _bytes(value: int | str, where: str) -> int:
     return bytes_of(text)
 
 
+@contextlib.contextmanager
+def not_to_be_told() -> Iterator[None]:
+    """Give errors of the body the status by which bisect skips a commit.
+
+    With 1, a misspelt limit or a damaged image would be a commit whose image is too large.
+    """
+    try:
+        yield
+    except PiggyError as error:
+        error.status = UNTESTED
+        raise
+
+
 def check(files: Mapping[str, int], most: Limits) -> None:
     """Check images against limits; one of the machine's that is not built has no size yet.
 
@@ -110,7 +125,7 @@ def check(files: Mapping[str, int], most: Limits) -> None:
                 f"there is no image '{name}' to limit.{nearest(name, files)}",
                 f"built are {', '.join(files)}",
             )
-            error.status = 125  # git-bisect(1): it can't be tested
+            error.status = UNTESTED
             raise error
     large = [
         f"{name} has {files[name]:,} B, {files[name] - limit:,} B more than its limit of"

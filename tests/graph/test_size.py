@@ -70,12 +70,14 @@ def test_limits_decide_the_exit_status(built: Playground) -> None:
     built.doit("size", f"--limit={size}")
     said = built.doit("size", f"--limit={size - 1}", status=1).text
     assert f"bzImage has {size:,} B, 1 B more than its limit of {size - 1:,} B" in said
-    assert "is no size" in built.fails("size", "--limit=12X")
+    assert "is no size" in built.doit("size", "--limit=12X", status=125).text
+    assert "there is no 'nowhere'" in built.doit("size", "nowhere", "--limit=1", status=125).text
     assert "there is no image 'bzImag'" in built.doit("size", "--limit=bzImag=5", status=125).text
     built.append("configs/machines/fake.toml", "\n[limits]\nvmlinux = 100\nbusybox = '64M'\n")
     said = built.doit("size", status=1).text
     assert "vmlinux has" in said
     assert "busybox has" not in said
+    assert "there is no 'nowhere'" in built.doit("size", "nowhere", status=125).text
 
 
 def test_before_anything_is_built(fresh: Playground) -> None:
