@@ -108,9 +108,10 @@ def _place(top: Path, asked: str, origin: str, release: str) -> Path | None:
         if optional:
             return None
         others = sorted(path.name for path in (top / place).iterdir() if _has_patches(path))
+        asked_for = release or "busybox"  # of which there is one release
         raise PiggyError(
             f"{origin}: {place} has no {SERIES} and no *{ENDING}"
-            + (f" for {release}; it has some for {', '.join(others)}" if others else ""),
+            + (f" for {asked_for}; it has some for {', '.join(others)}" if others else ""),
             f"the patches lie there, in the order of their names or of a file '{SERIES}'",
         )
     return place

@@ -76,6 +76,13 @@ def test_refused(top: Path, folder: Path) -> None:
     assert "'README' is no folder" in refused(top, patches=str(_file(top / "README"))).message
     (folder / "a.patch").unlink()
     assert "configs/patches/mine has no series" in refused(top, patches="mine").message
+    (folder / "6.1").mkdir()
+    (folder / "6.1" / "a.patch").touch()
+    in_machine(top, "busybox", 'patches = ["mine"]')
+    assert refused(top).message == (
+        "configs/machines/pc.toml: busybox.patches: configs/patches/mine has no series and no"
+        " *.patch for busybox; it has some for 6.1"
+    )
     in_machine(top, "kernel", 'patches = ["gone"]')
     assert refused(top).message.startswith("configs/machines/pc.toml: kernel.patches")
 
