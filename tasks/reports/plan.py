@@ -131,6 +131,8 @@ class Configuration:
             return {}
         if not project.layout.config.exists():
             return {}
+        if not (project.layout.kernel_src / "Kconfig").exists():
+            return {}  # it is unpacked, or copied for patches, before Kconfig can be asked
         if not project.lock.taken:  # Kconfig works in the kernel's object folder
             terminal.line(
                 "note",

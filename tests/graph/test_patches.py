@@ -69,6 +69,9 @@ def images(play: Playground) -> list[bytes]:
 
 def test_only_what_a_patch_touches(play: Playground, folder: Path, tmp_path: Path) -> None:
     before, plain = listing(play.linux.resolve()), images(play)
+    text = play.doit("patches=mine", "plan", "bzImage").text
+    assert "_patch:linux-6.1" in text, text
+    assert "can't be told" not in text, text  # there is no copy of the tree yet
     assert patched(play) == ["kernel/panic.o"]  # the others from the store
     assert images(play) != plain
     assert play.doit("patches=mine", "bzImage").ran == []
