@@ -241,6 +241,7 @@ cached: cmp     ax, [si - 2]
 hello:  .asciz  "Piggyback "
 again:  .asciz  ": press a key\r\n"
 broken: .asciz  "\r\nread error"
+words:  .ascii  "cmdline"
 
         .org    510
         .word   0xaa55
@@ -356,6 +357,17 @@ place:  mov     esi, DATA << 4
         xor     ah, ah
         inc     ax
         mov     [bp + LEFT], ax
+        cmp     byte ptr es:[0x206], 10 /* from protocol 2.10 on there are the following two */
+        jb      1f
+        mov     ah, 0x88                /* KB beyond the first MB, up to 63 MB */
+        int     0x15
+        jc      1f
+        mov     edi, es:[0x258]         /* pref_address, where the kernel unpacks itself */
+        add     edi, es:[0x260]         /* init_size, what it needs from there on */
+        shr     edi, 10
+        sub     di, 1024
+        cmp     di, ax
+        ja      7f
 1:      mov     ax, cx
         cmp     word ptr [bp + LEFT], 0
         je      2f
@@ -395,11 +407,8 @@ place:  mov     esi, DATA << 4
 7:      mov     si, offset full
         jmp     6f
 8:      mov     si, offset odd
-6:      push    ds
-        pop     es
-        jmp     fail
+6:      jmp     fail
 
-words:  .ascii  "cmdline"
 kernel: .ascii  "bzImage"
 none:   .asciz  "\r\nno /bzImage"
 odd:    .asciz  "\r\n/bzImage is no kernel"

@@ -19,7 +19,10 @@ _start: .org    0x1f1
         .word   0
         .org    0x228
 words:  .long   0
-        .org    0x250
+        .org    0x258
+        .quad   0x100000                /* pref_address */
+        .long   0x10000                 /* init_size */
+        .org    0x270
 setup:  mov     eax, [words]
         shr     eax, 4
         mov     es, ax

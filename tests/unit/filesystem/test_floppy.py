@@ -153,6 +153,38 @@ def test_the_loader_says_what_is_wrong(
     assert said in boot(image, until=said)
 
 
+@pytest.mark.parametrize(
+    ("version", "where", "size", "starts"),
+    [
+        (0x20F, 1 << 20, (3 << 20) - (256 << 10), True),  # what the BIOS keeps aside
+        (0x20F, 1 << 20, (3 << 20) + 4096, False),
+        (0x20F, 16 << 20, 4096, False),
+        (0x209, 16 << 20, 4096, True),
+    ],
+    ids=["what there is", "a page more", "beyond", "older than init_size"],
+)
+def test_a_kernel_that_needs_more_memory_is_not_started(
+    tmp_path: Path,
+    loader: bytes,
+    stub: bytes,
+    version: int,
+    where: int,
+    size: int,
+    starts: bool,
+) -> None:
+    """It could not say so itself, as it unpacks itself before it has a console."""
+    body, said = kernel_of(stub, 3000)
+    head = bytearray(body)
+    struct.pack_into("<H", head, 0x206, version)
+    struct.pack_into("<QI", head, 0x258, where, size)
+    (tmp_path / "kernel").write_bytes(head)
+    image = tmp_path / "floppy.img"
+    floppy.build(loader, tmp_path / "kernel", "x", image, uuid=UUID, epoch=EPOCH)
+    answer = boot(image, until=": press a key")
+    assert answer.endswith(f"x{said}") == starts, answer
+    assert ("too little memory: press a key" in answer) != starts, answer
+
+
 def test_what_can_not_be_on_a_floppy(tmp_path: Path, loader: bytes, stub: bytes) -> None:
     image, kernel = tmp_path / "floppy.img", tmp_path / "kernel"
 
