@@ -70,7 +70,9 @@ shell = subprocess.Popen(["sh", "-i"], stdin=subprocess.PIPE, stdout=subprocess.
                          stderr=subprocess.STDOUT, start_new_session=True, bufsize=0)
 shell.stdin.write(script.encode())
 def echo():
+    lost = int(mode[3:]) if mode.startswith("cut") else 0
     for line in sys.stdin.buffer:
+        line, lost = line[lost:], 0  # typed before the console had a driver
         wrapped = re.sub(rb"(.{76})", b"\\1\n\x1b[6n", line)  # a line editor's echo
         say(wrapped)
         try: shell.stdin.write(line)
@@ -135,6 +137,13 @@ def test_commands_give_status_and_output(fake, tmp_path: Path, mode: str) -> Non
     assert "Linux version 6.1.0" in text
     assert "reboot: Power down" in text
     assert "\r" not in text
+
+
+@pytest.mark.parametrize("lost", [6, 10, 16])
+def test_a_question_whose_beginning_is_lost_is_put_again(fake, tmp_path: Path, lost: int) -> None:
+    with console.session(fake(f"cut{lost}"), tmp_path / "log", LIMITS) as one:
+        one.ready()
+        assert one.sh("echo one") == (0, "one")
 
 
 def test_the_echo_of_questions_that_are_put_again_is_no_answer(fake, tmp_path: Path) -> None:
