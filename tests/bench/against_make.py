@@ -165,7 +165,7 @@ def give_config(here: Project, others: list[Tool]) -> None:
     config = here.layout.config.read_bytes()
     for tool in others:
         tool.obj.mkdir(parents=True, exist_ok=True)
-        for path in (tool.obj / ".config", tool.obj.parent / f"{tool.name}-config"):
+        for path in (tool.obj / ".config", tool.obj.parent / f"{tool.obj.name}-config"):
             if not path.exists() or path.read_bytes() != config:
                 path.write_bytes(config)
 
@@ -333,7 +333,7 @@ def _solved(here: Project, change: Callable[[int], None]) -> dict[int, bytes]:
 
 def _give(tool: Tool, config: bytes) -> None:
     """Put a configuration into a tool's folder."""
-    for path in (tool.obj / ".config", tool.obj.parent / f"{tool.name}-config"):
+    for path in (tool.obj / ".config", tool.obj.parent / f"{tool.obj.name}-config"):
         path.write_bytes(config)
 
 

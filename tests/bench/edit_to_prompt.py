@@ -11,11 +11,15 @@ same edit, one after the other, each round another one first:
                shell's answer to the same question
     tuxmake, vng
                `tuxmake` or `vng --build` in the place of make, where they are on PATH
+    tuxrun     `tuxmake`, then `tuxrun --runtime null` up to the shell's prompt, where tuxrun and
+               LAVA's `lava-run` (Debian: lava-dispatcher) are on PATH; it writes to /var/lib/lava
 
 Each other tool has an object folder of its own with the same configuration, in
 build/MACHINE/bench/prompt-TOOL, which starts as a copy of ours; make's image is held against ours
-after each round. The guest is the same for all: `vng --run` needs another configuration (virtio, 9p
-or virtiofs), and tuxrun a container and its own root filesystem, so neither is compared.
+after each round. The guest is the same for all but tuxrun, which has a machine of its own (two
+processors, 4 GB, no network card), boots our initramfs, and waits for the kernel's first message,
+so that the kernel may not be quiet. Where our kernel does not boot there, tuxrun is left out, which
+is said. `vng --run` needs another configuration (virtio, 9p or virtiofs) and is not compared.
 
 Beside the seconds stand those of the processor, which the load of the host changes less. Python
 may keep its byte code, as it does for most users.
@@ -48,6 +52,15 @@ from tasks.guest import console, serial
 PROMPT = "=== shell ok"
 PARTS = ("start of doit", "compile", "link", "chain", "before QEMU", "QEMU to the answer")
 OTHERS = ("tuxmake", "vng", "tuxrun")
+# tuxrun's names of machines on which a kernel for one of ours may boot, by architecture.
+DEVICES = {
+    "i386": "qemu-i386",
+    "x86_64": "qemu-x86_64",
+    "arm64": "qemu-arm64",
+    "riscv": "qemu-riscv64",
+}
+# What lava-run says when the prompt was found.
+PROMPTED = re.compile(r"'case': 'login-action'.*'result': 'pass'")
 
 
 class Bench:
@@ -57,17 +70,33 @@ class Bench:
         took: Seconds of each round, by tool.
         cpu: Likewise, of the processor.
         parts: Seconds of each round in parts, by tool.
+        left_out: Why a tool that is installed takes no part, by its name.
     """
 
     def __init__(self, settings: dict[str, str]) -> None:
         self.here = project.load(TOP, os.environ, settings)
         words = [f"{name}={value}" for name, value in settings.items()]
         self.argv = [DOIT, *words, "qemu_test"]
-        found = tools(self.here)
-        self.others = [_moved(tool) for tool in found if tool.name != "doit"]
-        self.took: dict[str, list[float]] = {tool.name: [] for tool in found}
-        self.cpu: dict[str, list[float]] = {tool.name: [] for tool in found}
-        self.parts: dict[str, list[dict[str, float]]] = {tool.name: [] for tool in found}
+        self.left_out: dict[str, str] = {}
+        self.others = [_moved(tool) for tool in tools(self.here) if tool.name != "doit"]
+        self.others += self._running()
+        names = ["doit", *(tool.name for tool in self.others)]
+        self.took: dict[str, list[float]] = {name: [] for name in names}
+        self.cpu: dict[str, list[float]] = {name: [] for name in names}
+        self.parts: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+
+    def _running(self) -> list[Tool]:
+        """Return tuxmake once more, for tuxrun, if that can take part."""
+        if not shutil.which("tuxrun"):
+            return []
+        if self.here.machine.arch not in DEVICES:
+            self.left_out["tuxrun"] = f"it has no machine for {self.here.machine.arch}"
+        elif missing := [name for name in ("tuxmake", "lava-run") if not shutil.which(name)]:
+            self.left_out["tuxrun"] = f"it needs {' and '.join(missing)} on PATH"
+        else:
+            tool = next(tool for tool in tools(self.here) if tool.name == "tuxmake")
+            return [_moved(tool, "tuxrun")]
+        return []
 
     def prepare(self) -> None:
         """Build with each tool."""
@@ -81,6 +110,13 @@ class Bench:
         give_config(self.here, self.others)
         for tool in self.others:
             tool.run()
+        if ours := [tool for tool in self.others if tool.name == "tuxrun"]:
+            subprocess.run([*self.argv[:-1], "initramfs"], stdout=subprocess.DEVNULL, check=True)
+            if self.tuxrun(ours[0]) is None:
+                self.left_out["tuxrun"] = f"no prompt on its machine, see {_log(ours[0])}"
+                self.others.remove(ours[0])
+                for told in (self.took, self.cpu, self.parts):
+                    del told["tuxrun"]
 
     def round(self, number: int) -> None:
         """Give all tools an edit that they have not had yet."""
@@ -134,16 +170,49 @@ class Bench:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         built = time.perf_counter() - clock
+        booted = self.tuxrun(tool) if tool.name == "tuxrun" else self.qemu(tool)
+        if booted is None:
+            raise SystemExit(f"tuxrun found no prompt, see {_log(tool)}")
+        seconds, more = booted
+        return {"build": built, "QEMU to the answer": seconds}, cpu + more
+
+    def qemu(self, tool: Tool) -> tuple[float, float]:
+        """Start a tool's kernel by doit's command; return the seconds to the shell's answer, and
+        those of the processor."""
         log = self.here.layout.logs / "console.log"  # of doit's last test, with its command
         command = log.read_text().splitlines()[0].removeprefix("$ ")
         argv = shlex.split(re.sub(r"hostfwd=[^, ]*,", "", command))  # others may have the port now
-        argv[argv.index("-kernel") + 1] = str(tool.obj / image.file_of(tool.obj, self.here.image))
-        own = tool.obj.parent / f"{tool.obj.name}.log"
-        with console.session(argv, own, serial.limits("tcg")) as guest:
+        argv[argv.index("-kernel") + 1] = str(self._kernel(tool))
+        clock = time.perf_counter()
+        with console.session(argv, _log(tool), serial.limits("tcg")) as guest:
             guest.ready()
-            booted = time.perf_counter() - clock - built
-            cpu += spent(guest.line.process.pid or 0)
-            return {"build": built, "QEMU to the answer": booted}, cpu
+            return time.perf_counter() - clock, spent(guest.line.process.pid or 0)
+
+    def tuxrun(self, tool: Tool) -> tuple[float, float] | None:
+        """Start a tool's kernel by tuxrun; return what `qemu` does, or None if no prompt comes."""
+        argv = ["tuxrun", "--runtime=null", f"--device={DEVICES[self.here.machine.arch]}"]
+        argv += ["--kernel", str(self._kernel(tool)), "--rootfs", str(self.here.layout.initramfs)]
+        argv += ["--boot-args", "loglevel=7", "--timeouts", "boot=2"]
+        clock, found = time.perf_counter(), None
+        with _log(tool).open("w") as log:
+            log.write(f"$ {shlex.join(argv)}\n")
+            with subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            ) as child:
+                assert child.stdout is not None
+                for line in child.stdout:
+                    log.write(line)
+                    if not found and PROMPTED.search(line):
+                        found = time.perf_counter() - clock, spent(child.pid)
+        return found
+
+    def _kernel(self, tool: Tool) -> Path:
+        return tool.obj / image.file_of(tool.obj, self.here.image)
 
     def _compare(self) -> None:
         """Hold make's image against ours."""
@@ -177,6 +246,7 @@ class Bench:
             },
             "all": {name: [round(took, 2) for took in all_] for name, all_ in self.took.items()},
             "not installed": [name for name in OTHERS if not shutil.which(name)],
+            "left out": self.left_out,
         }
 
 
@@ -198,12 +268,18 @@ def _ratios(took: Mapping[str, float]) -> dict[str, float]:
     return {name: round(took["doit"] / it, 2) for name, it in took.items() if name != "doit"}
 
 
-def _moved(tool: Tool) -> Tool:
-    """Return a tool with an object folder of this measurement."""
-    obj = tool.obj.parent / f"prompt-{tool.name}"
+def _moved(tool: Tool, name: str = "") -> Tool:
+    """Return a tool, perhaps under another name, with an object folder of this measurement."""
+    name = name or tool.name
+    obj = tool.obj.parent / f"prompt-{name}"
     tool.obj.parent.mkdir(parents=True, exist_ok=True)
     argv = [word.replace(str(tool.obj), str(obj)) for word in tool.argv]
-    return Tool(tool.name, obj, argv, tool.cwd)
+    return Tool(name, obj, argv, tool.cwd)
+
+
+def _log(tool: Tool) -> Path:
+    """Return where a tool's boot is kept."""
+    return tool.obj.parent / f"{tool.obj.name}.log"
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -221,6 +297,7 @@ def _text(found: dict[str, Any]) -> str:
             held = found["cpu ratio"][name]
             lines.append(f"{'':8}doit / {name}: {ratio:.2f}, of the processor {held:.2f}")
     lines += [f"{name:8} not installed" for name in found["not installed"]]
+    lines += [f"{name:8} left out: {why}" for name, why in found["left out"].items()]
     return "\n".join(lines)
 
 
