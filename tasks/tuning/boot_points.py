@@ -81,6 +81,7 @@ class Points(msgspec.Struct, frozen=True):
         wide: Bytes of a pointer.
         order: The order of bytes, as `struct` writes it.
         ticks: The address of the kernel's count of ticks; 0 if unknown.
+        current: The address of the pointer to the process that runs; 0 if unknown.
     """
 
     at: dict[int, Point]
@@ -88,6 +89,7 @@ class Points(msgspec.Struct, frozen=True):
     wide: int
     order: str
     ticks: int
+    current: int = 0
 
 
 def points(kernel: Elf, config: Mapping[str, str], arch: str, image: str) -> Points:
@@ -115,7 +117,9 @@ def points(kernel: Elf, config: Mapping[str, str], arch: str, image: str) -> Poi
     back = (start + 1, start + sizes.get(CALLER, 0))
     marks = Marks(tuple(sorted(at)), tuple(sorted(calls)), back)
     at |= calls
-    return Points(at, marks, wide, order, where.get("jiffies", 0))
+    # arch/x86/include/asm/current.h; with SMP each processor has its own
+    current = where.get("current_task", 0) if arch in X86 and config.get("SMP") != "y" else 0
+    return Points(at, marks, wide, order, where.get("jiffies", 0), current)
 
 
 def _loader(kernel: Elf, image: str) -> dict[int, Point]:

@@ -70,6 +70,7 @@ class _Teller:
         self._points, self._names = points, REGISTERS.get(arch, ())
         self._mapped = self._called = self._inside = False
         self._last = 0  # the kernel's ticks
+        self._unnamed = 0  # how many events there were after the last one that named a program
         self._loaders = iter(("decompression", "kernel entry"))
 
     def tell(self, guest: Halted, point: Point) -> None:
@@ -102,13 +103,28 @@ class _Teller:
             self.add(guest, "probe", f"{guest.text(self._pointer(guest, second))} {device}")
         elif point.what == "program" and third & 0xFF:
             self.add(guest, "program", guest.text(second), task=first)
+            self._unnamed = len(self.events)
         elif point.what == "exit":
             self.add(guest, "exit", "", task=first)
-        elif point.what == "arguments" and self.events and self.events[-1].what == "program":
-            words = " ".join(self._words(guest, third))
+        elif point.what == "arguments":
+            self._program(guest, " ".join(self._words(guest, third)))
+
+    def _program(self, guest: Halted, words: str) -> None:
+        """Give the program that was just begun its whole command line.
+
+        Where the compiler put the function that names a program into its caller (-O2 does), this is
+        the first that is seen of it.
+        """
+        here = len(self.events)
+        if not here or not words:
+            return
+        if self._unnamed == here:
             last = self.events[-1]
-            if words and len(last.name) < 200:
+            if len(last.name) < 200:
                 self.events[-1] = _named(last, words[:_LONGEST])
+        elif self._points.current and not self._unnamed:
+            task = self._pointer(guest, self._points.current)
+            self.add(guest, "program", words[:_LONGEST], task=task)
 
     def _loader(self, guest: Halted, point: Point) -> None:
         """Add the entry of the loader, or of the kernel, which may lie at the same address."""

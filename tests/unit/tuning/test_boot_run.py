@@ -38,3 +38,41 @@ def test_an_initcall_is_told_only_where_the_kernel_calls_it_as_one() -> None:
         ("initcall", "other_init", 7),
         ("back", "", 9),
     ]
+
+
+class Execing(Guest):
+    """A guest that starts programs: their command line is a word, at 0x1000."""
+
+    task = 0x7000
+
+    def registers(self) -> dict[str, int]:
+        return {"RDI": self.task, "RSI": 0x3000, "RDX": 0x1001}
+
+    def memory(self, address: int, many: int) -> bytes:
+        found = {0x500: self.task, 0x1001: 1, 0x1009: 0x2000}[address]
+        return found.to_bytes(many, "little")
+
+    def text(self, address: int) -> str:
+        return {0x2000: "/bin/sh", 0x3000: "sh"}[address]
+
+
+NAMED, ARGUMENTS = Point("program", "__set_task_comm"), Point("arguments", "start_thread")
+
+
+def programs(current: int, *points: Point) -> list[tuple[str, int]]:
+    known = Points({}, Marks(()), wide=8, order="<", ticks=0, current=current)
+    teller, guest = boot_run._Teller(known, "x86_64"), Execing()
+    for point in (Point("part", "init"), *points):
+        teller.tell(guest, point)  # type: ignore[arg-type]
+    return [(event.name, event.task) for event in teller.events if event.what == "program"]
+
+
+def test_a_program_is_told_also_where_the_compiler_left_no_call_that_names_it() -> None:
+    """gcc -O2 puts __set_task_comm() into begin_new_exec()."""
+    assert programs(0x500, ARGUMENTS, ARGUMENTS) == [("/bin/sh", 0x7000)] * 2
+    assert programs(0, ARGUMENTS) == []  # whose program it is, is not known
+
+
+def test_a_program_that_was_named_is_told_once() -> None:
+    assert programs(0x500, NAMED, ARGUMENTS, NAMED, ARGUMENTS) == [("/bin/sh", 0x7000)] * 2
+    assert programs(0x500, NAMED, Point("exit", ""), ARGUMENTS) == [("sh", 0x7000)]
