@@ -85,6 +85,18 @@ def _without_echo(output: str, token: str) -> str:
     )
 
 
+def _torn(output: str, token: str) -> bool:
+    """Tell whether a question's echo begins in an output and is not a line of its own there.
+
+    What stands on its line may belong to the output, or to the echo: it can't be told.
+    """
+    whole = _question(token).strip()
+    return any(
+        'echo "<~""' in line and _LEAD.sub("", line).strip() != whole
+        for line in output.splitlines()
+    )
+
+
 def _question(token: str) -> str:
     """Return the line that asks the shell for the status of the command with this token."""
     return f'echo "<~""{token} $s{token}""~>"\n'
@@ -200,8 +212,8 @@ class Guest:
         """Run commands one after the other, as one script.
 
         The guest goes on while the caller uses what was yielded. A command whose answer was torn
-        by kernel messages is run again alone at the end; so are all, if the shell refuses the
-        script.
+        by kernel messages, or by the echo of a question that was put meanwhile, is run again alone
+        at the end; so are all, if the shell refuses the script.
 
         Args:
             commands: The commands; each has a subshell, without standard input.
@@ -229,7 +241,7 @@ class Guest:
                 break
             number = int(reply[1])
             _, begun, output = heard.rpartition(f"<~{token}:{number}~>")
-            if number in left and begun and reply[2]:
+            if number in left and begun and reply[2] and not _torn(output, token):
                 del left[number]
                 yield number, int(reply[2]), _without_echo(output, token).strip("\n")
             later = [command for place, command in left.items() if place > number]

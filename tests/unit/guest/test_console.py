@@ -283,6 +283,18 @@ def test_commands_in_one_script_give_status_and_output(fake, tmp_path: Path, mod
         one.poweroff()
 
 
+def test_a_command_whose_output_stands_on_the_line_of_an_echo_runs_again(
+    fake, tmp_path: Path
+) -> None:
+    """A busy host puts its question while the command runs: its echo is cut by what that prints."""
+    with console.session(fake("plain"), tmp_path / "log", LIMITS) as one:
+        one.ready()
+        flag = tmp_path / "flag"
+        cut = f"""[ -e {flag} ] || printf 'echo "<%s""8' '~"'; touch {flag}; echo 17; echo 18"""
+        found = each(one, "", cut, "echo other")
+        assert found == [(1, 0, "other"), (0, 0, "17\n18")]
+
+
 def test_what_was_answered_can_be_used_while_the_script_goes_on(fake, tmp_path: Path) -> None:
     with console.session(fake("plain"), tmp_path / "log", LIMITS) as one:
         one.ready()
