@@ -147,6 +147,8 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
     library = marks.plugin(machine.binary, project.layout.here / FOLDER)
     log = project.layout.logs / f"boot_profile{'_other' if other else ''}.log"
     events = boot_run.record(command, library, points, project.machine.arch, log)
+    if project.machine.arch in boot_points.REGISTERS:
+        notes += boot_run.unseen(events, points)
     found = boot.bars(events, int(config.get("HZ", "100")))
     words = [word for word in command("", ()) if not word.startswith("/")]
     state = hashlib.sha256("\0".join(words).encode())

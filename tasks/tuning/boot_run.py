@@ -199,3 +199,20 @@ def incomplete(points: Points, arch: str) -> list[str]:
             "the kernel has no n_tty_poll: when its shell answers can't be told", "CONFIG_TTY=y"
         )
     return found
+
+
+def unseen(events: Sequence[Event], points: Points) -> list[str]:
+    """Return in words what a boot should have shown, and has not.
+
+    A function that the compiler put into its caller keeps its symbol, but is never reached.
+    """
+    if "program" in {point.what for point in points.at.values()} and not any(
+        event.what == "program" for event in events
+    ):
+        return [
+            (
+                "no program was told: the compiler put the function that names them into its caller,"
+                " as -O2 does (CONFIG_CC_OPTIMIZE_FOR_SIZE=y leaves it)"
+            )
+        ]
+    return []

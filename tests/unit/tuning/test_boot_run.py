@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tasks.guest.marks import Marks
 from tasks.tuning import boot_run
+from tasks.tuning.boot import Event
 from tasks.tuning.boot_points import Point, Points
 
 POINTS = Points({}, Marks(()), wide=8, order="<", ticks=0)
@@ -76,3 +77,11 @@ def test_a_program_is_told_also_where_the_compiler_left_no_call_that_names_it() 
 def test_a_program_that_was_named_is_told_once() -> None:
     assert programs(0x500, NAMED, ARGUMENTS, NAMED, ARGUMENTS) == [("/bin/sh", 0x7000)] * 2
     assert programs(0x500, NAMED, Point("exit", ""), ARGUMENTS) == [("sh", 0x7000)]
+
+
+def test_a_boot_without_a_program_says_so() -> None:
+    known = Points({1: NAMED}, Marks(()), wide=8, order="<", ticks=0)
+    (note,) = boot_run.unseen([Event("part", "init", 1)], known)
+    assert note.startswith("no program was told: ")
+    assert boot_run.unseen([Event("program", "sh", 1)], known) == []
+    assert boot_run.unseen([], POINTS) == []  # `incomplete` says so
