@@ -209,10 +209,6 @@ def unseen(events: Sequence[Event], points: Points) -> list[str]:
     if "program" in {point.what for point in points.at.values()} and not any(
         event.what == "program" for event in events
     ):
-        return [
-            (
-                "no program was told: the compiler put the function that names them into its caller,"
-                " as -O2 does (CONFIG_CC_OPTIMIZE_FOR_SIZE=y leaves it)"
-            )
-        ]
+        why = "the compiler put the function that names them into its caller, as -O2 does"
+        return [f"no program was told: {why} (CONFIG_CC_OPTIMIZE_FOR_SIZE=y leaves it)"]
     return []
