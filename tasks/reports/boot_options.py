@@ -11,7 +11,7 @@ from tasks.reports import options
 from tasks.system.errors import PiggyError
 from tasks.tuning.boot import Profile
 
-_LIMIT = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)(K|M|G|ms)?")
+_LIMIT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(K|M|G|ms)?")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 

@@ -75,7 +75,7 @@ def test_a_limit_is_in_instructions_or_milliseconds(text: str, fits: bool) -> No
             limit.check(profile())
 
 
-@pytest.mark.parametrize("text", ["x", "12X", "-1", "1 M", "1s"])
+@pytest.mark.parametrize("text", ["x", "12X", "-1", "1 M", "1s", "١M"])
 def test_what_is_no_limit_is_refused(text: str) -> None:
     with pytest.raises(PiggyError, match="is no limit"):
         boot_options.limit(text)
