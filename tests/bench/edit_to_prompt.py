@@ -191,13 +191,15 @@ class Bench:
     def tuxrun(self, tool: Tool) -> tuple[float, float] | None:
         """Start a tool's kernel by tuxrun; return what `qemu` does, or None if no prompt comes."""
         argv = ["tuxrun", "--runtime=null", f"--device={DEVICES[self.here.machine.arch]}"]
-        argv += ["--kernel", str(self._kernel(tool)), "--rootfs", str(self.here.layout.initramfs)]
+        argv += ["--kernel", str(self._kernel(tool).absolute())]
+        argv += ["--rootfs", str(self.here.layout.initramfs.absolute())]
         argv += ["--boot-args", "loglevel=7", "--timeouts", "boot=2"]
         clock, found = time.perf_counter(), None
         with _log(tool).open("w") as log:
             log.write(f"$ {shlex.join(argv)}\n")
             with subprocess.Popen(
                 argv,
+                cwd=tool.obj.parent,  # lava-run writes a folder "output" there
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
