@@ -6,6 +6,7 @@ A machine is data alone. Where a new machine would need code, this model lacks s
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,8 @@ from tasks.config.emulator import Qemu
 from tasks.system.errors import PiggyError, nearest
 
 NO_DISPLAY = "none"
+LIMIT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?[KMGT]?")  # of an image, in bytes
+SIZES = "bytes, or with K, M or G for units of 1024: 900K"
 # Every link of an image chain that there can be, in the order of `doit list`, with its doc.
 LINKS = {
     "Image": "the raw binary of the kernel proper",
@@ -264,8 +267,11 @@ def load(top: Path, name: str) -> tuple[Machine, dict[str, Link]]:
                 f"{origin}: 'kernel.{key}' is '{image}', which its chain does not have."
                 + nearest(image, ("vmlinux", *chain))
             )
-    images = ("vmlinux", *chain, "busybox", "rootfs", "initramfs", "floppy")
-    for name in machine.limits:
+    floppy = ["floppy"] if machine.qemu and machine.qemu.floppy else []
+    images = ("vmlinux", *chain, "busybox", "rootfs", "initramfs", *floppy)
+    for name, limit in machine.limits.items():
+        if not LIMIT.fullmatch(str(limit)):
+            raise PiggyError(f"{origin}: 'limits' gives {name} '{limit}', which is no size", SIZES)
         if name not in images:
             raise PiggyError(
                 f"{origin}: 'limits' names '{name}', which is no image.{nearest(name, images)}",

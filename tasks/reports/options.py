@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import getopt
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,27 @@ class Filled:
         return text
 
 
+class Natural:
+    """The type of an option that takes a whole number, for doit; there are none below 0."""
+
+    def __init__(self, long: str) -> None:
+        """Name the option, without its dashes."""
+        self._long = long
+
+    def __call__(self, text: str) -> int:
+        """Return the number.
+
+        Raises:
+            PiggyError: It is none.
+        """
+        if not re.fullmatch("[0-9]{1,9}", text):
+            raise PiggyError(f"--{self._long}= takes a whole number, 0 or more, not '{text}'")
+        return int(text)
+
+
+_TYPES: dict[type, Callable[[str], Any]] = {str: Filled, int: Natural}
+
+
 def described(
     asked: type[msgspec.Struct],
     helps: Mapping[str, str],
@@ -47,9 +69,9 @@ def described(
             "name": field.name,
             "short": "",
             "long": field.name,
-            "type": Filled(str(more.get(field.name, {}).get("long", field.name)))
-            if isinstance(field.default, str)
-            else type(field.default),
+            "type": _TYPES.get(type(field.default), lambda _: bool)(
+                str(more.get(field.name, {}).get("long", field.name))
+            ),
             "default": field.default,
             "help": helps[field.name],
             **more.get(field.name, {}),

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from tasks.cache.store import UNITS, bytes_of
+from tasks.cache.store import bytes_of
+from tasks.config.machine import LIMIT, SIZES
 from tasks.config.project import Project
 from tasks.reports import options as options_of
 from tasks.system.errors import PiggyError, nearest
 
 UNTESTED = 125  # git-bisect(1), "Bisect run": this commit can't be tested
-_SIZE = re.compile(rf"\d{{1,15}}(\.\d{{1,6}})?[{''.join(UNITS)}]?")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -89,10 +88,8 @@ def limits(project: Project, given: str) -> Limits:
 
 def _bytes(value: int | str, where: str) -> int:
     text = str(value)
-    if not _SIZE.fullmatch(text):
-        raise PiggyError(
-            f"{where}: '{text}' is no size", "bytes, or with K, M or G for units of 1024: 900K"
-        )
+    if not LIMIT.fullmatch(text):
+        raise PiggyError(f"{where}: '{text}' is no size", SIZES)
     return bytes_of(text)
 
 

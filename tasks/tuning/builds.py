@@ -98,7 +98,7 @@ def named(project: Project, word: str) -> Build | str:
         return _folder(project, path, word)
     if (project.top / path).is_file():
         return _vmlinux(project, word, path, None, None)
-    if stored := re.fullmatch(r"store(?::([1-9]\d{0,5}))?", word):
+    if stored := re.fullmatch(r"store(?::([1-9][0-9]{0,5}))?", word):
         return _stored(project, int(stored[1] or 1))
     for tree in (project.layout.kernel_src, project.top):
         if commit := commit_of(tree, word):

@@ -172,6 +172,21 @@ def test_the_chain_stands_in_the_order_of_the_pipeline(top: Path) -> None:
             '[limits]\nzImge = "2M"\n[rootfs]',
             "'limits' names 'zImge', which is no image. Did you mean 'zImage'?",
         ),
+        (
+            "[rootfs]",
+            '[limits]\nzImage = "900KB"\n[rootfs]',
+            "'limits' gives zImage '900KB', which is no size",
+        ),
+        (
+            "[rootfs]",
+            "[limits]\nzImage = -1\n[rootfs]",
+            "'limits' gives zImage '-1', which is no size",
+        ),
+        (
+            "[rootfs]",
+            "[limits]\nfloppy = 1_474_560\n[rootfs]",
+            "'limits' names 'floppy', which is no image.",
+        ),
         ("[rootfs]", "[qemu]\nbinary = 3\n[rootfs]", "Expected `str`, got `int` for 'qemu.binary'"),
     ],
 )

@@ -69,9 +69,12 @@ def test_options_may_follow_a_path() -> None:
     names, asked = size_options.asked(["kernel", "--depth", "3", "net", "--json"], {"limit": "5"})
     assert names == ["kernel", "net"]
     assert asked == size_options.Asked(limit="5", depth=3, as_json=True)
-    for words in (["--what"], ["--depth=x"], ["--depth"]):
+    for words in (["--what"], ["--depth"]):
         with pytest.raises(PiggyError, match="doit size: "):
             size_options.asked(words, {})
+    for number in ("x", "-1", "1.5", "\N{ARABIC-INDIC DIGIT ONE}", "9" * 10, ""):
+        with pytest.raises(PiggyError, match="--depth= takes a whole number, 0 or more"):
+            size_options.asked([f"--depth={number}"], {})
 
 
 @pytest.mark.parametrize(
