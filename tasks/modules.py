@@ -162,7 +162,7 @@ def build(job: Job) -> dict[str, object]:
         "commands": max(count, int(job.previous.get("commands", 0))),
         "made": made,
         "unsure": kernel.unsure(project),
-        "discovered": known.inputs(known.of_modules()),
+        "discovered": known.inputs([*known.of_modules(), *known.of_tools()]),
     }
 
 

@@ -243,6 +243,16 @@ class Depfiles:
         """Return the .cmd files of loadable modules and their objects."""
         return [record for record, entry in self.records.items() if entry.module]
 
+    def of_tools(self) -> list[str]:
+        """Return the .cmd files of the programs that modules are made with.
+
+        Modpost and objtool, above all, and the linker script scripts/module.lds; kallsyms and other
+        programs for vmlinux alone are among them. Source: scripts/Makefile.modfinal and
+        Makefile.modpost.
+        """
+        folders = tuple(os.path.join(self.obj, name, "") for name in ("scripts", "tools"))
+        return [record for record in self.records if record.startswith(folders)]
+
     def naming(self, paths: Collection[str], commands: bool = True) -> dict[str, list[str]]:
         """Return the .cmd files that name one of `paths`, each with those that it names.
 

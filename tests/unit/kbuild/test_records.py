@@ -271,3 +271,23 @@ def test_what_is_part_of_a_module() -> None:
     assert records.of_module("cmd_a.o := gcc -DMODULE -c a.c", "/x/.a.o.cmd")
     assert records.of_module("cmd_a.ko := ld", "/x/.a.ko.cmd")
     assert not records.of_module("cmd_a.o := gcc -DKBUILD_MODNAME=a -c a.c", "/x/.a.o.cmd")
+
+
+def test_the_programs_that_modules_are_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit of modpost changes modules, though no module's own record names it."""
+    monkeypatch.chdir(tmp_path)
+    src, obj = tmp_path / "src", Path("obj")
+    source = put(src / "scripts" / "mod" / "modpost.c")
+    for target in ("scripts/mod/modpost", "tools/objtool/check.o", "drivers/scripts/x.o"):
+        path = obj / target
+        path.parent.mkdir(parents=True)
+        put(path.with_name(f".{path.name}.cmd"), f"cmd_{target} := gcc -o {target} {source}\n")
+    known = Depfiles(obj, src)
+    tools = known.of_tools()
+    assert sorted(tools) == [
+        "obj/scripts/mod/.modpost.cmd",
+        "obj/tools/objtool/.check.o.cmd",
+    ]
+    assert str(source) in known.inputs(tools)
