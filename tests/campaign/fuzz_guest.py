@@ -131,7 +131,7 @@ class Process:
 
     def send(self, text: str) -> None:
         """Take a question."""
-        found = re.search(r'<~""([0-9a-f]{6})', text)
+        found = re.search(r'<~(?:"")?([0-9a-f]{6})', text)
         token = found[1] if found else "poweroff"
         if token in self.seen:
             return
