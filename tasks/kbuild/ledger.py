@@ -20,6 +20,7 @@ import msgspec
 from tasks.cache.digests import Stamps
 from tasks.kbuild import manifest, symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.records import target_of
 from tasks.system import files
 from tasks.system.files import decoded, touched, write_whole
 
@@ -68,13 +69,14 @@ def kept(
     roots = ledger.named if roots is None else roots
     _remove_renamed(obj, ledger, roots)
     changed = {path for path, digest in ledger.digests.items() if stamps.digest(path) != digest}
+    depfiles = Depfiles(obj, source)
     if changed or not ledger.whole:
-        _remove_hidden(Depfiles(obj, source), ledger, changed, trace.prerequisites(obj))
+        _remove_hidden(depfiles, ledger, changed, trace.prerequisites(obj))
     if others := [
         folder for folder, digest in ledger.folders.items() if stamps.digest(folder) != digest
     ]:
-        _remove_shadowed(Depfiles(obj, source), ledger, others)
-    _remove_pasting(obj, source)
+        _remove_shadowed(depfiles, ledger, others)
+    _remove_pasting(depfiles)
     digests = {path: stamps.digest(path) for path in ledger.digests if os.path.exists(path)}
     folders = {folder: stamps.digest(folder) for folder in ledger.folders}
     started = time.time_ns()
@@ -167,18 +169,13 @@ def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> Non
                 os.remove(obj / target)
 
 
-def _remove_pasting(obj: Path, source: Path) -> None:
+def _remove_pasting(depfiles: Depfiles) -> None:
     """Remove the objects that are older than a symbol whose name their sources put together."""
-    times = symbol_times.times(obj)
-    for record, names in Depfiles(obj, source).pasting(times).items():
-        target = _target_of(record)
+    times = symbol_times.times(depfiles.obj)
+    for record, names in depfiles.pasting(times).items():
+        target = target_of(record)
         if 0 <= files.changed(target) < max(times[name] for name in names):
             os.remove(target)
-
-
-def _target_of(record: str) -> str:
-    folder, name = os.path.split(record)
-    return os.path.join(folder, name[1 : -len(".cmd")])
 
 
 def _remove_hidden(
@@ -200,7 +197,7 @@ def _remove_hidden(
     strangers = set() if ledger.whole else {path for path in known if path not in ledger.digests}
     named: dict[str, list[str]] = {}
     for record, names in depfiles.naming(changed | strangers).items():
-        named[_target_of(record)] = list(names)
+        named[target_of(record)] = list(names)
     for target, path in edges:
         if path in changed or path in strangers:
             named.setdefault(os.path.join(depfiles.obj, target), []).append(path)
@@ -252,7 +249,7 @@ def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]
     }
     for record in depfiles.naming(old):
         with contextlib.suppress(FileNotFoundError):
-            os.remove(_target_of(record))
+            os.remove(target_of(record))
 
 
 def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:

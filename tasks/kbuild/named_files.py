@@ -187,8 +187,7 @@ def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -
     )
     for record in records.below(obj):
         if spelled.search(records.command(record)):
-            folder, name = os.path.split(os.path.relpath(record, obj))
-            users.add(os.path.join(folder, name[1 : -len(".cmd")]))
+            users.add(records.target_of(os.path.relpath(record, obj)))
     return users
 
 

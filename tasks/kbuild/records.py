@@ -27,6 +27,12 @@ def below(folder: Path) -> Iterator[str]:
                 yield os.path.join(where, name)
 
 
+def target_of(record: str) -> str:
+    """Return the path of the target beside its .cmd file."""
+    folder, name = os.path.split(record)
+    return os.path.join(folder, name[1 : -len(".cmd")])
+
+
 def dependencies(record: str) -> set[str]:
     """Return the dependencies in a .cmd file, unchanged: relative to O=, or absolute.
 

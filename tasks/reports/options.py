@@ -49,9 +49,6 @@ class Natural:
         return int(text)
 
 
-_TYPES: dict[type, Callable[[str], Any]] = {str: Filled, int: Natural}
-
-
 def described(
     asked: type[msgspec.Struct],
     helps: Mapping[str, str],
@@ -69,15 +66,20 @@ def described(
             "name": field.name,
             "short": "",
             "long": field.name,
-            "type": _TYPES.get(type(field.default), lambda _: bool)(
-                str(more.get(field.name, {}).get("long", field.name))
-            ),
+            "type": _type(field.default, str(more.get(field.name, {}).get("long", field.name))),
             "default": field.default,
             "help": helps[field.name],
             **more.get(field.name, {}),
         }
         for field in msgspec.structs.fields(asked)
     ]
+
+
+def _type(default: object, long: str) -> Callable[[str], Any]:
+    """Return what reads the value of an option, by its default; bool for one without a value."""
+    if isinstance(default, bool):
+        return bool
+    return Filled(long) if isinstance(default, str) else Natural(long)
 
 
 def split(

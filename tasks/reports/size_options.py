@@ -76,20 +76,17 @@ def limits(project: Project, given: str) -> Limits:
     Raises:
         PiggyError: One is no size.
     """
-    where = f"configs/machines/{project.settings.machine}.toml [limits]"
-    found = Limits(
-        {name: _bytes(value, where) for name, value in project.machine.limits.items()}, {}
-    )
+    machine = project.machine.limits  # they were checked as the machine file was read
+    found = Limits({name: bytes_of(str(value)) for name, value in machine.items()}, {})
     for word in filter(None, map(str.strip, given.split(","))):
         name, equals, text = word.rpartition("=")
-        found.given[name if equals else project.image] = _bytes(text, "--limit")
+        found.given[name if equals else project.image] = _bytes(text)
     return found
 
 
-def _bytes(value: int | str, where: str) -> int:
-    text = str(value)
+def _bytes(text: str) -> int:
     if not LIMIT.fullmatch(text):
-        raise PiggyError(f"{where}: '{text}' is no size", SIZES)
+        raise PiggyError(f"--limit: '{text}' is no size", SIZES)
     return bytes_of(text)
 
 

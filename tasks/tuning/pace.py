@@ -15,6 +15,7 @@ from tasks.config.project import Project
 from tasks.graph import history
 from tasks.kbuild import seconds
 from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.records import target_of
 from tasks.system import crowd
 from tasks.tuning.slot import FOLDER
 
@@ -47,8 +48,7 @@ class Pace:
             return 0.0
         found = 0.0
         for record in self._known.asking(set(change)):
-            folder, name = os.path.split(os.path.relpath(record, self._obj))
-            target = os.path.join(folder, name[1 : -len(".cmd")])
+            target = target_of(os.path.relpath(record, self._obj))
             found += self._seconds.of.get(target, 0.0)
         return found * self._seconds.pace
 

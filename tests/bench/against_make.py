@@ -165,9 +165,14 @@ def give_config(here: Project, others: list[Tool]) -> None:
     config = here.layout.config.read_bytes()
     for tool in others:
         tool.obj.mkdir(parents=True, exist_ok=True)
-        for path in (tool.obj / ".config", tool.obj.parent / f"{tool.obj.name}-config"):
+        for path in _configs(tool):
             if not path.exists() or path.read_bytes() != config:
                 path.write_bytes(config)
+
+
+def _configs(tool: Tool) -> tuple[Path, Path]:
+    """Where a tool looks for its configuration: its folder, and the file for tuxmake's -k."""
+    return tool.obj / ".config", tool.obj.parent / f"{tool.obj.name}-config"
 
 
 @contextlib.contextmanager
@@ -333,7 +338,7 @@ def _solved(here: Project, change: Callable[[int], None]) -> dict[int, bytes]:
 
 def _give(tool: Tool, config: bytes) -> None:
     """Put a configuration into a tool's folder."""
-    for path in (tool.obj / ".config", tool.obj.parent / f"{tool.obj.name}-config"):
+    for path in _configs(tool):
         path.write_bytes(config)
 
 

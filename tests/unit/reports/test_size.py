@@ -81,13 +81,13 @@ def test_options_may_follow_a_path() -> None:
     ("text", "count"), [("900K", 921_600), ("900000", 900_000), ("1.5M", 1_572_864), (7, 7)]
 )
 def test_sizes(text: int | str, count: int) -> None:
-    assert size_options._bytes(text, "--limit") == count
+    assert size_options._bytes(str(text)) == count
 
 
 @pytest.mark.parametrize("text", ["", "K", "-1", "1e9", "900k", "9" * 40])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(PiggyError, match="is no size"):
-        size_options._bytes(text, "--limit")
+        size_options._bytes(text)
 
 
 def test_limits_of_the_machine_count_for_what_is_built_and_those_of_the_option_win() -> None:
