@@ -1,18 +1,19 @@
 """Hold the estimates of `doit plan` against the real time: edits and flips of different size.
 
-    python tests/bench/plan.py [STEPS [SEED [MOST]]]
+    python tests/bench/plan.py --steps 30
 
 Uses the checkout's own build of the selected machine (run `doit` first) and restores every file
 that it edits. Each step edits some C files or a header, switches a symbol of the user's own
 fragment, or takes the last change back; then it asks for an estimate, builds, and compares.
 
-MOST limits the number of objects that a header concerns; below 500 no symbol of most objects is
+--most limits the number of objects that a header concerns; below 500 no symbol of most objects is
 switched. The build after another version of the code compiles nothing, so it comes before the first
 step.
 """
 
 from __future__ import annotations
 
+import argparse
 import collections
 import os
 import random
@@ -178,5 +179,10 @@ def main(steps: int, seed: int, most: int) -> None:
 
 if __name__ == "__main__":
     ending.by_exception()  # the files that were edited come back
-    given = [int(word) for word in sys.argv[1:]]
-    main(*[*given, *(8, 1, 500)[len(given) :]])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--most", type=int, default=500)
+    main(**vars(parser.parse_args()))

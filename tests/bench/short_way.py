@@ -1,7 +1,7 @@
 """A campaign of random edits of a real kernel, and of random flips of symbols: what doit makes of
 each, by the short way or not, held against plain make.
 
-    python tests/bench/short_way.py [STEPS [SEED [EDITS_A_STEP [PERCENT_OF_FLIPS]]]]
+    python tests/bench/short_way.py --steps 40 --edits 3 --flips 30
 
 Uses the checkout's own build of the selected machine (run `doit` first) and restores every file
 that it edits. Plain make works in an object folder of its own, build/MACHINE/short_way, on the same
@@ -14,6 +14,7 @@ another compressor. Some edits change the size of the kernel by pages.
 
 from __future__ import annotations
 
+import argparse
 import collections
 import os
 import random
@@ -328,5 +329,11 @@ def main(steps: int, seed: int, edits: int, flips: int) -> None:
 
 if __name__ == "__main__":
     ending.by_exception()  # the files that were edited come back
-    numbers = [int(word) for word in sys.argv[1:]]
-    main(*(numbers + [40, 1, 3, 0][len(numbers) :]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--edits", type=int, default=3, help="edits a step")
+    parser.add_argument("--flips", type=int, default=0, help="percent of them that flip a symbol")
+    main(**vars(parser.parse_args()))
