@@ -18,14 +18,14 @@ startup.begin(__spec__)  # before anything else is loaded
 from tasks import busybox, dtbs, floppy, host, image, kernel, kernel_config  # noqa: E402, I001
 from tasks import modules, net, qemu, rootfs, sources, toolchain  # noqa: E402
 from tasks.config import project  # noqa: E402
-from tasks.graph import commands, journal  # noqa: E402
+from tasks.graph import commands, journal, verdict  # noqa: E402
 from tasks.reports import settings  # noqa: E402
 from tasks.system.errors import in_a_sentence  # noqa: E402
 
 MADE = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox)
 STAGES = (*MADE, rootfs, floppy, qemu, net)
 
-with in_a_sentence(InvalidDodoFile):
+with verdict.or_none(sys.argv[1:]), in_a_sentence(InvalidDodoFile):
     os.chdir(TOP)
     PROJECT = project.load(TOP, os.environ, startup.given(), BEGUN)
     toolchain.check(PROJECT)
@@ -37,7 +37,7 @@ DOIT_CONFIG = commands.config(PROJECT)
 
 def task_pipeline():
     """Every task, in the order of the pipeline."""
-    with in_a_sentence(InvalidDodoFile):
+    with verdict.or_none(sys.argv[1:]), in_a_sentence(InvalidDodoFile):
         made = [one for stage in STAGES for one in stage.tasks(PROJECT)]
         if not commands.only(made):
             from tasks.reports import answers

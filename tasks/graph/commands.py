@@ -31,7 +31,7 @@ from doit.cmdparse import CmdParseError, DefaultUpdate
 from doit.exceptions import InvalidCommand
 
 from tasks.config.project import Project
-from tasks.graph import journal, reporter, runner
+from tasks.graph import journal, reporter, runner, verdict
 from tasks.graph.inputs import inputs_of
 from tasks.system import terminal
 from tasks.system.errors import PiggyError, in_a_sentence, nearest
@@ -300,6 +300,11 @@ def _help(self: Help, **given: Any) -> Any:
 
 @functools.wraps(_RUN)
 def _run(self: Run, **given: Any) -> Any:
+    with verdict.or_none(self.sel_tasks or ()):
+        return _run_in_words(self, **given)
+
+
+def _run_in_words(self: Run, **given: Any) -> Any:
     self.sel_tasks = _without_patterns(self.sel_tasks or (), self.task_list)
     try:
         return _RUN(self, **given)

@@ -18,7 +18,7 @@ from doit.globals import Globals
 from doit.reporter import ConsoleReporter
 
 from tasks.config.project import Project
-from tasks.graph import history, journal, startup
+from tasks.graph import history, journal, startup, verdict
 from tasks.graph.inputs import RESTORED, inputs_of
 from tasks.system import crowd, files, stdio, terminal
 from tasks.system.errors import PiggyError
@@ -45,6 +45,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
             self.done = self.fresh = 0
             self.reads = False
             self.begun: dict[str, float] = {}
+            self.selected = selected_tasks
             unwind_on_signals()
             selected = [tasks[name] for name in selected_tasks if name in tasks]
             if selected and all((task.meta or {}).get("reads") for task in selected):
@@ -111,9 +112,7 @@ def reporter_for(project: Project) -> type[ConsoleReporter]:
                     f"nothing to do: {self.fresh} task{'s' * (self.fresh != 1)} up to date"
                     f" ({terminal.took(seconds)})",
                 )
-            status = next(
-                (getattr(failure["exception"], "status", 1) for failure in self.failures), 0
-            )
+            status = verdict.status(self.selected, self.failures)
             status = status or (STATUS_OF_DIFFERENCE if wrong else 0)
             if status > 1 and sys.exc_info()[0] is None:  # 0 and 1 are doit's own
                 raise SystemExit(status)
@@ -198,4 +197,4 @@ def _leave(number: int, frame: Any) -> NoReturn:
 
 def _fail(error: PiggyError) -> NoReturn:
     print(f"ERROR: {error}", file=sys.stderr, flush=True)
-    raise SystemExit(3)
+    raise SystemExit(verdict.of_refusal(sys.argv[1:]))

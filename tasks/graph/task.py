@@ -31,6 +31,7 @@ from tasks.graph import aside
 from tasks.graph.inputs import Inputs
 from tasks.graph.reason import Reason, Record
 from tasks.graph.stored import States, Stored
+from tasks.graph.verdict import Exceeded
 from tasks.system import errors, stdio, terminal
 from tasks.system.errors import PiggyError
 
@@ -350,4 +351,5 @@ def failed(error: PiggyError) -> TaskFailed:
     """Return doit's own kind of failure, with the exit status for the reporter to end with."""
     result = TaskFailed(str(error))
     result.status = error.status
+    result.exceeded = isinstance(error, Exceeded)
     return result

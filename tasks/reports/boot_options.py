@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import msgspec
 
+from tasks.graph.verdict import Exceeded
 from tasks.reports import options
 from tasks.system.errors import PiggyError
 from tasks.tuning.boot import Profile
@@ -67,12 +67,12 @@ class Limit(msgspec.Struct, frozen=True):
         """Check a boot.
 
         Raises:
-            PiggyError: It takes more.
+            Exceeded: It takes more.
         """
         took = profile.milliseconds if self.timed else profile.instructions
         if took > self.most:
             unit = "ms" if self.timed else "instructions"
-            raise PiggyError(
+            raise Exceeded(
                 f"the boot takes {took:,} {unit}, {took - self.most:,} more than its limit of"
                 f" {self.most:,}",
                 "'doit boot_profile --against REF' says what grew",
@@ -97,10 +97,3 @@ def limit(text: str) -> Limit | None:
     if unit == "ms":
         return Limit(int(float(found[1])), timed=True)
     return Limit(int(float(found[1]) * _UNITS[unit]), timed=False)
-
-
-def untested(message: str, hint: str, known: Sequence[str] = ()) -> PiggyError:
-    """Return an error with the status by which git-bisect(1) skips a commit."""
-    error = PiggyError(message, hint + (f" ({', '.join(known)})" if known else ""))
-    error.status = 125
-    return error

@@ -6,13 +6,13 @@ a machine, a build folder, a vmlinux, a result of the store, a commit. A profile
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from tasks.config.project import Project
 from tasks.guest.qemu import Boot
-from tasks.reports import boot_options
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular
 from tasks.tuning import boot, builds
@@ -44,7 +44,7 @@ def images(project: Project, it: Boot, found: Build, word: str) -> Boot:
     )
     wanted = [kernel, disk if it.rootfs else initrd if it.initrd else kernel]
     if not all(path and path.is_file() for path in wanted):
-        raise boot_options.untested(
+        raise PiggyError(
             f"'--against {word}' has no {it.kernel.name} with a root filesystem",
             "image=vmlinux boots one that has only a vmlinux"
             if alone
@@ -77,9 +77,7 @@ def last(folder: Path, state: str = "") -> Profile:
     found = kept(folder)
     others = [path for path in found if path.stem != state[:16]] or found
     if not others:
-        raise boot_options.untested(
-            "'--against last' names no profile", f"profiles are kept in {folder}"
-        )
+        raise PiggyError("'--against last' names no profile", f"profiles are kept in {folder}")
     return read(others[-1])
 
 
@@ -98,10 +96,9 @@ def named(project: Project, folder: Path, word: str) -> Profile | Build:
     there = kept(folder)
     found = [path for path in there if path.stem.startswith(word)]
     if len(found) > 1:
-        raise boot_options.untested(
+        raise PiggyError(
             f"'--against {word}' names {len(found)} profiles",
-            "more digits tell them apart",
-            [path.stem for path in found[-5:]],
+            f"more digits tell them apart{_last(found)}",
         )
     if found or word.endswith(".json"):
         return read(found[0] if found else Path(word))
@@ -112,12 +109,16 @@ def named(project: Project, folder: Path, word: str) -> Profile | Build:
         one = read(path)
         if build in one.commits:
             return one
-    raise boot_options.untested(
+    raise PiggyError(
         f"no boot was counted at the commit {build[:12]}",
         "check it out, run 'doit boot_profile' with nothing uncommitted, and come back: the profile"
-        " is kept",
-        [path.stem for path in there[-5:]],
+        f" is kept{_last(there)}",
     )
+
+
+def _last(there: Sequence[Path]) -> str:
+    """Return the names of the last few profiles, in brackets; "" if there are none."""
+    return f" ({', '.join(path.stem for path in there[-5:])})" if there else ""
 
 
 def read(path: Path) -> Profile:

@@ -60,7 +60,8 @@ def profile(job: Job, **options: Any) -> None:
         options: As `boot_options.PARAMS` has them.
 
     Raises:
-        PiggyError: The boot can't work or be counted, or it exceeds its limit.
+        Exceeded: The boot exceeds its limit.
+        PiggyError: It can't work or be counted.
     """
     project = job.project
     asked = boot_options.Asked(**options)

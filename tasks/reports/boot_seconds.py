@@ -12,7 +12,7 @@ from tasks.config.project import Project
 from tasks.guest import boot as guest_boot
 from tasks.guest import console, serial
 from tasks.guest.qemu import Boot
-from tasks.reports import boot_options, boot_other, boot_text
+from tasks.reports import boot_other, boot_text
 from tasks.reports.boot_options import Asked
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
@@ -33,7 +33,7 @@ def compare(project: Project, asked: Asked) -> None:
     if asked.against:
         found = builds.named(project, asked.against)
         if isinstance(found, str):
-            raise boot_options.untested(
+            raise PiggyError(
                 f"'--against {asked.against}' is a commit, and --wall boots images",
                 "name a machine or a build folder that has them, such as build/pc",
             )

@@ -69,19 +69,14 @@ def size(
         options: As `size_options.PARAMS` has them.
 
     Raises:
-        PiggyError: Nothing is built, a name is none, or a limit is exceeded. Where there are
-            limits, status 1 says that one is exceeded, and nothing else has it.
+        Exceeded: A limit is exceeded.
+        PiggyError: Nothing is built, or a name or a limit is none.
     """
     project = job.project
     names, asked = size_options.asked(names, options)
-    if not (asked.limit or project.machine.limits):
-        _show(job, others, names, asked)
-        return
-    with size_options.not_to_be_told():
-        limits = size_options.limits(project, asked.limit)
-        build, record = _show(job, others, names, asked)
-        files = _limited(build, record, limits)
-    size_options.check(files, limits)
+    limits = size_options.limits(project, asked.limit)
+    build, record = _show(job, others, names, asked)
+    size_options.check(_limited(build, record, limits), limits)
 
 
 def _show(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,10 +10,9 @@ import msgspec
 from tasks.cache.store import bytes_of
 from tasks.config.machine import LIMIT, SIZES
 from tasks.config.project import Project
+from tasks.graph.verdict import Exceeded
 from tasks.reports import options as options_of
 from tasks.system.errors import PiggyError, nearest
-
-UNTESTED = 125  # git-bisect(1), "Bisect run": this commit can't be tested
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -90,19 +88,6 @@ def _bytes(text: str) -> int:
     return bytes_of(text)
 
 
-@contextlib.contextmanager
-def not_to_be_told() -> Iterator[None]:
-    """Give errors of the body the status by which bisect skips a commit.
-
-    With 1, a misspelt limit or a damaged image would be a commit whose image is too large.
-    """
-    try:
-        yield
-    except PiggyError as error:
-        error.status = UNTESTED
-        raise
-
-
 def check(files: Mapping[str, int], most: Limits) -> None:
     """Check images against limits; one of the machine's that is not built has no size yet.
 
@@ -111,16 +96,15 @@ def check(files: Mapping[str, int], most: Limits) -> None:
         most: The limits; those of --limit win.
 
     Raises:
-        PiggyError: One is larger, or --limit names one that is not built.
+        Exceeded: One is larger.
+        PiggyError: --limit names one that is not built.
     """
     for name in most.given:
         if name not in files:
-            error = PiggyError(
+            raise PiggyError(
                 f"there is no image '{name}' to limit.{nearest(name, files)}",
                 f"built are {', '.join(files)}",
             )
-            error.status = UNTESTED
-            raise error
     large = [
         f"{name} has {files[name]:,} B, {files[name] - limit:,} B more than its limit of"
         f" {limit:,} B"
@@ -128,4 +112,4 @@ def check(files: Mapping[str, int], most: Limits) -> None:
         if files.get(name, 0) > limit
     ]
     if large:
-        raise PiggyError("; ".join(large), "'doit size --against REF' says what grew")
+        raise Exceeded("; ".join(large), "'doit size --against REF' says what grew")

@@ -27,6 +27,7 @@ from typing import Any
 from tasks.system.terminal import printable
 
 BROKEN = 141  # what a shell says of a program that SIGPIPE (13) killed: 128 + 13
+full = 1  # the exit status for a device that is full
 NAMES = {1: "standard output", 2: "standard error"}
 _late = threading.local()  # .waiting: this thread must record something before it ends
 _ended: list[int] = []  # exit statuses for streams that failed; the first one counts
@@ -71,7 +72,7 @@ class _Sink(io.RawIOBase):
 
     def _lose(self, error: OSError) -> None:
         self.lost = True
-        _ended.append(BROKEN if error.errno == errno.EPIPE else 1)
+        _ended.append(BROKEN if error.errno == errno.EPIPE else full)
         if error.errno != errno.EPIPE and self.fd != 2:
             sys.stderr.write(f"ERROR: {self.name}: {error.strerror}\n")
         if not getattr(_late, "waiting", False):

@@ -59,7 +59,7 @@ def of_project(project: Project) -> Build:
     """
     layout = project.layout
     if not (layout.images / "vmlinux").is_file():
-        raise _not_built(
+        raise PiggyError(
             f"{layout.images / 'vmlinux'} is not built yet", f"'doit {project.image}' builds it"
         )
     files = {name: layout.images / name for name in ("vmlinux", *project.chain)}
@@ -89,7 +89,7 @@ def named(project: Project, word: str) -> Build | str:
     if word in machines and "/" not in word:
         path = project.layout.build / word
         if not (path / IMAGES / "vmlinux").is_file():
-            raise _not_built(
+            raise PiggyError(
                 f"the machine '{word}' has no {path / IMAGES / 'vmlinux'}",
                 f"'doit machine={word}' builds it",
             )
@@ -140,13 +140,6 @@ def commits(project: Project, known: Collection[str] = ()) -> list[str]:
     trees = (project.top, project.layout.kernel_src)
     heads = {commit: tree for tree in trees if (commit := commit_of(tree))}
     return [one for one, tree in heads.items() if one not in known and clean(tree)]
-
-
-def _not_built(message: str, hint: str) -> PiggyError:
-    """Return the error for a build that is missing, with the status by which bisect skips it."""
-    error = PiggyError(message, hint)
-    error.status = 125  # git-bisect(1), "Bisect run"
-    return error
 
 
 def _folder(project: Project, path: Path, word: str) -> Build:

@@ -34,6 +34,8 @@ FORMAT = 1  # of a record; one of another format counts as missing
 FOLDER, SUFFIX = "sizes", ".record"
 # The groups of what is in an image only in compressed form, whose sizes are estimates.
 ESTIMATED = tuple(f"({name})" for name in PACKED)
+# start_kernel() is in init/main.c; an object has it, too, but not the end that the linker sets.
+_KERNEL = ("start_kernel", "_end")
 _MOST = 50  # records that are kept
 _LONGEST = 1 << 28  # bytes of a record
 
@@ -96,7 +98,7 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
         known: Objects by name, for a vmlinux without an object folder.
 
     Raises:
-        PiggyError: vmlinux is damaged.
+        PiggyError: vmlinux is damaged, or is another kind of ELF file.
     """
     digest = content_digest(build.vmlinux)
     state = f"{digest} {build.image} {content_digest(build.files[build.image])}"
@@ -106,7 +108,7 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
         return msgspec.structs.replace(found, files=files)  # what is no kernel may be made anew
     if found and build.image == "vmlinux" and not found.why:
         return found  # of a store's vmlinux, from when it had a folder
-    real = elf.read(build.vmlinux)
+    real = _kernel(build.vmlinux)
     parts, why = _pieces(build, real, known or {})
     data = build.files[build.raw].read_bytes()
     raw = image.rows(data, [Part(real, parts)])
@@ -130,6 +132,21 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
     )
     _keep(build.kept, digest, record)
     return record
+
+
+def _kernel(path: Path) -> Elf:
+    """Read a vmlinux.
+
+    Raises:
+        PiggyError: It is none: a program, an object, a loader, or it has no symbols any more.
+    """
+    real = elf.read(path)
+    if missing := [name for name in _KERNEL if name not in real.addresses]:
+        raise PiggyError(
+            f"{path} is no vmlinux with its symbols: it has no '{missing[0]}'",
+            "vmlinux is what the linker made, in images/ or in the object folder",
+        )
+    return real
 
 
 def read(kept: Path, digest: str) -> Record | None:

@@ -68,6 +68,6 @@ def test_a_symbol_that_was_flipped_stands_beside_its_build(built: Playground) ->
 
 
 def test_where_there_is_nothing_to_report_on(fresh: Playground) -> None:
-    assert "is not built yet" in fresh.doit("report", status=125).text
+    assert "is not built yet" in fresh.doit("report", status=1).text
     assert not (fresh.here / "report.html").exists()
     assert not Path(fresh.here / "logs" / "report.log").exists()

@@ -73,11 +73,38 @@ def test_limits_decide_the_exit_status(built: Playground) -> None:
     assert "is no size" in built.doit("size", "--limit=12X", status=125).text
     assert "there is no 'nowhere'" in built.doit("size", "nowhere", "--limit=1", status=125).text
     assert "there is no image 'bzImag'" in built.doit("size", "--limit=bzImag=5", status=125).text
+    for words in (
+        ("--limti=5",),
+        ("kernel", "--limti=5"),
+        ("--limit",),
+        ("--limit=1", "--depth=x"),
+        ("--limit=1", "machine=nosuch"),
+        ("--limit=1", "jobs=-1"),
+        ("--limit=1", "nosuch=1"),
+        ("--against=/bin/sh", "--limit=1"),
+    ):
+        text = built.doit("size", *words, status=125).text
+        assert "Traceback" not in text
+        assert "ERROR: " in text or "size failed: " in text
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            ["doit", "size", f"--limit={size}"],
+            cwd=built.top,
+            env=built.environ(),
+            stdout=full,
+            check=False,
+        )
+    assert done.returncode == 125
     built.append("configs/machines/fake.toml", "\n[limits]\nvmlinux = 100\nbusybox = '64M'\n")
     said = built.doit("size", status=1).text
     assert "vmlinux has" in said
     assert "busybox has" not in said
     assert "there is no 'nowhere'" in built.doit("size", "nowhere", status=125).text
+
+
+def test_a_kernel_that_does_not_build_is_not_too_large(built: Playground) -> None:
+    built.append(built.linux / "kernel" / "panic.c", "this is no C\n")
+    assert "vmlinux failed" in built.doit("bzImage", "size", "--limit=1", status=125).text
 
 
 def test_before_anything_is_built(fresh: Playground) -> None:
@@ -116,6 +143,8 @@ def test_what_grew_is_named_with_its_object_and_symbol(built: Playground) -> Non
     for same in ("fake", "build/fake", "build/fake/images/vmlinux", "build/fake/kernel/6.1"):
         assert "up/down: 0/0 (0)" in built.doit("size", f"--against={same}").text
     assert "there is no vmlinux in build" in built.fails("size", "--against=build")
+    for other in ("/bin/sh", "build/fake/images/busybox", "build/fake/kernel/6.1/init/main.o"):
+        assert "is no vmlinux with its symbols" in built.fails("size", f"--against={other}")
 
 
 def test_an_earlier_vmlinux_of_the_store_can_be_compared_with(built: Playground) -> None:

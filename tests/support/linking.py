@@ -31,6 +31,7 @@ ENTRY(start)
 PHDRS { text PT_LOAD; data PT_LOAD; }
 SECTIONS {
     . = 0x100000;
+    start_kernel = .;
     .text : AT(0x8000) { _text = .; *(.text .text.*) . = ALIGN(32); LONG(0x12345678) } :text
     .rodata : { *(.rodata .rodata.*) }
     __table : { *(__table) QUAD(0) }
@@ -41,6 +42,7 @@ SECTIONS {
     .init.text : { *(.init.text) }
     __init_end = .;
     .bss : { *(.bss) *(COMMON) }
+    _end = .;
     /DISCARD/ : { *(.comment) *(.note*) *(.eh_frame) }
 }
 """
