@@ -127,7 +127,8 @@ class _Bench:
         from tasks.guest.checks import Check
 
         words = (*self._boot.extra, "-m", f"{memory}K")  # of two -m QEMU takes the last
-        it = msgspec.structs.replace(self._boot, extra=words)
+        # The checks go by the memory in MB, too: with little of it they do not run at once.
+        it = msgspec.structs.replace(self._boot, extra=words, memory=max(1, memory >> 10))
         more = [Check("meminfo", "cat /proc/meminfo", self._keep)] if look else []
         began, why = time.monotonic(), ""
         try:

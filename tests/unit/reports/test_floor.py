@@ -27,6 +27,7 @@ class Guest:
         assert it.extra[-2] == "-m"
         print("network   a note")
         self.memories.append(int(it.extra[-1].removesuffix("K")))
+        assert it.memory == self.memories[-1] >> 10  # which decides how the checks run
         if self.memories[-1] < self.least or len(self.memories) in self.odd:
             raise PiggyError("the guest ran out of memory\x1b[31m")
         for check in more:
