@@ -1,4 +1,4 @@
-"""What brought each initcall into the kernel: object, Kconfig symbol, and who asks for that."""
+"""What brought each initcall and driver in: object, Kconfig symbol, and who asks for that."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Known(msgspec.Struct):
 
 
 def explained(project: Project, found: Sequence[Bar], build: Build) -> Iterator[Bar]:
-    """Yield the bars, initcalls with object, symbol and reason, programs with a script's line.
+    """Yield the bars: initcalls and probes with their reason, programs with a script's line.
 
     Args:
         project: The project.
@@ -50,7 +50,8 @@ def explained(project: Project, found: Sequence[Bar], build: Build) -> Iterator[
         project.machine.arch,
     )
     brought = BroughtIn(project.layout.kernel_src, on, arch)
-    where = {bar.name: objects.get(bar.name, "") for bar in found if bar.kind == "initcall"}
+    names = {bar.name if bar.kind == "initcall" else bar.holder for bar in found} - {""}
+    where = {name: objects.get(name, "") for name in names}
     symbols = {
         name: next(iter(brought.chain(path)), "") if path else "" for name, path in where.items()
     }
@@ -66,10 +67,11 @@ def explained(project: Project, found: Sequence[Bar], build: Build) -> Iterator[
         return "", ""
 
     for bar in boot_scripts.explained(found, text):
-        symbol = symbols.get(bar.name, "") if bar.kind == "initcall" else ""
+        name = bar.name if bar.kind == "initcall" else bar.holder
+        symbol = symbols.get(name, "")
         yield msgspec.structs.replace(
             bar,
-            object=where.get(bar.name, "") if bar.kind == "initcall" else "",
+            object=where.get(name, ""),
             symbol=symbol,
             reason=words.get(symbol, "") or bar.reason,
         )

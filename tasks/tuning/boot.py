@@ -35,6 +35,7 @@ class Event(msgspec.Struct, frozen=True):
         bytes: Characters on the serial line before.
         level: Of an initcall.
         task: The process, by the address of its task_struct.
+        holder: The variable that holds a probe's driver.
     """
 
     what: str
@@ -44,6 +45,7 @@ class Event(msgspec.Struct, frozen=True):
     bytes: int = 0
     level: str = ""
     task: int = 0
+    holder: str = ""
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -59,7 +61,8 @@ class Bar(msgspec.Struct, frozen=True):
         slept: Milliseconds of these in which no instruction was executed.
         bytes: Characters on the serial line.
         level: Of an initcall.
-        object: The object that an initcall's function is in.
+        holder: The variable that holds a probe's driver: its struct device_driver is inside.
+        object: The object that an initcall's function, or a probe's driver, is in.
         symbol: The Kconfig symbol that brought the object in, without CONFIG_.
         reason: The fragment and line that ask for the symbol, or why it is on without one; of a
             program, the line of the start script.
@@ -74,6 +77,7 @@ class Bar(msgspec.Struct, frozen=True):
     slept: int = 0
     bytes: int = 0
     level: str = ""
+    holder: str = ""
     object: str = ""
     symbol: str = ""
     reason: str = ""
@@ -128,6 +132,7 @@ def bars(events: Sequence[Event], hertz: int) -> list[Bar]:
             slept=slept if slept * hertz >= 1000 else 0,  # less than a tick is none
             bytes=last.bytes - first.bytes,
             level=first.level,
+            holder=first.holder,
         )
 
     phases = [*_phases(events), end]

@@ -7,6 +7,7 @@ that its compiler put into another one, is left out, and its part counts for the
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Mapping
 
 import msgspec
@@ -82,6 +83,7 @@ class Points(msgspec.Struct, frozen=True):
         order: The order of bytes, as `struct` writes it.
         ticks: The address of the kernel's count of ticks; 0 if unknown.
         current: The address of the pointer to the process that runs; 0 if unknown.
+        data: The variables: address, the address behind, name; by address.
     """
 
     at: dict[int, Point]
@@ -90,6 +92,13 @@ class Points(msgspec.Struct, frozen=True):
     order: str
     ticks: int
     current: int = 0
+    data: tuple[tuple[int, int, str], ...] = ()
+
+    def variable(self, address: int) -> str:
+        """Return the name of the variable that an address lies in; "" for none."""
+        place = bisect_right(self.data, address, key=lambda one: one[0])
+        start, end, name = self.data[place - 1] if place else (0, 0, "")
+        return name if start <= address < end else ""
 
 
 def points(kernel: Elf, config: Mapping[str, str], arch: str, image: str) -> Points:
@@ -119,7 +128,12 @@ def points(kernel: Elf, config: Mapping[str, str], arch: str, image: str) -> Poi
     at |= calls
     # arch/x86/include/asm/current.h; with SMP each processor has its own
     current = where.get("current_task", 0) if arch in X86 and config.get("SMP") != "y" else 0
-    return Points(at, marks, wide, order, where.get("jiffies", 0), current)
+    data = sorted(
+        (symbol.address, symbol.address + symbol.size, symbol.name)
+        for symbol in kernel.symbols
+        if symbol.section < len(kernel.sections) and kernel.sections[symbol.section].write
+    )
+    return Points(at, marks, wide, order, where.get("jiffies", 0), current, tuple(data))
 
 
 def _loader(kernel: Elf, image: str) -> dict[int, Point]:

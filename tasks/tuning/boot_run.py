@@ -100,7 +100,8 @@ class _Teller:
     ) -> None:
         if point.what == "probe":
             device = guest.text(self._pointer(guest, first))
-            self.add(guest, "probe", f"{guest.text(self._pointer(guest, second))} {device}")
+            driver = guest.text(self._pointer(guest, second))
+            self.add(guest, "probe", f"{driver} {device}", holder=self._points.variable(second))
         elif point.what == "program" and third & 0xFF:
             self.add(guest, "program", guest.text(second), task=first)
             self._unnamed = len(self.events)
@@ -137,10 +138,19 @@ class _Teller:
             if name := next(self._loaders, ""):
                 self.add(guest, "part", name)
 
-    def add(self, guest: Halted, what: str, name: str, level: str = "", task: int = 0) -> None:
+    def add(
+        self,
+        guest: Halted,
+        what: str,
+        name: str,
+        level: str = "",
+        task: int = 0,
+        holder: str = "",
+    ) -> None:
         """Add an event at the guest's present count."""
         ticks = self._tick(guest) if self._mapped and self._points.ticks else 0
-        self.events.append(Event(what, name, guest.count, ticks, len(guest.console), level, task))
+        serial = len(guest.console)
+        self.events.append(Event(what, name, guest.count, ticks, serial, level, task, holder))
 
     def _tick(self, guest: Halted) -> int:
         """Return the kernel's ticks, which go on where its own count of 32 bits begins anew.

@@ -12,7 +12,7 @@ from tasks.cache.digests import content_digest
 from tasks.config.machine import LINKS
 from tasks.config.project import Project
 from tasks.guest import boot
-from tasks.system.errors import PiggyError, nearest
+from tasks.system.errors import LONGEST, PiggyError, nearest
 from tasks.system.process import run
 
 IMAGES = "images"
@@ -85,7 +85,7 @@ def named(project: Project, word: str) -> Build | str:
         PiggyError: It names none.
     """
     machines = [path.stem for path in (project.top / "configs" / "machines").glob("*.toml")]
-    path = Path(word).expanduser()
+    path = _path(word)
     if word in machines and "/" not in word:
         path = project.layout.build / word
         if not (path / IMAGES / "vmlinux").is_file():
@@ -106,6 +106,22 @@ def named(project: Project, word: str) -> Build | str:
     raise PiggyError(
         f"'--against {word}' names no build.{nearest(word, machines)}", f"it may be {_FORMS}"
     )
+
+
+def _path(word: str) -> Path:
+    """Return the path that a word may be.
+
+    Raises:
+        PiggyError: It can be none: there is no such user, or a name is too long.
+    """
+    try:
+        path = Path(word).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        raise PiggyError(
+            f"'--against {word[:LONGEST]}' names no build: {error}", f"it may be {_FORMS}"
+        ) from None
+    return path
 
 
 def commit_of(tree: Path, name: str = "HEAD") -> str:

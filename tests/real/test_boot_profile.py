@@ -51,7 +51,9 @@ def test_two_boots_are_equal_to_the_instruction_and_each_bar_has_its_reason(
     assert card["symbol"] == "NE2K_PCI"
     assert card["reason"].startswith("configs/kernel/ne2k-pci.config:")
     assert names["/bin/sh /etc/init.d/rcS"]["kind"] == "program"
-    assert any(bar["kind"] == "probe" for bar in first["bars"])
+    probe = next(bar for bar in first["bars"] if bar["name"].startswith("ne2k-pci "))
+    assert (probe["kind"], probe["symbol"]) == ("probe", "NE2K_PCI")
+    assert probe["reason"] == card["reason"]
     total = first["instructions"]
     pc.doit("boot=initramfs", "boot_profile", f"--limit={total}")
     said = pc.doit("boot=initramfs", "boot_profile", f"--limit={total - 1}", status=1)

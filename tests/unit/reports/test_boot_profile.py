@@ -20,7 +20,21 @@ from tasks.tuning.boot import Bar, Profile
 BARS = (
     Bar("phase", "firmware", 0, 0, 250_000),
     Bar("phase", "initcalls: device", 0, 250_000, 750_000, 170, 160, 30),
-    Bar("initcall", "slow_init", 1, 250_000, 500_000, 0, 0, 20, "device", "a.o", "A", "f.config:3"),
+    Bar(
+        "initcall",
+        "slow_init",
+        1,
+        250_000,
+        500_000,
+        0,
+        0,
+        20,
+        "device",
+        "",
+        "a.o",
+        "A",
+        "f.config:3",
+    ),
     Bar("initcall", "quick_init", 1, 750_000, 10),
 )
 

@@ -85,3 +85,21 @@ def test_a_boot_without_a_program_says_so() -> None:
     assert note.startswith("no program was told: ")
     assert boot_run.unseen([Event("program", "sh", 1)], known) == []
     assert boot_run.unseen([], POINTS) == []  # `incomplete` says so
+
+
+def test_a_probe_has_the_variable_that_holds_its_driver() -> None:
+    """The second argument of really_probe() lies in it: the driver is static, and part of a larger
+    struct."""
+    data = ((0x2000, 0x2F00, "other_driver"), (0x2F80, 0x3100, "disk_driver"))
+    known = Points({}, Marks(()), wide=8, order="<", ticks=0, data=data)
+    teller = boot_run._Teller(known, "x86_64")
+    guest = Execing()
+    guest.memory = lambda address, many: (0x3000).to_bytes(many, "little")  # type: ignore[method-assign]
+    teller.tell(guest, Point("probe", "really_probe"))  # type: ignore[arg-type]
+    assert [(one.name, one.holder) for one in teller.events] == [("sh sh", "disk_driver")]
+    assert [known.variable(one) for one in (0, 0x2F40, 0x2F80, 0x3100)] == [
+        "",
+        "",
+        "disk_driver",
+        "",
+    ]
