@@ -126,7 +126,8 @@ def install(argv: Sequence[str], log: Path) -> None:
         def on_line(text: str) -> None:
             sink.write(text + "\n")
             sink.flush()
-            last.append(terminal.printable(text))
+            shown = text.rstrip("\r").rpartition("\r")[2]  # apt draws over its own lines
+            last.append(terminal.printable(shown))
             show(last[-1])
 
         status = foreground(argv, env=env, on_line=on_line)

@@ -33,7 +33,7 @@ make = { why = "everything" }
 # An apt-get that logs its arguments, and "installs": the missing programs and files appear.
 APT = """\
 #!/bin/sh
-echo "Get:1 something"; echo "E: a \\033[31mfault" >&2; cat
+printf 'Get:0 0%%\\rGet:1 something\\r\\n'; echo "E: a \\033[31mfault" >&2; cat
 echo "$(basename $0) $* [$DEBIAN_FRONTEND]" >> HERE/calls
 [ "$1" = install ] || exit ${APT_STATUS:-0}
 [ -e HERE/broken ] && exit 100
@@ -113,7 +113,8 @@ def test_setup_installs_what_is_missing_and_then_nothing_more(
         rf"  setup              installed \(.* s\); its output: {bare.top}/logs/setup.log",
         lines[-1],
     )
-    log = "DEBIAN_FRONTEND=noninteractive apt-get {}\nGet:1 something\nE: a \033[31mfault\n"
+    output = "Get:0 0%\nGet:1 something\nE: a \033[31mfault\n"
+    log = f"DEBIAN_FRONTEND=noninteractive apt-get {{}}\n{output}"
     assert (bare.top / "logs/setup.log").read_text() == "".join(
         f"$ {log.format(words)}"
         for words in ("update", "install -y make libc6-dev gcc-x86-64-linux-gnu")
