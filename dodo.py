@@ -5,8 +5,6 @@ import sys
 import time
 from pathlib import Path
 
-from doit.exceptions import InvalidDodoFile
-
 BEGUN = time.time_ns()
 TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))  # `doit` is a script elsewhere; our packages lie here
@@ -20,12 +18,11 @@ from tasks import modules, net, qemu, rootfs, sources, toolchain  # noqa: E402
 from tasks.config import project  # noqa: E402
 from tasks.graph import commands, journal, verdict  # noqa: E402
 from tasks.reports import settings  # noqa: E402
-from tasks.system.errors import in_a_sentence  # noqa: E402
 
 MADE = (host, settings, sources, toolchain, kernel_config, kernel, image, dtbs, modules, busybox)
 STAGES = (*MADE, rootfs, floppy, qemu, net)
 
-with verdict.or_none(sys.argv[1:]), in_a_sentence(InvalidDodoFile):
+with verdict.loading():
     os.chdir(TOP)
     PROJECT = project.load(TOP, os.environ, startup.given(), BEGUN)
     toolchain.check(PROJECT)
@@ -37,7 +34,7 @@ DOIT_CONFIG = commands.config(PROJECT)
 
 def task_pipeline():
     """Every task, in the order of the pipeline."""
-    with verdict.or_none(sys.argv[1:]), in_a_sentence(InvalidDodoFile):
+    with verdict.loading():
         made = [one for stage in STAGES for one in stage.tasks(PROJECT)]
         if not commands.only(made):
             from tasks.reports import answers

@@ -16,7 +16,7 @@ from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand, InvalidDodoFile
 
 from tasks.system import stdio
-from tasks.system.errors import PiggyError
+from tasks.system.errors import PiggyError, in_a_sentence
 
 UNTESTED = 125  # git-bisect(1), "Bisect run": this commit can't be tested
 REFUSED = 3  # doit's own
@@ -70,3 +70,15 @@ def or_none(words: Sequence[str]) -> Iterator[None]:
     except (InvalidDodoFile, InvalidCommand, CmdParseError) as error:
         sys.stderr.write(f"ERROR: {error}\n")
         raise SystemExit(UNTESTED) from None
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Have what is wrong while dodo.py loads said in a sentence, with the status for it.
+
+    Raises:
+        InvalidDodoFile: Something is wrong, and no verdict was asked for.
+        SystemExit: Something is wrong, and one was.
+    """
+    with or_none(sys.argv[1:]), in_a_sentence(InvalidDodoFile):
+        yield
