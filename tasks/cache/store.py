@@ -27,7 +27,7 @@ from tasks.cache.store_files import Output, Place, Result, Room, blocks, short_h
 from tasks.cache.store_tag import LIST
 from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
-from tasks.system.files import replacing, write_whole
+from tasks.system.files import replacing_file, write_whole
 
 FORMAT = 1  # of what is kept; part of every key, so that another one is never looked at
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -123,7 +123,7 @@ class Store(Room):
         try:
             with contextlib.ExitStack() as stack:
                 for output, path in zip(result.outputs, targets, strict=True):
-                    draft = stack.enter_context(replacing(path))
+                    draft = stack.enter_context(replacing_file(path))
                     with owned.reading(self.folder, self.blob(output.digest)) as blob:
                         _copy(blob, draft, output.digest)
                     draft.chmod(output.mode & 0o755 | 0o400)
@@ -272,7 +272,7 @@ class Store(Room):
                 return 0
         with (
             owned.folder(self.folder, ("blobs", output.digest[:2]), make=True),
-            replacing(blob) as draft,
+            replacing_file(blob) as draft,
         ):
             fill(number, draft)
             draft.chmod(0o444)

@@ -29,12 +29,12 @@ results/ and blobs/, and removes
 ('doit store clear').
 """
 HASH = "[0-9a-f]{32}"
-# Drafts of files.replacing and files.write_whole.
+# Drafts of files.replacing (of earlier versions), files.replacing_file and files.write_whole.
 _ASIDE = r"\.(list|[0-9a-f]{30}|[0-9a-f]{32})\.[a-z0-9_]{8}\.part"
 FOLDERS = re.compile(f"results(/{HASH}(/{HASH}(/{_ASIDE})?)?)?|blobs(/[0-9a-f]{{2}}(/{_ASIDE})?)?")
 FILES = re.compile(
     f"results/{HASH}/{HASH}/(({_ASIDE}/)?(list|{HASH})|{_ASIDE})"
-    f"|blobs/[0-9a-f]{{2}}/({_ASIDE}/)?[0-9a-f]{{30}}"
+    f"|blobs/[0-9a-f]{{2}}/(({_ASIDE}/)?[0-9a-f]{{30}}|{_ASIDE})"
 )
 PARTS = ("results", "blobs")
 _TAG_ASIDE = re.compile(rf"\.{re.escape(TAG)}\.[a-z0-9_]{{8}}\.part")

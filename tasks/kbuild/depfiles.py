@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tasks.cache.store_files import short_hash
 from tasks.kbuild import pasted, symbol_times
 from tasks.kbuild.object_key import folders
 from tasks.kbuild.records import (
@@ -42,6 +43,7 @@ class Entry(msgspec.Struct, array_like=True):
         module: Whether the target belongs to a loadable module.
         symbols: The CONFIG symbols that the sources use.
         look: The folders of -I outside of the object folder.
+        text: A digest of the .cmd file's text.
     """
 
     when: int
@@ -52,6 +54,7 @@ class Entry(msgspec.Struct, array_like=True):
     module: bool
     symbols: list[int]
     look: list[int]
+    text: str
 
 
 class _Store(msgspec.Struct):
@@ -113,13 +116,7 @@ class Depfiles:
             info = os.stat(record)
             entry = self._entry(record)
             if entry is None or (entry.when, entry.size) != (info.st_mtime_ns, info.st_size):
-                with open(record, encoding="utf-8", errors="surrogateescape") as stream:
-                    module = of_module(stream.read(), record)
-                given, made, mentioned, symbols, look = (
-                    [self._number(name) for name in part] for part in self._named(record)
-                )
-                when, size = info.st_mtime_ns, info.st_size
-                entry = Entry(when, size, given, made, mentioned, module, symbols, look)
+                entry = self._parsed(record, entry, info)
                 renewed = True
             if self.records.get(record) is not entry:
                 self.records[record], self._given = entry, None
@@ -318,6 +315,25 @@ class Depfiles:
             return None if raw is None else _DECODER.decode(raw)
         except (RecursionError, msgspec.DecodeError):
             return None
+
+    def _parsed(self, record: str, before: Entry | None, info: os.stat_result) -> Entry:
+        """Parse a .cmd file; one that was written anew mostly has the same text.
+
+        Args:
+            record: The .cmd file.
+            before: What is known of it.
+            info: Its time and size.
+        """
+        when, size = info.st_mtime_ns, info.st_size
+        data = Path(record).read_bytes()
+        digest = short_hash(data)
+        if before is not None and before.text == digest:
+            return msgspec.structs.replace(before, when=when, size=size)
+        module = of_module(data.decode(errors="surrogateescape"), record)
+        given, made, mentioned, symbols, look = (
+            [self._number(name) for name in part] for part in self._named(record)
+        )
+        return Entry(when, size, given, made, mentioned, module, symbols, look, digest)
 
     def _number(self, name: str) -> int:
         known = self._known_names()

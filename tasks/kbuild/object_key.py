@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache, cached_property
+from typing import NamedTuple
 
 import msgspec
 
@@ -133,8 +134,8 @@ def record_of(names: Sequence[str], roots: Roots) -> str:
         not match
         or not _TARGET.fullmatch(match[1])
         or not _TAIL.fullmatch(tail)
-        or not all(map(_PATH.fullmatch, [source, *(dep for dep in deps if dep[:1] != "$")]))
-        or not all(_WILDCARD.fullmatch(dep) for dep in deps if dep[:1] == "$")
+        or not _PATH.fullmatch(source)
+        or not all(map(_is_dependency, deps))
     ):
         raise Unfamiliar("these are no names of a record")
     unescaped(head)
@@ -144,6 +145,12 @@ def record_of(names: Sequence[str], roots: Roots) -> str:
         f"{head}\n\nsource_{target} := {source}\n\ndeps_{target} := \\\n{lines}\n"
         f"{target}: $(deps_{target})\n\n$(deps_{target}):\n{tail}"
     )
+
+
+@cache
+def _is_dependency(name: str) -> bool:
+    """Tell whether fixdep writes such a name: the file of a symbol, or a header."""
+    return bool((_WILDCARD if name[:1] == "$" else _PATH).fullmatch(name))
 
 
 def symbol_file(name: str) -> str:
@@ -179,6 +186,24 @@ def folders(command: str) -> tuple[str, ...]:
     )
 
 
+class _Header(NamedTuple):
+    """What is asked of a header for each object that was compiled with it.
+
+    Attributes:
+        path: Its normalised path.
+        folder: The folder that it lies in.
+        names: The names by which it may have been found in one of the folders of -I.
+        parts: The folders in these names; "" for none.
+        earlier: The existing files that precede it in the folders of -I.
+    """
+
+    path: str
+    folder: str
+    names: list[str]
+    parts: frozenset[str]
+    earlier: list[str]
+
+
 class Hiding:
     """The search for headers that would hide one that an object was compiled with.
 
@@ -189,9 +214,11 @@ class Hiding:
     def __init__(self, top: str) -> None:
         self.top = top
         # What is asked of many objects is found out once.
+        self._norm = cache(os.path.normpath)
         self._is = cache(lambda path: os.path.isfile(os.path.join(top, path)))
+        self._there = cache(lambda path: norm if self._is(norm := self._norm(path)) else "")
         self._is_folder = cache(lambda path: os.path.isdir(os.path.join(top, path)))
-        self._short, self._earlier = cache(_short), cache(self._find_earlier)
+        self._headers: dict[tuple[str, ...], dict[str, _Header]] = {}  # by the folders of -I
 
     def of(self, command: str, source: str, deps: Sequence[str]) -> list[str]:
         """Return the existing files that precede one of the headers in the compiler's order.
@@ -202,47 +229,54 @@ class Hiding:
             deps: The headers that were read.
         """
         look = folders(command)
-        files = {os.path.normpath(dep) for dep in deps}
+        known = self._headers.setdefault(look, {})
+        for dep in deps:
+            if dep not in known:
+                known[dep] = self._header(look, dep)
+        headers = [known[dep] for dep in deps]
         # where an #include "..." looks first: beside the file that has it
-        beside = {os.path.dirname(os.path.normpath(path)) for path in (*files, source)}
-        hiding = {path for dep in files for path in self._earlier(look, dep)}
-        for folder, name in self._named(look, files, beside):
-            path = f"{folder}/{name}" if folder else name
+        beside = {os.path.dirname(os.path.normpath(source)), *(each.folder for each in headers)}
+        hiding = {path for each in headers for path in each.earlier}
+        for path in self._beside(beside, headers):
             if self._is(path):
                 hiding.add(path)
-        return sorted(hiding - files)
+        return sorted(hiding.difference(each.path for each in headers))
 
-    def _named(
-        self, look: tuple[str, ...], read: Collection[str], beside: Collection[str]
-    ) -> Iterator[tuple[str, str]]:
-        """Yield folders of files that were read with the names, by -I, of those in a subfolder.
+    def _beside(self, beside: Collection[str], headers: Sequence[_Header]) -> Iterator[str]:
+        """Yield the names of headers, by -I, in folders of files that were read.
 
         Few folders have a subfolder of such a name, as include/linux/asm would be.
         """
-        by_folder: dict[str, set[str]] = {}
-        for dep in read:
-            for name in self._short(look, dep):
-                by_folder.setdefault(name.rpartition("/")[0], set()).add(name)
-        for folder in beside:
-            for part, names in by_folder.items():
-                if not part or self._is_folder(f"{folder}/{part}" if folder else part):
-                    for name in names:
-                        yield folder, name
+        by_part: dict[str, set[str]] = {}
+        for part in set().union(*(each.parts for each in headers)):
+            for folder in beside:
+                below = f"{folder}/{part}" if folder and part else folder or part
+                if part and not self._is_folder(below):
+                    continue
+                if part not in by_part:
+                    names = [each.names for each in headers if part in each.parts]
+                    split = [name.rpartition("/") for few in names for name in few]
+                    by_part[part] = {name for above, _, name in split if above == part}
+                for name in by_part[part]:
+                    yield f"{below}/{name}" if below else name
 
-    def _find_earlier(self, look: tuple[str, ...], dep: str) -> list[str]:
-        """Return the files that precede a header in the folders of -I."""
-        places = [
-            os.path.normpath(f"{above}/{name}")
-            for number, folder in enumerate(look)
-            if (name := _below(folder, dep))
-            for above in look[:number]
-        ]
-        return [path for path in places if self._is(path)]
+    def _header(self, look: tuple[str, ...], dep: str) -> _Header:
+        """Return what is asked of a header.
 
-
-def _short(look: tuple[str, ...], dep: str) -> list[str]:
-    """Return the names by which a header may have been found in one of the folders of -I."""
-    return [name for folder in look if (name := _below(folder, dep))]
+        Args:
+            look: The folders of -I.
+            dep: The header.
+        """
+        path = self._norm(dep)
+        names: list[str] = []
+        earlier: list[str] = []
+        for number, folder in enumerate(look):
+            if name := _below(folder, path):
+                names.append(name)
+                places = [self._there(f"{above}/{name}") for above in look[:number]]
+                earlier += filter(None, places)
+        parts = frozenset([name.rpartition("/")[0] for name in names])
+        return _Header(path, path.rpartition("/")[0], names, parts, earlier)
 
 
 def _below(folder: str, path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from tasks.cache.digests import Stamps
@@ -48,13 +49,23 @@ class States:
         self._digests: dict[str, str] = {}
         self._files: dict[str, tuple[str, int, bool]] = {}
         self._hiding = object_key.Hiding(roots.obj)
+        self._shown = cache(roots.shown)
+
+    def of_all(self, names: Sequence[str]) -> list[str]:
+        """Return the states of all these names of one object."""
+        known = self._digests
+        return [known[name] if name in known else self.of(names, name) for name in names]
 
     def of(self, names: Sequence[str], name: str) -> str:
         """Return the state of the input `name` of an object with these names."""
         if name == HIDING:
-            shown = [self.roots.shown(one) for one in object_key.of_record(names)]
-            deps = [one for one in shown[1:-1] if one[:1] != "$"]
-            return self.roots.hidden("\0".join(self._hiding.of(shown[0], shown[1], deps)))
+            record = object_key.of_record(names)
+            if len(record) < 3:  # no names of ours
+                return ""
+            command, source, *deps, _ = record
+            headers = [self._shown(one) for one in deps if one[:1] != "$"]
+            found = self._hiding.of(self.roots.shown(command), self._shown(source), headers)
+            return self.roots.hidden("\0".join(found))
         if name == PLACE:
             return "\0".join(path for path, _ in self.roots.pairs())
         if name not in self._digests:

@@ -269,7 +269,7 @@ class Objects:
             distance = self._distance(env, head) if head else least
             if (command and head != command) or distance >= least:
                 continue
-            states = [self.states.of(names, name) for name in names]
+            states = self.states.of_all(names)
             result = self.store.at(folder, states)
             if result:
                 best, least = (result, names), distance

@@ -68,7 +68,7 @@ def _renamed(draft: Path, path: Path, aside: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _replacing_file(path: Path) -> Iterator[Path]:
+def replacing_file(path: Path) -> Iterator[Path]:
     """Yield an empty temporary file beside `path`; rename it on success, remove it on failure.
 
     Without a folder around it, which takes two more operations of the file system.
@@ -86,14 +86,14 @@ def _replacing_file(path: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, data: str | bytes, mode: int = 0o644) -> None:
     """Write `data` to `path` so that a reader sees the old content or the new, never a part."""
-    with _replacing_file(path) as draft:
+    with replacing_file(path) as draft:
         draft.write_bytes(data.encode() if isinstance(data, str) else data)
         draft.chmod(mode)
 
 
 def copy_whole(source: Path, path: Path) -> None:
     """Copy a file's content and mode to `path`, whole (see `replacing`)."""
-    with _replacing_file(path) as draft:
+    with replacing_file(path) as draft:
         shutil.copyfile(source, draft)
         shutil.copymode(source, draft)
 

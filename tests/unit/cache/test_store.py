@@ -662,6 +662,7 @@ def test_what_a_killed_run_left_goes_when_it_is_old(tmp_path: Path) -> None:
     litter = [
         blobs / "00" / rest,
         blobs / "00" / f".{rest}.abcd_123.part" / rest,
+        blobs / "00" / f".{rest}.abcd_124.part",
         tmp_path / "store" / "results" / KEY / ("b" * 32) / f".{state}.abcd_123.part" / state,
         tmp_path / "store" / "results" / KEY / ("b" * 32) / ".list.abcd_123.part",
     ]
@@ -707,7 +708,7 @@ def test_a_store_that_takes_nothing_costs_a_line(
         raise OSError(number, os.strerror(number), os.fspath(path))
 
     world.run()
-    monkeypatch.setattr(store, "replacing", full)
+    monkeypatch.setattr(store, "replacing_file", full)
     for text in ("one", "two"):
         world.write("src.c", text)
         settle()

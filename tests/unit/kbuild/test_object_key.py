@@ -186,6 +186,12 @@ def test_the_object_folder_itself_is_looked_in(tmp_path: Path) -> None:
     assert found == [f"{tmp_path}/first/gen/a.h"]
 
 
+def test_a_header_beside_a_source_in_the_object_folder_itself_hides(tmp_path: Path) -> None:
+    (tmp_path / "b.h").touch()
+    command = "gcc -Iinclude -c -o a.o a.c"
+    assert Hiding(str(tmp_path)).of(command, "a.c", ["include/b.h"]) == ["b.h"]
+
+
 def test_flags_are_those_of_the_kind_of_source() -> None:
     env = {"KBUILD_CPPFLAGS": "-D__KERNEL__", "KBUILD_CFLAGS": "-Os -m32", "KBUILD_AFLAGS": "-m32"}
     assert object_key.flags(env, "a.c") == {"-D__KERNEL__", "-Os", "-m32"}

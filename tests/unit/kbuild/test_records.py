@@ -291,3 +291,28 @@ def test_the_programs_that_modules_are_made_with(
         "obj/tools/objtool/.check.o.cmd",
     ]
     assert str(source) in known.inputs(tools)
+
+
+def test_a_record_written_anew_with_the_same_text_is_not_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obj, src = tmp_path / "obj", tmp_path / "src"
+    put(src / "a.c", "")
+    record = obj / ".a.o.cmd"
+    text = f"cmd_a.o := gcc -c -o a.o {src}/a.c\n\nsource_a.o := {src}/a.c\n"
+    put(record, text)
+    first = Depfiles(obj, src)
+    parsed: list[str] = []
+    named = Depfiles._named
+    monkeypatch.setattr(
+        Depfiles, "_named", lambda self, path: parsed.append(path) or named(self, path)
+    )
+    record.write_text(text)
+    os.utime(record, ns=(1, 1))
+    known = Depfiles(obj, src)
+    assert known.given() == first.given() == {f"{src}/a.c"}
+    assert not parsed
+    assert known.records[str(record)].when == 1
+    record.write_text(text.replace("a.c", "other.c"))
+    assert Depfiles(obj, src).given() == {f"{src}/other.c"}
+    assert parsed
