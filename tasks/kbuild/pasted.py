@@ -48,8 +48,9 @@ def beginnings(obj: Path, sources: Iterable[str]) -> dict[str, list[str]]:
         if entry[4]:
             found[path] = entry[4]
     if now:
+        there = {path: entry for path, entry in known.items() if os.path.exists(path)}
         with contextlib.suppress(OSError):  # it saves time only
-            files.write_whole(obj / FILE, msgspec.msgpack.encode({**known, **now}))
+            files.write_whole(obj / FILE, msgspec.msgpack.encode({**there, **now}))
     return found
 
 

@@ -39,6 +39,14 @@ def test_an_edit_is_seen(tmp_path: Path) -> None:
     assert pasted.beginnings(tmp_path, [str(path)]) == {str(path): ["B_"]}
 
 
+def test_a_source_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    first, second = put(tmp_path / "a.c", "int a;"), put(tmp_path / "b.c", "int b;")
+    pasted.beginnings(tmp_path, [str(first)])
+    first.unlink()
+    pasted.beginnings(tmp_path, [str(second)])
+    assert [*pasted._read(tmp_path / pasted.FILE)] == [str(second)]
+
+
 def test_the_files_of_symbols_old_and_new() -> None:
     paths = ["A_X", "A", "B_X", "a/x.h", "a.h", "b/x.h"]
     assert pasted.matching(["A_"], paths) == {"A_X", "a/x.h"}
