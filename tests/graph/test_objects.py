@@ -22,17 +22,19 @@ INCBIN = "usr/initramfs_data.o"  # reads a file that no record names
 READS = "#ifdef CONFIG_{0}\nstatic int has_{0} __attribute__((used));\n#endif\n"
 
 
+def _prepare(play: Playground) -> None:
+    play.doit("_unpack:linux-6.1")
+    play.append(play.linux / PANIC, READS.format("EXTRA"))
+    play.append(play.linux / PRINTK, READS.format("EXPERT"))
+    play.append(play.linux / STRING, READS.format("EXTRA") + READS.format("EXPERT"))
+    play.doit("bzImage")
+
+
 @pytest.fixture
-def play(kept: Kept, fresh: Playground) -> Iterator[Playground]:
+def play(kept: Kept) -> Iterator[Playground]:
     """The project with two symbols that objects read, built with a store of its own."""
-    fresh.store_size = "1G"
-    fresh.doit("_unpack:linux-6.1")
-    fresh.append(fresh.linux / PANIC, READS.format("EXTRA"))
-    fresh.append(fresh.linux / PRINTK, READS.format("EXPERT"))
-    fresh.append(fresh.linux / STRING, READS.format("EXTRA") + READS.format("EXPERT"))
-    fresh.doit("bzImage")
-    yield fresh
-    shutil.rmtree(fresh.top / "build" / "store", ignore_errors=True)
+    with kept.state("objects", _prepare, "1G") as play:
+        yield play
 
 
 def configured(play: Playground, *symbols: str) -> list[str]:

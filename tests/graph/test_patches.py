@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playground import Playground
+from playground import Kept, Playground
 from test_objects import compiled
 from test_trees import listing
 
@@ -38,12 +38,10 @@ diff --git a/include/linux/panic.h b/include/linux/panic.h
 
 
 @pytest.fixture
-def play(fresh: Playground) -> Iterator[Playground]:
+def play(kept: Kept) -> Iterator[Playground]:
     """The project with a store of its own, built without patches."""
-    fresh.store_size = "1G"
-    fresh.doit("bzImage")
-    yield fresh
-    shutil.rmtree(fresh.top / "build" / "store", ignore_errors=True)
+    with kept.state("unpatched", lambda play: play.doit("bzImage"), "1G") as play:
+        yield play
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ make finds nothing to do afterwards."""
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,20 +17,23 @@ PANIC = "kernel/panic.c"
 READS = "#ifdef CONFIG_{0}\nint has_{0}_in_{1};\n#endif\n"
 
 
-@pytest.fixture
-def play(kept: Kept, fresh: Playground) -> Iterator[Playground]:
-    """The project with symbols that objects and folders use, built."""
-    fresh.doit("_unpack:linux-6.1")
-    fresh.append(fresh.linux / PANIC, READS.format("EXPERT", "panic"))
-    deep = fresh.linux / "kernel/deep"
+def _prepare(play: Playground) -> None:
+    play.doit("_unpack:linux-6.1")
+    play.append(play.linux / PANIC, READS.format("EXPERT", "panic"))
+    deep = play.linux / "kernel/deep"
     deep.mkdir()
     (deep / "Makefile").write_text("obj-y := always.o\nobj-$(CONFIG_EXPERT) += more.o\n")
     (deep / "always.c").write_text("int deep_always;\n")
     (deep / "more.c").write_text("int deep_more;\n")
-    fresh.append(fresh.linux / "kernel/Makefile", "obj-y += deep/\n")
-    fresh.doit("bzImage")
-    yield fresh
-    shutil.rmtree(fresh.top / "build" / "store", ignore_errors=True)
+    play.append(play.linux / "kernel/Makefile", "obj-y += deep/\n")
+    play.doit("bzImage")
+
+
+@pytest.fixture
+def play(kept: Kept) -> Iterator[Playground]:
+    """The project with symbols that objects and folders use, built."""
+    with kept.state("symbols", _prepare) as play:
+        yield play
 
 
 def set_symbols(play: Playground, *symbols: str) -> None:

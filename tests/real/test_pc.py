@@ -178,9 +178,10 @@ def test_a_panic_is_a_panic(pc: Checkout) -> None:
 def test_a_second_checkout_elsewhere_gives_the_same_images(
     pc: Checkout, tmp_path: Path, tasks: list[str]
 ) -> None:
-    """User space; and everything, which takes minutes. That a kernel does not follow its place
-    test_arm.py shows."""
-    other = lay_out(tmp_path / "elsewhere" / "deeper" / "checkout", env=odd(tmp_path), umask=0o077)
+    """User space, with the kernel tree at hand; and everything, which takes minutes. That a kernel
+    does not follow its place test_arm.py shows."""
+    env = {**odd(tmp_path), **({"PIGGYBACK_SRC": str(pc.kernel)} if tasks else {})}
+    other = lay_out(tmp_path / "elsewhere" / "deeper" / "checkout", env=env, umask=0o077)
     other.doit(*tasks)
     names = sorted(
         path.name

@@ -56,11 +56,12 @@ SHORT = ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzIma
 @pytest.mark.parametrize(
     ("path", "old", "new", "tasks"),
     [
-        (
+        pytest.param(  # test_store.py has this edit, too
             "kernel/panic.c",
             "Kernel panic - not syncing: %s",
             "Kernel panic - not  syncing: %s",
             SHORT,
+            marks=pytest.mark.long,
         ),
         (
             "lib/string.c",
@@ -88,7 +89,13 @@ SHORT = ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzIma
         pytest.param(
             "include/linux/reboot.h", "/*", "/* a comment", SHORT[:1], marks=pytest.mark.long
         ),
-        (f"{BOOT}/compressed/misc.c", "inappropriately aligned", "badly aligned", SHORT[4:]),
+        pytest.param(  # as above
+            f"{BOOT}/compressed/misc.c",
+            "inappropriately aligned",
+            "badly aligned",
+            SHORT[4:],
+            marks=pytest.mark.long,
+        ),
         (f"{BOOT}/main.c", "Unable to boot - please", "Unable to boot; please", SHORT[5:]),
     ],
 )

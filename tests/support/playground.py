@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -276,6 +277,24 @@ class Kept:
     whole: Path
     first: Result
     digests: dict[str, str]
+
+    @contextlib.contextmanager
+    def state(
+        self, name: str, prepare: Callable[[Playground], object], store_size: str = "0"
+    ) -> Iterator[Playground]:
+        """Put the project into a state for the body of a `with`: it is built once, then copied."""
+        self.play.store_size, place = store_size, self.whole.with_name(name)
+        try:
+            if not place.exists():
+                copy(self.bare, self.play.top)
+                prepare(self.play)
+                copy(self.play.top, place)
+            copy(place, self.play.top)
+            yield self.play
+        finally:
+            self.play.close()
+            self.play.store_size = "0"
+            shutil.rmtree(self.play.top / "build" / "store", ignore_errors=True)
 
 
 def as_user(user: int) -> list[str]:
