@@ -63,10 +63,12 @@ class _Store(msgspec.Struct):
     Attributes:
         names: Each file name and symbol once.
         records: Path of a .cmd file to its Entry, which is decoded at its first use.
+        folders: The object folder and the tree; a folder that was moved has other names.
     """
 
     names: list[str] = []
     records: dict[str, msgspec.Raw] = {}
+    folders: tuple[str, str] = ("", "")
 
 
 _DECODER = msgspec.msgpack.Decoder(Entry)
@@ -95,6 +97,8 @@ class Depfiles:
     ) -> None:
         self.obj, self.top, self.tree = obj, os.path.abspath(obj), os.path.realpath(source)
         store = _read(obj / CACHE)
+        if store.folders != (self.top, self.tree):
+            store = _Store()
         self.names = store.names.copy()
         self._numbers: dict[str, int] = {}
         self._cached = store.records
@@ -125,9 +129,8 @@ class Depfiles:
     def save(self) -> None:
         """Write the cache file."""
         records: dict[str, Any] = {**({} if self.whole else self._cached), **self.records}
-        write_whole(
-            self.obj / CACHE, msgspec.msgpack.encode({"names": self.names, "records": records})
-        )
+        content = {"names": self.names, "records": records, "folders": (self.top, self.tree)}
+        write_whole(self.obj / CACHE, msgspec.msgpack.encode(content))
 
     def given(self, records: Iterable[str] | None = None) -> set[str]:
         """Return the dependencies outside of the object folder.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from playground import MACHINE, Kept, Playground
+from test_shortway import as_make_does, way
 
 
 def listing(tree: Path) -> dict[str, tuple[int, int, int, int]]:
@@ -153,3 +154,33 @@ def test_unwritable_build(built: Playground) -> None:
         subprocess.run(["chmod", "-R", "u+w", built.top / "build"], check=True)
     assert "build/" in text
     assert len(text.splitlines()) <= 4, text
+
+
+def test_moved_beside_it(built: Playground, tree: Path, tmp_path: Path) -> None:
+    """The project in another place, and the tree where it was: what is known of the object folder
+    has that folder's path. lib/size.h is an input of string.o by its record alone."""
+    (tree / "lib/more.c").write_text("int more(int n) { return n; }\n")
+    built.append(
+        tree / "lib/Makefile",
+        "obj-y += more.o\ntargets += size.h\n"
+        r"cmd_size = printf 'enum { SIZE = %d };\n' 0x$$($(NM) -S $< | sed -n"
+        " 's/.* \\(.*\\) T more$$/\\1/p') > $@\n"
+        "$(obj)/size.h: $(obj)/more.o FORCE\n\t$(call if_changed,size)\n"
+        "$(obj)/string.o: | $(obj)/size.h\n",
+    )
+    built.append(tree / "lib/string.c", '#include "size.h"\nint size_of_more = SIZE;\n')
+    words = [f"kernel_src={tree}", "bzImage"]
+    built.doit(*words)
+    moved = Playground(tmp_path / "moved", built.home)
+    moved.linux = tree
+    subprocess.run(["mv", built.top, moved.top], check=True)
+    try:
+        for number in range(3):
+            moved.doit(*words)
+            (tree / "lib/more.c").write_text(f"int more(int n) {{ return n{' / n' * number}; }}\n")
+            moved.doit(*words)
+            assert as_make_does(moved, tmp_path)
+            assert moved.doit(*words).ran == []
+        assert way(moved, "vmlinux") == "short"
+    finally:
+        subprocess.run(["mv", moved.top, built.top], check=True)
