@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection
 
@@ -49,5 +50,24 @@ class Goals(msgspec.Struct, frozen=True):
 
 
 def relative(target: str) -> bool:
-    """Tell whether a target's name, read from the store, stays in the object folder."""
-    return not target.startswith("/") and ".." not in target.split("/")
+    """Tell whether a target's name is an object's and leads, links aside, into the folder."""
+    words = target.split("/")
+    return target.endswith(".o") and words[0] != "" and ".." not in words and "\0" not in target
+
+
+def within(obj: str, targets: Collection[str]) -> list[str]:
+    """Return the targets that no link leads out of the object folder.
+
+    Kbuild's link `source` there leads to the tree, which nothing is written to.
+
+    Args:
+        obj: The object folder.
+        targets: The targets, relative to it.
+    """
+    top = os.path.realpath(obj)
+    folders = {
+        folder: os.path.normpath(os.path.join(top, folder))
+        for folder in set(map(os.path.dirname, targets))
+    }
+    inside = {folder for folder, path in folders.items() if os.path.realpath(path) == path}
+    return [target for target in targets if os.path.dirname(target) in inside]

@@ -26,7 +26,7 @@ from tasks.cache.store import FORMAT, Store
 from tasks.cache.store_files import Output, Place, Result, short_hash, state
 from tasks.kbuild import make, object_key, saved, seconds, symbol_times, trace
 from tasks.kbuild.depfiles import SYMBOL, Depfiles
-from tasks.kbuild.object_goals import TASK, Goals, relative
+from tasks.kbuild.object_goals import TASK, Goals, relative, within
 from tasks.kbuild.object_key import HIDING, PLACE, Roots
 from tasks.kbuild.object_state import States
 from tasks.kbuild.saved import Unfamiliar
@@ -99,7 +99,8 @@ class Objects:
         """
         if not self.goals.targets(goal):
             self.store.fetch_pack(self.goals.key(goal))
-        records = {target: trace.record_of(self.obj, target) for target in self.goals.targets(goal)}
+        targets = within(self.top, self.goals.targets(goal))
+        records = {target: trace.record_of(self.obj, target) for target in targets}
         known = Depfiles(self.obj, Path(self.roots.tree), records.values(), save=False)
         here = [target for target, record in records.items() if record in known.records]
         absent = [target for target in records if records[target] not in known.records]
@@ -165,7 +166,7 @@ class Objects:
         """
         absent = [
             target
-            for target in self.goals.targets(goal)
+            for target in within(self.top, self.goals.targets(goal))
             if os.path.dirname(target) == folder
             and not os.path.exists(trace.record_of(self.obj, target))
         ]
@@ -282,7 +283,7 @@ class Objects:
         if not env:
             return 0
         words = head.split()
-        return len(object_key.flags(env, words[-1]) ^ {*words})
+        return len(object_key.flags(env, words[-1] if words else "") ^ {*words})
 
     # after make ----------------------------------------------------------------------------------
 
@@ -348,7 +349,7 @@ class Objects:
             names = files.read_regular(self.obj / LAID).decode(errors="replace").split("\0")
         except OSError:
             return set()
-        return {name for name in names if name and relative(name)}
+        return set(within(self.top, [name for name in names if relative(name)]))
 
     def _keep(self, target: str, record: str, states: States, started: int, took: float) -> None:
         """Copy one object into the store.
