@@ -178,6 +178,7 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
             if path.is_file()
         }
     unsaid.update(path for _, path in trace.prerequisites(obj, name))
+    unsaid.update(trace.makefiles(obj, project.layout.kernel_src, name))
     return kernel.without_named(
         project, Depfiles(obj, project.layout.kernel_src, commands).inputs(unsaid=unsaid)
     )

@@ -354,7 +354,9 @@ def discovered(project: Project) -> list[str]:
     records = [
         path for path in known.records if path not in modules and in_vmlinux(path, known.records)
     ]
-    unsaid = {path for _, path in trace.prerequisites(project.layout.kernel_obj, "vmlinux")}
+    obj, tree = project.layout.kernel_obj, project.layout.kernel_src
+    unsaid = {path for _, path in trace.prerequisites(obj, "vmlinux")}
+    unsaid |= trace.makefiles(obj, tree, "vmlinux")
     return without_named(project, known.inputs(records, unsaid=unsaid))
 
 

@@ -108,6 +108,18 @@ def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:
     }
 
 
+def makefiles(obj: Path, tree: Path, goal: str) -> set[str]:
+    """Return the makefiles of a tree that the makes of a goal read.
+
+    Args:
+        obj: The object folder.
+        tree: The tree.
+        goal: A key of Trace.goals.
+    """
+    said, top = read(obj).goals.get(goal), os.path.realpath(tree)
+    return {name for name in said.makefiles if name.startswith(f"{top}/")} if said else set()
+
+
 def begun(obj: Path) -> Path:
     """Return the folder of the files that tell, in the present `listening`, when objects began."""
     return obj / _FOLDER / BEGUN

@@ -18,7 +18,10 @@ _ELSEWHERE = re.compile(
     r".*\.(c|h|S|rs|dtsi?|dtso|rst|orig|rej)|Kconfig.*|Config\..*|\..*|.*[~#]|README.*|LICENSE.*"
 )
 _INCLUDED = re.compile(r"^\s*-?include\s+\$\(src(?:tree)?\)/(\S+)", re.MULTILINE)
-_WILDCARD = re.compile(r"\$\(wildcard\s+(\S*[*?][^\s)]*)")
+# What a makefile takes if it is there: by -include, by $(wildcard ...).
+_OPTIONAL = re.compile(
+    r"^[ \t]*[-s]include\s+([^#\n]+)|\$\(wildcard\s+((?:[^()]|\([^()]*\))+)\)", re.MULTILINE
+)
 # Scripts that a Kconfig file calls, and those that another script calls.
 _ASKED = re.compile(r"scripts/([\w./-]+)")
 _CALLED = re.compile(r"(?:scripts/)?([\w-][\w.-]*\.(?:sh|pl|py))")
@@ -139,24 +142,39 @@ def beside(tree: str, folders: Iterable[str]) -> set[str]:
 
 
 def searched(tree: str, makefiles: Iterable[str]) -> set[str]:
-    """Return the folders of a tree in which makefiles look for files by a pattern, each with "/*".
+    """Return the files that makefiles name, and the folders in which they look, each with "/*".
 
-    A new file there may be a new source: $(wildcard $(srctree)/$(src)/*.c). Patterns with other
-    variables are passed over.
+    A file may be read by $(shell cat ...). A new one in a folder may be a new source, as for
+    $(wildcard $(src)/*.c), or be included. Names with other variables are passed over.
 
     Args:
         tree: The tree's real path.
         makefiles: The makefiles, absolute.
     """
-    found = set()
+    name = re.compile(re.escape(tree) + r"/[\w./+@%~,-]*\w")
+    found, named = set[str](), set[str]()
     for makefile in makefiles:
         text = _text(makefile)
-        for pattern in _WILDCARD.findall(text) if "$(wildcard" in text else ():
-            own = pattern.replace("$(srctree)/$(src)", os.path.dirname(makefile))
-            folder = os.path.dirname(own.replace("$(srctree)", tree))
-            if folder.startswith(tree + "/") and not re.search(r"[*?$]", folder):
-                found.add(f"{os.path.normpath(folder)}/*")
-    return {name for name in found if os.path.isdir(name[:-2])}
+        if "$(src" not in text:
+            continue
+        own = os.path.dirname(makefile)
+        # $(src) has the tree in front of it since 6.10; in scripts/ it is any folder
+        for place in ("$(srctree)/$(src)", "$(srctree)/$(obj)", "$(src)"):
+            text = text.replace(place, own if own != f"{tree}/scripts" else "$")
+        text = text.replace("$(srctree)", tree).replace("\\\n", " ")
+        named.update(name.findall(text))
+        for words in _OPTIONAL.findall(text):
+            for word in " ".join(words).split():
+                folder = os.path.dirname(word)
+                pattern = re.search(r"[*?[]", word) is not None
+                if (
+                    folder.startswith(tree + "/")
+                    and not re.search(r"[*?$]", folder)
+                    and (pattern or not ("$" in word or os.path.exists(word)))
+                ):
+                    found.add(f"{os.path.normpath(folder)}/*")
+    found = {folder for folder in found if os.path.isdir(folder[:-2])}
+    return found.union(filter(os.path.isfile, map(os.path.normpath, named)))
 
 
 def headers(tree: str, archs: Iterable[str]) -> set[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from playground import EVERYTHING, IMAGES, Kept, Playground
+from test_shortway import as_make_does
 
 LINKS = ["Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"]
 KERNEL = ["vmlinux", *LINKS]
@@ -392,3 +393,40 @@ def test_another_program_under_a_tools_name(
     program.unlink()
     built.doit()
     assert built.digests() == kept.digests
+
+
+def test_what_makefiles_read(built: Playground, tmp_path: Path) -> None:
+    """A makefile that another one names by a variable, or takes if it is there; sources that it
+    looks for; a file that it reads by the shell."""
+    lib = built.linux / "lib"
+    (built.linux / "include/parts").mkdir()
+    (built.linux / "include/parts/shared.mk").write_text("ccflags-y += -DONE=1\n")
+    (built.linux / "include/parts/version").write_text("1\n")
+    (lib / "parts").mkdir()
+    built.append(
+        lib / "Makefile",
+        "common := $(srctree)/include/parts\n"
+        "include $(common)/shared.mk\n"
+        "-include $(srctree)/$(src)/local.mk\n"
+        "ccflags-y += -DTWO=$(shell cat $(srctree)/include/parts/version)\n"
+        "found := $(wildcard $(srctree)/$(src)/none/*.c $(srctree)/$(src)/parts/*.c)\n"
+        "obj-y += $(patsubst $(srctree)/$(src)/%.c,%.o,$(found))\n"
+        "obj-y += $(if $(wildcard $(srctree)/$(src)/added.c),added.o)\n",
+    )
+    built.append(
+        lib / "string.c",
+        "#ifndef THREE\n#define THREE 1\n#endif\nint more[] = { ONE, TWO, THREE };\n",
+    )
+    built.doit("bzImage")
+    changes: dict[Path, str] = {
+        built.linux / "include/parts/shared.mk": "ccflags-y += -DONE=2\n",
+        built.linux / "include/parts/version": "2\n",
+        lib / "local.mk": "ccflags-y += -DTHREE=2\n",
+        lib / "parts/new.c": "int new = 1;\n",
+        lib / "added.c": "int added = 1;\n",
+    }
+    for path, text in changes.items():
+        path.write_text(text)
+        assert "bzImage" in built.doit("bzImage").ran, path
+        assert as_make_does(built, tmp_path), path
+        assert built.doit("bzImage").ran == []

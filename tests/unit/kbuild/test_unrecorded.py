@@ -157,16 +157,29 @@ def test_generated_headers(tmp_path: Path) -> None:
 
 def test_where_makefiles_look_for_files(tmp_path: Path) -> None:
     put(tmp_path / "net/certs/a.hex")
+    put(tmp_path / "net/parts/a.c")
+    put(tmp_path / "net/more/a.c")
     put(tmp_path / "arch/x/b.c")
+    put(tmp_path / "arch/y/local.mk")
+    put(tmp_path / "arch/z/VERSION")
     makefile = put(
         tmp_path / "net/Makefile",
         "$(obj)/certs.c: $(wildcard $(srctree)/$(src)/certs/*.hex)\n"
         "obj-y := $(patsubst %.c,%.o,$(wildcard $(srctree)/$(src)/*.c) $(wildcard $(obj)/*.c))\n"
         "all := $(wildcard $(srctree)/arch/x/?.c) $(wildcard $(srctree)/none/*.c)\n"
-        "not := $(wildcard $(srctree)/arch/x/b.c) $(wildcard $(srctree)/arch/$(ARCH)/*.c)\n",
+        "not := $(wildcard $(srctree)/arch/x/b.c) $(wildcard $(srctree)/arch/$(ARCH)/*.c)\n"
+        "both := $(wildcard $(obj)/*.c $(src)/parts/*.c \\\n\t$(src)/more/new.c)\n"
+        "-include $(srctree)/arch/y/local.mk $(srctree)/arch/z/local.mk\n"
+        "ccflags-y += -DV=$(shell cat $(srctree)/arch/z/VERSION) -I$(srctree)/arch/x\n",
     )
     assert unrecorded.searched(str(tmp_path), [str(makefile)]) == {
         f"{tmp_path}/net/certs/*",
         f"{tmp_path}/net/*",
         f"{tmp_path}/arch/x/*",
+        f"{tmp_path}/arch/x/b.c",
+        f"{tmp_path}/net/parts/*",
+        f"{tmp_path}/net/more/*",
+        f"{tmp_path}/arch/y/local.mk",
+        f"{tmp_path}/arch/z/*",
+        f"{tmp_path}/arch/z/VERSION",
     }
