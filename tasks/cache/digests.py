@@ -107,14 +107,16 @@ class Stamps:
         return value
 
     def touched(self, path: str, since: int) -> bool:
-        """Tell whether a file's ctime is at or after a point in time, as of the last look at it.
+        """Tell as `files.touched` does, with the file's ctime as of the last look at it.
 
         Args:
             path: The file; one that is missing was not touched.
             since: Nanoseconds since 1970.
         """
         entry = self._known.get(path) if self._known else None
-        return files.touched(path, since, missing=False) if entry is None else entry[1] >= since
+        if entry is None:
+            return files.touched(path, since, missing=False)
+        return max(entry[1], files.turned(path)) >= since
 
     def when(self, path: str) -> int:
         """Return when a file was changed (mtime, ns) as of the last look at its content.

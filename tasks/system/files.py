@@ -257,8 +257,20 @@ def length(*paths: Path | str) -> int:
     return total
 
 
+def turned(path: Path | str) -> int:
+    """Return when a link was made to lead where it leads (ns since 1970); 0 for what is no link.
+
+    What it leads to may not have been touched since long ago.
+    """
+    try:
+        info = os.lstat(path)
+    except (OSError, ValueError):
+        return 0
+    return info.st_ctime_ns if stat.S_ISLNK(info.st_mode) else 0
+
+
 def touched(path: Path | str, since: int, missing: bool) -> bool:
-    """Tell whether a file's ctime is at or after a point in time.
+    """Tell whether the ctime of a file, or of the link that leads to it, is at or after a time.
 
     Args:
         path: The file.
@@ -266,7 +278,7 @@ def touched(path: Path | str, since: int, missing: bool) -> bool:
         missing: The answer for a file that does not exist.
     """
     try:
-        return os.stat(path).st_ctime_ns >= since
+        return max(os.stat(path).st_ctime_ns, turned(path)) >= since
     except (OSError, ValueError):
         return missing
 

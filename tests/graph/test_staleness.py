@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playground import EVERYTHING, IMAGES, Kept, Playground
+from playground import EVERYTHING, IMAGES, Kept, Playground, finish
 from test_shortway import as_make_does
 
 LINKS = ["Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzImage"]
@@ -430,3 +430,23 @@ def test_what_makefiles_read(built: Playground, tmp_path: Path) -> None:
         assert "bzImage" in built.doit("bzImage").ran, path
         assert as_make_does(built, tmp_path), path
         assert built.doit("bzImage").ran == []
+
+
+def test_a_link_turned_while_make_runs(built: Playground, tmp_path: Path) -> None:
+    """A source is a link, and leads to another file, an old one, after the compiler read it."""
+    source = built.linux / "kernel/linked.c"
+    for number in (1, 2):
+        (built.linux / f"kernel/{number}.inc").write_text(f"int number = {number};\n")
+    source.symlink_to("1.inc")
+    built.append(built.linux / "kernel/Makefile", "obj-y += linked.o\n")
+    built.pause("vmlinux", "wait")
+    process = built.start("bzImage")
+    built.reached("vmlinux")
+    source.unlink()
+    source.symlink_to("2.inc")
+    built.resume()
+    said = finish(process)
+    assert process.returncode == 0, said
+    assert "bzImage" in built.doit("bzImage").ran
+    assert as_make_does(built, tmp_path)
+    assert built.doit("bzImage").ran == []
