@@ -93,12 +93,25 @@ def names_of(record: Saved, text: str, roots: Roots) -> list[str]:
         Unfamiliar: The object may have unrecorded inputs, or the list would not give the same text.
     """
     familiar(record)
+    if unlisted := next(_unlisted(record.command, roots), ""):
+        raise Unfamiliar(f"the headers of {unlisted} are in no record")
     deps = re.findall(r"^ +(\$\(wildcard \S+\)|\S+) \\$", text, re.MULTILINE)
     head = f"{record.key} {record.text}"
     names = [roots.hidden(part) for part in (head, record.source, *deps, record.tail)]
     if record_of(names, roots) != text:
         raise Unfamiliar(f"the record of {record.target} would not come back as it is")
     return names
+
+
+def _unlisted(command: str, roots: Roots) -> Iterator[str]:
+    """Yield the folders of which the compiler lists no headers, but for the compiler's own.
+
+    Source: GCC's manual, -MMD.
+    """
+    for _, folder in re.findall(r"(?:^|\s)-(isystem|idirafter) ?(\S+)", command):
+        path = os.path.normpath(os.path.join(roots.obj, folder))
+        if f"{path}/".startswith((f"{roots.tree}/", f"{roots.obj}/")):
+            yield folder
 
 
 def familiar(record: Saved) -> None:

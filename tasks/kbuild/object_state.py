@@ -13,9 +13,14 @@ from tasks.kbuild import object_key, symbol_times
 from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
 from tasks.kbuild.pasted import PASTED
 from tasks.kbuild.saved import Unfamiliar
+from tasks.system import files
 
-# Directives that read files which no .cmd file names, and names of symbols that none has.
-_CONTENTS = re.compile(rb"\.incbin|\.include\b|__has_include|#\s*embed\b|" + PASTED.pattern)
+# Directives that read files which no .cmd file names, and names of symbols that none has. -MMD
+# leaves out what a header that calls itself the system's includes.
+_CONTENTS = re.compile(
+    rb"\.incbin|\.include\b|__has_include|#\s*embed\b|\b(?:GCC|clang)\s+system_header|"
+    + PASTED.pattern
+)
 # Comments of C; strings come first, as they may have the signs of a comment. The kernel's headers
 # have comments on these directives, among them one that nearly all objects of x86 read.
 _COMMENT = re.compile(
@@ -113,7 +118,7 @@ class States:
         info = os.stat(path)
         return (
             path,
-            max(info.st_mtime_ns, info.st_ctime_ns),
+            max(info.st_mtime_ns, info.st_ctime_ns, files.turned(path)),
             _names_unknown(Path(path).read_bytes()),
         )
 

@@ -87,6 +87,8 @@ def test_objtool_is_a_program_of_its_own(tmp_path: Path) -> None:
         COMMAND.replace("-c ", "-Wp,@list -c "),
         COMMAND.replace("-c ", "-fsanitize-ignorelist=scripts/list.txt -c "),
         COMMAND.replace("-c ", "-frandomize-layout-seed-file=scripts/seed -c "),
+        COMMAND.replace("-c ", "-isystem /a/src/linux/drivers/net/include -c "),
+        COMMAND.replace("-c ", "-idirafter ./include -c "),
         COMMAND.replace("-o kernel/panic.o", "-o kernel/other.o"),
         COMMAND + "; ./tools/objtool/objtool --x kernel/panic.o; rm x",
     ],
@@ -103,7 +105,10 @@ def test_a_record_with_words_of_ours_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    ["-march=i586", "-Wa,-mtune=generic32", "-ffile-prefix-map=/a/src/linux/=", "-std=gnu11"],
+    [
+        *("-march=i586", "-Wa,-mtune=generic32", "-ffile-prefix-map=/a/src/linux/=", "-std=gnu11"),
+        "-isystem /a/sdk/lib/gcc/x/12/include",
+    ],
 )
 def test_ordinary_options_are_taken(tmp_path: Path, option: str) -> None:
     assert names(tmp_path, text(COMMAND.replace("-c ", f"{option} -c ")))

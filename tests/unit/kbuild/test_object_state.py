@@ -34,6 +34,7 @@ def states(tmp_path: Path) -> States:
         "// a comment \\\n.incbin",
         "/* one */ .incbin /* two */",
         "#define ON(x) IS_ENABLED(CONFIG_SERIAL_##x)",
+        "#pragma GCC system_header",  # -MMD then leaves out what it includes
     ],
 )
 def test_a_source_that_names_what_no_record_names(states: States, text: str) -> None:
@@ -66,6 +67,23 @@ def test_an_input_that_changed_after_its_state_was_read(states: States) -> None:
     path.write_text("int b;\n")
     with pytest.raises(Unfamiliar, match="changed"):
         states.check(str(path), began, 0)
+
+
+def test_a_link_that_was_turned_after_the_compiler_read_it(states: States) -> None:
+    """To a file that nobody touched meanwhile, and which has the state that would be recorded."""
+    tree = Path(states.roots.tree)
+    for name in ("one.c", "two.c"):
+        put(tree / name, f'char *name = "{name}";\n')
+    (tree / "a.c").symlink_to("one.c")
+    time.sleep(0.03)  # more than a tick of the file system's clock
+    began = time.time_ns()
+    time.sleep(0.03)
+    states.check(str(tree / "one.c"), began, 0)
+    (tree / "a.c").unlink()
+    (tree / "a.c").symlink_to("two.c")
+    states.of([], str(tree / "a.c"))
+    with pytest.raises(Unfamiliar, match="changed"):
+        states.check(str(tree / "a.c"), began, 0)
 
 
 def test_a_configuration_that_is_not_in_force(states: States, tmp_path: Path) -> None:
