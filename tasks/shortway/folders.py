@@ -47,8 +47,9 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
     """
     if not symbols:
         return []
-    # A name that make computes, as CONFIG_X_$(y), may be any.
-    names = re.compile(rf"CONFIG_(?:\w*\$[({{]|(?:{'|'.join(map(re.escape, sorted(symbols)))})\b)")
+    # A name that make computes, as CONFIG_X_$(y), CONFIG_$1, $(addprefix CONFIG_,x), may be any.
+    known = "|".join(map(re.escape, sorted(symbols)))
+    names = re.compile(rf"CONFIG_(?:\w*\$[({{\w]|(?:\w*_)?,|(?:{known})\b)")
     called = {*said.calls, *map(os.path.dirname, said.edges)}
     makefiles = {os.path.join(tree, folder, name) for folder in called for name in _MAKEFILES}
     folders = []

@@ -171,6 +171,23 @@ def test_make_decides(play: Playground, tmp_path: Path, symbol: str, where: str,
     assert right(play, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "on = $(CONFIG_$1)\nobj-$(call on,EXTRA) += unused.o\n",
+        "obj-$(firstword $(foreach one,$(addprefix CONFIG_,EXTRA),$($(one)))) += unused.o\n",
+    ],
+)
+def test_a_symbol_whose_name_make_puts_together(
+    play: Playground, tmp_path: Path, line: str
+) -> None:
+    play.append(play.linux / "lib/Makefile", line)
+    play.doit("bzImage")
+    set_symbols(play, "EXTRA")
+    play.doit("bzImage")
+    assert right(play, tmp_path)
+
+
 def test_another_folder_below(play: Playground, tmp_path: Path) -> None:
     play.append(play.linux / "kernel/Makefile", "obj-$(CONFIG_EXTRA) += new/\n")
     (play.linux / "kernel/new").mkdir()
