@@ -173,18 +173,25 @@ def _names(folder: str) -> list[str]:
     """Return the headers, makefiles and folders in a folder by name, in order.
 
     A new folder may have a header that is found before another one: #include "zz/z.h" looks beside
-    the file that has it first. Hidden folders and Python's caches are left out.
+    the file that has it first. Hidden folders and Python's caches are left out. Of a pair of x.c
+    and x.S the former is there, too: Kbuild compiles it before the latter.
     """
+    found, sources = list[str](), list[str]()
     with os.scandir(folder) as entries:
-        return sorted(
-            entry.name
-            for entry in entries
-            if entry.name.endswith((".h", ".dtsi"))
-            or entry.name in ("Makefile", "Kbuild")
-            or entry.name[0] != "."
-            and entry.name != "__pycache__"
-            and entry.is_dir()
-        )
+        for entry in entries:
+            name = entry.name
+            if name.endswith((".c", ".S")):
+                sources.append(name)
+            elif (
+                name.endswith((".h", ".dtsi"))
+                or name in ("Makefile", "Kbuild")
+                or name[0] != "."
+                and name != "__pycache__"
+                and entry.is_dir()
+            ):
+                found.append(name)
+    assembler = {f"{name[:-1]}c" for name in sources if name[-1] == "S"}
+    return sorted([*found, *assembler.intersection(sources)])
 
 
 def _all_names(folder: str) -> list[str]:

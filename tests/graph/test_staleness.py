@@ -450,3 +450,15 @@ def test_a_link_turned_while_make_runs(built: Playground, tmp_path: Path) -> Non
     assert "bzImage" in built.doit("bzImage").ran
     assert as_make_does(built, tmp_path)
     assert built.doit("bzImage").ran == []
+
+
+def test_a_source_that_goes_before_another(built: Playground, tmp_path: Path) -> None:
+    """Kbuild takes pair.c, if there is one, before pair.S."""
+    (built.linux / "lib/pair.S").write_text(".globl pair\n.data\npair: .long 1\n")
+    built.append(built.linux / "lib/Makefile", "obj-y += pair.o\n")
+    built.doit("bzImage")
+    (built.linux / "lib/pair.c").write_text("int pair = 2;\n")
+    os.utime(built.linux / "lib/pair.c", (0, 0))
+    assert "bzImage" in built.doit("bzImage").ran
+    assert as_make_does(built, tmp_path)
+    assert built.doit("bzImage").ran == []
