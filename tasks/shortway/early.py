@@ -26,6 +26,7 @@ from tasks.kbuild import saved, trace
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said, Trace
 from tasks.shortway import computed
+from tasks.system import files
 from tasks.system.jobserver import Budget
 from tasks.system.process import child, clean_env
 
@@ -287,8 +288,8 @@ class Early:
                 return False
             limit = begun.started - _TICK
             for name in text.partition(":")[2].replace("\\\n", " ").split():
-                info = os.stat(self.obj / name)
-                if max(info.st_mtime_ns, info.st_ctime_ns) > limit:
+                info, turned = os.stat(self.obj / name), files.turned(self.obj / name)
+                if max(info.st_mtime_ns, info.st_ctime_ns, turned) > limit:
                     return False
         except (OSError, UnicodeDecodeError):
             return False

@@ -41,7 +41,7 @@ class Box:
         (top / "bin/cc").write_text(CC)
         (top / "bin/cc").chmod(0o755)
         self.env = {"PATH": f"{top}/bin:{os.environ['PATH']}", "COLOUR": "red"}
-        for path in (self.source, self.obj / "header.h"):
+        for path in (self.source, self.obj / "header.h", top / "other.c"):
             path.write_text(path.name)
         time.sleep(0.03)  # a change in the tick in which it begins counts
         self.jobs = Budget(jobs)
@@ -94,9 +94,16 @@ def later(path: Path) -> None:
     os.utime(path, ns=(when, when))
 
 
+def turn(path: Path) -> None:
+    """A link to an old file in the place of a file."""
+    path.unlink()
+    path.symlink_to("other.c")
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        lambda box: turn(box.source),
         lambda box: box.source.write_text("edited"),
         lambda box: (box.obj / "header.h").write_text("edited"),
         lambda box: later(box.source),
