@@ -116,8 +116,14 @@ def makefiles(obj: Path, tree: Path, goal: str) -> set[str]:
         tree: The tree.
         goal: A key of Trace.goals.
     """
-    said, top = read(obj).goals.get(goal), os.path.realpath(tree)
-    return {name for name in said.makefiles if name.startswith(f"{top}/")} if said else set()
+    said = read(obj).goals.get(goal)
+    return makefiles_of(said, tree) if said else set()
+
+
+def makefiles_of(said: Said, tree: Path) -> set[str]:
+    """Return the makefiles of a tree that a trace has."""
+    top = os.path.realpath(tree)
+    return {name for name in said.makefiles if name.startswith(f"{top}/")}
 
 
 def begun(obj: Path) -> Path:

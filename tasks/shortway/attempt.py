@@ -100,7 +100,8 @@ def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
     made = [
         replay.targets.recorded[name] for name in replay.made if name in replay.targets.recorded
     ]
-    return replay.known.with_folders({*previous, *replay.known.given(made)})
+    read = trace.makefiles_of(replay.said, folder.tree)
+    return replay.known.with_folders({*previous, *replay.known.given(made), *read})
 
 
 def _log(job: Job, text: str) -> None:

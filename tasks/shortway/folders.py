@@ -142,6 +142,8 @@ def remake(replay: Replay, goal: str, folder: str, stale: Collection[str]) -> No
         if name not in now.targets:
             said.edges.pop(name, None)
     call.targets = now.targets
+    for name, readers in heard.makefiles.items():
+        said.makefiles[name] = sorted({*said.makefiles.get(name, ()), *readers})
     said.edges.update({name: heard.edges[name] for name in now.targets})
     replay.known.refresh(
         record

@@ -188,6 +188,24 @@ def test_a_symbol_whose_name_make_puts_together(
     assert right(play, tmp_path)
 
 
+def test_a_makefile_that_a_symbol_brings_in(play: Playground, tmp_path: Path) -> None:
+    """By a variable, so that only make can tell which one it is."""
+    (play.linux / "include/parts").mkdir()
+    brought = play.linux / "include/parts/extra.mk"
+    brought.write_text("ccflags-y += -DFLAG=1\n")
+    play.append(
+        play.linux / "lib/Makefile",
+        "parts := $(srctree)/include/parts\nifdef CONFIG_EXTRA\ninclude $(parts)/extra.mk\nendif\n",
+    )
+    play.append(play.linux / "lib/string.c", "#ifdef FLAG\nint flag = FLAG;\n#endif\n")
+    play.doit("bzImage")
+    set_symbols(play, "EXTRA")
+    assert short(play)
+    brought.write_text("ccflags-y += -DFLAG=2\n")
+    assert "bzImage" in play.doit("bzImage").ran
+    assert right(play, tmp_path)
+
+
 def test_another_folder_below(play: Playground, tmp_path: Path) -> None:
     play.append(play.linux / "kernel/Makefile", "obj-$(CONFIG_EXTRA) += new/\n")
     (play.linux / "kernel/new").mkdir()
