@@ -18,7 +18,7 @@ import msgspec
 
 from tasks.cache.code import TOP, code_id, files_of
 from tasks.cache.digests import Stamps
-from tasks.system.files import RACY_NS, decoded, write_whole
+from tasks.system.files import RACY_NS, decoded, packed, write_whole
 
 
 class _Known(msgspec.Struct):
@@ -71,7 +71,7 @@ class Codes:
         """
         if self._dirty and self._known and self._known.state:
             try:
-                write_whole(self.store, msgspec.msgpack.encode(self._known))
+                write_whole(self.store, packed(self._known))
             except OSError:
                 return
             self._dirty = False

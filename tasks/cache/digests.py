@@ -19,8 +19,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from tasks.system import files
 from tasks.system.files import write_whole
 
@@ -135,7 +133,7 @@ class Stamps:
             try:
                 write_whole(
                     self.store,
-                    msgspec.msgpack.encode(
+                    files.packed(
                         {path: entry for path, entry in self._known.items() if _is_text(path)}
                     ),
                 )

@@ -32,7 +32,7 @@ from tasks.kbuild.ask import CONF, SPECIAL, Request, Told
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system import process
 from tasks.system.errors import PiggyError
-from tasks.system.files import decoded, write_whole
+from tasks.system.files import decoded, packed, write_whole
 from tasks.system.process import clean_env
 
 POPEN = Path(__file__).with_name("answers.c")
@@ -208,7 +208,7 @@ def _write(obj: Path, known: Known) -> None:
     known.answers = {env: part for env, part in known.answers.items() if env in used}
     files = {name for part in known.answers.values() for one in part.values() for name in one.files}
     known.states = {name: at for name, at in known.states.items() if name in files}
-    write_whole(obj / FILE, msgspec.msgpack.encode(known))
+    write_whole(obj / FILE, packed(known))
 
 
 def _digest(env: Mapping[str, str]) -> str:

@@ -24,7 +24,7 @@ from tasks.kbuild.records import (
     of_module,
     symbol_files,
 )
-from tasks.system.files import decoded, remembering, write_whole
+from tasks.system.files import decoded, packed, remembering, write_whole
 
 CACHE = "piggyback.deps"  # a cache of another form counts as missing
 
@@ -130,7 +130,7 @@ class Depfiles:
         """Write the cache file."""
         records: dict[str, Any] = {**({} if self.whole else self._cached), **self.records}
         content = {"names": self.names, "records": records, "folders": (self.top, self.tree)}
-        write_whole(self.obj / CACHE, msgspec.msgpack.encode(content))
+        write_whole(self.obj / CACHE, packed(content))
 
     def given(self, records: Iterable[str] | None = None) -> set[str]:
         """Return the dependencies outside of the object folder.

@@ -61,7 +61,7 @@ def keep(obj: Path, goal: str, record: Record, outputs: Collection[str], stamps:
     """
     values = symbol_times.values_of(obj)
     state = GoalState(record, values, {name: stamps.digest(obj / name) for name in outputs})
-    files.write_whole(obj / FOLDER / goal, msgspec.msgpack.encode(state))
+    files.write_whole(obj / FOLDER / goal, files.packed(state))
 
 
 def forget(obj: Path, goal: str) -> None:

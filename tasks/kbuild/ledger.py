@@ -333,4 +333,4 @@ def _read(obj: Path) -> _Ledger:
 
 
 def _write(obj: Path, ledger: _Ledger) -> None:
-    write_whole(obj / FILE, msgspec.msgpack.encode(ledger))
+    write_whole(obj / FILE, files.packed(ledger))

@@ -12,10 +12,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from tasks.kbuild import symbol_times
-from tasks.system.files import changed, decoded, remove, write_whole
+from tasks.system.files import changed, decoded, packed, remove, write_whole
 
 FILE = "piggyback.made"
 CLOCK = "piggyback.clock"  # its time is when the last make ended
@@ -38,7 +36,7 @@ _States = dict[str, tuple[int, int]]
 def keep(obj: Path) -> None:
     """Record all files of the folder after a make."""
     symbol_times.keep(obj)
-    write_whole(obj / FILE, msgspec.msgpack.encode({**dict(_files(obj)), **_kconfig(obj)}))
+    write_whole(obj / FILE, packed({**dict(_files(obj)), **_kconfig(obj)}))
 
 
 def renew(obj: Path) -> None:
@@ -58,7 +56,7 @@ def renew(obj: Path) -> None:
         }
         if {**others, **tools} == present:
             symbol_times.settle(obj)
-        write_whole(obj / FILE, msgspec.msgpack.encode({**others, **_kconfig(obj), **tools}))
+        write_whole(obj / FILE, packed({**others, **_kconfig(obj), **tools}))
     symbol_times.outrun(obj, changed(obj / CLOCK))
 
 
@@ -80,7 +78,7 @@ def update(obj: Path, names: Iterable[str], since: int) -> None:
         for name, state in _listed(os.path.join(obj, folder), folder + "/" if folder else "")[0]:
             if name in targets or state[0] > since - SLACK_NS:
                 recorded[name] = state
-    write_whole(obj / FILE, msgspec.msgpack.encode(recorded))
+    write_whole(obj / FILE, packed(recorded))
 
 
 def purge(obj: Path) -> list[str]:

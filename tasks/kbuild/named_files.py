@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.digests import MISSING, Stamps
-from tasks.system.files import decoded, write_whole
+from tasks.system.files import decoded, packed, write_whole
 from tasks.system.process import clean_env
 from tasks.system.terminal import printable
 
@@ -339,7 +339,7 @@ def _used(symbol: str, tree: Path, obj: Path) -> bool:
         known[symbol] = symbol in _mentioned(tree, {symbol})
         if obj.is_dir():
             with contextlib.suppress(OSError):
-                write_whole(obj / CACHE, msgspec.msgpack.encode(known))
+                write_whole(obj / CACHE, packed(known))
     return known[symbol]
 
 

@@ -35,7 +35,7 @@ from tasks.system import files, terminal
 FEW = 30  # objects; for more of them it pays to run `make prepare` first, which tells make's flags
 # Makefiles whose flags go into every object.
 _STEERING = ("Makefile", "scripts/Makefile.*", "scripts/Kbuild.include")
-FORM = 2  # of an object's names; part of every key, so that another one is never looked at
+FORM = 3  # of an object's names; part of every key, so that another one is never looked at
 SAID = ("vmlinux", "modules")  # goals whose objects are reported even if all were compiled
 LAID = "piggyback.laid"  # objects that make may turn out not to want
 
@@ -270,7 +270,10 @@ class Objects:
             distance = self._distance(env, head) if head else least
             if (command and head != command) or distance >= least:
                 continue
-            states = self.states.of_all(names)
+            try:
+                states = self.states.of_all(names)
+            except Unfamiliar:  # of a path with one of our words in it
+                continue
             result = self.store.at(folder, states)
             if result:
                 best, least = (result, names), distance

@@ -13,8 +13,6 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import msgspec
-
 from tasks.kbuild import symbol_times
 from tasks.system import files
 
@@ -50,7 +48,7 @@ def beginnings(obj: Path, sources: Iterable[str]) -> dict[str, list[str]]:
     if now:
         there = {path: entry for path, entry in known.items() if os.path.exists(path)}
         with contextlib.suppress(OSError):  # it saves time only
-            files.write_whole(obj / FILE, msgspec.msgpack.encode({**there, **now}))
+            files.write_whole(obj / FILE, files.packed({**there, **now}))
     return found
 
 

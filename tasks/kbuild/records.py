@@ -143,6 +143,8 @@ def makefiles(obj: Path, source: Path, record_files: Iterable[str]) -> list[str]
     """
     tree = os.path.realpath(source)
     built_in = {os.path.relpath(os.path.dirname(record), obj) for record in record_files}
+    if any(folder.startswith("tools/") for folder in built_in):
+        built_in |= {"tools/build", "tools/scripts"}  # of the makes below tools/, as for objtool
     paths = {
         os.path.join(tree, folder, name)
         for folder in {".", *built_in}

@@ -109,7 +109,7 @@ def learn(
     if len(known.of) > MOST:
         known.of = dict(took)
     known.last, known.when = work, time.time_ns()
-    write_whole(obj / FILE, msgspec.msgpack.encode(known))
+    write_whole(obj / FILE, files.packed(known))
 
 
 def work_since(obj: Path, started: int, way: str) -> Work:

@@ -17,7 +17,7 @@ import msgspec
 
 from tasks.kconfig import dotconfig
 from tasks.system.errors import PiggyError
-from tasks.system.files import decoded, remembering, write_whole
+from tasks.system.files import decoded, packed, remembering, write_whole
 
 FILE = "piggyback.symbols"
 _TOP = "include/config"
@@ -41,7 +41,7 @@ def keep(obj: Path) -> None:
     """Record the symbols' values and times after a make."""
     values = values_of(obj)
     if values:
-        write_whole(obj / FILE, msgspec.msgpack.encode(_Symbols(values, times(obj))))
+        write_whole(obj / FILE, packed(_Symbols(values, times(obj))))
 
 
 def settle(obj: Path) -> None:

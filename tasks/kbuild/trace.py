@@ -19,7 +19,7 @@ import msgspec
 
 from tasks.cache.digests import Stamps
 from tasks.kbuild import saved
-from tasks.system.files import decoded, write_whole
+from tasks.system.files import decoded, packed, write_whole
 from tasks.system.process import clean_env
 
 RULES = Path(__file__).with_name("trace.mk")
@@ -138,7 +138,7 @@ def environment(obj: Path) -> dict[str, str]:
 
 def write(obj: Path, trace: Trace) -> None:
     """Write an object folder's traces."""
-    write_whole(obj / FILE, msgspec.msgpack.encode(trace))
+    write_whole(obj / FILE, packed(trace))
 
 
 @contextlib.contextmanager

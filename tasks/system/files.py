@@ -19,6 +19,7 @@ import shutil
 import stat
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -153,11 +154,34 @@ def read_regular(path: Path | str, most: int = 1 << 30, follow: bool = False) ->
     return data
 
 
+def packed(content: object) -> bytes:
+    """Return a content in MessagePack, as a file has it: behind a checksum."""
+    return sealed(msgspec.msgpack.encode(content))
+
+
+def sealed(data: bytes) -> bytes:
+    """Return bytes behind their checksum."""
+    return zlib.crc32(data).to_bytes(4) + data
+
+
+def unpacked(data: bytes, type: type[_T]) -> _T:
+    """Return the content that `packed` packed.
+
+    Raises:
+        ValueError: A bit of it is another one.
+        MsgspecError: It is of another type.
+    """
+    content = memoryview(data)[4:]
+    if zlib.crc32(content).to_bytes(4) != data[:4]:
+        raise ValueError("the checksum is another one")
+    return msgspec.msgpack.decode(content, type=type)
+
+
 def decoded(
     path: Path,
     kind: type[_T],
     missing: _T,
-    decode: Callable[..., Any] = msgspec.msgpack.decode,
+    decode: Callable[..., Any] | None = None,
     most: int = 1 << 30,
 ) -> _T:
     """Decode a file of ours; return `missing` if it is absent, damaged or of another form.
@@ -166,11 +190,11 @@ def decoded(
         path: The file.
         kind: The type of its content.
         missing: The value for an absent or unreadable file.
-        decode: The decoder, called with the bytes and `type=kind`; the default is for MessagePack.
+        decode: The decoder, called with the bytes and `type=kind`; the default is `unpacked`.
         most: Greatest size in bytes; a longer file is none of ours.
     """
     try:
-        content: _T = decode(read_regular(path, most), type=kind)
+        content: _T = (decode or unpacked)(read_regular(path, most), type=kind)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return missing
     return content

@@ -25,7 +25,7 @@ from tasks.cache.code_index import Codes
 from tasks.cache.digests import Stamps
 from tasks.graph import explain, history, journal
 from tasks.graph.inputs import Inputs
-from tasks.system import terminal
+from tasks.system import files, terminal
 from tasks.system.errors import PiggyError
 
 DIGEST = "0123456789abcdef" * 2
@@ -237,11 +237,12 @@ def make_caches(rng: random.Random) -> tuple[bool, bytes]:
     known = msgspec.msgpack.encode({"state": "x", "ids": {"a.b": [DIGEST[:16], {"/f": DIGEST}]}})
     first = rng.random() < 0.5
     data = stamps if first else known
-    return first, mutated(
+    changed = mutated(
         rng,
         data,
         [b"\x91" * 3000, b"\x81\xa1a" * 2000, b"\xc0", b"\xa1\xff", b"\xdf\xff\xff\xff\xff"],
-    ) if rng.random() < 0.8 else data
+    )
+    return first, files.sealed(changed if rng.random() < 0.8 else data)
 
 
 def check_caches(data: tuple[bool, bytes], folder: Path) -> None:
@@ -262,7 +263,7 @@ def check_caches(data: tuple[bool, bytes], folder: Path) -> None:
         ids = Codes(path, Stamps(folder / "stamps"), begun=1)
         assert ids._load().state != "x"  # another state is never looked at
         try:
-            read = msgspec.msgpack.decode(data[1], type=code_index._Known).state == "x"
+            read = files.unpacked(data[1], code_index._Known).state == "x"
         except (msgspec.MsgspecError, ValueError, RecursionError):
             read = False
         assert ids.of(check_history) == code_index.code_id(check_history)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import msgspec
-
 from tasks.kbuild import manifest, symbol_times
+from tasks.system import files
 
 
 def shift(top: Path, ahead: int) -> None:
@@ -22,9 +21,9 @@ def shift(top: Path, ahead: int) -> None:
     for path in list(top.rglob(manifest.FILE)):
         made = manifest._read(path.parent)
         later = {name: (when and when + ahead, size) for name, (when, size) in made.items()}
-        path.write_bytes(msgspec.msgpack.encode(later))
+        path.write_bytes(files.packed(later))
         os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + ahead))
     for path in list(top.rglob(symbol_times.FILE)):
         symbols = symbol_times._read(path.parent)
         symbols.times = {name: when + ahead for name, when in symbols.times.items()}
-        path.write_bytes(msgspec.msgpack.encode(symbols))
+        path.write_bytes(files.packed(symbols))

@@ -7,11 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from tasks.cache import digests
 from tasks.cache.digests import MISSING, Stamps
+from tasks.system import files
 from tasks.system.files import RACY_NS
 
 TOP = Path(__file__).parents[3]
@@ -216,9 +216,9 @@ def test_something_else_in_place_of_the_store(tmp_path: Path, known: Stamps, kin
         b"",
         b"garbage",
         b"\xc1",
-        msgspec.msgpack.encode([1, 2]),
-        msgspec.msgpack.encode({"a": [1, 2]}),
-        b"\x81\xa1\xff\x95\x01\x01\x01\x01\xa1x",
+        files.packed([1, 2]),
+        files.packed({"a": [1, 2]}),
+        files.sealed(b"\x81\xa1\xff\x95\x01\x01\x01\x01\xa1x"),
     ],
 )
 def test_a_damaged_store_costs_time_and_nothing_else(
@@ -230,7 +230,7 @@ def test_a_damaged_store_costs_time_and_nothing_else(
     known.store.write_bytes(content)
     digest = known.digest(tmp_path / "a")
     known.save()
-    assert msgspec.msgpack.decode(known.store.read_bytes())[str(tmp_path / "a")][4] == digest
+    assert files.unpacked(known.store.read_bytes(), dict)[str(tmp_path / "a")][4] == digest
 
 
 def test_a_store_that_can_not_be_written_fails_no_run(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_name_that_is_no_utf8_is_digested_and_the_others_are_kept(
     settle()
     assert known.digest(odd) != known.digest(f"{tmp_path}/utf8-ä") != MISSING
     known.save()
-    assert list(msgspec.msgpack.decode(known.store.read_bytes())) == [f"{tmp_path}/utf8-ä"]
+    assert list(files.unpacked(known.store.read_bytes(), dict)) == [f"{tmp_path}/utf8-ä"]
 
 
 def test_many_processes_save_at_once(tmp_path: Path, known: Stamps) -> None:
@@ -275,9 +275,7 @@ def test_many_processes_save_at_once(tmp_path: Path, known: Stamps) -> None:
     children = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
     while any(child.poll() is None for child in children):
         if known.store.exists():
-            msgspec.msgpack.decode(
-                known.store.read_bytes(), type=dict[str, tuple[int, int, int, int, str]]
-            )
+            files.unpacked(known.store.read_bytes(), type=dict[str, tuple[int, int, int, int, str]])
     assert [child.returncode for child in children] == [0, 0, 0]
     assert [path.name for path in known.store.parent.iterdir()] == ["stamps"]
 

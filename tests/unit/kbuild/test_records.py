@@ -316,3 +316,15 @@ def test_a_record_written_anew_with_the_same_text_is_not_parsed(
     record.write_text(text.replace("a.c", "other.c"))
     assert Depfiles(obj, src).given() == {f"{src}/other.c"}
     assert parsed
+
+
+def test_programs_below_tools_have_makefiles_of_their_own(tmp_path: Path) -> None:
+    obj, src = tmp_path / "obj", tmp_path / "src"
+    names = ("tools/build/Makefile.build", "tools/scripts/Makefile.include")
+    for name in (*names, "tools/build/fixdep.c"):
+        put(src / name)
+    put(obj / "init" / ".main.o.cmd")
+    assert records.makefiles(obj, src, list(records.below(obj))) == []
+    put(obj / "tools" / "objtool" / ".check.o.cmd")
+    found = records.makefiles(obj, src, list(records.below(obj)))
+    assert found == [f"{src}/{name}" for name in names]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from tasks.graph.history import Work
 from tasks.kbuild import seconds, trace
-from tasks.system import crowd
+from tasks.system import crowd, files
 
 SECOND = 1_000_000_000
 
@@ -77,7 +76,7 @@ def test_what_a_task_did_is_that_of_its_own_run(obj: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xc1", msgspec.msgpack.encode({"of": {"a": -1.0, "b": 1e9}, "pace": 1e9})]
+    "content", [b"", b"\xc1", files.packed({"of": {"a": -1.0, "b": 1e9}, "pace": 1e9})]
 )
 def test_a_file_that_can_not_be_right_counts_as_missing(obj: Path, content: bytes) -> None:
     (obj / seconds.FILE).write_bytes(content)

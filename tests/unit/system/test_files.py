@@ -263,12 +263,12 @@ class Held(msgspec.Struct):
         None,
         b"",
         b"\xc1",
-        msgspec.msgpack.encode("another type"),
-        msgspec.msgpack.encode(Held(5))[:-1],
-        msgspec.msgpack.encode({"number": b"\xff"}),
-        b"\x81\xa4name\xa1\xff",
-        b"\x91" * 100_000,
-        msgspec.msgpack.encode(Held(5)) + b"x" * 100,
+        files.packed("another type"),
+        files.packed(Held(5))[:-1],
+        files.packed({"number": b"\xff"}),
+        files.sealed(b"\x81\xa4name\xa1\xff"),
+        files.sealed(b"\x91" * 100_000),
+        files.packed(Held(5)) + b"x" * 100,
     ],
 )
 def test_what_is_not_ours_counts_as_missing(content: bytes | None, tmp_path: Path) -> None:
@@ -278,8 +278,17 @@ def test_what_is_not_ours_counts_as_missing(content: bytes | None, tmp_path: Pat
     assert files.decoded(path, Held, Held(7), most=200_000) == Held(7)
 
 
+def test_a_bit_that_is_another_one_is_noticed(tmp_path: Path) -> None:
+    good = files.packed({"a": 1, "b": 200, "c": 70_000})
+    for number in range(len(good) * 8):
+        data = bytearray(good)
+        data[number // 8] ^= 1 << number % 8
+        (tmp_path / "x").write_bytes(data)
+        assert files.decoded(tmp_path / "x", dict[str, int], {}) == {}
+
+
 def test_what_is_ours_is_read(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(msgspec.msgpack.encode(Held(5)))
+    (tmp_path / "x").write_bytes(files.packed(Held(5)))
     (tmp_path / "y").write_bytes(msgspec.json.encode(Held(6)))
     assert files.decoded(tmp_path / "x", Held, Held()) == Held(5)
     assert files.decoded(tmp_path / "x", Held, None, most=3) is None
