@@ -132,8 +132,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
         names: It takes the words that follow it on the command line: action(job, *args, names).
         params: Options of its own, as doit describes them: action(job, *args, name=value).
         reads: It changes nothing of what is built, so that it need not wait for a run that builds.
-        check: Called as check(name=value) with the options before anything is built; raises
-            PiggyError for those that the action would refuse after that.
+        check: Called as check(name=value) with the options, and with `names` if it takes them,
+            before anything is built; raises PiggyError for what the action would refuse after that.
     """
 
     names: bool = False
@@ -263,7 +263,8 @@ def check_options(task: Any) -> None:
         work = getattr(action, "kwargs", {}).get("work")
         if isinstance(work, Work) and work.check:
             task.init_options()
-            work.check(**task.options)
+            words = {} if task.pos_arg is None else {task.pos_arg: tuple(task.pos_arg_val or ())}
+            work.check(**words, **task.options)
 
 
 def perform(task: Any, work: Work, names: Sequence[str] | None = None, **options: Any) -> Any:

@@ -19,6 +19,7 @@ from tasks import qemu
 from tasks.config.project import Project
 from tasks.graph.task import Command, Job, Needs, TaskDict, task
 from tasks.guest.qemu import Boot
+from tasks.reports import options
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular
@@ -30,7 +31,7 @@ PARAMS: list[dict[str, Any]] = [
     {
         "name": "step",
         "long": "step",
-        "type": int,
+        "type": options.Natural("step"),
         "default": 256,
         "help": "how exactly, in KiB",
     },
@@ -94,7 +95,10 @@ def check(step: int, **_: Any) -> None:
         PiggyError: The granularity is none.
     """
     if not STEPS[0] <= step <= STEPS[1]:
-        raise PiggyError(f"--step={step}: it takes KiB, from {STEPS[0]} to {STEPS[1]}")
+        raise PiggyError(
+            f"--step={step}: it takes KiB, from {STEPS[0]} to {STEPS[1]}",
+            "a smaller step takes more boots; without it the step is 256",
+        )
 
 
 class _Bench:

@@ -45,7 +45,10 @@ class Natural:
             PiggyError: It is none.
         """
         if not re.fullmatch("[0-9]{1,9}", text):
-            raise PiggyError(f"--{self._long}= takes a whole number, 0 or more, not '{text}'")
+            raise PiggyError(
+                f"--{self._long}= takes a whole number, 0 or more, not '{text}'",
+                f"digits, nine at most: --{self._long}=4",
+            )
         return int(text)
 
 

@@ -93,8 +93,17 @@ def tasks(project: Project) -> Iterator[TaskDict]:
         "price",
         "say what symbols cost, and whether it boots without them: price SYMBOL... or --all",
         price,
-        command=Command(names=True, reads=True, params=PARAMS),
+        command=Command(names=True, reads=True, params=PARAMS, check=check),
     )
+
+
+def check(names: Sequence[str] = (), **options: Any) -> None:
+    """Check the options, wherever they stand.
+
+    Raises:
+        PiggyError: An option is none, or nothing is asked.
+    """
+    _asked(names, options)
 
 
 def price(job: Job, names: Sequence[str] = (), **options: Any) -> None:

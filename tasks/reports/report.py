@@ -23,7 +23,7 @@ _OUT = {
     "name": "out",
     "short": "o",
     "long": "out",
-    "type": str,
+    "type": options.Filled("out"),
     "default": "",
     "help": "the file to write, in place of build/MACHINE/report.html",
 }
@@ -37,8 +37,18 @@ def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
         "write one HTML page about the build: sizes, history, configuration, memory",
         report,
         [[dict(one) for one in others]],
-        command=Command(reads=True, params=[_OUT]),
+        command=Command(reads=True, params=[_OUT], check=check),
     )
+
+
+def check(out: str) -> None:
+    """Check the option, before anything is built.
+
+    Raises:
+        PiggyError: It names no place for a file.
+    """
+    if out:
+        options.target("--out", out)
 
 
 def report(job: Job, others: Sequence[TaskDict], out: str = "") -> None:

@@ -113,9 +113,25 @@ def test_what_can_not_be_switched_says_why(built: Playground, path: str) -> None
     gzip.chmod(0o755)
     extra = price(built, path, "--no-boot", "EXTRA")["symbols"]["CONFIG_EXTRA"]
     assert (extra["built"], extra["known"]) == (True, False)
-    assert "Did you mean 'bytes'?" in built.fails("price", "--sort=byte", "BLOCK")
-    assert "name symbols, or say --all" in built.fails("price")
-    assert "option --boott" in built.fails("price", "BLOCK", "--boott")
+
+
+def test_options_that_are_none_have_one_status_wherever_they_stand(fresh: Playground) -> None:
+    for words, said in (
+        (("--sort=byte", "BLOCK"), "Did you mean 'bytes'?"),
+        (("BLOCK", "--sort=byte"), "Did you mean 'bytes'?"),
+        ((), "name symbols, or say --all"),
+        (("--all", "BLOCK"), "not both"),
+        (("BLOCK", "--boott"), "option --boott"),
+        (("--boott", "BLOCK"), "option --boott"),
+        (("BLOCK", "-n", "x"), "--slots= takes a whole number"),
+        (("-n", "x", "BLOCK"), "--slots= takes a whole number"),
+        (("BLOCK", "-n", "0"), "-n 0: from 1 to"),
+        (("-n", "0", "BLOCK"), "-n 0: from 1 to"),
+    ):
+        text = fresh.doit("vmlinux", "price", *words, status=3).text
+        assert f"{said}" in text
+        assert "hint: " in text
+    assert not fresh.finished()  # nothing was built before the options were read
 
 
 def test_a_run_that_was_ended_goes_on_with_what_is_missing(built: Playground, path: str) -> None:

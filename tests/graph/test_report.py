@@ -56,6 +56,8 @@ def test_a_symbol_that_was_flipped_stands_beside_its_build(built: Playground) ->
     built.append("configs/kernel/fake-serial.config", "CONFIG_LOG_BUF_SHIFT=15\n")
     built.doit()
     out = built.home / "r.html"
+    for word, said in (("", "--out= has no value"), (f"{out}/x", "there is no folder")):
+        assert said in built.doit("report", f"--out={word}", status=3).text
     built.doit("report", f"--out={out}", "--out", str(out))
     data = data_of(out.read_text())["history"]
     assert data["changes"][-1][0] == (

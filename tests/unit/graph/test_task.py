@@ -231,3 +231,23 @@ def test_the_options_of_a_command_are_checked_before_anything_is_made(project: A
     dispatcher = SimpleNamespace(tasks={"x": refused}, selected_tasks=["x"])
     with pytest.raises(PiggyError, match="not here"):
         InTurn.run_all(InTurn.__new__(InTurn), dispatcher)
+
+
+@pytest.mark.parametrize("words", [None, ["a", "--dry"]])
+def test_the_words_of_a_command_are_checked_with_its_options(
+    project: Any, words: list[str] | None
+) -> None:
+    seen: dict[str, object] = {}
+    option = {"name": "dry", "long": "dry", "default": False, "type": bool}
+    made = graph.task(
+        project,
+        "x",
+        "doc",
+        action,
+        command=Command(names=True, params=[option], check=lambda **given: seen.update(given)),
+    )
+    del made["basename"]
+    asked = dict_to_task({"name": "x", **made})
+    asked.pos_arg_val = words
+    graph.check_options(asked)
+    assert seen == {"names": tuple(words or ()), "dry": False}

@@ -48,3 +48,6 @@ def test_an_empty_value_is_none() -> None:
     assert parser.parse([])[0]["limit"] == ""
     with pytest.raises(PiggyError, match="--most= has no value"):
         parser.parse(["--most="])
+    with pytest.raises(PiggyError, match="--depth= takes a whole number") as caught:
+        parser.parse(["--depth=-1"])
+    assert caught.value.hint
