@@ -117,7 +117,7 @@ def gather(project: Project, others: Sequence[TaskDict]) -> Facts:
         project=project,
         build=build,
         record=record,
-        notes=[*size.stale_notes(build, others), *size.notes_of(record), *notes, *more],
+        notes=[*size.stale_notes(build, others), *sizes.notes(record), *notes, *more],
         made=time.time(),
         kernel=list(_kernel(project, record, took)),
         userspace=list(_userspace(record, took)),

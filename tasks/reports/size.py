@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from tasks.config.project import Project
 from tasks.graph import explain
 from tasks.graph.explain import Graph
 from tasks.graph.task import Command, Job, TaskDict, task
+from tasks.guest import boot
 from tasks.kbuild.brought_in import BroughtIn
 from tasks.reports import plan, size_options, size_text, why
 from tasks.reports.size_options import Asked, Limits
@@ -50,7 +51,9 @@ def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
         "say where the bytes of kernel, busybox and rootfs are: size [PATH] [--against REF]",
         size,
         [[dict(one) for one in others]],
-        command=Command(names=True, reads=True, params=size_options.PARAMS),
+        command=Command(
+            names=True, reads=True, params=size_options.PARAMS, check=size_options.refuse
+        ),
     )
 
 
@@ -93,7 +96,7 @@ def _show(
     stale = stale_notes(build, others)
     if not stale:
         _note_commits(project, build, record)
-    notes = [*stale, *notes_of(record)]
+    notes = [*stale, *sizes.notes(record)]
     most = 0 if asked.whole else SHOWN
     other = _compared(project, record, asked.against) if asked.against else None
     if asked.as_json:
@@ -134,15 +137,35 @@ def _trees(
     for name in names:
         first, *rest = name.strip("/").split("/")
         rows = rows_of(project, build, record).get(first)
+        if not rows and not rest:
+            _apart(project, build, first)
         top = size_text.tree(first, rows()) if rows else size_text.tree(build.raw, record.raw)
         path = rest if rows else [first, *rest]
         node = top.at(path)
         if node is None:
-            raise PiggyError(*_unknown(top, path, name, build))
+            raise PiggyError(*_unknown(top, path, name, rows_of(project, build, record)))
         yield from size_text.show(node, depth, most)
 
 
-def _unknown(top: Node, path: Sequence[str], name: str, build: Build) -> tuple[str, str]:
+def _apart(project: Project, build: Build, name: str) -> None:
+    """Refuse the name of an image that is not built, or has no parts of its own to be told.
+
+    Raises:
+        PiggyError: It is one.
+    """
+    if name in build.files:
+        count = build.files[name].stat().st_size
+        raise PiggyError(
+            f"'{name}' is not taken apart; it has {count:,} B",
+            f"'doit size {build.raw}' and 'doit size {build.image}' show the kernel's parts",
+        )
+    made = "busybox" if name == "applets" else name
+    has = boot.floppy(project) if made == "floppy" else project.machine.userspace
+    if made in project.chain or (has and made in ("busybox", "rootfs", "floppy")):
+        raise PiggyError(f"'{made}' is not built yet", f"'doit {made}' builds it")
+
+
+def _unknown(top: Node, path: Sequence[str], name: str, others: Iterable[str]) -> tuple[str, str]:
     """Return message and hint for a path that leads nowhere."""
     known, node = top, top.at([])
     while path and (node := known.at(path[:1])):
@@ -150,7 +173,7 @@ def _unknown(top: Node, path: Sequence[str], name: str, build: Build) -> tuple[s
     near = nearest(path[0], known.below) if path else ""
     return (
         f"there is no '{name}' in {top.name}.{near}",
-        f"'doit size' shows the folders; {', '.join(build.files)} can be named, too",
+        f"'doit size' shows the folders; {', '.join(others)} can be named, too",
     )
 
 
@@ -288,13 +311,6 @@ def _note_commits(project: Project, build: Build, record: Record) -> None:
     new = builds.commits(project, record.commits)
     if new:
         sizes.note(build, record, new)
-
-
-def notes_of(record: Record) -> list[str]:
-    """Return a note if objects are told by names alone."""
-    if not record.why:
-        return []
-    return [f"{record.why}; so objects are told by the names of their functions alone"]
 
 
 def stale_notes(build: Build, others: Sequence[TaskDict]) -> list[str]:

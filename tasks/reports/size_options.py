@@ -46,6 +46,7 @@ _HELP = {
     "whole": "every line, however many they are",
     "as_json": "everything as JSON",
 }
+_WHOLE = ("against", "history", "symbols")  # what shows the build as a whole, in another form
 PARAMS = options_of.described(Asked, _HELP, {"whole": {"long": "all"}, "as_json": {"long": "json"}})
 
 
@@ -55,10 +56,30 @@ def asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str], 
     doit's own parser takes the words from the first path on as they are.
 
     Raises:
-        PiggyError: An option is none.
+        PiggyError: An option is none, or does not go with another one or with a path.
     """
     rest, more = options_of.split("size", names, PARAMS)
-    return rest, Asked(**{**options, **more})
+    found = Asked(**{**options, **more})
+    shown = [f"--{name}" for name in _WHOLE if getattr(found, name)]
+    if len(shown) > 1 and not found.as_json:
+        raise PiggyError(f"{shown[0]} does not go with {shown[1]}", "ask one after the other")
+    shown += ["--json"] * found.as_json
+    if rest and shown:
+        raise PiggyError(
+            f"{shown[-1]} takes no path, as it is about all of the build: '{rest[0]}'",
+            f"leave out one of the two; 'doit size {rest[0]}' looks at it more closely",
+        )
+    _given(found.limit)
+    return rest, found
+
+
+def refuse(names: Sequence[str] = (), **options: Any) -> None:
+    """Refuse options that are none, before anything is built.
+
+    Raises:
+        PiggyError: As `asked` has it.
+    """
+    asked(names, options)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -75,10 +96,24 @@ def limits(project: Project, given: str) -> Limits:
         PiggyError: One is no size.
     """
     machine = project.machine.limits  # they were checked as the machine file was read
-    found = Limits({name: bytes_of(str(value)) for name, value in machine.items()}, {})
-    for word in filter(None, map(str.strip, given.split(","))):
-        name, equals, text = word.rpartition("=")
-        found.given[name if equals else project.image] = _bytes(text)
+    return Limits(
+        {name: bytes_of(str(value)) for name, value in machine.items()},
+        {name or project.image: most for name, most in _given(given).items()},
+    )
+
+
+def _given(text: str) -> dict[str, int]:
+    """Return the limits of --limit by image; "" stands for the booted one.
+
+    Raises:
+        PiggyError: One is no size, or names no image.
+    """
+    found: dict[str, int] = {}
+    for word in map(str.strip, text.split(",")) if text else ():
+        name, equals, size = word.rpartition("=")
+        if equals and not name:
+            raise PiggyError(f"--limit: '{word}' names no image", "900K, or Image=3M,rootfs=2M")
+        found[name] = _bytes(size)
     return found
 
 

@@ -119,7 +119,8 @@ def _path(word: str) -> Path:
         path.exists()
     except (OSError, RuntimeError) as error:
         raise PiggyError(
-            f"'--against {word[:LONGEST]}' names no build: {error}", f"it may be {_FORMS}"
+            f"'--against {word[:LONGEST]}' names no build: {getattr(error, 'strerror', error)}",
+            f"it may be {_FORMS}",
         ) from None
     return path
 

@@ -159,6 +159,13 @@ def read(kept: Path, digest: str) -> Record | None:
     return _decoded(kept / FOLDER / f"{digest}{SUFFIX}")
 
 
+def notes(record: Record) -> list[str]:
+    """Return a note if objects are told by names alone."""
+    if not record.why:
+        return []
+    return [f"{record.why}; so objects are told by the names of their functions alone"]
+
+
 def note(build: Build, record: Record, commits: Sequence[str]) -> None:
     """Keep with a record that it was made at these commits, for a comparison with them."""
     more = [*record.commits, *commits]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,19 @@ def test_folders_files_and_functions_can_be_named(built: Playground) -> None:
         "size", "kernel/panik.o"
     )
     assert "option --dept" in built.fails("size", "kernel", "--deptz=3")
+    said = built.fails("size", "piggy.gz")
+    assert "'piggy.gz' is not taken apart" in said
+    for word in re.findall(r"'doit size (\w+)'", said):
+        built.doit("size", word)
+    said = built.fails("size", "nowhere")
+    for word in re.findall(r"the folders; (.*) can be named", said)[0].split(", "):
+        # a fake busybox has no map of the linker's
+        assert f"no '{word}'" not in built.doit("size", word, status=None).text
+    (built.images / "busybox").unlink()
+    for word in ("busybox", "applets"):
+        said = built.fails("size", word)
+        assert "'busybox' is not built yet" in said
+        assert "'doit busybox' builds it" in said
 
 
 def test_limits_decide_the_exit_status(built: Playground) -> None:

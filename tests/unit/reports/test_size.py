@@ -67,15 +67,54 @@ def test_symbols_share_the_bytes_and_have_those_that_they_let_in() -> None:
 
 
 def test_options_may_follow_a_path() -> None:
-    names, asked = size_options.asked(["kernel", "--depth", "3", "net", "--json"], {"limit": "5"})
+    names, asked = size_options.asked(["kernel", "--depth", "3", "net", "--all"], {"limit": "5"})
     assert names == ["kernel", "net"]
-    assert asked == size_options.Asked(limit="5", depth=3, as_json=True)
+    assert asked == size_options.Asked(limit="5", depth=3, whole=True)
     for words in (["--what"], ["--depth"]):
         with pytest.raises(PiggyError, match="doit size: "):
             size_options.asked(words, {})
     for number in ("x", "-1", "1.5", "\N{ARABIC-INDIC DIGIT ONE}", "9" * 10, ""):
         with pytest.raises(PiggyError, match="--depth= takes a whole number, 0 or more"):
             size_options.asked([f"--depth={number}"], {})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["kernel", "--json"], "--json takes no path"),
+        (["kernel", "--against=pc"], "--against takes no path"),
+        (["kernel", "--symbols"], "--symbols takes no path"),
+        (["kernel", "--history"], "--history takes no path"),
+        (["--against=pc", "--symbols"], "--against does not go with --symbols"),
+        (["--history", "--symbols"], "--history does not go with --symbols"),
+    ],
+)
+def test_no_option_and_no_path_is_left_out_of_account(words: list[str], said: str) -> None:
+    with pytest.raises(PiggyError, match=said):
+        size_options.refuse(words)
+
+
+def test_json_has_what_several_options_show() -> None:
+    words = ["--json", "--history", "--against=pc", "--symbols"]
+    assert size_options.asked(words, {})[1].as_json
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (",", "'' is no size"),
+        ("900K,", "'' is no size"),
+        ("bzImage=", "'' is no size"),
+        ("=3M", "'=3M' names no image"),
+        ("a=b=3M,5", ""),
+    ],
+)
+def test_a_limit_that_is_empty_does_not_pass_for_none(text: str, said: str) -> None:
+    if said:
+        with pytest.raises(PiggyError, match=said):
+            size_options.refuse([], limit=text)
+    else:
+        assert size_options._given(text) == {"a=b": 3 << 20, "": 5}
 
 
 @pytest.mark.parametrize(
