@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,7 @@ from tasks.system.errors import PiggyError
 from tasks.tuning.boot import Profile
 
 _LIMIT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(K|M|G|ms)?")
+_SECONDS = "leave out one of the two: seconds of this host are no count"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -46,13 +48,17 @@ _HELP = {
 PARAMS = options.described(Asked, _HELP, {"whole": {"long": "all"}, "as_json": {"long": "json"}})
 
 
-def check(**given: str) -> None:
+def check(**given: Any) -> None:
     """Check the options.
 
     Raises:
-        PiggyError: The limit is none, or the trace's file can't be written.
+        PiggyError: The limit is none, the trace's file can't be written, or --wall, which measures
+            seconds, is to give something of a count.
     """
     limit(given["limit"])
+    for name in ("limit", "trace") if given["wall"] else ():
+        if given[name]:
+            raise PiggyError(f"--wall does not go with --{name}, which is of counts", _SECONDS)
     if given["trace"]:
         options.target("--trace", given["trace"])
 

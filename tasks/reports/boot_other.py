@@ -19,6 +19,7 @@ from tasks.tuning import boot, builds
 from tasks.tuning.boot import Profile
 from tasks.tuning.builds import Build
 
+FOLDER = "boot_profile"  # of a machine's folder, with its profiles
 _MOST = 1 << 26  # bytes of a profile
 
 
@@ -64,6 +65,20 @@ def kept(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
 
 
+def counted(folder: Path, word: str) -> bool:
+    """Tell whether a word of --against stands for a profile, as `profile` reads it.
+
+    Args:
+        folder: The folder of profiles.
+        word: The word.
+    """
+    return word == "last" or word.endswith(".json") or bool(_starting(kept(folder), word))
+
+
+def _starting(there: Sequence[Path], word: str) -> list[Path]:
+    return [path for path in there if path.stem.startswith(word)]
+
+
 def last(folder: Path, state: str = "") -> Profile:
     """Return the profile that was kept last.
 
@@ -94,7 +109,7 @@ def named(project: Project, folder: Path, word: str) -> Profile | Build:
         PiggyError: It names none, several, or one that can't be read.
     """
     there = kept(folder)
-    found = [path for path in there if path.stem.startswith(word)]
+    found = _starting(there, word)
     if len(found) > 1:
         raise PiggyError(
             f"'--against {word}' names {len(found)} profiles",

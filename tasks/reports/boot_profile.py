@@ -31,11 +31,9 @@ from tasks.reports import options as options_of
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import explained, replacing, write_whole
-from tasks.tuning import boot, boot_points, boot_run, builds, count, elf
+from tasks.tuning import boot, boot_points, boot_run, builds, count, elf, sizes
 from tasks.tuning.boot import Profile
 from tasks.tuning.builds import Build
-
-FOLDER = "boot_profile"
 
 
 def tasks(project: Project) -> Iterator[TaskDict]:
@@ -69,7 +67,7 @@ def profile(job: Job, **options: Any) -> None:
     if asked.wall:
         boot_seconds.compare(project, asked)
         return
-    folder = project.layout.here / FOLDER
+    folder = project.layout.here / boot_other.FOLDER
     other = (
         boot_other.named(project, folder, asked.against)
         if asked.against not in ("", "last")
@@ -145,7 +143,7 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
             project, it, "tcg", interactive=False, trial=True, serial=serial, extra=extra
         )
 
-    library = marks.plugin(machine.binary, project.layout.here / FOLDER)
+    library = marks.plugin(machine.binary, project.layout.here / boot_other.FOLDER)
     log = project.layout.logs / f"boot_profile{'_other' if other else ''}.log"
     events = boot_run.record(command, library, points, project.machine.arch, log)
     if project.machine.arch in boot_points.REGISTERS:
@@ -156,13 +154,15 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
     for path in filter(None, (it.kernel, it.rootfs or it.initrd, build.config, it.floppy, it.dtb)):
         state.update(content_digest(path).encode())
     top = [bar for bar in found if not bar.depth]
+    record = sizes.measure(build)
+    notes += sizes.notes(record)
     return Profile(
         machine=project.settings.machine,
         state=state.hexdigest(),
         instructions=events[-1].count,
         milliseconds=sum(bar.milliseconds for bar in top),
         bytes=events[-1].bytes,
-        bars=tuple(boot_reasons.explained(project, found, build)),
+        bars=tuple(boot_reasons.explained(project, found, record)),
         notes=tuple(notes),
         commits=() if other else tuple(builds.commits(project)),
     )
@@ -171,7 +171,7 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
 def latest(project: Project) -> Profile | None:
     """Return the machine's profile that was kept last; None if there is none that can be read."""
     try:
-        return boot_other.last(project.layout.here / FOLDER)
+        return boot_other.last(project.layout.here / boot_other.FOLDER)
     except PiggyError:
         return None
 

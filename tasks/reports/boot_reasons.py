@@ -18,9 +18,9 @@ from tasks.kconfig import symbols as model
 from tasks.kconfig.fragments import Request
 from tasks.kconfig.reasons import origin
 from tasks.system.files import read_regular, write_whole
-from tasks.tuning import boot_scripts, pieces, sizes
+from tasks.tuning import boot_scripts, pieces
 from tasks.tuning.boot import Bar
-from tasks.tuning.builds import Build
+from tasks.tuning.sizes import Record
 
 
 class _Known(msgspec.Struct):
@@ -30,19 +30,15 @@ class _Known(msgspec.Struct):
     words: dict[str, str]
 
 
-def explained(project: Project, found: Sequence[Bar], build: Build) -> Iterator[Bar]:
+def explained(project: Project, found: Sequence[Bar], record: Record) -> Iterator[Bar]:
     """Yield the bars: initcalls and probes with their reason, programs with a script's line.
 
     Args:
         project: The project.
         found: The bars.
-        build: What was booted. Of another build than the selected machine's, the reasons are those
-            that this one's fragments give.
-
-    Raises:
-        PiggyError: vmlinux is damaged.
+        record: What was measured of what was booted. Of another build than the selected machine's,
+            the reasons are those that this one's fragments give.
     """
-    record = sizes.measure(build)
     objects = pieces.objects_of(record.pieces)
     on = {name: value for name, value in record.config.items() if value in ("y", "m")}
     arch = next(

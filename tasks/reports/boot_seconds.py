@@ -17,6 +17,7 @@ from tasks.reports.boot_options import Asked
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.tuning import boot_wall, builds
+from tasks.tuning.builds import Build
 
 
 def compare(project: Project, asked: Asked) -> None:
@@ -25,16 +26,19 @@ def compare(project: Project, asked: Asked) -> None:
     Raises:
         PiggyError: A boot fails, or --against names no build with images.
     """
-    if asked.limit or asked.trace:
-        raise PiggyError("--wall goes with neither --limit nor --trace", "they are of counts")
     it = qemu.checked(project)
     accel = guest_boot.accelerator(project, it)
     boots = [it]
     if asked.against:
-        found = builds.named(project, asked.against)
-        if isinstance(found, str):
+        found = (
+            None
+            if boot_other.counted(project.layout.here / boot_other.FOLDER, asked.against)
+            else builds.named(project, asked.against)
+        )
+        if not isinstance(found, Build):
             raise PiggyError(
-                f"'--against {asked.against}' is a commit, and --wall boots images",
+                f"'--against {asked.against}' is a {'commit' if found else 'count that was kept'},"
+                " and --wall boots images",
                 "name a machine or a build folder that has them, such as build/pc",
             )
         boots.append(boot_other.images(project, it, found, asked.against))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from tasks.guest.qemu import Boot
-from tasks.reports import boot_options, boot_other, boot_profile, boot_text
+from tasks.reports import boot_options, boot_other, boot_profile, boot_seconds, boot_text
 from tasks.system.errors import PiggyError
 from tasks.tuning import boot
 from tasks.tuning.boot import Bar, Profile
@@ -189,10 +189,72 @@ def test_a_trace_is_a_regular_file_or_nothing_is_booted(
     assert pipe.is_fifo()
 
 
+@pytest.mark.parametrize("name", ["limit", "trace"])
+def test_seconds_have_no_option_of_counts(name: str, tmp_path: Path) -> None:
+    given = {"limit": "", "trace": "", "wall": True, name: "5"}
+    with pytest.raises(PiggyError, match=f"--wall does not go with --{name}"):
+        boot_options.check(**given)
+    boot_options.check(**{**given, name: ""})
+
+
+@pytest.mark.parametrize("word", ["last", "a1", "old.json"])
+def test_seconds_are_not_held_against_a_count(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot_profile._keep(tmp_path / boot_other.FOLDER, profile("a1b2" * 16))
+    monkeypatch.setattr(boot_seconds.qemu, "checked", lambda project: None)
+    monkeypatch.setattr(boot_seconds.guest_boot, "accelerator", lambda *given: "tcg")
+    project: Any = SimpleNamespace(layout=SimpleNamespace(here=tmp_path))
+    with pytest.raises(PiggyError, match=f"'--against {word}' is a count") as caught:
+        boot_seconds.compare(project, boot_options.Asked(against=word, wall=True))
+    assert caught.value.hint.startswith("name a machine or a build folder")
+
+
+@pytest.mark.parametrize("why", ["", "the object folder has another state"])
+def test_a_profile_whose_bars_have_no_objects_says_why(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "bzImage"
+    image.write_bytes(b"kernel")
+    it = SimpleNamespace(
+        kernel=image, rootfs=None, initrd=None, net=False, nic="", floppy=None, dtb=None
+    )
+    build = SimpleNamespace(config=image, vmlinux=image)
+    end = SimpleNamespace(count=5, bytes=1)
+    for place, name, value in (
+        (boot_profile.qemu, "checked", it),
+        (boot_profile.builds, "of_project", build),
+        (boot_profile.builds, "commits", []),
+        (boot_profile.dotconfig, "read_config", {}),
+        (boot_profile.elf, "read", None),
+        (boot_profile.boot_points, "points", []),
+        (boot_profile.boot_run, "incomplete", []),
+        (boot_profile.boot_run, "record", [end]),
+        (boot_profile.boot_run, "unseen", []),
+        (boot_profile.marks, "plugin", image),
+        (boot_profile.guest_boot, "command", []),
+        (boot_profile.boot, "bars", []),
+        (boot_profile.sizes, "measure", SimpleNamespace(why=why)),
+        (boot_profile.boot_reasons, "explained", []),
+    ):
+        monkeypatch.setattr(place, name, lambda *given, value=value, **named: value)
+    project: Any = SimpleNamespace(
+        machine=SimpleNamespace(qemu=SimpleNamespace(binary="", nic=()), arch="x86"),
+        layout=SimpleNamespace(here=tmp_path, logs=tmp_path, config=image),
+        settings=SimpleNamespace(machine="pc"),
+        image="bzImage",
+    )
+    notes = boot_profile.measured(project).notes
+    assert [note for note in notes if "objects are told by" in note] == [
+        note for note in notes if why and note.startswith(why)
+    ]
+    assert bool(notes) is bool(why)
+
+
 def test_the_last_profile_is_for_other_reports(tmp_path: Path) -> None:
     project = SimpleNamespace(layout=SimpleNamespace(here=tmp_path))
     assert boot_profile.latest(project) is None  # type: ignore[arg-type]
-    boot_profile._keep(tmp_path / boot_profile.FOLDER, profile())
+    boot_profile._keep(tmp_path / boot_other.FOLDER, profile())
     assert boot_profile.latest(project) == profile()  # type: ignore[arg-type]
 
 
