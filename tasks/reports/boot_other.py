@@ -15,9 +15,9 @@ from tasks.config.project import Project
 from tasks.guest.qemu import Boot
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular
-from tasks.tuning import boot, builds
+from tasks.tuning import boot, builds, sizes
 from tasks.tuning.boot import Profile
-from tasks.tuning.builds import Build
+from tasks.tuning.builds import Build, Unnamed
 
 FOLDER = "boot_profile"  # of a machine's folder, with its profiles
 _MOST = 1 << 26  # bytes of a profile
@@ -35,11 +35,14 @@ def images(project: Project, it: Boot, found: Build, word: str) -> Boot:
         word: What the user called it.
 
     Raises:
-        PiggyError: It has not the image that is booted, or no root filesystem of that kind.
+        PiggyError: It has not the image that is booted, no root filesystem of that kind, or nothing
+            but a file that is no vmlinux.
     """
     files = found.files
     kernel = files.get(it.kernel.name)
     alone = set(files) == {"vmlinux"}
+    if alone:
+        sizes.kernel(files["vmlinux"])
     disk, initrd = (
         (it.rootfs, it.initrd) if alone else (files.get("rootfs"), files.get("initramfs"))
     )
@@ -117,7 +120,12 @@ def named(project: Project, folder: Path, word: str) -> Profile | Build:
         )
     if found or word.endswith(".json"):
         return read(found[0] if found else Path(word))
-    build = builds.named(project, word)
+    try:
+        build = builds.named(project, word)
+    except Unnamed as error:
+        raise PiggyError(
+            error.message, f"{error.hint}; or 'last', or a profile that was kept{_last(there)}"
+        ) from None
     if not isinstance(build, str):
         return build
     for path in reversed(there):

@@ -25,6 +25,10 @@ _FORMS = (
 )
 
 
+class Unnamed(PiggyError):
+    """A word names no build."""
+
+
 class Build(msgspec.Struct, frozen=True, kw_only=True):
     """The files of one build; None and "" for what it has not.
 
@@ -103,7 +107,7 @@ def named(project: Project, word: str) -> Build | str:
     for tree in (project.layout.kernel_src, project.top):
         if commit := commit_of(tree, word):
             return commit
-    raise PiggyError(
+    raise Unnamed(
         f"'--against {word}' names no build.{nearest(word, machines)}", f"it may be {_FORMS}"
     )
 
@@ -118,7 +122,7 @@ def _path(word: str) -> Path:
         path = Path(word).expanduser()
         path.exists()
     except (OSError, RuntimeError) as error:
-        raise PiggyError(
+        raise Unnamed(
             f"'--against {word[:LONGEST]}' names no build: {getattr(error, 'strerror', error)}",
             f"it may be {_FORMS}",
         ) from None

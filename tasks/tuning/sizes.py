@@ -108,7 +108,7 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
         return msgspec.structs.replace(found, files=files)  # what is no kernel may be made anew
     if found and build.image == "vmlinux" and not found.why:
         return found  # of a store's vmlinux, from when it had a folder
-    real = _kernel(build.vmlinux)
+    real = kernel(build.vmlinux)
     parts, why = _pieces(build, real, known or {})
     data = build.files[build.raw].read_bytes()
     raw = image.rows(data, [Part(real, parts)])
@@ -134,7 +134,7 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
     return record
 
 
-def _kernel(path: Path) -> Elf:
+def kernel(path: Path) -> Elf:
     """Read a vmlinux.
 
     Raises:

@@ -115,6 +115,16 @@ def test_earlier_profiles_are_found_by_name_by_path_and_as_the_last(
     monkeypatch.setattr(boot_other.builds, "named", lambda project, word: (project, word))
     assert boot_other.named(project, tmp_path, "cc") == (project, "cc")
 
+    def none(project: Any, word: str) -> None:
+        raise boot_other.Unnamed(f"'{word}' names no build", "it may be a machine")
+
+    monkeypatch.setattr(boot_other.builds, "named", none)
+    with pytest.raises(PiggyError, match="'cc' names no build") as caught:
+        boot_other.named(project, tmp_path, "cc")
+    assert caught.value.hint.startswith(
+        "it may be a machine; or 'last', or a profile that was kept ("
+    )
+
 
 def test_a_commit_stands_for_the_profile_made_at_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -136,7 +146,10 @@ def test_a_commit_stands_for_the_profile_made_at_it(
 
 
 @pytest.mark.parametrize("image", ["bzImage", "vmlinux"])
-def test_the_images_of_another_build_are_booted_on_this_machine(tmp_path: Path, image: str) -> None:
+def test_the_images_of_another_build_are_booted_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str
+) -> None:
+    monkeypatch.setattr(boot_other.sizes, "kernel", lambda path: None)
     files = {name: tmp_path / name for name in ("vmlinux", "bzImage", "initramfs")}
     for path in files.values():
         path.write_text("x")
@@ -158,6 +171,15 @@ def test_the_images_of_another_build_are_booted_on_this_machine(tmp_path: Path, 
         assert caught.value.hint.startswith("image=vmlinux boots one")
     with pytest.raises(PiggyError, match="with a root filesystem"):
         boot_other.images(project, it, build(["vmlinux", "bzImage"]), "x")
+
+
+@pytest.mark.parametrize("image", ["bzImage", "vmlinux"])
+def test_a_program_of_somebody_else_is_not_booted(image: str) -> None:
+    it = Boot(kernel=Path("/here") / image, initrd=Path("/here/initrd"))
+    other: Any = SimpleNamespace(files={"vmlinux": Path("/bin/sh")})
+    project: Any = None
+    with pytest.raises(PiggyError, match="/bin/sh is no vmlinux with its symbols"):
+        boot_other.images(project, it, other, "/bin/sh")
 
 
 @pytest.fixture
