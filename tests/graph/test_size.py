@@ -236,3 +236,44 @@ def test_the_history_has_the_sizes_of_each_build_and_what_changed(built: Playgro
     last = sizes(built, "--history")["history"][-1]
     assert last["sizes"]["vmlinux"] == after
     assert last["changes"][0]["after"] == "15"
+
+
+def test_git_bisect_finds_the_commit_that_grew(built: Playground, tmp_path: Path) -> None:
+    """In a checkout of the user's own; a commit that does not compile is skipped."""
+    tree = tmp_path / "linux"
+    subprocess.run(["cp", "-a", built.linux.resolve(), tree], check=True)
+    (tree / ".piggyback-source").unlink()
+
+    def git(*words: str) -> str:
+        author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.run(
+            ["git", *author, *words],
+            cwd=tree,
+            env=built.environ(PIGGYBACK_KERNEL_SRC=str(tree)),
+            text=True,
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ).stdout
+
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "as it was")
+    for subject, text in (
+        ("one", "int one = 1;"),
+        ("two", "int two = 1;"),
+        ("no C", "int ("),
+        ("three", "int three = 1;"),
+        ("a table", "int four[4096] = { 1 };"),
+        ("five", "int five = 1;"),
+    ):
+        panic = tree / "kernel" / "panic.c"
+        before = panic.read_text().replace("int (", "")
+        panic.write_text(f"{before}{text}\n")
+        git("commit", "-q", "-a", "-m", subject)
+    most = (built.images / "Image").stat().st_size + 8192
+    git("bisect", "start", "HEAD", "HEAD~6")
+    size = f"doit bzImage || exit 125; doit size --limit=Image={most}"
+    said = git("bisect", "run", "sh", "-c", f"cd {built.top} && {{ {size}; }}")
+    assert re.search("is the first bad commit(?s:.*)^    a table$", said, re.MULTILINE), said
+    assert re.search("panic.c:.* error: ", said)
