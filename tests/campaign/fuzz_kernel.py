@@ -21,6 +21,7 @@ from tasks.kbuild import (
     symbol_times,
     trace,
 )
+from tasks.system import files
 from tasks.system.errors import PiggyError
 
 CONFIG = (
@@ -178,7 +179,8 @@ def check_record(data: bytes, folder: Path) -> None:
 def make_state(rng: random.Random) -> bytes:
     """A file of ours in an object folder that somebody damaged."""
     whole = b"\x84\xa7digests\x81\xa1a\xa1b\xa5whole\xc3\xa7folders\x80\xa5since\x00"
-    return mutated(rng, whole, [b"\xdd\xff\xff\xff\xff", b"\x91" * 5000])
+    data = mutated(rng, whole, [b"\xdd\xff\xff\xff\xff", b"\x91" * 5000])
+    return files.sealed(data) if rng.random() < 0.9 else data
 
 
 def check_state(data: bytes, folder: Path) -> None:
