@@ -383,9 +383,8 @@ def test_kill_9_while_something_comes_back(
 ) -> None:
     """Half-way between the first output of vmlinux and the second, which takes long to open."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys, time\ndef wait(event, args):\n    if event == 'open' and"
-        " str(args[0]).endswith('.part/System.map'):\n       "
-        " time.sleep(60)\nsys.addaudithook(wait)\n"
+        "import sys, time\ndef wait(event, args):\n    if event == 'open' and args[1] and"
+        " '/.System.map.' in str(args[0]):\n        time.sleep(60)\nsys.addaudithook(wait)\n"
     )
     with changed(play.linux / PANIC):
         panic(play)
