@@ -164,11 +164,11 @@ class Objects:
             folder: The folder, relative to the object folder.
             stale: Its objects that make would compile.
         """
+        of_folder = [one for one in self.goals.targets(goal) if os.path.dirname(one) == folder]
         absent = [
             target
-            for target in within(self.top, self.goals.targets(goal))
-            if os.path.dirname(target) == folder
-            and not os.path.exists(trace.record_of(self.obj, target))
+            for target in within(self.top, of_folder)
+            if not os.path.exists(trace.record_of(self.obj, target))
         ]
         if absent:
             files.write_whole(self.obj / LAID, "\0".join({*absent, *self._doubtful()}))

@@ -181,7 +181,7 @@ def decoded(
     path: Path,
     kind: type[_T],
     missing: _T,
-    decode: Callable[..., Any] | None = None,
+    decode: Callable[..., Any] = unpacked,
     most: int = 1 << 30,
 ) -> _T:
     """Decode a file of ours; return `missing` if it is absent, damaged or of another form.
@@ -194,7 +194,7 @@ def decoded(
         most: Greatest size in bytes; a longer file is none of ours.
     """
     try:
-        content: _T = (decode or unpacked)(read_regular(path, most), type=kind)
+        content: _T = decode(read_regular(path, most), type=kind)
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return missing
     return content
@@ -302,7 +302,11 @@ def touched(path: Path | str, since: int, missing: bool) -> bool:
         missing: The answer for a file that does not exist.
     """
     try:
-        return max(os.stat(path).st_ctime_ns, turned(path)) >= since
+        info = os.lstat(path)
+        when = info.st_ctime_ns
+        if stat.S_ISLNK(info.st_mode):
+            when = max(when, os.stat(path).st_ctime_ns)
+        return when >= since
     except (OSError, ValueError):
         return missing
 
