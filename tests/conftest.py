@@ -16,6 +16,7 @@ import skips
 from xdist.scheduler import LoadScopeScheduling
 
 TOP = Path(__file__).resolve().parents[1]
+COPY = ("test_boot_profile", "test_elsewhere", "test_net", "test_report", "test_size")
 if str(TOP) not in sys.path:
     sys.path.insert(0, str(TOP))
 
@@ -34,12 +35,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 class Together(LoadScopeScheduling):
     """Gives each process one test after the other, but all that use one really built machine to the
-    same process."""
+    same process; the PC's are for two, the second of which has a copy of it."""
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith("tests/real/"):
-            return "versatile" if "/test_arm.py" in nodeid else "pc"
-        return nodeid
+        path = Path(nodeid.partition("::")[0])
+        if path.parts[:2] != ("tests", "real"):
+            return nodeid
+        return "versatile" if path.stem == "test_arm" else f"pc {path.stem in COPY}"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

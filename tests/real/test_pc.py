@@ -10,7 +10,7 @@ import pytest
 from terminals import powered_off, terminal
 
 from tasks.system.process import clean_env
-from tests.real.conftest import Checkout, edited, lay_out, odd
+from tests.real.conftest import Checkout, edited
 
 pytestmark = pytest.mark.real
 BOOT = "arch/x86/boot"
@@ -170,30 +170,6 @@ def test_what_can_not_boot_is_said_beforehand(pc: Checkout) -> None:
 def test_a_panic_is_a_panic(pc: Checkout) -> None:
     said = pc.doit("append=init=/bin/false", "qemu_test", status=1)
     assert "panic" in said.lower()
-
-
-@pytest.mark.parametrize(
-    "tasks", [["kernel_config", "rootfs", "initramfs"], pytest.param([], marks=pytest.mark.long)]
-)
-def test_a_second_checkout_elsewhere_gives_the_same_images(
-    pc: Checkout, tmp_path: Path, tasks: list[str]
-) -> None:
-    """User space, with the kernel tree at hand; and everything, which takes minutes. That a kernel
-    does not follow its place test_arm.py shows."""
-    env = {**odd(tmp_path), **({"PIGGYBACK_SRC": str(pc.kernel)} if tasks else {})}
-    other = lay_out(tmp_path / "elsewhere" / "deeper" / "checkout", env=env, umask=0o077)
-    other.doit(*tasks)
-    names = sorted(
-        path.name
-        for path in (other if tasks else pc).images.iterdir()
-        if path.name != "run-qemu.sh"
-    )
-    assert {"busybox", "rootfs.ext2", "initramfs.cpio.gz", "config"} <= set(names)
-    assert [
-        name
-        for name in names
-        if (pc.images / name).read_bytes() != (other.images / name).read_bytes()
-    ] == []
 
 
 def test_a_root_filesystem_that_is_built_in_is_an_input(pc: Checkout, tmp_path: Path) -> None:
