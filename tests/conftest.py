@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import skips
+from firstbuild import FROM_STORE
 from xdist.scheduler import LoadScopeScheduling
 
 TOP = Path(__file__).resolve().parents[1]
-COPY = ("test_boot_profile", "test_elsewhere", "test_net", "test_report", "test_size")
 if str(TOP) not in sys.path:
     sys.path.insert(0, str(TOP))
 
@@ -35,13 +35,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 class Together(LoadScopeScheduling):
     """Gives each process one test after the other, but all that use one really built machine to the
-    same process; the PC's are for two, the second of which has a copy of it."""
+    same process; those that have the PC from the store are for another one."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = Path(nodeid.partition("::")[0])
         if path.parts[:2] != ("tests", "real"):
             return nodeid
-        return "versatile" if path.stem == "test_arm" else f"pc {path.stem in COPY}"
+        if path.stem == "test_arm":
+            return "versatile"
+        return "pc from the store" if path.stem in FROM_STORE else "pc"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from firstbuild import FirstBuild
+from firstbuild import FROM_STORE, FirstBuild
 
 from tasks.config import project
 from tasks.graph import history
@@ -182,32 +182,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse a test that would have a machine built once more: each is built in one process, which
     the name of a test's file decides (see Together in tests/conftest.py)."""
     for item in items:
-        names = {"pc", "versatile"} & {*getattr(item, "fixturenames", ())}
-        right = "versatile" if item.path.name == "test_arm.py" else "pc"
+        names = {"pc_from_store", "pc", "versatile"} & {*getattr(item, "fixturenames", ())}
+        if "pc_from_store" in names:
+            names -= {"pc"}  # by that name in the tests of the network
+        right = "pc_from_store" if item.path.stem in FROM_STORE else "pc"
+        if item.path.stem == "test_arm":
+            right = "versatile"
         if item.path.parent == Path(__file__).parent and names - {right}:
             raise pytest.UsageError(f"{item.nodeid} builds a second {names - {right}}; move it")
 
 
 @pytest.fixture(scope="session")
-def pc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """The PC, built from nothing by one process, with all processors; another one has a copy, which
-    lies elsewhere."""
-    first = FirstBuild(tmp_path_factory)
-    copy = Checkout(first.folder / "copy" / "checkout")
-    if first.is_mine():
-        checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout")
-        well = False
-        try:
-            checkout.doit()
-            if "PYTEST_XDIST_WORKER" in os.environ:
-                copy.top.parent.mkdir()
-                subprocess.run(["cp", "-a", checkout.top, copy.top], check=True)
-            well = True
-        finally:
-            first.end(well=well)
-    else:
-        assert first.wait(), "the PC was not built; another process says why"
-        checkout = copy
+def pc(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Checkout]:
+    """The PC, built from nothing, with all processors: other tests that build a kernel wait."""
+    checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout")
+    first = FirstBuild(request, tmp_path_factory)
+    with first.begun():
+        checkout.env.update(first.store)
+        checkout.doit()
+    for name in first.store:
+        del checkout.env[name]
+    yield checkout
+    thrown_away(checkout)
+
+
+@pytest.fixture(scope="session")
+def pc_from_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Checkout]:
+    """The PC in a checkout that has vmlinux and the images after it from the store of the first
+    one, and so no object folder that would go with them."""
+    first = FirstBuild(request, tmp_path_factory)
+    first.wait()
+    checkout = lay_out(tmp_path_factory.mktemp("real") / "checkout", env=first.store)
+    checkout.doit()
     yield checkout
     thrown_away(checkout)
 
@@ -243,7 +253,7 @@ def versatile(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Checkout]:
     """The ARM board, built from nothing by somebody with odd habits; its kernel is lean, takes
-    modules and has one. The PC comes first, if it is built, too: more tests wait for it."""
+    modules and has one. The PC comes first, if it is built, too."""
     missing = [
         tool
         for tool in ("arm-linux-gnueabi-gcc", "qemu-system-arm", "mkimage")
@@ -253,8 +263,7 @@ def versatile(
         pytest.skip(
             f"not installed: {', '.join(missing)} ('doit machine=versatile setup' does that)"
         )
-    if any("pc" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        FirstBuild(tmp_path_factory).wait()
+    FirstBuild(request, tmp_path_factory).wait()
     top = tmp_path_factory.mktemp("real")
     env = {**odd(top), "PIGGYBACK_FRAGMENTS": "lean"}
     checkout = lay_out(top / "deeper" / "checkout", machine="versatile", env=env, umask=0o077)

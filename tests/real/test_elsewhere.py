@@ -15,10 +15,11 @@ pytestmark = pytest.mark.real
     "tasks", [["kernel_config", "rootfs", "initramfs"], pytest.param([], marks=pytest.mark.long)]
 )
 def test_a_second_checkout_elsewhere_gives_the_same_images(
-    pc: Checkout, tmp_path: Path, tasks: list[str]
+    pc_from_store: Checkout, tmp_path: Path, tasks: list[str]
 ) -> None:
     """User space, with the kernel tree at hand; and everything, which takes minutes. That a kernel
     does not follow its place test_arm.py shows."""
+    pc = pc_from_store
     env = {**odd(tmp_path), **({"PIGGYBACK_SRC": str(pc.kernel)} if tasks else {})}
     other = lay_out(tmp_path / "elsewhere" / "deeper" / "checkout", env=env, umask=0o077)
     other.doit(*tasks)

@@ -51,6 +51,11 @@ def net(tmp_path: Path) -> Iterator[Topology]:
         yield topology
 
 
+@pytest.fixture
+def pc(pc_from_store: Checkout) -> Checkout:
+    return pc_from_store
+
+
 def in_host(net: Topology, pc: Checkout, *words: str, status: int = 0) -> str:
     """Run doit in the test's host."""
     done = subprocess.run(

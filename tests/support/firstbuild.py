@@ -1,44 +1,55 @@
-"""The first build of the PC, which takes minutes: made by one process of a test run, and waited
-for by the others."""
+"""The first build of the PC, which takes minutes with all processors: what the processes of a test
+run know of it, by files in the folder that they share."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 
 import pytest
 
+# Of tests/real, those that need the PC's images, and no object folder.
+FROM_STORE = ("test_elsewhere", "test_net")
 LONGEST = 1500.0  # seconds; as long as a command of the tests may take
 
 
 class FirstBuild:
-    """What the processes of one run know of it, by files in the folder that they share."""
+    """How the first build ended, and the store in which it keeps its results."""
 
-    def __init__(self, factory: pytest.TempPathFactory) -> None:
+    def __init__(self, request: pytest.FixtureRequest, factory: pytest.TempPathFactory) -> None:
         base = factory.getbasetemp()
-        self.folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-        self._ended = self.folder / "first-build.ended"
+        folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+        self._request, self._ended = request, folder / "first-build"
+        self.store = {
+            "PIGGYBACK_STORE": str(folder / "store"),
+            "PIGGYBACK_STORE_SIZE": "2G",
+        }
 
-    def is_mine(self) -> bool:
-        """Return whether this process is the first that asks, and so the one to build."""
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        """Tell the other processes how the body of a `with` ends, which makes it."""
+        said = "failed"
         try:
-            (self.folder / "first-build.begun").touch(exist_ok=False)
-        except FileExistsError:
-            return False
-        return True
+            yield
+            said = "passed"
+        finally:
+            draft = self._ended.with_suffix(".new")
+            draft.write_text(said)
+            draft.rename(self._ended)
 
-    def end(self, *, well: bool) -> None:
-        """Tell the others that it has ended, and how."""
-        draft = self._ended.with_suffix(".new")
-        draft.write_text("well" if well else "badly")
-        draft.rename(self._ended)
-
-    def wait(self) -> bool:
-        """Wait for its end, and return whether it ended well. One that never ends, as its process
-        was killed, did not."""
+    def wait(self) -> None:
+        """Wait for its end, if a test of this run needs it; it must not have failed."""
+        if not any(
+            "pc" in getattr(item, "fixturenames", ()) and item.path.stem not in FROM_STORE
+            for item in self._request.session.items
+        ):
+            return
+        if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) < 2:
+            self._request.getfixturevalue("pc")
         until = time.monotonic() + LONGEST
-        while not self._ended.exists():
-            if time.monotonic() > until:
-                return False
+        while not self._ended.exists() and time.monotonic() < until:
             time.sleep(0.5)
-        return self._ended.read_text() == "well"
+        assert self._ended.exists(), "the first build of the PC did not end"
+        assert self._ended.read_text() == "passed", "the first build of the PC failed; see its test"
