@@ -154,7 +154,9 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
         then=early.commands_of(obj, traces, goal.target, goal.then),
     )
     if goal.target == "vmlinux":
-        replay.unread = link_script.unread(obj, tree, said, replay.targets.command(goal.target))
+        command = replay.targets.command(goal.target)
+        replay.unread = link_script.unread(obj, tree, said, command)
+        replay.goal_command = link_script.with_last_table(obj, tree, command).command
         if not symbols and link_script.calls_make_for_nothing(tree, said):
             replay.goal_env = {"MAKE": "true"}
     _same(obj, traces, replay, stamps)

@@ -69,6 +69,7 @@ class Replay(msgspec.Struct, dict=True):
         started: When it began, ns since 1970.
         unread: Targets that the goal is made after, but not from (see link_script.py).
         goal_env: More of the environment of the goal's command.
+        goal_command: What the shell runs for the goal; "" for the saved command.
         early: Where commands may have begun already; None for nowhere.
         then: The saved commands by which the goal is stripped, and then compressed, each with its
             environment, if they are to begin at once.
@@ -93,6 +94,7 @@ class Replay(msgspec.Struct, dict=True):
     started: int = 0
     unread: Collection[str] = ()
     goal_env: Mapping[str, str] = {}
+    goal_command: str = ""
     early: Early | None = None
     then: Sequence[tuple[Saved, Mapping[str, str]]] = ()
 
@@ -364,8 +366,12 @@ class Replay(msgspec.Struct, dict=True):
             CommandError: The compiler found errors in a source, as it would when make runs it.
             Unfamiliar: Any other failure: a missing file, for example, may be one that make makes.
         """
-        target, shown = os.path.normpath(command.target), command.command.strip()
-        env = {**self.env, **self.goal_env} if target == self.goal else self.env
+        target, env = os.path.normpath(command.target), self.env
+        if target == self.goal:
+            env = {**env, **self.goal_env}
+            if self.goal_command:
+                command = msgspec.structs.replace(command, command=self.goal_command)
+        shown = command.command.strip()
         result = self.early.take(command, env) if self.early else None
         if result:
             shown = f"{shown}\n{result.output}# {target} was begun early"

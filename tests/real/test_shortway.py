@@ -116,6 +116,30 @@ def test_the_short_way(
     assert [(pc.images / name).read_bytes() for name in SHORT] == before
 
 
+@pytest.mark.long  # most objects are compiled once more
+def test_modules_and_a_table_of_symbols(pc: Checkout, tmp_path: Path) -> None:
+    """The link begins with the last table, beside what modpost looks at; an exported symbol, of
+    which that makes a source, has it made once more."""
+    own = pc.top / "configs/kernel/local/pc.config"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("CONFIG_KALLSYMS=y\nCONFIG_KALLSYMS_ALL=y\nCONFIG_MODULES=y\n")
+    pc.doit("bzImage")
+    second = Path(shutil.copytree(pc.obj, tmp_path / "obj", symlinks=True))
+    before = [(pc.images / name).read_bytes() for name in SHORT]
+    more = "int piggyback(int x);\nint piggyback(int x) { return x * 7; }\n"
+    panic = pc.kernel / "kernel/panic.c"
+    for new in (more, f"{more}EXPORT_SYMBOL(piggyback);\n", more.replace("7", "77")):
+        with edited(panic, "void panic(", f"{new}void panic("):
+            said = ways(pc)
+            assert set(said.values()) == {"short"}, said
+            assert pc.made_otherwise(second, "bzImage") == []
+            assert work(pc) == []
+    pc.doit("bzImage")
+    assert [(pc.images / name).read_bytes() for name in SHORT] == before
+    own.unlink()
+    pc.doit()
+
+
 def test_an_error_is_reported_the_short_way_and_mended(pc: Checkout) -> None:
     panic = pc.kernel / "kernel" / "panic.c"
     before = panic.read_text()
