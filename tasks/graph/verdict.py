@@ -21,6 +21,7 @@ from tasks.system.errors import PiggyError, in_a_sentence
 UNTESTED = 125  # git-bisect(1), "Bisect run": this commit can't be tested
 REFUSED = 3  # doit's own
 TASKS = ("size", "boot_profile")
+ABOUT = ("why", "plan", "list", "info", "help", "forget", "ignore", "clean")  # tasks that are named
 
 
 class Exceeded(PiggyError):
@@ -28,8 +29,9 @@ class Exceeded(PiggyError):
 
 
 def asked(words: Sequence[str]) -> bool:
-    """Tell whether a command line asks for a verdict."""
-    return not set(TASKS).isdisjoint(words)
+    """Tell whether a command line asks for a verdict, and not about the task that gives it."""
+    first = next((word for word in words if word in {*TASKS, *ABOUT}), "")
+    return first in TASKS
 
 
 def status(tasks: Sequence[str], failures: Sequence[Mapping[str, Any]]) -> int:

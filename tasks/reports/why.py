@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from tasks import kernel_config
 from tasks.config.project import Project
-from tasks.graph import explain, history
+from tasks.graph import explain, history, verdict
 from tasks.graph.explain import ARROW, Graph
 from tasks.graph.reason import NEVER, Reason
 from tasks.graph.task import Command, Job, TaskDict, task
@@ -89,11 +89,18 @@ def ignored(
     return alone
 
 
+class Misnamed(PiggyError):
+    """A name is that of no task; doit has the same status for it."""
+
+    status = verdict.REFUSED
+
+
 def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:
     """Return the tasks that were asked for, or those that a plain `doit` does.
 
     Raises:
-        PiggyError: A name is none.
+        Misnamed: A name is none.
+        PiggyError: It is that of a task from which nothing is made.
     """
     for name in names:
         if name in OF_ALL:
@@ -103,7 +110,7 @@ def named(project: Project, graph: Graph, names: Sequence[str]) -> list[str]:
             )
         if name not in graph.nodes:
             known = [one for one in graph.nodes if not one.startswith("_")]
-            raise PiggyError(
+            raise Misnamed(
                 f"there is no task '{name}'.{nearest(name, known)}", "'doit list' shows them"
             )
     return list(names) or project.goals

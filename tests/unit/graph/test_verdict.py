@@ -46,6 +46,8 @@ def test_what_is_refused_before_a_task_starts(
     monkeypatch.setattr(verdict.stdio, "full", 1)
     with pytest.raises(InvalidDodoFile), or_none(["why", "vmlinux"]):
         raise InvalidDodoFile("no such machine")
+    with pytest.raises(InvalidDodoFile), or_none(["machine=x", "-n", "2", "why", "size"]):
+        raise InvalidDodoFile("no such machine")
     assert verdict.stdio.full == 1
     with (
         pytest.raises(SystemExit) as caught,
