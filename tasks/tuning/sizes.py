@@ -3,13 +3,15 @@
 images/vmlinux + the saved link in the object folder -> pieces of vmlinux (tuning/pieces.py)
                                     + the images     -> rows of these     (tuning/image.py)
 
-A record is kept in build/MACHINE/sizes/ under the digest of its vmlinux, so that a build that is
-gone can be compared with: of a vmlinux alone, as the store has it, objects are told by names only.
+A record is kept in build/MACHINE/sizes/, so that a build that is gone can be compared with: of a
+vmlinux alone, as the store has it, objects are told by names only. Its name is the digest of its
+vmlinux and one of the rest of its state, as several images and configurations may have one vmlinux.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
 import zlib
@@ -65,7 +67,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         format: See FORMAT.
-        state: The digests of vmlinux and of the booted image.
+        state: The digests of vmlinux, of the booted image and of the configuration.
         time: When it was made (seconds since 1970).
         commits: The commits at which it was made, of project and kernel tree (see `note`).
         why: Why objects are told by names alone; "" if they are by the linker's map.
@@ -102,12 +104,18 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
     """
     digest = content_digest(build.vmlinux)
     state = f"{digest} {build.image} {content_digest(build.files[build.image])}"
-    found = read(build.kept, digest)
+    config = dotconfig.read_config(build.config) if build.config else {}
+    if build.config:
+        state += f" {content_digest(build.config)}"
+    records = _of(build.kept, digest)
+    found = next((one for one in records if one.state == state), None)
     files = {name: path.stat().st_size for name, path in build.files.items()}
-    if found and found.state == state and (not found.why or not build.obj):
+    if found and (not found.why or not build.obj):
         return msgspec.structs.replace(found, files=files)  # what is no kernel may be made anew
-    if found and build.image == "vmlinux" and not found.why:
-        return found  # of a store's vmlinux, from when it had a folder
+    if build.image == "vmlinux":  # a store's, from when it had a folder
+        for one in records:
+            if not one.why and (not config or config == one.config):
+                return one
     real = kernel(build.vmlinux)
     parts, why = _pieces(build, real, known or {})
     data = build.files[build.raw].read_bytes()
@@ -121,16 +129,16 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
         format=FORMAT,
         state=state,
         time=time.time(),
-        commits=[],
+        commits=found.commits if found else [],
         why=why,
         files=files,
-        config=dotconfig.read_config(build.config) if build.config else {},
+        config=config,
         pieces=parts,
         raw=raw,
         booted=_booted(build, [*raw, *behind], packed),
         ram=_ram(real, parts),
     )
-    _keep(build.kept, digest, record)
+    _keep(build.kept, record)
     return record
 
 
@@ -150,13 +158,13 @@ def kernel(path: Path) -> Elf:
 
 
 def read(kept: Path, digest: str) -> Record | None:
-    """Return the record of a vmlinux; None if there is none that can be read.
+    """Return the last record of a vmlinux; None if there is none that can be read.
 
     Args:
         kept: The machine's folder.
         digest: The digest of vmlinux.
     """
-    return _decoded(kept / FOLDER / f"{digest}{SUFFIX}")
+    return next(iter(_of(kept, digest)), None)
 
 
 def notes(record: Record) -> list[str]:
@@ -169,8 +177,7 @@ def notes(record: Record) -> list[str]:
 def note(build: Build, record: Record, commits: Sequence[str]) -> None:
     """Keep with a record that it was made at these commits, for a comparison with them."""
     more = [*record.commits, *commits]
-    digest = record.state.partition(" ")[0]
-    _keep(build.kept, digest, msgspec.structs.replace(record, commits=more, time=time.time()))
+    _keep(build.kept, msgspec.structs.replace(record, commits=more, time=time.time()))
 
 
 def of_commit(kept: Path, commit: str) -> Record | None:
@@ -191,18 +198,26 @@ def _decoded(path: Path) -> Record | None:
     return record if record.format == FORMAT else None
 
 
-def _keep(kept: Path, digest: str, record: Record) -> None:
+def _keep(kept: Path, record: Record) -> None:
     """Keep a record; a disk that is full costs the record alone."""
+    digest, _, rest = record.state.partition(" ")
+    name = f"{digest}-{hashlib.sha256(rest.encode()).hexdigest()[:16]}{SUFFIX}"
     with contextlib.suppress(OSError):
         data = zlib.compress(msgspec.msgpack.encode(record), 1)
-        write_whole(kept / FOLDER / f"{digest}{SUFFIX}", data)
+        write_whole(kept / FOLDER / name, data)
         for path in _all(kept)[_MOST:]:
             path.unlink(missing_ok=True)
 
 
-def _all(kept: Path) -> list[Path]:
-    """Return the records, the newest first."""
-    paths = [(path.stat().st_mtime_ns, path) for path in (kept / FOLDER).glob(f"*{SUFFIX}")]
+def _of(kept: Path, digest: str) -> list[Record]:
+    """Return the records of a vmlinux that can be read, the newest first."""
+    return [record for path in _all(kept, digest) if (record := _decoded(path))]
+
+
+def _all(kept: Path, digest: str = "") -> list[Path]:
+    """Return the records, of all or of one vmlinux, the newest first."""
+    found = (kept / FOLDER).glob(f"{digest}*{SUFFIX}")
+    paths = [(path.stat().st_mtime_ns, path) for path in found]
     return [path for _, path in sorted(paths, reverse=True)]
 
 

@@ -110,12 +110,46 @@ def test_a_record_is_kept_and_found_again(linked: Linked, tmp_path: Path) -> Non
         other = msgspec.structs.replace(it, files={**it.files, "rootfs": disk})
         assert sizes.measure(other).files == {**first.files, "rootfs": size}
     assert sum(row.size for row in first.raw) == linked.binary.stat().st_size
-    path = it.kept / sizes.FOLDER / f"{digest}{sizes.SUFFIX}"
+    (path,) = (it.kept / sizes.FOLDER).glob(f"{digest}-*{sizes.SUFFIX}")
     for damage in (b"", path.read_bytes()[:-9], b"\0" * 90):
         path.write_bytes(damage)
         assert sizes.read(it.kept, digest) is None
         again = sizes.measure(it)
         assert msgspec.structs.replace(again, time=first.time, commits=["abc"]) == first
+
+
+def test_several_images_and_configurations_of_one_vmlinux_have_a_record_each(
+    linked: Linked, tmp_path: Path
+) -> None:
+    """As where a compressor was switched, or a symbol that no object reads."""
+    config, packed = tmp_path / "config", tmp_path / "bzImage"
+    it = build(linked, tmp_path / "kept", None)
+    it = msgspec.structs.replace(
+        it, config=config, files={**it.files, "bzImage": packed}, image="bzImage"
+    )
+    cases = (("one", b"x" * 9, "XZ"), ("two", b"x" * 7, "GZIP"), ("three", b"x" * 7, "UNREAD"))
+    for commit, content, symbol in cases:
+        packed.write_bytes(content)
+        config.write_text(f"CONFIG_{symbol}=y\n")
+        record = sizes.measure(it)
+        assert (record.config, record.commits) == ({symbol: "y"}, [])
+        sizes.note(it, record, [commit])
+    for commit, content, symbol in cases:
+        kept = sizes.of_commit(it.kept, commit)
+        assert kept
+        assert (kept.files["bzImage"], kept.config) == (len(content), {symbol: "y"})
+    assert sizes.measure(it).commits == ["three"]
+
+
+def test_commits_are_kept_where_a_link_can_never_be_made_again(
+    linked: Linked, tmp_path: Path
+) -> None:
+    it = build(linked, tmp_path / "kept", linked.top)
+    sizes.note(it, sizes.measure(it), ["abc"])
+    found = sizes.measure(it)  # once more, with something uncommitted
+    assert found.why
+    assert found.commits == ["abc"]
+    assert sizes.of_commit(it.kept, "abc")
 
 
 def test_a_record_without_a_map_is_made_anew_once_there_is_one(
