@@ -233,12 +233,16 @@ class Trials:
             _build_codes(self.project),
             [its.stamps.program(name, path) for name in self._programs()],
         ]
-        if booted and its.machine.qemu is not None:
+        if booted or its.machine.kernel.initramfs:  # which has the root filesystem in its images
             user = [its.layout.images / "busybox", its.layout.device_table, rootfs.MODES]
             parts += [
                 record.read_user(its).id,
                 [digest(one) for one in user],
                 [rootfs.listing(its, folder, 1 << 40)() for folder in its.overlays],
+                code(rootfs.build_archive),
+            ]
+        if booted and its.machine.qemu is not None:
+            parts += [
                 [code(one) for one in _BOOT],
                 its.stamps.program(its.machine.qemu.binary, path),
             ]

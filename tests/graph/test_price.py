@@ -150,3 +150,26 @@ def test_a_run_that_was_ended_goes_on_with_what_is_missing(built: Playground, pa
     assert found["CONFIG_BLOCK"]["known"]
     assert not found["CONFIG_EXTRA"]["known"]
     assert all(one["passed"] for one in found.values())
+
+
+def test_a_root_filesystem_inside_the_kernel_is_part_of_its_price(
+    built: Playground, path: str
+) -> None:
+    machine = built.top / "configs/machines/fake.toml"
+    text = machine.read_text()
+    machine.write_text(
+        text.replace('image = "bzImage"\n', 'image = "bzImage"\ninitramfs = true\n', 1)
+    )
+    source = 'CONFIG_INITRAMFS_SOURCE="../../images/initramfs.cpio"\n'
+    built.append("configs/kernel/fake-base.config", source)
+
+    def priced() -> dict[str, Any]:
+        words = ("initramfs=none", "price", "--json", "--no-boot", "EXTRA")
+        return json.loads(built.doit(*words, PATH=path).text)
+
+    before = priced()
+    assert priced()["symbols"][0]["known"]
+    (built.top / "overlays/fake/more").write_bytes(bytes(range(256)) * 99)
+    after = priced()
+    assert not after["symbols"][0]["known"]
+    assert after["base"]["files"]["vmlinux"] - before["base"]["files"]["vmlinux"] >= 256 * 99

@@ -7,7 +7,10 @@ shift 4
 echo 'deps_initramfs := \' > "$deps"
 {
 	for source; do
-		if [ -f "$source" ]; then
+		if [ "${source%.cpio}" != "$source" ]; then
+			echo "$source \\" >> "$deps"
+			cat "$source"
+		elif [ -f "$source" ]; then
 			echo "$source \\" >> "$deps"
 			grep -v '^#' "$source" | while read -r type name location rest; do
 				[ "$type" = file ] || continue
