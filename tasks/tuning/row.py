@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import msgspec
@@ -146,6 +147,9 @@ def counted(its: Project, row: Row) -> Row:
 def sources(its: Project, records: Mapping[str, Record]) -> dict[str, str]:
     """Return the files of the source tree that the images were made from, with their digests.
 
+    Of a tree with patches, which is a copy in the build's folder, they are those of the unpacked
+    one; the patches are known by themselves.
+
     Args:
         its: The project as it was built.
         records: The record of each task.
@@ -158,4 +162,11 @@ def sources(its: Project, records: Mapping[str, Record]) -> dict[str, str]:
         for name in known.get("trees", {}):  # files that symbols name: " PATH"
             if name.startswith(" /"):
                 found[name[1:]] = its.stamps.digest(name[1:])
+    if its.layout.kernel_patches:
+        copies = {f"{path(its.layout.kernel_src)}/" for path in (os.path.abspath, os.path.realpath)}
+        tree = os.path.realpath(its.layout.build / "src" / its.kernel_pin.name)
+        for copy in copies:
+            for name in [name for name in found if name.startswith(copy)]:
+                original = os.path.join(tree, name.removeprefix(copy))
+                found[original] = its.stamps.digest(original)
     return {name: digest for name, digest in found.items() if not name.startswith((own, "CONFIG_"))}

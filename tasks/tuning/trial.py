@@ -28,6 +28,7 @@ from tasks import image, kernel, kernel_config, qemu, rootfs
 from tasks.cache.store_files import Result
 from tasks.config.layout import places
 from tasks.config.project import Project
+from tasks.fetch import series
 from tasks.graph import journal, nested
 from tasks.graph.stored import Stored, key_of
 from tasks.system import process
@@ -230,6 +231,7 @@ class Trials:
             [digest(one) for one in kernel_config.source_files(its)],
             its.layout.kernel_place if its.settings.kernel_src else "",
             kernel.version_files(its),
+            [digest(one) for one in series.files(its.layout.kernel_patches)],
             _build_codes(self.project),
             [its.stamps.program(name, path) for name in self._programs()],
         ]

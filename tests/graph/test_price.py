@@ -15,6 +15,18 @@ from playground import FAKE, Playground, finish
 from test_size import state
 
 HOW = ("boot=initramfs", "accel=tcg")  # as in test_matrix.py
+PATCH = """\
+--- a/kernel/panic.c
++++ b/kernel/panic.c
+@@ -7,6 +7,7 @@ int panic_timeout = PANIC_TIMEOUT;
+ void panic(const char *why)
+ {{
+ \tprintk(why);
++\tstatic int more[{}] __attribute__((used)) = {{1}};
+ \tfor (;;)
+ \t\tpanic_timeout--;
+ }}
+"""
 
 
 @pytest.fixture
@@ -173,3 +185,22 @@ def test_a_root_filesystem_inside_the_kernel_is_part_of_its_price(
     after = priced()
     assert not after["symbols"][0]["known"]
     assert after["base"]["files"]["vmlinux"] - before["base"]["files"]["vmlinux"] >= 256 * 99
+
+
+def test_an_edit_of_a_patch_is_one_of_the_sources(built: Playground, path: str) -> None:
+    folder = built.top / "configs" / "patches" / "mine"
+    folder.mkdir(parents=True)
+
+    def priced() -> dict[str, Any]:
+        words = ("patches=mine", "price", "--json", "--no-boot", "EXTRA")
+        return json.loads(built.doit(*words, PATH=path).text)
+
+    (folder / "1.patch").write_text(PATCH.format(9))
+    before = priced()
+    assert priced()["symbols"][0]["known"]
+    (folder / "1.patch").write_text(PATCH.format(900))
+    after = priced()
+    assert not after["symbols"][0]["known"]
+    assert after["base"]["files"]["Image"] - before["base"]["files"]["Image"] >= 4 * 891
+    built.append(built.linux / "init" / "main.c", "\nint another_one = 1;\n")  # not patched
+    assert not priced()["symbols"][0]["known"]
