@@ -40,7 +40,8 @@ _DEFINES = re.compile(
 )
 _APPLET = re.compile(rb"^//applet:IF_\w+\(APPLET\w*\(([^,\s]+)\s*,", re.M)
 _TOKEN = re.compile(
-    r"""(?P<blank>[ \t]+|\\\n)|(?P<comment>\#[^\n]*)|(?P<here><<-?[ \t]*(?P<end>[^\s;&|()<>]+))
+    r"""(?P<blank>[ \t]+|\\\n)|(?P<comment>\#[^\n]*)
+    |(?P<here><<(?P<tabs>-?)[ \t]*(?P<end>[^\s;&|()<>]+))
     |(?P<redirect>\d*(?:>>|>&|<&|<>|>\||[<>])[ \t]*)|(?P<operator>;;|&&|\|\||[\n;&|()])""",
     re.X,
 )
@@ -168,7 +169,9 @@ class _Shell:
         self.first = True  # a command may begin here
         self.redirected = False  # the next word is a file
         self.cases: list[bool] = []  # for each open `case`: whether a pattern comes next
-        self.heres: list[str] = []  # words that end here-documents, which begin at the next line
+        # Words that end here-documents, which begin at the next line; a pattern of what may stand
+        # before each.
+        self.heres: list[tuple[str, str]] = []
         self.skip = ""  # words up to this one are no commands: of `for`, `case`
         while self.place < len(text):
             self._step()
@@ -181,7 +184,7 @@ class _Shell:
         self.place = token.end()
         self.line += token[0].count("\n")
         if token["here"]:
-            self.heres.append(token["end"])
+            self.heres.append((token["end"], r"\t*" if token["tabs"] else ""))
         elif token["redirect"]:
             self.redirected = True
         elif operator := token["operator"]:
@@ -201,9 +204,10 @@ class _Shell:
             self.skip = "" if self.skip == "do" else self.skip
 
     def _here_documents(self) -> None:
-        for end in self.heres:
+        for end, tabs in self.heres:
             quoted, end = end[0] in "'\"\\", end.strip("'\"\\")  # noqa: PLW2901
-            match = re.compile(rf"^\t*{re.escape(end)}$", re.M).search(self.text, self.place)
+            line = rf"^{tabs}{re.escape(end)}$"
+            match = re.compile(line, re.M).search(self.text, self.place)
             stop = match.start() if match else len(self.text)
             if not quoted:
                 self._inner(self.text[self.place : stop])
@@ -286,12 +290,12 @@ class _Shell:
         depth, quote = 0, ""
         while place < len(self.text):
             letter = self.text[place]
-            if quote:
+            if letter == "\\" and quote != "'":
+                place += 1
+            elif quote:
                 quote = "" if letter == quote else quote
             elif letter in "'\"":
                 quote = letter
-            elif letter == "\\":
-                place += 1
             elif letter in "()":
                 depth += 1 if letter == "(" else -1
                 if not depth:
