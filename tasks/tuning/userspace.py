@@ -123,7 +123,8 @@ def rootfs(
 def floppy(path: Path) -> list[Row]:
     """Return the rows of a floppy: its files, and what the loader and the file system take.
 
-    They are read from the image, as a guest may have written to it.
+    They are read from the image, as a guest may have written to it. A file of the guest's that is
+    named like one of our groups goes under ".".
 
     Args:
         path: The image.
@@ -139,8 +140,13 @@ def floppy(path: Path) -> list[Row]:
         ext2_areas.FREE: (FREE, ""),
     }
     data = read_regular(path, _LONGEST)
+    ours = {group for group, _ in groups.values()}
+
+    def named(name: str) -> str:
+        return f"./{name}" if name.split("/")[0] in ours else name
+
     return [
-        Row(area.offset, area.size, *groups.get(area.kind, (area.path, "")))
+        Row(area.offset, area.size, *groups.get(area.kind, (named(area.path), "")))
         for area in ext2_areas.areas(data, os.fspath(path))
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -133,3 +134,13 @@ def test_a_limit_of_a_floppy_is_on_what_is_taken(image: Path) -> None:
     assert size._limited(build, record, none) == record.files
     with pytest.raises(PiggyError, match="is no ext2 image"):
         size._limited(build, record, given)
+
+
+def test_a_file_that_is_named_like_free_room_is_not_free(image: Path, tmp_path: Path) -> None:
+    before = userspace.taken(userspace.floppy(image))
+    (tmp_path / "more").write_bytes(b"x" * 50_000)
+    command = f"write {tmp_path / 'more'} (free)"
+    subprocess.run(["debugfs", "-w", "-R", command, image], check=True, capture_output=True)
+    found = userspace.floppy(image)
+    assert userspace.taken(found) - before >= 50_000
+    assert sum(row.size for row in found if row.object == "./(free)") == 50_000
