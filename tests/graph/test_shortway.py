@@ -165,6 +165,26 @@ def test_a_symbol_of_the_loader_beside_a_comment(
     assert plain_make(built, built.obj) == []
 
 
+def test_an_edit_of_the_loader_before_kill_9(built: Playground, tmp_path: Path) -> None:
+    """What the loader takes from vmlinux is made beside the compressor, and may be the same; that
+    makes no object new whose source the killed run had seen, but not the run that goes on."""
+    stamps = built.here / "stamps"
+    for number in range(3):
+        last = f" + {number - 1}" if number else ""
+        built.edit(
+            built.linux / "kernel/panic.c", f"PANIC_TIMEOUT{last};", f"PANIC_TIMEOUT + {number};"
+        )  # no size changes
+        if number < 2:
+            built.doit("jobs=2", "bzImage")
+    code(f"{LOADER}/misc.c")(built)
+    before = stamps.read_bytes()
+    built.doit("jobs=2", "Image")
+    stamps.write_bytes(before)  # they are written at the end
+    built.doit("jobs=2", "bzImage")
+    assert way(built, "piggy.gz") == "short"
+    assert as_make_does(built, tmp_path)
+
+
 def begun_early(play: Playground) -> set[str]:
     return {
         name
