@@ -42,7 +42,8 @@ _NO_STUBS = re.compile(r"^CONFIG_(?:X86|ARM64|RISCV)=y$", re.MULTILINE)
 _KALLSYMS = re.compile(r"^CONFIG_KALLSYMS=y$", re.MULTILINE)
 _SIZE = '$(${CONFIG_SHELL} "${srctree}/scripts/file-size.sh" ${%s})\n'
 _TEST = "\tif [ $size1 -ne $size2 ] || "
-_BEGUN = "\t[ @last = @first ] || mv -f @last @first\n\tkallsymso=@first\n"
+# A second link in one run, after modpost's source, finds the last table moved already.
+_BEGUN = "\t[ @last = @first ] || ! [ -e @last ] || mv -f @last @first\n\tkallsymso=@first\n"
 
 
 class _Form(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@ short way, with make's result."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,19 @@ def test_the_size_of_each_part_is_known_after_it(listed: Playground) -> None:
     listed.append(listed.linux / "kernel/panic.c", MORE)
     listed.doit("bzImage")
     assert "(kallsyms)" in listed.doit("size", "--all").text
+
+
+def test_a_second_link_in_one_run(listed: Playground) -> None:
+    """The third step's table is the last one, and has been moved by the first link."""
+    listed.append(listed.linux / "kernel/panic.c", MORE)
+    listed.doit("bzImage")
+    assert (listed.obj / ".tmp_vmlinux.kallsyms3.o").exists()
+    listed.edit(listed.linux / "kernel/panic.c", "printk(why);", "printk(why), printk(why);")
+    listed.doit("bzImage")
+    script = (listed.obj / "piggyback.link-vmlinux.sh").read_text()
+    first = ".tmp_vmlinux.kallsyms1.o"
+    (begun,) = [line for line in script.splitlines() if f" = {first} ]" in line]
+    assert "kallsyms3.o" in begun
+    assert not (listed.obj / ".tmp_vmlinux.kallsyms3.o").exists()
+    subprocess.run(["sh", "-ec", begun], cwd=listed.obj, check=True)
+    assert (listed.obj / first).exists()
