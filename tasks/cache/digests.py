@@ -32,6 +32,7 @@ class Stamps:
     def __init__(self, store: Path) -> None:
         self.store = store
         self._known: dict[str, _Entry] | None = None
+        self._looked = set[str]()  # in this run: an entry of an earlier one says nothing of now
         self._dirty = False
         self._seen: dict[str, str] | None = None
 
@@ -78,6 +79,7 @@ class Stamps:
     def _digest(self, path: str) -> str:
         if self._known is None:
             self._known = self._load()
+        self._looked.add(path)
         entry, place = self._known.get(path), path.removesuffix("/*")
         try:
             info = os.stat(place)
@@ -105,24 +107,27 @@ class Stamps:
         return value
 
     def touched(self, path: str, since: int) -> bool:
-        """Tell as `files.touched` does, with the file's ctime as of the last look at it.
+        """Tell as `files.touched` does, with the file's ctime as of this run's last look at it.
 
         Args:
             path: The file; one that is missing was not touched.
             since: Nanoseconds since 1970.
         """
-        entry = self._known.get(path) if self._known else None
+        entry = self._entry(path)
         if entry is None:
             return files.touched(path, since, missing=False)
         return max(entry[1], files.turned(path)) >= since
 
     def when(self, path: str) -> int:
-        """Return when a file was changed (mtime, ns) as of the last look at its content.
+        """Return when a file was changed (mtime, ns) as of this run's last look at its content.
 
         As of now if there was none; -1 if it is missing.
         """
-        entry = self._known.get(path) if self._known else None
+        entry = self._entry(path)
         return files.changed(path) if entry is None else entry[0]
+
+    def _entry(self, path: str) -> _Entry | None:
+        return self._known.get(path) if self._known and path in self._looked else None
 
     def save(self) -> None:
         """Write the digests back if there are new ones.

@@ -369,6 +369,22 @@ def test_when_a_file_was_changed_as_of_the_last_look(tmp_path: Path) -> None:
     assert stamps.when(str(tmp_path / "never")) == -1
 
 
+def test_a_look_of_an_earlier_run_says_nothing_of_when_a_file_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("one")
+    os.utime(path, ns=(10**18, 10**18))
+    time.sleep(0.06)
+    earlier = Stamps(tmp_path / "stamps")
+    earlier.digest(path)
+    earlier.save()
+    edited = time.time_ns()
+    path.write_text("two")
+    later = Stamps(tmp_path / "stamps")
+    later.digest(tmp_path)  # the digests of the earlier run are read
+    assert later.when(str(path)) == path.stat().st_mtime_ns > 10**18
+    assert later.touched(str(path), edited)
+
+
 def test_of_a_folder_that_is_searched_count_all_names(tmp_path: Path) -> None:
     folder = tmp_path / "tree"
     folder.mkdir()
