@@ -33,16 +33,14 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from tasks.cache.store_tag import FILES, FOLDERS, HASH, LIST, PARTS
+from tasks.cache.store_tag import FILES, FOLDERS, HASH, LIST, PARTS, REFUSED, USED
 from tasks.system import lock, owned
 from tasks.system.files import open_regular, write_whole
 
 # seconds for which something that nothing refers to may be another run's, at work just now
 GRACE = 600.0
-USED = "used"
 COUNTED = 600.0  # seconds until the files are looked at again; other runs' may have been missed
 BLOCK = 4096  # bytes; what a file takes on the disk is a multiple of it
-REFUSED = "refused"
 REFUSED_MOST = 1000  # digests; the oldest go
 LONGEST = 1 << 26  # bytes of a list or a result that are read; the kernel's have some 100,000
 

@@ -37,6 +37,8 @@ FILES = re.compile(
     f"|blobs/[0-9a-f]{{2}}/(({_ASIDE}/)?[0-9a-f]{{30}}|{_ASIDE})"
 )
 PARTS = ("results", "blobs")
+USED = "used"  # the time and size of a store, for its limit
+REFUSED = "refused"  # what is not believed
 _TAG_ASIDE = re.compile(rf"\.{re.escape(TAG)}\.[a-z0-9_]{{8}}\.part")
 
 
@@ -44,7 +46,7 @@ def check(folder: Path) -> None:
     """Raise PiggyError if the folder is somebody else's: not empty, and no store."""
     try:
         said = _tag(folder)
-        if said is None and _before_tags(folder):
+        if _to_be_written(said) and _before_tags(folder, said):
             return
     except (FileNotFoundError, PermissionError):
         return
@@ -78,7 +80,7 @@ def opened(folder: Path) -> str:
     """
     check(folder)
     try:
-        missing = _tag(folder) is None
+        missing = _to_be_written(_tag(folder))
         if missing:
             _close_to_the_group(folder)
         with owned.folder(folder):
@@ -100,7 +102,7 @@ def tag(folder: Path) -> None:
     """
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     with owned.folder(folder):
-        if not os.path.lexists(folder / TAG):
+        if not os.path.lexists(folder / TAG) or _to_be_written(_tag(folder)):
             write_whole(folder / TAG, _SAYS)
 
 
@@ -120,28 +122,39 @@ def _tag(folder: Path) -> str | None:
         if isinstance(error, NotADirectoryError):
             raise
         os.lstat(folder / TAG)  # PermissionError: it is the folder that may not be entered
-        return ""  # a link, a folder, a file that we may not read
+        return "?"  # a link, a folder, a file that we may not read
 
 
-def _before_tags(folder: Path) -> bool:
+def _to_be_written(said: str | None) -> bool:
+    """Tell whether a tag is missing, or what a power cut left of it."""
+    return said is None or said != _SAYS and _SAYS.startswith(said)
+
+
+def _before_tags(folder: Path, said: str | None) -> bool:
     """Tell whether the folder is empty, or a store of the time before there were tags.
 
-    Where there are files, at least one must be a list that can be nobody else's.
+    Where there are files, at least one must be a list that can be nobody else's, or the rest of the
+    tag must be such: lists may be cut short, too, then.
+
+    Args:
+        folder: The folder.
+        said: What there is of a tag.
 
     Raises:
         OSError: The folder can't be read.
     """
     top = {name for name in os.listdir(folder) if not _TAG_ASIDE.fullmatch(name)}
-    if not top <= {*PARTS, "lock"}:
+    if not top <= ({*PARTS, "lock"} if said is None else {*PARTS, "lock", TAG, USED, REFUSED}):
         return False
-    for part in top - {"lock"}:
+    for part in top.intersection(PARTS):
         place = folder / part
         if place.is_symlink() or not all(
             FOLDERS.fullmatch(f"{part}/{name}") for name in os.listdir(place)
         ):
             return False
     filled = any(names for part in PARTS for _, _, names in os.walk(folder / part))
-    return not filled or any(map(_is_list, (folder / "results").glob(f"*/*/{LIST}")))
+    sure = said is not None and (not said or said.startswith(_SIGNATURE))
+    return sure or not filled or any(map(_is_list, (folder / "results").glob(f"*/*/{LIST}")))
 
 
 def _is_list(path: Path) -> bool:

@@ -27,7 +27,7 @@ import msgspec
 
 from tasks.fetch.diff import OURS
 from tasks.fetch.series import File
-from tasks.system import files
+from tasks.system import files, restart
 from tasks.system.errors import PiggyError
 
 RECORD = f"{OURS}-patches"
@@ -96,6 +96,7 @@ def share(tree: Path, copy: Path) -> None:
                     target.symlink_to(os.readlink(path))
                 else:
                     sharing.of(path.path, os.fspath(target))
+            restart.flush(aside)
             os.rename(aside, copy)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tasks.fetch import decompress, tarstream, untar
-from tasks.system import files
+from tasks.system import files, restart
 from tasks.system.errors import PiggyError
 from tasks.system.lock import Lock
 
@@ -121,6 +121,7 @@ def _unpack_aside(
             (aside / STAMP).write_text(
                 json.dumps({"sha256": sha256, "archive": archive.name}) + "\n"
             )
+            restart.flush(aside)
             os.rename(aside, folder)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)

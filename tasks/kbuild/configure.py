@@ -236,6 +236,7 @@ def put(draft: Path, live: Path) -> bool:
     the oldest time there is, so that no clock can make it look newer. It must stay: Kconfig learns
     from the old auto.conf which symbols changed.
     """
+    make.after_restart(live.parent)
     if not live.exists() or live.read_bytes() != draft.read_bytes():
         for derived in ("include/config/auto.conf", "include/autoconf.h"):
             with contextlib.suppress(FileNotFoundError):

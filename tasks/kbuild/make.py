@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks.system import files, process, terminal
+from tasks.system import files, process, restart, terminal
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError
 
@@ -20,6 +20,7 @@ _UNREADABLE = (
 )
 # A marker in the object folder while make runs; a killed make leaves it behind.
 RUNNING = "piggyback.running"
+BOOT = "piggyback.boot"
 
 
 def pins(epoch: int) -> dict[str, str]:
@@ -157,6 +158,7 @@ def repair(obj: Path) -> None:
     is truncated. Make alone would consider such a target up to date, as its time is new and its
     saved command is right.
     """
+    after_restart(obj)
     marker = obj / RUNNING
     if not marker.exists():
         return
@@ -174,6 +176,27 @@ def repair(obj: Path) -> None:
             elif name.startswith(".") and name.endswith(".cmd") and name[1:-4] not in here:
                 _judge(folder, name[1:-4], since)
     marker.unlink()
+
+
+def after_restart(obj: Path) -> None:
+    """Remove from an object folder what a power cut may have left empty or cut short.
+
+    That is what was written last before the host was started anew; afterwards the folder counts as
+    one in which make was killed. Our own files stay, but for those without a checksum.
+    """
+    record = obj / BOOT
+    if restart.happened(record):
+        files.remove(
+            *(
+                path
+                for path in restart.late(obj)
+                if not os.path.relpath(path, obj).startswith("piggyback.")
+            )
+        )
+        (obj / RUNNING).touch()
+    elif record.exists() or not obj.is_dir():
+        return
+    restart.remember(record)
 
 
 def _judge(folder: str, name: str, since: int) -> None:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tasks.system import files
+from tasks.system import files, restart
 from tasks.system.files import write_whole
 from tasks.system.lock import Lock
 
@@ -35,6 +35,7 @@ def seal(path: Path, names: Sequence[str]) -> None:
         path: The folder.
         names: The key files, relative to it.
     """
+    restart.flush(path)
     write_whole(path / SEAL, _lines(path, names))
 
 

@@ -6,8 +6,8 @@ undisturbed build.
 
     doit        kill -9 of doit alone, its compilers end as they like
     all         kill -9 of everything at once
-    power       kill -9 of everything; of the files written last some are empty, as after a power
-                cut
+    power       kill -9 of everything; of the files written last some are empty, or cut short, with
+                the time at which they were written, and the host starts anew: a power cut
     space       the disk (a tmpfs) is full; afterwards there is more room
     size        a limit on the size of files
     eio         some of doit's own writes fail with EIO
@@ -151,9 +151,13 @@ class Crashes:
             if path.is_file() and not path.is_symlink()
         ]
         for path in files:
-            age = now - path.stat().st_mtime
-            if "src" not in path.parts and age < rng.choice([0.05, 0.3, 2]) and rng.random() < 0.5:
-                os.truncate(path, 0)
+            info = path.stat()
+            age = now - info.st_mtime
+            flushed = {"src", "toolchains"} & {*path.parts} and ".part" not in str(path)
+            if not flushed and age < rng.choice([0.05, 0.3, 2]) and rng.random() < 0.5:
+                os.truncate(path, rng.choice([0, rng.randrange(info.st_size + 1)]))
+                os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))  # its inode was written
+        self.world.play.restart()
         return text
 
     def _space(self, rng: random.Random, seconds: float) -> str:

@@ -13,10 +13,12 @@ import json
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import tarfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +105,7 @@ CONFIG_EXT2_FS=y
 CONFIG_BLK_DEV_INITRD=y
 CONFIG_RD_GZIP=y
 """
+BOOTED = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
 SERIAL = "CONFIG_TTY=y\nCONFIG_SERIAL_8250=y\nCONFIG_SERIAL_8250_CONSOLE=y\n"
 
 
@@ -125,7 +128,8 @@ class Playground:
     """The project in the folder `top`; `home` is HOME for everything that is run in it, `umask` the
     umask. `machine`: the one that is selected. `plain`: for root, whether modes count as they do
     for anybody else. `limit`: the seconds that a run may take. `user`: for root, the ID of the user
-    and group that it is run as; 0 for root itself."""
+    and group that it is run as; 0 for root itself. `boot`: a file with what the kernel calls the
+    host's present run; "" for what it says itself."""
 
     def __init__(self, top: Path, home: Path, umask: int = -1, machine: str = "fake") -> None:
         self.top, self.home, self.umask, self.machine, self.plain, self.limit = (
@@ -136,7 +140,7 @@ class Playground:
             False,
             60.0,
         )
-        self.user = 0
+        self.user, self.boot = 0, ""
         self.store_size = "0"
         self.started: list[subprocess.Popen[str]] = []
         self.here = top / "build" / machine
@@ -159,11 +163,18 @@ class Playground:
             **extra,
         }
 
+    def restart(self) -> None:
+        """Have the host started anew, for all that is run from now on (for root)."""
+        file = self.home / "boot_id"
+        file.write_text(f"{uuid.uuid4()}\n")
+        self.boot = str(file)
+
     def start(self, *words: str, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:
         """Start `doit WORDS` in a process group of its own."""
         confined = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
         argv = [*(confined if self.plain and os.geteuid() == 0 else ()), "doit", *words]
         argv = [*as_user(self.user), *argv] if self.user else argv
+        argv = [*(("unshare", "-m", "sh", "-c", BOOTED, self.boot) if self.boot else ()), *argv]
         process = subprocess.Popen(
             argv,
             umask=self.umask,
@@ -254,6 +265,7 @@ class Playground:
     def close(self) -> None:
         """Leave nothing running, whatever became of the test."""
         self.resume()
+        self.boot = ""
         for process in self.started:
             if process.poll() is None:
                 process.kill()
@@ -394,6 +406,60 @@ def pack(name: str, archive: Path) -> str:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Make `target` a copy of the folder `source`, times and links included."""
-    shutil.rmtree(target, ignore_errors=True)
-    subprocess.run(["cp", "-a", source, target], check=True)
+    """Make `target` a copy of the folder `source`, times and links included. What is the same there
+    already stays: most of a test's time in the system went into copies."""
+    if not target.is_dir() or target.is_symlink():
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run(["cp", "-a", source, target], check=True)
+        return
+    missing, folders = list[str](), list[str]()
+    target.chmod(0o755)
+    _compare(source, target, "", missing, folders)
+    if missing:
+        into = ["cp", "-a", "--parents", "-t", target.absolute(), "--"]
+        subprocess.run([*into, *missing], cwd=source, check=True)
+    for name in reversed(folders):
+        shutil.copystat(source / name, target / name)
+
+
+def _compare(
+    source: Path, target: Path, below: str, missing: list[str], folders: list[str]
+) -> None:
+    """Remove from a folder what is not as it is in another one; tell what is missing then, and
+    which folders are in both."""
+    folders.append(below)
+    with os.scandir(target / below) as entries:
+        there: dict[str, os.DirEntry[str] | None] = {entry.name: entry for entry in entries}
+    with os.scandir(source / below) as entries:
+        here = {entry.name: entry for entry in entries}
+    for name, entry in there.items():
+        if name in here and _alike(here[name], entry):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+        there[name] = None
+    for name, entry in here.items():
+        if there.get(name) is None:
+            missing.append(f"{below}{name}")
+        elif entry.is_dir(follow_symlinks=False):
+            os.chmod(there[name], 0o755)
+            _compare(source, target, f"{below}{name}/", missing, folders)
+
+
+def _alike(one: os.DirEntry[str], other: os.DirEntry[str]) -> bool:
+    """Are both folders, or links or files with the same content, time and rights, and one name?"""
+    first, second = one.stat(follow_symlinks=False), other.stat(follow_symlinks=False)
+    if stat.S_ISDIR(first.st_mode) or stat.S_ISDIR(second.st_mode):
+        return stat.S_IFMT(first.st_mode) == stat.S_IFMT(second.st_mode)
+    if any(
+        getattr(first, name) != getattr(second, name)
+        for name in ("st_mode", "st_size", "st_mtime_ns", "st_uid", "st_gid")
+    ):
+        return False
+    if stat.S_ISLNK(first.st_mode):
+        return os.readlink(one) == os.readlink(other)
+    if not stat.S_ISREG(first.st_mode) or max(first.st_nlink, second.st_nlink) > 1:
+        return False
+    return Path(one).read_bytes() == Path(other).read_bytes()

@@ -20,7 +20,7 @@ from tasks.cache.digests import Stamps
 from tasks.cache.places import Places
 from tasks.cache.store import Store, bytes_of
 from tasks.cache.store_files import Output, Result, short_hash
-from tasks.cache.store_tag import LIST
+from tasks.cache.store_tag import LIST, USED
 from tasks.graph.inputs import RESTORED, Inputs
 from tasks.graph.stored import Stored
 
@@ -599,7 +599,7 @@ def test_all_files_are_looked_at_once_in_a_while(
     looks = []
     size = Store.size
     monkeypatch.setattr(Store, "size", lambda self: looks.append(1) or size(self))
-    used = tmp_path / "store" / store_files.USED
+    used = tmp_path / "store" / USED
     for number in range(4):  # runs of their own
         cache = Store(tmp_path / "store", 1 << 20)
         put(cache, tmp_path, number, 100_000)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasks.cache import store_files, store_tag
+from tasks.cache import store_tag
 from tasks.cache.store import Store
 from tasks.cache.store_files import Output, Result, short_hash
 from tasks.cache.store_tag import LIST, TAG
@@ -64,7 +64,11 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "another cache's tag": lambda top: lay(
         top / TAG, "Signature: 8a477f597d28d172789f06886806bc55\n# of cargo"
     ),
-    "an empty tag": lambda top: lay(top / TAG, ""),
+    "an empty tag, and a file": lambda top: (lay(top / TAG, ""), lay(top / "blobs" / "x")),
+    "the begin of a tag that others have, and results": lambda top: (
+        lay(top / TAG, "Signature: 8a477f597d28d172789f06886806bc55\n"),
+        lay(top / "results" / KEY / NAMES / LIST),
+    ),
     "a tag that is a link": lambda top: (lay(top / "x"), (top / TAG).symlink_to("x")),
     "a tag that is a pipe": lambda top: (top.mkdir(), os.mkfifo(top / TAG)),
 }
@@ -118,6 +122,19 @@ def test_what_becomes_a_store(tmp_path: Path, make: Callable[[Path], object]) ->
     store_tag.check(tmp_path / "store")
 
 
+@pytest.mark.parametrize("length", [0, 20, 80])
+def test_a_tag_that_a_power_cut_left(world: World, length: int) -> None:
+    world.run()
+    path = world.store.folder / TAG
+    whole = path.read_text()
+    path.write_text(whole[:length])
+    for list_ in (world.store.folder / "results").glob(f"*/*/{LIST}"):
+        if length != 20:  # of which nobody can tell whose it is
+            list_.write_text("")
+    assert store_tag.opened(world.store.folder) == ""
+    assert path.read_text() == whole
+
+
 def test_a_store_of_a_later_format(tmp_path: Path) -> None:
     store_tag.tag(tmp_path)
     lay(tmp_path / TAG, (tmp_path / TAG).read_text().replace("format 1.", "format 2."))
@@ -134,7 +151,7 @@ def test_a_store_from_before_there_were_tags_is_taken_over(world: World, mode: i
         *(path for path in world.store.folder.rglob("*") if path.is_dir()),
     ]
     (world.store.folder / TAG).unlink()
-    (world.store.folder / store_files.USED).unlink()
+    (world.store.folder / store_tag.USED).unlink()
     for path in folders:
         path.chmod(mode)
         os.chown(path, -1, os.getegid())
