@@ -11,6 +11,10 @@ from msgspec.structs import replace
 from tasks.tuning.boot import Bar
 
 _SHELLS = ("sh", "ash", "bash", "dash")
+# A variable as the command, as in `"$script" start`.
+_VARIABLE = re.compile(
+    r"""(?:^|[;&|({!]|\b(?:then|do|else|if|while|until)\s)\s*"?\$\{?\w+\}?"?(?=[\s;&|)]|$)"""
+)
 _WORD = re.compile(r"""[\w./:=@%+,~^-]+""")
 
 
@@ -59,8 +63,8 @@ def script(command: str) -> str:
 def line_of(content: str, command: str) -> int:
     """Return the line of a script that runs a command; 0 if none is the only best one.
 
-    The line names the program, and more of the command's words than any other line. A script is
-    run under its own path, which its line may have in a variable.
+    The line names the program, and more of the command's words than any other line. Where none
+    names a script, it is the line that runs a variable with all of the script's arguments.
 
     Args:
         content: The script.
@@ -71,13 +75,16 @@ def line_of(content: str, command: str) -> int:
         words = words[1:]
     program = PurePosixPath(words[0].lstrip("-")).name if words else ""
     rest = {word for word in _WORD.findall(" ".join(words[1:])) if word}
-    best: dict[int, int] = {}
+    best, variable = dict[int, int](), dict[int, int]()
     for number, line in enumerate(content.splitlines(), 1):
         if line.lstrip().startswith("#"):
             continue
         there = _WORD.findall(line)
         if program in (PurePosixPath(word).name for word in there):
             best[number] = len(rest & set(there))
+        elif script(command) and _VARIABLE.search(line) and rest.issubset(there):
+            variable[number] = 0
+    best = best or variable
     most = max(best.values(), default=0)
     fits = [number for number, count in best.items() if count == most]
     return fits[0] if len(fits) == 1 else 0

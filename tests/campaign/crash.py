@@ -78,6 +78,7 @@ class Crashes:
     def back(self, edited: bool) -> None:
         """Have nothing built, or everything and then an edit."""
         world = self.world
+        world.play.boot = ""
         if self.mounted:
             subprocess.run(["umount", "-l", self.mounted], check=True)
             self.mounted.rmdir()

@@ -154,7 +154,7 @@ def test_a_vmlinux_that_make_would_not_make(play: Playground, kept: Kept, poison
     assert play.digests() == kept.digests
 
 
-@pytest.mark.parametrize("fault", ["nobody", "hang", "500"])
+@pytest.mark.parametrize("fault", ["nobody", "hang", pytest.param("500", marks=pytest.mark.long)])
 def test_a_dead_server_costs_two_seconds(
     play: Playground, kept: Kept, ci: Keys, fault: str, tmp_path: Path
 ) -> None:

@@ -372,7 +372,7 @@ def test_a_new_folder_that_is_searched_before_the_old_one(built: Playground, way
 @pytest.mark.parametrize(
     ("tool", "words", "image"),
     [
-        ("ld", "-Ttext=0x500000", "vmlinux"),
+        pytest.param("ld", "-Ttext=0x500000", "vmlinux", marks=pytest.mark.long),
         ("gcc", "-O1", "vmlinux"),
         ("objcopy", "--gap-fill=0xff", "bzImage"),
     ],

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 from firstbuild import FROM_STORE, FirstBuild
 
 from tasks.config import project
+from tasks.config.layout import Layout
 from tasks.graph import history
 from tasks.kbuild import make
 from tasks.system.process import clean_env
@@ -40,12 +42,17 @@ class Checkout:
     @property
     def obj(self) -> Path:
         """Kbuild's O= folder."""
-        return self.top / "build" / self.machine / "kernel" / self.version
+        return self.top / self.layout.kernel_obj
 
     @property
     def kernel(self) -> Path:
-        """The kernel tree."""
-        return self.top / "build" / "src" / f"linux-{self.version}"
+        """The kernel tree: the machine's own copy, if it has patches."""
+        return self.top / self.layout.kernel_src
+
+    @cached_property
+    def layout(self) -> Layout:
+        chosen = {"MACHINE": self.machine, "KERNEL": self.version}
+        return project.load(self.top, chosen, {}).layout
 
     def argv(self, *words: str) -> list[str]:
         return [str(Path(sys.executable).with_name("doit")), *words]
@@ -253,7 +260,7 @@ def versatile(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Checkout]:
     """The ARM board, built from nothing by somebody with odd habits; its kernel is lean, takes
-    modules and has one. The PC comes first, if it is built, too."""
+    modules and has one, and its busybox is tiny. The PC comes first, if it is built, too."""
     missing = [
         tool
         for tool in ("arm-linux-gnueabi-gcc", "qemu-system-arm", "mkimage")
@@ -265,7 +272,15 @@ def versatile(
         )
     FirstBuild(request, tmp_path_factory).wait()
     top = tmp_path_factory.mktemp("real")
-    env = {**odd(top), "PIGGYBACK_FRAGMENTS": "lean"}
+    box = top / "modules.config"
+    box.write_text(
+        "".join(f"CONFIG_{name}=y\n" for name in ("INSMOD", "LSMOD", "MODPROBE", "RMMOD"))
+    )
+    env = {
+        **odd(top),
+        "PIGGYBACK_FRAGMENTS": "lean",
+        "PIGGYBACK_BUSYBOX_FRAGMENTS": f"tiny,comfort,{box}",
+    }
     checkout = lay_out(top / "deeper" / "checkout", machine="versatile", env=env, umask=0o077)
     own = checkout.top / "configs" / "kernel" / "local" / "versatile.config"
     own.parent.mkdir(exist_ok=True)

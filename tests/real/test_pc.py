@@ -145,6 +145,7 @@ def test_a_symbol_that_does_not_take_is_explained(pc: Checkout) -> None:
     pc.doit()
 
 
+@pytest.mark.long
 def test_damaged_programs_of_kconfig_are_made_again(pc: Checkout) -> None:
     own = pc.top / "configs" / "kernel" / "local" / "pc.config"
     own.parent.mkdir(exist_ok=True)

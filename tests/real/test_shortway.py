@@ -77,7 +77,13 @@ SHORT = ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzIma
             marks=pytest.mark.long,
         ),
         ("include/linux/reboot.h", "SYS_DOWN\t0x0001", "SYS_DOWN\t0x0005", SHORT),
-        ("arch/x86/kernel/verify_cpu.S", "verify_cpu)\n", "verify_cpu)\n\tnop\n", SHORT),
+        pytest.param(
+            "arch/x86/kernel/verify_cpu.S",
+            "verify_cpu)\n",
+            "verify_cpu)\n\tnop\n",
+            SHORT,
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             "arch/x86/realmode/rm/reboot.S",
             "(machine_real_restart_asm)\n",
@@ -96,7 +102,13 @@ SHORT = ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzIma
             SHORT[4:],
             marks=pytest.mark.long,
         ),
-        (f"{BOOT}/main.c", "Unable to boot - please", "Unable to boot; please", SHORT[5:]),
+        pytest.param(
+            f"{BOOT}/main.c",
+            "Unable to boot - please",
+            "Unable to boot; please",
+            SHORT[5:],
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_the_short_way(

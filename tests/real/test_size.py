@@ -51,6 +51,7 @@ def test_each_byte_of_the_images_is_on_a_line(pc: Checkout) -> None:
     pc.doit("size", "busybox", "applets", "rootfs")
 
 
+@pytest.mark.long  # tests/graph/test_size.py has the same for the fake kernel
 def test_a_flipped_symbol_is_named_as_bloat_o_meter_does(pc: Checkout, tmp_path: Path) -> None:
     old = tmp_path / "old"
     old.mkdir()

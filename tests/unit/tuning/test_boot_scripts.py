@@ -16,6 +16,9 @@ mount -a
 [ -x "$script" ] && sleep 1
 grep -q inet /proc/net
 /usr/share/udhcpc/default.script bound
+[ -x "$script" ] || continue
+    "$script" start || echo "$script ended with $?"
+[ -n "$stop" ] && [ "$one" = stop ]
 """
 
 
@@ -28,6 +31,8 @@ grep -q inet /proc/net
         ("sleep 1", 6),
         ("grep -q inet /proc/net", 7),
         ("/bin/sh /usr/share/udhcpc/default.script bound", 8),
+        ("/bin/sh /etc/init.d/S10network start", 10),
+        ("/bin/sh /etc/init.d/S10network stop", 0),  # no line has the word
         ("nothing", 0),
         ("", 0),
     ],
@@ -52,6 +57,6 @@ def test_a_program_belongs_to_the_innermost_script_that_runs_it() -> None:
     texts = {"/etc/rcS": ("o/rcS", SCRIPT), "/etc/inner": ("o/inner", "sleep 2\n")}
     found = boot_scripts.explained(bars, lambda path: texts.get(path, ("", "")))
     assert [bar.reason for bar in found] == [
-        *("", "o/rcS:5", "", "o/inner:1", "o/rcS:6", ""),
+        *("", "o/rcS:5", "o/rcS:10", "o/inner:1", "o/rcS:6", ""),
         *("", "o/rcS:8", "", ""),
     ]
