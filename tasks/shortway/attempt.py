@@ -156,7 +156,7 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
     if goal.target == "vmlinux":
         command = replay.targets.command(goal.target)
         replay.unread = link_script.unread(obj, tree, said, command)
-        replay.goal_command = link_script.with_last_table(obj, tree, command).command
+        replay.goal_command = link_script.with_last_table(obj, tree, command.command)
         if not symbols and link_script.calls_make_for_nothing(tree, said):
             replay.goal_env = {"MAKE": "true"}
     _same(obj, traces, replay, stamps)

@@ -148,7 +148,7 @@ def calls_make_for_nothing(tree: Path, said: Said) -> bool:
     return STAMP in said.edges and script.count("MAKE") == 1 and f"\n{_MAKE}" in script
 
 
-def with_last_table(obj: Path, tree: Path, command: Saved) -> Saved:
+def with_last_table(obj: Path, tree: Path, command: str) -> str:
     """Return the command that links vmlinux, begun with the last link's table of symbols.
 
     It runs a copy of the script, which is written to the object folder. The command stays as it is
@@ -157,7 +157,7 @@ def with_last_table(obj: Path, tree: Path, command: Saved) -> Saved:
     Args:
         obj: The object folder.
         tree: The source tree.
-        command: The saved command of vmlinux.
+        command: The command that make ran.
 
     Raises:
         OSError: The copy can't be written.
@@ -167,7 +167,7 @@ def with_last_table(obj: Path, tree: Path, command: Saved) -> Saved:
         config = (obj / "include/config/auto.conf").read_text(errors="replace")
     except OSError:
         return command
-    called = _CALLED.match(command.command)
+    called = _CALLED.match(command)
     if not (called and _KALLSYMS.search(config) and _NO_STUBS.search(config)):
         return command
     for form in _FORMS:
@@ -180,8 +180,7 @@ def with_last_table(obj: Path, tree: Path, command: Saved) -> Saved:
             text = ours.replace("@last", last).replace("@first", form.first)
             script = script.replace(part, text)
         (obj / OURS).write_text(script.replace(_NAME, f'"vmlinux: {called[0]}"'))
-        text = f"sh {OURS}{command.command[called.end() :]}"
-        return msgspec.structs.replace(command, command=text)
+        return f"sh {OURS}{command[called.end() :]}"
     return command
 
 
