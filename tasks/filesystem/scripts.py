@@ -32,6 +32,13 @@ CHOSEN |= {"[[": "ASH_TEST", "kill": "ASH_JOB_CONTROL"}
 _SHEBANG = re.compile(rb"#![ \t]*/(usr/)?bin/(env[ \t]+)?(ba|da|a)?sh\b")
 _OPENS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!", "{"})
 _RUNS = frozenset({"exec", "command", "nohup", "setsid", "time", "nice", "env", "xargs", "busybox"})
+# Their options that take the next word (busybox's usage texts).
+_VALUED = {
+    "nice": ("-n",),
+    "time": ("-f", "-o"),
+    "env": ("-u",),
+    "xargs": ("-n", "-s", "-I", "-E", "-P", "-a"),
+}
 _ASKS = re.compile(r"(?:\b(?:command[ \t]+-v|type|which|hash)|(?<=[ \t])-x)[ \t]+[\"']?([\w./+-]+)")
 _DEFINES = re.compile(
     r"^[ \t]*(?:(?:function[ \t]+)?([\w.+-]+)[ \t]*\([ \t]*\)|function[ \t]+([\w.+-]+)"
@@ -41,7 +48,7 @@ _DEFINES = re.compile(
 _APPLET = re.compile(rb"^//applet:IF_\w+\(APPLET\w*\(([^,\s]+)\s*,", re.M)
 _TOKEN = re.compile(
     r"""(?P<blank>[ \t]+|\\\n)|(?P<comment>\#[^\n]*)
-    |(?P<here><<(?P<tabs>-?)[ \t]*(?P<end>[^\s;&|()<>]+))
+    |(?P<here><<(?P<tabs>-?)[ \t]*(?P<end>'[^'\n]*'|"[^"\n]*"|[^\s;&|()<>]+))
     |(?P<redirect>\d*(?:>>|>&|<&|<>|>\||[<>])[ \t]*)|(?P<operator>;;|&&|\|\||[\n;&|()])""",
     re.X,
 )
@@ -172,6 +179,7 @@ class _Shell:
         # Words that end here-documents, which begin at the next line; a pattern of what may stand
         # before each.
         self.heres: list[tuple[str, str]] = []
+        self.runs = ""  # a program of _RUNS, whose command comes
         self.skip = ""  # words up to this one are no commands: of `for`, `case`
         while self.place < len(text):
             self._step()
@@ -305,7 +313,7 @@ class _Shell:
 
     def _took(self, word: str, plain: bool) -> None:
         """Judge one word: a file, a pattern, a keyword, an assignment, or a command."""
-        if self.redirected:
+        if self.redirected:  # or the value of an option
             self.redirected = False
         elif self.skip:
             if word == self.skip:
@@ -333,9 +341,12 @@ class _Shell:
         elif plain and not word.startswith("-"):
             if "/" not in word or _program(word):
                 self.calls.append(Call(os.path.basename(word), self.line))
-            self.first = os.path.basename(word) in _RUNS
+            self.runs = os.path.basename(word)
+            self.first = self.runs in _RUNS
+            self.skip = "]]" if word == "[[" else ""
             return
         else:
             self.first = plain  # an option of `exec` and the like; or what a variable names
+            self.redirected = plain and word in _VALUED.get(self.runs, ())
             return
         self.first = False
