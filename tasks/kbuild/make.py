@@ -20,6 +20,8 @@ _UNREADABLE = (
 )
 # A marker in the object folder while make runs; a killed make leaves it behind.
 RUNNING = "piggyback.running"
+# A marker for that the folder's state is that of images/vmlinux.
+PRESENT = "piggyback.present"
 BOOT = "piggyback.boot"
 
 
@@ -182,17 +184,15 @@ def after_restart(obj: Path) -> None:
     """Remove from an object folder what a power cut may have left empty or cut short.
 
     That is what was written last before the host was started anew; afterwards the folder counts as
-    one in which make was killed. Our own files stay, but for those without a checksum.
+    one in which make was killed, and as one that may lack what vmlinux was made with. Our own files
+    stay.
     """
     record = obj / BOOT
     if restart.happened(record):
-        files.remove(
-            *(
-                path
-                for path in restart.late(obj)
-                if not os.path.relpath(path, obj).startswith("piggyback.")
-            )
-        )
+        for path in restart.late(obj):
+            if not os.path.relpath(path, obj).startswith("piggyback."):
+                files.remove(path)
+        files.remove(obj / PRESENT)
         (obj / RUNNING).touch()
     elif record.exists() or not obj.is_dir():
         return

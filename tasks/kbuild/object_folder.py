@@ -58,7 +58,7 @@ from tasks.kbuild import (
 from tasks.kbuild.objects import Objects
 from tasks.system.jobserver import Budget
 
-PRESENT = "piggyback.present"
+PRESENT = make.PRESENT
 
 
 class ObjectFolder(msgspec.Struct, frozen=True):

@@ -23,12 +23,13 @@ LOADER = "arch/x86/boot/compressed"
             ["kernel/panic.o", "lib/string.o", "piggyback.boot"],
             marks=pytest.mark.long,
         ),
+        ("misc.o", ["include/generated/asm/errno.h", "piggyback.made"]),
         ("header.o", [f"{LOADER}/misc.o", f"{LOADER}/../voffset.h", ".config"]),
         pytest.param(
             "header.o", [f"{LOADER}/mkpiggy", f"{LOADER}/piggy.o"], marks=pytest.mark.long
         ),
     ],
-    ids=["configuration", "kernel", "loader", "programs"],
+    ids=["configuration", "kernel", "generated", "loader", "programs"],
 )
 @pytest.mark.parametrize(
     "part", [0, pytest.param(0.5, marks=pytest.mark.long)], ids=["empty", "cut_short"]
