@@ -179,13 +179,17 @@ def resolved(obj: Path, link: str) -> Path:
 
 
 def file_of(obj: Path, link: str) -> str:
-    """Return Kbuild's name of a link's file, as of its last run; "" before the first one."""
+    """Return Kbuild's name of a link's file, as of its last run; "" before the first one.
+
+    One that was cut short has no end of the line, and counts as none.
+    """
     if link in ("vmlinux", "System.map"):
         return link
     try:
-        return resolved(obj, link).read_text().strip()
+        name, end, _ = resolved(obj, link).read_text(errors="replace").partition("\n")
     except FileNotFoundError:
         return ""
+    return name.strip() if end else ""
 
 
 def outputs(project: Project) -> list[str]:

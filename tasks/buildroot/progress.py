@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.system import terminal
+from tasks.system import restart, terminal
 
 LOG = "build/build-time.log"
 LAST = ("install-host", "install-staging", "install-target", "install-image", "install")
@@ -52,6 +52,7 @@ class Timeline(msgspec.Struct):
         ended: The steps that ended, by package.
         open: The step that runs, by package.
         at: The package and step that began last.
+        when: When a step of a package ended last, seconds since 1970.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Timeline(msgspec.Struct):
     ended: dict[str, set[str]] = msgspec.field(default_factory=dict)
     open: dict[str, str] = msgspec.field(default_factory=dict)
     at: tuple[str, str] = ("", "")
+    when: dict[str, float] = msgspec.field(default_factory=dict)
 
     def read(self) -> bool:
         """Read the lines that were added since the last call, and tell whether there were any."""
@@ -80,6 +82,8 @@ class Timeline(msgspec.Struct):
             elif kind == "end":
                 self.open.pop(package, None)
                 self.ended.setdefault(package, set()).add(step)
+                with contextlib.suppress(ValueError):
+                    self.when[package] = float(fields[0])
         return bool(whole)
 
     def done(self) -> set[str]:
@@ -90,9 +94,17 @@ class Timeline(msgspec.Struct):
             if steps & set(LAST) and package not in self.open
         }
 
-    def half_made(self) -> list[str]:
-        """Return the packages that were cut off in a step that leaves files in the build folder."""
-        return [package for package, step in self.open.items() if step not in SOURCE_STEPS]
+    def half_made(self, restarted: bool = False) -> list[str]:
+        """Return the packages that were cut off in a step that leaves files in the build folder.
+
+        Args:
+            restarted: Whether the host was started anew since: then those of which a step ended
+                within a minute of the last one, too (see system/restart.py).
+        """
+        found = [package for package, step in self.open.items() if step not in SOURCE_STEPS]
+        last = max(self.when.values(), default=0.0) - restart.LATE
+        late = [package for package, when in self.when.items() if restarted and when >= last]
+        return list(dict.fromkeys([*found, *late]))
 
 
 class Progress:

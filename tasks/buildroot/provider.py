@@ -24,12 +24,13 @@ from tasks.config.pins import Source
 from tasks.config.project import Project
 from tasks.fetch import unpack
 from tasks.graph.task import Job
-from tasks.system import terminal
+from tasks.system import restart, terminal
 from tasks.system.errors import PiggyError
 from tasks.toolchains import compiler, path, record, sdk
 from tasks.toolchains.folder import SEAL, clear, intact, key_files, locked, seal
 
 NAME = "buildroot"
+BOOT = "piggyback.boot"  # during which run of the host a folder is built in
 
 
 def check(project: Project) -> None:
@@ -347,7 +348,7 @@ def make(job: Job, facts: Facts, folder: Path) -> None:
     shutil.copyfile(project.layout.images / "buildroot.config", folder / ".config")
     timeline = Timeline(log)
     timeline.read()
-    half = timeline.half_made()
+    half = timeline.half_made(restart.happened(folder / BOOT))
     if timeline.ended:
         terminal.line(
             "resume",
@@ -360,6 +361,7 @@ def make(job: Job, facts: Facts, folder: Path) -> None:
         )
         for package in half:
             timeline.open.pop(package, None)
+    restart.remember(folder / BOOT)
     with progress.displayed("buildroot", timeline, facts.packages) as on_line:
         tree.make(
             top, folder, ["all"], log=job.log, variables=values, on_line=on_line, jobs=project.jobs

@@ -187,6 +187,7 @@ def update(tree: Path, copy: Path, wanted: Mapping[str, File | None]) -> list[st
         _record(copy, Record({**known, **after, **begun}))
         with files.explained(copy):
             _write(copy, changes)
+            restart.flush(copy)  # one that is empty would count as the user's edit
     _record(copy, Record(after))
     return list(changes)
 

@@ -23,10 +23,11 @@ from tasks.graph.task import Command, Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import conf, make, manifest, records
 from tasks.kbuild.ask import Request
 from tasks.kconfig import dotconfig, fragments, symbols
-from tasks.system import terminal
+from tasks.system import restart, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
 
+BOOT = "piggyback.boot"  # during which run of the host the object folder is written to
 BASE = "piggyback.base"  # the base's configuration, in the object folder
 
 
@@ -236,7 +237,6 @@ def put(draft: Path, live: Path) -> bool:
     the oldest time there is, so that no clock can make it look newer. It must stay: Kconfig learns
     from the old auto.conf which symbols changed.
     """
-    make.after_restart(live.parent)
     if not live.exists() or live.read_bytes() != draft.read_bytes():
         for derived in ("include/config/auto.conf", "include/autoconf.h"):
             with contextlib.suppress(FileNotFoundError):
@@ -247,7 +247,9 @@ def put(draft: Path, live: Path) -> bool:
 
 
 def fresh(tree: Kconfig) -> None:
-    """Empty the object folder if it is another tree's or other tools'.
+    """Empty the object folder if it is another tree's or other tools', or a power cut ended a run.
+
+    Nothing tells then which files are whole. The objects come back from the store of objects.
 
     Raises:
         PiggyError: The tree was configured in place, or the folder is not ours.
@@ -260,7 +262,11 @@ def fresh(tree: Kconfig) -> None:
             " name a clean checkout, for example one made by 'git worktree add'",
         )
     owner, real = tree.obj / "piggyback.tree", f"{os.path.realpath(tree.source)}\n{tree.tools}"
-    if tree.obj.exists() and (not owner.exists() or owner.read_text() != real):
+    restarted = restart.happened(tree.obj / BOOT)
+    lost = restarted and not manifest.ended(tree.obj)
+    if lost:
+        terminal.line("note", f"{tree.what} is made from nothing: the host stopped in its build")
+    if tree.obj.exists() and (lost or not owner.exists() or owner.read_text() != real):
         names = os.listdir(tree.obj)
         if names and not any(name.startswith(("piggyback.", ".piggyback.")) for name in names):
             raise PiggyError(
@@ -271,8 +277,12 @@ def fresh(tree: Kconfig) -> None:
         import shutil
 
         shutil.rmtree(tree.obj)
+    elif restarted and manifest.purge(tree.obj):  # cut short after the run: make has to look
+        (tree.obj / make.RUNNING).touch()
     if not owner.exists():
         write_whole(owner, real)
+    if restarted or not (tree.obj / BOOT).exists():
+        restart.remember(tree.obj / BOOT)
 
 
 def unmet_report(

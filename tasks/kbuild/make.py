@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks.system import files, process, restart, terminal
+from tasks.kbuild import manifest
+from tasks.system import files, process, terminal
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError
 
@@ -18,11 +19,7 @@ _WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|
 _UNREADABLE = (
     "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"
 )
-# A marker in the object folder while make runs; a killed make leaves it behind.
-RUNNING = "piggyback.running"
-# A marker for that the folder's state is that of images/vmlinux.
-PRESENT = "piggyback.present"
-BOOT = "piggyback.boot"
+RUNNING = manifest.RUNNING
 
 
 def pins(epoch: int) -> dict[str, str]:
@@ -160,7 +157,6 @@ def repair(obj: Path) -> None:
     is truncated. Make alone would consider such a target up to date, as its time is new and its
     saved command is right.
     """
-    after_restart(obj)
     marker = obj / RUNNING
     if not marker.exists():
         return
@@ -178,25 +174,6 @@ def repair(obj: Path) -> None:
             elif name.startswith(".") and name.endswith(".cmd") and name[1:-4] not in here:
                 _judge(folder, name[1:-4], since)
     marker.unlink()
-
-
-def after_restart(obj: Path) -> None:
-    """Remove from an object folder what a power cut may have left empty or cut short.
-
-    That is what was written last before the host was started anew; afterwards the folder counts as
-    one in which make was killed, and as one that may lack what vmlinux was made with. Our own files
-    stay.
-    """
-    record = obj / BOOT
-    if restart.happened(record):
-        for path in restart.late(obj):
-            if not os.path.relpath(path, obj).startswith("piggyback."):
-                files.remove(path)
-        files.remove(obj / PRESENT)
-        (obj / RUNNING).touch()
-    elif record.exists() or not obj.is_dir():
-        return
-    restart.remember(record)
 
 
 def _judge(folder: str, name: str, since: int) -> None:

@@ -17,6 +17,7 @@ from tasks.system.files import changed, decoded, packed, remove, write_whole
 
 FILE = "piggyback.made"
 CLOCK = "piggyback.clock"  # its time is when the last make ended
+RUNNING = "piggyback.running"  # a marker while make runs; a killed make leaves it behind
 # Outputs of Kconfig (the kernel's and busybox's): all are made together if the first is missing.
 KCONFIG = (
     "include/config/auto.conf",
@@ -57,6 +58,7 @@ def renew(obj: Path) -> None:
         if {**others, **tools} == present:
             symbol_times.settle(obj)
         write_whole(obj / FILE, packed({**others, **_kconfig(obj), **tools}))
+    symbol_times.outdate(obj, changed(obj / CLOCK))
     symbol_times.outrun(obj, changed(obj / CLOCK))
 
 
@@ -93,8 +95,21 @@ def purge(obj: Path) -> list[str]:
 
 
 def purge_tools(obj: Path) -> None:
-    """Do as `purge` for Kconfig's programs alone."""
-    _purged(obj, {name: state for name, state in _read(obj).items() if _tool(name)}, TOOLS)
+    """Do as `purge` for Kconfig's programs, and for its outputs if one has another size.
+
+    Their times may have been changed (see configure.put), and make reads them.
+    """
+    recorded = _read(obj)
+    _purged(obj, {name: state for name, state in recorded.items() if _tool(name)}, TOOLS)
+    if any(
+        name in recorded and state[1] != recorded[name][1] for name, state in _kconfig(obj).items()
+    ):
+        remove(*(str(obj / name) for name in KCONFIG))
+
+
+def ended(obj: Path) -> bool:
+    """Tell whether the manifest is of the end of the last run, whether that succeeded or not."""
+    return bool(_read(obj)) and changed(obj / CLOCK) >= changed(obj / RUNNING)
 
 
 def _tool(name: str) -> bool:

@@ -8,7 +8,7 @@ The files that we keep in the folder beside Kbuild's own, and the modules that u
 
     piggyback.tree      the tree and the tools that the folder is for        kbuild/configure.py
     piggyback.running   make is at work, or was killed at work               kbuild/make.py
-    piggyback.boot      during which run of the host the folder was written  kbuild/make.py
+    piggyback.boot      during which run of the host the folder was written  kbuild/configure.py
     piggyback.made      time and size of every file as make left it          kbuild/manifest.py
     piggyback.symbols   symbols' values, and times of include/config/*       kbuild/symbol_times.py
     piggyback.ledger    content of what the objects were made from           kbuild/ledger.py
@@ -58,7 +58,7 @@ from tasks.kbuild import (
 from tasks.kbuild.objects import Objects
 from tasks.system.jobserver import Budget
 
-PRESENT = make.PRESENT
+PRESENT = "piggyback.present"
 
 
 class ObjectFolder(msgspec.Struct, frozen=True):

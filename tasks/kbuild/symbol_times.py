@@ -62,6 +62,33 @@ def settle(obj: Path) -> None:
                 os.remove(obj / _TOP / path)
 
 
+def outdate(obj: Path, made: int) -> None:
+    """Have each symbol whose value is not as recorded look changed, after a run of Kconfig.
+
+    Kconfig touches what differs from the auto.conf of before. Without that (it was lost, or
+    damaged) it touches nothing for a symbol that is off now, which objects have that are there. If
+    there is no record either, all symbols look changed.
+
+    Args:
+        obj: The object folder.
+        made: When the last make ended, ns since 1970; -1 if there was none.
+    """
+    recorded, values = _read(obj), values_of(obj)
+    there = times(obj)
+    stale = {path for name in different(recorded.values, values) for path in paths(name)}
+    if not recorded.values:
+        stale = {*there} if made >= 0 else set()
+    for path in stale & there.keys():
+        if recorded.times.get(path, 0) == there[path] or not recorded.values:
+            os.utime(obj / _TOP / path)
+    old = any(path.endswith(".h") for path in there)
+    for name in recorded.values.keys() - values.keys():
+        path = paths(name)[old]
+        if path not in there:  # it was lost, too
+            (obj / _TOP / path).parent.mkdir(parents=True, exist_ok=True)
+            (obj / _TOP / path).touch()
+
+
 def outrun(obj: Path, made: int) -> None:
     """Make the files that Kconfig touched since `keep` newer than the last make.
 

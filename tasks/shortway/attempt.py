@@ -270,7 +270,6 @@ def _ordinary(job: Job, folder: ObjectFolder, goal: Goal) -> GoalState:
         Unfamiliar: Make has to decide.
     """
     obj, digest = folder.path, folder.stamps.digest
-    make.after_restart(obj)
     if (obj / make.RUNNING).exists() or not ledger.trusted(obj):
         raise Unfamiliar("the last run did not end well")
     state = goal_state.read(obj, goal.name)

@@ -1,22 +1,20 @@
-"""Whether the host was started anew since a folder was written to, and what it may have lost.
+"""Whether the host was started anew since a folder was written to: there may have been a power cut.
 
-What was written in the last half minute before a power cut may be empty, or cut short, with the
-time and the name of a whole file: a page waits for up to 30 s until it is written
-(vm.dirty_expire_centisecs in Documentation/admin-guide/sysctl/vm.rst), and a name does not
-(Documentation/filesystems/ext4, "auto_da_alloc": only some cases wait for the content).
+What was written in the last half minute before it may be empty, or cut short, with the time and the
+name of a whole file: a page waits for up to 30 s until it is written (vm.dirty_expire_centisecs in
+Documentation/admin-guide/sysctl/vm.rst), and a name does not (auto_da_alloc in
+Documentation/admin-guide/ext4.rst: only some cases wait for the content).
 """
 
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.system.files import write_whole
+from tasks.system.files import read_regular, write_whole
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each start of the host
-LATE_NS = 60_000_000_000
+LATE = 60.0  # seconds; what was written earlier is on the disk
 
 
 def remember(record: Path) -> None:
@@ -31,37 +29,31 @@ def remember(record: Path) -> None:
 def happened(record: Path) -> bool:
     """Tell whether the host was started anew since `remember`; not if that was never called."""
     try:
-        return record.read_bytes() != _present().encode()
+        return read_regular(record, 100) != _present().encode()
     except FileNotFoundError:
         return False
-
-
-def late(folder: Path) -> Iterator[str]:
-    """Yield the files below a folder that were written within the minute before the last of them.
-
-    Their ctimes count, which nothing but a write sets. Links are left out.
-    """
-    found = [
-        (info.st_ctime_ns, path)
-        for top, _, names in os.walk(folder)
-        for path in (os.path.join(top, name) for name in names)
-        if stat.S_ISREG((info := os.lstat(path)).st_mode)
-    ]
-    last = max(found, default=(0, ""))[0]
-    yield from (path for when, path in found if when >= last - LATE_NS)
+    except (OSError, ValueError):
+        return True
 
 
 def flush(folder: Path) -> None:
     """Wait until what was written to the folder's file system is on the disk (syncfs(2)).
 
-    For folders that are made once, and believed by a mark afterwards. A failure is left to the
-    system, which reports it to whoever writes next.
+    For folders that are made once, and believed by a mark afterwards.
+
+    Raises:
+        OSError: It could not be written.
     """
     import ctypes  # only here: it is slow to load
 
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        ctypes.CDLL(None).syncfs(descriptor)
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:
+            os.sync()
+        elif syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), os.fspath(folder))
     finally:
         os.close(descriptor)
 

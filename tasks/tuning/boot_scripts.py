@@ -13,7 +13,7 @@ from tasks.tuning.boot import Bar
 _SHELLS = ("sh", "ash", "bash", "dash")
 # A variable as the command, as in `"$script" start`.
 _VARIABLE = re.compile(
-    r"""(?:^|[;&|({!]|\b(?:then|do|else|if|while|until)\s)\s*"?\$\{?\w+\}?"?(?=[\s;&|)]|$)"""
+    r"""(?:^|[;&|(){!]|\b(?:then|do|else|if|while|until|exec|nice)\s)\s*"?\$\{?\w+\}?"?(?=[\s;&|)]|$)"""
 )
 _WORD = re.compile(r"""[\w./:=@%+,~^-]+""")
 
@@ -82,7 +82,7 @@ def line_of(content: str, command: str) -> int:
         there = _WORD.findall(line)
         if program in (PurePosixPath(word).name for word in there):
             best[number] = len(rest & set(there))
-        elif script(command) and _VARIABLE.search(line) and rest.issubset(there):
+        elif rest and script(command) and _VARIABLE.search(line) and rest.issubset(there):
             variable[number] = 0
     best = best or variable
     most = max(best.values(), default=0)

@@ -47,6 +47,19 @@ def test_a_log_that_grows_is_read_on(tmp_path: Path) -> None:
     assert found.half_made() == []
 
 
+def test_after_a_restart_the_last_minute_is_made_anew(tmp_path: Path) -> None:
+    found = timeline(
+        tmp_path,
+        "100.0:end  :install-host        : host-m4\n"
+        "160.0:end  :install-host        : host-mpc\n"
+        "x:end  :install-host        : host-gmp\n"
+        "200.5:end  :install-staging     : musl\n"
+        "201.0:start:configure           : host-gcc-final\n",
+    )
+    assert found.half_made() == ["host-gcc-final"]
+    assert found.half_made(restarted=True) == ["host-gcc-final", "host-mpc", "musl"]
+
+
 def test_a_cut_off_download_leaves_nothing_half_made(tmp_path: Path) -> None:
     assert timeline(tmp_path, "1.0:start:download            : uclibc\n").half_made() == []
 

@@ -10,7 +10,6 @@ import pytest
 from cmd_files import fixdep, put
 
 from tasks.kbuild import make, records
-from tasks.system import restart
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError
 
@@ -63,8 +62,7 @@ def obj(tmp_path: Path) -> Path:
 def after(obj: Path) -> set[str]:
     make.repair(obj)
     assert not (obj / "piggyback.running").exists()
-    found = {str(path.relative_to(obj)) for path in obj.rglob("*") if path.is_file()}
-    return found - {make.BOOT}
+    return {str(path.relative_to(obj)) for path in obj.rglob("*") if path.is_file()}
 
 
 GOOD = fixdep("a/x.o", "/src/x.c", "/src/x.h")
@@ -200,7 +198,7 @@ def test_make_counts_and_leaves_no_marker(tree: Path) -> None:
     assert run(tree, "all") == 2
     assert run(tree, "all", label="") == 0
     assert f"O={tree}/obj V=a b E=piggyback M=" in (tree / "log").read_text()
-    assert os.listdir(tree / "obj") == [make.BOOT]
+    assert list((tree / "obj").iterdir()) == []
 
 
 def test_a_failed_make_shows_the_compilers_words_first_and_leaves_the_marker(tree: Path) -> None:
@@ -343,39 +341,3 @@ def test_a_makefile_that_asks_for_nothing(tmp_path: Path) -> None:
     assert make.left_behind(tmp_path, "arm") == ""
     put(tmp_path / ".config")
     assert make.left_behind(tmp_path, "arm") == ".config"
-
-
-def test_a_restart_takes_what_was_written_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A minute before the last of them; our own files, links and older ones stay."""
-    obj, boot = tmp_path / "obj", tmp_path / "boot_id"
-    boot.write_text("one\n")
-    monkeypatch.setattr(restart, "BOOT_ID", boot)
-    make.after_restart(obj)
-    assert not obj.exists()
-    (obj / "kernel").mkdir(parents=True)
-    names = ["kernel/early.o", "kernel/late.o", "kernel/.late.o.cmd", "piggyback.made"]
-    for name in names:
-        (obj / name).touch()
-        time.sleep(0.02)
-    (obj / "source").symlink_to(obj / "kernel")
-    make.after_restart(obj)
-    assert (obj / make.BOOT).read_text() == "one"
-    make.after_restart(obj)
-    assert all((obj / name).exists() for name in names)
-    assert not (obj / make.RUNNING).exists()
-    boot.write_text("two\n")
-    last = (obj / make.BOOT).stat().st_ctime_ns
-    monkeypatch.setattr(restart, "LATE_NS", last - (obj / names[1]).stat().st_ctime_ns)
-    assert names[0] not in [os.path.relpath(path, obj) for path in restart.late(obj)]
-    make.after_restart(obj)
-    assert {name for name in names if (obj / name).exists()} == {names[0], names[3]}
-    assert (obj / "source").is_symlink()
-    assert (obj / make.RUNNING).exists()
-    assert not restart.happened(obj / make.BOOT)
-    (obj / make.BOOT).write_text("")  # cut short itself
-    assert restart.happened(obj / make.BOOT)
-    boot.unlink()  # another kernel than Linux
-    restart.remember(obj / make.BOOT)
-    assert not restart.happened(obj / make.BOOT)

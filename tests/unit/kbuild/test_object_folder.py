@@ -39,7 +39,7 @@ def written(folder: ObjectFolder, *names: str) -> dict[str, Path]:
 
 
 def left(folder: ObjectFolder) -> set[str]:
-    return {path.name for path in folder.path.iterdir()} - {make.BOOT}
+    return {path.name for path in folder.path.iterdir()}
 
 
 def test_what_is_as_it_was_kept_stays(folder: ObjectFolder) -> None:

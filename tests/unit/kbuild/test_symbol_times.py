@@ -117,3 +117,27 @@ def test_no_time_is_put_back_where_objects_may_be_newer(
     change(obj)
     manifest.renew(obj)
     assert all(changed(obj)[name] == before[name] for name in names)
+
+
+def test_without_the_configuration_of_before_a_symbol_that_is_off_looks_changed(
+    obj: Path, names: tuple[str, str, str, str]
+) -> None:
+    """Kconfig touches the files of what is on, and nothing else."""
+    before = changed(obj)
+    reconfigured(obj, "CONFIG_TTY=y\n")
+    after = changed(obj)
+    assert after[names[1]] > before[names[1]]
+    assert [after[name] for name in (names[0], names[3])] == [10**18] * 2
+    (obj / "include/config" / names[1]).unlink()  # lost as well
+    reconfigured(obj, "CONFIG_TTY=y\n")
+    assert changed(obj)[names[1]] > 10**18
+
+
+def test_without_a_record_all_symbols_look_changed(
+    obj: Path, names: tuple[str, str, str, str]
+) -> None:
+    (obj / manifest.CLOCK).touch()
+    (obj / "piggyback.symbols").unlink()
+    reconfigured(obj, AUTO)
+    after = changed(obj)
+    assert all(after[name] > 10**18 for name in (names[0], names[1], names[3]))

@@ -23,6 +23,24 @@ grep -q inet /proc/net
 
 
 @pytest.mark.parametrize(
+    ("line", "number"),
+    [
+        ('*) "$i" start ;;', 1),
+        ('exec "$1" start', 1),
+        ('[ -x "$s" ] && ${s} start', 1),
+        ('echo "$s" start', 0),
+        ('"$s" stop', 0),
+    ],
+)
+def test_a_script_may_be_named_by_a_variable(line: str, number: int) -> None:
+    assert boot_scripts.line_of(f"{line}\n", "/bin/sh /etc/init.d/S40network start") == number
+
+
+def test_a_script_without_arguments_is_not_guessed() -> None:
+    assert boot_scripts.line_of('"$s"\n', "/bin/sh /etc/init.d/S40network") == 0
+
+
+@pytest.mark.parametrize(
     ("command", "line"),
     [
         ("mount /proc", 3),
