@@ -272,14 +272,10 @@ def versatile(
         )
     FirstBuild(request, tmp_path_factory).wait()
     top = tmp_path_factory.mktemp("real")
-    box = top / "modules.config"
-    box.write_text(
-        "".join(f"CONFIG_{name}=y\n" for name in ("INSMOD", "LSMOD", "MODPROBE", "RMMOD"))
-    )
     env = {
         **odd(top),
         "PIGGYBACK_FRAGMENTS": "lean",
-        "PIGGYBACK_BUSYBOX_FRAGMENTS": f"tiny,comfort,{box}",
+        "PIGGYBACK_BUSYBOX_FRAGMENTS": "tiny,comfort,modules",
     }
     checkout = lay_out(top / "deeper" / "checkout", machine="versatile", env=env, umask=0o077)
     own = checkout.top / "configs" / "kernel" / "local" / "versatile.config"
