@@ -6,8 +6,8 @@ each, by the short way or not, held against plain make.
 Uses the checkout's own build of the selected machine (run `doit` first) and restores every file
 that it edits. Plain make works in an object folder of its own, build/MACHINE/short_way, on the same
 tree; it starts as a copy of ours. After each step every link is compared byte by byte, and make in
-our own folder must find nothing to do, unless vmlinux came from the store: then that folder has an
-earlier state. The store, of results and of objects, is on, and is the campaign's own. A symbol is
+our own folder must find nothing to do, unless a link came from the store: then that folder has an
+earlier one. The store, of results and of objects, is on, and is the campaign's own. A symbol is
 flipped in the user's own fragment; one that does not take is flipped back. One flip in three takes
 another compressor. Some edits change the size of the kernel by pages.
 """
@@ -278,7 +278,10 @@ class Campaign:
                 if (self.second / file).read_bytes()
                 != (self.here.layout.images / name).read_bytes()
             ]
-            restored = bool(re.search(r"^  store +vmlinux ", ours.stdout, re.MULTILINE))
+            restored = any(
+                re.search(rf"^  store +{re.escape(name)} ", ours.stdout, re.MULTILINE)
+                for name in links
+            )
             self.counts["restored"] += restored
             needless = (
                 [] if restored else WORK.findall(self.make(self.here.layout.kernel_obj).stdout)
