@@ -52,7 +52,6 @@ class Timeline(msgspec.Struct):
         ended: The steps that ended, by package.
         open: The step that runs, by package.
         at: The package and step that began last.
-        when: When a step of a package ended last, seconds since 1970.
     """
 
     path: Path
@@ -60,7 +59,6 @@ class Timeline(msgspec.Struct):
     ended: dict[str, set[str]] = msgspec.field(default_factory=dict)
     open: dict[str, str] = msgspec.field(default_factory=dict)
     at: tuple[str, str] = ("", "")
-    when: dict[str, float] = msgspec.field(default_factory=dict)
 
     def read(self) -> bool:
         """Read the lines that were added since the last call, and tell whether there were any."""
@@ -82,8 +80,6 @@ class Timeline(msgspec.Struct):
             elif kind == "end":
                 self.open.pop(package, None)
                 self.ended.setdefault(package, set()).add(step)
-                with contextlib.suppress(ValueError):
-                    self.when[package] = float(fields[0])
         return bool(whole)
 
     def done(self) -> set[str]:
@@ -94,17 +90,30 @@ class Timeline(msgspec.Struct):
             if steps & set(LAST) and package not in self.open
         }
 
-    def half_made(self, restarted: bool = False) -> list[str]:
-        """Return the packages that were cut off in a step that leaves files in the build folder.
+    def half_made(self) -> list[str]:
+        """Return the packages that were cut off in a step that leaves files in the build folder."""
+        return [package for package, step in self.open.items() if step not in SOURCE_STEPS]
 
-        Args:
-            restarted: Whether the host was started anew since: then those of which a step ended
-                within a minute of the last one, too (see system/restart.py).
-        """
-        found = [package for package, step in self.open.items() if step not in SOURCE_STEPS]
-        last = max(self.when.values(), default=0.0) - restart.LATE
-        late = [package for package, when in self.when.items() if restarted and when >= last]
-        return list(dict.fromkeys([*found, *late]))
+
+def late(build: Path, packages: Collection[str]) -> list[str]:
+    """Return the packages of which a step ended within a minute of the last one that did.
+
+    After a power cut their files may be empty, or cut short (see system/restart.py). The stamps of
+    steps tell: they are empty, and the log may lack its last lines.
+
+    Args:
+        build: Buildroot's build folder, with a folder NAME-VERSION for each package.
+        packages: The packages of the build.
+    """
+    ended = dict[str, float]()
+    for stamp in build.glob("*/.stamp_*"):
+        folder = stamp.parent.name
+        names = [name for name in packages if folder == name or folder.startswith(f"{name}-")]
+        if names:
+            name = max(names, key=len)
+            ended[name] = max(ended.get(name, 0.0), stamp.stat().st_mtime)
+    last = max(ended.values(), default=0.0) - restart.LATE
+    return sorted(name for name, when in ended.items() if when >= last)
 
 
 class Progress:

@@ -348,7 +348,9 @@ def make(job: Job, facts: Facts, folder: Path) -> None:
     shutil.copyfile(project.layout.images / "buildroot.config", folder / ".config")
     timeline = Timeline(log)
     timeline.read()
-    half = timeline.half_made(restart.happened(folder / BOOT))
+    half = timeline.half_made()
+    if restart.happened(folder / BOOT):
+        half += [one for one in progress.late(folder / "build", facts.packages) if one not in half]
     if timeline.ended:
         terminal.line(
             "resume",

@@ -39,7 +39,7 @@ FILES = re.compile(
 PARTS = ("results", "blobs")
 USED = "used"  # the time and size of a store, for its limit
 REFUSED = "refused"  # what is not believed
-_TAG_ASIDE = re.compile(rf"\.{re.escape(TAG)}\.[a-z0-9_]{{8}}\.part")
+_TAG_ASIDE = re.compile(rf"\.({re.escape(TAG)}|{USED}|{REFUSED})\.[a-z0-9_]{{8}}\.part")
 
 
 def check(folder: Path) -> None:

@@ -187,7 +187,6 @@ def update(tree: Path, copy: Path, wanted: Mapping[str, File | None]) -> list[st
         _record(copy, Record({**known, **after, **begun}))
         with files.explained(copy):
             _write(copy, changes)
-            restart.flush(copy)  # one that is empty would count as the user's edit
     _record(copy, Record(after))
     return list(changes)
 
@@ -233,6 +232,12 @@ def _write(copy: Path, changes: Mapping[str, File | None]) -> None:
     shutil.rmtree(drafts, ignore_errors=True)
     drafts.mkdir()
     try:
+        for number, file in enumerate(changes.values()):
+            if file is not None:
+                draft = drafts / str(number)
+                draft.write_bytes(file.data)
+                draft.chmod(0o755 if file.executable else 0o644)
+        restart.flush(drafts)  # a file that a power cut left empty would count as the user's edit
         for number, (name, file) in enumerate(changes.items()):
             path = copy / name
             if file is None:
@@ -240,11 +245,8 @@ def _write(copy: Path, changes: Mapping[str, File | None]) -> None:
                 with contextlib.suppress(OSError):  # it is not empty
                     os.removedirs(path.parent)
                 continue
-            draft = drafts / str(number)
-            draft.write_bytes(file.data)
-            draft.chmod(0o755 if file.executable else 0o644)
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(draft, path)
+            os.replace(drafts / str(number), path)
     finally:
         shutil.rmtree(drafts, ignore_errors=True)
 

@@ -32,13 +32,8 @@ CHOSEN |= {"[[": "ASH_TEST", "kill": "ASH_JOB_CONTROL"}
 _SHEBANG = re.compile(rb"#![ \t]*/(usr/)?bin/(env[ \t]+)?(ba|da|a)?sh\b")
 _OPENS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!", "{"})
 _RUNS = frozenset({"exec", "command", "nohup", "setsid", "time", "nice", "env", "xargs", "busybox"})
-# Their options that take the next word (busybox's usage texts).
-_VALUED = {
-    "nice": ("-n",),
-    "time": ("-f", "-o"),
-    "env": ("-u",),
-    "xargs": ("-n", "-s", "-I", "-E", "-P", "-a"),
-}
+# Letters of their options that take the next word (busybox's usage texts).
+_VALUED = {"nice": "n", "time": "fo", "env": "u", "xargs": "nsIEPa"}
 _ASKS = re.compile(r"(?:\b(?:command[ \t]+-v|type|which|hash)|(?<=[ \t])-x)[ \t]+[\"']?([\w./+-]+)")
 _DEFINES = re.compile(
     r"^[ \t]*(?:(?:function[ \t]+)?([\w.+-]+)[ \t]*\([ \t]*\)|function[ \t]+([\w.+-]+)"
@@ -347,6 +342,9 @@ class _Shell:
             return
         else:
             self.first = plain  # an option of `exec` and the like; or what a variable names
-            self.redirected = plain and word in _VALUED.get(self.runs, ())
+            letters = _VALUED.get(self.runs)
+            self.redirected = bool(
+                plain and letters and re.fullmatch(f"-[^{letters}]*[{letters}]", word)
+            )
             return
         self.first = False

@@ -20,14 +20,13 @@ import msgspec
 
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Command, Job, Kept, Makes, Needs, TaskDict, task
-from tasks.kbuild import conf, make, manifest, records
+from tasks.kbuild import claim, conf, make, manifest, records
 from tasks.kbuild.ask import Request
 from tasks.kconfig import dotconfig, fragments, symbols
-from tasks.system import restart, terminal
+from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
 
-BOOT = "piggyback.boot"  # during which run of the host the object folder is written to
 BASE = "piggyback.base"  # the base's configuration, in the object folder
 
 
@@ -247,42 +246,8 @@ def put(draft: Path, live: Path) -> bool:
 
 
 def fresh(tree: Kconfig) -> None:
-    """Empty the object folder if it is another tree's or other tools', or a power cut ended a run.
-
-    Nothing tells then which files are whole. The objects come back from the store of objects.
-
-    Raises:
-        PiggyError: The tree was configured in place, or the folder is not ours.
-    """
-    if left := make.left_behind(tree.source, tree.variables.get("ARCH", "")):
-        raise PiggyError(
-            f"{tree.source} was configured in place ({left} is there), and such a tree can't be"
-            " built with O=",
-            f"run 'make -C {tree.source} mrproper' yourself (it removes {left} and all objects), or"
-            " name a clean checkout, for example one made by 'git worktree add'",
-        )
-    owner, real = tree.obj / "piggyback.tree", f"{os.path.realpath(tree.source)}\n{tree.tools}"
-    restarted = restart.happened(tree.obj / BOOT)
-    lost = restarted and not manifest.ended(tree.obj)
-    if lost:
-        terminal.line("note", f"{tree.what} is made from nothing: the host stopped in its build")
-    if tree.obj.exists() and (lost or not owner.exists() or owner.read_text() != real):
-        names = os.listdir(tree.obj)
-        if names and not any(name.startswith(("piggyback.", ".piggyback.")) for name in names):
-            raise PiggyError(
-                f"the folder {tree.obj} is not empty, and it is no object folder of Piggyback's; it"
-                " is left alone",
-                "move it away, or name another folder with 'build='",
-            )
-        import shutil
-
-        shutil.rmtree(tree.obj)
-    elif restarted and manifest.purge(tree.obj):  # cut short after the run: make has to look
-        (tree.obj / make.RUNNING).touch()
-    if not owner.exists():
-        write_whole(owner, real)
-    if restarted or not (tree.obj / BOOT).exists():
-        restart.remember(tree.obj / BOOT)
+    """Claim the object folder for the tree; see claim.folder."""
+    claim.folder(tree.source, tree.obj, tree.variables.get("ARCH", ""), tree.tools, tree.what)
 
 
 def unmet_report(

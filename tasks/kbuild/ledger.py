@@ -84,8 +84,8 @@ def kept(
     try:
         yield
     finally:
-        manifest.keep(obj)
         _touch(obj)
+        manifest.keep(obj)
     depfiles = Depfiles(obj, source)
     for path in depfiles.with_folders(
         {*depfiles.files(), *(path for _, path in trace.prerequisites(obj))}

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tasks.kbuild import manifest
 from tasks.system import files, process, terminal
 from tasks.system.jobserver import Budget
 from tasks.system.process import CommandError
@@ -19,7 +18,8 @@ _WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|
 _UNREADABLE = (
     "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"
 )
-RUNNING = manifest.RUNNING
+# A marker in the object folder while make runs; a killed make leaves it behind.
+RUNNING = "piggyback.running"
 
 
 def pins(epoch: int) -> dict[str, str]:

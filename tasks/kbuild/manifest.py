@@ -17,7 +17,6 @@ from tasks.system.files import changed, decoded, packed, remove, write_whole
 
 FILE = "piggyback.made"
 CLOCK = "piggyback.clock"  # its time is when the last make ended
-RUNNING = "piggyback.running"  # a marker while make runs; a killed make leaves it behind
 # Outputs of Kconfig (the kernel's and busybox's): all are made together if the first is missing.
 KCONFIG = (
     "include/config/auto.conf",
@@ -105,11 +104,6 @@ def purge_tools(obj: Path) -> None:
         name in recorded and state[1] != recorded[name][1] for name, state in _kconfig(obj).items()
     ):
         remove(*(str(obj / name) for name in KCONFIG))
-
-
-def ended(obj: Path) -> bool:
-    """Tell whether the manifest is of the end of the last run, whether that succeeded or not."""
-    return bool(_read(obj)) and changed(obj / CLOCK) >= changed(obj / RUNNING)
 
 
 def _tool(name: str) -> bool:

@@ -6,9 +6,9 @@ the folder.
 
 The files that we keep in the folder beside Kbuild's own, and the modules that use them:
 
-    piggyback.tree      the tree and the tools that the folder is for        kbuild/configure.py
+    piggyback.tree      the tree and the tools that the folder is for        kbuild/claim.py
     piggyback.running   make is at work, or was killed at work               kbuild/make.py
-    piggyback.boot      during which run of the host the folder was written  kbuild/configure.py
+    piggyback.boot      during which run of the host the folder was written  kbuild/claim.py
     piggyback.made      time and size of every file as make left it          kbuild/manifest.py
     piggyback.symbols   symbols' values, and times of include/config/*       kbuild/symbol_times.py
     piggyback.ledger    content of what the objects were made from           kbuild/ledger.py

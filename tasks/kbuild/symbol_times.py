@@ -67,13 +67,16 @@ def outdate(obj: Path, made: int) -> None:
 
     Kconfig touches what differs from the auto.conf of before. Without that (it was lost, or
     damaged) it touches nothing for a symbol that is off now, which objects have that are there. If
-    there is no record either, all symbols look changed.
+    there is no record of a make either, all symbols look changed. busybox has no auto.conf, and its
+    objects learn of symbols otherwise.
 
     Args:
         obj: The object folder.
         made: When the last make ended, ns since 1970; -1 if there was none.
     """
     recorded, values = _read(obj), values_of(obj)
+    if not values:
+        return
     there = times(obj)
     stale = {path for name in different(recorded.values, values) for path in paths(name)}
     if not recorded.values:

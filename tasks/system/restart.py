@@ -8,6 +8,9 @@ Documentation/admin-guide/ext4.rst: only some cases wait for the content).
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -15,10 +18,35 @@ from tasks.system.files import read_regular, write_whole
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each start of the host
 LATE = 60.0  # seconds; what was written earlier is on the disk
+_WORK = " at work"
+_LENGTH = 36  # of a UUID; one that was cut short tells nothing
+_marked = set[Path]()
+
+
+def at_work(record: Path) -> None:
+    """Write down that a folder is written to, during which run of the host, until the process ends.
+
+    Whatever the end is, an error or a signal that Python handles, it is written down; only kill -9
+    and the host's end leave the record as it is.
+
+    Args:
+        record: The file for that, in the folder.
+    """
+    write_whole(record, _present() + _WORK)
+    path = record.absolute()
+    if path not in _marked:
+        _marked.add(path)
+        atexit.register(_ended, path)
+
+
+def _ended(record: Path) -> None:
+    if os.path.lexists(record):
+        with contextlib.suppress(OSError):
+            remember(record)
 
 
 def remember(record: Path) -> None:
-    """Write down during which run of the host a folder is written to.
+    """Write down during which run of the host a folder was written to.
 
     Args:
         record: The file for that, in the folder.
@@ -27,13 +55,28 @@ def remember(record: Path) -> None:
 
 
 def happened(record: Path) -> bool:
-    """Tell whether the host was started anew since `remember`; not if that was never called."""
+    """Tell whether the host was started anew since a record; not if there is none."""
+    said = _said(record)
+    return said is not None and said.removesuffix(_WORK) != _present()
+
+
+def cut_off(record: Path) -> bool:
+    """Tell whether the host was started anew while the folder of a record was written to.
+
+    So it may have been if the record itself is damaged.
+    """
+    said = _said(record)
+    return happened(record) and (said is None or said.endswith(_WORK) or len(said) != _LENGTH)
+
+
+def _said(record: Path) -> str | None:
+    """Return what a record says; None without one, "?" for what is none."""
     try:
-        return read_regular(record, 100) != _present().encode()
+        return read_regular(record, 100).decode(errors="replace")
     except FileNotFoundError:
-        return False
+        return None
     except (OSError, ValueError):
-        return True
+        return "?"
 
 
 def flush(folder: Path) -> None:
@@ -53,6 +96,9 @@ def flush(folder: Path) -> None:
             os.sync()
         elif syncfs(descriptor):
             number = ctypes.get_errno()
+            if number in (errno.ENOSYS, errno.EPERM):  # in some sandboxes
+                os.sync()
+                return
             raise OSError(number, os.strerror(number), os.fspath(folder))
     finally:
         os.close(descriptor)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tasks.buildroot import progress
-from tasks.buildroot.progress import Progress, Timeline
+from tasks.buildroot.progress import Progress, Timeline, late
 
 # The format of package/pkg-generic.mk: printf "%s:%-5.5s:%-20.20s: %s\n"
 LINES = """\
@@ -48,16 +49,23 @@ def test_a_log_that_grows_is_read_on(tmp_path: Path) -> None:
 
 
 def test_after_a_restart_the_last_minute_is_made_anew(tmp_path: Path) -> None:
-    found = timeline(
-        tmp_path,
-        "100.0:end  :install-host        : host-m4\n"
-        "160.0:end  :install-host        : host-mpc\n"
-        "x:end  :install-host        : host-gmp\n"
-        "200.5:end  :install-staging     : musl\n"
-        "201.0:start:configure           : host-gcc-final\n",
-    )
-    assert found.half_made() == ["host-gcc-final"]
-    assert found.half_made(restarted=True) == ["host-gcc-final", "host-mpc", "musl"]
+    for folder, when in (
+        ("host-gcc-final-13.2", 100),
+        ("host-gcc-initial-13.2", 139),
+        ("host-gcc-1", 200),
+        ("musl-1.2.3", 141),
+        ("other-1", 200),
+    ):
+        stamp = tmp_path / folder / ".stamp_staging_installed"
+        stamp.parent.mkdir()
+        stamp.touch()
+        os.utime(stamp, (when, when))
+    os.utime(tmp_path / "host-gcc-1/.stamp_staging_installed", (150, 150))
+    packages = ["host-gcc", "host-gcc-final", "host-gcc-initial", "musl"]
+    assert late(tmp_path, packages) == ["host-gcc", "host-gcc-final", "host-gcc-initial", "musl"]
+    os.utime(tmp_path / "host-gcc-1/.stamp_staging_installed", (200, 200))
+    assert late(tmp_path, packages) == ["host-gcc", "musl"]
+    assert late(tmp_path / "missing", packages) == []
 
 
 def test_a_cut_off_download_leaves_nothing_half_made(tmp_path: Path) -> None:

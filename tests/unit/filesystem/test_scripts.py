@@ -42,7 +42,7 @@ def names(text: str, path: str = "/etc/init.d/S1", head: str = "#!/bin/sh\n") ->
         ("x=$(echo 'a\\' b); sed p\n", ["echo", "sed"]),
         ("exec httpd -f; exec >x; nohup setsid sleep 1\n",
          ["exec", "httpd", "nohup", "setsid", "sleep"]),
-        ("nice -n 5 awk x; nice -5 sed; ls | xargs -r -n 1 -I % cut -d a; env -u A wc\n",
+        ("nice -n 5 awk x; nice -5 sed; ls | xargs -rn 1 -n2 -I % cut -d a; env -u A wc\n",
          ["awk", "cut", "env", "ls", "nice", "sed", "wc", "xargs"]),
         ("[[ a && awk || (cut) ]] && wc; [[ -n x ]]\nls\n", ["[[", "ls", "wc"]),
         ("cat <<'A B' && rm x\nls\nA\nA B\nsync\n", ["cat", "rm", "sync"]),

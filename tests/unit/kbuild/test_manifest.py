@@ -147,20 +147,6 @@ def test_of_kconfigs_programs_alone(obj: Path) -> None:
     assert gone(obj) == {"a/x.o", "a/.x.o.cmd"}
 
 
-def test_a_run_has_ended_if_the_manifest_is_of_its_end(obj: Path, tmp_path: Path) -> None:
-    assert manifest.ended(obj)  # no run was begun since
-    running, clock = obj / manifest.RUNNING, obj / manifest.CLOCK
-    running.touch()
-    os.utime(running, ns=(2 * 10**18, 2 * 10**18))
-    assert not manifest.ended(obj)
-    clock.touch()
-    os.utime(clock, ns=(2 * 10**18 + 1, 2 * 10**18 + 1))
-    assert manifest.ended(obj)  # with an error
-    halve(obj / manifest.FILE)
-    assert not manifest.ended(obj)
-    assert not manifest.ended(tmp_path / "missing")
-
-
 def test_an_output_of_kconfig_that_was_cut_goes_with_the_others(obj: Path) -> None:
     auto = obj / "include/config/auto.conf"
     os.utime(auto, (0, 0))
