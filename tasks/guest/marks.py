@@ -232,6 +232,8 @@ def _monitor(
         if path.exists():
             try:
                 return stack.enter_context(screen.monitor(path))
+            except screen.NotListening:  # the socket comes a moment before QEMU listens at it
+                pass
             except PiggyError:
                 soon = time.monotonic() + _ENDING
                 while poll() is None:

@@ -42,6 +42,10 @@ class Picture(NamedTuple):
     pixels: bytes
 
 
+class NotListening(PiggyError):
+    """QEMU's monitor has a socket, and does not listen yet, or not any more."""
+
+
 class Refused(PiggyError):
     """A monitor command that QEMU refused."""
 
@@ -104,6 +108,7 @@ def monitor(address: Path) -> Iterator[Monitor]:
 
     Raises:
         PiggyError: QEMU can't be reached, or (by the function) does not answer.
+        NotListening: Nobody listens at the socket.
         Refused: By the function: QEMU refused the command.
     """
     import asyncio
@@ -128,7 +133,9 @@ def monitor(address: Path) -> Iterator[Monitor]:
         try:
             done(client.connect(str(address)))
         except QMPError as error:
-            raise PiggyError(f"QEMU's monitor can't be reached: {error}") from error
+            refused = isinstance(getattr(error, "exc", None), ConnectionRefusedError)
+            kind = NotListening if refused else PiggyError
+            raise kind(f"QEMU's monitor can't be reached: {error}") from error
         try:
             yield ask
         finally:

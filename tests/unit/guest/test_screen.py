@@ -317,6 +317,14 @@ def test_commands_over_qmp(server) -> None:
     ]
 
 
+def test_a_monitor_that_does_not_listen_yet(tmp_path: Path) -> None:
+    """QEMU's socket is there a moment before QEMU listens."""
+    with socket.socket(socket.AF_UNIX) as early:
+        early.bind(str(tmp_path / "qmp"))
+        with pytest.raises(screen.NotListening), screen.monitor(tmp_path / "qmp"):
+            pass
+
+
 def test_no_monitor_and_one_that_is_mute(
     server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
