@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import functools
 import os
 from pathlib import Path
 
@@ -20,7 +21,6 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each star
 LATE = 60.0  # seconds; what was written earlier is on the disk
 _WORK = " at work"
 _LENGTH = 36  # of a UUID; one that was cut short tells nothing
-_marked = set[Path]()
 
 
 def at_work(record: Path) -> None:
@@ -33,10 +33,12 @@ def at_work(record: Path) -> None:
         record: The file for that, in the folder.
     """
     write_whole(record, _present() + _WORK)
-    path = record.absolute()
-    if path not in _marked:
-        _marked.add(path)
-        atexit.register(_ended, path)
+    _end_with_process(record.absolute())
+
+
+@functools.cache
+def _end_with_process(record: Path) -> None:
+    atexit.register(_ended, record)
 
 
 def _ended(record: Path) -> None:
