@@ -102,7 +102,7 @@ def tag(folder: Path) -> None:
     """
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     with owned.folder(folder):
-        if not os.path.lexists(folder / TAG) or _to_be_written(_tag(folder)):
+        if _to_be_written(_tag(folder)):
             write_whole(folder / TAG, _SAYS)
 
 

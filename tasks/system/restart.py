@@ -20,7 +20,7 @@ from tasks.system.files import read_regular, write_whole
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # another one after each start of the host
 LATE = 60.0  # seconds; what was written earlier is on the disk
 _WORK = " at work"
-_LENGTH = 36  # of a UUID; one that was cut short tells nothing
+_LENGTH = 36  # of a UUID alone
 
 
 def at_work(record: Path) -> None:
@@ -67,8 +67,7 @@ def cut_off(record: Path) -> bool:
 
     So it may have been if the record itself is damaged.
     """
-    said = _said(record)
-    return happened(record) and (said is None or said.endswith(_WORK) or len(said) != _LENGTH)
+    return happened(record) and len(_said(record) or "") != _LENGTH
 
 
 def _said(record: Path) -> str | None:

@@ -45,6 +45,18 @@ def nobody_works_in(folder: Path) -> bool:
     return True
 
 
+def killed(play: Playground, target: str) -> None:
+    """Build, and kill everything when a target is half-made."""
+    play.pause(target)
+    process = play.start()
+    play.reached(target)
+    for pid in [process.pid, *working_in(play.top)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    finish(process, 20)
+    play.resume()
+
+
 def first_line(process: subprocess.Popen[str]) -> str:
     """What a started doit says first, which must be soon."""
     assert process.stdout
@@ -106,14 +118,7 @@ def test_power_cut(request: pytest.FixtureRequest, kept: Kept, target: str, edit
         if target == "vmlinux.bin.gz":
             (play.obj / "arch/x86/boot/compressed" / target).unlink()
             (play.images / "piggy.gz").unlink()
-    play.pause(target)
-    process = play.start()
-    play.reached(target)
-    for pid in [process.pid, *working_in(play.top)]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.communicate(timeout=20)
-    play.resume()
+    killed(play, target)
     play.doit()
     assert play.digests() == kept.digests
     assert play.doit().ran == []

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 from pathlib import Path
 
 import pytest
-from playground import Kept, Playground, finish
-from test_kill import working_in
+from playground import Kept, Playground
+from test_kill import killed
 from test_shortway import as_make_does, code
 from test_symbols import play, right, set_symbols
 
@@ -29,18 +27,6 @@ def spoil(play: Playground, names: list[str], part: float) -> None:
         info = path.stat()
         os.truncate(path, int(info.st_size * part))
         os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
-
-
-def killed(play: Playground, moment: str) -> None:
-    """Build, and kill everything at a moment."""
-    play.pause(moment)
-    process = play.start()
-    play.reached(moment)
-    for pid in [process.pid, *working_in(play.top)]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    finish(process)
-    play.resume()
 
 
 @pytest.mark.parametrize(
