@@ -20,6 +20,7 @@ The files that we keep in the folder beside Kbuild's own, and the modules that u
     piggyback.state/    the inputs of each goal when it was made last        kbuild/goal_state.py
     piggyback.seconds   how long the compilation of each object took         kbuild/seconds.py
     piggyback.laid      objects that make may turn out not to want           kbuild/objects.py
+    piggyback.left      a make began whose objects are not in the store yet  kbuild/left.py
     piggyback.early/    what was begun before it was certain                 shortway/early.py
     piggyback.named     files that symbols name                              kbuild/named_files.py
     piggyback.present   the folder has the state of images/vmlinux           here
@@ -35,7 +36,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +49,7 @@ from tasks.graph.history import Work
 from tasks.kbuild import (
     goal_state,
     ledger,
+    left,
     make,
     manifest,
     object_rules,
@@ -57,6 +59,7 @@ from tasks.kbuild import (
 )
 from tasks.kbuild.objects import Objects
 from tasks.system.jobserver import Budget
+from tasks.system.process import CommandError
 
 PRESENT = "piggyback.present"
 
@@ -179,25 +182,52 @@ class ObjectFolder(msgspec.Struct, frozen=True):
                     **({"MAKEFILES": " ".join(rules)} if rules else {}),
                 }
                 if object_store:
+                    left.keep(object_store, said)
                     prepare = partial(self.ask, ["prepare", trace.GOAL], env=environment)
                     object_store.lay(said, complete, prepare if prepares else None)
                 started = time.time_ns()
-                count = sum(
-                    self.ask(
-                        part, variables=variables, env=environment, label=label, expected=expected
+                with self._left(object_store, said, started):
+                    count = sum(
+                        self.ask(
+                            part,
+                            variables=variables,
+                            env=environment,
+                            label=label,
+                            expected=expected,
+                        )
+                        for part in ([[goal] for goal in goals] if apart else [goals])
                     )
-                    for part in ([[goal] for goal in goals] if apart else [goals])
-                )
                 if said:
                     took = seconds.measured(self.path, trace.begun(self.path))
             if said:
                 goal_state.forget_others(self.path, said, self._edges())
             if object_store:
                 object_store.keep(said, started, took=seconds.alone(took))
+                left.end(self.path)
                 object_store.report(said)
         if said:
             self._learn(took, object_store)
         return count
+
+    @contextlib.contextmanager
+    def _left(self, object_store: Objects | None, goal: str, started: int) -> Iterator[None]:
+        """Keep what make compiles in the body of a `with` if it fails, or have the next one do it.
+
+        Args:
+            object_store: The interface to the store; None if it is not used.
+            goal: The name of the goal's trace.
+            started: When make begins, ns since 1970.
+        """
+        if object_store is None:
+            left.end(self.path)
+            yield
+            return
+        left.begin(object_store, started)
+        try:
+            yield
+        except CommandError:
+            left.keep(object_store, goal)
+            raise
 
     def _learn(self, took: Mapping[str, float], object_store: Objects | None) -> None:
         """Record how long a run took.

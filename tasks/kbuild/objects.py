@@ -110,13 +110,13 @@ class Objects:
             switched = {folder for folder in folders if self._switches(folder, changed)}
             absent = [target for target in absent if os.path.dirname(target) in switched]
         env: Mapping[str, str] = {}
-        stale = self._stale(known, here)
+        stale = self.stale(known, here)
         steering = bool(changed) and self._steers(changed)
         if prepare and (steering or (absent and not complete) or len(stale) > FEW):
             prepare()
             self.states = States(self.roots, self.stamps)
             env = trace.environment(self.obj)
-            stale = self._stale(known, here)
+            stale = self.stale(known, here)
         marker, doubtful = self.obj / make.RUNNING, self._doubtful()
         marker.touch()
         if absent or doubtful:
@@ -180,7 +180,7 @@ class Objects:
         """Look at all inputs anew, after a generated file changed."""
         self.states = States(self.roots, self.stamps)
 
-    def _stale(self, known: Depfiles, targets: Collection[str]) -> set[str]:
+    def stale(self, known: Depfiles, targets: Collection[str]) -> set[str]:
         """Return the objects with a .cmd file that make would compile, judged by times.
 
         Args:
