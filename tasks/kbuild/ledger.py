@@ -27,6 +27,7 @@ from tasks.system.files import decoded, touched, write_whole
 FILE = "piggyback.ledger"
 CLOCK = manifest.CLOCK
 DEEPEST = 12  # folders below a watched one that are searched
+NEVER = 1 << 63  # ns since 1970; later than any target
 UNSURE = "?"  # the source changed while make ran: the object may have either content
 
 
@@ -72,9 +73,10 @@ def kept(
     depfiles = Depfiles(obj, source)
     if changed or not ledger.whole:
         _remove_hidden(depfiles, ledger, changed, trace.prerequisites(obj))
-    if others := [
+    others = [
         folder for folder, digest in ledger.folders.items() if stamps.digest(folder) != digest
-    ]:
+    ]
+    if others or not ledger.whole:
         _remove_shadowed(depfiles, ledger, others)
     _remove_pasting(depfiles)
     digests = {path: stamps.digest(path) for path in ledger.digests if os.path.exists(path)}
@@ -144,14 +146,34 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
         yield True
     finally:
         _touch(obj)
-    fresh = {
-        path: UNSURE
-        if touched(path, started, missing=True)
-        else digests.get(path) or stamps.digest(path)
-        for path in depfiles.given(made)
-    }
-    if changed or any(digests.get(path) != digest for path, digest in fresh.items()):
-        _write(obj, _Ledger({**digests, **fresh}, True, ledger.folders, ledger.since, ledger.named))
+    read = depfiles.given(made)
+    fresh, folders = (
+        {
+            path: UNSURE
+            if touched(path, started, missing=True)
+            else known.get(path) or stamps.digest(path)
+            for path in paths
+        }
+        for paths, known in ((read, digests), (_other_folders(depfiles, ledger, read), {}))
+    )
+    if changed or folders or any(digests.get(path) != digest for path, digest in fresh.items()):
+        folders = {**ledger.folders, **folders}
+        _write(obj, _Ledger({**digests, **fresh}, True, folders, ledger.since, ledger.named))
+
+
+def _other_folders(depfiles: Depfiles, ledger: _Ledger, read: Iterable[str]) -> set[str]:
+    """Return the folders that the ledger lacks of those where a new header would count.
+
+    Args:
+        depfiles: The .cmd files.
+        ledger: The ledger.
+        read: The files that were read since it was written.
+    """
+    lie = {f"{os.path.dirname(path)}/" for path in read if path.startswith(f"{depfiles.tree}/")}
+    if lie <= ledger.folders.keys():
+        return set()
+    found = depfiles.with_folders(depfiles.files())
+    return {path for path in found if path.endswith("/")} - ledger.folders.keys()
 
 
 def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> None:
@@ -234,40 +256,52 @@ def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]
     its file name. <asm/...> leads to asm-generic/ if the architecture has no such header
     (scripts/Makefile.asm-generic).
 
+    After a make that failed, there may be folders that the ledger lacks. What came into these after
+    a target was made counts for it.
+
     Args:
         depfiles: The .cmd files.
         ledger: The ledger.
         folders: The folders whose list of headers changed.
     """
-    new = set(_new_headers(ledger, folders))
-    names = {os.path.basename(path) for path in new}
-    old = {
-        path
-        for path in ledger.digests
-        if os.path.basename(path) in names
-        and any(other.endswith(_include_names(path)) for other in new)
-    }
-    for record in depfiles.naming(old):
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(target_of(record))
+    known = {*ledger.digests, *(() if ledger.whole else depfiles.files())}
+    new = dict.fromkeys(dict(_new_headers(ledger, folders)), NEVER)
+    if not ledger.whole:
+        others = _other_folders(depfiles, ledger, known)
+        new = {**dict(_new_headers(msgspec.structs.replace(ledger, digests={}), others)), **new}
+    by_name: dict[str, list[str]] = {}
+    for path in new:
+        by_name.setdefault(os.path.basename(path), []).append(path)
+    old: dict[str, int] = {}  # headers that others hide, to the last time that one of these came
+    for path in known:
+        for other in by_name.get(os.path.basename(path), ()):
+            if other != path and other.endswith(_include_names(path)):
+                old[path] = max(new[other], old.get(path, 0))
+    for record, names in depfiles.naming(old).items():
+        target = target_of(record)
+        if 0 <= files.changed(target) < max(old[name] for name in names):
+            os.remove(target)
 
 
-def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[str]:
+def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[tuple[str, int]]:
     """Yield the headers in these folders that are newer than the start of the last make.
 
     All headers of a new folder count: one that was moved here keeps the times of what is in it.
+
+    Yields:
+        Each with the time since when it is there, ns since 1970.
     """
     for folder in folders:
-        yield from _headers(folder.rstrip("/"), ledger, False, 0)
+        yield from _headers(folder.rstrip("/"), ledger, 0, 0)
 
 
-def _headers(folder: str, ledger: _Ledger, new: bool, depth: int) -> Iterator[str]:
-    """Yield the headers of one folder.
+def _headers(folder: str, ledger: _Ledger, came: int, depth: int) -> Iterator[tuple[str, int]]:
+    """Yield the headers of one folder, as `_new_headers` does.
 
     Args:
         folder: The folder.
         ledger: The ledger.
-        new: Whether the folder was not there when the last make began.
+        came: When the folder came, ns since 1970; 0 if it was there when the last make began.
         depth: How many folders it is below the first one; links may lead in circles.
     """
     try:
@@ -276,12 +310,14 @@ def _headers(folder: str, ledger: _Ledger, new: bool, depth: int) -> Iterator[st
         return
     for entry in entries:
         with contextlib.suppress(OSError):
-            young = entry.stat(follow_symlinks=False).st_ctime_ns >= ledger.since
+            since = max(came, entry.stat(follow_symlinks=False).st_ctime_ns)
+            if since < ledger.since:
+                continue
             if entry.name.endswith(".h"):
-                if (new or young) and entry.path not in ledger.digests:
-                    yield entry.path
-            elif (new or young) and depth < DEEPEST and entry.is_dir():
-                yield from _headers(entry.path, ledger, True, depth + 1)
+                if entry.path not in ledger.digests:
+                    yield entry.path, since
+            elif depth < DEEPEST and entry.is_dir():
+                yield from _headers(entry.path, ledger, since, depth + 1)
 
 
 def _include_names(header: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from playground import Kept, Playground
+from test_kill import killed
 from test_shortway import as_make_does, plain_make
 
 from tasks.cache.store import Store
@@ -113,6 +114,23 @@ def test_a_header_beside_the_one_that_includes_it(play: Playground, tmp_path: Pa
     assert as_make_does(copy, tmp_path)
 
 
+def test_a_header_beside_one_that_the_short_way_brought(play: Playground, tmp_path: Path) -> None:
+    """As above, in one folder: make never looked at what the edited source reads since."""
+    play.store_size = "0"
+    for folder in ("kernel/sub", "include/zz"):
+        (play.linux / folder).mkdir()
+    (play.linux / "include/zz/z.h").write_text("#define ZED 1\n")
+    (play.linux / "kernel/sub/a.h").write_text('#include "zz/z.h"\n')
+    play.doit("bzImage")
+    play.append(play.linux / PANIC, '#include "sub/a.h"\nint zed = ZED;\n')
+    play.doit("bzImage")
+    assert "the short way" in (play.here / "logs" / "vmlinux.log").read_text()
+    (play.linux / "kernel/sub/zz").mkdir()
+    (play.linux / "kernel/sub/zz/z.h").write_text("#define ZED 2\n")
+    play.doit("bzImage")
+    assert as_make_does(play, tmp_path)
+
+
 def test_what_was_laid_for_a_make_that_failed_goes_later(play: Playground, tmp_path: Path) -> None:
     configured(play, "EXTRA")
     configured(play)
@@ -129,13 +147,18 @@ def test_what_was_laid_for_a_make_that_failed_goes_later(play: Playground, tmp_p
     assert right(play, tmp_path)
 
 
-def test_a_header_that_hides_another_is_seen(play: Playground, tmp_path: Path) -> None:
-    configured(play, "EXTRA")
-    configured(play)
+def hide(play: Playground) -> None:
+    """Have a new header precede the one of the same name that kernel/printk.c reads."""
     hiding = play.linux / "include" / "linux" / "level.h"
     uapi = play.linux / "include" / "uapi" / "linux" / "level.h"
     assert uapi.exists()
     hiding.write_text(uapi.read_text().replace("LOGLEVEL_DEFAULT", "LOGLEVEL_DEFAULT 3 //"))
+
+
+def test_a_header_that_hides_another_is_seen(play: Playground, tmp_path: Path) -> None:
+    configured(play, "EXTRA")
+    configured(play)
+    hide(play)
     assert "kernel/printk.o" in configured(play, "EXTRA")
     assert right(play, tmp_path)
 
@@ -198,3 +221,45 @@ def test_the_line_says_what_it_did(play: Playground) -> None:
     assert re.search(
         r"^  objects +\d+ of \d+ from the store, \d+ compiled$", play.doit().text, re.M
     )
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["failed", "killed"])
+def test_a_header_hides_another_after_a_first_make_that_did_not_end_well(
+    play: Playground, tmp_path: Path, stopped: bool
+) -> None:
+    """Nothing was written down yet of what its objects were made from."""
+    shutil.rmtree(play.obj)
+    shutil.rmtree(play.images)
+    play.store_size = "0"
+    if stopped:
+        killed(play, "vmlinux")
+    else:
+        play.edit(play.linux / STRING, "#include", "#error no\n#include")
+        play.fails("jobs=1", "bzImage")
+        play.edit(play.linux / STRING, "#error no\n#include", "#include")
+    assert (play.obj / "kernel/printk.o").exists()
+    hide(play)
+    play.doit("bzImage")
+    assert right(play, tmp_path)
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["failed", "killed"])
+def test_what_a_make_compiled_that_did_not_end_well(
+    play: Playground, tmp_path: Path, stopped: bool
+) -> None:
+    shutil.rmtree(play.obj)
+    shutil.rmtree(play.images)
+    play.edit(play.linux / PRINTK, "#include", "int other;\n#include")
+    if stopped:
+        killed(play, "vmlinux")
+        play.doit("bzImage")
+        assert "kernel/printk.o" not in compiled(play)
+    else:
+        play.edit(play.linux / STRING, "#include", "#error no\n#include")
+        play.fails("jobs=1", "bzImage")
+        assert "kernel/printk.o" in compiled(play)
+        play.edit(play.linux / STRING, "#error no\n#include", "#include")
+    copy = elsewhere(play, tmp_path)
+    copy.doit("bzImage")
+    assert compiled(copy) == [INCBIN]
+    assert right(copy, tmp_path)
