@@ -259,8 +259,9 @@ def without_each_twelfth_object(obj: Path) -> int:
 def versatile(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Checkout]:
-    """The ARM board, built from nothing by somebody with odd habits; its kernel is lean, takes
-    modules and has one, and its busybox is tiny. The PC comes first, if it is built, too."""
+    """The ARM board, built from nothing by somebody with odd habits; its kernel is lean and without
+    a network, takes modules and has one, and its busybox is tiny. The PC comes first, if it is
+    built, too."""
     missing = [
         tool
         for tool in ("arm-linux-gnueabi-gcc", "qemu-system-arm", "mkimage")
@@ -274,13 +275,14 @@ def versatile(
     top = tmp_path_factory.mktemp("real")
     env = {
         **odd(top),
-        "PIGGYBACK_FRAGMENTS": "lean",
+        "PIGGYBACK_FRAGMENTS": "lean,nonet",
+        "PIGGYBACK_NET": "none",
         "PIGGYBACK_BUSYBOX_FRAGMENTS": "tiny,comfort,modules",
     }
     checkout = lay_out(top / "deeper" / "checkout", machine="versatile", env=env, umask=0o077)
     own = checkout.top / "configs" / "kernel" / "local" / "versatile.config"
     own.parent.mkdir(exist_ok=True)
-    own.write_text("CONFIG_MODULES=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_NET_CORE=y\nCONFIG_DUMMY=m\n")
+    own.write_text("CONFIG_MODULES=y\nCONFIG_MODULE_UNLOAD=y\nCONFIG_BLK_DEV_RAM=m\n")
     checkout.doit()
     yield checkout
     thrown_away(checkout)
