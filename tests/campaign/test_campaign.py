@@ -84,6 +84,7 @@ def test_a_graph_that_is_broken_is_found_out(tmp_path: Path, triple: str) -> Non
 
 
 @needs_git
+@pytest.mark.long
 def test_a_size_of_before_in_a_saved_command_is_found_out(tmp_path: Path, triple: str) -> None:
     """The short way runs the command as it was saved, though make would compute another size."""
     campaign = begun(tmp_path, triple)

@@ -131,6 +131,7 @@ def test_each_machine_has_its_row_whatever_becomes_of_the_others(
     assert "broken.c:5" in log
 
 
+@pytest.mark.long
 def test_rows_stay_as_long_as_their_machines_do(built: Playground, emulator: str) -> None:
     another(built, "one")
     another(built, "two")

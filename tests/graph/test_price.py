@@ -164,6 +164,7 @@ def test_a_run_that_was_ended_goes_on_with_what_is_missing(built: Playground, pa
     assert all(one["passed"] for one in found.values())
 
 
+@pytest.mark.long
 def test_a_root_filesystem_inside_the_kernel_is_part_of_its_price(
     built: Playground, path: str
 ) -> None:
@@ -187,6 +188,7 @@ def test_a_root_filesystem_inside_the_kernel_is_part_of_its_price(
     assert after["base"]["files"]["vmlinux"] - before["base"]["files"]["vmlinux"] >= 256 * 99
 
 
+@pytest.mark.long
 def test_an_edit_of_a_patch_is_one_of_the_sources(built: Playground, path: str) -> None:
     folder = built.top / "configs" / "patches" / "mine"
     folder.mkdir(parents=True)

@@ -101,6 +101,7 @@ def test_a_login(play: Playground, ci: Keys, kept: Kept, tmp_path: Path) -> None
         assert "secret" not in play.doit("settings", **shared.reads, **login).text
 
 
+@pytest.mark.long
 def test_what_was_made_before_is_sent_on_demand(
     play: Playground, kept: Kept, ci: Keys, tmp_path: Path
 ) -> None:
@@ -131,6 +132,7 @@ def poisoned(play: Playground, ci: Keys, tmp_path: Path) -> Iterator[Shared]:
         yield shared
 
 
+@pytest.mark.long
 def test_what_is_not_made_here_of_the_same(play: Playground, kept: Kept, poisoned: Shared) -> None:
     """The first link that differs is named, and what was made here counts."""
     poisoned.reads["PIGGYBACK_STORE_CHECK"] = "1"

@@ -305,6 +305,7 @@ def test_headers(built: Playground, tmp_path: Path) -> None:
     short(built, tmp_path, "compressed_vmlinux", "bzImage")
 
 
+@pytest.mark.long
 def test_a_comment_ends_where_it_makes_no_difference(built: Playground, tmp_path: Path) -> None:
     for path, task in (
         ("kernel/panic.c", "vmlinux"),

@@ -112,6 +112,7 @@ def test_from_the_folders_own_state(play: Playground, tmp_path: Path) -> None:
     assert right(play, tmp_path)
 
 
+@pytest.mark.long
 def test_an_edit_after_a_configuration_came_back(play: Playground, tmp_path: Path) -> None:
     play.store_size = "1G"
     set_symbols(play, "EXTRA")

@@ -31,6 +31,7 @@ def kept_objects(play: Playground) -> Iterator[Playground]:
     play.store_size = "0"
 
 
+@pytest.mark.long
 def test_a_header_of_a_folder_that_make_looked_at(kept_objects: Playground, tmp_path: Path) -> None:
     """Objects of other folders that include it are taken from the store by its new content."""
     play = kept_objects
@@ -78,6 +79,7 @@ def test_a_plain_make_of_another_configuration_between(play: Playground, tmp_pat
     assert right(play, tmp_path)
 
 
+@pytest.mark.long
 def test_archives_two_levels_above(play: Playground, tmp_path: Path) -> None:
     net = play.linux / "drivers/mid"
     (net / "deep").mkdir(parents=True)
@@ -208,6 +210,7 @@ def test_a_folder_that_is_called_for_a_goal_too(play: Playground, tmp_path: Path
     assert right(play, tmp_path)
 
 
+@pytest.mark.long
 def test_objects_in_a_folder_below(play: Playground, tmp_path: Path) -> None:
     (play.linux / "kernel/sub").mkdir()
     (play.linux / "kernel/sub/more.c").write_text("int sub_more;\n" + READS.format("EXTRA", "sub"))

@@ -156,6 +156,7 @@ def test_unwritable_build(built: Playground) -> None:
     assert len(text.splitlines()) <= 4, text
 
 
+@pytest.mark.long
 def test_moved_beside_it(built: Playground, tree: Path, tmp_path: Path) -> None:
     """The project in another place, and the tree where it was: what is known of the object folder
     has that folder's path. lib/size.h is an input of string.o by its record alone."""
