@@ -38,9 +38,12 @@ class _Symbols(msgspec.Struct):
 
 
 def keep(obj: Path) -> None:
-    """Record the symbols' values and times after a make."""
+    """Record the symbols' values and times after a make.
+
+    busybox has no auto.conf, and times alone. Where an auto.conf was lost, the record stays.
+    """
     values = values_of(obj)
-    if values:
+    if values or not _read(obj).values:
         write_whole(obj / FILE, packed(_Symbols(values, times(obj))))
 
 

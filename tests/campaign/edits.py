@@ -15,7 +15,14 @@ Kind = Callable[[World, random.Random], str]
 KINDS: dict[str, Kind] = {}
 # what make by itself does not see, even where whatever changed has a new time, so that only a build
 # from nothing can tell
-BLIND = {"shadowing header", "shadowing folder", "tool", "two edits", "Kbuild beside Makefile"}
+BLIND = {
+    "shadowing header",
+    "shadowing folder",
+    "first build fails",
+    "tool",
+    "two edits",
+    "Kbuild beside Makefile",
+}
 # objects that may be made from a header that is edited, so that an edit of the real tree takes
 # seconds
 NARROW = 40

@@ -11,7 +11,7 @@ import signal
 import time
 from pathlib import Path
 
-from edits import KINDS, Skip, add, code, kind
+from edits import KINDS, Skip, add, code, kind, pick, sources
 from oracle import names
 from world import (
     BOX_SYMBOLS,
@@ -225,6 +225,23 @@ def gone(world: World, rng: random.Random) -> str:
         raise Skip
     shutil.rmtree(folder, ignore_errors=True)
     return folder.name
+
+
+@kind("first build fails")
+def first_build_fails(world: World, rng: random.Random) -> str:
+    """From nothing, with an error in one source, which goes; then an edit of another kind."""
+    if world.kind == "real" and rng.random() < 0.8:
+        raise Skip
+    shutil.rmtree(world.play.here / "kernel", ignore_errors=True)
+    shutil.rmtree(world.play.images, ignore_errors=True)
+    path = world.tree / pick(rng, sources(world))
+    text, info = path.read_text(errors="surrogateescape"), path.stat()
+    path.write_text(f"{text}\n#error no\n", errors="surrogateescape")
+    world.doit()
+    path.write_text(text, errors="surrogateescape")
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    then = rng.choice(["shadowing header", "shadowing folder", "old time", "header", "symbol"])
+    return f"{path}; {then}: {KINDS[then](world, rng)}"
 
 
 @kind("other machine")

@@ -141,3 +141,19 @@ def test_without_a_record_all_symbols_look_changed(
     reconfigured(obj, AUTO)
     after = changed(obj)
     assert all(after[name] > 10**18 for name in (names[0], names[1], names[3]))
+
+
+def test_without_auto_conf_the_times_count(tmp_path: Path) -> None:
+    """As in busybox, whose make writes these files itself: Kconfig outdates no object."""
+    touched(tmp_path, "cat.h", "tc.h")
+    (tmp_path / "a.o").write_text("object")
+    manifest.keep(tmp_path)
+    (tmp_path / manifest.CLOCK).touch()
+    before = changed(tmp_path)
+    manifest.renew(tmp_path)
+    assert changed(tmp_path) == before
+    os.utime(tmp_path / "include/config/tc.h", ns=(10**18, 10**18))  # the clock was set back
+    manifest.renew(tmp_path)
+    after = changed(tmp_path)
+    assert after["cat.h"] == before["cat.h"]
+    assert after["tc.h"] > (tmp_path / manifest.CLOCK).stat().st_mtime_ns
