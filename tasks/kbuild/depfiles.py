@@ -195,9 +195,10 @@ class Depfiles:
         known = {path for path in inputs if path.endswith("/")}
         own = {os.path.dirname(path) for path in inputs if path.startswith(self.tree + "/")}
         # After saved commands, which are the same as before, mostly no folder is another one.
-        look = self._look() if any(folder + "/" not in known for folder in own) else set()
-        parts = self._parts(look, inputs)
+        look = self._look()
         waiting = own.union(map(self._existing, look))
+        others = any(folder + "/" not in known for folder in waiting)
+        parts = self._parts(look, inputs) if others else {}
         while waiting:
             folder = waiting.pop()
             above = os.path.dirname(folder)
@@ -207,6 +208,10 @@ class Depfiles:
             if folder + "/" not in known:
                 inputs.update(_below(folder, parts))
         return sorted(inputs)
+
+    def searched(self) -> set[str]:
+        """Return the folders of -I in the tree; for one that does not exist, the one above it."""
+        return {self._existing(folder) for folder in self._look()}
 
     def _look(self) -> set[str]:
         """Return the folders of -I in the tree, whether they exist or not."""

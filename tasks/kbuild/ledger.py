@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.digests import Stamps
-from tasks.kbuild import manifest, symbol_times, trace
+from tasks.kbuild import manifest, shadowing, symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.records import target_of
 from tasks.system import files
@@ -26,13 +25,14 @@ from tasks.system.files import decoded, touched, write_whole
 
 FILE = "piggyback.ledger"
 CLOCK = manifest.CLOCK
-DEEPEST = 12  # folders below a watched one that are searched
 NEVER = 1 << 63  # ns since 1970; later than any target
 UNSURE = "?"  # the source changed while make ran: the object may have either content
 
 
 class _Ledger(msgspec.Struct):
-    """The content of the ledger, written when the last make ended.
+    """The content of the ledger, written when the last make ended, well or not.
+
+    A make that was killed leaves what was written when it began.
 
     Attributes:
         digests: Each source that an object was made from, to the digest of its content.
@@ -40,6 +40,7 @@ class _Ledger(msgspec.Struct):
         folders: Each folder in which headers are searched, to the digest of their list.
         since: When the last make began, ns since 1970.
         named: The state of files that symbols name (see named_files.Named.digests).
+        tree: Device and inode of the tree.
     """
 
     digests: dict[str, str] = {}
@@ -47,6 +48,7 @@ class _Ledger(msgspec.Struct):
     folders: dict[str, str] = {}
     since: int = 0
     named: dict[str, str] = {}
+    tree: tuple[int, int] = (0, 0)
 
 
 @contextlib.contextmanager
@@ -65,14 +67,15 @@ def kept(
         roots: The state of files that symbols name (see named_files.Named.digests); None:
             unchanged.
     """
-    _wind_forward(obj)
-    ledger = _read(obj)
+    ledger, tree = _read(obj), identity(source)
+    wound = _wind_forward(obj, ledger.since)
     roots = ledger.named if roots is None else roots
     _remove_renamed(obj, ledger, roots)
     changed = {path for path, digest in ledger.digests.items() if stamps.digest(path) != digest}
     depfiles = Depfiles(obj, source)
     if changed or not ledger.whole:
-        _remove_hidden(depfiles, ledger, changed, trace.prerequisites(obj))
+        doubt = not ledger.whole and (wound or tree != ledger.tree)
+        _remove_hidden(depfiles, ledger, changed, trace.prerequisites(obj), doubt)
     others = [
         folder for folder, digest in ledger.folders.items() if stamps.digest(folder) != digest
     ]
@@ -81,23 +84,46 @@ def kept(
     _remove_pasting(depfiles)
     digests = {path: stamps.digest(path) for path in ledger.digests if os.path.exists(path)}
     folders = {folder: stamps.digest(folder) for folder in ledger.folders}
-    started = time.time_ns()
-    _write(obj, _Ledger(digests, False, folders, started, dict(roots)))
+    ledger = _Ledger(digests, False, folders, time.time_ns(), dict(roots), tree)
+    _write(obj, ledger)
     try:
         yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _enter(obj, source, stamps, ledger)
+        raise
     finally:
         _touch(obj)
         manifest.keep(obj)
+    ledger.whole = True
+    _enter(obj, source, stamps, ledger)
+
+
+def _enter(obj: Path, source: Path, stamps: Stamps, ledger: _Ledger) -> None:
+    """Enter into a ledger, and write, what the targets of a folder were made from.
+
+    Args:
+        obj: The object folder.
+        source: The tree.
+        stamps: Digests of files.
+        ledger: The ledger of a make that ended.
+    """
     depfiles = Depfiles(obj, source)
     for path in depfiles.with_folders(
         {*depfiles.files(), *(path for _, path in trace.prerequisites(obj))}
     ):
-        part = folders if path.endswith("/") else digests
-        if touched(path, started, missing=True):
+        part = ledger.folders if path.endswith("/") else ledger.digests
+        if touched(path, ledger.since, missing=True):
             part[path] = UNSURE
         elif path not in part:
             part[path] = stamps.digest(path)
-    _write(obj, _Ledger(digests, True, folders, started, dict(roots)))
+    _write(obj, ledger)
+
+
+def identity(tree: Path) -> tuple[int, int]:
+    """Return device and inode of a tree: another one may have been moved to its place."""
+    info = os.stat(tree)
+    return info.st_dev, info.st_ino
 
 
 def edited(obj: Path, stamps: Stamps) -> set[str]:
@@ -111,8 +137,19 @@ def trusted(obj: Path) -> bool:
     return _read(obj).whole and _ahead(obj) <= 0
 
 
+def doubt(obj: Path) -> None:
+    """Write down that objects may have been made from sources that the ledger lacks."""
+    _write(obj, msgspec.structs.replace(_read(obj), whole=False))
+
+
 @contextlib.contextmanager
-def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]) -> Iterator[bool]:
+def renewed(
+    obj: Path,
+    stamps: Stamps,
+    depfiles: Depfiles,
+    made: Collection[str],
+    more: bool = False,
+) -> Iterator[bool]:
     """Guard the replay of single commands in the body of a `with`, as `kept` guards make.
 
     The body puts the .cmd files that it renews into `made`, and refreshes `depfiles`.
@@ -122,6 +159,7 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
         stamps: Digests of files.
         depfiles: Its .cmd files.
         made: Filled by the body.
+        more: Whether the body makes objects that were not there before.
 
     Yields:
         False if the body must do nothing: a source changed, and `depfiles` does not have all .cmd
@@ -140,7 +178,8 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
             return
         _remove_hidden(depfiles, ledger, changed)
         digests = {**digests, **{path: stamps.digest(path) for path in changed}}
-        _write(obj, _Ledger(digests, False, ledger.folders, ledger.since, ledger.named))
+    if changed or more:
+        _write(obj, msgspec.structs.replace(ledger, digests=digests, whole=False))
     started = time.time_ns()
     try:
         yield True
@@ -154,26 +193,19 @@ def renewed(obj: Path, stamps: Stamps, depfiles: Depfiles, made: Collection[str]
             else known.get(path) or stamps.digest(path)
             for path in paths
         }
-        for paths, known in ((read, digests), (_other_folders(depfiles, ledger, read), {}))
+        for paths, known in (
+            (read, digests),
+            (shadowing.folders(depfiles, ledger.folders, read), {}),
+        )
     )
-    if changed or folders or any(digests.get(path) != digest for path, digest in fresh.items()):
-        folders = {**ledger.folders, **folders}
-        _write(obj, _Ledger({**digests, **fresh}, True, folders, ledger.since, ledger.named))
-
-
-def _other_folders(depfiles: Depfiles, ledger: _Ledger, read: Iterable[str]) -> set[str]:
-    """Return the folders that the ledger lacks of those where a new header would count.
-
-    Args:
-        depfiles: The .cmd files.
-        ledger: The ledger.
-        read: The files that were read since it was written.
-    """
-    lie = {f"{os.path.dirname(path)}/" for path in read if path.startswith(f"{depfiles.tree}/")}
-    if lie <= ledger.folders.keys():
-        return set()
-    found = depfiles.with_folders(depfiles.files())
-    return {path for path in found if path.endswith("/")} - ledger.folders.keys()
+    if (
+        changed
+        or more
+        or folders
+        or any(digests.get(path) != digest for path, digest in fresh.items())
+    ):
+        digests, folders = {**digests, **fresh}, {**ledger.folders, **folders}
+        _write(obj, msgspec.structs.replace(ledger, digests=digests, folders=folders))
 
 
 def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> None:
@@ -201,7 +233,11 @@ def _remove_pasting(depfiles: Depfiles) -> None:
 
 
 def _remove_hidden(
-    depfiles: Depfiles, ledger: _Ledger, changed: set[str], edges: Iterable[tuple[str, str]] = ()
+    depfiles: Depfiles,
+    ledger: _Ledger,
+    changed: set[str],
+    edges: Iterable[tuple[str, str]] = (),
+    doubt: bool = False,
 ) -> None:
     """Remove the targets whose sources changed unnoticed by make.
 
@@ -213,10 +249,13 @@ def _remove_hidden(
         ledger: The ledger.
         changed: The sources with another content than in the ledger.
         edges: Pairs of a target, relative to the object folder, and one of its prerequisites.
+        doubt: Whether times tell nothing of a source that the ledger lacks.
     """
     edges = list(edges)
     known = {*depfiles.files(), *(path for _, path in edges)}
     strangers = set() if ledger.whole else {path for path in known if path not in ledger.digests}
+    if doubt:
+        changed = changed | strangers
     named: dict[str, list[str]] = {}
     for record, names in depfiles.naming(changed | strangers).items():
         named[target_of(record)] = list(names)
@@ -251,92 +290,46 @@ def _hidden(source: str, made: int, changed: bool) -> bool:
 def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]) -> None:
     """Remove the targets for which a new header hides one that they were compiled with.
 
-    The compiler takes the first header that it finds, and make does not look for new ones. A header
-    below include/ is included by its path from there on, as in <linux/types.h>, any other one by
-    its file name. <asm/...> leads to asm-generic/ if the architecture has no such header
-    (scripts/Makefile.asm-generic).
-
-    After a make that failed, there may be folders that the ledger lacks. What came into these after
-    a target was made counts for it.
+    After a make that was killed, there may be folders that the ledger lacks. What came into these
+    after a target was made counts for it.
 
     Args:
         depfiles: The .cmd files.
         ledger: The ledger.
         folders: The folders whose list of headers changed.
     """
-    known = {*ledger.digests, *(() if ledger.whole else depfiles.files())}
-    new = dict.fromkeys(dict(_new_headers(ledger, folders)), NEVER)
+    since, known = ledger.since, {*ledger.digests}
+    new = dict.fromkeys(shadowing.new_headers(folders, since, known), NEVER)
     if not ledger.whole:
-        others = _other_folders(depfiles, ledger, known)
-        new = {**dict(_new_headers(msgspec.structs.replace(ledger, digests={}), others)), **new}
-    by_name: dict[str, list[str]] = {}
-    for path in new:
-        by_name.setdefault(os.path.basename(path), []).append(path)
-    old: dict[str, int] = {}  # headers that others hide, to the last time that one of these came
-    for path in known:
-        for other in by_name.get(os.path.basename(path), ()):
-            if other != path and other.endswith(_include_names(path)):
-                old[path] = max(new[other], old.get(path, 0))
-    for record, names in depfiles.naming(old).items():
-        target = target_of(record)
-        if 0 <= files.changed(target) < max(old[name] for name in names):
-            os.remove(target)
+        known.update(depfiles.files())
+        there = {parent for path in known for parent in _above(path, depfiles.tree)}
+        others = shadowing.folders(depfiles, ledger.folders, known)
+        new = {**shadowing.new_headers(others, since, (), there), **new}
+    shadowing.remove(depfiles, shadowing.hidden(known, new))
 
 
-def _new_headers(ledger: _Ledger, folders: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """Yield the headers in these folders that are newer than the start of the last make.
-
-    All headers of a new folder count: one that was moved here keeps the times of what is in it.
-
-    Yields:
-        Each with the time since when it is there, ns since 1970.
-    """
-    for folder in folders:
-        yield from _headers(folder.rstrip("/"), ledger, 0, 0)
+def _above(path: str, top: str) -> Iterator[str]:
+    """Yield the folders that a file of the tree lies in."""
+    while len(path := os.path.dirname(path)) > len(top):
+        yield path
 
 
-def _headers(folder: str, ledger: _Ledger, came: int, depth: int) -> Iterator[tuple[str, int]]:
-    """Yield the headers of one folder, as `_new_headers` does.
-
-    Args:
-        folder: The folder.
-        ledger: The ledger.
-        came: When the folder came, ns since 1970; 0 if it was there when the last make began.
-        depth: How many folders it is below the first one; links may lead in circles.
-    """
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return
-    for entry in entries:
-        with contextlib.suppress(OSError):
-            since = max(came, entry.stat(follow_symlinks=False).st_ctime_ns)
-            if since < ledger.since:
-                continue
-            if entry.name.endswith(".h"):
-                if entry.path not in ledger.digests:
-                    yield entry.path, since
-            elif depth < DEEPEST and entry.is_dir():
-                yield from _headers(entry.path, ledger, since, depth + 1)
-
-
-def _include_names(header: str) -> tuple[str, ...]:
-    """Return the names, each after a "/", by which #include may name a header."""
-    name = (
-        re.split(r"/include/(?:uapi/)?", header)[-1]
-        if "/include/" in header
-        else os.path.basename(header)
-    )
-    generic = [name.replace("asm-generic/", "asm/", 1)] if name.startswith("asm-generic/") else []
-    return tuple(f"/{each}" for each in [name, *generic])
-
-
-def _wind_forward(obj: Path) -> None:
+def _wind_forward(obj: Path, since: int) -> bool:
     """If the clock was set back since the last make, set all files back by the same amount.
 
     Their order stays the same. Make relies on files that are not newer than now.
+
+    Args:
+        obj: The object folder.
+        since: When the last make began, ns since 1970.
+
+    Returns:
+        Whether it was set back.
     """
     ahead = _ahead(obj)
+    if since > time.time_ns() and ahead <= 0:  # it was killed
+        times = (files.changed(path, follow=False) for path in obj.rglob("*"))
+        ahead = max(since, *times) - time.time_ns()
     if ahead > 0:
         for folder, _, names in os.walk(obj):
             for name in names:
@@ -347,6 +340,7 @@ def _wind_forward(obj: Path) -> None:
                     ns=(info.st_atime_ns, info.st_mtime_ns - ahead - 1_000_000_000),
                     follow_symlinks=False,
                 )
+    return ahead > 0
 
 
 def _ahead(obj: Path) -> int:

@@ -182,7 +182,7 @@ class ObjectFolder(msgspec.Struct, frozen=True):
                     **({"MAKEFILES": " ".join(rules)} if rules else {}),
                 }
                 if object_store:
-                    left.keep(object_store, said)
+                    left.keep(object_store)
                     prepare = partial(self.ask, ["prepare", trace.GOAL], env=environment)
                     object_store.lay(said, complete, prepare if prepares else None)
                 started = time.time_ns()
@@ -222,11 +222,11 @@ class ObjectFolder(msgspec.Struct, frozen=True):
             left.end(self.path)
             yield
             return
-        left.begin(object_store, started)
+        left.begin(object_store, goal, started)
         try:
             yield
         except CommandError:
-            left.keep(object_store, goal)
+            left.keep(object_store)
             raise
 
     def _learn(self, took: Mapping[str, float], object_store: Objects | None) -> None:

@@ -53,6 +53,7 @@ class States:
         )
         self._digests: dict[str, str] = {}
         self._files: dict[str, tuple[str, int, bool]] = {}
+        self._times: dict[str, int] = {}
         self._hiding = object_key.Hiding(roots.obj)
         self._shown = cache(roots.shown)
 
@@ -109,6 +110,38 @@ class States:
             raise Unfamiliar(f"{path} changed")
         if strange:
             raise Unfamiliar(f"{path} names what no record names")
+
+    def check_hiding(self, paths: str, started: int, made: int) -> None:
+        """Check that the headers which would hide one that was read have not come since then.
+
+        Args:
+            paths: The state of HIDING.
+            started: As in `check`.
+            made: As in `check`.
+
+        Raises:
+            Unfamiliar: One may have come meanwhile, by itself or with its folder.
+        """
+        for name in filter(None, self._shown(paths).split("\0")):
+            path = os.path.normpath(os.path.join(self.roots.obj, name))
+            inside = path.startswith(f"{self.roots.obj}/")
+            if self._came(path, inside) > (made if inside else started):
+                raise Unfamiliar(f"{path} came")
+
+    def _came(self, path: str, inside: bool) -> int:
+        """Return the time (ns) at which a header came at the latest.
+
+        Args:
+            path: The header.
+            inside: Whether it is one of the object folder, where folders get new files all the
+                time.
+        """
+        if path not in self._times:
+            place, when = path, os.lstat(path).st_ctime_ns
+            while not inside and len(place := os.path.dirname(place)) > len(self.roots.tree):
+                when = max(when, os.lstat(place).st_ctime_ns)
+            self._times[path] = when
+        return self._times[path]
 
     def _looked_at(self, name: str) -> tuple[str, int, bool]:
         """Return an input's file, when it was touched (ns), and whether it names others."""

@@ -376,6 +376,7 @@ class Objects:
         found = {name: states.of(names, name) for name in names}
         for name in names[1:]:
             states.check(name, started, info.st_mtime_ns)
+        states.check_hiding(found[HIDING], started, info.st_mtime_ns)
         digest = short_hash(content)
         output = Output(digest, info.st_size, stat.S_IMODE(info.st_mode))
         result = Result(TASK, time.time(), {"seconds": took} if took else {}, [output])

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -70,11 +70,15 @@ class Trace(msgspec.Struct):
         commands: Each target with a .cmd file, to the latter's mtime (ns since 1970), size (bytes)
             and the digest of its command.
         generated: Each target without a .cmd file, to the digest of its content.
+        before: Each goal whose last make did not end well, to the edges that were printed before.
+        begun: The goal of the make that runs, or was ended.
     """
 
     goals: dict[str, Said] = {}
     commands: dict[str, tuple[int, int, str]] = {}
     generated: dict[str, str] = {}
+    before: dict[str, dict[str, list[str]]] = {}
+    begun: str = ""
 
 
 def edges_of(goals: Iterable[Said]) -> dict[str, set[str]]:
@@ -96,16 +100,29 @@ def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:
 
     Args:
         obj: The object folder.
-        goal: A key of Trace.goals; "" for all of them.
+        goal: A key of Trace.goals; "" for all of them, and those whose make did not end well.
     """
+    trace = read(obj)
+    edges = [said.edges for known, said in trace.goals.items() if goal in ("", known)]
+    if not goal:
+        edges += [*trace.before.values(), _left(obj)]
     return {
         (target, name)
-        for known, said in read(obj).goals.items()
-        if goal in ("", known)
-        for target, names in said.edges.items()
+        for one in edges
+        for target, names in one.items()
         for name in names
         if name.startswith("/")
     }
+
+
+def _left(obj: Path) -> dict[str, list[str]]:
+    """Return the edges that a make printed which did not end well; none after one that did."""
+    folder = obj / _FOLDER
+    try:
+        edges = _edges(obj, folder, Said({}, {}))
+    except OSError:
+        return {}
+    return {target: sorted(names) for target, names in edges.items()}
 
 
 def makefiles(obj: Path, tree: Path, goal: str) -> set[str]:
@@ -143,7 +160,9 @@ def write(obj: Path, trace: Trace) -> None:
 
 @contextlib.contextmanager
 def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
-    """Trace a run of make in the body of a `with`; after a failure the goal has no trace.
+    """Trace a run of make in the body of a `with`.
+
+    After a failure the goal has no trace, but `prerequisites` knows its edges.
 
     Args:
         obj: The object folder.
@@ -154,15 +173,25 @@ def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
         Environment variables for make.
     """
     trace = read(obj)
-    if trace.goals.pop(goal, None):
-        write(obj, trace)
+    _merge(trace.before.setdefault(trace.begun, {}), _left(obj))
+    if said := trace.goals.pop(goal, None):
+        _merge(trace.before.setdefault(goal, {}), said.edges)
+    trace.before = {name: edges for name, edges in trace.before.items() if edges}
+    trace.begun = goal
+    write(obj, trace)
     heard = Said({}, {})
     with hearing(obj, heard) as variables:
         yield variables
-    trace.goals[goal] = heard
+    trace.goals[goal], trace.begun = heard, ""
+    trace.before.pop(goal, None)
     for target in heard.edges:
         learn(obj, trace, target, stamps)
     write(obj, trace)
+
+
+def _merge(edges: dict[str, list[str]], more: Mapping[str, list[str]]) -> None:
+    for target, names in more.items():
+        edges[target] = sorted({*edges.get(target, ()), *names})
 
 
 @contextlib.contextmanager

@@ -166,7 +166,7 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
         _same(obj, traces, one, stamps)
         known.refresh(one.known.records)
     runs, renewed = [replay, *others], list[str]()
-    with ledger.renewed(obj, stamps, known, renewed) as possible:
+    with ledger.renewed(obj, stamps, known, renewed, bool(places)) as possible:
         if not possible:
             raise Unfamiliar("a source changed that was not said to have changed")
         marker = obj / make.RUNNING
@@ -215,6 +215,8 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
             one.objects.keep(one.name, started, one.compiled, seconds.alone(one.took))
             one.objects.report(one.name)
     if failure:  # the folder is consistent: the target that failed is missing
+        if places:  # a folder's make may have compiled more than was told
+            ledger.doubt(obj)
         raise failure
     if (
         asked

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from playground import Kept, Playground
-from test_kill import killed
 from test_shortway import as_make_does, plain_make
 
 from tasks.cache.store import Store
@@ -221,45 +220,3 @@ def test_the_line_says_what_it_did(play: Playground) -> None:
     assert re.search(
         r"^  objects +\d+ of \d+ from the store, \d+ compiled$", play.doit().text, re.M
     )
-
-
-@pytest.mark.parametrize("stopped", [False, True], ids=["failed", "killed"])
-def test_a_header_hides_another_after_a_first_make_that_did_not_end_well(
-    play: Playground, tmp_path: Path, stopped: bool
-) -> None:
-    """Nothing was written down yet of what its objects were made from."""
-    shutil.rmtree(play.obj)
-    shutil.rmtree(play.images)
-    play.store_size = "0"
-    if stopped:
-        killed(play, "vmlinux")
-    else:
-        play.edit(play.linux / STRING, "#include", "#error no\n#include")
-        play.fails("jobs=1", "bzImage")
-        play.edit(play.linux / STRING, "#error no\n#include", "#include")
-    assert (play.obj / "kernel/printk.o").exists()
-    hide(play)
-    play.doit("bzImage")
-    assert right(play, tmp_path)
-
-
-@pytest.mark.parametrize("stopped", [False, True], ids=["failed", "killed"])
-def test_what_a_make_compiled_that_did_not_end_well(
-    play: Playground, tmp_path: Path, stopped: bool
-) -> None:
-    shutil.rmtree(play.obj)
-    shutil.rmtree(play.images)
-    play.edit(play.linux / PRINTK, "#include", "int other;\n#include")
-    if stopped:
-        killed(play, "vmlinux")
-        play.doit("bzImage")
-        assert "kernel/printk.o" not in compiled(play)
-    else:
-        play.edit(play.linux / STRING, "#include", "#error no\n#include")
-        play.fails("jobs=1", "bzImage")
-        assert "kernel/printk.o" in compiled(play)
-        play.edit(play.linux / STRING, "#error no\n#include", "#include")
-    copy = elsewhere(play, tmp_path)
-    copy.doit("bzImage")
-    assert compiled(copy) == [INCBIN]
-    assert right(copy, tmp_path)
