@@ -170,9 +170,9 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
         if (!strncmp(argv[number], "marks=", 6) && !read_marks(value))
             return -1;
         if (!strncmp(argv[number], "records=", 8))
-            records = open(value, O_RDWR);
+            records = open(value, O_WRONLY);
         if (!strncmp(argv[number], "answers=", 8))
-            answers = open(value, O_RDWR);
+            answers = open(value, O_RDONLY);
     }
     if (records < 0 || answers < 0)
         return -1;

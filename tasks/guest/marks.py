@@ -40,6 +40,7 @@ _REGISTER = re.compile(r"([\w/]+)(?:=| +)([0-9a-f]{8,16})\b")
 _SILENCE = 120.0  # seconds without a mark or a character
 _ENDING = 2.0  # seconds for a QEMU that has closed its monitor
 _PIPE = 1 << 20  # bytes of console that fit into the pipe: /proc/sys/fs/pipe-max-size, pipe(7)
+_LONGER = "what does it wait for? timeout=SECONDS gives it longer"
 _VERSION = re.compile(r"version (\d+)\.")
 _NEWER = 9  # the first QEMU that refuses plug-ins of interface 1 (QEMU_PLUGIN_MIN_VERSION)
 
@@ -129,7 +130,11 @@ def plugin(binary: str, place: Path) -> Path:
 
 @contextlib.contextmanager
 def boot(
-    command: Callable[[str, Sequence[str]], Sequence[str]], library: Path, marks: Marks, log: Path
+    command: Callable[[str, Sequence[str]], Sequence[str]],
+    library: Path,
+    marks: Marks,
+    log: Path,
+    most: float,
 ) -> Iterator[tuple[Iterator[Halted], Callable[[str], None]]]:
     """Boot for the body of a `with`.
 
@@ -142,6 +147,7 @@ def boot(
         library: The plug-in.
         marks: Where to halt.
         log: A file for the console's output.
+        most: Seconds that the boot may take.
 
     Raises:
         PiggyError: QEMU can't be started; by the iterator: the guest fails, or says nothing.
@@ -178,7 +184,7 @@ def boot(
                         guest.console += chunk
 
             def halts() -> Iterator[Halted]:
-                heard = time.monotonic()
+                began = heard = time.monotonic()
                 while True:
                     waiting = [opened["records"], opened["con.out"]]
                     ready = select.select(waiting, [], [], 0.5)[0]
@@ -190,10 +196,14 @@ def boot(
                         guest.address, guest.count = _RECORD.unpack(record)
                         yield guest
                         os.write(opened["answers"], b".")
-                    if ready and not over:
-                        heard = time.monotonic()
-                    elif over or time.monotonic() - heard > _SILENCE:
-                        _fail(guest.console, argv, log, over)
+                    now = time.monotonic()
+                    heard = now if ready else heard
+                    if over and not ready:
+                        _fail(_ended(guest.console, argv[0], process.returncode, said), guest, log)
+                    elif now - heard > _SILENCE:
+                        _fail(_silent(guest.console, argv[0]), guest, log)
+                    elif now - began > most:
+                        _fail((f"no shell answered within {most:.0f} s", _LONGER), guest, log)
 
             def type_(text: str) -> None:
                 os.write(opened["con.in"], text.encode())
@@ -241,19 +251,46 @@ def _monitor(
                         raise
                     time.sleep(0.01)
         time.sleep(0.01)
-    said.seek(0)
+    words = _words(said)
     raise PiggyError(
-        f"{name} ended: {said.read(2000).decode(errors='replace').strip()}",
-        "counting needs a QEMU with plug-ins for TCG (--enable-plugins)",
+        f"{name} ended: {words.strip()}",
+        "counting needs a QEMU with plug-ins for TCG (--enable-plugins)"
+        if "plugin" in words or SOURCE.stem in words
+        else "these are QEMU's own words",
     )
 
 
-def _fail(console: bytes, argv: Sequence[str], log: Path, over: bool) -> None:
-    """Raise GuestError for a guest that ended or says nothing."""
-    text = console.decode(errors="replace").replace("\r", "")
-    name = Path(argv[0]).name
-    fault = faults.diagnose(text, name)
-    if fault is None and over:
-        fault = faults.ended(text, name, 0, 0)
-    message, hint = fault or faults.silence(text, _SILENCE, name)
-    raise GuestError(message, hint, text, log)
+def sound(console: bytes, log: Path) -> None:
+    """Check that a guest has not failed on its way.
+
+    Raises:
+        GuestError: Its kernel had an oops, a panic, or an initramfs that it could not unpack.
+    """
+    if fault := faults.diagnose(_text(console)):
+        raise GuestError(*fault, _text(console), log)
+
+
+def _fail(fault: faults.Fault, guest: Halted, log: Path) -> None:
+    """Raise GuestError for a guest: for what its kernel said, if that tells more than a fault."""
+    sound(guest.console, log)
+    raise GuestError(*fault, _text(guest.console), log)
+
+
+def _ended(console: bytes, program: str, status: int, said: BinaryIO) -> faults.Fault:
+    """Return the fault of a QEMU that ended: with a status, or negative, by a signal."""
+    text = f"{_text(console)}\n{_words(said)}"
+    return faults.ended(text, Path(program).name, max(status, 0), max(-status, 0))
+
+
+def _silent(console: bytes, program: str) -> faults.Fault:
+    return faults.silence(_text(console), _SILENCE, Path(program).name)
+
+
+def _text(console: bytes) -> str:
+    return console.decode(errors="replace").replace("\r", "")
+
+
+def _words(said: BinaryIO) -> str:
+    """Return the first words that QEMU itself said."""
+    said.seek(0)
+    return said.read(2000).decode(errors="replace")

@@ -139,7 +139,7 @@ def monitor(address: Path) -> Iterator[Monitor]:
         try:
             yield ask
         finally:
-            with contextlib.suppress(QMPError, OSError, PiggyError):
+            with contextlib.suppress(QMPError, OSError, EOFError, PiggyError):
                 done(client.disconnect())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from tasks.tuning.boot import Profile
 
 _LIMIT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(K|M|G|ms)?")
 _SECONDS = "leave out one of the two: seconds of this host are no count"
+_COUNTS = {"limit": "limit", "trace": "trace", "whole": "all"}
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -56,9 +58,9 @@ def check(**given: Any) -> None:
             seconds, is to give something of a count.
     """
     limit(given["limit"])
-    for name in ("limit", "trace") if given["wall"] else ():
+    for name, option in _COUNTS.items() if given["wall"] else ():
         if given[name]:
-            raise PiggyError(f"--wall does not go with --{name}, which is of counts", _SECONDS)
+            raise PiggyError(f"--wall does not go with --{option}, which is of counts", _SECONDS)
     if given["trace"]:
         options.target("--trace", given["trace"])
 
@@ -99,7 +101,12 @@ def limit(text: str) -> Limit | None:
             f"--limit: '{text}' is no limit",
             "instructions, or with K, M or G for thousands: 120M; or milliseconds: 900ms",
         )
-    unit = found[2] or ""
+    number, unit = Decimal(found[1]), found[2] or ""
     if unit == "ms":
-        return Limit(int(float(found[1])), timed=True)
-    return Limit(int(float(found[1]) * _UNITS[unit]), timed=False)
+        if number % 1:
+            raise PiggyError(
+                f"--limit={text}: the guest's time is told in whole milliseconds",
+                f"--limit={int(number) + 1}ms",
+            )
+        return Limit(int(number), timed=True)
+    return Limit(int(number * _UNITS[unit]), timed=False)

@@ -31,7 +31,7 @@ from tasks.reports import options as options_of
 from tasks.system import terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import explained, replacing, write_whole
-from tasks.tuning import boot, boot_points, boot_run, builds, count, elf, sizes
+from tasks.tuning import boot, boot_points, boot_run, builds, count, sizes
 from tasks.tuning.boot import Profile
 from tasks.tuning.builds import Build
 
@@ -82,10 +82,6 @@ def profile(job: Job, **options: Any) -> None:
     finally:
         _keep(folder, new)  # so that the next boot has one to be compared with
     changes = boot.compare(old, new) if old else []
-    if target:
-        text = boot.trace(new).encode()
-        with explained(target, len(text)), replacing(target) as draft:
-            draft.write_bytes(text)
     if asked.as_json:
         told = msgspec.to_builtins(new)
         if old:
@@ -103,6 +99,10 @@ def profile(job: Job, **options: Any) -> None:
             else boot_text.waterfall(new, asked.whole)
         )
         print("\n".join(terminal.printable(line) for line in lines))
+    if target:
+        text = boot.trace(new).encode()
+        with explained(target, len(text)), replacing(target) as draft:
+            draft.write_bytes(text)
     if limit:
         limit.check(new)
 
@@ -125,7 +125,7 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
     if other:
         it = boot_other.images(project, it, other, word)
     config = dotconfig.read_config(build.config or project.layout.config)
-    kernel = elf.read(build.vmlinux)
+    kernel = sizes.kernel(build.vmlinux)
     points = boot_points.points(kernel, config, project.machine.arch, project.image)
     notes = boot_run.incomplete(points, project.machine.arch)
     notes += [
@@ -135,17 +135,17 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
             it.rootfs is not None, (it.nic or machine.nic) if it.net else ()
         )
     ]
-    if config.get("RANDOMIZE_BASE") == "y":
-        notes.append("the kernel places itself at random (RANDOMIZE_BASE): nothing is found in it")
 
     def command(serial: str, extra: Sequence[str]) -> list[str]:
         return guest_boot.command(
             project, it, "tcg", interactive=False, trial=True, serial=serial, extra=extra
         )
 
+    boot_run.refuse_random(config, command("", ()))
     library = marks.plugin(machine.binary, project.layout.here / boot_other.FOLDER)
     log = project.layout.logs / f"boot_profile{'_other' if other else ''}.log"
-    events = boot_run.record(command, library, points, project.machine.arch, log)
+    most = guest_boot.limits(project, "tcg", config).total
+    events = boot_run.record(command, library, points, project.machine.arch, log, most)
     if project.machine.arch in boot_points.REGISTERS:
         notes += boot_run.unseen(events, points)
     found = boot.bars(events, int(config.get("HZ", "100")))
@@ -160,7 +160,7 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
         machine=project.settings.machine,
         state=state.hexdigest(),
         instructions=events[-1].count,
-        milliseconds=sum(bar.milliseconds for bar in top),
+        milliseconds=events[-1].count // 1_000_000 + sum(bar.slept for bar in top),
         bytes=events[-1].bytes,
         bars=tuple(boot_reasons.explained(project, found, record)),
         notes=tuple(notes),

@@ -10,8 +10,9 @@ import msgspec
 from tasks import qemu
 from tasks.config.project import Project
 from tasks.guest import boot as guest_boot
-from tasks.guest import console, serial
+from tasks.guest import console
 from tasks.guest.qemu import Boot
+from tasks.kconfig import dotconfig
 from tasks.reports import boot_other, boot_text
 from tasks.reports.boot_options import Asked
 from tasks.system import terminal
@@ -28,6 +29,7 @@ def compare(project: Project, asked: Asked) -> None:
     """
     it = qemu.checked(project)
     accel = guest_boot.accelerator(project, it)
+    limits = guest_boot.limits(project, accel, dotconfig.read_config(project.layout.config))
     boots = [it]
     if asked.against:
         found = (
@@ -48,7 +50,7 @@ def compare(project: Project, asked: Asked) -> None:
         log = project.layout.logs / f"boot_wall_{name}.log"
 
         def run() -> float:
-            with console.session(argv, log, serial.limits(accel)) as guest:
+            with console.session(argv, log, limits) as guest:
                 return guest.ready()
 
         return run

@@ -21,7 +21,7 @@ def waterfall(profile: Profile, whole: bool = False) -> Iterator[str]:
     """
     yield (
         f"{'from reset to the shell' + chr(39) + 's answer':<{_NAME}} {'instructions':>14}"
-        f" {'asleep':>8} {'serial':>7}"
+        f" {'ms':>7} {'asleep':>8} {'serial':>7}"
     )
     least = 0 if whole else profile.instructions // _SHOWN
     hidden = 0
@@ -39,8 +39,9 @@ def waterfall(profile: Profile, whole: bool = False) -> Iterator[str]:
             0,
             0,
             profile.instructions,
-            slept=sum(bar.slept for bar in profile.bars if not bar.depth),
-            bytes=profile.bytes,
+            profile.milliseconds,
+            sum(bar.slept for bar in profile.bars if not bar.depth),
+            profile.bytes,
         ),
         profile.instructions,
     )
@@ -54,8 +55,8 @@ def _line(bar: Bar, total: int) -> str:
     chart = " " * first + "=" * (last - first)
     words = because(bar)
     return (
-        f"{name[:_NAME]:<{_NAME}} {bar.instructions:>14,} {slept:>8} {bar.bytes or '':>7}"
-        f"  |{chart[:_CHART]:<{_CHART}}|{'  ' + words if words else ''}"
+        f"{name[:_NAME]:<{_NAME}} {bar.instructions:>14,} {bar.milliseconds:>7,} {slept:>8}"
+        f" {bar.bytes or '':>7}  |{chart[:_CHART]:<{_CHART}}|{'  ' + words if words else ''}"
     ).rstrip()
 
 

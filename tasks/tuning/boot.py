@@ -7,8 +7,9 @@ whole. Bars below them are inside: initcalls, probes in these, programs.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -57,8 +58,9 @@ class Bar(msgspec.Struct, frozen=True):
         depth: How many bars it is inside of: 0 for a phase.
         start: Instructions executed before it.
         instructions: Those executed during it, in whatever process.
-        milliseconds: The guest's time, by its ticks: 0 before the kernel counts them.
-        slept: Milliseconds of these in which no instruction was executed.
+        milliseconds: The guest's time: a nanosecond for each instruction, and what it slept.
+        slept: Milliseconds in which no instruction was executed, by the kernel's ticks: none are
+            told before it counts them.
         bytes: Characters on the serial line.
         level: Of an initcall.
         holder: The variable that holds a probe's driver: its struct device_driver is inside.
@@ -91,7 +93,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         machine: The machine.
         state: A digest of images and command.
         instructions: From reset to the shell's answer.
-        milliseconds: The guest's time, by its ticks.
+        milliseconds: The guest's time, as that of a bar.
         bytes: Characters on the serial line.
         bars: In the order of their start, each before those inside it.
         notes: What could not be told.
@@ -122,14 +124,15 @@ def bars(events: Sequence[Event], hertz: int) -> list[Bar]:
         count = last.count - first.count
         passed = (last.tick - first.tick) * 1000 // hertz if first.tick else 0
         slept = max(passed - count // 1_000_000, 0)
+        slept = slept if slept * hertz >= 1000 else 0  # less than a tick is none
         return Bar(
             kind=kind,
             name=name or first.name,
             depth=depth,
             start=first.count,
             instructions=count,
-            milliseconds=passed,
-            slept=slept if slept * hertz >= 1000 else 0,  # less than a tick is none
+            milliseconds=count // 1_000_000 + slept,
+            slept=slept,
             bytes=last.bytes - first.bytes,
             level=first.level,
             holder=first.holder,
@@ -137,13 +140,16 @@ def bars(events: Sequence[Event], hertz: int) -> list[Bar]:
 
     phases = [*_phases(events), end]
     found = [bar("phase", 0, first, last) for first, last in zip(phases, phases[1:], strict=False)]
+    inside = False  # of an initcall
     for number, first in enumerate(events[:-1]):
-        rest = events[number + 1 :]
+        rest = itertools.islice(events, number + 1, None)
+        if first.what in ("initcall", "back"):
+            inside = first.what == "initcall"
         if first.what == "initcall":
-            found.append(bar("initcall", 1, first, _next(rest, ("back", "initcall"))))
+            found.append(bar("initcall", 1, first, _next(rest, ("back", "initcall"), end)))
         elif first.what == "probe":
-            inside = _inside(events[:number])
-            found.append(bar("probe", 1 + inside, first, _next(rest, ("probe", "back", "part"))))
+            last = _next(rest, ("probe", "back", "part"), end)
+            found.append(bar("probe", 1 + inside, first, last))
         elif first.what == "program":
             last = next(
                 (one for one in rest if one.what in ("exit", "program") and one.task == first.task),
@@ -153,14 +159,8 @@ def bars(events: Sequence[Event], hertz: int) -> list[Bar]:
     return sorted(found, key=lambda one: (one.start, one.depth, -one.instructions))
 
 
-def _next(events: Sequence[Event], what: tuple[str, ...]) -> Event:
-    return next((one for one in events if one.what in what), events[-1])
-
-
-def _inside(events: Sequence[Event]) -> bool:
-    """Tell whether an initcall is running after some events."""
-    last = next((one for one in reversed(events) if one.what in ("initcall", "back")), None)
-    return last is not None and last.what == "initcall"
+def _next(events: Iterable[Event], what: tuple[str, ...], end: Event) -> Event:
+    return next((one for one in events if one.what in what), end)
 
 
 def _phases(events: Sequence[Event]) -> list[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks.guest import marks
@@ -24,6 +24,7 @@ def record(
     points: Points,
     arch: str,
     log: Path,
+    most: float,
 ) -> list[Event]:
     """Boot to the shell's first answer, and return what happened; the last event is the answer.
 
@@ -36,13 +37,14 @@ def record(
         points: The places to halt at.
         arch: The machine's architecture.
         log: A file for the console's output.
+        most: Seconds that the boot may take.
 
     Raises:
-        PiggyError: The guest fails.
+        PiggyError: The guest fails; an oops is a failure, too, though a shell may answer after it.
     """
     teller = _Teller(points, arch)
     typed = -1  # characters on the serial line when Enter was typed
-    with marks.boot(command, library, points.marks, log) as (halts, type_text):
+    with marks.boot(command, library, points.marks, log, most) as (halts, type_text):
         for guest in halts:
             point = points.at.get(guest.address, Point("back", ""))
             if point.what != "tty":
@@ -54,6 +56,7 @@ def record(
                 type_text("\n")
             elif 0 <= typed < len(guest.console) and prompt:
                 teller.add(guest, "end", "answer")
+                marks.sound(guest.console, log)
                 return teller.events
     raise AssertionError("the halts end with an error")
 
@@ -184,6 +187,23 @@ class _Teller:
 
 def _named(event: Event, name: str) -> Event:
     return Event(event.what, name, event.count, event.tick, event.bytes, event.level, event.task)
+
+
+def refuse_random(config: Mapping[str, str], argv: Sequence[str]) -> None:
+    """Check that the kernel lies where vmlinux has it.
+
+    Args:
+        config: The kernel's configuration.
+        argv: QEMU's argument vector, with the kernel's command line.
+
+    Raises:
+        PiggyError: It places itself at random (RANDOMIZE_BASE), so nothing would be found in it.
+    """
+    if config.get("RANDOMIZE_BASE") == "y" and not any("nokaslr" in one.split() for one in argv):
+        raise PiggyError(
+            "the kernel places itself at random (RANDOMIZE_BASE): nothing is found in it",
+            "append=nokaslr has it stay in its place",
+        )
 
 
 def incomplete(points: Points, arch: str) -> list[str]:

@@ -17,7 +17,7 @@ from tasks.guest import marks
 from tasks.guest.marks import Marks
 from tasks.kconfig import dotconfig
 from tasks.system.errors import PiggyError
-from tasks.tuning import boot_points, boot_run, elf
+from tasks.tuning import boot_points, boot_run, sizes
 from tasks.tuning.boot_points import Points
 
 LOG = "count.log"
@@ -82,9 +82,7 @@ def total(its: Project) -> int:
     assert its.machine.qemu is not None
     it = qemu.checked(its)
     config = dotconfig.read_config(its.layout.config)
-    if config.get("RANDOMIZE_BASE") == "y":
-        raise PiggyError("the kernel places itself at random (RANDOMIZE_BASE)")
-    kernel = elf.read(its.layout.images / "vmlinux")
+    kernel = sizes.kernel(its.layout.images / "vmlinux")
     points = shell(boot_points.points(kernel, config, its.machine.arch, its.image))
     if not points.at:
         raise PiggyError("the kernel has no n_tty_poll: when its shell answers can't be told")
@@ -95,12 +93,11 @@ def total(its: Project) -> int:
             its, it, "tcg", interactive=False, trial=True, serial=serial, extra=extra
         )
 
+    boot_run.refuse_random(config, command("", ()))
+    most, log = guest_boot.limits(its, "tcg", config).total, its.layout.logs / LOG
     for left in reversed(range(_TRIES)):
         try:
-            events = boot_run.record(
-                command, library, points, its.machine.arch, its.layout.logs / LOG
-            )
-            return events[-1].count
+            return boot_run.record(command, library, points, its.machine.arch, log, most)[-1].count
         except PiggyError:
             if not left:
                 raise

@@ -12,6 +12,7 @@ import pytest
 from tasks.guest import marks
 from tasks.guest.marks import Halted, Marks
 from tasks.guest.screen import Refused
+from tasks.guest.serial import GuestError
 from tasks.system.errors import PiggyError
 
 
@@ -90,7 +91,61 @@ def test_a_qemu_that_refuses_the_plugin_says_why(tmp_path: Path) -> None:
 
     with (
         pytest.raises(PiggyError, match="ended: marks.so: file too short") as caught,
-        marks.boot(command, tmp_path / "marks.so", Marks(()), tmp_path / "log"),
+        marks.boot(command, tmp_path / "marks.so", Marks(()), tmp_path / "log", 60),
     ):
         pass
     assert "--enable-plugins" in caught.value.hint
+
+
+# A QEMU with a monitor, and what it does then; `console` is the guest's serial line.
+FAKE = """
+import json, os, socket, sys, threading, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1].split(":", 1)[1].split(",")[0])
+listener.listen()
+console = open(sys.argv[2].split(":", 1)[1] + ".out", "w")
+client = listener.accept()[0]
+def say(**what):
+    client.sendall(json.dumps(what).encode() + b"\\n")
+def answer():
+    while asked := client.recv(4096):  # no end of line follows a command
+        say(**{"return": {}, "id": json.loads(asked).get("id")})
+version = {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}
+say(QMP={"version": version, "capabilities": []})
+threading.Thread(target=answer, daemon=True).start()
+time.sleep(0.5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        (
+            "while True: print('still waiting', file=console, flush=True); time.sleep(0.1)",
+            "no shell answered within 2 s",
+        ),
+        ("print('qemu: fatal', file=sys.stderr); os.abort()", "was killed by SIGABRT"),
+        ("sys.exit('qemu: no memory left')", "ended with status 1: no memory left"),
+        ("print('a word', file=console, flush=True)", "the guest reset or switched itself off"),
+        (
+            "print('Kernel panic - not syncing: no', file=console, flush=True)",
+            "kernel panic: no",
+        ),
+    ],
+)
+def test_how_a_counted_boot_may_fail(tmp_path: Path, does: str, words: str) -> None:
+    def command(serial: str, extra: Sequence[str]) -> list[str]:
+        return [sys.executable, "-c", FAKE + does, extra[-1], serial]
+
+    library, log = tmp_path / "marks.so", tmp_path / "log"
+    with (
+        pytest.raises(GuestError, match=words),
+        marks.boot(command, library, Marks(()), log, 2) as (halts, _),
+    ):
+        next(halts)
+
+
+def test_an_oops_is_a_failure_though_the_boot_goes_on(tmp_path: Path) -> None:
+    marks.sound(b"Linux version 6.1\r\n", tmp_path / "log")
+    with pytest.raises(GuestError, match="kernel oops: BUG: unable to handle"):
+        marks.sound(b"BUG: unable to handle page fault at 0\r\n# ", tmp_path / "log")

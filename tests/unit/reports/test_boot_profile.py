@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tasks.guest.qemu import Boot
+from tasks.guest.serial import Limits
 from tasks.reports import boot_options, boot_other, boot_profile, boot_seconds, boot_text
 from tasks.system.errors import PiggyError
 from tasks.tuning import boot
@@ -50,7 +51,12 @@ def test_a_waterfall_has_a_place_and_a_reason_for_each_bar() -> None:
     slow = next(line for line in lines if "slow_init" in line)
     assert slow.endswith("|      ============      |  a.o, CONFIG_A, f.config:3")
     assert "500,000" in slow
-    assert next(line for line in lines if "device" in line).split()[3:6] == ["160", "ms", "30"]
+    assert next(line for line in lines if "device" in line).split()[3:7] == [
+        "170",
+        "160",
+        "ms",
+        "30",
+    ]
     assert not any("quick_init" in line for line in lines)
     assert "  and 1 shorter ones: --all shows them" in lines
     assert any("quick_init" in line for line in boot_text.waterfall(profile(), whole=True))
@@ -77,6 +83,8 @@ def test_a_comparison_has_the_whole_in_its_last_line() -> None:
         ("0.9M", False),
         ("170ms", True),
         ("169ms", False),
+        ("1.000000M", True),
+        ("0.999999M", False),
     ],
 )
 def test_a_limit_is_in_instructions_or_milliseconds(text: str, fits: bool) -> None:
@@ -87,6 +95,19 @@ def test_a_limit_is_in_instructions_or_milliseconds(text: str, fits: bool) -> No
     else:
         with pytest.raises(PiggyError, match="more than its limit"):
             limit.check(profile())
+
+
+@pytest.mark.parametrize(
+    ("text", "most"), [("256.936M", 256_936_000), ("1.001M", 1_001_000), ("0.000001G", 1_000)]
+)
+def test_a_limit_with_decimals_is_exact(text: str, most: int) -> None:
+    assert boot_options.limit(text) == boot_options.Limit(most, timed=False)
+
+
+def test_a_part_of_a_millisecond_is_no_limit() -> None:
+    with pytest.raises(PiggyError, match="whole milliseconds") as caught:
+        boot_options.limit("0.9ms")
+    assert caught.value.hint == "--limit=1ms"
 
 
 @pytest.mark.parametrize("text", ["x", "12X", "-1", "1 M", "1s", "١M"])
@@ -211,12 +232,14 @@ def test_a_trace_is_a_regular_file_or_nothing_is_booted(
     assert pipe.is_fifo()
 
 
-@pytest.mark.parametrize("name", ["limit", "trace"])
-def test_seconds_have_no_option_of_counts(name: str, tmp_path: Path) -> None:
-    given = {"limit": "", "trace": "", "wall": True, name: "5"}
-    with pytest.raises(PiggyError, match=f"--wall does not go with --{name}"):
-        boot_options.check(**given)
-    boot_options.check(**{**given, name: ""})
+@pytest.mark.parametrize(
+    ("name", "option"), [("limit", "limit"), ("trace", "trace"), ("whole", "all")]
+)
+def test_seconds_have_no_option_of_counts(name: str, option: str) -> None:
+    given = {"limit": "", "trace": "", "whole": False, "wall": True}
+    with pytest.raises(PiggyError, match=f"--wall does not go with --{option}"):
+        boot_options.check(**{**given, name: "5"})
+    boot_options.check(**given)
 
 
 @pytest.mark.parametrize("word", ["last", "a1", "old.json"])
@@ -226,7 +249,11 @@ def test_seconds_are_not_held_against_a_count(
     boot_profile._keep(tmp_path / boot_other.FOLDER, profile("a1b2" * 16))
     monkeypatch.setattr(boot_seconds.qemu, "checked", lambda project: None)
     monkeypatch.setattr(boot_seconds.guest_boot, "accelerator", lambda *given: "tcg")
-    project: Any = SimpleNamespace(layout=SimpleNamespace(here=tmp_path))
+    monkeypatch.setattr(boot_seconds.guest_boot, "limits", lambda *given: Limits())
+    (tmp_path / "config").touch()
+    project: Any = SimpleNamespace(
+        layout=SimpleNamespace(here=tmp_path, config=tmp_path / "config")
+    )
     with pytest.raises(PiggyError, match=f"'--against {word}' is a count") as caught:
         boot_seconds.compare(project, boot_options.Asked(against=word, wall=True))
     assert caught.value.hint.startswith("name a machine or a build folder")
@@ -248,13 +275,14 @@ def test_a_profile_whose_bars_have_no_objects_says_why(
         (boot_profile.builds, "of_project", build),
         (boot_profile.builds, "commits", []),
         (boot_profile.dotconfig, "read_config", {}),
-        (boot_profile.elf, "read", None),
+        (boot_profile.sizes, "kernel", None),
         (boot_profile.boot_points, "points", []),
         (boot_profile.boot_run, "incomplete", []),
         (boot_profile.boot_run, "record", [end]),
         (boot_profile.boot_run, "unseen", []),
         (boot_profile.marks, "plugin", image),
         (boot_profile.guest_boot, "command", []),
+        (boot_profile.guest_boot, "limits", Limits()),
         (boot_profile.boot, "bars", []),
         (boot_profile.sizes, "measure", SimpleNamespace(why=why)),
         (boot_profile.boot_reasons, "explained", []),

@@ -98,7 +98,13 @@ def test_time_that_no_instruction_took_was_slept() -> None:
     """20 ticks of 10 ms passed, and 100 instructions take no time to speak of."""
     assert (named("disk 0:1").milliseconds, named("disk 0:1").slept) == (200, 200)
     assert named("disk 0:2").slept == 0
-    assert named("firmware").milliseconds == 0  # no ticks yet
+
+
+def test_before_the_first_tick_an_instruction_takes_a_nanosecond() -> None:
+    found = boot.bars(
+        [Event("part", "start_kernel", 300_000_000, 700), Event("end", "", 300_000_001, 700)], 100
+    )
+    assert (found[0].name, found[0].milliseconds, found[0].slept) == ("before start_kernel", 300, 0)
 
 
 def test_a_process_that_runs_another_program_has_two_bars() -> None:
