@@ -35,12 +35,12 @@ def of_kernel(
         origins: Where each setting came from.
 
     Raises:
-        PiggyError: One is no folder of patches; or the command line asks for patches on a tree of
-            the user's own.
+        PiggyError: One is no folder of patches; or the command line asks for patches, and the tree
+            is one of the user's own.
     """
     named = [name.strip() for name in settings.patches.split(",") if name.strip()]
     if settings.kernel_src:
-        if named and origins["patches"] == origins["kernel_src"] == "command line":
+        if named and origins["patches"] == "command line":
             raise PiggyError(
                 "patches= is for the pinned kernel, and kernel_src= names a tree of your own,"
                 " into which nothing is written",

@@ -29,11 +29,14 @@ _BUILTINS = """. : bg break cd chdir command continue eval exec exit export fals
 BUILTINS = frozenset(_BUILTINS.split())
 CHOSEN = {"echo": "ASH_ECHO", "printf": "ASH_PRINTF", "test": "ASH_TEST", "[": "ASH_TEST"}
 CHOSEN |= {"[[": "ASH_TEST", "kill": "ASH_JOB_CONTROL"}
-_SHEBANG = re.compile(rb"#![ \t]*/(usr/)?bin/(env[ \t]+)?(ba|da|a)?sh\b")
+_SHEBANG = re.compile(rb"#![ \t]*/(usr/)?bin/((env|busybox)[ \t]+)?(ba|da|a|hu)?sh\b")
+_PROGRAM = re.compile(r"#![ \t]*/(?:usr/)?s?bin/(?:env[ \t]+(?:-S[ \t]+)?)?([\w.+-]+)")
 _OPENS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!", "{"})
 _RUNS = frozenset({"exec", "command", "nohup", "setsid", "time", "nice", "env", "xargs", "busybox"})
+_RUNS |= {"eval", "timeout"}
 # Letters of their options that take the next word (busybox's usage texts).
-_VALUED = {"nice": "n", "time": "fo", "env": "u", "xargs": "nsIEPa"}
+_SECONDS = re.compile(r"[0-9]+[smhd]?")
+_VALUED = {"nice": "n", "timeout": "sk", "time": "fo", "env": "u", "xargs": "nsIEPa"}
 _ASKS = re.compile(r"(?:\b(?:command[ \t]+-v|type|which|hash)|(?<=[ \t])-x)[ \t]+[\"']?([\w./+-]+)")
 _DEFINES = re.compile(
     r"^[ \t]*(?:(?:function[ \t]+)?([\w.+-]+)[ \t]*\([ \t]*\)|function[ \t]+([\w.+-]+)"
@@ -141,7 +144,8 @@ def called(entry: Entry) -> list[Call]:
     if entry.path == "/etc/inittab":
         calls = list(_inittab(text))
     elif _SHEBANG.match(data) or entry.path == "/etc/profile":
-        asked = {os.path.basename(name) for name in _ASKS.findall(text)} | _definitions(text)
+        asks = _ASKS.findall(_without_comments(text))
+        asked = {os.path.basename(name) for name in asks} | _definitions(text)
         try:
             shell = _Shell(text)
         except RecursionError:  # no script that anybody wrote
@@ -149,8 +153,23 @@ def called(entry: Entry) -> list[Call]:
         asked |= shell.functions
         calls = [call for call in shell.calls if call.name not in asked]
     else:
-        calls = []
+        program = _PROGRAM.match(text)
+        calls = [Call(program[1], 1)] if program else []
     return list({call.name: call for call in reversed(calls)}.values())[::-1]
+
+
+def _without_comments(text: str) -> str:
+    """Return a script without its comments, as far as a line's own quotes tell them."""
+    lines = []
+    for line in text.splitlines():
+        ends = (match.start() for match in re.finditer(r"(?<!\S)#", line))
+        end = next((one for one in ends if not _open_quotes(line[:one])), len(line))
+        lines.append(line[:end])
+    return "\n".join(lines)
+
+
+def _open_quotes(text: str) -> bool:
+    return any(text.count(quote) % 2 for quote in "'\"`")
 
 
 def _inittab(text: str) -> Iterator[Call]:
@@ -332,6 +351,8 @@ class _Shell:
         elif self.text.startswith("()", self.place):
             self.functions.add(word)
             self.place += 2
+            return
+        elif plain and self.runs == "timeout" and _SECONDS.fullmatch(word):
             return
         elif plain and not word.startswith("-"):
             if "/" not in word or _program(word):

@@ -46,6 +46,11 @@ _OPTIONS = {  # by doit's name, the option, and why it can't be given
         "the contents of files are compared by Piggyback itself",
     ),
 }
+_EMULATED = "QEMU does not emulate this machine; 'doit matrix' shows those that it does"
+_ELSEWHERE = {  # tasks that not all machines have, and where they are
+    "floppy": "machine=floppy has it",
+    **dict.fromkeys(("qemu_boot", "qemu_test", "boot_profile", "floor"), _EMULATED),
+}
 _FORGET, _IGNORE, _CLEAN = Forget._execute, Ignore._execute, Clean._execute
 _INFO, _LIST, _HELP, _RUN = Info._execute, List._execute, Help._execute, Run._execute
 _MERGE = DefaultUpdate.update_defaults
@@ -199,7 +204,7 @@ def _unknown(what: str, word: str, names: Iterable[str]) -> InvalidCommand:
     near = nearest(word, [name for name in names if not name.startswith("_")])
     return _error(
         f"there is no {what} '{word}'.{near}",
-        "'doit list' shows the tasks, 'doit help' the commands",
+        _ELSEWHERE.get(word, "'doit list' shows the tasks, 'doit help' the commands"),
     )
 
 

@@ -63,6 +63,30 @@ def images(project: Project, it: Boot, found: Build, word: str) -> Boot:
     )
 
 
+def refuse_another(ours: Path, other: Path, word: str) -> None:
+    """Check that another vmlinux is for the same processors.
+
+    Args:
+        ours: The vmlinux of this build.
+        other: The other one.
+        word: What the user called it.
+
+    Raises:
+        PiggyError: It is not.
+    """
+
+    def kind(path: Path) -> bytes:
+        with path.open("rb") as stream:
+            head = stream.read(20)
+        return head[4:6] + head[18:20]  # EI_CLASS, EI_DATA, e_machine; see elf(5)
+
+    if ours.is_file() and kind(ours) != kind(other):
+        raise PiggyError(
+            f"'--against {word}' is a kernel for another architecture",
+            "boots of one machine are compared",
+        )
+
+
 def kept(folder: Path) -> list[Path]:
     """Return the profiles that are kept in a folder, the last one last."""
     return sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)

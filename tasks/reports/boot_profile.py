@@ -125,6 +125,8 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
     if other:
         it = boot_other.images(project, it, other, word)
     config = dotconfig.read_config(build.config or project.layout.config)
+    if other:
+        boot_other.refuse_another(project.layout.images / "vmlinux", build.vmlinux, word)
     kernel = sizes.kernel(build.vmlinux)
     points = boot_points.points(kernel, config, project.machine.arch, project.image)
     notes = boot_run.incomplete(points, project.machine.arch)

@@ -70,6 +70,10 @@ def report(job: Job, others: Sequence[TaskDict], out: str = "") -> None:
         )
     default = job.project.layout.here / "report.html"
     path = options.target("--out", out) if out else default
+    if out and path.resolve().parent == job.project.layout.images.resolve():
+        raise PiggyError(
+            f"--out={out} lies among the images, which it may replace", "name another folder"
+        )
     # Only here: doit's start is to load nothing of it.
     from tasks.reports import report_facts, report_page, report_sections
 

@@ -98,7 +98,10 @@ def _show(
         _note_commits(project, build, record)
     notes = [*stale, *sizes.notes(record)]
     most = 0 if asked.whole else SHOWN
-    other = _compared(project, record, asked.against) if asked.against else None
+    other = None
+    if asked.against:
+        other, more = _compared(project, record, asked.against)
+        notes += more
     if asked.as_json:
         found = _json(project, build, record, other, notes)
         if asked.history:
@@ -277,13 +280,13 @@ def origin(project: Project, record: Record, old: Record | None = None) -> Broug
     return BroughtIn(project.layout.kernel_src, on, arch)
 
 
-def _compared(project: Project, record: Record, word: str) -> Comparison:
-    """Compare with the build that a word names.
+def _compared(project: Project, record: Record, word: str) -> tuple[Comparison, list[str]]:
+    """Compare with the build that a word names; return what is not known of it, too.
 
     Raises:
         PiggyError: It names none, or a commit that was never measured.
     """
-    other = builds.named(project, word)
+    other, notes = builds.named(project, word), list[str]()
     if isinstance(other, str):
         old = sizes.of_commit(project.layout.here, other)
         if old is None:
@@ -295,15 +298,15 @@ def _compared(project: Project, record: Record, word: str) -> Comparison:
     else:
         old = sizes.measure(other, known=pieces.objects_of(record.pieces))
         if old.why:
-            terminal.line("note", f"{word}: {old.why}, so objects are told by names alone")
+            notes.append(f"{word}: {old.why}, so objects are told by names alone")
     if not old.config:
-        terminal.line("note", f"{word}: its configuration is not known")
+        notes.append(f"{word}: its configuration is not known")
     chain = origin(project, record, old).chain
 
     def symbol(path: str) -> str:
         return "" if path.startswith("(") else next(iter(chain(path)), "")
 
-    return compare.compare(old, record, symbol)
+    return compare.compare(old, record, symbol), notes
 
 
 def _note_commits(project: Project, build: Build, record: Record) -> None:
@@ -314,15 +317,18 @@ def _note_commits(project: Project, build: Build, record: Record) -> None:
 
 
 def stale_notes(build: Build, others: Sequence[TaskDict]) -> list[str]:
-    """Return a note if the booted image is not what a run would make now."""
+    """Return a note for each image that has rows and is not what a run would make now."""
     from doit.globals import Globals
 
     graph = Graph(others)
     stale = explain.stale(graph, Globals.dep_manager.get_values)
-    runs = plan.downstream(graph, plan.in_order(graph, [build.image]), stale)
-    if not runs:
-        return []
-    return [f"{build.image} is not up to date ('doit why {build.image}'): it is shown as it is"]
+    known = {task["name"] for task in others}
+    shown = dict.fromkeys(filter(None, (build.image, build.raw, build.packed)))
+    return [
+        f"{name} is not up to date ('doit why {name}'): it is shown as it is"
+        for name in shown
+        if name in known and plan.downstream(graph, plan.in_order(graph, [name]), stale)
+    ]
 
 
 def _json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,6 +65,10 @@ def asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str], 
     if len(shown) > 1 and not found.as_json:
         raise PiggyError(f"{shown[0]} does not go with {shown[1]}", "ask one after the other")
     shown += ["--json"] * found.as_json
+    if found.depth != Asked().depth and shown and (rest or not found.as_json):
+        raise PiggyError(
+            f"--depth does not go with {shown[0]}, which has no levels", "leave out one of the two"
+        )
     if rest and shown:
         raise PiggyError(
             f"{shown[-1]} takes no path, as it is about all of the build: '{rest[0]}'",
@@ -83,10 +88,17 @@ def refuse(names: Sequence[str] = (), **options: Any) -> None:
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """The most bytes of images, by name: those of the machine file, and those of --limit."""
+    """The most bytes of images, by name.
+
+    Attributes:
+        machine: Those of the machine file.
+        given: Those of --limit.
+        image: The image that is booted.
+    """
 
     machine: dict[str, int]
     given: dict[str, int]
+    image: str = ""
 
 
 def limits(project: Project, given: str) -> Limits:
@@ -99,6 +111,7 @@ def limits(project: Project, given: str) -> Limits:
     return Limits(
         {name: bytes_of(str(value)) for name, value in machine.items()},
         {name or project.image: most for name, most in _given(given).items()},
+        project.image,
     )
 
 
@@ -113,18 +126,25 @@ def _given(text: str) -> dict[str, int]:
         name, equals, size = word.rpartition("=")
         if equals and not name:
             raise PiggyError(f"--limit: '{word}' names no image", "900K, or Image=3M,rootfs=2M")
-        found[name] = _bytes(size)
+        most = _bytes(size)
+        if name in found:
+            whose = f"'{name}'" if name else "the booted image"
+            raise PiggyError(f"--limit: {whose} has two limits", "900K, or Image=3M,rootfs=2M")
+        found[name] = most
     return found
 
 
 def _bytes(text: str) -> int:
-    if not LIMIT.fullmatch(text):
+    plain = re.sub(r"(?<=[0-9])_(?=[0-9])", "", text)  # as the machine file has them
+    if not LIMIT.fullmatch(plain):
         raise PiggyError(f"--limit: '{text}' is no size", SIZES)
-    return bytes_of(text)
+    return bytes_of(plain)
 
 
 def check(files: Mapping[str, int], most: Limits) -> None:
-    """Check images against limits; one of the machine's that is not built has no size yet.
+    """Check images against limits.
+
+    One of the machine's that is not built has no size yet, unless it is the one that is booted.
 
     Args:
         files: The sizes of what is built.
@@ -132,7 +152,8 @@ def check(files: Mapping[str, int], most: Limits) -> None:
 
     Raises:
         Exceeded: One is larger.
-        PiggyError: --limit names one that is not built.
+        PiggyError: --limit names one that is not built; the booted one has a limit, and is not
+            built; or one that has a limit is empty.
     """
     for name in most.given:
         if name not in files:
@@ -140,10 +161,16 @@ def check(files: Mapping[str, int], most: Limits) -> None:
                 f"there is no image '{name}' to limit.{nearest(name, files)}",
                 f"built are {', '.join(files)}",
             )
+    both = {**most.machine, **most.given}
+    if most.image in both and most.image not in files:
+        raise PiggyError(f"{most.image} has a limit, and is not built", f"doit {most.image}")
+    for name in both:
+        if files.get(name) == 0:
+            raise PiggyError(f"{name} has a limit, and is empty", f"doit {name}")
     large = [
         f"{name} has {files[name]:,} B, {files[name] - limit:,} B more than its limit of"
         f" {limit:,} B"
-        for name, limit in {**most.machine, **most.given}.items()
+        for name, limit in both.items()
         if files.get(name, 0) > limit
     ]
     if large:

@@ -67,7 +67,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         format: See FORMAT.
-        state: The digests of vmlinux, of the booted image and of the configuration.
+        state: The digests of vmlinux, of the images that have rows, and of the configuration.
         time: When it was made (seconds since 1970).
         commits: The commits at which it was made, of project and kernel tree (see `note`).
         why: Why objects are told by names alone; "" if they are by the linker's map.
@@ -103,7 +103,8 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
         PiggyError: vmlinux is damaged, or is another kind of ELF file.
     """
     digest = content_digest(build.vmlinux)
-    state = f"{digest} {build.image} {content_digest(build.files[build.image])}"
+    shown = dict.fromkeys(filter(None, (build.image, build.raw, build.packed)))
+    state = " ".join([digest, *(f"{name} {content_digest(build.files[name])}" for name in shown)])
     config = dotconfig.read_config(build.config) if build.config else {}
     if build.config:
         state += f" {content_digest(build.config)}"
@@ -112,7 +113,7 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
     files = {name: path.stat().st_size for name, path in build.files.items()}
     if found and (not found.why or not build.obj):
         return msgspec.structs.replace(found, files=files)  # what is no kernel may be made anew
-    if build.image == "vmlinux":  # a store's, from when it had a folder
+    if not build.obj and set(build.files) == {"vmlinux"}:  # a store's, from when it had a folder
         for one in records:
             if not one.why and (not config or config == one.config):
                 return one

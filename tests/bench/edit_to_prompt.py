@@ -48,6 +48,7 @@ from against_make import DOIT, SOURCE, TOP, Tool, ending, give_config, restored,
 from tasks import image
 from tasks.config import project
 from tasks.guest import console, serial
+from tasks.system.errors import PiggyError
 
 PROMPT = "=== shell ok"
 PARTS = ("start of doit", "compile", "link", "chain", "before QEMU", "QEMU to the answer")
@@ -324,5 +325,12 @@ if __name__ == "__main__":
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("setting", nargs="*", help="NAME=VALUE, as doit has them")
     words = parser.parse_args()
+    if words.rounds < 1:
+        parser.error("--rounds: at least one")
+    if odd := [word for word in words.setting if "=" not in word]:
+        parser.error(f"'{odd[0]}' is no setting: NAME=VALUE")
     given = dict(word.split("=", 1) for word in words.setting)
-    main(words.rounds, {"image": "vmlinux", **given}, words.json)
+    try:
+        main(words.rounds, {"image": "vmlinux", **given}, words.json)
+    except PiggyError as error:
+        raise SystemExit(str(error)) from None

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from shipped import load, refused
 
+from tasks.config import project
+from tasks.system.errors import PiggyError
+
 TOP = Path(__file__).parents[3]
 
 
@@ -100,3 +103,6 @@ def test_tree_of_the_users_own(top: Path, folder: Path, tmp_path: Path) -> None:
     in_machine(top, "kernel", 'patches = ["mine"]')
     assert load(top, kernel_src=mine).layout.kernel_patches == ()
     assert "kernel_src= names a tree" in refused(top, kernel_src=mine, patches="mine").message
+    # wherever the tree was named
+    with pytest.raises(PiggyError, match="kernel_src= names a tree"):
+        project.load(top, {"PIGGYBACK_KERNEL_SRC": str(mine)}, {"patches": "nosuch"})

@@ -51,6 +51,9 @@ def names(text: str, path: str = "/etc/init.d/S1", head: str = "#!/bin/sh\n") ->
         ("(cd x && ls) &\n{ mv a; }\nls \\\n  cat\n", ["cd", "ls", "mv"]),
         ("command -v ip >/dev/null && ip link || ifconfig\n", ["command", "ifconfig"]),
         ("[ -x /sbin/tc ] && tc x\n", ["["]),
+        ("# which sed\nsed x  # command -v sed\n", ["sed"]),
+        ("echo ' # '; which sed && sed x\n", ["echo", "which"]),
+        ("timeout -s KILL 5 sed x\neval awk x\n", ["awk", "eval", "sed", "timeout"]),
     ],
 )  # fmt: skip
 def test_what_is_a_command(text: str, found: list[str]) -> None:
@@ -64,7 +67,7 @@ def test_the_line_of_the_first_call() -> None:
 
 
 def test_what_is_no_script() -> None:
-    assert names("ls\n", head="#!/usr/bin/python3\n") == []
+    assert names("ls\n", head="#!/usr/bin/python3\n") == ["python3"]  # which may be an applet
     assert names("ls\n", head="") == []
     assert names("ls\n", path="/etc/profile", head="") == ["ls"]
     assert names("::sysinit:/etc/init.d/rcS\n#x::y:ls\ntty1::respawn:-/bin/sh -l\n",

@@ -87,6 +87,9 @@ def test_options_may_follow_a_path() -> None:
         (["kernel", "--history"], "--history takes no path"),
         (["--against=pc", "--symbols"], "--against does not go with --symbols"),
         (["--history", "--symbols"], "--history does not go with --symbols"),
+        (["--depth=3", "--symbols"], "--depth does not go with --symbols"),
+        (["--depth=2", "--history"], "--depth does not go with --history"),
+        (["--limit=bzImage=1G,bzImage=1K"], "'bzImage' has two limits"),
     ],
 )
 def test_no_option_and_no_path_is_left_out_of_account(words: list[str], said: str) -> None:
@@ -118,13 +121,14 @@ def test_a_limit_that_is_empty_does_not_pass_for_none(text: str, said: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("900K", 921_600), ("900000", 900_000), ("1.5M", 1_572_864), (7, 7)]
+    ("text", "count"),
+    [("900K", 921_600), ("900000", 900_000), ("1.5M", 1_572_864), (7, 7), ("900_000", 900_000)],
 )
 def test_sizes(text: int | str, count: int) -> None:
     assert size_options._bytes(str(text)) == count
 
 
-@pytest.mark.parametrize("text", ["", "K", "-1", "1e9", "900k", "9" * 40])
+@pytest.mark.parametrize("text", ["", "K", "-1", "1e9", "900k", "9" * 40, "_9", "9_"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(PiggyError, match="is no size"):
         size_options._bytes(text)
@@ -137,6 +141,11 @@ def test_limits_of_the_machine_count_for_what_is_built_and_those_of_the_option_w
     size_options.check(files, limits({"bzImage": 49}, {"bzImage": 50}))
     with pytest.raises(Exceeded, match="bzImage has 50 B, 1 B more than its limit of 49 B"):
         size_options.check(files, limits({"bzImage": 49}, {"vmlinux": 100}))
-    with pytest.raises(PiggyError, match="no image 'rootfs' to limit") as caught:
-        size_options.check(files, limits({}, {"rootfs": 1}))
-    assert not isinstance(caught.value, Exceeded)
+    for wrong, said in (
+        (limits({}, {"rootfs": 1}), "no image 'rootfs' to limit"),
+        (limits({"zImage": 1}, {}, "zImage"), "zImage has a limit, and is not built"),
+        (limits({"empty": 1}, {}), "empty has a limit, and is empty"),
+    ):
+        with pytest.raises(PiggyError, match=said) as caught:
+            size_options.check({**files, "empty": 0}, wrong)
+        assert not isinstance(caught.value, Exceeded)

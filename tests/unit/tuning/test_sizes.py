@@ -118,6 +118,24 @@ def test_a_record_is_kept_and_found_again(linked: Linked, tmp_path: Path) -> Non
         assert msgspec.structs.replace(again, time=first.time, commits=["abc"]) == first
 
 
+def test_a_build_that_boots_vmlinux_is_measured_by_itself(linked: Linked, tmp_path: Path) -> None:
+    """Though there is a record of the same vmlinux, with objects."""
+    it = build(linked, tmp_path / "kept", linked.top)
+    first, disk = sizes.measure(it), tmp_path / "rootfs.ext2"
+    disk.write_bytes(bytes(7))
+    files = {**it.files, "rootfs": disk}
+    other = sizes.measure(msgspec.structs.replace(it, image="vmlinux", files=files))
+    assert other.files == {**first.files, "rootfs": 7}
+    assert sum(row.size for row in other.booted) == linked.program.stat().st_size
+
+
+def test_another_raw_image_of_the_same_vmlinux_is_measured(linked: Linked, tmp_path: Path) -> None:
+    it = msgspec.structs.replace(build(linked, tmp_path / "kept", linked.top), image="vmlinux")
+    sizes.measure(it)
+    linked.binary.write_bytes(linked.binary.read_bytes() + bytes(64))
+    assert sum(row.size for row in sizes.measure(it).raw) == linked.binary.stat().st_size
+
+
 def test_several_images_and_configurations_of_one_vmlinux_have_a_record_each(
     linked: Linked, tmp_path: Path
 ) -> None:
