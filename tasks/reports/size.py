@@ -322,12 +322,11 @@ def stale_notes(build: Build, others: Sequence[TaskDict]) -> list[str]:
 
     graph = Graph(others)
     stale = explain.stale(graph, Globals.dep_manager.get_values)
-    known = {task["name"] for task in others}
     shown = dict.fromkeys(filter(None, (build.image, build.raw, build.packed)))
     return [
         f"{name} is not up to date ('doit why {name}'): it is shown as it is"
         for name in shown
-        if name in known and plan.downstream(graph, plan.in_order(graph, [name]), stale)
+        if name in graph.nodes and plan.downstream(graph, plan.in_order(graph, [name]), stale)
     ]
 
 
