@@ -178,6 +178,31 @@ def latest(project: Project) -> Profile | None:
         return None
 
 
+def before(project: Project, word: str) -> Profile:
+    """Return the kept profile that the last one is to be compared with.
+
+    Args:
+        project: The project.
+        word: What `--against` takes, but for a build: nothing is booted.
+
+    Raises:
+        PiggyError: It names no kept profile, or no boot was counted.
+    """
+    folder = project.layout.here / boot_other.FOLDER
+    present = boot_other.last(folder).state
+    found = (
+        boot_other.last(folder, present)
+        if word == "last"
+        else boot_other.named(project, folder, word)
+    )
+    if isinstance(found, Build):
+        raise PiggyError(
+            f"'--against={word}' is a build whose boot was not counted",
+            f"'doit boot_profile --against={word}' boots it; the page has counts that were kept",
+        )
+    return found
+
+
 def _keep(folder: Path, new: Profile) -> None:
     """Keep a profile under its digest, with the commits at which it was made before, too."""
     folder.mkdir(parents=True, exist_ok=True)

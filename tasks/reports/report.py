@@ -27,6 +27,13 @@ _OUT = {
     "default": "",
     "help": "the file to write, in place of build/MACHINE/report.html",
 }
+_AGAINST = {
+    "name": "against",
+    "long": "against",
+    "type": options.Filled("against"),
+    "default": "",
+    "help": "a counted boot to draw beside the last: 'last', a profile (file or digits), a commit",
+}
 
 
 def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
@@ -37,11 +44,11 @@ def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:
         "write one HTML page about the build: sizes, history, configuration, memory",
         report,
         [[dict(one) for one in others]],
-        command=Command(reads=True, params=[_OUT], check=check),
+        command=Command(reads=True, params=[_OUT, _AGAINST], check=check),
     )
 
 
-def check(out: str) -> None:
+def check(out: str, against: str = "") -> None:
     """Check the option, before anything is built.
 
     Raises:
@@ -51,16 +58,18 @@ def check(out: str) -> None:
         options.target("--out", out)
 
 
-def report(job: Job, others: Sequence[TaskDict], out: str = "") -> None:
+def report(job: Job, others: Sequence[TaskDict], out: str = "", against: str = "") -> None:
     """Write the page, and print its path and size.
 
     Args:
         job: The task's job.
         others: All other tasks.
         out: The file to write; "" for the machine's own.
+        against: A counted boot to draw beside the last one; "" for none.
 
     Raises:
-        PiggyError: Nothing is built, a library is missing, or the file can't be written.
+        PiggyError: Nothing is built, no such boot was counted, a library is missing, or the file
+            can't be written.
     """
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
@@ -77,7 +86,7 @@ def report(job: Job, others: Sequence[TaskDict], out: str = "") -> None:
     # Only here: doit's start is to load nothing of it.
     from tasks.reports import report_facts, report_page, report_sections
 
-    facts = report_facts.gather(job.project, others)
+    facts = report_facts.gather(job.project, others, against)
     for note in facts.notes:
         terminal.line("note", terminal.printable(note))
     page = report_page.render(facts, report_sections.SECTIONS).encode()

@@ -75,6 +75,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         guest: What the booted kernel said of its memory; "" if it was not booted since.
         environment: What it was built with, on and from: titles with names and values.
         boot: The last counted boot; None if there is none.
+        before: The boot that it is compared with; None for none.
     """
 
     project: Project
@@ -91,22 +92,25 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     guest: str
     environment: dict[str, list[tuple[str, str]]]
     boot: Profile | None = None
+    before: Profile | None = None
 
     def shorten(self, text: str) -> str:
         """Return a sentence with short names of files."""
         return why.short(self.project, text)
 
 
-def gather(project: Project, others: Sequence[TaskDict]) -> Facts:
+def gather(project: Project, others: Sequence[TaskDict], against: str = "") -> Facts:
     """Gather the facts of the selected machine's build.
 
     Args:
         project: The project.
         others: All other tasks.
+        against: The boot to compare the last one with (see boot_profile.before); "" for none.
 
     Raises:
-        PiggyError: Nothing is built.
+        PiggyError: Nothing is built, or no such boot was counted.
     """
+    before = boot_profile.before(project, against) if against else None
     build = builds.of_project(project)
     record = sizes.measure(build)
     brought = size.origin(project, record)
@@ -128,6 +132,7 @@ def gather(project: Project, others: Sequence[TaskDict]) -> Facts:
         guest=size.guest(build),
         environment=_environment(project, build),
         boot=boot_profile.latest(project),
+        before=before,
     )
 
 

@@ -256,21 +256,35 @@
     const bars = data.boot, place = $("boot-chart");
     const colors = { phase: "--kind1", initcall: "--kind2", probe: "--kind3", program: "--kind4" };
 
+    const both = bars.some((bar) => bar.before);  // of two boots, the one before below and in grey
+
+    function earlier() {
+      const shown = bars.map((bar, at) => [bar, at]).filter(([bar]) => bar.before);
+      return {
+        type: "bar", orientation: "h", name: "before",
+        y: shown.map(([, at]) => at + 0.24), x: shown.map(([bar]) => bar.before.count), base: shown.map(([bar]) => bar.before.start),
+        hovertext: shown.map(([bar]) => [`<b>${escaped(bar.name.slice(0, 90))}</b>, before`,
+          `${bar.before.count.toFixed(2)} M instructions from ${bar.before.start.toFixed(2)} M on`,
+          ...(bar.count === null ? ["not there now"] : [`${(bar.count - bar.before.count).toFixed(2)} M more now`])].join("<br>")),
+        hoverinfo: "text", marker: { color: color("--line") }, width: 0.35,
+      };
+    }
+
     function draw() {
-      place.style.height = `${bars.length * 18 + 70}px`;
+      place.style.height = `${bars.length * (both ? 26 : 18) + 70}px`;
       Plotly.react(place, [...new Set(bars.map((bar) => bar.kind))].map((kind) => {
-        const shown = bars.map((bar, at) => [bar, at]).filter(([bar]) => bar.kind === kind);
+        const shown = bars.map((bar, at) => [bar, at]).filter(([bar]) => bar.kind === kind && bar.count !== null);
         return {
           type: "bar", orientation: "h", name: kind,
-          y: shown.map(([, at]) => at), x: shown.map(([bar]) => bar.count), base: shown.map(([bar]) => bar.start),
+          y: shown.map(([, at]) => (both ? at - 0.16 : at)), x: shown.map(([bar]) => bar.count), base: shown.map(([bar]) => bar.start),
           hovertext: shown.map(([bar]) => [`<b>${escaped(bar.name.slice(0, 90))}</b>`,
             `${bar.count.toFixed(2)} M instructions from ${bar.start.toFixed(2)} M on`,
             ...(bar.slept ? [`${number.format(bar.slept)} ms asleep`] : []),
             ...(bar.bytes ? [`${number.format(bar.bytes)} bytes on the serial line`] : []),
             ...(bar.why ? [escaped(bar.why.slice(0, 120))] : [])].join("<br>")),
-          hoverinfo: "text", marker: { color: color(colors[kind] || "--kind5") }, width: 0.75,
+          hoverinfo: "text", marker: { color: color(colors[kind] || "--kind5") }, width: both ? 0.42 : 0.75,
         };
-      }), layout({
+      }).concat(both ? [earlier()] : []), layout({
         barmode: "overlay", hovermode: "closest", showlegend: true, dragmode: "zoom",
         legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 },
         margin: { l: narrow.matches ? 110 : 260, r: 20, t: 30, b: 40 },

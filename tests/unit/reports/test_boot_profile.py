@@ -321,3 +321,31 @@ def test_a_damaged_profile_is_refused(tmp_path: Path, content: bytes, words: str
     (tmp_path / "old.json").write_bytes(content)
     with pytest.raises(PiggyError, match=words):
         boot_other.read(tmp_path / "old.json")
+
+
+def test_what_a_page_draws_beside_the_last_profile_was_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project: Any = SimpleNamespace(layout=SimpleNamespace(here=tmp_path))
+    folder = tmp_path / boot_other.FOLDER
+    with pytest.raises(PiggyError, match="names no profile"):
+        boot_profile.before(project, "last")
+    for age, name in enumerate(("a" * 16, "b" * 16)):
+        boot_profile._keep(folder, profile(name))
+        os.utime(folder / f"{name}.json", (1000 + age, 1000 + age))
+    assert boot_profile.before(project, "last").state == "a" * 16
+    assert boot_profile.before(project, "bb").state == "b" * 16
+    build = boot_profile.Build(
+        name="pc",
+        vmlinux=tmp_path,
+        files={},
+        image="bzImage",
+        raw="Image",
+        packed="",
+        config=None,
+        obj=None,
+        kept=tmp_path,
+    )
+    monkeypatch.setattr(boot_other, "named", lambda *given: build)
+    with pytest.raises(PiggyError, match="was not counted"):
+        boot_profile.before(project, "pc")

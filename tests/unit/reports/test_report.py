@@ -289,6 +289,31 @@ def test_the_boot_is_drawn_bar_by_bar() -> None:
     assert "<img" not in section.html
 
 
+def test_two_boots_are_drawn_bar_by_bar() -> None:
+    """Of bars with one name, the first is held against the first; what is gone is drawn, too."""
+    bars = (
+        Bar("phase", "start", 0, 0, 400_000),
+        Bar("initcall", "gone_init", 1, 10, 300_000),
+        Bar("phase", "shell", 0, 400_000, 100_000),
+        Bar("phase", "shell", 0, 500_000, 300_000),
+    )
+    old = counted(bars=bars, instructions=800_000)
+    section = report_boot.boot(facts(boot=counted(), before=old))
+    assert section is not None
+    told = {
+        one["name"]: (one["count"], one["before"] and one["before"]["count"])
+        for one in section.data
+        if one["name"] in ("start", "gone_init")
+    }
+    assert told == {"start": (None, 0.4), "gone_init": (None, 0.3)}
+    assert [(one["count"], one["before"]) for one in section.data if one["name"] == "shell"] == [
+        (None, {"start": 0.5, "count": 0.3}),
+        (0.1, {"start": 0.4, "count": 0.1}),
+    ]
+    assert "800,000 in the one before" in section.html
+    assert "-300,000" in section.html
+
+
 @pytest.mark.parametrize("profile", [None, counted(instructions=0)])
 def test_no_boot_was_counted(profile: Profile | None) -> None:
     assert report_boot.boot(facts(boot=profile)) is None
