@@ -38,8 +38,6 @@ from tasks.toolchains import record
 
 COMPRESSED = "piggy.gz"  # the link that the compressor makes
 TOOLS = [*kernel_config.TOOLS, "ld", "bc", "perl", "sed", "awk"]
-# Files of the links of the image chain, not of vmlinux; startup/ is in both (7.3).
-BOOT = re.compile(r"/arch/\w+/boot/(?!startup/)")
 # Measured on small configurations of 6.1; used for the first progress bar only.
 COMMANDS_PER_SYMBOL = 2.6
 
@@ -277,7 +275,7 @@ def catch_up(job: Job, lost: Iterable[str]) -> None:
     lost = [
         name
         for name in lost
-        if not BOOT.search(f"/{name}") and name not in ("vmlinux", "System.map")
+        if not make.LOADER.search(f"/{name}") and name not in ("vmlinux", "System.map")
     ]
     if folder.present and not lost:
         return
@@ -374,7 +372,7 @@ def in_vmlinux(record: str, records: Collection[str]) -> bool:
         record: The .cmd file.
         records: All .cmd files.
     """
-    if not BOOT.search(record):
+    if not make.LOADER.search(record):
         return True
     tree = re.fullmatch(r"(.+\.dtb)(\.S|\.o)?\.cmd", record)
     return tree is not None and f"{tree[1]}.o.cmd" in records

@@ -35,7 +35,7 @@ _OPENS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!", "
 _RUNS = frozenset({"exec", "command", "nohup", "setsid", "time", "nice", "env", "xargs", "busybox"})
 _RUNS |= {"eval", "timeout"}
 # Letters of their options that take the next word (busybox's usage texts).
-_SECONDS = re.compile(r"[0-9]+[smhd]?")
+_SECONDS = re.compile(r"[0-9.]+[smhd]?")
 _VALUED = {"nice": "n", "timeout": "sk", "time": "fo", "env": "u", "xargs": "nsIEPa"}
 _ASKS = re.compile(r"(?:\b(?:command[ \t]+-v|type|which|hash)|(?<=[ \t])-x)[ \t]+[\"']?([\w./+-]+)")
 _DEFINES = re.compile(
@@ -78,7 +78,11 @@ def missing(
         for entry in entries
         if os.path.basename(os.path.dirname(entry.path)) in PLACES
     }
-    there |= BUILTINS | {name for name, symbol in CHOSEN.items() if config.get(symbol) == "y"}
+    there |= BUILTINS | {
+        name
+        for name, symbol in CHOSEN.items()
+        if "y" in (config.get(symbol), config.get(symbol.replace("ASH_", "HUSH_")))
+    }
     found, readers = [], set()
     for entry in entries:
         if entry.kind == "file":
@@ -153,7 +157,7 @@ def called(entry: Entry) -> list[Call]:
         asked |= shell.functions
         calls = [call for call in shell.calls if call.name not in asked]
     else:
-        program = _PROGRAM.match(text)
+        program = _PROGRAM.match(text) if entry.mode & 0o111 else None
         calls = [Call(program[1], 1)] if program else []
     return list({call.name: call for call in reversed(calls)}.values())[::-1]
 

@@ -40,7 +40,7 @@ class _Ledger(msgspec.Struct):
         folders: Each folder in which headers are searched, to the digest of their list.
         since: When the last make began, ns since 1970.
         named: The state of files that symbols name (see named_files.Named.digests).
-        tree: Device and inode of the tree.
+        tree: The inode of the tree.
     """
 
     digests: dict[str, str] = {}
@@ -48,7 +48,7 @@ class _Ledger(msgspec.Struct):
     folders: dict[str, str] = {}
     since: int = 0
     named: dict[str, str] = {}
-    tree: tuple[int, int] = (0, 0)
+    tree: int = 0
 
 
 @contextlib.contextmanager
@@ -82,24 +82,39 @@ def kept(
     if others or not ledger.whole:
         _remove_shadowed(depfiles, ledger, others)
     _remove_pasting(depfiles)
-    digests = {path: stamps.digest(path) for path in ledger.digests if os.path.exists(path)}
+    # What changed is entered when make ended well: its objects may not be made before that.
+    digests = {path: digest for path, digest in ledger.digests.items() if path not in changed}
     folders = {folder: stamps.digest(folder) for folder in ledger.folders}
     ledger = _Ledger(digests, False, folders, time.time_ns(), dict(roots), tree)
     _write(obj, ledger)
     try:
         yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            _enter(obj, source, stamps, ledger)
+    except Exception:  # nobody waits for this after Ctrl-C
+        _ended(obj)
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a .cmd file that was cut
+            _enter(obj, source, stamps, ledger, changed)
         raise
-    finally:
-        _touch(obj)
-        manifest.keep(obj)
+    except BaseException:
+        _ended(obj)
+        raise
+    _ended(obj)
     ledger.whole = True
     _enter(obj, source, stamps, ledger)
 
 
-def _enter(obj: Path, source: Path, stamps: Stamps, ledger: _Ledger) -> None:
+def _ended(obj: Path) -> None:
+    """Write down how make left an object folder."""
+    _touch(obj)
+    manifest.keep(obj)
+
+
+def _enter(
+    obj: Path,
+    source: Path,
+    stamps: Stamps,
+    ledger: _Ledger,
+    without: Collection[str] = (),
+) -> None:
     """Enter into a ledger, and write, what the targets of a folder were made from.
 
     Args:
@@ -107,6 +122,7 @@ def _enter(obj: Path, source: Path, stamps: Stamps, ledger: _Ledger) -> None:
         source: The tree.
         stamps: Digests of files.
         ledger: The ledger of a make that ended.
+        without: Sources that are left out.
     """
     depfiles = Depfiles(obj, source)
     for path in depfiles.with_folders(
@@ -115,15 +131,14 @@ def _enter(obj: Path, source: Path, stamps: Stamps, ledger: _Ledger) -> None:
         part = ledger.folders if path.endswith("/") else ledger.digests
         if touched(path, ledger.since, missing=True):
             part[path] = UNSURE
-        elif path not in part:
+        elif path not in part and path not in without:
             part[path] = stamps.digest(path)
     _write(obj, ledger)
 
 
-def identity(tree: Path) -> tuple[int, int]:
-    """Return device and inode of a tree: another one may have been moved to its place."""
-    info = os.stat(tree)
-    return info.st_dev, info.st_ino
+def identity(tree: Path) -> int:
+    """Return the inode of a tree: another one may have been moved to its place."""
+    return os.stat(tree).st_ino
 
 
 def edited(obj: Path, stamps: Stamps) -> set[str]:
@@ -179,7 +194,8 @@ def renewed(
         _remove_hidden(depfiles, ledger, changed)
         digests = {**digests, **{path: stamps.digest(path) for path in changed}}
     if changed or more:
-        _write(obj, msgspec.structs.replace(ledger, digests=digests, whole=False))
+        sure = {path: digest for path, digest in digests.items() if path not in changed}
+        _write(obj, msgspec.structs.replace(ledger, digests=sure, whole=False))
     started = time.time_ns()
     try:
         yield True

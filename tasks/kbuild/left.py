@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.kbuild import ledger, records, symbol_times
+from tasks.kbuild import ledger, make, records, symbol_times
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.objects import Objects
 from tasks.system import files
@@ -27,14 +27,14 @@ class _Make(msgspec.Struct):
     Attributes:
         started: When it began, ns since 1970.
         tools: The digest of compiler and binutils.
-        tree: Device and inode of the tree.
+        tree: The inode of the tree.
         goal: The name of the goal's trace (see kbuild/trace.py).
         symbols: The configuration in force.
     """
 
     started: int = 0
     tools: str = ""
-    tree: tuple[int, int] = (0, 0)
+    tree: int = 0
     goal: str = ""
     symbols: dict[str, str] = {}
 
@@ -75,14 +75,16 @@ def keep(objects: Objects) -> None:
         and last.symbols == symbol_times.values_of(obj)
         and last.started <= time.time_ns()
     ):
-        known = Depfiles(obj, tree, save=False)
+        known = Depfiles(obj, tree)
         made = [
-            os.path.relpath(target, obj)
+            os.path.relpath(records.target_of(record), obj)
             for record, entry in known.records.items()
             if last.started <= files.changed(record)
-            and 0 <= files.changed(target := records.target_of(record)) <= files.changed(record)
-            and (last.goal != "vmlinux" or not entry.module and "/boot/" not in target)
+            and 0 <= files.changed(records.target_of(record)) <= files.changed(record)
+            and not (last.goal == "vmlinux" and entry.module)
         ]
+        if last.goal == "vmlinux":
+            made = [name for name in made if not make.LOADER.search(f"/{name}")]
         objects.keep_made(set(made) - objects.stale(known, made), last.started, {})
         objects.goals.add(last.goal, objects.compiled)
         objects.compiled.clear()

@@ -19,6 +19,8 @@ _UNREADABLE = (
     "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"
 )
 # A marker in the object folder while make runs; a killed make leaves it behind.
+# Files of the links of the image chain, not of vmlinux; startup/ is in both (7.3).
+LOADER = re.compile(r"/arch/\w+/boot/(?!startup/)")
 RUNNING = "piggyback.running"
 
 

@@ -139,7 +139,9 @@ class States:
         if path not in self._times:
             place, when = path, os.lstat(path).st_ctime_ns
             while not inside and len(place := os.path.dirname(place)) > len(self.roots.tree):
-                when = max(when, os.lstat(place).st_ctime_ns)
+                info = os.lstat(place)
+                if files.moved(info):
+                    when = max(when, info.st_ctime_ns)
             self._times[path] = when
         return self._times[path]
 

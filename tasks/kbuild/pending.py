@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.cache.digests import Stamps
 from tasks.cache.store_tag import LIST
-from tasks.kbuild import ledger, seconds, symbol_times, trace
+from tasks.kbuild import ledger, make, seconds, symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.makefiles import Makefiles
 from tasks.kbuild.object_state import States
@@ -106,7 +106,11 @@ class Pending:
             for record, entry in self.known.records.items()
             if not entry.module and (name := os.path.basename(record)[1 : -len(".cmd")])
         }
-        return {name for name in names if not name.startswith("scripts/") and "/boot/" not in name}
+        return {
+            name
+            for name in names
+            if not name.startswith("scripts/") and not make.LOADER.search(f"/{name}")
+        }
 
     def _old(self, target: str) -> bool:
         """Tell whether an object was compiled from other files or symbols."""

@@ -82,13 +82,16 @@ def _headers(
         return
     for entry in entries:
         with contextlib.suppress(OSError):
-            when = max(came, entry.stat(follow_symlinks=False).st_ctime_ns)
+            info = entry.stat(follow_symlinks=False)
+            when = max(came, info.st_ctime_ns)
             if when < since:
                 continue
             if entry.name.endswith(".h"):
                 if entry.path not in known:
                     yield entry.path, when
-            elif depth < DEEPEST and entry.path not in there and entry.is_dir():
+            elif entry.path in there and not files.moved(info):
+                continue
+            elif depth < DEEPEST and entry.is_dir():
                 yield from _headers(entry.path, since, known, there, when, depth + 1)
 
 

@@ -173,7 +173,7 @@ def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
         Environment variables for make.
     """
     trace = read(obj)
-    _merge(trace.before.setdefault(trace.begun, {}), _left(obj))
+    _merge(trace.before.setdefault(trace.begun or goal, {}), _left(obj))
     if said := trace.goals.pop(goal, None):
         _merge(trace.before.setdefault(goal, {}), said.edges)
     trace.before = {name: edges for name, edges in trace.before.items() if edges}

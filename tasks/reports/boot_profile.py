@@ -146,7 +146,7 @@ def measured(project: Project, other: Build | None = None, word: str = "") -> Pr
     boot_run.refuse_random(config, command("", ()))
     library = marks.plugin(machine.binary, project.layout.here / boot_other.FOLDER)
     log = project.layout.logs / f"boot_profile{'_other' if other else ''}.log"
-    most = guest_boot.limits(project, "tcg", config).total
+    most = project.settings.timeout
     events = boot_run.record(command, library, points, project.machine.arch, log, most)
     if project.machine.arch in boot_points.REGISTERS:
         notes += boot_run.unseen(events, points)

@@ -272,6 +272,14 @@ def changed(path: Path | str, follow: bool = True) -> int:
         return -1
 
 
+def moved(info: os.stat_result) -> bool:
+    """Tell whether a folder may have been moved to its place since an entry of it changed.
+
+    rename(2) of a folder gives it another ctime, a new entry both times.
+    """
+    return info.st_ctime_ns != info.st_mtime_ns
+
+
 def length(*paths: Path | str) -> int:
     """Return the bytes of files together; one that is not there has none."""
     total = 0

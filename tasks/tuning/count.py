@@ -94,7 +94,7 @@ def total(its: Project) -> int:
         )
 
     boot_run.refuse_random(config, command("", ()))
-    most, log = guest_boot.limits(its, "tcg", config).total, its.layout.logs / LOG
+    most, log = its.settings.timeout, its.layout.logs / LOG
     for left in reversed(range(_TRIES)):
         try:
             return boot_run.record(command, library, points, its.machine.arch, log, most)[-1].count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,27 @@ def test_another_header_is_renamed_after_a_first_make_that_did_not_end_well(
     assert right(play, tmp_path)
 
 
+def test_an_editor_looks_at_a_header_while_make_runs(play: Playground, tmp_path: Path) -> None:
+    """Its swap file gives the folder a new time; what is compiled is for the store all the same."""
+    play.store_size = "1G"
+    play.append(play.linux / "lib/Makefile", "# make decides\n")
+    play.append(play.linux / PRINTK, "int other;\n")
+    play.append(play.linux / STRING, "int more;\n")
+    play.edit(play.linux / PRINTK, "<linux/level.h>", "<uapi/linux/level.h>")
+    (play.linux / "include/linux/level.h").write_text("/* not read, but would be */\n")
+    play.pause("string.o", "wait")
+    process = play.start("jobs=1", "bzImage")
+    play.reached("string.o")
+    swap = play.linux / "include/linux/.x.swp"
+    swap.write_text("?")
+    swap.unlink()
+    play.resume()
+    finish(process)
+    copy = elsewhere(play, tmp_path)
+    copy.doit("bzImage")
+    assert compiled(copy) == [INCBIN]
+
+
 def test_a_header_that_hides_another_comes_while_make_runs(
     play: Playground, tmp_path: Path
 ) -> None:
@@ -135,6 +157,26 @@ def test_data_that_no_record_names_has_other_content_under_its_old_time(
     play.append(play.linux / "lib/Makefile", "# make decides\n")
     fails(play)
     old_time(text, "two")
+    play.doit("bzImage")
+    assert right(play, tmp_path)
+
+
+@pytest.mark.parametrize("how", ["failed", "killed"])
+def test_an_edit_gets_an_old_time_before_its_object_is_made(
+    play: Playground, tmp_path: Path, how: str
+) -> None:
+    """A make that did not come to the object has seen the edit."""
+    play.append(play.linux / "lib/Makefile", "# make decides\n")
+    info = (play.linux / STRING).stat()
+    play.append(play.linux / STRING, "int more;\n")
+    if how == "killed":
+        play.append(play.linux / PRINTK, "int other;\n")
+        killed(play, "printk.o", "jobs=1")
+    else:
+        play.edit(play.linux / PRINTK, "#include", "#error no\n#include")
+        play.fails("jobs=1", "bzImage")
+        play.edit(play.linux / PRINTK, "#error no\n#include", "#include")
+    os.utime(play.linux / STRING, ns=(info.st_atime_ns, info.st_mtime_ns))
     play.doit("bzImage")
     assert right(play, tmp_path)
 

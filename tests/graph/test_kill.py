@@ -45,10 +45,10 @@ def nobody_works_in(folder: Path) -> bool:
     return True
 
 
-def killed(play: Playground, target: str) -> None:
+def killed(play: Playground, target: str, *words: str) -> None:
     """Build, and kill everything when a target is half-made."""
     play.pause(target)
-    process = play.start()
+    process = play.start(*words)
     play.reached(target)
     for pid in [process.pid, *working_in(play.top)]:
         with contextlib.suppress(ProcessLookupError):

@@ -53,7 +53,7 @@ def names(text: str, path: str = "/etc/init.d/S1", head: str = "#!/bin/sh\n") ->
         ("[ -x /sbin/tc ] && tc x\n", ["["]),
         ("# which sed\nsed x  # command -v sed\n", ["sed"]),
         ("echo ' # '; which sed && sed x\n", ["echo", "which"]),
-        ("timeout -s KILL 5 sed x\neval awk x\n", ["awk", "eval", "sed", "timeout"]),
+        ("timeout -s KILL 0.5 sed x\neval awk x\n", ["awk", "eval", "sed", "timeout"]),
     ],
 )  # fmt: skip
 def test_what_is_a_command(text: str, found: list[str]) -> None:

@@ -282,7 +282,6 @@ def test_a_profile_whose_bars_have_no_objects_says_why(
         (boot_profile.boot_run, "unseen", []),
         (boot_profile.marks, "plugin", image),
         (boot_profile.guest_boot, "command", []),
-        (boot_profile.guest_boot, "limits", Limits()),
         (boot_profile.boot, "bars", []),
         (boot_profile.sizes, "measure", SimpleNamespace(why=why)),
         (boot_profile.boot_reasons, "explained", []),
@@ -291,7 +290,7 @@ def test_a_profile_whose_bars_have_no_objects_says_why(
     project: Any = SimpleNamespace(
         machine=SimpleNamespace(qemu=SimpleNamespace(binary="", nic=()), arch="x86"),
         layout=SimpleNamespace(here=tmp_path, logs=tmp_path, config=image),
-        settings=SimpleNamespace(machine="pc"),
+        settings=SimpleNamespace(machine="pc", timeout=120),
         image="bzImage",
     )
     notes = boot_profile.measured(project).notes
