@@ -172,7 +172,8 @@ def notes(record: Record) -> list[str]:
     """Return a note if objects are told by names alone."""
     if not record.why:
         return []
-    return [f"{record.why}; so objects are told by the names of their functions alone"]
+    how = "objects are told by the names of their functions alone"
+    return [f"{record.why}; so {how} ('doit -a vmlinux' makes a folder that fits)"]
 
 
 def note(build: Build, record: Record, commits: Sequence[str]) -> None:
