@@ -60,9 +60,7 @@ def compare(project: Project, asked: Asked) -> None:
     with terminal.bar("boot_profile", total, "boots") as progress:
         times = boot_wall.measure(runs, accel, lambda: os.getloadavg()[0], step=progress.step)
     if asked.as_json:
-        told = msgspec.to_builtins(times)
-        told["difference"] = msgspec.to_builtins(times.difference) if times.old else None
-        print(msgspec.json.encode(told).decode())
+        print(msgspec.json.encode(boot_wall.told(times)).decode())
         return
     lines = boot_text.seconds(times, asked.against)
     print("\n".join(terminal.printable(line) for line in lines))

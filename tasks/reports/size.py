@@ -97,13 +97,15 @@ def _show(
     if not stale:
         _note_commits(project, build, record)
     notes = [*stale, *sizes.notes(record)]
-    most = 0 if asked.whole else SHOWN
+    shown = 0 if asked.whole else SHOWN
     other = None
     if asked.against:
         other, more = _compared(project, record, asked.against)
         notes += more
     if asked.as_json:
         found = _json(project, build, record, other, notes)
+        most = size_options.limits(project, asked.limit)
+        found["limits"] = {**most.machine, **most.given}
         if asked.history:
             found["history"] = msgspec.to_builtins(history.of(project, build))
         print(json.dumps(found))
@@ -112,15 +114,15 @@ def _show(
         terminal.line("note", note)
     shorten = functools.partial(why.short, project)
     lines = (
-        size_text.against(other, most)
+        size_text.against(other, shown)
         if other
-        else size_text.history(history.of(project, build), build.image, shorten, most)
+        else size_text.history(history.of(project, build), build.image, shorten, shown)
         if asked.history
         else size_text.config_lines(
-            size_text.by_config(record.raw, origin(project, record).chain), most
+            size_text.by_config(record.raw, origin(project, record).chain), shown
         )
         if asked.symbols
-        else _trees(project, build, record, names, asked.depth, most)
+        else _trees(project, build, record, names, asked.depth, shown)
     )
     print("\n".join(terminal.printable(line) for line in lines))
     return build, record
@@ -347,12 +349,14 @@ def _json(
         "booted": {"name": build.image, "rows": _objects(record.booted)},
         "symbols": msgspec.to_builtins(shares),
     }
-    if "floppy" in build.files:
-        try:
-            rows = userspace.floppy(build.files["floppy"])
-            found["floppy"] = {"taken": userspace.taken(rows), "rows": _objects(rows)}
-        except PiggyError as error:
-            found["floppy"] = {"error": error.message}
+    for name, rows_of_one in rows_of(project, build, record).items():
+        if name not in (build.raw, build.image):
+            try:
+                rows = rows_of_one()
+                found[name] = {"taken": userspace.taken(rows), "rows": _objects(rows)}
+            except (PiggyError, OSError) as error:
+                said = error.message if isinstance(error, PiggyError) else str(error)
+                found[name] = {"error": said}
     if other is not None:
         found["against"] = {
             **msgspec.to_builtins(other),

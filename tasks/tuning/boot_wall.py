@@ -51,6 +51,21 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
         return interval([one - other for one, other in zip(self.new, self.old, strict=True)])
 
 
+def told(times: Times) -> dict[str, object]:
+    """Return what was measured, and the median of each build and of the difference, for programs.
+
+    Args:
+        times: The boots.
+    """
+    old = times.old
+    return {
+        **msgspec.structs.asdict(times),
+        "this": interval(times.new),
+        "other": interval(old) if old else None,
+        "difference": times.difference if old else None,
+    }
+
+
 def interval(values: Sequence[float]) -> Interval:
     """Return the median of values and its interval; of fewer than six values, all of them.
 

@@ -17,6 +17,7 @@ from tasks import image
 from tasks.config import project
 from tasks.config.project import Project
 from tests.real.conftest import TOP, Checkout, lay_out
+from tests.real.test_size import sizes, whole
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 ELSEWHERE = {"pc"}  # the default run builds and boots it; versatile without a network
@@ -136,6 +137,13 @@ def test_every_link_is_what_plain_make_makes(machine: Checkout) -> None:
         for name, file in files.items()
         if (machine.obj / file).read_bytes() != (machine.images / name).read_bytes()
     ] == []
+
+
+def test_each_byte_of_the_images_is_on_a_line(machine: Checkout) -> None:
+    known = model(machine)
+    found = whole(machine, known.image, sizes(machine)["raw"]["name"])
+    if machine.machine == "floppy":
+        assert 1_474_560 - found["floppy"]["taken"] >= 200 << 10
 
 
 @pytest.mark.parametrize("machine", ["microvm", "x86_64"], indirect=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +45,21 @@ BARS = (
 def profile(state: str = "s", bars: tuple[Bar, ...] = BARS, total: int = 1_000_000) -> Profile:
     return Profile(
         machine="pc", state=state, instructions=total, milliseconds=170, bytes=30, bars=bars
+    )
+
+
+def wall_build(folder: Path) -> boot_profile.Build:
+    """A build with nothing in it."""
+    return boot_profile.Build(
+        name="pc",
+        vmlinux=folder,
+        files={},
+        image="bzImage",
+        raw="Image",
+        packed="",
+        config=None,
+        obj=None,
+        kept=folder,
     )
 
 
@@ -259,6 +276,47 @@ def test_seconds_are_not_held_against_a_count(
     assert caught.value.hint.startswith("name a machine or a build folder")
 
 
+@pytest.mark.parametrize("against", ["", "other"])
+def test_seconds_of_boots(
+    against: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two builds take turns, and what counts is the difference in pairs."""
+    it, build = object(), wall_build(tmp_path)
+    seconds = {"this": 1.0, "other": 0.75}
+
+    @contextlib.contextmanager
+    def session(argv: list[str], log: Path, limits: Limits) -> Iterator[Any]:
+        yield SimpleNamespace(ready=lambda: seconds[log.stem.rpartition("_")[2]])
+
+    for place, name, value in (
+        (boot_seconds.qemu, "checked", it),
+        (boot_seconds.guest_boot, "accelerator", "tcg"),
+        (boot_seconds.guest_boot, "limits", Limits()),
+        (boot_seconds.guest_boot, "command", []),
+        (boot_seconds.builds, "named", build),
+        (boot_seconds.boot_other, "images", it),
+    ):
+        monkeypatch.setattr(place, name, lambda *given, value=value, **named: value)
+    monkeypatch.setattr(boot_seconds.console, "session", session)
+    (tmp_path / "config").touch()
+    layout = SimpleNamespace(here=tmp_path, logs=tmp_path, config=tmp_path / "config")
+    project: Any = SimpleNamespace(layout=layout)
+    boot_seconds.compare(project, boot_options.Asked(against=against, wall=True))
+    said = capsys.readouterr().out
+    assert "this build" in said
+    assert ("slower than other" in said) is bool(against)
+    asked = boot_options.Asked(against=against, wall=True, as_json=True)
+    boot_seconds.compare(project, asked)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["this"]["median"] == 1.0
+    assert len(found["new"]) == 30
+    assert (found["other"] and found["other"]["median"]) == (0.75 if against else None)
+    assert (found["difference"] and found["difference"]["median"]) == (0.25 if against else None)
+
+
 @pytest.mark.parametrize("why", ["", "the object folder has another state"])
 def test_a_profile_whose_bars_have_no_objects_says_why(
     why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -334,17 +392,7 @@ def test_what_a_page_draws_beside_the_last_profile_was_counted(
         os.utime(folder / f"{name}.json", (1000 + age, 1000 + age))
     assert boot_profile.before(project, "last").state == "a" * 16
     assert boot_profile.before(project, "bb").state == "b" * 16
-    build = boot_profile.Build(
-        name="pc",
-        vmlinux=tmp_path,
-        files={},
-        image="bzImage",
-        raw="Image",
-        packed="",
-        config=None,
-        obj=None,
-        kept=tmp_path,
-    )
+    build = wall_build(tmp_path)
     monkeypatch.setattr(boot_other, "named", lambda *given: build)
     with pytest.raises(PiggyError, match="was not counted"):
         boot_profile.before(project, "pc")
