@@ -87,6 +87,7 @@ def profile(job: Job, **options: Any) -> None:
         if old:
             told["against"] = {
                 "instructions": old.instructions,
+                "bars": msgspec.to_builtins(old.bars),
                 "changes": msgspec.to_builtins(changes),
             }
         print(msgspec.json.encode(told).decode())
@@ -100,7 +101,7 @@ def profile(job: Job, **options: Any) -> None:
         )
         print("\n".join(terminal.printable(line) for line in lines))
     if target:
-        text = boot.trace(new).encode()
+        text = boot.trace(new, old).encode()
         with explained(target, len(text)), replacing(target) as draft:
             draft.write_bytes(text)
     if limit:

@@ -191,10 +191,28 @@ def _renamed(event: Event, name: str) -> Event:
     return Event("part", name, event.count, event.tick, event.bytes)
 
 
-def trace(profile: Profile) -> str:
+def trace(profile: Profile, old: Profile | None = None) -> str:
     """Return a profile in Chrome's trace format, a microsecond for 1000 instructions.
 
     Source: the "Trace Event Format", which Perfetto reads.
+
+    Args:
+        profile: The profile.
+        old: An earlier one, which is a process of its own there; None for none.
+    """
+    events = _traced(profile, 1, f"boot of {profile.machine}")
+    if old:
+        events += _traced(old, 2, f"boot of {old.machine}, before")
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ns"})
+
+
+def _traced(profile: Profile, process: int, title: str) -> list[dict[str, Any]]:
+    """Return the events of a trace.
+
+    Args:
+        profile: The profile.
+        process: The number under which they stand.
+        title: What they are called.
     """
     events: list[dict[str, Any]] = []
     lanes: list[int] = []  # where the last program of each lane ends
@@ -211,16 +229,13 @@ def trace(profile: Profile) -> str:
                 "ph": "X",
                 "ts": one.start / 1000,
                 "dur": one.instructions / 1000,
-                "pid": 1,
+                "pid": process,
                 "tid": row,
                 "args": told | {name: word for name, word in words.items() if word},
             }
         )
-    named = {"process_name": f"boot of {profile.machine}"}
-    events += [
-        {"name": name, "ph": "M", "pid": 1, "args": {"name": text}} for name, text in named.items()
-    ]
-    return json.dumps({"traceEvents": events, "displayTimeUnit": "ns"})
+    name = {"name": "process_name", "ph": "M", "pid": process, "args": {"name": title}}
+    return [*events, name]
 
 
 def _lane(lanes: list[int], bar: Bar) -> int:

@@ -144,6 +144,14 @@ def test_a_trace_has_an_event_for_each_bar_in_microseconds() -> None:
     assert (first["ts"], first["dur"]) == (2.0, 0.5)
 
 
+def test_a_trace_of_two_boots_has_a_process_for_each() -> None:
+    told = json.loads(boot.trace(profile(FOUND), profile(FOUND[:2])))["traceEvents"]
+    names = {one["pid"]: one["args"]["name"] for one in told if one["ph"] == "M"}
+    assert names == {1: "boot of pc", 2: "boot of pc, before"}
+    drawn = [one["pid"] for one in told if one["ph"] == "X"]
+    assert (drawn.count(1), drawn.count(2)) == (len(FOUND), 2)
+
+
 def test_programs_that_run_at_once_are_in_rows_of_their_own() -> None:
     bars = [Bar("program", str(number), 1, at, 10) for number, at in enumerate((0, 5, 10, 12))]
     told = json.loads(boot.trace(profile(bars)))["traceEvents"]
