@@ -25,7 +25,7 @@ def test_a_second_checkout_elsewhere_gives_the_same_images(
     a kernel does not follow its place test_arm.py shows."""
     pc = pc_from_store
     pc.doit(*words)
-    env = {**odd(tmp_path), **({"PIGGYBACK_SRC": str(pc.kernel)} if words else {})}
+    env = {**odd(tmp_path), **({"PIGGYBACK_KERNEL_SRC": str(pc.kernel)} if words else {})}
     other = lay_out(tmp_path / "elsewhere" / "deeper" / "checkout", env=env, umask=0o077)
     other.doit(*words)
     names = sorted(

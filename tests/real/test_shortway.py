@@ -76,7 +76,13 @@ SHORT = ["vmlinux", "Image", "piggy.gz", "piggy.o", "compressed_vmlinux", "bzIma
             SHORT,
             marks=pytest.mark.long,
         ),
-        ("include/linux/reboot.h", "SYS_DOWN\t0x0001", "SYS_DOWN\t0x0005", SHORT),
+        pytest.param(  # as above
+            "include/linux/reboot.h",
+            "SYS_DOWN\t0x0001",
+            "SYS_DOWN\t0x0005",
+            SHORT,
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             "arch/x86/kernel/verify_cpu.S",
             "verify_cpu)\n",
