@@ -32,10 +32,11 @@ CHOSEN |= {"[[": "ASH_TEST", "kill": "ASH_JOB_CONTROL"}
 _SHEBANG = re.compile(rb"#![ \t]*/(usr/)?bin/((env|busybox)[ \t]+)?(ba|da|a|hu)?sh\b")
 _PROGRAM = re.compile(r"#![ \t]*/(?:usr/)?s?bin/(?:env[ \t]+(?:-S[ \t]+)?)?([\w.+-]+)")
 _OPENS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!", "{"})
-_RUNS = frozenset({"exec", "command", "nohup", "setsid", "time", "nice", "env", "xargs", "busybox"})
-_RUNS |= {"eval", "timeout"}
+_RUNS = frozenset(
+    "busybox command env eval exec nice nohup setsid time timeout xargs".split()  # noqa: SIM905
+)
+_SECONDS = re.compile(r"[0-9.]+[smhd]?")  # of timeout
 # Letters of their options that take the next word (busybox's usage texts).
-_SECONDS = re.compile(r"[0-9.]+[smhd]?")
 _VALUED = {"nice": "n", "timeout": "sk", "time": "fo", "env": "u", "xargs": "nsIEPa"}
 _ASKS = re.compile(r"(?:\b(?:command[ \t]+-v|type|which|hash)|(?<=[ \t])-x)[ \t]+[\"']?([\w./+-]+)")
 _DEFINES = re.compile(

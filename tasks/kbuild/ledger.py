@@ -202,18 +202,9 @@ def renewed(
     finally:
         _touch(obj)
     read = depfiles.given(made)
-    fresh, folders = (
-        {
-            path: UNSURE
-            if touched(path, started, missing=True)
-            else known.get(path) or stamps.digest(path)
-            for path in paths
-        }
-        for paths, known in (
-            (read, digests),
-            (shadowing.folders(depfiles, ledger.folders, read), {}),
-        )
-    )
+    others = shadowing.folders(depfiles, ledger.folders, read)
+    fresh = _as_read(read, started, digests, stamps)
+    folders = _as_read(others, started, {}, stamps)
     if (
         changed
         or more
@@ -222,6 +213,18 @@ def renewed(
     ):
         digests, folders = {**digests, **fresh}, {**ledger.folders, **folders}
         _write(obj, msgspec.structs.replace(ledger, digests=digests, folders=folders))
+
+
+def _as_read(
+    paths: Iterable[str], started: int, known: Mapping[str, str], stamps: Stamps
+) -> dict[str, str]:
+    """Return the digests of what was read since a time (ns since 1970); UNSURE for what changed."""
+    return {
+        path: UNSURE
+        if touched(path, started, missing=True)
+        else known.get(path) or stamps.digest(path)
+        for path in paths
+    }
 
 
 def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> None:
