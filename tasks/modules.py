@@ -32,10 +32,11 @@ from tasks.kconfig import dotconfig
 from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole, write_whole
+from tasks.system.pattern import pattern
 from tasks.toolchains.record import folders as toolchain_folders
 
 TOOLS = [*kernel.TOOLS, "depmod"]
-HOST_LINKS = re.compile(r"lib/modules/[^/]+/(build|source)")  # lead to folders of this host
+HOST_LINKS = pattern(r"lib/modules/[^/]+/(build|source)")  # lead to folders of this host
 
 
 def archive(project: Project) -> Path | None:

@@ -23,6 +23,8 @@ from typing import Any
 
 import msgspec
 
+from tasks.system.pattern import Pattern
+
 PACKAGE = "tasks."
 TOP = Path(__file__).parents[2]
 _BOOKKEEPING = {
@@ -219,6 +221,8 @@ def _text(thing: Any) -> str:
         return repr(thing)
     if isinstance(thing, re.Pattern):  # its repr is cut off
         return f"re({thing.pattern!r}, {thing.flags})"
+    if isinstance(thing, Pattern):
+        return f"re({thing.pattern!r}, {thing.given})"
     if isinstance(thing, Path):
         return repr(_place(thing))
     thing = _unwrapped(thing)

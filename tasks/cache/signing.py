@@ -10,18 +10,16 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import re
 import tempfile
 from pathlib import Path
 
 from tasks.system import process
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
 NAMESPACE = "piggyback"
 LONGEST = 20_000  # characters of a signature; those by RSA keys of 16,384 bits have some 6,000
-_ARMOUR = re.compile(
-    r"-----BEGIN SSH SIGNATURE-----\n([A-Za-z0-9+/=\n]+)-----END SSH SIGNATURE-----"
-)
+_ARMOUR = pattern(r"-----BEGIN SSH SIGNATURE-----\n([A-Za-z0-9+/=\n]+)-----END SSH SIGNATURE-----")
 _MAGIC = b"SSHSIG"
 
 

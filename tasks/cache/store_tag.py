@@ -17,6 +17,7 @@ from pathlib import Path
 from tasks.system import owned
 from tasks.system.errors import PiggyError
 from tasks.system.files import open_regular, read_regular, write_whole
+from tasks.system.pattern import pattern
 
 LAYOUT = 1  # of the folders and their names; in the tag
 LIST = "list"
@@ -31,15 +32,15 @@ results/ and blobs/, and removes
 HASH = "[0-9a-f]{32}"
 # Drafts of files.replacing (of earlier versions), files.replacing_file and files.write_whole.
 _ASIDE = r"\.(list|[0-9a-f]{30}|[0-9a-f]{32})\.[a-z0-9_]{8}\.part"
-FOLDERS = re.compile(f"results(/{HASH}(/{HASH}(/{_ASIDE})?)?)?|blobs(/[0-9a-f]{{2}}(/{_ASIDE})?)?")
-FILES = re.compile(
+FOLDERS = pattern(f"results(/{HASH}(/{HASH}(/{_ASIDE})?)?)?|blobs(/[0-9a-f]{{2}}(/{_ASIDE})?)?")
+FILES = pattern(
     f"results/{HASH}/{HASH}/(({_ASIDE}/)?(list|{HASH})|{_ASIDE})"
     f"|blobs/[0-9a-f]{{2}}/(({_ASIDE}/)?[0-9a-f]{{30}}|{_ASIDE})"
 )
 PARTS = ("results", "blobs")
 USED = "used"  # the time and size of a store, for its limit
 REFUSED = "refused"  # what is not believed
-_TAG_ASIDE = re.compile(rf"\.({re.escape(TAG)}|{USED}|{REFUSED})\.[a-z0-9_]{{8}}\.part")
+_TAG_ASIDE = pattern(rf"\.({re.escape(TAG)}|{USED}|{REFUSED})\.[a-z0-9_]{{8}}\.part")
 
 
 def check(folder: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from tasks.system.pattern import pattern
+
 # The hardware address that QEMU gives its first card (qemu_macaddr_default_if_unset, net/net.c).
 MAC = "52:54:00:12:34:56"
-_PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
+_PLACEHOLDER = pattern(r"\{([a-z]+)\}")
 
 
 class Disk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

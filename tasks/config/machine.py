@@ -6,7 +6,6 @@ A machine is data alone. Where a new machine would need code, this model lacks s
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +14,10 @@ import msgspec
 from tasks.config import toml
 from tasks.config.emulator import Qemu
 from tasks.system.errors import PiggyError, nearest
+from tasks.system.pattern import pattern
 
 NO_DISPLAY = "none"
-LIMIT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?[KMGT]?")  # of an image, in bytes
+LIMIT = pattern(r"[0-9]{1,15}(\.[0-9]{1,6})?[KMGT]?")  # of an image, in bytes
 SIZES = "bytes, or with K, M or G for units of 1024: 900K"
 # Every link of an image chain that there can be, in the order of `doit list`, with its doc.
 LINKS = {

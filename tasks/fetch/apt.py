@@ -26,6 +26,7 @@ from tasks.fetch.decompress import Damaged
 from tasks.fetch.download import Unavailable
 from tasks.system import files, process
 from tasks.system.lock import Lock
+from tasks.system.pattern import pattern
 
 FRESH_SECONDS = 24 * 3600  # age up to which lists of packages are used
 UPDATE_SECONDS = 900  # timeout of apt-get update
@@ -52,7 +53,7 @@ _SETTINGS = {
     # "stable" becomes "oldstable" one day, which does no harm.
     "Acquire::AllowReleaseInfoChange::Suite": "true",
 }
-_NO_ROOM = re.compile(r"No space left on device|enough free space|Disk quota exceeded")
+_NO_ROOM = pattern(r"No space left on device|enough free space|Disk quota exceeded")
 
 
 class Fetched(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 from tasks.config.pins import codename
 from tasks.fetch.download import Unavailable
 from tasks.system import address, process, terminal
+from tasks.system.pattern import pattern
 
 _ADDRESS = (
     r"(?!(?i:cdrom):)[A-Za-z][A-Za-z0-9+.-]*:(?://\[[0-9A-Fa-f:.]+\])?[A-Za-z0-9._~/@:+,=&%$()-]*"
@@ -41,7 +42,7 @@ _FIELDS = {
     "architectures-remove": "[a-z0-9-]+",
     "by-hash": "yes|no|force",
 }
-_LINE = re.compile(
+_LINE = pattern(
     rf"(deb|deb-src)[ \t]+(?:\[([^]]*)\][ \t]*)?({_ADDRESS}[ \t]+{_SUITE}(?:[ \t]+{_COMPONENT})*)"
 )
 _OPTIONS = {

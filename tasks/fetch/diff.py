@@ -18,19 +18,20 @@ from pathlib import Path
 import msgspec
 
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 from tasks.system.terminal import printable
 
 OURS = ".piggyback"  # what our own files in a tree begin with
-_HUNK = re.compile(r"@@ -\d{1,9}(?:,(\d{1,9}))? \+\d{1,9}(?:,(\d{1,9}))? @@")
-_GIT = re.compile(r"diff --git (\S+) (\S+)")
-_EXTENDED = re.compile(
+_HUNK = pattern(r"@@ -\d{1,9}(?:,(\d{1,9}))? \+\d{1,9}(?:,(\d{1,9}))? @@")
+_GIT = pattern(r"diff --git (\S+) (\S+)")
+_EXTENDED = pattern(
     r"(?:old mode|new mode|deleted file mode|new file mode|copy from|copy to|rename from|rename to"
     r"|similarity index|dissimilarity index|index) (.+)"
 )
 _FILES = ("100644", "100755", "100664", "100600", "100775", "100700")
 # What is no line of a message behind a hunk; "-- " is the signature of git format-patch.
-_LEFT_OVER = re.compile(r"\+|-(?!-\s*$|--(?:\s|$))")
-_BINARY = re.compile(r"Binary files .+ and .+ differ")
+_LEFT_OVER = pattern(r"\+|-(?!-\s*$|--(?:\s|$))")
+_BINARY = pattern(r"Binary files .+ and .+ differ")
 _NO_FILES = {"120000": "a symbolic link", "160000": "a submodule"}
 
 

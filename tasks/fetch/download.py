@@ -29,6 +29,7 @@ from tasks.fetch import webclient
 from tasks.fetch.webclient import Again, Answer, Unavailable
 from tasks.system import address, files, terminal
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
 if TYPE_CHECKING:
     from urllib3 import Retry
@@ -42,7 +43,7 @@ LONGEST_WAIT = 30.0  # seconds between two tries
 _CHUNK = 1 << 16
 # A strong entity tag, or a date (RFC 9110, sections 8.8.3 and 5.6.7); nothing else is sent back to
 # a server.
-_VALIDATOR = re.compile(
+_VALIDATOR = pattern(
     r'"[!#-~]{0,200}"|[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT', re.ASCII
 )
 

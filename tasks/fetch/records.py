@@ -6,7 +6,6 @@ A file that has the size and times of its record is not hashed again.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import msgspec
@@ -14,11 +13,12 @@ import msgspec
 from tasks.config.pins import Source
 from tasks.system import address, files, terminal
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
 BY_HAND = "put there by hand"
 # As pins and Debian's versions allow (Debian Policy, 5.6.12).
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_:-]{0,200}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9.+~_:-]{0,200}")
+_SHA256 = pattern(r"[0-9a-f]{64}")
 
 
 class Obtained(msgspec.Struct, frozen=True):

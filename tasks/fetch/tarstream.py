@@ -21,6 +21,7 @@ import msgspec
 
 from tasks.fetch.decompress import CHUNK, Ahead, decompressed
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
 # Limits of the content: bytes for any archive, and times the archive's size; a kernel has 10 times.
 SIZE_FLOOR, SIZE_RATIO = 256 << 20, 64
@@ -32,7 +33,7 @@ _HEADER = struct.Struct("100s8s16x12s12s8sc100s6s82x155s12x")
 _KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"5": "folder", b"2": "link", b"1": "hard"}
 _WITHOUT_DATA = b"123456"  # links, devices, folders, pipes: their size means nothing
 _SPARSE = "GNU.sparse"  # the key for all records of a sparse file
-_PAX_TIME = re.compile(r"[0-9]{1,12}(\.[0-9]{0,20})?")
+_PAX_TIME = pattern(r"[0-9]{1,12}(\.[0-9]{0,20})?")
 
 
 class Member(msgspec.Struct, frozen=True):

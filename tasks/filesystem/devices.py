@@ -15,7 +15,6 @@ unused field. A name with spaces is quoted. Of two lines for the same name the l
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +25,7 @@ from msgspec.structs import replace
 from tasks.filesystem.tree import DIR_MODE, NAME_MAX, PATH_MAX, Entry, in_order, parents
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.files import read_regular
+from tasks.system.pattern import pattern
 
 FORM = (
     "NAME TYPE MODE UID GID [MAJOR MINOR [START INC COUNT]], such as '/dev/console c 600 0 0 5 1'"
@@ -38,7 +38,7 @@ COUNT_MAX = 4096
 ROWS_MAX = 65536  # entries of a whole table, for the same reason
 LONGEST_NAME, LONGEST_PATH = NAME_MAX - 8, PATH_MAX - 9  # bytes; a range appends digits
 TABLE_MAX = 256 << 10  # bytes of a table
-_DEC, _OCT = re.compile(r"[0-9]{1,10}"), re.compile(r"[0-7]{1,5}")
+_DEC, _OCT = pattern(r"[0-9]{1,10}"), pattern(r"[0-7]{1,5}")
 
 
 class Row(msgspec.Struct, frozen=True):

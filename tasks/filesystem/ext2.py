@@ -27,6 +27,7 @@ from tasks.filesystem.tree import Entry
 from tasks.system import files
 from tasks.system.errors import PiggyError
 from tasks.system.files import replacing
+from tasks.system.pattern import pattern
 from tasks.system.process import run
 
 GROUP = 8 * BLOCK  # blocks in a group
@@ -41,8 +42,8 @@ MODE = {"file": 0o100000, "dir": 0o040000, "char": 0o020000, "block": 0o060000, 
 CONFIG = "[defaults]\n[fs_types]\n" + "".join(
     f"{name} = {{\n inode_size = 128\n}}\n" for name in ("ext2", "piggyback")
 )
-_ECHO = re.compile(r"debugfs: .*|debugfs \d.*|Allocated inode: \d+|\s*")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_ECHO = pattern(r"debugfs: .*|debugfs \d.*|Allocated inode: \d+|\s*")
+_UUID = pattern(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class Stats(msgspec.Struct, frozen=True):

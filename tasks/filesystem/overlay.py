@@ -35,17 +35,18 @@ import msgspec
 
 from tasks.filesystem.tree import DIR_MODE, LINK_MODE, Entry, Layer, few, parents
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 CAPABILITY = "security.capability"
 ACL, DEFAULT_ACL = "system.posix_acl_access", "system.posix_acl_default"
-_CONTROLLED = re.compile(r"\.(git|hg|svn|bzr)|CVS|\.git(ignore|attributes|modules)")
-_LITTER = re.compile(r".*~|#.*#|\.#.*|\..*\.sw[a-z]|\.nfs[0-9a-f]{8,}", re.DOTALL)
+_CONTROLLED = pattern(r"\.(git|hg|svn|bzr)|CVS|\.git(ignore|attributes|modules)")
+_LITTER = pattern(r".*~|#.*#|\.#.*|\..*\.sw[a-z]|\.nfs[0-9a-f]{8,}", re.DOTALL)
 _KEEPS_A_FOLDER = ".gitkeep"
-_CONTROL = re.compile(r"[\0-\x1f\x7f]")
+_CONTROL = pattern(r"[\0-\x1f\x7f]")
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
 # Files that busybox's programs read line by line, where a carriage return becomes part of a word.
-_TABLES = re.compile(
+_TABLES = pattern(
     r"etc/(inittab|fstab|passwd|group|shadow|profile|hostname|hosts|network\.conf|mdev\.conf|init\.d/.*)",
     re.DOTALL,
 )

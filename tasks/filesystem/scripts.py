@@ -18,6 +18,7 @@ import msgspec
 
 from tasks.filesystem import tree
 from tasks.filesystem.tree import Entry
+from tasks.system.pattern import pattern
 
 PROGRAMS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 PLACES = ("bin", "sbin")  # folders that a PATH may have
@@ -29,29 +30,29 @@ _BUILTINS = """. : bg break cd chdir command continue eval exec exit export fals
 BUILTINS = frozenset(_BUILTINS.split())
 CHOSEN = {"echo": "ASH_ECHO", "printf": "ASH_PRINTF", "test": "ASH_TEST", "[": "ASH_TEST"}
 CHOSEN |= {"[[": "ASH_TEST", "kill": "ASH_JOB_CONTROL"}
-_SHEBANG = re.compile(rb"#![ \t]*/(usr/)?bin/((env|busybox)[ \t]+)?(ba|da|a|hu)?sh\b")
-_PROGRAM = re.compile(r"#![ \t]*/(?:usr/)?s?bin/(?:env[ \t]+(?:-S[ \t]+)?)?([\w.+-]+)")
+_SHEBANG = pattern(rb"#![ \t]*/(usr/)?bin/((env|busybox)[ \t]+)?(ba|da|a|hu)?sh\b")
+_PROGRAM = pattern(r"#![ \t]*/(?:usr/)?s?bin/(?:env[ \t]+(?:-S[ \t]+)?)?([\w.+-]+)")
 _OPENS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "!", "{"})
 _RUNS = frozenset(
     "busybox command env eval exec nice nohup setsid time timeout xargs".split()  # noqa: SIM905
 )
-_SECONDS = re.compile(r"[0-9.]+[smhd]?")  # of timeout
+_SECONDS = pattern(r"[0-9.]+[smhd]?")  # of timeout
 # Letters of their options that take the next word (busybox's usage texts).
 _VALUED = {"nice": "n", "timeout": "sk", "time": "fo", "env": "u", "xargs": "nsIEPa"}
-_ASKS = re.compile(r"(?:\b(?:command[ \t]+-v|type|which|hash)|(?<=[ \t])-x)[ \t]+[\"']?([\w./+-]+)")
-_DEFINES = re.compile(
+_ASKS = pattern(r"(?:\b(?:command[ \t]+-v|type|which|hash)|(?<=[ \t])-x)[ \t]+[\"']?([\w./+-]+)")
+_DEFINES = pattern(
     r"^[ \t]*(?:(?:function[ \t]+)?([\w.+-]+)[ \t]*\([ \t]*\)|function[ \t]+([\w.+-]+)"
     r"|alias[ \t]+([\w.+-]+)=)",
     re.M,
 )
-_APPLET = re.compile(rb"^//applet:IF_\w+\(APPLET\w*\(([^,\s]+)\s*,", re.M)
-_TOKEN = re.compile(
+_APPLET = pattern(rb"^//applet:IF_\w+\(APPLET\w*\(([^,\s]+)\s*,", re.M)
+_TOKEN = pattern(
     r"""(?P<blank>[ \t]+|\\\n)|(?P<comment>\#[^\n]*)
     |(?P<here><<(?P<tabs>-?)[ \t]*(?P<end>'[^'\n]*'|"[^"\n]*"|[^\s;&|()<>]+))
     |(?P<redirect>\d*(?:>>|>&|<&|<>|>\||[<>])[ \t]*)|(?P<operator>;;|&&|\|\||[\n;&|()])""",
     re.X,
 )
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
+_ASSIGNMENT = pattern(r"[A-Za-z_]\w*\+?=")
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -88,10 +88,11 @@ def install(project: Project) -> None:
 def only(made: Iterable[Mapping[str, Any]]) -> bool:
     """Tell whether the command line asks for some of these tasks and for nothing else.
 
-    Where it has an option, one of doit's commands, a target or no task, the answer is no.
+    Where it has an option, one of doit's commands or a target, the answer is no. The tasks of a
+    plain `doit` are among those that are given.
     """
     words = [word for word in sys.argv[1:] if "=" not in word]
-    return bool(words) and {one["basename"] for one in made}.issuperset(words)
+    return {one["basename"] for one in made}.issuperset(words)
 
 
 def config(project: Project) -> dict[str, Any]:

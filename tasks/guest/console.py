@@ -20,17 +20,18 @@ import msgspec
 from tasks.guest import serial
 from tasks.guest.serial import Limits, Line
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
 _LONGEST = 900  # busybox edits lines of up to 1024 characters
-_PROMPT = re.compile(r"(?:^|\n)[^\n]{0,60}[#$] ")
-_LEAD = re.compile(r"^[^\n]{0,60}?[#$>] ")  # a prompt before what was typed
+_PROMPT = pattern(r"(?:^|\n)[^\n]{0,60}[#$] ")
+_LEAD = pattern(r"^[^\n]{0,60}?[#$>] ")  # a prompt before what was typed
 _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
 _STATUS = "((?:1?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])?)"  # of a shell's command; "" if it refused it
-_HALTED = re.compile(r"System halted|reboot: Power down")  # kernel/reboot.c
-_REQUESTED = re.compile(r"Requesting system (?:poweroff|halt)")  # init/init.c of busybox
+_HALTED = pattern(r"System halted|reboot: Power down")  # kernel/reboot.c
+_REQUESTED = pattern(r"Requesting system (?:poweroff|halt)")  # init/init.c of busybox
 # What dmesg says where the kernel has no syslog(2), that is, no PRINTK (kernel/sys_ni.c): ENOSYS.
 # Of other calls (swapoff's, say) others say the same without klogctl, the C library's name of it.
-_NO_SYSLOG = re.compile(r"klogctl[^\n]{0,60}: Function not implemented")
+_NO_SYSLOG = pattern(r"klogctl[^\n]{0,60}: Function not implemented")
 _LAST_WORD = 4  # seconds that init takes at most from its message to the system call; it sleeps 1
 
 

@@ -6,8 +6,9 @@ hides a fault but causes no false alarm.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+
+from tasks.system.pattern import pattern
 
 # Console device names (struct console, uart_driver.dev_name: drivers/tty), and the drivers that
 # register them.
@@ -61,21 +62,21 @@ DISKS: Sequence[tuple[str, tuple[str, ...]]] = (
     (r"fd\d+", ("BLK_DEV_FD",)),
     (r"nfs", ("ROOT_NFS",)),
 )
-IDE_DISK, IDE = re.compile(r"hd[a-z]\d*"), "IDE_GD|BLK_DEV_IDEDISK"  # removed in Linux 5.14
+IDE_DISK, IDE = pattern(r"hd[a-z]\d*"), "IDE_GD|BLK_DEV_IDEDISK"  # removed in Linux 5.14
 
 ADAPTERS = {
     "scsi": "CONFIG_ATA_PIIX=y (a PC's IDE), CONFIG_SATA_AHCI=y, CONFIG_SCSI_VIRTIO=y, ...",
     "mmc": "CONFIG_MMC_ARMMMCI=y, CONFIG_MMC_SDHCI_PCI=y, ...",
 }
 _ADAPTER = {
-    "scsi": re.compile(
+    "scsi": pattern(
         r"(ATA|PATA|SATA|MEGARAID|FUSION|UFS|BLK_DEV_3W)_|AIC\d"
         r"|.*(SCSI|USB_STORAGE|USB_UAS|53C|_ESP|SBP2|HYPERV_STORAGE|ZFCP)"
     ),
-    "mmc": re.compile(r"MMC_"),
+    "mmc": pattern(r"MMC_"),
 }
 # Symbols that match _ADAPTER and are no adapter's (drivers/{ata,scsi,mmc/host}/Kconfig).
-_NO_ADAPTER = re.compile(
+_NO_ADAPTER = pattern(
     r"ATA_(SFF|BMDMA|VERBOSE_ERROR|FORCE|ACPI|NONSTANDARD|OVER_ETH)|SATA_(HOST|PMP|ZPODD|MOBILE_LPM_POLICY)"
     r"|PATA_TIMINGS|(BLK_)?SCSI(_(MOD|COMMON|DMA|PROC_FS|NETLINK|CONSTANTS|LOGGING|SCAN_ASYNC|LOWLEVEL|LOWLEVEL_PCMCIA"
     r"|ENCLOSURE|REQUEST|\w+_ATTRS|DH\w*))?|MMC_(BLOCK|BLOCK_MINORS|TEST|DEBUG|CRYPTO"

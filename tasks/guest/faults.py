@@ -10,43 +10,44 @@ import os
 import re
 import signal
 
+from tasks.system.pattern import pattern
 from tasks.system.process import signal_name
 
 Fault = tuple[str, str]
 
 # Patterns match at most 1,000 characters of a line, as the kernel's lines are shorter. Without the
 # limit, a guest that repeats the beginning of a message would keep the search busy for hours.
-_PANIC = re.compile(r"Kernel panic - not syncing: ([^\n]{0,1000})\n")
-_OOPS = re.compile(
+_PANIC = pattern(r"Kernel panic - not syncing: ([^\n]{0,1000})\n")
+_OOPS = pattern(
     r"(?:^|\n)(?:\[[^\]\n]*\] ?)*((?:BUG: (?:unable to handle|kernel NULL)|kernel BUG at"
     r" |Unable to "
     r"handle kernel )[^\n]*|[^\n]{3,80}: [0-9a-f]+ \[#\d+\][^\n]*)\n"
 )
-_NO_ROOT = re.compile(
+_NO_ROOT = pattern(
     r'Cannot open root device "([^"\n]{0,200})" or [^\n]{0,200}?(?:: error (-[0-9]{1,5}))?\n'
 )
-_PARTITIONS = re.compile(
+_PARTITIONS = pattern(
     r"(?:here are the available partitions|List of all (?:bdev|partitions))[^\n]{0,200}:\n(.*?)"
     r"(?:Kernel panic|No filesystem|List of all bdev|$)",
     re.S,
 )
 # printk_all_partitions() in block/genhd.c.
-_DISK_LINE = re.compile(r"^(?:\[[^\]\n]*\])* *[0-9a-f]{4} +\d+ (\S+)", re.M)
-_TRIED = re.compile(r"No filesystem could mount root, tried:[ \n]*([^\n]*)")
-_INIT_FAILED = re.compile(
+_DISK_LINE = pattern(r"^(?:\[[^\]\n]*\])* *[0-9a-f]{4} +\d+ (\S+)", re.M)
+_TRIED = pattern(r"No filesystem could mount root, tried:[ \n]*([^\n]*)")
+_INIT_FAILED = pattern(
     r"(?:Failed to execute|Requested init|Default init|Starting init:) (\S{1,200}?):?"
     r" [^\n]{0,200}?\(error (-[0-9]{1,5})\)"
 )
-_KILLED_INIT = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{1,8})")
-_BANNER = re.compile(r"^(?:\[[^\]\n]*\] ?)*Linux version \d", re.M)
+_KILLED_INIT = pattern(r"Attempted to kill init! exitcode=0x([0-9a-f]{1,8})")
+_BANNER = pattern(r"^(?:\[[^\]\n]*\] ?)*Linux version \d", re.M)
 # do_populate_rootfs() and populate_initrd_image() in init/initramfs.c. The messages of _HARMLESS
 # are about bytes after a complete archive: some boot loaders pad it.
-_UNPACKING = re.compile(
+_UNPACKING = pattern(
     r"(?:Initramfs unpacking failed: |rootfs image is not initramfs \()([^\n)]*)[^\n]*\n"
 )
-_HARMLESS = re.compile(r"junk at the end|junk within|invalid magic at start|Decoding failed")
-_WAITING = re.compile(r"Waiting for root device (\S{1,200}?)\.\.\.")
-_USERLAND = re.compile(r"Run (\S{1,200}) as init process|Freeing (?:unused kernel|init memory)")
+_HARMLESS = pattern(r"junk at the end|junk within|invalid magic at start|Decoding failed")
+_WAITING = pattern(r"Waiting for root device (\S{1,200}?)\.\.\.")
+_USERLAND = pattern(r"Run (\S{1,200}) as init process|Freeing (?:unused kernel|init memory)")
 _EARLY = (
     "'earlyprintk=serial' (x86, EARLY_PRINTK) or 'earlycon' on the command line shows the kernel's"
     " first words"

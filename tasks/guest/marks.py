@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import select
 import struct
 import termios
@@ -26,6 +25,7 @@ from tasks.guest import faults, screen, sockets
 from tasks.guest.serial import GuestError
 from tasks.system.errors import PiggyError
 from tasks.system.files import write_whole
+from tasks.system.pattern import pattern
 from tasks.system.process import child, clean_env, run
 
 # The clock is the count of instructions, a nanosecond each. Without clock=vm the guest reads the
@@ -36,12 +36,12 @@ COUNTED = (*_CLOCK, "-seed", "1")
 SOURCE = Path(__file__).with_name("marks.c")
 _FILES = ("marks", "records", "answers")  # what marks.c is told of
 _RECORD = struct.Struct("=QQ")
-_REGISTER = re.compile(r"([\w/]+)(?:=| +)([0-9a-f]{8,16})\b")
+_REGISTER = pattern(r"([\w/]+)(?:=| +)([0-9a-f]{8,16})\b")
 _SILENCE = 120.0  # seconds without a mark or a character
 _ENDING = 2.0  # seconds for a QEMU that has closed its monitor
 _PIPE = 1 << 20  # bytes of console that fit into the pipe: /proc/sys/fs/pipe-max-size, pipe(7)
 _LONGER = "what does it wait for? timeout=SECONDS gives it longer"
-_VERSION = re.compile(r"version (\d+)\.")
+_VERSION = pattern(r"version (\d+)\.")
 _NEWER = 9  # the first QEMU that refuses plug-ins of interface 1 (QEMU_PLUGIN_MIN_VERSION)
 
 

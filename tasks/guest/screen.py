@@ -21,17 +21,18 @@ from tasks.guest import sockets
 from tasks.guest.console import Guest, session
 from tasks.guest.serial import GuestError, Limits
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 from tasks.system.process import run
 
 Monitor = Callable[..., Any]  # monitor("command", argument=value, ...) returns what QEMU answers
 WINDOWS = ("gtk", "sdl")  # QEMU's windows, the preferred one first
 # In base64, since `sh` removes text that looks like a kernel message.
 _READ = "stty size </dev/tty1 && base64 </dev/vcs1"
-_PROMPT = re.compile(r"[#$]$")
+_PROMPT = pattern(r"[#$]$")
 _ENTER = "Please press Enter to activate this console"  # busybox init, "askfirst"
 _PATIENCE = 30  # seconds that QEMU may take to answer
 _VNC = 5900  # the TCP port of a VNC server; RFC 6143, section 7
-_PPM = re.compile(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s")  # ppm(5): three bytes a pixel follow
+_PPM = pattern(rb"P6\s+(\d{1,5})\s+(\d{1,5})\s+255\s")  # ppm(5): three bytes a pixel follow
 
 
 class Picture(NamedTuple):

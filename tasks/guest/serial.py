@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import shlex
 import signal
 import time
@@ -22,6 +21,7 @@ import msgspec
 
 from tasks.system.errors import PiggyError
 from tasks.system.files import open_regular
+from tasks.system.pattern import pattern
 from tasks.system.terminal import printable
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ _TAIL = 1 << 16  # characters of the console in which the last lines are searche
 _MESSAGE = 1000  # characters of a message, which may quote a guest's long output
 _TCG_FACTOR = 3.0  # of the timeouts for an emulated guest
 _KEPT = 1 << 20  # characters of the console held in memory; the log has all
-_NOISE = re.compile(r"\r|\x1b\[[0-9;?]*[A-Za-z]")
+_NOISE = pattern(r"\r|\x1b\[[0-9;?]*[A-Za-z]")
 # A kernel message, with CONFIG_PRINTK_TIME; of at most PRINTK_MESSAGE_MAX bytes
 # (kernel/printk/internal.h).
-_STAMPED = re.compile(r"\[ {0,5}[0-9]{1,9}\.[0-9]{6}\](?:\[[ TC][0-9]{1,9}\])? [^\n]{0,2048}\n")
+_STAMPED = pattern(r"\[ {0,5}[0-9]{1,9}\.[0-9]{6}\](?:\[[ TC][0-9]{1,9}\])? [^\n]{0,2048}\n")
 _LINE = 4096  # characters of an incomplete line that are searched again when more comes
 
 

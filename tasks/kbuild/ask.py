@@ -8,7 +8,6 @@ as they are the same, make would run the same command.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from tasks.kbuild import make, watch
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system import process
 from tasks.system.jobserver import Budget
+from tasks.system.pattern import pattern
 
 RULES = Path(__file__).with_name("ask.mk")
 SHELL = Path(__file__).with_name("ask.sh")
@@ -30,8 +30,8 @@ _OF_THE_RUN = {"MAKEFILES", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES",
 # Each make of a folder includes auto.conf (scripts/Makefile.build). Kconfig's command does not
 # depend on it: else it would differ in a folder without it.
 _CONFIGURATION = (".config", "include/config/")
-SPECIAL = re.compile(r"[^\w\s./+@%~,:=-]")
-_SAYS = re.compile(r"\s*(?::|echo\s[^;&|<>`$()]*)")  # a line of a recipe that only prints a text
+SPECIAL = pattern(r"[^\w\s./+@%~,:=-]")
+_SAYS = pattern(r"\s*(?::|echo\s[^;&|<>`$()]*)")  # a line of a recipe that only prints a text
 
 
 class NotFollowed(Unfamiliar):

@@ -15,10 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-_SYMBOL = re.compile(r"\$\(?[^$]*?\(CONFIG_(\w+)\)|\$\(CONFIG_(\w+)\)")
-_ASSIGNMENT = re.compile(r"([\w./-]+?)-((?:\$\(.*?\)\)?)|y|m|objs|)\s*[:+?]?=\s*(.*)")
-_CONDITION = re.compile(r"(ifdef|ifndef|ifeq|ifneq|else|endif)\b[ \t]*(.*)")
-_TRUE = re.compile(r"\(\s*\$\(CONFIG_(\w+)\)\s*,\s*[ym]\s*\)|CONFIG_(\w+)\s*$")
+from tasks.system.pattern import pattern
+
+_SYMBOL = pattern(r"\$\(?[^$]*?\(CONFIG_(\w+)\)|\$\(CONFIG_(\w+)\)")
+_ASSIGNMENT = pattern(r"([\w./-]+?)-((?:\$\(.*?\)\)?)|y|m|objs|)\s*[:+?]?=\s*(.*)")
+_CONDITION = pattern(r"(ifdef|ifndef|ifeq|ifneq|else|endif)\b[ \t]*(.*)")
+_TRUE = pattern(r"\(\s*\$\(CONFIG_(\w+)\)\s*,\s*[ym]\s*\)|CONFIG_(\w+)\s*$")
 _LISTS = ("obj", "lib", "core", "drivers", "libs", "net", "virt", "head")
 _FROM_TOP = ("core", "drivers", "libs", "net", "virt", "head")  # their names are below the top
 

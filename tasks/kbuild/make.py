@@ -10,17 +10,18 @@ from pathlib import Path
 
 from tasks.system import files, process, terminal
 from tasks.system.jobserver import Budget
+from tasks.system.pattern import pattern
 from tasks.system.process import CommandError
 
 LINK_RULES = Path(__file__).with_name("link.mk")
-_WORK = re.compile(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|OBJCOPY)\s")
+_WORK = pattern(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|OBJCOPY)\s")
 # ld's words
 _UNREADABLE = (
     "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"
 )
 # A marker in the object folder while make runs; a killed make leaves it behind.
 # Files of the links of the image chain, not of vmlinux; startup/ is in both (7.3).
-LOADER = re.compile(r"/arch/\w+/boot/(?!startup/)")
+LOADER = pattern(r"/arch/\w+/boot/(?!startup/)")
 RUNNING = "piggyback.running"
 
 

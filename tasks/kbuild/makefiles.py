@@ -12,12 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-_LIST = re.compile(r"\s*([\w.-]+?)-(?:(y|objs)|\$\(CONFIG_(\w+)\))\s*[:+]?=\s*([^#]*)")
-_FLAGS = re.compile(r"\s*(?:export\s+)?([\w./-]*FLAGS[\w./-]*|[\w-]*flags)(?:-\S+)?\s*[:+?]?=")
-_OPENS = re.compile(r"\s*if(?:n?eq|n?def)\b")
-_CLOSES = re.compile(r"\s*endif\b")
-_SYMBOL = re.compile(r"\bCONFIG_(\w+)")
-_ONE = re.compile(r"[AC]FLAGS_(\S+\.o)")
+from tasks.system.pattern import pattern
+
+_LIST = pattern(r"\s*([\w.-]+?)-(?:(y|objs)|\$\(CONFIG_(\w+)\))\s*[:+]?=\s*([^#]*)")
+_FLAGS = pattern(r"\s*(?:export\s+)?([\w./-]*FLAGS[\w./-]*|[\w-]*flags)(?:-\S+)?\s*[:+?]?=")
+_OPENS = pattern(r"\s*if(?:n?eq|n?def)\b")
+_CLOSES = pattern(r"\s*endif\b")
+_SYMBOL = pattern(r"\bCONFIG_(\w+)")
+_ONE = pattern(r"[AC]FLAGS_(\S+\.o)")
 _LISTS = ("obj", "lib", "core", "drivers", "net", "libs", "virt", "init")  # of the kernel proper
 _FOLDERS = 200  # that are read at most
 

@@ -15,24 +15,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 from tasks.system.terminal import printable
 
 # Outputs of an earlier build with M=.
-MADE = re.compile(
-    r".*\.(o|ko|mod|mod\.c|a|symvers|order|cmd|d|tmp)|\..*|modules\.\w+|Module\.symvers"
-)
+MADE = pattern(r".*\.(o|ko|mod|mod\.c|a|symvers|order|cmd|d|tmp)|\..*|modules\.\w+|Module\.symvers")
 MOST = 5000  # files outside of the module's folder: a project's headers, not a home folder
-_SPECIAL = re.compile(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!,]")
-_TEXT = re.compile(r"(Makefile|Kbuild).*|.*\.(c|h|S|s|mk|inc|include)")
+_SPECIAL = pattern(r"[\s:#$%'\"`\\;&|<>()*?\[\]{}!,]")
+_TEXT = pattern(r"(Makefile|Kbuild).*|.*\.(c|h|S|s|mk|inc|include)")
 _LONGEST = 1 << 20
 # Paths with `..` in a makefile; $(src), $(M), $(PWD), ... at the beginning are the module's folder.
-_UP = re.compile(
+_UP = pattern(
     r"(?:\$[({]\w+[)}]/|(?<=-I)|(?<![\w./$+-]))((?:[\w.+-]+/)*\.\.(?:/[\w.+-]+)*)/?(?![\w./+-])"
 )
-_INCLUDED = re.compile(
+_INCLUDED = pattern(
     r"^\s*(?:#\s*include|\.include|\.incbin)\s*[\"<]([^\">\n]*\.\.[^\">\n]*)[\">]", re.MULTILINE
 )
-_MAKEFILE = re.compile(r"(Makefile|Kbuild).*|.*\.(mk|include)")
+_MAKEFILE = pattern(r"(Makefile|Kbuild).*|.*\.(mk|include)")
 
 
 def check_name(folder: Path, origin: str) -> None:

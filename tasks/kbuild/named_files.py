@@ -20,6 +20,7 @@ import msgspec
 
 from tasks.cache.digests import MISSING, Stamps
 from tasks.system.files import decoded, packed, write_whole
+from tasks.system.pattern import pattern
 from tasks.system.process import clean_env
 from tasks.system.terminal import printable
 
@@ -56,11 +57,11 @@ GENERATED_KEY = "certs/signing_key.pem"
 # Generated at random if missing, and part of all objects (scripts/basic/Makefile; the second before
 # 5.19).
 _SEEDS = ("scripts/basic/randstruct.seed", "scripts/gcc-plugins/randomize_layout_seed.h")
-_STRING = re.compile(r'^CONFIG_(\w+)="(.+)"$', re.MULTILINE)
+_STRING = pattern(r'^CONFIG_(\w+)="(.+)"$', re.MULTILINE)
 # A line "file NAME LOCATION ..." of a list for usr/gen_init_cpio.c.
-_LISTED = re.compile(rb"^[ \t]*file[ \t]+\S+[ \t]+(\S+)", re.MULTILINE)
+_LISTED = pattern(rb"^[ \t]*file[ \t]+\S+[ \t]+(\S+)", re.MULTILINE)
 _LONGEST_LIST = 1 << 24
-_VARIABLE = re.compile(r"\$[({](\w+)[)}]")
+_VARIABLE = pattern(r"\$[({](\w+)[)}]")
 
 
 class Missing(msgspec.Struct, frozen=True):

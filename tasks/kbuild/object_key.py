@@ -18,19 +18,20 @@ import msgspec
 
 from tasks.cache.places import Places
 from tasks.kbuild.saved import Saved, Unfamiliar, unescaped
+from tasks.system.pattern import pattern
 
 HIDING = "#hiding"  # the headers that would hide one that was read
 PLACE = "#place"  # the folders' paths, if the object holds one
 OBJTOOL = "#objtool"  # objtool, if the command runs it
 PROGRAM = "tools/objtool/objtool"
-_WILDCARD = re.compile(r"\$\(wildcard (include/config/[\w/]+(?:\.h)?)\)")
-_PATH = re.compile(r"[\w./+@%~,:=<>-]+")
-_TARGET = re.compile(r"[\w./+@%~,-]+\.o")
-_HEAD = re.compile(r"(?:saved)?cmd_(\S+) := [^\n]+")
-_TAIL = re.compile(r"\s*|\n*\S+: \$\(wildcard [^()$\s]+\)\n")
+_WILDCARD = pattern(r"\$\(wildcard (include/config/[\w/]+(?:\.h)?)\)")
+_PATH = pattern(r"[\w./+@%~,:=<>-]+")
+_TARGET = pattern(r"[\w./+@%~,-]+\.o")
+_HEAD = pattern(r"(?:saved)?cmd_(\S+) := [^\n]+")
+_TAIL = pattern(r"\s*|\n*\S+: \$\(wildcard [^()$\s]+\)\n")
 # Options by which the object depends on unrecorded inputs, or the compiler writes further outputs:
 # plug-ins, profiles, response files.
-_STRANGE = re.compile(
+_STRANGE = pattern(
     r"@|-(?:fplugin|specs|wrapper|save-temps|gsplit|gz|fprofile|fauto-profile|fbranch|ftest"
     r"|fdump|fstack-usage|fcallgraph|flto|ffat-lto|Xclang|include-pch|B)"
     r"|-m(?:arch|tune|cpu)=native"  # of which host?
@@ -38,9 +39,9 @@ _STRANGE = re.compile(
     r"|-f(?!\w+-prefix-map=)[\w-]+=\S*[/.]"  # a file for the compiler
 )
 # cmd_objtool of scripts/Makefile.lib
-_CHECKED = re.compile(rf"\s*; \./{PROGRAM}(?: +--[\w=-]+)* +[\w./+@%~,-]+\.o\s*$")
-_DEBUG = re.compile(r"-g(?:\d|gdb\S*|dwarf\S*)?")
-_SHELL = re.compile(r"[;&|<>`(){}*?\\\n]")
+_CHECKED = pattern(rf"\s*; \./{PROGRAM}(?: +--[\w=-]+)* +[\w./+@%~,-]+\.o\s*$")
+_DEBUG = pattern(r"-g(?:\d|gdb\S*|dwarf\S*)?")
+_SHELL = pattern(r"[;&|<>`(){}*?\\\n]")
 
 
 class Roots(msgspec.Struct, frozen=True, dict=True):

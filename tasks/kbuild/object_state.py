@@ -14,18 +14,17 @@ from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
 from tasks.kbuild.pasted import PASTED
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system import files
+from tasks.system.pattern import pattern
 
 # Directives that read files which no .cmd file names, and names of symbols that none has. -MMD
 # leaves out what a header that calls itself the system's includes.
-_CONTENTS = re.compile(
+_CONTENTS = pattern(
     rb"\.incbin|\.include\b|__has_include|#\s*embed\b|\b(?:GCC|clang)\s+system_header|"
     + PASTED.pattern
 )
 # Comments of C; strings come first, as they may have the signs of a comment. The kernel's headers
 # have comments on these directives, among them one that nearly all objects of x86 read.
-_COMMENT = re.compile(
-    rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL
-)
+_COMMENT = pattern(rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 class States:

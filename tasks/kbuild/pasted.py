@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tasks.kbuild import symbol_times
 from tasks.system import files
+from tasks.system.pattern import pattern
 
 FILE = "piggyback.pasted"
-PASTED = re.compile(rb"(?<!\w)CONFIG_(\w*)(?:\s|\\\n)*##")
+PASTED = pattern(rb"(?<!\w)CONFIG_(\w*)(?:\s|\\\n)*##")
 _TEXT = (".c", ".h", ".S")
 _Known = dict[str, tuple[int, int, int, int, list[str]]]
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tasks.kbuild import symbol_times, unrecorded
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
-_TOKEN = re.compile(r"[\w./+@%~,:-]*[\w]")
+_TOKEN = pattern(r"[\w./+@%~,:-]*[\w]")
 
 
 def below(folder: Path) -> Iterator[str]:

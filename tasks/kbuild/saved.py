@@ -15,15 +15,16 @@ import shlex
 import msgspec
 
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
 FIXDEP = "scripts/basic/fixdep"
-_RECORD = re.compile(
+_RECORD = pattern(
     r"((?:saved)?cmd_(?P<t>\S+) :=) (?P<text>[^\n]+)\n"
     r"(?P<lists>\n(?:source_(?P=t) := (?P<source>[^\n]*)\n\n)?deps_(?P=t) := \\\n(?:[^\n]* \\\n)*\n"
     r"(?P=t): \$\(deps_(?P=t)\)\n\n\$\(deps_(?P=t)\):\n)?"
     r"(?P<tail>\s*|\n*(?P=t): \$\(wildcard [^()$\s]+\)\n)"
 )  # the last is what gen_objtooldep of scripts/Makefile.lib adds
-_WORD = re.compile(r"[\w./+@%~,:-]*[\w]")
+_WORD = pattern(r"[\w./+@%~,:-]*[\w]")
 
 
 class Unfamiliar(PiggyError):

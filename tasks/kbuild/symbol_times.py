@@ -18,11 +18,12 @@ import msgspec
 from tasks.kconfig import dotconfig
 from tasks.system.errors import PiggyError
 from tasks.system.files import decoded, packed, remembering, write_whole
+from tasks.system.pattern import pattern
 
 FILE = "piggyback.symbols"
 _TOP = "include/config"
 _STEP = 1_000_000  # ns; a file system may keep times less exactly
-_OTHERS = re.compile(r"(auto|tristate)\.conf(\.cmd)?|kernel\.release|\..*")  # no symbols' files
+_OTHERS = pattern(r"(auto|tristate)\.conf(\.cmd)?|kernel\.release|\..*")  # no symbols' files
 
 
 class _Symbols(msgspec.Struct):

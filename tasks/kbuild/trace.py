@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import msgspec
 from tasks.cache.digests import Stamps
 from tasks.kbuild import saved
 from tasks.system.files import decoded, packed, write_whole
+from tasks.system.pattern import pattern
 from tasks.system.process import clean_env
 
 RULES = Path(__file__).with_name("trace.mk")
@@ -27,7 +27,7 @@ GOAL = "piggyback-env"  # a goal of trace.mk that prints the environment
 FILE = "piggyback.trace"
 _FOLDER = "piggyback.said"
 BEGUN = "begun"  # a folder in it; see seconds.py
-_OURS = re.compile(r"-j\d*|--jobserver-(?:auth|fds)=.*")  # options in MAKEFLAGS of a single run
+_OURS = pattern(r"-j\d*|--jobserver-(?:auth|fds)=.*")  # options in MAKEFLAGS of a single run
 
 
 class Call(msgspec.Struct):

@@ -12,19 +12,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tasks.kbuild.manifest import KCONFIG
+from tasks.system.pattern import pattern
 
 # Files in a folder with objects that are recorded, belong to Kconfig, or are for people.
-_ELSEWHERE = re.compile(
+_ELSEWHERE = pattern(
     r".*\.(c|h|S|rs|dtsi?|dtso|rst|orig|rej)|Kconfig.*|Config\..*|\..*|.*[~#]|README.*|LICENSE.*"
 )
-_INCLUDED = re.compile(r"^\s*-?include\s+\$\(src(?:tree)?\)/(\S+)", re.MULTILINE)
+_INCLUDED = pattern(r"^\s*-?include\s+\$\(src(?:tree)?\)/(\S+)", re.MULTILINE)
 # What a makefile takes if it is there: by -include, by $(wildcard ...).
-_OPTIONAL = re.compile(
+_OPTIONAL = pattern(
     r"^[ \t]*[-s]include\s+([^#\n]+)|\$\(wildcard\s+((?:[^()]|\([^()]*\))+)\)", re.MULTILINE
 )
 # Scripts that a Kconfig file calls, and those that another script calls.
-_ASKED = re.compile(r"scripts/([\w./-]+)")
-_CALLED = re.compile(r"(?:scripts/)?([\w-][\w.-]*\.(?:sh|pl|py))")
+_ASKED = pattern(r"scripts/([\w./-]+)")
+_CALLED = pattern(r"(?:scripts/)?([\w-][\w.-]*\.(?:sh|pl|py))")
 # Lists of headers that Kbuild generates, and of system calls (asm-headers in the top Makefile,
 # archheaders).
 _HEADERS = ("include/asm-generic/Kbuild", "include/uapi/asm-generic/Kbuild")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,9 +23,10 @@ import msgspec
 
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system.files import RACY_NS
+from tasks.system.pattern import pattern
 
 SOURCE = Path(__file__).with_name("watch.c")
-_OWN = re.compile(r"/proc/(?:self|thread-self|\d+)(?:/|$)|/dev/")
+_OWN = pattern(r"/proc/(?:self|thread-self|\d+)(?:/|$)|/dev/")
 _STRANGE = ("/proc/", "/sys/")
 MOST = 1 << 16  # bytes of a file below /proc that count
 

@@ -26,16 +26,17 @@ import msgspec
 
 from tasks.system.errors import PiggyError
 from tasks.system.files import read_regular
+from tasks.system.pattern import pattern
 
 PREFIX = "CONFIG_"
 LONGEST = 16 << 20  # bytes of a fragment
-_INCLUDE = re.compile(r'#include "([^"/]+)".*')
-_ALMOST_INCLUDE = re.compile(r"\s*#\s*include\s*[\"<].*", re.IGNORECASE)
+_INCLUDE = pattern(r'#include "([^"/]+)".*')
+_ALMOST_INCLUDE = pattern(r"\s*#\s*include\s*[\"<].*", re.IGNORECASE)
 _COMMENT = r"(?:[ \t]+#[ \t]*(?P<comment>.*))?"
 _NUMBER = r"-[0-9]+|[0-9][0-9A-Fa-f]*|0[xX][0-9A-Fa-f]+"
 _VALUE = rf'(y|m|n|{_NUMBER}|"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*")'
-_ALMOST_SET = re.compile(r"\s*(?:export\s+)?(\w+)\s*[:+?]?=\s*(.*)")
-_HEX = re.compile(r"0[xX][0-9A-Fa-f]+|(?=.*[A-Fa-f])[0-9A-Fa-f]{2,}")
+_ALMOST_SET = pattern(r"\s*(?:export\s+)?(\w+)\s*[:+?]?=\s*(.*)")
+_HEX = pattern(r"0[xX][0-9A-Fa-f]+|(?=.*[A-Fa-f])[0-9A-Fa-f]{2,}")
 _TRISTATES = {
     "y": ("y", "yes", "true", "on"),
     "m": ("m", "mod", "module"),
@@ -55,13 +56,13 @@ class Style:
     def __init__(self, prefix: str, stem: str = "", line: str = "configuration line") -> None:
         self.prefix, self.stem, self.line = prefix, stem, line
         name = rf"{prefix}({stem}[A-Za-z0-9_]+)"
-        self.set = re.compile(rf"{name}={_VALUE}{_COMMENT}")
-        self.unset = re.compile(rf"# {name} is not set{_COMMENT}")
-        self.final = re.compile(rf"{name}=(.*)")  # a line that Kconfig itself wrote
+        self.set = pattern(rf"{name}={_VALUE}{_COMMENT}")
+        self.unset = pattern(rf"# {name} is not set{_COMMENT}")
+        self.final = pattern(rf"{name}=(.*)")  # a line that Kconfig itself wrote
         # conf_read_simple() in confdata.c skips any one character after #, and ends the name at the
         # next space.
         loose = rf"{prefix}({stem}\S+)" if prefix + stem else "([A-Z0-9_]{2,})"
-        self.almost_unset = re.compile(
+        self.almost_unset = pattern(
             rf"\s*(?:#+\s*|#.)?{loose}\s+is\s+(?:not\s+set|unset\b)",
             re.IGNORECASE if prefix + stem else 0,
         )

@@ -7,7 +7,6 @@ which run compilers, get an environment and a scratch folder of their own.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Any
 
 from tasks.kconfig.fragments import PREFIX
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 from tasks.system.process import run
 
-_SOURCE = re.compile(r'\s*source\s+"?([^"\s$]+)"?\s*')
-_NOT_PASSED_ON = re.compile(r"MAKE.*|MFLAGS|KCONFIG_.*|KBUILD_KCONFIG|PWD|OLDPWD|SHLVL|_")
+_SOURCE = pattern(r'\s*source\s+"?([^"\s$]+)"?\s*')
+_NOT_PASSED_ON = pattern(r"MAKE.*|MFLAGS|KCONFIG_.*|KBUILD_KCONFIG|PWD|OLDPWD|SHLVL|_")
 
 
 def kbuild_environment(make: Sequence[str | Path]) -> dict[str, str]:

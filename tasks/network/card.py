@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
 # QEMU's user network: docs/system/devices/net.rst of QEMU.
 USER_NETWORK = ipaddress.IPv4Network("10.0.2.0/24")
 USER_GATEWAY, USER_DNS = "10.0.2.2", "10.0.2.3"
 _SERVICES = {"http": 80, "ssh": 22, "telnet": 23, "ftp": 21, "https": 443, "domain": 53}
-_FORWARD = re.compile(r"(?:([a-z][a-z0-9-]*)=)?(?:([0-9]{1,5}):)?([0-9]{1,5})(?:/(tcp|udp))?")
+_FORWARD = pattern(r"(?:([a-z][a-z0-9-]*)=)?(?:([0-9]{1,5}):)?([0-9]{1,5})(?:/(tcp|udp))?")
 
 # The kernel symbols of the driver and the bus of each of QEMU's cards, named as `qemu-system-...
 # -device help` does; "A|B" means either.

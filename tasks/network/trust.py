@@ -20,18 +20,19 @@ from tasks.network.routes import METRICS
 from tasks.network.state import FORWARD, State
 from tasks.network.steps import Arguments, Plan, Step, write
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 from tasks.system.terminal import printable
 
 MOST_TAPS = 16  # the upper limit of the setting `guests`
 # Names of links: those that the kernel takes (dev_valid_name() in net/core/dev.c), without
 # characters that mean something to nft or a terminal.
-_LINK = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.@+=~,%#][A-Za-z0-9_.@+=~,%#-]{0,14}")
-_MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
-_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?")  # without a scope such as %eth0
-_NUMBER = re.compile(r"[0-9]{1,10}")
-_TOKEN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_LABEL = re.compile(r"[A-Za-z0-9_.@+=~,%#][A-Za-z0-9_.@+=~,%#:-]{0,14}")
-_SWITCH = re.compile(r"/proc/sys/net/ipv4/conf/([^/]+)/forwarding")
+_LINK = pattern(r"(?!\.{1,2}$)[A-Za-z0-9_.@+=~,%#][A-Za-z0-9_.@+=~,%#-]{0,14}")
+_MAC = pattern(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+_ADDRESS = pattern(r"[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?")  # without a scope such as %eth0
+_NUMBER = pattern(r"[0-9]{1,10}")
+_TOKEN = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_LABEL = pattern(r"[A-Za-z0-9_.@+=~,%#][A-Za-z0-9_.@+=~,%#:-]{0,14}")
+_SWITCH = pattern(r"/proc/sys/net/ipv4/conf/([^/]+)/forwarding")
 _TYPES = ("local", "blackhole", "unreachable", "prohibit", "throw", "nat")
 _HINT = "it is not carried out, for it may be somebody else's"
 Form = Callable[[str], object]

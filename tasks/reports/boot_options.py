@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from typing import Any
 
@@ -11,9 +10,10 @@ import msgspec
 from tasks.graph.verdict import Exceeded
 from tasks.reports import options
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 from tasks.tuning.boot import Profile
 
-_LIMIT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(K|M|G|ms)?")
+_LIMIT = pattern(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(K|M|G|ms)?")
 _SECONDS = "leave out one of the two: seconds of this host are no count"
 _COUNTS = {"limit": "limit", "trace": "trace", "whole": "all"}
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}

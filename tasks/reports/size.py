@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -34,13 +33,14 @@ from tasks.reports.size_text import SHOWN, Node
 from tasks.system import terminal
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.files import read_regular
+from tasks.system.pattern import pattern
 from tasks.tuning import builds, compare, history, pieces, sizes, userspace
 from tasks.tuning.builds import Build
 from tasks.tuning.compare import Comparison
 from tasks.tuning.image import Row
 from tasks.tuning.sizes import Record
 
-_MEMORY = re.compile(r"Memory: (\d+)K/(\d+)K available \([^()\n]{0,300}\)")
+_MEMORY = pattern(r"Memory: (\d+)K/(\d+)K available \([^()\n]{0,300}\)")
 
 
 def tasks(project: Project, others: Sequence[TaskDict]) -> Iterator[TaskDict]:

@@ -21,14 +21,15 @@ import msgspec
 
 from tasks.kbuild import saved, trace
 from tasks.kbuild.saved import Saved, Unfamiliar
+from tasks.system.pattern import pattern
 from tasks.system.process import run
 
 _OCTAL = r"((?:\\\\[0-7]{3}){4})"
-_APPENDED = re.compile(rf"printf {_OCTAL}")
-_SIZE = re.compile(rf"^\s*\{{ cat ([^|;&<>$]+) \|[^;&]*; printf {_OCTAL}; \}} > \S+\s*$")
-_BSS = re.compile(r"(?<=--defsym _kernel_bss_size=)-?\d+")
-_SYMBOL = re.compile(rb"^([0-9a-f]+) [ABD] __bss_(start|stop)$", re.MULTILINE)
-_ASKS = re.compile(r"^(?!\s*#).*\$[({]shell\s.*|^[\w-]+\s*!=.*", re.MULTILINE)
+_APPENDED = pattern(rf"printf {_OCTAL}")
+_SIZE = pattern(rf"^\s*\{{ cat ([^|;&<>$]+) \|[^;&]*; printf {_OCTAL}; \}} > \S+\s*$")
+_BSS = pattern(r"(?<=--defsym _kernel_bss_size=)-?\d+")
+_SYMBOL = pattern(rb"^([0-9a-f]+) [ABD] __bss_(start|stop)$", re.MULTILINE)
+_ASKS = pattern(r"^(?!\s*#).*\$[({]shell\s.*|^[\w-]+\s*!=.*", re.MULTILINE)
 # What boot Makefiles ask the shell: ARM's size of .bss, and a sum of two values of the
 # configuration; whole, with single spaces, and without the path of vmlinux.
 _KNOWN = {
@@ -42,7 +43,7 @@ _KNOWN = {
 }
 # scripts/Makefile.lib's definition of the size behind a compressed kernel; older ones have more
 # backslashes for the shell.
-_SIZE_APPEND = re.compile(r"^size_append = .*$", re.MULTILINE)
+_SIZE_APPEND = pattern(r"^size_append = .*$", re.MULTILINE)
 _KNOWN_SIZE = (
     r"size_append = printf $(shell dec_size=0; for F in $(real-prereqs); do"
     r" fsize=$$($(CONFIG_SHELL) $(srctree)/scripts/file-size.sh $$F);"
@@ -52,12 +53,12 @@ _KNOWN_SIZE = (
     r" printf '%s%03o' '\\' $$((0x$$ch)); done; } )"
 )
 # Recipe lines that are one variable. The two harmless ones look at the configuration only.
-_LINE = re.compile(r"^\t@?\$\((\w+)\)\s*$", re.MULTILINE)
+_LINE = pattern(r"^\t@?\$\((\w+)\)\s*$", re.MULTILINE)
 _HARMLESS = {"check_for_multiple_zreladdr", "check_for_multiple_loadaddr"}
 BAD_SYMBOLS = "check_for_bad_syms"
-_LOCAL_BSS = re.compile(r"^[0-9a-f]+ [bc] ", re.MULTILINE)
-_BOOT = re.compile(r"arch/\w+/boot/")
-_MAKEFILE = re.compile(r"/(?:Makefile|Kbuild)(?:\.\w+)?$|\.mk$")
+_LOCAL_BSS = pattern(r"^[0-9a-f]+ [bc] ", re.MULTILINE)
+_BOOT = pattern(r"arch/\w+/boot/")
+_MAKEFILE = pattern(r"/(?:Makefile|Kbuild)(?:\.\w+)?$|\.mk$")
 _LIBRARY = "scripts/Makefile.lib"
 
 

@@ -28,11 +28,12 @@ from tasks.kbuild.trace import Said, Trace
 from tasks.shortway import computed
 from tasks.system import files
 from tasks.system.jobserver import Budget
+from tasks.system.pattern import pattern
 from tasks.system.process import child, clean_env
 
 FOLDER = "piggyback.early"
 # Options by which a compiler writes more files than the object and its depfile, or their names.
-_MORE = re.compile(
+_MORE = pattern(
     r" -(?:gsplit-dwarf|fstack-usage|save-temps|fdump|frecord|fprofile|fcallgraph|dumpbase|Wa,-a)"
     r"|coverage"
 )

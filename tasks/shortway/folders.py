@@ -20,13 +20,14 @@ from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Said
 from tasks.shortway.replay import Replay
 from tasks.system import files
+from tasks.system.pattern import pattern
 
 _MAKEFILES = ("Makefile", "Kbuild")
 _ARCHIVES = ("built-in.a", "lib.a")
-_WORD = re.compile(r"[\w./:=,+@%~-]+")  # a make variable that needs no quotes
+_WORD = pattern(r"[\w./:=,+@%~-]+")  # a make variable that needs no quotes
 _NO_MAKEFILES = (".c", ".h", ".S", ".dts", ".dtsi", "/")
 # What a folder's makefile has that steers those below it. Flags may get there by other variables.
-_DEEPER = re.compile(
+_DEEPER = pattern(
     r"subdir-(?:cc|as)flags|^\s*export\b"
     r"|^\s*(?:override\s+)?(?:KBUILD_\w*FLAGS|LINUXINCLUDE)\s*(?:::?|[+?])?=",
     re.MULTILINE,

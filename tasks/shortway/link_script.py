@@ -24,22 +24,23 @@ import msgspec
 from tasks.kbuild.saved import Saved
 from tasks.kbuild.trace import Said
 from tasks.shortway.stale import made_from
+from tasks.system.pattern import pattern
 
 WHOLE = "vmlinux.o"
 _SCRIPT = "scripts/link-vmlinux.sh"
-_USE = re.compile(
+_USE = pattern(
     r"^\s*if is_enabled CONFIG_LTO_CLANG \|\| is_enabled CONFIG_X86_KERNEL_IBT; then\n"
     r"\s*objs=vmlinux\.o\n",
     re.MULTILINE,
 )
-_PLAIN = re.compile(r";\s+true\s*$")  # no Makefile.postlink
+_PLAIN = pattern(r";\s+true\s*$")  # no Makefile.postlink
 STAMP = "init/version-timestamp.o"
 _MAKE = '${MAKE} -f "${srctree}/scripts/Makefile.build" obj=init init/version-timestamp.o\n'
-_COMMENT = re.compile(r"^[ \t]*#.*\n", re.MULTILINE)
-_OTHERWISE = re.compile(r"^CONFIG_(?:LTO_CLANG|X86_KERNEL_IBT)=", re.MULTILINE)
+_COMMENT = pattern(r"^[ \t]*#.*\n", re.MULTILINE)
+_OTHERWISE = pattern(r"^CONFIG_(?:LTO_CLANG|X86_KERNEL_IBT)=", re.MULTILINE)
 # Where the linker adds no stubs, whose symbols would depend on the addresses.
-_NO_STUBS = re.compile(r"^CONFIG_(?:X86|ARM64|RISCV)=y$", re.MULTILINE)
-_KALLSYMS = re.compile(r"^CONFIG_KALLSYMS=y$", re.MULTILINE)
+_NO_STUBS = pattern(r"^CONFIG_(?:X86|ARM64|RISCV)=y$", re.MULTILINE)
+_KALLSYMS = pattern(r"^CONFIG_KALLSYMS=y$", re.MULTILINE)
 _SIZE = '$(${CONFIG_SHELL} "${srctree}/scripts/file-size.sh" ${%s})\n'
 _TEST = "\tif [ $size1 -ne $size2 ] || "
 # A second link in one run, after modpost's source, finds the last table moved already.
@@ -96,7 +97,7 @@ _FORMS = (
         "CONFIG_DEBUG_INFO_BTF=y",
     ),
 )
-_CALLED = re.compile(rf"(?:\S*/)?{re.escape(_SCRIPT)}(?= )")
+_CALLED = pattern(rf"(?:\S*/)?{re.escape(_SCRIPT)}(?= )")
 _NAME = '"vmlinux: $0"'
 OURS = "piggyback.link-vmlinux.sh"
 

@@ -32,6 +32,7 @@ from tasks.shortway.stale import Targets, content, users_of
 from tasks.system import files, terminal
 from tasks.system.beside import beside
 from tasks.system.jobserver import Budget
+from tasks.system.pattern import pattern
 from tasks.system.process import CommandError, Completed, child, stop_all
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 ROUNDS = 4
 SHOWN = 8  # least number of commands for a progress bar
 # Errors of gcc and clang; of as.
-_ERROR = re.compile(r"^\S+:\d+:(?:\d+:)? (?:fatal )?error: |^\S+:\d+: Error: ", re.MULTILINE)
-_ABSENT = re.compile("No such file|not found")
+_ERROR = pattern(r"^\S+:\d+:(?:\d+:)? (?:fatal )?error: |^\S+:\d+: Error: ", re.MULTILINE)
+_ABSENT = pattern("No such file|not found")
 
 
 class Replay(msgspec.Struct, dict=True):

@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from tasks.system.pattern import pattern
 from tasks.system.terminal import printable
 
 # An address in a text. The user's part ends with the last @ before the path (RFC 3986, section
 # 3.2.1). Where what stands after the first colon is no port, it is a password with a sign in it
 # that should have been escaped: that goes, too.
-_ADDRESS = re.compile(r"""(?x) ([A-Za-z][A-Za-z0-9+.-]*://)
+_ADDRESS = pattern(r"""(?x) ([A-Za-z][A-Za-z0-9+.-]*://)
     (?: [^\s/?\#]*@ | [^\s/?\#@\[]*:[^\s@]*@ )?
     ( [^\s?'"]* ) ( \?[^\s'"]*[^\s'":;,.)] )?""")
 # urllib3 repeats the path with its query in its messages.
-_IN_URLLIB3 = re.compile(r"(?<=with url: )\S+")
+_IN_URLLIB3 = pattern(r"(?<=with url: )\S+")
 
 
 def hidden(text: str) -> str:

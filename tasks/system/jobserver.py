@@ -26,8 +26,10 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 
+from tasks.system.pattern import pattern
+
 WAIT = 0.2  # seconds after which a thread that waits for a token checks whether some were lost
-_AUTH = re.compile(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>(?:\\.|[^\s\\])+)|(?P<fds>\d+,\d+))")
+_AUTH = pattern(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>(?:\\.|[^\s\\])+)|(?P<fds>\d+,\d+))")
 
 
 class Budget:

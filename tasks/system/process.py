@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import shlex
 import signal
@@ -24,9 +23,10 @@ import msgspec
 
 from tasks.system import address, parent_death
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
 TAIL_LINES = 15
-_JOBSERVER = re.compile(r"^ +(?=-j)| --jobserver-\w+=\S+")
+_JOBSERVER = pattern(r"^ +(?=-j)| --jobserver-\w+=\S+")
 _KEPT = (
     "HOME",
     "USER",

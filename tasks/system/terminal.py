@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TextIO
 
+from tasks.system.pattern import pattern
+
 # Controls of ECMA-48 (C0, DEL, C1) but tab and newline, and the characters that change the
 # direction of text (Unicode, UAX #9, section 2).
-_CONTROLS = re.compile(
+_CONTROLS = pattern(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tasks.guest import marks
 from tasks.guest.marks import Halted
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 from tasks.tuning.boot import Event
 from tasks.tuning.boot_points import REGISTERS, Point, Points
 
-_PROMPT = re.compile(rb"(?:^|\n)[^\n]{0,60}[#$] (?:\x1b\[6n)?$")
+_PROMPT = pattern(rb"(?:^|\n)[^\n]{0,60}[#$] (?:\x1b\[6n)?$")
 _ENTER = b"Please press Enter to activate this console"  # busybox init, "askfirst"
 _WORDS = 40  # of a command line
 _LONGEST = 120  # characters of a command line

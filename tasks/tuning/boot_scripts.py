@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from msgspec.structs import replace
 
+from tasks.system.pattern import pattern
 from tasks.tuning.boot import Bar
 
 _SHELLS = ("sh", "ash", "bash", "dash")
 # A variable as the command, as in `"$script" start`.
-_VARIABLE = re.compile(
+_VARIABLE = pattern(
     r"""(?:^|[;&|(){!]|\b(?:then|do|else|if|while|until|exec|nice)\s)\s*"?\$\{?\w+\}?"?(?=[\s;&|)]|$)"""
 )
-_WORD = re.compile(r"""[\w./:=@%+,~^-]+""")
+_WORD = pattern(r"""[\w./:=@%+,~^-]+""")
 
 
 def explained(found: Sequence[Bar], text: Callable[[str], tuple[str, str]]) -> Iterator[Bar]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from tasks.kconfig import dotconfig
+from tasks.system.pattern import pattern
 from tasks.tuning.pieces import UNKNOWN, Piece
 from tasks.tuning.sizes import Record
 
 # As scripts/bloat-o-meter has them: what is generated, and what differs by its text alone.
 _GENERATED = ("__mod_", "__se_sys", "__se_compat_sys", "__addressable_")
 _TEXTS = ("linux_banner", "vermagic")
-_NUMBER = re.compile(r"\.[0-9]+")
+_NUMBER = pattern(r"\.[0-9]+")
 STRINGS = "(strings)"
 REST = "(strings, tables, alignment)"
 TABLES = "(tables and other data without a symbol)"

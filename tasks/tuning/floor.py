@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 import msgspec
 
-_LINE = re.compile(r"Memory: \d+K/\d+K available \(([^()\n]{0,300})\)")
-_PART = re.compile(r"(\d{1,12})K ([a-zA-Z -]{1,40}?)(?:,|$)")
-_FIELD = re.compile(r"^(\w+(?:\(\w+\))?): +(\d{1,12}) kB", re.MULTILINE)
+from tasks.system.pattern import pattern
+
+_LINE = pattern(r"Memory: \d+K/\d+K available \(([^()\n]{0,300})\)")
+_PART = pattern(r"(\d{1,12})K ([a-zA-Z -]{1,40}?)(?:,|$)")
+_FIELD = pattern(r"^(\w+(?:\(\w+\))?): +(\d{1,12}) kB", re.MULTILINE)
 # Parts of the kernel that stay; its init memory is given to the rest.
 _KERNEL = {
     "kernel code": "kernel: code",

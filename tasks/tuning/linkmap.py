@@ -11,18 +11,20 @@ from collections.abc import Iterator
 
 import msgspec
 
+from tasks.system.pattern import pattern
+
 FILL = "*fill*"
 KALLSYMS = "(kallsyms)"
 STRINGS = "(strings)"
 # The table of symbols, which scripts/link-vmlinux.sh makes in several rounds.
-_KALLSYMS = re.compile(r"\.tmp_\w+(\.\w+)*\.o|\.tmp_kallsyms\d+\.o")
+_KALLSYMS = pattern(r"\.tmp_\w+(\.\w+)*\.o|\.tmp_kallsyms\d+\.o")
 _STUBS = "linker stubs"  # a part that the linker makes itself
-_GNU_NUMBER = re.compile("0x[0-9a-f]{1,16}")
-_LLD_NUMBERS = re.compile("([0-9a-f]{1,16} ){3}[0-9]{1,18}")
+_GNU_NUMBER = pattern("0x[0-9a-f]{1,16}")
+_LLD_NUMBERS = pattern("([0-9a-f]{1,16} ){3}[0-9]{1,18}")
 _BEGIN = "Linker script and memory map"
-_LLD = re.compile(r"\s*VMA\s+LMA\s+Size\s+Align\s+Out\s+In\s+Symbol")
-_MEMBER = re.compile(r"(?P<archive>.*?)\((?P<member>[^()]+)\)")
-_LLD_INPUT = re.compile(r"(?P<object>.+):\((?P<name>[^()]+)\)")
+_LLD = pattern(r"\s*VMA\s+LMA\s+Size\s+Align\s+Out\s+In\s+Symbol")
+_MEMBER = pattern(r"(?P<archive>.*?)\((?P<member>[^()]+)\)")
+_LLD_INPUT = pattern(r"(?P<object>.+):\((?P<name>[^()]+)\)")
 
 
 class Input(msgspec.Struct, frozen=True):

@@ -22,13 +22,14 @@ from pathlib import Path
 
 from tasks.kbuild import saved, trace
 from tasks.kbuild.saved import Unfamiliar
+from tasks.system.pattern import pattern
 from tasks.system.process import run
 from tasks.tuning import elf, linkmap
 from tasks.tuning.elf import Elf
 from tasks.tuning.linkmap import Input
 
 # Of the files at the top of the object folder these are no inputs of a link.
-_OUTPUTS = re.compile(
+_OUTPUTS = pattern(
     r"piggyback\..*|vmlinux(\.unstripped|\.map)?|System\.map|\.tmp_System\.map|.*\.(S|syms|cmd|d)"
 )
 _WRAPPER = """\

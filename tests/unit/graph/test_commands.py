@@ -18,8 +18,8 @@ from tasks.graph.inputs import Inputs
     [
         (["bzImage"], True),
         (["machine=versatile", "bzImage", "qemu_test"], True),
-        ([], False),
-        (["machine=versatile"], False),
+        ([], True),
+        (["machine=versatile"], True),
         (["price"], False),
         (["bzImage", "price"], False),
         (["-n", "2", "bzImage"], False),
