@@ -20,7 +20,7 @@ from tasks.graph.task import TaskDict
 from tasks.kbuild import configure
 from tasks.kconfig import origins
 from tasks.kconfig.origins import Origin
-from tasks.reports import boot_profile, matrix, report_tree, size, size_text, why
+from tasks.reports import boot_profile, matrix, report_tree, size, size_against, size_text, why
 from tasks.reports.report_tree import Tree
 from tasks.reports.size_text import Share
 from tasks.system import address, files, process, terminal
@@ -113,7 +113,7 @@ def gather(project: Project, others: Sequence[TaskDict], against: str = "") -> F
     before = boot_profile.before(project, against) if against else None
     build = builds.of_project(project)
     record = sizes.measure(build)
-    brought = size.origin(project, record)
+    brought = size_against.origin(project, record)
     trees, notes = report_tree.all_of(project, build, record, brought.chain)
     configuration, more = _configuration(project, record)
     took = runs.durations(project.layout.history, 1)

@@ -6,7 +6,7 @@ images/* + Kbuild's records + the linker's map -> size [PATH]
     size kernel/sched       one folder, object or image more closely; `busybox`, `applets`,
                             `rootfs`, `floppy`
     size --symbols          the kernel by the Kconfig symbols that bring its objects in
-    size --against REF      what grew and shrank
+    size --against REF      what grew and shrank; `size busybox --against REF` in busybox
     size --limit 900K       fail if the image is larger
     size --history          the sizes of this build and of earlier ones
 """
@@ -26,15 +26,14 @@ from tasks.graph import explain
 from tasks.graph.explain import Graph
 from tasks.graph.task import Command, Job, TaskDict, task
 from tasks.guest import boot
-from tasks.kbuild.brought_in import BroughtIn
-from tasks.reports import plan, size_options, size_text, why
+from tasks.reports import plan, size_against, size_options, size_text, why
 from tasks.reports.size_options import Asked, Limits
 from tasks.reports.size_text import SHOWN, Node
 from tasks.system import terminal
 from tasks.system.errors import PiggyError, nearest
 from tasks.system.files import read_regular
 from tasks.system.pattern import pattern
-from tasks.tuning import builds, compare, history, pieces, sizes, userspace
+from tasks.tuning import builds, history, sizes, userspace
 from tasks.tuning.builds import Build
 from tasks.tuning.compare import Comparison
 from tasks.tuning.image import Row
@@ -92,6 +91,9 @@ def _show(
     """
     project = job.project
     build = builds.of_project(project)
+    if asked.against and names:
+        _show_rest(project, build, others, names, asked)
+        return build, sizes.measure(build)
     record = sizes.measure(build)
     stale = stale_notes(build, others)
     if not stale:
@@ -100,10 +102,12 @@ def _show(
     shown = 0 if asked.whole else SHOWN
     other = None
     if asked.against:
-        other, more = _compared(project, record, asked.against)
+        other, more = size_against.kernel(project, record, asked.against)
         notes += more
     if asked.as_json:
         found = _json(project, build, record, other, notes)
+        if asked.against:
+            found["against"]["others"] = _others(project, build, asked.against)
         most = size_options.limits(project, asked.limit)
         found["limits"] = {**most.machine, **most.given}
         if asked.history:
@@ -119,13 +123,42 @@ def _show(
         else size_text.history(history.of(project, build), build.image, shorten, shown)
         if asked.history
         else size_text.config_lines(
-            size_text.by_config(record.raw, origin(project, record).chain), shown
+            size_text.by_config(record.raw, size_against.origin(project, record).chain), shown
         )
         if asked.symbols
         else _trees(project, build, record, names, asked.depth, shown)
     )
     print("\n".join(terminal.printable(line) for line in lines))
     return build, record
+
+
+def _show_rest(
+    project: Project, build: Build, others: Sequence[TaskDict], names: Sequence[str], asked: Asked
+) -> None:
+    """Print what grew and shrank in busybox and other images that are not the kernel.
+
+    Raises:
+        PiggyError: One can't be compared.
+    """
+    for note in stale_notes(build, others, [size_against.file_of(name) for name in names]):
+        terminal.line("note", note)
+    for name in dict.fromkeys(names):
+        found = size_against.rest(project, build, asked.against, name)
+        head, most = size_against.NAMES[name], 0 if asked.whole else SHOWN
+        print("\n".join(map(terminal.printable, size_text.against(found, most, head))))
+
+
+def _others(project: Project, build: Build, word: str) -> dict[str, Any]:
+    """Return what grew and shrank in each image that is not the kernel, for programs."""
+    found: dict[str, Any] = {}
+    for name in size_against.NAMES:
+        if size_against.file_of(name) in build.files:
+            try:
+                one = size_against.rest(project, build, word, name)
+                found[name] = {**msgspec.to_builtins(one), "words": one.words, "total": one.total}
+            except PiggyError as error:
+                found[name] = {"error": error.message}
+    return found
 
 
 def _trees(
@@ -188,13 +221,8 @@ def rows_of(project: Project, build: Build, record: Record) -> dict[str, Callabl
     if record.booted:
         found[build.image] = lambda: record.booted
     if "busybox" in build.files:
-        found["busybox"] = lambda: userspace.busybox(
-            build.files["busybox"], project.layout.busybox_obj
-        )
-        found["applets"] = lambda: [
-            Row(0, count, name, "")
-            for name, count in userspace.applets(found["busybox"](), _applets(project)).items()
-        ]
+        found["busybox"] = lambda: size_against.apart(build, "busybox")
+        found["applets"] = lambda: size_against.apart(build, "applets")
     if "rootfs" in build.files:
         found["rootfs"] = lambda: userspace.rootfs(
             build.files["rootfs"],
@@ -203,7 +231,7 @@ def rows_of(project: Project, build: Build, record: Record) -> dict[str, Callabl
             project.layout.images / "busybox",
         )
     if "floppy" in build.files:
-        found["floppy"] = lambda: userspace.floppy(build.files["floppy"])
+        found["floppy"] = lambda: size_against.apart(build, "floppy")
     return found
 
 
@@ -214,18 +242,9 @@ def _limited(build: Build, record: Record, most: Limits) -> dict[str, int]:
         PiggyError: A floppy that has a limit is damaged.
     """
     if "floppy" in build.files and "floppy" in {**most.machine, **most.given}:
-        taken = userspace.taken(userspace.floppy(build.files["floppy"]))
+        taken = userspace.taken(userspace.files(build.files["floppy"]))
         return {**record.files, "floppy": taken}
     return record.files
-
-
-def _applets(project: Project) -> list[str]:
-    """Return the names of busybox's applets."""
-    try:
-        text = (project.layout.images / "busybox.links").read_text(errors="replace")
-    except OSError:
-        return []
-    return [name.rpartition("/")[2] for name in text.split()]
 
 
 def _overview(build: Build, record: Record, depth: int, most: int) -> Iterator[str]:
@@ -240,7 +259,7 @@ def _overview(build: Build, record: Record, depth: int, most: int) -> Iterator[s
     if "floppy" in build.files:
         yield ""
         try:
-            rows = userspace.floppy(build.files["floppy"])
+            rows = userspace.files(build.files["floppy"])
             yield from size_text.show(size_text.tree("floppy", rows), depth, most)
         except PiggyError as error:  # a guest may have written to it
             yield f"the floppy is not taken apart: {error.message}"
@@ -267,50 +286,6 @@ def guest(build: Build) -> str:
     return found[0] if found else ""
 
 
-def origin(project: Project, record: Record, old: Record | None = None) -> BroughtIn:
-    """Return what tells which symbol brings in an object of a build, or of either of two."""
-    arch = next(
-        (piece.object.split("/")[1] for piece in record.pieces if piece.object.startswith("arch/")),
-        project.machine.arch,
-    )
-    on = {
-        name: value
-        for one in (record, old)
-        for name, value in (one.config.items() if one else ())
-        if value in ("y", "m")
-    }
-    return BroughtIn(project.layout.kernel_src, on, arch)
-
-
-def _compared(project: Project, record: Record, word: str) -> tuple[Comparison, list[str]]:
-    """Compare with the build that a word names; return what is not known of it, too.
-
-    Raises:
-        PiggyError: It names none, or a commit that was never measured.
-    """
-    other, notes = builds.named(project, word), list[str]()
-    if isinstance(other, str):
-        old = sizes.of_commit(project.layout.here, other)
-        if old is None:
-            raise PiggyError(
-                f"nothing was measured at the commit {other[:12]}",
-                f"check it out, run 'doit {project.image} size' with nothing uncommitted, and come"
-                " back: its sizes are kept",
-            )
-    else:
-        old = sizes.measure(other, known=pieces.objects_of(record.pieces))
-        if old.why:
-            notes.append(f"{word}: {old.why}, so objects are told by names alone")
-    if not old.config:
-        notes.append(f"{word}: its configuration is not known")
-    chain = origin(project, record, old).chain
-
-    def symbol(path: str) -> str:
-        return "" if path.startswith("(") else next(iter(chain(path)), "")
-
-    return compare.compare(old, record, symbol), notes
-
-
 def _note_commits(project: Project, build: Build, record: Record) -> None:
     """Note the commits of project and kernel tree, where these are as they were committed."""
     new = builds.commits(project, record.commits)
@@ -318,13 +293,19 @@ def _note_commits(project: Project, build: Build, record: Record) -> None:
         sizes.note(build, record, new)
 
 
-def stale_notes(build: Build, others: Sequence[TaskDict]) -> list[str]:
-    """Return a note for each image that has rows and is not what a run would make now."""
+def stale_notes(build: Build, others: Sequence[TaskDict], names: Sequence[str] = ()) -> list[str]:
+    """Return a note for each image that is not what a run would make now.
+
+    Args:
+        build: The present build.
+        others: All other tasks.
+        names: The images; without any those of the kernel that have rows.
+    """
     from doit.globals import Globals
 
     graph = Graph(others)
     stale = explain.stale(graph, Globals.dep_manager.get_values)
-    shown = dict.fromkeys(filter(None, (build.image, build.raw, build.packed)))
+    shown = dict.fromkeys(names or filter(None, (build.image, build.raw, build.packed)))
     return [
         f"{name} is not up to date ('doit why {name}'): it is shown as it is"
         for name in shown
@@ -339,7 +320,7 @@ def _json(
     other: Comparison | None,
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    shares = size_text.by_config(record.raw, origin(project, record).chain)
+    shares = size_text.by_config(record.raw, size_against.origin(project, record).chain)
     found: dict[str, Any] = {
         "machine": project.settings.machine,
         "notes": list(notes),

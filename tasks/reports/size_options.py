@@ -13,6 +13,7 @@ from tasks.config.machine import LIMIT, SIZES
 from tasks.config.project import Project
 from tasks.graph.verdict import Exceeded
 from tasks.reports import options as options_of
+from tasks.reports.size_against import NAMES
 from tasks.system.errors import PiggyError, nearest
 
 
@@ -69,10 +70,11 @@ def asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str], 
         raise PiggyError(
             f"--depth does not go with {shown[0]}, which has no levels", "leave out one of the two"
         )
-    if rest and shown:
+    others = [name for name in rest if name not in NAMES]
+    if rest and shown and (others or shown != ["--against"]):
         raise PiggyError(
-            f"{shown[-1]} takes no path, as it is about all of the build: '{rest[0]}'",
-            f"leave out one of the two; 'doit size {rest[0]}' looks at it more closely",
+            f"{shown[-1]} is about all of the kernel, and takes no path: '{(others or rest)[0]}'",
+            f"leave out one of the two; --against takes {', '.join(NAMES)}",
         )
     _given(found.limit)
     return rest, found

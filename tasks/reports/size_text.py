@@ -226,17 +226,18 @@ def _changed(one: Point) -> str:
     return ", ".join(said[:3]) + (f" and {len(said) - 3} more" if len(said) > 3 else "")
 
 
-def against(found: Comparison, most: int = SHOWN) -> Iterator[str]:
+def against(found: Comparison, most: int = SHOWN, what: str = "Function") -> Iterator[str]:
     """Yield the lines of a comparison.
 
     Args:
         found: The comparison.
         most: Lines of a list, half of them from each end; 0: all. bloat-o-meter's list is whole.
+        what: What a line of that one is.
     """
     if found.files:
         yield from _table("Image", found.files)
     yield found.words
-    yield f"{'Function':<40} {'old':>7} {'new':>7} {'delta':>7}"
+    yield f"{what:<40} {'old':>7} {'new':>7} {'delta':>7}"
     for one in found.symbols:
         yield f"{_delta(one)}  {one.where}".rstrip()
     yield found.total

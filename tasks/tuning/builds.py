@@ -41,6 +41,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
         packed: The name of the one that is nothing but the compressed kernel.
         config: The configuration.
         obj: The object folder.
+        box: The folder that busybox was linked in.
         kept: The folder for records and for temporary files.
     """
 
@@ -53,6 +54,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     config: Path | None
     obj: Path | None
     kept: Path
+    box: Path | None = None
 
 
 def of_project(project: Project) -> Build:
@@ -75,7 +77,8 @@ def of_project(project: Project) -> Build:
         }
     if boot.floppy(project):
         files["floppy"] = layout.floppy
-    return _build(project.settings.machine, files, project.image, layout.kernel_obj, layout.here)
+    built = _build(project.settings.machine, files, project.image, layout.kernel_obj, layout.here)
+    return msgspec.structs.replace(built, box=layout.busybox_obj)
 
 
 def named(project: Project, word: str) -> Build | str:
@@ -180,7 +183,9 @@ def _folder(project: Project, path: Path, word: str) -> Build:
             files[name] = next(iter(sorted((top / IMAGES).glob(f"{name}.*"))), top / name)
         links = [name for name in LINKS if files[name].is_file()]
         image = project.image if project.image in links else (links or ["vmlinux"])[-1]
-        return _build(word, files, image, objects[-1] if objects else None, project.layout.here)
+        obj = objects[-1] if objects else None
+        built = _build(word, files, image, obj, project.layout.here)
+        return msgspec.structs.replace(built, box=top / "busybox")
     if (top / "vmlinux").is_file():
         obj = top if (top / ".vmlinux.cmd").is_file() else None
         config = next((one for one in (top / ".config", top / "config") if one.is_file()), None)

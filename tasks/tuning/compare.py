@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 from tasks.kconfig import dotconfig
 from tasks.system.pattern import pattern
+from tasks.tuning.image import Row
 from tasks.tuning.pieces import UNKNOWN, Piece
 from tasks.tuning.sizes import Record
 
@@ -93,22 +94,56 @@ def compare(old: Record, new: Record, symbol: Callable[[str], str]) -> Compariso
         symbol: Returns the Kconfig symbol that brings in an object, "" for none.
     """
     before, after = named(old.pieces), named(new.pieces)
-    where = {_plain(piece.name): piece.object for piece in old.pieces if piece.symbol}
-    where |= {_plain(piece.name): piece.object for piece in new.pieces if piece.symbol}
+    where = {plain(piece.name): piece.object for piece in old.pieces if piece.symbol}
+    where |= {plain(piece.name): piece.object for piece in new.pieces if piece.symbol}
     differ = _deltas(before, after, where)
     # Where the objects of one build are told by names, those of the other one are, too.
     fixed = where if old.why or new.why else {}
-    both = bool(old.config and new.config)
     return Comparison(
         differ,
         (sum(before.values()), sum(after.values())),
         _deltas(_others(old.pieces, bool(fixed)), _others(new.pieces, bool(fixed))),
         _deltas(_by_config(old.pieces, symbol, fixed), _by_config(new.pieces, symbol, fixed)),
         [one for one in _deltas(old.files, new.files) if None not in (one.old, one.new)],
-        {
-            name: (old.config.get(name, ""), new.config.get(name, ""))
-            for name in (dotconfig.differences(old.config, new.config) if both else ())
-        },
+        _config(old.config, new.config),
+    )
+
+
+def rows(
+    old: Sequence[Row],
+    new: Sequence[Row],
+    named: Callable[[Row], str],
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+) -> Comparison:
+    """Compare two programs, or two images with files, by their rows.
+
+    Args:
+        old: The one before.
+        new: The one after.
+        named: Returns the function or file that a row is; "" for what is neither.
+        before: The configuration of the one before; {} for none.
+        after: That of the one after.
+    """
+    sums: list[tuple[Counter[str], Counter[str]]] = []
+    where: dict[str, str] = {}
+    for found in (old, new):
+        sums.append((Counter(), Counter()))
+        for row in found:
+            name = named(row)
+            if name:
+                sums[-1][0][name] += row.size
+                where[name] = row.object if row.object != name else ""
+            else:
+                sums[-1][1][_rest(row.object, row.name)] += row.size
+    (one, others), (two, more) = sums
+    return Comparison(
+        _deltas(one, two, where),
+        (sum(one.values()), sum(two.values())),
+        _deltas(others, more),
+        [],
+        [],
+        _config(before, after),
     )
 
 
@@ -117,7 +152,7 @@ def named(found: Iterable[Piece]) -> Counter[str]:
     sizes: Counter[str] = Counter()
     for piece in found:
         if _counted(piece):
-            sizes[_plain(piece.name)] += piece.size
+            sizes[plain(piece.name)] += piece.size
     return sizes
 
 
@@ -125,7 +160,16 @@ def _counted(piece: Piece) -> bool:
     return piece.symbol and not piece.name.startswith(_GENERATED) and piece.name not in _TEXTS
 
 
-def _plain(name: str) -> str:
+def _config(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the symbols that differ, with both values; {} where either configuration is {}."""
+    if not (old and new):
+        return {}
+    return {
+        name: (old.get(name, ""), new.get(name, "")) for name in dotconfig.differences(old, new)
+    }
+
+
+def plain(name: str) -> str:
     """Return a name without the numbers that the compiler gives to copies (`.isra.0`)."""
     return _NUMBER.sub("", name) if "." in name else name
 
@@ -140,11 +184,15 @@ def _others(found: Iterable[Piece], together: bool) -> Counter[str]:
     sizes: Counter[str] = Counter()
     for piece in found:
         if not _counted(piece):
-            name = piece.object if piece.object.startswith("(") else TABLES
-            if ".rodata.str" in piece.name:
-                name = STRINGS
-            sizes[REST if together else name] += piece.size
+            sizes[REST if together else _rest(piece.object, piece.name)] += piece.size
     return sizes
+
+
+def _rest(where: str, name: str) -> str:
+    """Return what something without a name of its own is."""
+    if ".rodata.str" in name:
+        return STRINGS
+    return where if where.startswith("(") else TABLES
 
 
 def _by_config(
@@ -161,7 +209,7 @@ def _by_config(
     known: dict[str, str] = {}
     for piece in found:
         if piece.symbol or not fixed:
-            where = fixed.get(_plain(piece.name), piece.object) if fixed else piece.object
+            where = fixed.get(plain(piece.name), piece.object) if fixed else piece.object
             if where not in known:
                 known[where] = UNKNOWN if where.startswith(UNKNOWN) else symbol(where)
             sizes[known[where]] += piece.size

@@ -21,7 +21,7 @@ from tasks.tuning.image import Part, Row
 
 LIBRARIES = "(libraries)"
 FILESYSTEM, FREE, LOADER = "(filesystem)", "(free)", "(loader)"
-_LONGEST = 1 << 24  # bytes of a floppy
+_LONGEST = 1 << 30  # bytes of an image
 _SUPERBLOCK = 1024  # offset in the image; Documentation/filesystems/ext2.rst
 _MAGIC = 0xEF53
 
@@ -88,6 +88,15 @@ def applets(found: Iterable[Row], names: Iterable[str]) -> dict[str, int]:
     return {", ".join(sorted(names)): sizes[where] for where, names in mains.items()}
 
 
+def applet_names(links: Path) -> list[str]:
+    """Return the names of busybox's applets from its list of links; [] where there is none."""
+    try:
+        text = links.read_text(errors="replace")
+    except OSError:
+        return []
+    return [name.rpartition("/")[2] for name in text.split()]
+
+
 def rootfs(
     path: Path, entries: Iterable[Entry], layers: Iterable[Path], program: Path
 ) -> list[Row]:
@@ -120,11 +129,11 @@ def rootfs(
     return [*found, Row(at, rest, FILESYSTEM, ""), Row(at + rest, free, FREE, "")]
 
 
-def floppy(path: Path) -> list[Row]:
-    """Return the rows of a floppy: its files, and what the loader and the file system take.
+def files(path: Path) -> list[Row]:
+    """Return the rows of an ext2 image: its files, and what the loader and the file system take.
 
-    They are read from the image, as a guest may have written to it. A file of the guest's that is
-    named like one of our groups goes under ".".
+    They are read from the image, so it may be another build's, or a floppy that a guest has written
+    to. A file that is named like one of our groups goes under ".".
 
     Args:
         path: The image.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,25 @@ def test_git_bisect_finds_the_commit_that_grew(built: Playground, tmp_path: Path
     said = git("bisect", "run", "sh", "-c", f"cd {built.top} && {{ {size}; }}")
     assert re.search("is the first bad commit(?s:.*)^    a table$", said, re.MULTILINE), said
     assert re.search("panic.c:.* error: ", said)
+
+
+def test_the_files_of_the_root_filesystem_are_compared(built: Playground) -> None:
+    shutil.copytree(built.here, built.here.with_name("before"), symlinks=True)
+    (built.top / "overlays" / "fake" / "piggy").write_bytes(b"p" * 777)
+    assert "rootfs is not up to date" in built.doit("size", "rootfs", "--against=fake").text
+    built.doit()
+    said = built.doit("size", "rootfs", "--against=build/before").text
+    line = next(line for line in said.splitlines() if line.startswith("piggy "))
+    assert line.split() == ["piggy", "-", "777", "+777"]
+    assert said.splitlines()[0] == "add/remove: 1/0 grow/shrink: 0/0 up/down: 777/0 (777)"
+    found = sizes(built, "--against=build/before")["against"]["others"]["rootfs"]
+    assert (
+        sum((one["new"] or 0) - (one["old"] or 0) for one in found["symbols"] + found["rest"])
+        == (built.images / "rootfs.ext2").stat().st_size
+        - (built.here.with_name("before") / "images" / "rootfs.ext2").stat().st_size
+    )
+    vmlinux = built.fails("size", "rootfs", "--against=build/before/images/vmlinux")
+    assert "build/before/images/vmlinux has no rootfs" in vmlinux
+    assert "names no build" in built.fails("size", "busybox", "--against=nothing-like-it")
+    assert "takes no path: 'kernel'" in built.fails("size", "kernel", "--against=fake")
+    assert "busybox_unstripped.map" in built.fails("size", "applets", "--against=fake")

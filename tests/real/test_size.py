@@ -53,7 +53,8 @@ def test_each_byte_of_the_images_is_on_a_line(pc: Checkout) -> None:
     assert own["EXT2_FS"]["own"] > 20_000
     assert own["NET"]["all"] > own["NET"]["own"] + own["INET"]["own"]
     assert "  panic.o" in pc.doit("size", "kernel", "--all")
-    pc.doit("size", "busybox", "applets", "rootfs")
+    said = pc.doit("size", "busybox", "applets", "rootfs", "--against=pc")
+    assert said.count("up/down: 0/0 (0)") == 3
 
 
 @pytest.mark.long  # tests/graph/test_size.py has the same for the fake kernel

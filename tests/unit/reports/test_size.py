@@ -81,10 +81,13 @@ def test_options_may_follow_a_path() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["kernel", "--json"], "--json takes no path"),
-        (["kernel", "--against=pc"], "--against takes no path"),
-        (["kernel", "--symbols"], "--symbols takes no path"),
-        (["kernel", "--history"], "--history takes no path"),
+        (["kernel", "--json"], "--json is about all of the kernel, and takes no path: 'kernel'"),
+        (["kernel", "--against=pc"], "--against is about all of the kernel, and takes no path"),
+        (["busybox", "kernel", "--against=pc"], "and takes no path: 'kernel'"),
+        (["busybox", "--against=pc", "--json"], "--json is about all of the kernel"),
+        (["busybox", "--against=pc", "--depth=2"], "--depth does not go with --against"),
+        (["kernel", "--symbols"], "--symbols is about all of the kernel, and takes no path"),
+        (["kernel", "--history"], "--history is about all of the kernel, and takes no path"),
         (["--against=pc", "--symbols"], "--against does not go with --symbols"),
         (["--history", "--symbols"], "--history does not go with --symbols"),
         (["--depth=3", "--symbols"], "--depth does not go with --symbols"),

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tasks.reports import size_text
+from tasks.reports import size_against, size_text
 from tasks.tuning import compare, sizes
+from tasks.tuning.image import Row
 from tasks.tuning.pieces import ALIGNMENT, UNKNOWN, Piece
 from tasks.tuning.sizes import Ram, Record
 
@@ -123,3 +124,29 @@ def test_of_a_build_without_a_map_functions_alone_are_compared_by_symbol() -> No
 def test_a_build_whose_configuration_is_not_known_differs_in_no_symbol() -> None:
     other = record([("same", 10, "a/one.o")], {})
     assert compare.compare(other, NEW, SYMBOL).config == {}
+
+
+def test_programs_and_images_are_compared_by_what_a_row_is() -> None:
+    old = [
+        Row(0, 30, "editors/sed.o", "sed_main.12", ".text"),
+        Row(30, 5, "editors/sed.o", "[.rodata.str1.1]", ".rodata"),
+        Row(35, 9, "(alignment)", "", ".text"),
+    ]
+    new = [
+        Row(0, 20, "editors/sed.o", "sed_main.0", ".text"),
+        Row(20, 7, "editors/vi.o", "vi_main", ".text"),
+        Row(27, 6, "editors/sed.o", "[.rodata.str1.1]", ".rodata"),
+        Row(33, 8, "(alignment)", "", ".text"),
+    ]
+    found = compare.rows(old, new, size_against._function, {"VI": "n"}, {"VI": "y"})
+    assert [(one.name, one.old, one.new, one.where) for one in found.symbols] == [
+        ("vi_main", None, 7, "editors/vi.o"),
+        ("sed_main", 30, 20, "editors/sed.o"),
+    ]
+    assert found.totals == (30, 27)
+    assert {one.name: one.by for one in found.rest} == {"(strings)": 1, "(alignment)": -1}
+    assert found.config == {"VI": ("n", "y")}
+    files = [Row(0, 4, "etc/lib-6.1.so", ""), Row(4, 8, "(free)", "")]
+    found = compare.rows(files, [Row(0, 12, "(free)", "")], size_against._file, {}, {})
+    assert [(one.name, one.by, one.where) for one in found.symbols] == [("etc/lib-6.1.so", -4, "")]
+    assert sum(one.by for one in (*found.symbols, *found.rest)) == 0

@@ -111,7 +111,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_a_floppy_by_what_lies_on_it(image: Path, tmp_path: Path) -> None:
-    found = userspace.floppy(image)
+    found = userspace.files(image)
     total: dict[str, int] = {}
     for row in found:
         total[row.object] = total.get(row.object, 0) + row.size
@@ -127,7 +127,7 @@ def test_a_limit_of_a_floppy_is_on_what_is_taken(image: Path) -> None:
     record: Any = SimpleNamespace(files={"floppy": 1_474_560})
     none, given = Limits({}, {}), Limits({}, {"floppy": 5})
     assert size._limited(build, record, none) == record.files
-    taken = userspace.taken(userspace.floppy(image))
+    taken = userspace.taken(userspace.files(image))
     assert size._limited(build, record, given) == {"floppy": taken}
     assert taken < 1_000_000
     image.write_bytes(b"spoilt")
@@ -137,10 +137,10 @@ def test_a_limit_of_a_floppy_is_on_what_is_taken(image: Path) -> None:
 
 
 def test_a_file_that_is_named_like_free_room_is_not_free(image: Path, tmp_path: Path) -> None:
-    before = userspace.taken(userspace.floppy(image))
+    before = userspace.taken(userspace.files(image))
     (tmp_path / "more").write_bytes(b"x" * 50_000)
     command = f"write {tmp_path / 'more'} (free)"
     subprocess.run(["debugfs", "-w", "-R", command, image], check=True, capture_output=True)
-    found = userspace.floppy(image)
+    found = userspace.files(image)
     assert userspace.taken(found) - before >= 50_000
     assert sum(row.size for row in found if row.object == "./(free)") == 50_000

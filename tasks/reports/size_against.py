@@ -1,0 +1,134 @@
+"""What grew and shrank: `doit size [NAME] --against REF`.
+
+images/* and the other build's + the linker's maps -> the kernel's functions and objects
+images/busybox, the other build's -> its functions, or its applets
+images/rootfs.*, floppy.img, the other build's -> their files
+"""
+
+from __future__ import annotations
+
+from tasks.config.project import Project
+from tasks.kbuild.brought_in import BroughtIn
+from tasks.kconfig import dotconfig
+from tasks.system.errors import PiggyError
+from tasks.tuning import builds, compare, pieces, sizes, userspace
+from tasks.tuning.builds import Build
+from tasks.tuning.compare import Comparison
+from tasks.tuning.image import Row
+from tasks.tuning.sizes import Record
+
+# What beside the kernel can be compared, and what a line of it is.
+NAMES = {"busybox": "Function", "applets": "Applet", "rootfs": "File", "floppy": "File"}
+
+
+def origin(project: Project, record: Record, old: Record | None = None) -> BroughtIn:
+    """Return what tells which symbol brings in an object of a build, or of either of two."""
+    arch = next(
+        (piece.object.split("/")[1] for piece in record.pieces if piece.object.startswith("arch/")),
+        project.machine.arch,
+    )
+    on = {
+        name: value
+        for one in (record, old)
+        for name, value in (one.config.items() if one else ())
+        if value in ("y", "m")
+    }
+    return BroughtIn(project.layout.kernel_src, on, arch)
+
+
+def kernel(project: Project, record: Record, word: str) -> tuple[Comparison, list[str]]:
+    """Compare with the kernel that a word names; return what is not known of it, too.
+
+    Args:
+        project: The project.
+        record: The present build's sizes.
+        word: The word.
+
+    Raises:
+        PiggyError: It names none, or a commit that was never measured.
+    """
+    other, notes = builds.named(project, word), list[str]()
+    if isinstance(other, str):
+        old = sizes.of_commit(project.layout.here, other)
+        if old is None:
+            raise PiggyError(
+                f"nothing was measured at the commit {other[:12]}",
+                f"check it out, run 'doit {project.image} size' with nothing uncommitted, and come"
+                " back: its sizes are kept",
+            )
+    else:
+        old = sizes.measure(other, known=pieces.objects_of(record.pieces))
+        if old.why:
+            notes.append(f"{word}: {old.why}, so objects are told by names alone")
+    if not old.config:
+        notes.append(f"{word}: its configuration is not known")
+    chain = origin(project, record, old).chain
+
+    def symbol(path: str) -> str:
+        return "" if path.startswith("(") else next(iter(chain(path)), "")
+
+    return compare.compare(old, record, symbol), notes
+
+
+def file_of(name: str) -> str:
+    """Return the image that one of NAMES is about."""
+    return "busybox" if name == "applets" else name
+
+
+def apart(build: Build, name: str) -> list[Row]:
+    """Return the rows of one of NAMES, from the files of a build alone.
+
+    Raises:
+        PiggyError: It has no such file, or it can't be taken apart.
+    """
+    if file_of(name) not in build.files:
+        raise PiggyError(
+            f"{build.name} has no {file_of(name)}",
+            "a machine and a build folder have it where it was built; a result of the store, an"
+            " object folder and a vmlinux have the kernel alone",
+        )
+    path = build.files[file_of(name)]
+    if file_of(name) != "busybox":
+        return userspace.files(path)
+    rows = userspace.busybox(path, build.box or path.parent)
+    if name == "busybox":
+        return rows
+    sizes_of = userspace.applets(rows, userspace.applet_names(path.with_name("busybox.links")))
+    return [Row(0, count, name, "") for name, count in sizes_of.items()]
+
+
+def rest(project: Project, build: Build, word: str, name: str) -> Comparison:
+    """Compare what is not the kernel with the build that a word names.
+
+    Args:
+        project: The project.
+        build: The present build.
+        word: The word.
+        name: One of NAMES.
+
+    Raises:
+        PiggyError: The word names no build, or one of the two has no such file.
+    """
+    other = builds.named(project, word)
+    if isinstance(other, str):
+        raise PiggyError(
+            f"of the commit {other[:12]} the sizes of the kernel alone are kept",
+            f"{name} can be compared with that of a machine, or of a folder such as build/pc",
+        )
+    old, new = apart(other, name), apart(build, name)
+    if name != "busybox":
+        return compare.rows(old, new, _file, {}, {})
+    return compare.rows(old, new, _function, _config(other), _config(build))
+
+
+def _config(build: Build) -> dict[str, str]:
+    path = build.vmlinux.with_name("busybox.config")
+    return dotconfig.read_config(path) if path.is_file() else {}
+
+
+def _function(row: Row) -> str:
+    return "" if row.name.startswith("[") else compare.plain(row.name)
+
+
+def _file(row: Row) -> str:
+    return "" if row.object.startswith("(") else row.object
