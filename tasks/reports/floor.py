@@ -61,7 +61,8 @@ def find(job: Job, step: int = 256, as_json: bool = False) -> None:
         as_json: Whether to print nothing but JSON on standard output.
 
     Raises:
-        PiggyError: The guest fails with the memory that it has by the settings.
+        PiggyError: The guest fails with the memory that it has by the settings, or the host fails:
+            no QEMU, a port that another program has.
     """
     project = job.project
     assert project.machine.qemu is not None
@@ -128,7 +129,8 @@ class _Bench:
         return self._boots(memory, look) or self._boots(memory, look)
 
     def _boots(self, memory: int, look: bool) -> bool:
-        from tasks.guest.checks import Check
+        from tasks.guest.checks import Check, CheckError
+        from tasks.guest.serial import GuestError
 
         words = (*self._boot.extra, "-m", f"{memory}K")  # of two -m QEMU takes the last
         # The checks go by the memory in MB, too: with little of it they do not run at once.
@@ -138,7 +140,7 @@ class _Bench:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # the same notes each time
                 qemu.examined(self.project, it, more)
-        except PiggyError as error:
+        except (GuestError, CheckError) as error:  # the host's failures say nothing of memory
             why = terminal.printable(error.message)
         if look:
             log = self.project.layout.logs / "console.log"

@@ -11,6 +11,7 @@ import pytest
 
 from tasks import qemu
 from tasks.guest.qemu import Boot
+from tasks.guest.serial import GuestError
 from tasks.reports import floor
 from tasks.system.errors import PiggyError
 
@@ -29,7 +30,7 @@ class Guest:
         self.memories.append(int(it.extra[-1].removesuffix("K")))
         assert it.memory == self.memories[-1] >> 10  # which decides how the checks run
         if self.memories[-1] < self.least or len(self.memories) in self.odd:
-            raise PiggyError("the guest ran out of memory\x1b[31m")
+            raise GuestError("the guest ran out of memory\x1b[31m", "", "", Path("console.log"))
         for check in more:
             check.judge(MEMINFO)
 
@@ -98,6 +99,15 @@ def test_fails_with_what_it_has(monkeypatch: pytest.MonkeyPatch, job: Any) -> No
     with pytest.raises(PiggyError, match="it fails with 8,192 K, .*ran out of memory"):
         run(monkeypatch, job, guest)
     assert guest.memories == [8192, 8192]
+
+
+def test_a_failure_of_the_host_is_no_verdict(monkeypatch: pytest.MonkeyPatch, job: Any) -> None:
+    def examined(project: Any, it: Boot, more: Any = ()) -> None:
+        raise PiggyError("port 8080 is taken", "forward=8081:80")
+
+    monkeypatch.setattr(Guest, "examined", lambda self, *given: examined(*given))
+    with pytest.raises(PiggyError, match="^port 8080 is taken"):
+        run(monkeypatch, job, Guest(1))
 
 
 @pytest.mark.parametrize("step", [0, -1, 3, 1 << 21])
