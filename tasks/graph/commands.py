@@ -91,7 +91,7 @@ def only(made: Iterable[Mapping[str, Any]]) -> bool:
     Where it has an option, one of doit's commands or a target, the answer is no. The tasks of a
     plain `doit` are among those that are given.
     """
-    words = [word for word in sys.argv[1:] if "=" not in word]
+    words = [word for word in sys.argv[1:] if word.startswith("-") or "=" not in word]
     return {one["basename"] for one in made}.issuperset(words)
 
 

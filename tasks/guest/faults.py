@@ -47,6 +47,8 @@ _UNPACKING = pattern(
 )
 _HARMLESS = pattern(r"junk at the end|junk within|invalid magic at start|Decoding failed")
 _WAITING = pattern(r"Waiting for root device (\S{1,200}?)\.\.\.")
+# The image is in use; a port of the host is taken (net/slirp.c); /dev/kvm (accel/kvm/kvm-all.c).
+_OF_HOST = pattern(r"\block\b|host forwarding rule|KVM", re.IGNORECASE)
 _USERLAND = pattern(r"Run (\S{1,200}) as init process|Freeing (?:unused kernel|init memory)")
 _EARLY = (
     "'earlyprintk=serial' (x86, EARLY_PRINTK) or 'earlycon' on the command line shows the kernel's"
@@ -234,6 +236,17 @@ def guest_lines(console: str, name: str = "qemu") -> list[str]:
         for line in console.splitlines()
         if line.strip() and not line.startswith((f"{name}: ", "qemu"))
     ]
+
+
+def by_host(message: str, status: int, number: int) -> bool:
+    """Tell whether the host is why QEMU ended, by what `ended` says of it.
+
+    Args:
+        message: The fault's message.
+        status: QEMU's exit status.
+        number: The signal that killed it; 0 for none.
+    """
+    return bool(number or (status and _OF_HOST.search(message)))
 
 
 def ended(console: str, name: str, status: int, number: int) -> Fault:

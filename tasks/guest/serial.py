@@ -82,6 +82,10 @@ class GuestError(PiggyError):
         )
 
 
+class EmulatorError(GuestError):
+    """A QEMU that the host ended or denied something: not what the guest did."""
+
+
 def opened(log: Path) -> IO[str]:
     """Open a console's log and empty it.
 
@@ -274,10 +278,16 @@ class Line:
         )
 
     def end(self) -> NoReturn:
-        """Raise GuestError for a QEMU that ended unexpectedly."""
-        from tasks.guest.faults import ended
+        """Raise GuestError for a QEMU that ended unexpectedly.
 
-        self.fail(*ended(self.console, self.name, *self.status()))
+        It is an EmulatorError where the guest had no part in it.
+        """
+        from tasks.guest.faults import by_host, ended
+
+        status, number = self.status()
+        message, hint = ended(self.console, self.name, status, number)
+        kind = EmulatorError if by_host(message, status, number) else GuestError
+        raise kind(message, hint, self.console, self.log)
 
     def status(self) -> tuple[int, int]:
         """Wait for QEMU's end; return its exit status and the signal that killed it (0: none)."""

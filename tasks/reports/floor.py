@@ -62,7 +62,7 @@ def find(job: Job, step: int = 256, as_json: bool = False) -> None:
 
     Raises:
         PiggyError: The guest fails with the memory that it has by the settings, or the host fails:
-            no QEMU, a port that another program has.
+            no QEMU, one that is killed, an image that another QEMU has, a port that is taken.
     """
     project = job.project
     assert project.machine.qemu is not None
@@ -130,7 +130,7 @@ class _Bench:
 
     def _boots(self, memory: int, look: bool) -> bool:
         from tasks.guest.checks import Check, CheckError
-        from tasks.guest.serial import GuestError
+        from tasks.guest.serial import EmulatorError, GuestError
 
         words = (*self._boot.extra, "-m", f"{memory}K")  # of two -m QEMU takes the last
         # The checks go by the memory in MB, too: with little of it they do not run at once.
@@ -140,7 +140,9 @@ class _Bench:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # the same notes each time
                 qemu.examined(self.project, it, more)
-        except (GuestError, CheckError) as error:  # the host's failures say nothing of memory
+        except EmulatorError:  # it says nothing of the guest's memory
+            raise
+        except (GuestError, CheckError) as error:
             why = terminal.printable(error.message)
         if look:
             log = self.project.layout.logs / "console.log"

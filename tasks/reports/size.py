@@ -142,19 +142,26 @@ def _show_rest(
     """
     for note in stale_notes(build, others, [size_against.file_of(name) for name in names]):
         terminal.line("note", note)
+    other = size_against.named(project, asked.against)
     for name in dict.fromkeys(names):
-        found = size_against.rest(project, build, asked.against, name)
+        found = size_against.rest(build, other, name)
         head, most = size_against.NAMES[name], 0 if asked.whole else SHOWN
         print("\n".join(map(terminal.printable, size_text.against(found, most, head))))
 
 
 def _others(project: Project, build: Build, word: str) -> dict[str, Any]:
-    """Return what grew and shrank in each image that is not the kernel, for programs."""
+    """Return what grew and shrank in each image that is not the kernel, for programs.
+
+    It is empty where the other build is known by its kernel alone.
+    """
+    other = builds.named(project, word)
     found: dict[str, Any] = {}
+    if isinstance(other, str):
+        return found
     for name in size_against.NAMES:
-        if size_against.file_of(name) in build.files:
+        if size_against.file_of(name) in build.files.keys() & other.files.keys():
             try:
-                one = size_against.rest(project, build, word, name)
+                one = size_against.rest(build, other, name)
                 found[name] = {**msgspec.to_builtins(one), "words": one.words, "total": one.total}
             except PiggyError as error:
                 found[name] = {"error": error.message}
@@ -222,7 +229,9 @@ def rows_of(project: Project, build: Build, record: Record) -> dict[str, Callabl
         found[build.image] = lambda: record.booted
     if "busybox" in build.files:
         found["busybox"] = lambda: size_against.apart(build, "busybox")
-        found["applets"] = lambda: size_against.apart(build, "applets")
+        found["applets"] = lambda: [
+            Row(0, row.size, row.name, "") for row in size_against.apart(build, "applets")
+        ]
     if "rootfs" in build.files:
         found["rootfs"] = lambda: userspace.rootfs(
             build.files["rootfs"],

@@ -7,6 +7,8 @@ images/rootfs.*, floppy.img, the other build's -> their files
 
 from __future__ import annotations
 
+import msgspec
+
 from tasks.config.project import Project
 from tasks.kbuild.brought_in import BroughtIn
 from tasks.kconfig import dotconfig
@@ -93,32 +95,56 @@ def apart(build: Build, name: str) -> list[Row]:
     rows = userspace.busybox(path, build.box or path.parent)
     if name == "busybox":
         return rows
-    sizes_of = userspace.applets(rows, userspace.applet_names(path.with_name("busybox.links")))
-    return [Row(0, count, name, "") for name, count in sizes_of.items()]
+    return userspace.applets(rows, userspace.applet_names(path.with_name("busybox.links")))
 
 
-def rest(project: Project, build: Build, word: str, name: str) -> Comparison:
-    """Compare what is not the kernel with the build that a word names.
+def rest(build: Build, other: Build, name: str) -> Comparison:
+    """Compare what is not the kernel with another build's.
 
     Args:
-        project: The project.
         build: The present build.
-        word: The word.
+        other: The other one.
         name: One of NAMES.
 
     Raises:
-        PiggyError: The word names no build, or one of the two has no such file.
+        PiggyError: One of the two has no such file, or it can't be taken apart.
+    """
+    try:
+        old = apart(other, name)
+    except PiggyError as error:
+        if file_of(name) not in other.files:
+            raise
+        raise PiggyError(
+            error.message,
+            f"of {other.name} the files are needed as they were built there: images and, for"
+            " busybox, the folder that it was linked in",
+        ) from error
+    new = apart(build, name)
+    if name == "busybox":
+        return compare.rows(old, new, _function, _config(other), _config(build))
+    if name != "applets":
+        return compare.rows(old, new, _file, {}, {})
+    found = compare.rows(old, new, lambda row: row.object, {}, {})
+    labels = {row.object: row.name for row in (*old, *new)}
+    lines = [
+        msgspec.structs.replace(one, name=labels[one.name], where=one.name) for one in found.symbols
+    ]
+    return msgspec.structs.replace(found, symbols=lines)
+
+
+def named(project: Project, word: str) -> Build:
+    """Return the build that a word names, if it is more than a commit.
+
+    Raises:
+        PiggyError: It names none, or a commit.
     """
     other = builds.named(project, word)
     if isinstance(other, str):
         raise PiggyError(
             f"of the commit {other[:12]} the sizes of the kernel alone are kept",
-            f"{name} can be compared with that of a machine, or of a folder such as build/pc",
+            "the rest can be compared with a machine's, or that of a folder such as build/pc",
         )
-    old, new = apart(other, name), apart(build, name)
-    if name != "busybox":
-        return compare.rows(old, new, _file, {}, {})
-    return compare.rows(old, new, _function, _config(other), _config(build))
+    return other
 
 
 def _config(build: Build) -> dict[str, str]:
@@ -131,4 +157,4 @@ def _function(row: Row) -> str:
 
 
 def _file(row: Row) -> str:
-    return "" if row.object.startswith("(") else row.object
+    return "" if row.object in userspace.GROUPS else row.object

@@ -70,11 +70,18 @@ def asked(names: Sequence[str], options: Mapping[str, Any]) -> tuple[list[str], 
         raise PiggyError(
             f"--depth does not go with {shown[0]}, which has no levels", "leave out one of the two"
         )
-    others = [name for name in rest if name not in NAMES]
-    if rest and shown and (others or shown != ["--against"]):
+    if shown == ["--against"]:
+        rest = [name.strip("/") for name in rest]
+        if others := [name for name in rest if name not in NAMES]:
+            raise PiggyError(
+                f"--against is about all of the kernel, or of {', '.join(NAMES)}, and not about"
+                f" '{others[0]}'.{nearest(others[0], NAMES)}",
+                f"'doit size {others[0]}' looks at it more closely, without a comparison",
+            )
+    elif rest and shown:
         raise PiggyError(
-            f"{shown[-1]} is about all of the kernel, and takes no path: '{(others or rest)[0]}'",
-            f"leave out one of the two; --against takes {', '.join(NAMES)}",
+            f"{shown[-1]} takes no path, as it is about all of the build: '{rest[0]}'",
+            f"leave out one of the two; 'doit size {rest[0]}' looks at it more closely",
         )
     _given(found.limit)
     return rest, found

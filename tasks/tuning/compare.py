@@ -121,7 +121,7 @@ def rows(
     Args:
         old: The one before.
         new: The one after.
-        named: Returns the function or file that a row is; "" for what is neither.
+        named: Returns the function, file or object that a row is; "" for what is none of these.
         before: The configuration of the one before; {} for none.
         after: That of the one after.
     """
@@ -192,7 +192,7 @@ def _rest(where: str, name: str) -> str:
     """Return what something without a name of its own is."""
     if ".rodata.str" in name:
         return STRINGS
-    return where if where.startswith("(") else TABLES
+    return where if where.startswith("(") and "/" not in where else TABLES
 
 
 def _by_config(

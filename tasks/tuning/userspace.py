@@ -20,8 +20,8 @@ from tasks.tuning import elf, image, linkmap, pieces
 from tasks.tuning.image import Part, Row
 
 LIBRARIES = "(libraries)"
-FILESYSTEM, FREE, LOADER = "(filesystem)", "(free)", "(loader)"
-_LONGEST = 1 << 30  # bytes of an image
+GROUPS = FILESYSTEM, FREE, LOADER = "(filesystem)", "(free)", "(loader)"
+_LONGEST = 1 << 28  # bytes of a file
 _SUPERBLOCK = 1024  # offset in the image; Documentation/filesystems/ext2.rst
 _MAGIC = 0xEF53
 
@@ -36,13 +36,19 @@ def busybox(binary: Path, obj: Path) -> list[Row]:
     Raises:
         PiggyError: It can't be read, or the folder has another state.
     """
-    data = binary.read_bytes()
     linked, plan = obj / "busybox_unstripped", obj / "busybox_unstripped.map"
     if not (linked.is_file() and plan.is_file()):
         raise PiggyError(f"there is no {plan}", "'doit -a busybox' links busybox once more")
+    data = _content(binary)
     whole = elf.read(linked)
-    inputs = linkmap.parse(plan.read_text(errors="replace"))
+    inputs = linkmap.parse(_content(plan).decode(errors="replace"))
     found = image.rows(data, [Part(whole, pieces.by_map(whole, inputs))])
+    code = [row for row in found if row.section == ".text"]
+    known = sum(row.size for row in code if row.object != pieces.LINKER)
+    if known * 2 < sum(row.size for row in code):
+        raise PiggyError(
+            f"{plan} is not the map of {linked}", "'doit -a busybox' links busybox once more"
+        )
     there = {row.section for row in found}
     if not all(
         one.name in there for one in whole.sections if one.alloc and one.size and not one.empty
@@ -69,8 +75,20 @@ def _library(row: Row) -> Row:
     )
 
 
-def applets(found: Iterable[Row], names: Iterable[str]) -> dict[str, int]:
-    """Return the bytes of each applet's own object; several in one object are named together.
+def _content(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        PiggyError: It can't be read.
+    """
+    try:
+        return read_regular(path, _LONGEST, follow=True)
+    except OSError as error:
+        raise PiggyError(f"{path} can't be read: {error.strerror}") from error
+
+
+def applets(found: Iterable[Row], names: Iterable[str]) -> list[Row]:
+    """Return a row for each object of busybox's that has applets, named by these.
 
     An applet NAME is the function NAME_main (include/applets.h); what applets share lies elsewhere.
 
@@ -85,16 +103,19 @@ def applets(found: Iterable[Row], names: Iterable[str]) -> dict[str, int]:
         sizes[row.object] = sizes.get(row.object, 0) + row.size
         if row.name in known:
             mains.setdefault(row.object, []).append(known[row.name])
-    return {", ".join(sorted(names)): sizes[where] for where, names in mains.items()}
+    return [Row(0, sizes[at], at, ", ".join(sorted(names))) for at, names in mains.items()]
 
 
 def applet_names(links: Path) -> list[str]:
-    """Return the names of busybox's applets from its list of links; [] where there is none."""
-    try:
-        text = links.read_text(errors="replace")
-    except OSError:
-        return []
-    return [name.rpartition("/")[2] for name in text.split()]
+    """Return the names of busybox's applets from its list of links.
+
+    Raises:
+        PiggyError: There is no such list, or it is empty.
+    """
+    names = [name.rpartition("/")[2] for name in _content(links).decode(errors="replace").split()]
+    if not names:
+        raise PiggyError(f"{links} is empty", "'doit -a busybox' writes it")
+    return names
 
 
 def rootfs(
@@ -148,7 +169,7 @@ def files(path: Path) -> list[Row]:
         ext2_areas.END: (FILESYSTEM, "[ends of blocks]"),
         ext2_areas.FREE: (FREE, ""),
     }
-    data = read_regular(path, _LONGEST)
+    data = _content(path)
     ours = {group for group, _ in groups.values()}
 
     def named(name: str) -> str:

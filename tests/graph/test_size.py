@@ -298,5 +298,5 @@ def test_the_files_of_the_root_filesystem_are_compared(built: Playground) -> Non
     vmlinux = built.fails("size", "rootfs", "--against=build/before/images/vmlinux")
     assert "build/before/images/vmlinux has no rootfs" in vmlinux
     assert "names no build" in built.fails("size", "busybox", "--against=nothing-like-it")
-    assert "takes no path: 'kernel'" in built.fails("size", "kernel", "--against=fake")
+    assert "and not about 'kernel'" in built.fails("size", "kernel", "--against=fake")
     assert "busybox_unstripped.map" in built.fails("size", "applets", "--against=fake")

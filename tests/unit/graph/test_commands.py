@@ -23,6 +23,7 @@ from tasks.graph.inputs import Inputs
         (["price"], False),
         (["bzImage", "price"], False),
         (["-n", "2", "bzImage"], False),
+        (["--process=2", "bzImage"], False),
         (["list", "bzImage"], False),
         (["bz*"], False),
     ],

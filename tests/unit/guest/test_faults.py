@@ -192,3 +192,15 @@ def test_end_of_qemu() -> None:
     assert faults.ended("", "q", 3, 0)[0] == "q ended with status 3: without a word"
     cut_short = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00"
     assert "init ended with status 127" in faults.ended(cut_short, "q", 0, 0)[0]
+
+
+def test_what_the_host_did_is_told_from_what_the_guest_did() -> None:
+    def by_host(line: str, status: int, number: int = 0) -> bool:
+        return faults.by_host(faults.ended(line, "qemu-x", status, number)[0], status, number)
+
+    assert by_host("", 0, 9)
+    assert by_host('qemu-x: -drive ...: Failed to get "write" lock', 1)
+    assert by_host("qemu-x: Could not set up host forwarding rule 'tcp::80-:80'", 1)
+    assert by_host("qemu-x: Could not access KVM kernel module: Permission denied", 1)
+    assert not by_host("qemu-x: initrd is too large, cannot support", 1)
+    assert not by_host("VFS: Cannot open root device: unable to lock", 0)

@@ -11,7 +11,7 @@ import pytest
 
 from tasks import qemu
 from tasks.guest.qemu import Boot
-from tasks.guest.serial import GuestError
+from tasks.guest.serial import EmulatorError, GuestError
 from tasks.reports import floor
 from tasks.system.errors import PiggyError
 
@@ -101,12 +101,18 @@ def test_fails_with_what_it_has(monkeypatch: pytest.MonkeyPatch, job: Any) -> No
     assert guest.memories == [8192, 8192]
 
 
-def test_a_failure_of_the_host_is_no_verdict(monkeypatch: pytest.MonkeyPatch, job: Any) -> None:
-    def examined(project: Any, it: Boot, more: Any = ()) -> None:
-        raise PiggyError("port 8080 is taken", "forward=8081:80")
+@pytest.mark.parametrize(
+    "error",
+    [PiggyError("no room"), EmulatorError("killed by SIGKILL", "", "", Path("console.log"))],
+)
+def test_a_failure_of_the_host_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, job: Any, error: PiggyError
+) -> None:
+    def examined(self: Any, project: Any, it: Boot, more: Any = ()) -> None:
+        raise error
 
-    monkeypatch.setattr(Guest, "examined", lambda self, *given: examined(*given))
-    with pytest.raises(PiggyError, match="^port 8080 is taken"):
+    monkeypatch.setattr(Guest, "examined", examined)
+    with pytest.raises(PiggyError, match=f"^{error.message}"):
         run(monkeypatch, job, Guest(1))
 
 
