@@ -129,8 +129,7 @@ def by_make(job: Job, name: str, link: Link) -> None:
     if file_of(obj, name):
         folder.restore(
             {file_of(obj, name): project.layout.images / name},
-            # Make does not notice another gzip.
-            spoilt=kernel.spoilt(job) or any(reason.part == "tools" for reason in job.reasons),
+            spoilt=kernel.spoilt(job),
         )
     others = taken(project, link)
     if others:

@@ -394,5 +394,7 @@ def first_guess(config: Path) -> int:
 
 
 def spoilt(job: Job) -> bool:
-    """Tell whether an output in images/ was changed, so that Kbuild's files are not trusted."""
-    return any(reason.part == "outputs" for reason in job.reasons)
+    """Tell whether Kbuild's own outputs are not to be trusted: make does not see what changed."""
+    return any(
+        one.part in ("outputs", "tools") or unrecorded.is_script(one.name) for one in job.reasons
+    )

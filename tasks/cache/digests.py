@@ -172,6 +172,10 @@ def _is_text(path: str) -> bool:
         return False
 
 
+# What is included by its name, and so may hide another one.
+HEADERS = (".h", ".inc", ".def", ".dtsi")
+
+
 def _names(folder: str) -> list[str]:
     """Return the headers, makefiles and folders in a folder by name, in order.
 
@@ -186,7 +190,7 @@ def _names(folder: str) -> list[str]:
             if name.endswith((".c", ".S")):
                 sources.append(name)
             elif (
-                name.endswith((".h", ".dtsi"))
+                name.endswith(HEADERS)
                 or name in ("Makefile", "Kbuild")
                 or name[0] != "."
                 and name != "__pycache__"

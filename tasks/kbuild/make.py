@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tasks.system import files, process, terminal
@@ -18,6 +18,11 @@ _WORK = pattern(r"\s{2}(?:CC|AS|HOSTCC|AR|LD|LDS|CC \[M\]|VDSO2C|CHK|GEN|UPD|OBJ
 # ld's words
 _UNREADABLE = (
     "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"
+)
+# Files without a record that are not a rule's alone: at the top (System.map comes with vmlinux),
+# hidden ones, Kconfig's, ours, and modpost's, which it does not write again.
+_NOT_MADE = pattern(
+    r"^/[^/]*$|/\.|^/include/config/|/generated/(?:autoconf\.h|rustc_cfg)$|/piggyback\.|\.mod\.c$"
 )
 # A marker in the object folder while make runs; a killed make leaves it behind.
 # Files of the links of the image chain, not of vmlinux; startup/ is in both (7.3).
@@ -159,11 +164,15 @@ def repair(obj: Path) -> None:
     doubtful if it or its depfile is newer than its .cmd file, if it has none, or if the .cmd file
     is truncated. Make alone would consider such a target up to date, as its time is new and its
     saved command is right.
+
+    Of a target without such a record, as a header that `program > $@` writes, it is known to be
+    whole if an object that is whole was made from it. Others of that time are removed.
     """
     marker = obj / RUNNING
     if not marker.exists():
         return
     since = marker.stat().st_mtime_ns
+    alone: list[str] = []
     for folder, _, names in os.walk(obj):
         here = set(names)
         for name in names:
@@ -176,7 +185,30 @@ def repair(obj: Path) -> None:
                 _judge(folder, name, since)
             elif name.startswith(".") and name.endswith(".cmd") and name[1:-4] not in here:
                 _judge(folder, name[1:-4], since)
+            elif not _NOT_MADE.search(f"{folder[len(str(obj)) :]}/{name}"):
+                alone.append(os.path.join(folder, name))
+    if (obj / "include" / "generated").is_dir():  # Linux; in busybox two files may have one rule
+        _remove_unknown(obj, [path for path in alone if files.changed(path, follow=False) >= since])
     marker.unlink()
+
+
+def _remove_unknown(obj: Path, paths: Iterable[str]) -> None:
+    """Remove files without a record that no record names: they may be half of what they will be.
+
+    Args:
+        obj: The object folder, whose doubtful records are gone.
+        paths: The files.
+    """
+    doubtful = {os.path.relpath(path, obj): path for path in paths if not os.path.islink(path)}
+    if not doubtful:
+        return
+    for folder, _, names in os.walk(obj):
+        for name in names:
+            if name.endswith(".cmd"):
+                with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as stream:
+                    for word in stream.read().split():
+                        doubtful.pop(word, None)
+    files.remove(*doubtful.values())
 
 
 def _judge(folder: str, name: str, since: int) -> None:

@@ -193,7 +193,8 @@ def folders(command: str) -> tuple[str, ...]:
 
     Source: GCC's manual, "Options for Directory Search".
     """
-    options = re.findall(r"(?:^|\s)-(I|iquote|isystem|idirafter) ?(\S+)", command)
+    plain = re.sub(r"[\"'\\]", "", command)  # the shell takes its quotes away
+    options = re.findall(r"(?:^|\s)-(I|iquote|isystem|idirafter) ?(\S+)", plain)
     order = ("iquote", "I", "isystem", "idirafter")
     return tuple(
         os.path.normpath(folder) for kind in order for option, folder in options if option == kind

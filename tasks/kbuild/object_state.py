@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,20 +10,18 @@ from pathlib import Path
 from tasks.cache.digests import Stamps
 from tasks.kbuild import object_key, symbol_times
 from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
-from tasks.kbuild.pasted import PASTED
+from tasks.kbuild.pasted import COMMENT, PASTED
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system import files
 from tasks.system.pattern import pattern
 
 # Directives that read files which no .cmd file names, and names of symbols that none has. -MMD
-# leaves out what a header that calls itself the system's includes.
+# leaves out what a header that calls itself the system's includes. The kernel's headers have
+# comments on these, among them one that nearly all objects of x86 read.
 _CONTENTS = pattern(
     rb"\.incbin|\.include\b|__has_include|#\s*embed\b|\b(?:GCC|clang)\s+system_header|"
     + PASTED.pattern
 )
-# Comments of C; strings come first, as they may have the signs of a comment. The kernel's headers
-# have comments on these directives, among them one that nearly all objects of x86 read.
-_COMMENT = pattern(rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 class States:
@@ -167,5 +164,5 @@ def _names_unknown(text: bytes) -> bool:
     """Tell whether a source, outside of comments, names files or symbols that no record has."""
     return bool(
         _CONTENTS.search(text)
-        and _CONTENTS.search(_COMMENT.sub(lambda match: match[1] or b" ", text))
+        and _CONTENTS.search(COMMENT.sub(lambda match: match[1] or b" ", text))
     )

@@ -2,6 +2,7 @@
 
 Kbuild's fixdep reads sources as text. Of `IS_ENABLED(CONFIG_SERIAL_8250_##option)` it learns no
 symbol, so no .cmd file has it, and make does not compile the object again when the symbol changes.
+Nor does it of PASTE(CONFIG_, X), where another macro has the `##`.
 Source: scripts/basic/fixdep.c; drivers/tty/serial/8250/8250_pci.c has two such macros.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -16,8 +18,11 @@ from tasks.kbuild import symbol_times
 from tasks.system import files
 from tasks.system.pattern import pattern
 
-FILE = "piggyback.pasted"
-PASTED = pattern(rb"(?<!\w)CONFIG_(\w*)(?:\s|\\\n)*##")
+FILE = "piggyback.pasting"
+# A name that goes on behind ##, or ends with "_": no symbol does.
+PASTED = pattern(rb"(?<!\w)CONFIG_(\w*)(?:(?:\s|\\\n)*##|(?<=_)(?!\w))")
+# Comments of C; strings come first, as they may have the signs of a comment.
+COMMENT = pattern(rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
 _TEXT = (".c", ".h", ".S")
 _Known = dict[str, tuple[int, int, int, int, list[str]]]
 
@@ -54,14 +59,14 @@ def beginnings(obj: Path, sources: Iterable[str]) -> dict[str, list[str]]:
 
 @files.remembering
 def _read(path: Path) -> _Known:
-    """Return the content of piggyback.pasted; several looks at an object folder ask for it."""
+    """Return the content of piggyback.pasting; several looks at an object folder ask for it."""
     return files.decoded(path, _Known, {})
 
 
 def _beginnings(text: bytes) -> list[str]:
-    if b"##" not in text:
+    if not PASTED.search(text):
         return []
-    return sorted({name.decode() for name in PASTED.findall(text)})
+    return sorted({name.decode() for name in PASTED.findall(COMMENT.sub(rb" \1 ", text))})
 
 
 def matching(begins: Collection[str], paths: Iterable[str]) -> set[str]:

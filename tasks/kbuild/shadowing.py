@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from tasks.cache.digests import HEADERS
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.records import target_of
 from tasks.system import files
@@ -86,7 +87,7 @@ def _headers(
             when = max(came, info.st_ctime_ns)
             if when < since:
                 continue
-            if entry.name.endswith(".h"):
+            if entry.name.endswith(HEADERS):
                 if entry.path not in known:
                     yield entry.path, when
             elif entry.path in there and not files.moved(info):

@@ -138,9 +138,13 @@ def makefiles(obj: Path, tree: Path, goal: str) -> set[str]:
 
 
 def makefiles_of(said: Said, tree: Path) -> set[str]:
-    """Return the makefiles of a tree that a trace has."""
-    top = os.path.realpath(tree)
-    return {name for name in said.makefiles if name.startswith(f"{top}/")}
+    """Return the makefiles that a trace has, of the tree and of elsewhere, but not our own."""
+    top, own = os.path.realpath(tree), os.path.dirname(os.path.realpath(RULES))
+    return {
+        name
+        for name in said.makefiles
+        if name.startswith(f"{top}/") or (name[0] == "/" and os.path.dirname(name) != own)
+    }
 
 
 def begun(obj: Path) -> Path:

@@ -6,6 +6,7 @@ make that finds nothing to do; a missing one gives a wrong result.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,9 @@ from tasks.system.pattern import pattern
 _ELSEWHERE = pattern(
     r".*\.(c|h|S|rs|dtsi?|dtso|rst|orig|rej)|Kconfig.*|Config\..*|\..*|.*[~#]|README.*|LICENSE.*"
 )
+# xz_wrap.sh, which a command calls; mksysmap, which link-vmlinux.sh calls.
+_SCRIPT = pattern(r"/scripts/(?:[\w-]+/)*(?!Makefile|Kbuild|Kconfig)[\w-]+(?:\.(?:sh|pl|py|awk))?$")
+_SOURCES = (".c", ".h", ".S", ".rs", ".o", ".dts", ".dtsi", ".dtso")  # records have these
 _INCLUDED = pattern(r"^\s*-?include\s+\$\(src(?:tree)?\)/(\S+)", re.MULTILINE)
 # What a makefile takes if it is there: by -include, by $(wildcard ...).
 _OPTIONAL = pattern(
@@ -146,7 +150,9 @@ def searched(tree: str, makefiles: Iterable[str]) -> set[str]:
     """Return the files that makefiles name, and the folders in which they look, each with "/*".
 
     A file may be read by $(shell cat ...). A new one in a folder may be a new source, as for
-    $(wildcard $(src)/*.c), or be included. Names with other variables are passed over.
+    $(wildcard $(src)/*.c), or be included. One that is no source may be a prerequisite, as
+    $(wildcard $(srctree)/embed/*) of busybox's Makefile. Names with other variables are passed
+    over.
 
     Args:
         tree: The tree's real path.
@@ -174,8 +180,21 @@ def searched(tree: str, makefiles: Iterable[str]) -> set[str]:
                     and (pattern or not ("$" in word or os.path.exists(word)))
                 ):
                     found.add(f"{os.path.normpath(folder)}/*")
+                    if pattern:
+                        named.update(x for x in glob.glob(word) if not x.endswith(_SOURCES))
     found = {folder for folder in found if os.path.isdir(folder[:-2])}
     return found.union(filter(os.path.isfile, map(os.path.normpath, named)))
+
+
+def is_script(path: str) -> bool:
+    """Tell whether a file of the kernel tree is a script: make may not see that it changed.
+
+    A script is a prerequisite only where a makefile says so.
+
+    Args:
+        path: The file.
+    """
+    return bool(_SCRIPT.search(path))
 
 
 def headers(tree: str, archs: Iterable[str]) -> set[str]:

@@ -26,6 +26,7 @@ _MAKEFILES = ("Makefile", "Kbuild")
 _ARCHIVES = ("built-in.a", "lib.a")
 _WORD = pattern(r"[\w./:=,+@%~-]+")  # a make variable that needs no quotes
 _NO_MAKEFILES = (".c", ".h", ".S", ".dts", ".dtsi", "/")
+_COMMENT = pattern(r"^\s*#.*$", re.MULTILINE)
 # What a folder's makefile has that steers those below it. Flags may get there by other variables.
 _DEEPER = pattern(
     r"subdir-(?:cc|as)flags|^\s*export\b"
@@ -48,9 +49,12 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
     """
     if not symbols:
         return []
-    # A name that make computes, as CONFIG_X_$(y), CONFIG_$1, $(addprefix CONFIG_,x), may be any.
+    # A name that make computes, as CONFIG_X_$(y), CONFIG_$1, $(addprefix CONFIG_,x), CONFIG_%, may
+    # be any; and CONFIG alone may be the value of a variable that becomes the beginning of one.
     known = "|".join(map(re.escape, sorted(symbols)))
-    names = re.compile(rf"CONFIG_(?:\w*\$[({{\w]|(?:\w*_)?,|(?:{known})\b)")
+    names = re.compile(
+        rf"(?<!\w)CONFIG(?!\w)|CONFIG_(?:\w*\$[({{\w]|(?:\w*_)?(?!\w)|(?:{known})\b)"
+    )
     called = {*said.calls, *map(os.path.dirname, said.edges)}
     makefiles = {os.path.join(tree, folder, name) for folder in called for name in _MAKEFILES}
     folders = []
@@ -62,7 +66,7 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
                 text = stream.read()
         except OSError:
             continue
-        found = names.search(text)
+        found = names.search(_COMMENT.sub("", text))
         if not found:
             continue
         folder, name = os.path.split(os.path.relpath(path, tree))

@@ -31,8 +31,9 @@ def compiler(prefix: str, hint: str) -> tuple[str, list[str]]:
         hint: What the user can do when it is missing.
 
     Returns:
-        Its version line, and the files that are its identity: the driver, cc1, as, ld, libgcc, and
-            those binutils with the prefix that exist, since makefiles call them directly.
+        Its version line, and the files that are its identity: the driver, cc1, as, ld, libgcc, the
+            file of specs, which there need not be, and those binutils with the prefix that exist,
+            since makefiles call them directly.
 
     Raises:
         PiggyError: It is missing or incomplete.
@@ -66,7 +67,10 @@ def compiler(prefix: str, hint: str) -> tuple[str, list[str]]:
                 f"{gcc} is incomplete: '{gcc} {question}' finds nothing",
                 "reinstall the cross compiler's packages",
             )
-        parts.append(os.path.realpath(found))
+        parts.append(libgcc := os.path.realpath(found))
+    specs = run([gcc, "-print-file-name=specs"], check=False).output.strip()
+    # Where gcc looks for it ("Spec Files" in its manual); a file that is not there may come.
+    parts.append(specs if os.path.isabs(specs) else str(Path(libgcc).with_name("specs")))
     others = [shutil.which(f"{prefix}{name}", path=path) for name in BINUTILS]
     return version, list(
         dict.fromkeys([*parts, *(os.path.realpath(found) for found in others if found)])

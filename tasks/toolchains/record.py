@@ -202,7 +202,7 @@ def finish(job: Job, found: Found) -> dict[str, list[str]]:
     terminal.line("toolchain", f"{found.version}{userspace}, ID {found.user or found.id}")
     base = project.layout.toolchains.absolute()
     # Files below build/toolchains were made by this task: they are its outputs, not its inputs.
-    made = {path for path in found.parts if Path(path).is_relative_to(base)}
+    made = {one for one in found.parts if Path(one).is_relative_to(base) and os.path.exists(one)}
     return {"discovered": sorted({*found.parts} - made), "made": sorted({*found.made, *made})}
 
 
@@ -249,5 +249,8 @@ def check_headers(facts: Facts, project: Project) -> None:
 
 
 def ident(*parts: str) -> str:
-    """Return the ID of what some texts describe: twelve hex digits of their sha256."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    """Return the ID of what some texts describe: twelve hex digits of their sha256.
+
+    An empty one, as the digest of a file that is not there, counts for nothing.
+    """
+    return hashlib.sha256("\n".join(filter(None, parts)).encode()).hexdigest()[:12]

@@ -62,7 +62,7 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
                         {
                             os.path.relpath(path, home)
                             for path in compiler.compiler(prefix, "")[1]
-                            if Path(path).is_relative_to(home)
+                            if Path(path).is_relative_to(home) and os.path.exists(path)
                         }
                     ),
                 )

@@ -174,6 +174,7 @@ def test_where_makefiles_look_for_files(tmp_path: Path) -> None:
     )
     assert unrecorded.searched(str(tmp_path), [str(makefile)]) == {
         f"{tmp_path}/net/certs/*",
+        f"{tmp_path}/net/certs/a.hex",
         f"{tmp_path}/net/*",
         f"{tmp_path}/arch/x/*",
         f"{tmp_path}/arch/x/b.c",
