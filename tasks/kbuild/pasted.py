@@ -24,6 +24,7 @@ PASTED = pattern(rb"(?<!\w)CONFIG_(\w*)(?:(?:\s|\\\n)*##|(?<=_)(?!\w))")
 # Comments of C; strings come first, as they may have the signs of a comment.
 COMMENT = pattern(rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
 _TEXT = (".c", ".h", ".S")
+_KCONFIG = "/scripts/kconfig/"  # has a macro CONFIG_, and is compiled without a configuration
 _Known = dict[str, tuple[int, int, int, int, list[str]]]
 
 
@@ -38,7 +39,7 @@ def beginnings(obj: Path, sources: Iterable[str]) -> dict[str, list[str]]:
     """
     known, now, found = _read(obj / FILE), _Known(), dict[str, list[str]]()
     for path in sources:
-        if not path.endswith(_TEXT):
+        if not path.endswith(_TEXT) or _KCONFIG in path:
             continue
         try:
             info = os.stat(path)
@@ -66,7 +67,7 @@ def _read(path: Path) -> _Known:
 def _beginnings(text: bytes) -> list[str]:
     if not PASTED.search(text):
         return []
-    return sorted({name.decode() for name in PASTED.findall(COMMENT.sub(rb" \1 ", text))})
+    return sorted({name.decode() for name in PASTED.findall(COMMENT.sub(b" ", text))})
 
 
 def matching(begins: Collection[str], paths: Iterable[str]) -> set[str]:

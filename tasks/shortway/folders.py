@@ -27,6 +27,7 @@ _ARCHIVES = ("built-in.a", "lib.a")
 _WORD = pattern(r"[\w./:=,+@%~-]+")  # a make variable that needs no quotes
 _NO_MAKEFILES = (".c", ".h", ".S", ".dts", ".dtsi", "/")
 _COMMENT = pattern(r"^\s*#.*$", re.MULTILINE)
+_IS_MAKEFILE = pattern(r"/(?:Makefile|Kbuild)[\w.-]*$|\.(?:mk|include)$")
 # What a folder's makefile has that steers those below it. Flags may get there by other variables.
 _DEEPER = pattern(
     r"subdir-(?:cc|as)flags|^\s*export\b"
@@ -51,10 +52,11 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
         return []
     # A name that make computes, as CONFIG_X_$(y), CONFIG_$1, $(addprefix CONFIG_,x), CONFIG_%, may
     # be any; and CONFIG alone may be the value of a variable that becomes the beginning of one.
+    # Of scripts those with comma or "$" alone: checkkconfigsymbols.py has a CONFIG_ of its own.
     known = "|".join(map(re.escape, sorted(symbols)))
-    names = re.compile(
-        rf"(?<!\w)CONFIG(?!\w)|CONFIG_(?:\w*\$[({{\w]|(?:\w*_)?(?!\w)|(?:{known})\b)"
-    )
+    begin, end = r"CONFIG_(?:\w*\$[({\w]|(?:\w*_)?", rf"|(?:{known})\b)"
+    in_script = re.compile(f"{begin},{end}")
+    in_makefile = re.compile(rf"(?<!\w)CONFIG(?!\w)|{begin}(?!\w){end}")
     called = {*said.calls, *map(os.path.dirname, said.edges)}
     makefiles = {os.path.join(tree, folder, name) for folder in called for name in _MAKEFILES}
     folders = []
@@ -66,6 +68,7 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
                 text = stream.read()
         except OSError:
             continue
+        names = in_makefile if _IS_MAKEFILE.search(path) else in_script
         found = names.search(_COMMENT.sub("", text))
         if not found:
             continue

@@ -71,3 +71,17 @@ def test_the_object_is_older_than_the_symbol(tmp_path: Path) -> None:
         with ledger.kept(obj, tree, Stamps(tmp_path / "stamps")):
             assert (obj / "k/a.o").exists() is left
             assert (obj / "k/b.o").exists()
+
+
+def test_a_name_that_another_macro_goes_on_with(tmp_path: Path) -> None:
+    def begins(text: str, name: str = "a.c") -> list[str]:
+        source = put(tmp_path / name, text)
+        found = pasted.beginnings(tmp_path, [str(source)]).get(str(source), [])
+        source.unlink()
+        return found
+
+    assert begins("int a = PASTE(CONFIG_, X);\n") == [""]
+    assert begins("int a = PASTE(CONFIG_A_, X);\n", "b.c") == ["A_"]
+    assert begins("int a = CONFIG_A_X + XCONFIG_;\n", "c.c") == []
+    assert begins('/* CONFIG_A_* */ char a[] = "CONFIG_"; // CONFIG_\n', "d.c") == []
+    assert begins("#define CONFIG_ 1\n", "scripts/kconfig/lkc.h") == []
