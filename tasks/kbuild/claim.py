@@ -17,8 +17,8 @@ BOOT = "piggyback.boot"  # during which run of the host the object folder is wri
 def folder(source: Path, obj: Path, arch: str, tools: str, what: str) -> None:
     """Empty the object folder if it is another tree's or other tools', or a run was cut off.
 
-    If the host was started anew in the middle of a run, nothing tells which files are whole. What
-    the store of objects knows comes back from there.
+    If the host was started anew in the middle of a run, or the manifest is damaged, nothing tells
+    which files are whole. What the store of objects knows comes back from there.
 
     Args:
         source: The tree.
@@ -40,9 +40,12 @@ def folder(source: Path, obj: Path, arch: str, tools: str, what: str) -> None:
     owner, real = obj / "piggyback.tree", f"{os.path.realpath(source)}\n{tools}"
     record = obj / BOOT
     restarted, lost = restart.happened(record), restart.cut_off(record)
-    if lost:
-        terminal.line("note", f"{what} is made from nothing: the host stopped in its build")
-    if obj.exists() and (lost or not owner.exists() or owner.read_text() != real):
+    why = "the host stopped in its build" if lost else ""
+    if manifest.damaged(obj):
+        why = f"{obj / manifest.FILE} is damaged or gone, which knows its files"
+    if why:
+        terminal.line("note", f"{what} is made from nothing: {why}")
+    if obj.exists() and (why or not owner.exists() or owner.read_text() != real):
         names = os.listdir(obj)
         if names and not any(name.startswith(("piggyback.", ".piggyback.")) for name in names):
             raise PiggyError(

@@ -39,6 +39,14 @@ def keep(obj: Path) -> None:
     write_whole(obj / FILE, packed({**dict(_files(obj)), **_kconfig(obj)}))
 
 
+def damaged(obj: Path) -> bool:
+    """Tell whether the manifest is gone or can't be read: nothing tells then what else was spoilt.
+
+    It is written at the end of each make, after the clock.
+    """
+    return (obj / CLOCK).exists() and not _read(obj)
+
+
 def renew(obj: Path) -> None:
     """Record Kconfig's outputs and programs after a run of Kconfig.
 

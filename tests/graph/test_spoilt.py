@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from playground import Kept, Playground
+from test_shortway import as_make_does
 
 from tasks.kbuild import manifest
 
@@ -285,3 +286,29 @@ def test_the_links_find_what_is_made_on_the_way_to_vmlinux(
         "bzImage",
     }
     assert after["bzImage"] != before["bzImage"]
+
+
+@pytest.mark.parametrize(
+    ("name", "edited", "how"),
+    [
+        ("arch/x86/boot/setup.bin", "arch/x86/boot/main.c", "emptied"),
+        ("arch/x86/boot/setup.bin", "", "emptied"),
+        ("arch/x86/boot/compressed/piggy.S", "kernel/panic.c", "gone"),
+        pytest.param("kernel/built-in.a", "kernel/panic.c", "gone", marks=pytest.mark.long),
+        pytest.param("kernel/built-in.a", "", "emptied", marks=pytest.mark.long),
+    ],
+)
+def test_what_is_emptied_with_what_knows_the_files(
+    built: Playground, tmp_path: Path, name: str, edited: str, how: str
+) -> None:
+    (built.obj / name).write_bytes(b"")
+    (built.obj / "piggyback.made").unlink()
+    if how == "emptied":
+        (built.obj / "piggyback.made").write_bytes(b"")
+    if edited:
+        built.append(built.linux / edited, "int more_of_it = 7;\n")
+    else:
+        (built.images / "bzImage").unlink()
+    built.doit("bzImage")
+    assert as_make_does(built, tmp_path)
+    assert built.doit("bzImage").ran == []
