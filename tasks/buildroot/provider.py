@@ -370,15 +370,10 @@ def make(job: Job, facts: Facts, folder: Path) -> None:
         )
     tree.make(top, folder, ["prepare-sdk"], log=job.log, variables=values)
     prefix = compiler.prefix_in(folder / "host")
-    parts = compiler.compiler(prefix, "")[1]
+    parts = compiler.parts_inside(prefix, folder)
     for name in ("images", "target"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for left in (folder / "build").iterdir():
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
-    seal(
-        folder,
-        sorted(
-            {os.path.relpath(part, folder) for part in parts if Path(part).is_relative_to(folder)}
-        ),
-    )
+    seal(folder, parts)

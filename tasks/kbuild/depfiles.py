@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tasks.cache.digests import HEADERS
 from tasks.cache.store_files import short_hash
 from tasks.kbuild import pasted, symbol_times
 from tasks.kbuild.object_key import folders
@@ -26,7 +27,7 @@ from tasks.kbuild.records import (
 )
 from tasks.system.files import decoded, packed, remembering, write_whole
 
-CACHE = "piggyback.deps"  # a cache of another form counts as missing
+CACHE = "piggyback.records"  # a cache of another form counts as missing
 
 SYMBOL = "CONFIG_"  # stands among the names before the file of a symbol
 
@@ -236,7 +237,7 @@ class Depfiles:
             The first folder of a name, to itself and those below it: "a" to "a" and "a/b".
         """
         parts: dict[str, set[str]] = {}
-        for folder in {os.path.dirname(path) for path in files if path.endswith(".h")}:
+        for folder in {os.path.dirname(path) for path in files if path.endswith(HEADERS)}:
             for above in look:
                 if folder.startswith(above + "/"):
                     words = folder[len(above) + 1 :].split("/")

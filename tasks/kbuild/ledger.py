@@ -276,15 +276,20 @@ def _remove_hidden(
     if doubt:
         changed = changed | strangers
     named: dict[str, list[str]] = {}
+    unseen: set[str] = set()
+    given = depfiles.naming(changed, commands=False)
     for record, names in depfiles.naming(changed | strangers).items():
         named[target_of(record)] = list(names)
+        # Make does not look at a script that a command names, unless it is a prerequisite, too.
+        if not changed.intersection(names) <= {*given.get(record, ())}:
+            unseen.add(target_of(record))
     for target, path in edges:
         if path in changed or path in strangers:
             named.setdefault(os.path.join(depfiles.obj, target), []).append(path)
     for target, names in named.items():
         with contextlib.suppress(FileNotFoundError):
             made = os.stat(target).st_mtime_ns
-            if any(_hidden(name, made, name in changed) for name in names):
+            if target in unseen or any(_hidden(name, made, name in changed) for name in names):
                 os.remove(target)
 
 

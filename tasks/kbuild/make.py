@@ -20,11 +20,15 @@ _UNREADABLE = (
     "file (?:format )?not recognized|file truncated|file too short|in archive is not an object"
 )
 # Files without a record that are not a rule's alone: at the top (System.map comes with vmlinux),
-# hidden ones, Kconfig's, ours, and modpost's, which it does not write again.
+# hidden ones, Kconfig's, ours, modpost's, which it does not write again, and those of tools/.
 _NOT_MADE = pattern(
-    r"^/[^/]*$|/\.|^/include/config/|/generated/(?:autoconf\.h|rustc_cfg)$|/piggyback\.|\.mod\.c$"
+    r"^/[^/]*$|/\.|^/tools/|^/include/config/|/generated/(?:autoconf\.h|rustc_cfg)$|/piggyback\.|\.mod\.c$"
 )
-# A marker in the object folder while make runs; a killed make leaves it behind.
+_LIST_ENDS = pattern(rb"\):\s*(?:\S+: \$\(wildcard \S+\)\s*)?\Z")
+_WORD = pattern(r"[\w./+@%~,-]+")
+_TOGETHER_NS = 20_000_000  # what one program writes
+# A marker in the object folder while make runs; a killed make leaves it behind, and one that failed
+# leaves it with a word in it.
 # Files of the links of the image chain, not of vmlinux; startup/ is in both (7.3).
 LOADER = pattern(r"/arch/\w+/boot/(?!startup/)")
 RUNNING = "piggyback.running"
@@ -120,6 +124,7 @@ def run(
             except CommandError as error:
                 damaged = _drop_damaged(obj, error.done.output)  # ld names one at a time
                 if damaged <= dropped:
+                    marker.write_text("failed")  # make has removed what was half done
                     raise first_errors(error) from None
                 dropped |= damaged
     marker.unlink()
@@ -166,12 +171,13 @@ def repair(obj: Path) -> None:
     saved command is right.
 
     Of a target without such a record, as a header that `program > $@` writes, it is known to be
-    whole if an object that is whole was made from it. Others of that time are removed.
+    whole if an object that is whole was made from it. After a kill others of that time are removed;
+    a make that fails removes them itself (.DELETE_ON_ERROR).
     """
     marker = obj / RUNNING
     if not marker.exists():
         return
-    since = marker.stat().st_mtime_ns
+    since, killed = marker.stat().st_mtime_ns, not marker.stat().st_size
     alone: list[str] = []
     for folder, _, names in os.walk(obj):
         here = set(names)
@@ -187,7 +193,8 @@ def repair(obj: Path) -> None:
                 _judge(folder, name[1:-4], since)
             elif not _NOT_MADE.search(f"{folder[len(str(obj)) :]}/{name}"):
                 alone.append(os.path.join(folder, name))
-    if (obj / "include" / "generated").is_dir():  # Linux; in busybox two files may have one rule
+    # Of Linux: in busybox two files may have one rule.
+    if killed and (obj / "include" / "generated").is_dir():
         _remove_unknown(obj, [path for path in alone if files.changed(path, follow=False) >= since])
     marker.unlink()
 
@@ -195,20 +202,34 @@ def repair(obj: Path) -> None:
 def _remove_unknown(obj: Path, paths: Iterable[str]) -> None:
     """Remove files without a record that no record names: they may be half of what they will be.
 
+    One that was written together with one that is named, as by aicasm, is whole, too.
+
     Args:
         obj: The object folder, whose doubtful records are gone.
         paths: The files.
     """
     doubtful = {os.path.relpath(path, obj): path for path in paths if not os.path.islink(path)}
+    top, whole = f"{obj.resolve()}/", dict[str, int]()
     if not doubtful:
         return
     for folder, _, names in os.walk(obj):
         for name in names:
             if name.endswith(".cmd"):
                 with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as stream:
-                    for word in stream.read().split():
-                        doubtful.pop(word, None)
-    files.remove(*doubtful.values())
+                    for word in _WORD.findall(stream.read()):
+                        if path := doubtful.pop(os.path.normpath(word.removeprefix(top)), None):
+                            whole[path] = files.changed(path)
+    beside = [(os.path.dirname(path), when) for path, when in whole.items()]
+    files.remove(
+        *(
+            path
+            for path in doubtful.values()
+            if not any(
+                folder == os.path.dirname(path) and abs(when - files.changed(path)) < _TOGETHER_NS
+                for folder, when in beside
+            )
+        )
+    )
 
 
 def _judge(folder: str, name: str, since: int) -> None:
@@ -234,13 +255,14 @@ def _whole(record: str) -> bool:
     """Tell whether a .cmd file is complete.
 
     fixdep ends its list of dependencies with the rule `$(deps_X):`; it writes such a list if the
-    command makes the compiler write a depfile.
+    command makes the compiler write a depfile. Behind it there may be a line for objtool
+    (gen_objtooldep in scripts/Makefile.lib).
     """
     text = Path(record).read_bytes()
     lists = (
         b"\nsource_" in text or b"\ndeps_" in text or b" -Wp,-MMD," in text or b" -Wp,-MD," in text
     )
-    return text.endswith(b"\n") and (not lists or text.rstrip().endswith(b"):"))
+    return text.endswith(b"\n") and (not lists or _LIST_ENDS.search(text) is not None)
 
 
 def left_behind(source: Path, arch: str) -> str:

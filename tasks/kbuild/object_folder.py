@@ -13,7 +13,7 @@ The files that we keep in the folder beside Kbuild's own, and the modules that u
     piggyback.symbols   symbols' values, and times of include/config/*       kbuild/symbol_times.py
     piggyback.ledger    content of what the objects were made from           kbuild/ledger.py
     piggyback.clock     when the last make ended                             kbuild/manifest.py
-    piggyback.deps      the .cmd files, parsed                               kbuild/depfiles.py
+    piggyback.records   the .cmd files, parsed                               kbuild/depfiles.py
     piggyback.pasting   sources that put names of symbols together           kbuild/pasted.py
     piggyback.trace     prerequisites and environment, printed by make       kbuild/trace.py
     piggyback.said/     the same while make runs                             kbuild/trace.py

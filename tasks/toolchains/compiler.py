@@ -77,6 +77,25 @@ def compiler(prefix: str, hint: str) -> tuple[str, list[str]]:
     )
 
 
+def parts_inside(prefix: str, folder: Path) -> list[str]:
+    """Return which of these files lie in a folder, relative to it and in order.
+
+    Args:
+        prefix: As in `compiler`.
+        folder: The folder of a toolchain.
+
+    Raises:
+        PiggyError: As `compiler` does.
+    """
+    return sorted(
+        {
+            os.path.relpath(path, folder)
+            for path in compiler(prefix, "")[1]
+            if Path(path).is_relative_to(folder) and os.path.exists(path)
+        }
+    )
+
+
 def libc_parts(cc: str) -> list[str]:
     """Return the files of the libc that a compiler links with, as part of a toolchain's identity.
 

@@ -58,13 +58,7 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
                 prefix = compiler.prefix_in(home)
                 folder.seal(
                     home,
-                    sorted(
-                        {
-                            os.path.relpath(path, home)
-                            for path in compiler.compiler(prefix, "")[1]
-                            if Path(path).is_relative_to(home) and os.path.exists(path)
-                        }
-                    ),
+                    compiler.parts_inside(prefix, home),
                 )
         except BaseException:
             folder.clear(home)  # a half relocated toolchain is of no use

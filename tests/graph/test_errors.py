@@ -253,7 +253,7 @@ def test_records_full_of_garbage(built: Playground, kept: Kept, content: bytes) 
         "stamps",
         "toolchain.json",
         "kernel/6.1/piggyback.ledger",
-        "kernel/6.1/piggyback.deps",
+        "kernel/6.1/piggyback.records",
     ):
         (built.here / name).write_bytes(content)
     built.append(built.linux / "kernel/panic.c", "/* more */\n")

@@ -39,7 +39,7 @@ RECORDS = [
     f"{BOOT}/compressed/.piggy.S.cmd",
     "piggyback.Image",
     "piggyback.ledger",
-    "piggyback.deps",
+    "piggyback.records",
     "piggyback.tree",
 ]
 BETWEEN = [

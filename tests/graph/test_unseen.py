@@ -59,6 +59,20 @@ def test_a_script_that_a_command_calls(built: Playground, tmp_path: Path) -> Non
         put(built.linux / "scripts/gz_wrap.sh", "#!/bin/sh\ngzip -n -1\n", 0o755)
 
 
+def test_a_script_beside_the_sources(built: Playground, tmp_path: Path) -> None:
+    """As gen_vdso_offsets.sh, which only the command names."""
+    script = "#!/bin/sh\necho '#define GEN {}'\n"
+    put(built.linux / "lib/gen.sh", script.format(1), 0o755)
+    built.append(
+        built.linux / MAKEFILE,
+        "cmd_gen = $(srctree)/$(src)/gen.sh > $@\n$(obj)/string.o: $(obj)/gen.h\n"
+        "$(obj)/gen.h: FORCE\n\t$(call if_changed,gen)\ntargets += gen.h\n",
+    )
+    built.append(built.linux / STRING, '#include "gen.h"\nint gen = GEN;\n')
+    with changed(built, tmp_path):
+        put(built.linux / "lib/gen.sh", script.format(2), 0o755)
+
+
 def test_a_name_of_a_symbol_that_another_macro_puts_together(
     built: Playground, tmp_path: Path
 ) -> None:

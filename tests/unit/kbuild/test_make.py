@@ -45,6 +45,45 @@ def test_every_cut_of_a_record_is_noticed(tmp_path: Path) -> None:
     assert make._whole(str(path))
     path.write_text(plain[:-1])
     assert not make._whole(str(path))
+    objtool = "\n\na/x.o: $(wildcard ./tools/objtool/objtool)\n"
+    path.write_text(GOOD + objtool)
+    assert make._whole(str(path))
+    path.write_text(GOOD[: GOOD.rindex("):")] + objtool)
+    assert not make._whole(str(path))
+
+
+def test_a_file_without_a_record_is_whole_if_something_whole_was_made_from_it(obj: Path) -> None:
+    """As crc32table.h; randstruct_hash.h, which its command calls ./include/...; and the files of
+    aicasm, of which one is named."""
+    (obj / "include/generated").mkdir(parents=True)
+    lines = GOOD.replace("/src/x.h", "a/named.h").replace(
+        "cmd_a/x.o :=", "cmd_a/x.o := -o=./a/too.h"
+    )
+    put(obj / "a/x.o", when=NOW + 5 * SECOND)
+    put(obj / "a/.x.o.cmd", lines, NOW + 6 * SECOND)
+    kept = {"a/x.o", "a/.x.o.cmd"}
+    for name, when in (
+        ("a/named.h", NOW + 2 * SECOND),
+        ("a/too.h", NOW + 2 * SECOND),
+        ("a/beside.c", NOW + 2 * SECOND + 1_000_000),
+        ("a/old.h", NOW - SECOND),
+        ("System.map", NOW + 9 * SECOND),
+        ("a/m.mod.c", NOW + 9 * SECOND),
+        ("tools/objtool/objtool", NOW + 9 * SECOND),
+        ("include/config/auto.conf", NOW + 9 * SECOND),
+        ("include/generated/autoconf.h", NOW + 9 * SECOND),
+    ):
+        put(obj / name, when=when)
+        kept.add(name)
+    put(obj / "a/half.h", when=NOW + 9 * SECOND)
+    assert after(obj) == kept
+
+
+def test_a_make_that_failed_has_removed_what_was_half_done(obj: Path) -> None:
+    (obj / "include/generated").mkdir(parents=True)
+    put(obj / "piggyback.running", "failed", NOW)
+    put(obj / "a/table.h", when=NOW + 9 * SECOND)
+    assert after(obj) == {"a/table.h"}
 
 
 # Closure, and what lies outside.
