@@ -68,8 +68,10 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
                 text = stream.read()
         except OSError:
             continue
-        names = in_makefile if _IS_MAKEFILE.search(path) else in_script
-        found = names.search(_COMMENT.sub("", text))
+        if _IS_MAKEFILE.search(path):
+            found = in_makefile.search(_COMMENT.sub("", text))
+        else:  # where a line with "#" may be text that it writes
+            found = in_script.search(text)
         if not found:
             continue
         folder, name = os.path.split(os.path.relpath(path, tree))
