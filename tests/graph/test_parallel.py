@@ -3,6 +3,7 @@ nothing spoilt by it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -222,9 +223,10 @@ def test_kill_9_of_every_worker_in_turn(fresh: Playground, kept: Kept) -> None:
     fresh.reached("panic.o")
     fresh.reached("echo.o")
     for pid in working_in(fresh.top):
-        stat = Path(f"/proc/{pid}/stat")
-        if stat.exists() and int(stat.read_text().rpartition(")")[2].split()[1]) == process.pid:
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            if int(stat.rpartition(")")[2].split()[1]) == process.pid:
+                os.kill(pid, signal.SIGKILL)
     text = finish(process, 20)
     assert process.returncode == 1, text
     assert text.count("was killed by SIGKILL") == 2
