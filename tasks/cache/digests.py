@@ -23,6 +23,8 @@ from tasks.system import files
 from tasks.system.files import write_whole
 
 MISSING = ""
+# What is included by its name, and so may hide another one.
+HEADERS = (".h", ".inc", ".def", ".dtsi")
 _Entry = tuple[int, int, int, int, str]
 
 
@@ -170,10 +172,6 @@ def _is_text(path: str) -> bool:
         return path.isascii() or bool(path.encode())
     except UnicodeEncodeError:
         return False
-
-
-# What is included by its name, and so may hide another one.
-HEADERS = (".h", ".inc", ".def", ".dtsi")
 
 
 def _names(folder: str) -> list[str]:

@@ -24,13 +24,14 @@ _UNREADABLE = (
 _NOT_MADE = pattern(
     r"^/[^/]*$|/\.|^/tools/|^/include/config/|/generated/(?:autoconf\.h|rustc_cfg)$|/piggyback\.|\.mod\.c$"
 )
+# The end of a list of dependencies, and what gen_objtooldep of scripts/Makefile.lib writes there.
 _LIST_ENDS = pattern(rb"\):\s*(?:\S+: \$\(wildcard \S+\)\s*)?\Z")
 _WORD = pattern(r"[\w./+@%~,-]+")
 _TOGETHER_NS = 20_000_000  # what one program writes
-# A marker in the object folder while make runs; a killed make leaves it behind, and one that failed
-# leaves it with a word in it.
 # Files of the links of the image chain, not of vmlinux; startup/ is in both (7.3).
 LOADER = pattern(r"/arch/\w+/boot/(?!startup/)")
+# A marker in the object folder while make runs; a killed make leaves it behind, and one that failed
+# leaves it with a word in it.
 RUNNING = "piggyback.running"
 
 

@@ -19,7 +19,7 @@ from tasks.system.pattern import pattern
 _ELSEWHERE = pattern(
     r".*\.(c|h|S|rs|dtsi?|dtso|rst|orig|rej)|Kconfig.*|Config\..*|\..*|.*[~#]|README.*|LICENSE.*"
 )
-# xz_wrap.sh, which a command calls; mksysmap, which link-vmlinux.sh calls.
+# As mksysmap, which link-vmlinux.sh calls. (Those that a saved command names the ledger knows.)
 _SCRIPT = pattern(r"/scripts/(?:[\w-]+/)*(?!Makefile|Kbuild|Kconfig)[\w-]+(?:\.(?:sh|pl|py|awk))?$")
 _SOURCES = (".c", ".h", ".S", ".rs", ".o", ".dts", ".dtsi", ".dtso")  # records have these
 _INCLUDED = pattern(r"^\s*-?include\s+\$\(src(?:tree)?\)/(\S+)", re.MULTILINE)

@@ -102,12 +102,13 @@ def _show(
     shown = 0 if asked.whole else SHOWN
     other = None
     if asked.against:
-        other, more = size_against.kernel(project, record, asked.against)
+        ref = builds.named(project, asked.against)
+        other, more = size_against.kernel(project, record, asked.against, ref)
         notes += more
     if asked.as_json:
         found = _json(project, build, record, other, notes)
         if asked.against:
-            found["against"]["others"] = _others(project, build, asked.against)
+            found["against"]["others"] = _others(build, ref)
         most = size_options.limits(project, asked.limit)
         found["limits"] = {**most.machine, **most.given}
         if asked.history:
@@ -149,12 +150,11 @@ def _show_rest(
         print("\n".join(map(terminal.printable, size_text.against(found, most, head))))
 
 
-def _others(project: Project, build: Build, word: str) -> dict[str, Any]:
+def _others(build: Build, other: Build | str) -> dict[str, Any]:
     """Return what grew and shrank in each image that is not the kernel, for programs.
 
     It is empty where the other build is known by its kernel alone.
     """
-    other = builds.named(project, word)
     found: dict[str, Any] = {}
     if isinstance(other, str):
         return found

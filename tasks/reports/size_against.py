@@ -38,18 +38,21 @@ def origin(project: Project, record: Record, old: Record | None = None) -> Broug
     return BroughtIn(project.layout.kernel_src, on, arch)
 
 
-def kernel(project: Project, record: Record, word: str) -> tuple[Comparison, list[str]]:
-    """Compare with the kernel that a word names; return what is not known of it, too.
+def kernel(
+    project: Project, record: Record, word: str, other: Build | str
+) -> tuple[Comparison, list[str]]:
+    """Compare with another build's kernel; return what is not known of it, too.
 
     Args:
         project: The project.
         record: The present build's sizes.
-        word: The word.
+        word: What names the other build.
+        other: That build, or the commit.
 
     Raises:
-        PiggyError: It names none, or a commit that was never measured.
+        PiggyError: It is a commit that was never measured.
     """
-    other, notes = builds.named(project, word), list[str]()
+    notes = list[str]()
     if isinstance(other, str):
         old = sizes.of_commit(project.layout.here, other)
         if old is None:

@@ -56,10 +56,7 @@ def install(project: Project, archive: Path, digest: str, log: Path) -> Path:
                     untar.extract(archive, draft)
                 relocate(home, log)
                 prefix = compiler.prefix_in(home)
-                folder.seal(
-                    home,
-                    compiler.parts_inside(prefix, home),
-                )
+                folder.seal(home, compiler.parts_inside(prefix, home))
         except BaseException:
             folder.clear(home)  # a half relocated toolchain is of no use
             raise

@@ -77,8 +77,14 @@ def of_project(project: Project) -> Build:
         }
     if boot.floppy(project):
         files["floppy"] = layout.floppy
-    built = _build(project.settings.machine, files, project.image, layout.kernel_obj, layout.here)
-    return msgspec.structs.replace(built, box=layout.busybox_obj)
+    return _build(
+        project.settings.machine,
+        files,
+        project.image,
+        layout.kernel_obj,
+        layout.here,
+        layout.busybox_obj,
+    )
 
 
 def named(project: Project, word: str) -> Build | str:
@@ -184,8 +190,7 @@ def _folder(project: Project, path: Path, word: str) -> Build:
         links = [name for name in LINKS if files[name].is_file()]
         image = project.image if project.image in links else (links or ["vmlinux"])[-1]
         obj = objects[-1] if objects else None
-        built = _build(word, files, image, obj, project.layout.here)
-        return msgspec.structs.replace(built, box=top / "busybox")
+        return _build(word, files, image, obj, project.layout.here, top / "busybox")
     if (top / "vmlinux").is_file():
         obj = top if (top / ".vmlinux.cmd").is_file() else None
         config = next((one for one in (top / ".config", top / "config") if one.is_file()), None)
@@ -233,7 +238,9 @@ def _vmlinux(
     )
 
 
-def _build(name: str, files: dict[str, Path], image: str, obj: Path | None, kept: Path) -> Build:
+def _build(
+    name: str, files: dict[str, Path], image: str, obj: Path | None, kept: Path, box: Path
+) -> Build:
     """Return a build of the files that are there; its images lie in one folder."""
     config = files["vmlinux"].with_name("config")
     there = {one: path for one, path in files.items() if path.is_file()}
@@ -247,4 +254,5 @@ def _build(name: str, files: dict[str, Path], image: str, obj: Path | None, kept
         config=config if config.is_file() else None,
         obj=obj if obj and obj.is_dir() else None,
         kept=kept,
+        box=box,
     )

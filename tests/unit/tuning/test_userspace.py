@@ -17,7 +17,7 @@ from tasks.filesystem.tree import Entry
 from tasks.reports import size, size_against
 from tasks.reports.size_options import Limits
 from tasks.system.errors import PiggyError
-from tasks.tuning import userspace
+from tasks.tuning import builds, userspace
 from tasks.tuning.builds import Build
 from tasks.tuning.image import Row
 from tests.support.linking import SOURCES, link
@@ -47,47 +47,37 @@ def test_busybox_by_object_and_applet(folder: Path) -> None:
 
 
 def build_of(folder: Path, **files: str) -> Build:
-    """A build of which busybox alone is there."""
-    return Build(
-        name="it",
-        vmlinux=folder / "vmlinux",
-        files={name: folder / file for name, file in files.items()},
-        image="bzImage",
-        raw="Image",
-        packed="",
-        config=None,
-        obj=None,
-        kept=folder,
-        box=folder / "obj",
-    )
+    """A build of which these files alone are there."""
+    paths = {"vmlinux": "vmlinux", **files}
+    there = {name: folder / file for name, file in paths.items()}
+    return builds._build("it", there, "bzImage", None, folder, folder / "obj")
 
 
-def test_an_applet_is_told_by_its_object(folder: Path, tmp_path: Path) -> None:
+def test_an_applet_is_told_by_its_object(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one object has several applets, one that goes does not take the others with it."""
     build = build_of(folder, busybox="busybox")
     (folder / "busybox.links").write_text("/bin/ls\n/bin/panic\n")
     same = size_against.rest(build, build, "applets")
     assert same.symbols == []
     old = [Row(0, 9, "archival/bbunzip.o", "bunzip2, unxz")]
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patch:
-        rows = {"new": [Row(0, 7, "archival/bbunzip.o", "bunzip2")], "old": old}
-        other = msgspec.structs.replace(build, name="old")
-        here = msgspec.structs.replace(build, name="new")
-        patch.setattr(size_against, "apart", lambda one, name: rows[one.name])
-        found = size_against.rest(here, other, "applets")
+    rows = {"new": [Row(0, 7, "archival/bbunzip.o", "bunzip2")], "old": old}
+    monkeypatch.setattr(size_against, "apart", lambda one, name: rows[one.name])
+    old_one, new_one = (msgspec.structs.replace(build, name=name) for name in ("old", "new"))
+    found = size_against.rest(new_one, old_one, "applets")
     assert [(one.name, one.by, one.where) for one in found.symbols] == [
         ("bunzip2", -2, "archival/bbunzip.o")
     ]
 
 
 def test_what_can_not_be_read_is_one_sentence(folder: Path) -> None:
+    (folder / "rootfs.ext2").touch()
     build = build_of(folder, busybox="busybox", rootfs="rootfs.ext2")
     with pytest.raises(PiggyError, match=r"busybox.links can't be read: No such file"):
         size_against.apart(build, "applets")
     (folder / "busybox.links").write_text("")
     with pytest.raises(PiggyError, match=r"busybox.links is empty"):
         size_against.apart(build, "applets")
+    (folder / "rootfs.ext2").unlink()
     (folder / "rootfs.ext2").symlink_to("rootfs.ext2")
     with pytest.raises(PiggyError, match=r"rootfs.ext2 can't be read"):
         size_against.apart(build, "rootfs")
