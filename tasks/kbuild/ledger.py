@@ -341,7 +341,8 @@ def _above(path: str, top: str) -> Iterator[str]:
 def _wind_forward(obj: Path, since: int) -> bool:
     """If the clock was set back since the last make, set all files back by the same amount.
 
-    Their order stays the same. Make relies on files that are not newer than now.
+    Their order stays the same. Make relies on files that are not newer than now, and takes a time
+    of before 1970 for one of the far future, so what has the oldest time (configure.put) keeps it.
 
     Args:
         obj: The object folder.
@@ -359,11 +360,8 @@ def _wind_forward(obj: Path, since: int) -> bool:
             for name in names:
                 path = os.path.join(folder, name)
                 info = os.lstat(path)
-                os.utime(
-                    path,
-                    ns=(info.st_atime_ns, info.st_mtime_ns - ahead - 1_000_000_000),
-                    follow_symlinks=False,
-                )
+                earlier = max(0, info.st_mtime_ns - ahead - 1_000_000_000)
+                os.utime(path, ns=(info.st_atime_ns, earlier), follow_symlinks=False)
     return ahead > 0
 
 

@@ -209,6 +209,7 @@ def clock(world: World, rng: random.Random) -> str:
     ahead = rng.choice([5, 3600]) * 1_000_000_000
     for top in (world.play.here, *([world.tree] if world.kind == "fake" else [])):
         clocks.shift(top, ahead)
+    world.clocked.add(world.machine)
     then = KINDS[rng.choice(["code", "symbol"])]
     return f"{ahead // 10**9} s, then " + then(world, rng)
 

@@ -161,7 +161,8 @@ class Oracle:
 
         Asked after doit made both vmlinux and the image itself; the folder is put back as it was.
         Nothing is asked while a source is dated later than now: make then makes its targets at each
-        run.
+        run. Of a folder whose clock was set back the images alone count: what was edited shortly
+        before that is newer for make than all that was made since.
         """
         world, now = self.world, time.time()
         names = {*world.used["vmlinux"], *world.used["boot"]}
@@ -192,6 +193,8 @@ class Oracle:
         if done.returncode:
             return [f"make failed after doit: {done.stdout[-2000:]}"]
         found = [f"make still did{line}" for line in WORK.findall(done.stdout)]
+        if self.world.machine in self.world.clocked:
+            found = []
         for name, path in images_in(obj).items():
             if _digest(path) != before[name]:
                 found.append(f"make made another {name} after doit")

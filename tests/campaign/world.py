@@ -117,6 +117,9 @@ class World:
         default_factory=list
     )  # earlier states of files: path, content, time
     inner: set[str] = field(default_factory=set)  # tasks that ran in the middle of a step
+    clocked: set[str] = field(
+        default_factory=set
+    )  # machines that were built before a clock was set back: times there tell make too much
     stashed: bool = False
     parts: list[str] = field(
         default_factory=lambda: ["vmlinux", "vmlinux", "vmlinux", "boot", "box"]

@@ -246,3 +246,13 @@ def test_a_symbol_after_the_clock_was_set_back(play: Playground, tmp_path: Path)
     set_symbols(play, "EXPERT")
     play.doit("bzImage")
     assert right(play, tmp_path)
+
+
+def test_a_symbol_of_busybox_after_the_clock_was_set_back(play: Playground) -> None:
+    """What make derives from the configuration must stay older than it: make takes a time of
+    before 1970 for one of the far future."""
+    play.doit("busybox")
+    clocks.shift(play.here / "busybox", 3600 * 10**9)
+    play.append("configs/busybox/fake.config", "# CONFIG_FEATURE_FANCY_ECHO is not set\n")
+    play.doit("busybox")
+    assert b"strcmp" not in (play.here / "busybox/coreutils/echo.o").read_bytes()

@@ -17,6 +17,8 @@ def shift(top: Path, ahead: int) -> None:
     for where, _, names in os.walk(top):
         for path in (Path(where, name) for name in names):
             info = path.lstat()
+            if not info.st_mtime_ns:  # the oldest time, which no clock wrote
+                continue
             os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns + ahead), follow_symlinks=False)
     for path in list(top.rglob(manifest.FILE)):
         made = manifest._read(path.parent)

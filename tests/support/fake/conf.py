@@ -41,9 +41,13 @@ def sync(kconf, top):
     Path(f"{AUTO}.cmd").write_text(
         f"deps_config := \\\n\t{files}\n\n{AUTO}: $(deps_config)\n\n$(deps_config): ;\n"
     )
-    kconf.write_autoconf(str(HEADER))
-    HEADER.touch()
-    AUTO.write_text("".join(f"{name}={value}\n" for name, value in new.items()))
+    # Renamed, as conf_write_autoconf of confdata.c does; make's target comes last.
+    parts = HEADER.with_name(".tmpconfig.h"), AUTO.with_name(".tmpconfig")
+    kconf.write_autoconf(str(parts[0]))
+    parts[1].write_text("".join(f"{name}={value}\n" for name, value in new.items()))
+    parts[0].touch()
+    parts[0].replace(HEADER)
+    parts[1].replace(AUTO)
 
 
 def main(goal, top):
