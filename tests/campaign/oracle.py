@@ -71,6 +71,7 @@ class Oracle:
     def __init__(self, world: World) -> None:
         self.world, self.folder = world, world.base / "oracle"
         self.kernels: dict[str, Images | None] = {}
+        self.learnt: dict[str, tuple[dict[str, int], dict[str, set[str]]]] = {}  # users and used
         self.boxes: dict[str, Path | None] = {}
         self.roots: dict[str, Images] = {}
         self.records: dict[str, tuple[float, set[str]]] = {}
@@ -116,6 +117,8 @@ class Oracle:
             and self.kernels[key] is None
         ):
             self.kernels[key] = self._make(clean)
+            self.learnt[key] = self.world.users, self.world.used
+        self.world.users, self.world.used = self.learnt[key]
         return self.kernels[key]
 
     def _make(self, clean: bool) -> Images | None:
