@@ -6,15 +6,14 @@ A small kernel has 1,300 of them with 50 MB of text, and an edit changes a few.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tasks.cache.digests import HEADERS
 from tasks.cache.store_files import short_hash
-from tasks.kbuild import pasted, symbol_times
+from tasks.kbuild import include_folders, symbol_times, texts
 from tasks.kbuild.object_key import folders
 from tasks.kbuild.records import (
     below,
@@ -25,6 +24,7 @@ from tasks.kbuild.records import (
     of_module,
     symbol_files,
 )
+from tasks.kbuild.texts import Text, Texts
 from tasks.system.files import decoded, packed, remembering, write_whole
 
 CACHE = "piggyback.records"  # a cache of another form counts as missing
@@ -43,7 +43,8 @@ class Entry(msgspec.Struct, array_like=True):
         mentioned: Files that only the command names, not the dependencies.
         module: Whether the target belongs to a loadable module.
         symbols: The CONFIG symbols that the sources use.
-        look: The folders of -I outside of the object folder.
+        look: The folders of -I outside of the object folder, in their order.
+        told: Those of its sources that say what no .cmd file does (see texts.py).
         text: A digest of the .cmd file's text.
     """
 
@@ -55,6 +56,7 @@ class Entry(msgspec.Struct, array_like=True):
     module: bool
     symbols: list[int]
     look: list[int]
+    told: list[int]
     text: str
 
 
@@ -105,6 +107,7 @@ class Depfiles:
         self._cached = store.records
         self.records: dict[str, Entry] = {}
         self._given: frozenset[str] | None = None  # of all records
+        self._texts = Texts(obj)
         self.whole = only is None
         renewed = self.refresh(below(obj) if only is None else filter(os.path.exists, only))
         if save and self.whole and (renewed or len(self.records) != len(self._cached)):
@@ -132,6 +135,7 @@ class Depfiles:
         records: dict[str, Any] = {**({} if self.whole else self._cached), **self.records}
         content = {"names": self.names, "records": records, "folders": (self.top, self.tree)}
         write_whole(self.obj / CACHE, packed(content))
+        self._texts.save()
 
     def given(self, records: Iterable[str] | None = None) -> set[str]:
         """Return the dependencies outside of the object folder.
@@ -151,9 +155,9 @@ class Depfiles:
         return found
 
     def files(self, records: Iterable[str] | None = None) -> list[str]:
-        """Return the existing files outside of the object folder that .cmd files name.
+        """Return the existing files outside of the object folder that targets are made from.
 
-        These are sources, headers, scripts and tables.
+        These are sources, headers, scripts and tables, and what the assembler reads by itself.
 
         Args:
             records: The .cmd files to consider; None for all.
@@ -162,8 +166,11 @@ class Depfiles:
         numbers = set().union(
             *(entry.given for entry in chosen), *(entry.mentioned for entry in chosen)
         )
+        unsaid = (path for entry in chosen if entry.told for path in self._read_unsaid(entry))
         return sorted(
-            path for path in (self.names[number] for number in numbers) if os.path.isfile(path)
+            path
+            for path in {*(self.names[number] for number in numbers), *unsaid}
+            if os.path.isfile(path)
         )
 
     def inputs(
@@ -186,64 +193,57 @@ class Depfiles:
     def with_folders(self, files: Iterable[str]) -> list[str]:
         """Add to files of the tree the folders where a new header would count, each with a "/".
 
-        These are their own folders, those of -I, and in both the folders with a name by which a
-        header was found: #include "zz/z.h" finds zz/ beside the file that has it, or in a folder of
-        -I. Parents that are include folders are added, too. The digest of a folder is that of the
-        list of its headers, makefiles and folders (see Stamps), so each of these that is not there
-        yet is noticed in the one above.
+        Args:
+            files: The files; see include_folders.added.
         """
-        inputs = set(files)
-        known = {path for path in inputs if path.endswith("/")}
-        own = {os.path.dirname(path) for path in inputs if path.startswith(self.tree + "/")}
-        # After saved commands, which are the same as before, mostly no folder is another one.
-        look = self._look()
-        waiting = own.union(map(self._existing, look))
-        others = any(folder + "/" not in known for folder in waiting)
-        parts = self._parts(look, inputs) if others else {}
-        while waiting:
-            folder = waiting.pop()
-            above = os.path.dirname(folder)
-            if "/include" in above[len(self.tree) :] and above + "/" not in inputs:
-                waiting.add(above)
-            inputs.add(folder + "/")
-            if folder + "/" not in known:
-                inputs.update(_below(folder, parts))
-        return sorted(inputs)
+        return include_folders.added(self.tree, files, self._look())
 
     def searched(self) -> set[str]:
-        """Return the folders of -I in the tree; for one that does not exist, the one above it."""
-        return {self._existing(folder) for folder in self._look()}
+        """Return the folders that are searched; for one that does not exist, the one above it."""
+        return include_folders.existing(self.tree, self._look())
 
     def _look(self) -> set[str]:
-        """Return the folders of -I in the tree, whether they exist or not."""
+        """Return the folders of -I, and those that sources name themselves, existing or not.
+
+        The latter are of `#include "../x.h"` that was found through -I, and of `__has_include`.
+        """
         numbers = set().union(*(entry.look for entry in self.records.values()))
-        names = (self.names[number] for number in numbers)
-        return {name for name in names if name.startswith(self.tree + "/")}
+        found = {self.names[number] for number in numbers}
+        for entry in self._telling().values():
+            look = [self.names[number] for number in entry.look]
+            for source, text in self._told(entry):
+                found.update(texts.searched(source, text, look))
+        return {path for path in found if not f"{path}/".startswith(f"{self.top}/")}
 
-    def _existing(self, folder: str) -> str:
-        """Return a folder of the tree, or the nearest one above it that exists."""
-        while not os.path.isdir(folder) and len(folder) > len(self.tree):
-            folder = os.path.dirname(folder)
-        return folder
+    def _telling(self) -> dict[str, Entry]:
+        return {record: entry for record, entry in self.records.items() if entry.told}
 
-    def _parts(self, look: Iterable[str], files: Iterable[str]) -> dict[str, set[str]]:
-        """Return the folders in the names by which headers may have been found through -I.
+    def _told(self, entry: Entry) -> Iterator[tuple[str, Text]]:
+        """Yield the sources of an entry that say such things, each with these."""
+        for number in entry.told:
+            yield self.names[number], self._texts.of(self.names[number])
 
-        Args:
-            look: The folders of -I.
-            files: The headers, among other files.
+    def asking_for(self, headers: Iterable[str]) -> dict[str, list[str]]:
+        """Return the .cmd files of which a source asks whether one of these headers is there.
 
         Returns:
-            The first folder of a name, to itself and those below it: "a" to "a" and "a/b".
+            By .cmd file the headers.
         """
-        parts: dict[str, set[str]] = {}
-        for folder in {os.path.dirname(path) for path in files if path.endswith(HEADERS)}:
-            for above in look:
-                if folder.startswith(above + "/"):
-                    words = folder[len(above) + 1 :].split("/")
-                    found = {"/".join(words[: count + 1]) for count in range(len(words))}
-                    parts.setdefault(words[0], set()).update(found)
-        return parts
+        found, headers = dict[str, list[str]](), list(headers)
+        for record, entry in self._telling().items():
+            names = {name for _, text in self._told(entry) for name in text.asked}
+            ends = tuple(f"/{os.path.basename(name)}" if name else "" for name in names)
+            if ends and (some := [path for path in headers if path.endswith(ends)]):
+                found[record] = some
+        return found
+
+    def _read_unsaid(self, entry: Entry) -> Iterator[str]:
+        """Yield the files outside of the object folder that the assembler reads for a target."""
+        look = [self.names[number] for number in entry.look]
+        for source, text in self._told(entry):
+            for path in texts.read_by(source, text, self.top, look):
+                if not f"{path}/".startswith(f"{self.top}/"):
+                    yield path
 
     def of_modules(self) -> list[str]:
         """Return the .cmd files of loadable modules and their objects."""
@@ -264,7 +264,7 @@ class Depfiles:
 
         Args:
             paths: The files to search for.
-            commands: Whether files that only a command names count, too.
+            commands: Whether files count, too, that only a command or the assembler reads.
         """
         known = self._known_names() if paths else {}
         numbers = {known[name]: name for name in paths if name in known}
@@ -276,6 +276,9 @@ class Depfiles:
                 named.setdefault(record, []).extend(
                     numbers[number] for number in entry.mentioned if number in numbers
                 )
+        for record, entry in (self._telling() if commands and paths else {}).items():
+            if unsaid := [path for path in self._read_unsaid(entry) if path in paths]:
+                named.setdefault(record, []).extend(unsaid)
         return named
 
     def made(self, record: str) -> list[str]:
@@ -304,19 +307,15 @@ class Depfiles:
         return named
 
     def pasting(self, paths: Collection[str]) -> dict[str, list[str]]:
-        """Return as `reading` does what no .cmd file tells (see pasted.py)."""
+        """Return as `reading` does what no .cmd file tells (see texts.py)."""
         if not paths:
             return {}
-        numbers = set().union(*((*one.given, *one.made) for one in self.records.values()))
-        begins = pasted.beginnings(self.obj, [self.names[number] for number in numbers])
-        known = self._known_names() if begins else {}
-        found = {known[name]: pasted.matching(each, paths) for name, each in begins.items()}
-        found = {number: names for number, names in found.items() if names}
-        return {
-            record: sorted(set().union(*(found[number] for number in both)))
-            for record, entry in (self.records.items() if found else ())
-            if (both := found.keys() & {*entry.given, *entry.made})
-        }
+        found: dict[str, list[str]] = {}
+        for record, entry in self._telling().items():
+            begins = {name for _, text in self._told(entry) for name in text.pasted}
+            if begins and (names := texts.matching(begins, paths)):
+                found[record] = sorted(names)
+        return found
 
     def _entry(self, record: str) -> Entry | None:
         raw = self._cached.get(record)
@@ -337,12 +336,23 @@ class Depfiles:
         data = Path(record).read_bytes()
         digest = short_hash(data)
         if before is not None and before.text == digest:
-            return msgspec.structs.replace(before, when=when, size=size)
+            told = self._saying([*before.given, *before.made])
+            return msgspec.structs.replace(before, when=when, size=size, told=told)
         module = of_module(data.decode(errors="surrogateescape"), record)
         given, made, mentioned, symbols, look = (
             [self._number(name) for name in part] for part in self._named(record)
         )
-        return Entry(when, size, given, made, mentioned, module, symbols, look, digest)
+        told = self._saying([*given, *made])
+        return Entry(when, size, given, made, mentioned, module, symbols, look, told, digest)
+
+    def _saying(self, sources: Iterable[int]) -> list[int]:
+        ours = (f"{self.tree}/", f"{self.top}/")  # the system's headers say nothing of a kernel
+        return [
+            number
+            for number in sources
+            if (name := self.names[number]).startswith(ours)
+            and self._texts.of(name) is not texts.NOTHING
+        ]
 
     def _number(self, name: str) -> int:
         known = self._known_names()
@@ -371,21 +381,15 @@ class Depfiles:
             sorted(path for path in paths if path.startswith(here)),
             sorted(path for path in others if not path.startswith(here)),
             [f"{SYMBOL}{name}" for name in sorted(symbol_files(record))],
-            sorted(
+            [
                 path
-                for path in (self._paths(folders(command(record))) if paths else ())
+                for path in (map(self._path, folders(command(record))) if paths else ())
                 if not path.startswith(here) and path != self.top
-            ),
+            ],
         )
 
     def _paths(self, names: Iterable[str]) -> set[str]:
-        return {os.path.normpath(os.path.join(self.top, name)) for name in names}
+        return set(map(self._path, names))
 
-
-def _below(folder: str, parts: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """Yield the folders of `_parts` that exist in a folder, each with a "/"."""
-    for first, all_of_them in parts.items():
-        if os.path.isdir(f"{folder}/{first}"):
-            yield from (
-                f"{folder}/{part}/" for part in all_of_them if os.path.isdir(f"{folder}/{part}")
-            )
+    def _path(self, name: str) -> str:
+        return os.path.normpath(os.path.join(self.top, name))

@@ -201,7 +201,7 @@ def renewed(
         yield True
     finally:
         _touch(obj)
-    read = depfiles.given(made)
+    read = set(depfiles.files(made))
     others = shadowing.folders(depfiles, ledger.folders, read)
     fresh = _as_read(read, started, digests, stamps)
     folders = _as_read(others, started, {}, stamps)
@@ -329,7 +329,7 @@ def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]
         there = {parent for path in known for parent in _above(path, depfiles.tree)}
         others = shadowing.folders(depfiles, ledger.folders, known)
         new = {**shadowing.new_headers(others, since, (), there), **new}
-    shadowing.remove(depfiles, shadowing.hidden(known, new))
+    shadowing.remove(depfiles, known, new)
 
 
 def _above(path: str, top: str) -> Iterator[str]:

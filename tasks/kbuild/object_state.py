@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from tasks.cache.digests import Stamps
-from tasks.kbuild import object_key, symbol_times
+from tasks.kbuild import object_key, symbol_times, texts
 from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
-from tasks.kbuild.pasted import COMMENT, PASTED
 from tasks.kbuild.saved import Unfamiliar
+from tasks.kbuild.texts import COMMENT, PASTED
 from tasks.system import files
 from tasks.system.pattern import pattern
 
@@ -150,7 +150,7 @@ class States:
         return (
             path,
             max(info.st_mtime_ns, info.st_ctime_ns, files.turned(path)),
-            _names_unknown(Path(path).read_bytes()),
+            _names_unknown(path, Path(path).read_bytes()),
         )
 
     def _path(self, name: str) -> str:
@@ -160,9 +160,12 @@ class States:
         return os.path.join(self.roots.obj, self.roots.shown(name))
 
 
-def _names_unknown(text: bytes) -> bool:
-    """Tell whether a source, outside of comments, names files or symbols that no record has."""
-    return bool(
+def _names_unknown(path: str, text: bytes) -> bool:
+    """Tell whether a source, outside of comments, names files or symbols that no record has.
+
+    One that includes "../x.h" through -I counts, too: other places of it are not looked at.
+    """
+    return any(texts.found_elsewhere(path, texts.of_text(text))) or bool(
         _CONTENTS.search(text)
         and _CONTENTS.search(COMMENT.sub(lambda match: match[1] or b" ", text))
     )

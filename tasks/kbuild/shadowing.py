@@ -114,13 +114,20 @@ def hidden(known: Iterable[str], new: Mapping[str, int]) -> dict[str, int]:
     return old
 
 
-def remove(depfiles: Depfiles, old: Mapping[str, int]) -> None:
-    """Remove the targets that were compiled with a header before another one came to hide it.
+def remove(depfiles: Depfiles, known: Iterable[str], new: Mapping[str, int]) -> None:
+    """Remove the targets that were compiled before a header came that counts for them.
+
+    It may hide one that they were compiled with, or be one that `__has_include` asked for.
 
     Args:
         depfiles: The .cmd files.
-        old: As `hidden` returns it.
+        known: The headers that were read.
+        new: As `new_headers` returns it.
     """
+    old = hidden(known, new)
+    for record, names in depfiles.asking_for(new).items():
+        if 0 <= files.changed(target_of(record)) < max(new[name] for name in names):
+            os.remove(target_of(record))
     for record, names in depfiles.naming(old).items():
         target = target_of(record)
         if 0 <= files.changed(target) < max(old[name] for name in names):

@@ -101,7 +101,7 @@ def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
         replay.targets.recorded[name] for name in replay.made if name in replay.targets.recorded
     ]
     read = trace.makefiles_of(replay.said, folder.tree)
-    return replay.known.with_folders({*previous, *replay.known.given(made), *read})
+    return replay.known.with_folders({*previous, *replay.known.files(made), *read})
 
 
 def _log(job: Job, text: str) -> None:

@@ -123,6 +123,57 @@ def test_a_file_that_hides_another(
     assert as_make_does(copy, tmp_path)
 
 
+@pytest.mark.parametrize("where", ["include", "lib"])
+def test_a_file_that_only_the_assembler_reads(
+    built: Playground, tmp_path: Path, where: str
+) -> None:
+    """Found through -I, and in a folder that the source's text tells."""
+    built.store_size = "1G"
+    blob = put(built.linux / where / "blob.bin", "one\n")
+    name = "blob.bin" if where == "include" else f"../{where}/blob.bin"
+    built.append(built.linux / STRING, f'asm(".incbin \\"{name}\\"");\n')
+    with changed(built, tmp_path):
+        put(blob, "two\n")
+    with changed(built, tmp_path):  # its own size, and no edit of a source
+        put(blob, "three\n")
+
+
+@pytest.mark.parametrize("name", ["errata/nine.h", "nine.h"])
+def test_a_header_that_a_source_asks_for(built: Playground, tmp_path: Path, name: str) -> None:
+    """As security/landlock/setup.c does."""
+    built.store_size = "1G"
+    built.append(
+        built.linux / STRING,
+        f'#if __has_include("{name}")\n#include "{name}"\n#else\n#define NINE 8\n#endif\n'
+        "int nine = NINE;\n",
+    )
+    with changed(built, tmp_path):
+        put(built.linux / "lib" / name, "#define NINE 9\n")
+
+
+def test_a_header_found_above_a_folder_of_I(built: Playground, tmp_path: Path) -> None:
+    """#include "../zz.h" leads to more/zz.h, until extra/zz.h comes."""
+    built.store_size = "1G"
+    put(built.linux / "more/zz.h", "#define ZZ 1\n")
+    put(built.linux / "more/sub/keep", "")
+    put(built.linux / "extra/first/keep", "")
+    flags = "-I$(srctree)/extra/first -I$(srctree)/more/sub"
+    built.append(built.linux / MAKEFILE, f"ccflags-y += {flags}\n")
+    built.append(built.linux / STRING, '#include "../zz.h"\nint zz = ZZ;\n')
+    with changed(built, tmp_path):
+        put(built.linux / "extra/zz.h", "#define ZZ 2\n")
+
+
+def test_a_folder_of_I_outside_of_the_tree(built: Playground, tmp_path: Path) -> None:
+    built.store_size = "1G"
+    put(tmp_path / "one/keep", "")
+    put(tmp_path / "two/zz.h", "#define ZZ 1\n")
+    built.append(built.linux / MAKEFILE, f"ccflags-y += -I{tmp_path}/one -I{tmp_path}/two\n")
+    built.append(built.linux / STRING, "#include <zz.h>\nint zz = ZZ;\n")
+    with changed(built, tmp_path):
+        put(tmp_path / "one/zz.h", "#define ZZ 2\n")
+
+
 def test_a_makefile_outside_of_the_tree(built: Playground, tmp_path: Path) -> None:
     outside = put(tmp_path / "out.mk", "ccflags-y += -DOUT=1\n")
     built.append(built.linux / MAKEFILE, f"-include {outside}\n")

@@ -1,4 +1,4 @@
-"""Symbols whose names the preprocessor puts together."""
+"""What sources say, and no .cmd file: names put together, files that only the assembler reads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from cmd_files import fixdep, put
 
 from tasks.cache.digests import Stamps
-from tasks.kbuild import ledger, pasted
+from tasks.kbuild import ledger, texts
 from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.texts import Text, Texts
 
 OLD = 10**18
 
@@ -27,30 +28,56 @@ OLD = 10**18
 )
 def test_beginnings(tmp_path: Path, text: str, begins: list[str]) -> None:
     path = str(put(tmp_path / "a.c", text))
-    expected = {path: begins} if begins else {}
-    assert pasted.beginnings(tmp_path, [path, f"{tmp_path}/none.c"]) == expected
-    assert pasted.beginnings(tmp_path, [path]) == expected  # remembered
+    for _ in range(2):  # it is remembered
+        known = Texts(tmp_path)
+        assert known.of(path) == Text(pasted=begins)
+        assert known.of(f"{tmp_path}/none.c") is texts.NOTHING
+        known.save()
 
 
 def test_an_edit_is_seen(tmp_path: Path) -> None:
     path = put(tmp_path / "a.c", "#define ON(x) CONFIG_A_##x", OLD)
-    pasted.beginnings(tmp_path, [str(path)])
+    known = Texts(tmp_path)
+    assert known.of(str(path)) == Text(pasted=["A_"])
+    known.save()
     put(path, "#define ON(x) CONFIG_B_##x", OLD)
-    assert pasted.beginnings(tmp_path, [str(path)]) == {str(path): ["B_"]}
+    assert Texts(tmp_path).of(str(path)) == Text(pasted=["B_"])
 
 
 def test_a_source_that_is_gone_is_forgotten(tmp_path: Path) -> None:
-    first, second = put(tmp_path / "a.c", "int a;"), put(tmp_path / "b.c", "int b;")
-    pasted.beginnings(tmp_path, [str(first)])
-    first.unlink()
-    pasted.beginnings(tmp_path, [str(second)])
-    assert [*pasted._read(tmp_path / pasted.FILE)] == [str(second)]
+    for name in ("a.c", "b.c"):
+        path = put(tmp_path / name, "int a;")
+        known = Texts(tmp_path)
+        known.of(str(path))
+        known.save()
+        (tmp_path / "a.c").unlink(missing_ok=True)
+    assert [*texts._read(tmp_path / texts.FILE)] == [str(tmp_path / "b.c")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('.incbin "a/b.bin"', Text(read=["a/b.bin"])),
+        ('asm(".incbin \\"b.bin\\", 4\\n\\t.include \\"x.s\\"");', Text(read=["b.bin", "x.s"])),
+        ('#embed "b.bin"\n# embed <c>', Text(read=["b.bin", "c"])),
+        (
+            '#if __has_include("errata/a.h")\n#if __has_include (<b.h>)',
+            Text(asked=["b.h", "errata/a.h"]),
+        ),
+        ("#if __has_include(NAME)", Text(asked=[""])),
+        ("#ifdef __has_include\n#endif", Text()),
+        ('#include "../x.h"\n # include <a/../y.h>\n', Text(upward=["../x.h", "a/../y.h"])),
+        ('#include "x.h" /* ../y.h */\nint included;\n', Text()),
+    ],
+)
+def test_what_a_source_says(text: str, said: Text) -> None:
+    assert texts.of_text(text.encode()) == said
 
 
 def test_the_files_of_symbols_old_and_new() -> None:
     paths = ["A_X", "A", "B_X", "a/x.h", "a.h", "b/x.h"]
-    assert pasted.matching(["A_"], paths) == {"A_X", "a/x.h"}
-    assert pasted.matching([""], paths) == {*paths}
+    assert texts.matching(["A_"], paths) == {"A_X", "a/x.h"}
+    assert texts.matching([""], paths) == {*paths}
 
 
 def test_the_object_is_older_than_the_symbol(tmp_path: Path) -> None:
@@ -76,9 +103,7 @@ def test_the_object_is_older_than_the_symbol(tmp_path: Path) -> None:
 def test_a_name_that_another_macro_goes_on_with(tmp_path: Path) -> None:
     def begins(text: str, name: str = "a.c") -> list[str]:
         source = put(tmp_path / name, text)
-        found = pasted.beginnings(tmp_path, [str(source)]).get(str(source), [])
-        source.unlink()
-        return found
+        return Texts(tmp_path).of(str(source)).pasted
 
     assert begins("int a = PASTE(CONFIG_, X);\n") == [""]
     assert begins("int a = PASTE(CONFIG_A_, X);\n", "b.c") == ["A_"]
