@@ -395,6 +395,5 @@ def first_guess(config: Path) -> int:
 
 def spoilt(job: Job) -> bool:
     """Tell whether Kbuild's own outputs are not to be trusted: make does not see what changed."""
-    return any(
-        one.part in ("outputs", "tools") or unrecorded.is_script(one.name) for one in job.reasons
-    )
+    unseen = ("never", "outputs", "tools")
+    return any(one.part in unseen or unrecorded.is_script(one.name) for one in job.reasons)

@@ -41,6 +41,7 @@ class _Ledger(msgspec.Struct):
         since: When the last make began, ns since 1970.
         named: The state of files that symbols name (see named_files.Named.digests).
         tree: The inode of the tree.
+        rules: Each makefile to its digest; after a make that failed, of those that had not changed.
     """
 
     digests: dict[str, str] = {}
@@ -49,6 +50,7 @@ class _Ledger(msgspec.Struct):
     since: int = 0
     named: dict[str, str] = {}
     tree: int = 0
+    rules: dict[str, str] = {}
 
 
 @contextlib.contextmanager
@@ -82,15 +84,23 @@ def kept(
     if others or not ledger.whole:
         _remove_shadowed(depfiles, ledger, others)
     _remove_pasting(depfiles)
+    makefiles = trace.all_makefiles(obj, source)
+    rules = {
+        path: digest
+        for path in makefiles
+        if (digest := stamps.digest(path)) == ledger.rules.get(path)
+    }
+    files.remove(*(obj / target for target in trace.ruled(obj, makefiles - rules.keys())))
     # What changed is entered when make ended well: its objects may not be made before that.
     digests = {path: digest for path, digest in ledger.digests.items() if path not in changed}
     folders = {folder: stamps.digest(folder) for folder in ledger.folders}
-    ledger = _Ledger(digests, False, folders, time.time_ns(), dict(roots), tree)
+    ledger = _Ledger(digests, False, folders, time.time_ns(), dict(roots), tree, rules)
     _write(obj, ledger)
     try:
         yield
     except Exception:  # nobody waits for this after Ctrl-C
         _ended(obj)
+        ledger.rules = _as_read(rules, ledger.since, rules, stamps)
         with contextlib.suppress(OSError, ValueError):  # ValueError: a .cmd file that was cut
             _enter(obj, source, stamps, ledger, changed)
         raise
@@ -99,6 +109,7 @@ def kept(
         raise
     _ended(obj)
     ledger.whole = True
+    ledger.rules = _as_read(trace.all_makefiles(obj, source), ledger.since, {}, stamps)
     _enter(obj, source, stamps, ledger)
 
 

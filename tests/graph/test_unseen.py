@@ -15,6 +15,8 @@ from playground import Playground
 from test_objects import PANIC, STRING, elsewhere
 from test_shortway import as_make_does
 
+from tasks.system import files
+
 MAKEFILE = "lib/Makefile"
 LINK = "scripts/link-vmlinux.sh"
 
@@ -172,6 +174,19 @@ def test_a_folder_of_I_outside_of_the_tree(built: Playground, tmp_path: Path) ->
     built.append(built.linux / STRING, "#include <zz.h>\nint zz = ZZ;\n")
     with changed(built, tmp_path):
         put(tmp_path / "one/zz.h", "#define ZZ 2\n")
+
+
+def test_a_rule_whose_target_has_no_record(built: Playground, tmp_path: Path) -> None:
+    """As lib/crc32table.h: plain make does not see that its rule was edited."""
+    rule = "$(obj)/string.o: $(obj)/gen.h\n$(obj)/gen.h:\n\techo '#define GEN 1' > $@\n"
+    built.append(built.linux / MAKEFILE, rule)
+    built.append(built.linux / STRING, '#include "gen.h"\nint gen = GEN;\n')
+    with changed(built, tmp_path):
+        built.edit(built.linux / MAKEFILE, "#define GEN 1", "#define GEN 2")
+    made = files.changed(built.obj / "lib/string.o")
+    with changed(built, tmp_path):
+        built.append(built.linux / "kernel/Makefile", "# a comment\n")
+    assert files.changed(built.obj / "lib/string.o") == made
 
 
 def test_a_makefile_outside_of_the_tree(built: Playground, tmp_path: Path) -> None:
