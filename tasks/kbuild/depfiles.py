@@ -155,9 +155,10 @@ class Depfiles:
         return found
 
     def files(self, records: Iterable[str] | None = None) -> list[str]:
-        """Return the existing files outside of the object folder that targets are made from.
+        """Return the files outside of the object folder that targets are made from.
 
-        These are sources, headers, scripts and tables, and what the assembler reads by itself.
+        These are sources, headers, scripts and tables, those that exist; and what the text of a
+        source names (see texts.py), which may be missing.
 
         Args:
             records: The .cmd files to consider; None for all.
@@ -166,12 +167,10 @@ class Depfiles:
         numbers = set().union(
             *(entry.given for entry in chosen), *(entry.mentioned for entry in chosen)
         )
-        unsaid = (path for entry in chosen if entry.told for path in self._read_unsaid(entry))
-        return sorted(
-            path
-            for path in {*(self.names[number] for number in numbers), *unsaid}
-            if os.path.isfile(path)
-        )
+        there = {
+            path for path in (self.names[number] for number in numbers) if os.path.isfile(path)
+        }
+        return sorted(there.union(*(self._unsaid(entry) for entry in chosen if entry.told)))
 
     def inputs(
         self, records: Collection[str] | None = None, unsaid: Iterable[str] = ()
@@ -196,54 +195,33 @@ class Depfiles:
         Args:
             files: The files; see include_folders.added.
         """
-        return include_folders.added(self.tree, files, self._look())
+        return include_folders.added(self.tree, files, self.look())
 
     def searched(self) -> set[str]:
         """Return the folders that are searched; for one that does not exist, the one above it."""
-        return include_folders.existing(self.tree, self._look())
+        return include_folders.existing(self.tree, self.look())
 
-    def _look(self) -> set[str]:
-        """Return the folders of -I, and those that sources name themselves, existing or not.
-
-        The latter are of `#include "../x.h"` that was found through -I, and of `__has_include`.
-        """
+    def look(self) -> set[str]:
+        """Return the folders of -I outside of the object folder, whether they exist or not."""
         numbers = set().union(*(entry.look for entry in self.records.values()))
-        found = {self.names[number] for number in numbers}
-        for entry in self._telling().values():
-            look = [self.names[number] for number in entry.look]
-            for source, text in self._told(entry):
-                found.update(texts.searched(source, text, look))
-        return {path for path in found if not f"{path}/".startswith(f"{self.top}/")}
-
-    def _telling(self) -> dict[str, Entry]:
-        return {record: entry for record, entry in self.records.items() if entry.told}
+        return {self.names[number] for number in numbers}
 
     def _told(self, entry: Entry) -> Iterator[tuple[str, Text]]:
-        """Yield the sources of an entry that say such things, each with these."""
+        """Yield the sources of an entry that say what no .cmd file does, each with that."""
         for number in entry.told:
             yield self.names[number], self._texts.of(self.names[number])
 
-    def asking_for(self, headers: Iterable[str]) -> dict[str, list[str]]:
-        """Return the .cmd files of which a source asks whether one of these headers is there.
-
-        Returns:
-            By .cmd file the headers.
-        """
-        found, headers = dict[str, list[str]](), list(headers)
-        for record, entry in self._telling().items():
-            names = {name for _, text in self._told(entry) for name in text.asked}
-            ends = tuple(f"/{os.path.basename(name)}" if name else "" for name in names)
-            if ends and (some := [path for path in headers if path.endswith(ends)]):
-                found[record] = some
+    def _unsaid(self, entry: Entry) -> set[str]:
+        """Return the files, existing or not, that a target may be made from without a record."""
+        look, here = [self.names[number] for number in entry.look], f"{self.top}/"
+        found, waiting = set[str](), [self.names[number] for number in entry.told]
+        while waiting:
+            source = waiting.pop()
+            names = texts.candidates(source, self._texts.of(source), self.top, look)
+            new = {path for path in names if not path.startswith(here)} - found
+            found |= new
+            waiting += [path for path in new if path.endswith(".s")]  # of .include
         return found
-
-    def _read_unsaid(self, entry: Entry) -> Iterator[str]:
-        """Yield the files outside of the object folder that the assembler reads for a target."""
-        look = [self.names[number] for number in entry.look]
-        for source, text in self._told(entry):
-            for path in texts.read_by(source, text, self.top, look):
-                if not f"{path}/".startswith(f"{self.top}/"):
-                    yield path
 
     def of_modules(self) -> list[str]:
         """Return the .cmd files of loadable modules and their objects."""
@@ -264,7 +242,7 @@ class Depfiles:
 
         Args:
             paths: The files to search for.
-            commands: Whether files count, too, that only a command or the assembler reads.
+            commands: Whether files count, too, that only a command or the text of a source names.
         """
         known = self._known_names() if paths else {}
         numbers = {known[name]: name for name in paths if name in known}
@@ -276,8 +254,8 @@ class Depfiles:
                 named.setdefault(record, []).extend(
                     numbers[number] for number in entry.mentioned if number in numbers
                 )
-        for record, entry in (self._telling() if commands and paths else {}).items():
-            if unsaid := [path for path in self._read_unsaid(entry) if path in paths]:
+        for record, entry in self.records.items() if commands and paths else ():
+            if entry.told and (unsaid := self._unsaid(entry).intersection(paths)):
                 named.setdefault(record, []).extend(unsaid)
         return named
 
@@ -311,7 +289,7 @@ class Depfiles:
         if not paths:
             return {}
         found: dict[str, list[str]] = {}
-        for record, entry in self._telling().items():
+        for record, entry in self.records.items():
             begins = {name for _, text in self._told(entry) for name in text.pasted}
             if begins and (names := texts.matching(begins, paths)):
                 found[record] = sorted(names)
@@ -346,12 +324,11 @@ class Depfiles:
         return Entry(when, size, given, made, mentioned, module, symbols, look, told, digest)
 
     def _saying(self, sources: Iterable[int]) -> list[int]:
-        ours = (f"{self.tree}/", f"{self.top}/")  # the system's headers say nothing of a kernel
         return [
             number
             for number in sources
-            if (name := self.names[number]).startswith(ours)
-            and self._texts.of(name) is not texts.NOTHING
+            if not (name := self.names[number]).startswith("/usr/")  # as all host programs read
+            and self._texts.of(name) != texts.NOTHING
         ]
 
     def _number(self, name: str) -> int:

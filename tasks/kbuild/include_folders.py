@@ -46,7 +46,7 @@ def existing(tree: str, look: Iterable[str]) -> set[str]:
 
     Args:
         tree: The tree's real path.
-        look: The folders; of those outside of the tree only existing ones count.
+        look: The folders.
     """
 
     def nearest(folder: str) -> str:
@@ -54,7 +54,7 @@ def existing(tree: str, look: Iterable[str]) -> set[str]:
             folder = os.path.dirname(folder)
         return folder
 
-    return {folder for folder in map(nearest, look) if os.path.isdir(folder)}
+    return set(map(nearest, look))
 
 
 def _parts(look: Iterable[str], files: Iterable[str]) -> dict[str, set[str]]:

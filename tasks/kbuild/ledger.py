@@ -78,9 +78,7 @@ def kept(
     if changed or not ledger.whole:
         doubt = not ledger.whole and (wound or tree != ledger.tree)
         _remove_hidden(depfiles, ledger, changed, trace.prerequisites(obj), doubt)
-    others = [
-        folder for folder, digest in ledger.folders.items() if stamps.digest(folder) != digest
-    ]
+    others = [path for path, digest in ledger.folders.items() if stamps.digest(path) != digest]
     if others or not ledger.whole:
         _remove_shadowed(depfiles, ledger, others)
     _remove_pasting(depfiles)
@@ -140,7 +138,7 @@ def _enter(
         {*depfiles.files(), *(path for _, path in trace.prerequisites(obj))}
     ):
         part = ledger.folders if path.endswith("/") else ledger.digests
-        if touched(path, ledger.since, missing=True):
+        if _unsure(path, ledger.since):
             part[path] = UNSURE
         elif path not in part and path not in without:
             part[path] = stamps.digest(path)
@@ -193,11 +191,8 @@ def renewed(
     """
     ledger = _read(obj)
     digests = ledger.digests
-    changed = {
-        path
-        for path in depfiles.given()
-        if path in digests and stamps.digest(path) != digests[path]
-    }
+    known = [path for path in depfiles.given() if path in digests]
+    changed = {path for path in known if stamps.digest(path) != digests[path]}
     if changed:
         if not depfiles.whole:
             yield False
@@ -231,11 +226,16 @@ def _as_read(
 ) -> dict[str, str]:
     """Return the digests of what was read since a time (ns since 1970); UNSURE for what changed."""
     return {
-        path: UNSURE
-        if touched(path, started, missing=True)
-        else known.get(path) or stamps.digest(path)
+        path: UNSURE if _unsure(path, started) else known.get(path) or stamps.digest(path)
         for path in paths
     }
+
+
+def _unsure(path: str, since: int) -> bool:
+    """Tell whether a file or folder was touched, or came or went, since a time (ns since 1970)."""
+    while not os.path.lexists(path) and path != "/":
+        path = os.path.dirname(path)
+    return touched(path, since, missing=True)
 
 
 def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> None:
@@ -288,11 +288,11 @@ def _remove_hidden(
         changed = changed | strangers
     named: dict[str, list[str]] = {}
     unseen: set[str] = set()
-    given = depfiles.naming(changed, commands=False)
+    given = depfiles.naming(changed | strangers, commands=False)
     for record, names in depfiles.naming(changed | strangers).items():
         named[target_of(record)] = list(names)
-        # Make does not look at a script that a command names, unless it is a prerequisite, too.
-        if not changed.intersection(names) <= {*given.get(record, ())}:
+        # Make does not look at what a command or a text names, unless it is a prerequisite, too.
+        if not {*names} <= {*given.get(record, ())}:
             unseen.add(target_of(record))
     for target, path in edges:
         if path in changed or path in strangers:

@@ -11,7 +11,7 @@ from tasks.cache.digests import Stamps
 from tasks.kbuild import object_key, symbol_times, texts
 from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
 from tasks.kbuild.saved import Unfamiliar
-from tasks.kbuild.texts import COMMENT, PASTED
+from tasks.kbuild.texts import COMMENT, PASTED, READS
 from tasks.system import files
 from tasks.system.pattern import pattern
 
@@ -19,8 +19,7 @@ from tasks.system.pattern import pattern
 # leaves out what a header that calls itself the system's includes. The kernel's headers have
 # comments on these, among them one that nearly all objects of x86 read.
 _CONTENTS = pattern(
-    rb"\.incbin|\.include\b|__has_include|#\s*embed\b|\b(?:GCC|clang)\s+system_header|"
-    + PASTED.pattern
+    rb"(?i:" + READS.pattern + rb")|\b(?:GCC|clang)\s+system_header|" + PASTED.pattern
 )
 
 

@@ -96,12 +96,15 @@ def _headers(
                 yield from _headers(entry.path, since, known, there, when, depth + 1)
 
 
-def hidden(known: Iterable[str], new: Mapping[str, int]) -> dict[str, int]:
+def hidden(
+    known: Iterable[str], new: Mapping[str, int], look: Collection[str] = ()
+) -> dict[str, int]:
     """Return the headers that new ones may hide, each with the last time that one of these came.
 
     Args:
         known: The headers that were read.
         new: As `new_headers` returns it.
+        look: The folders of -I.
     """
     by_name: dict[str, list[str]] = {}
     for path in new:
@@ -109,37 +112,38 @@ def hidden(known: Iterable[str], new: Mapping[str, int]) -> dict[str, int]:
     old: dict[str, int] = {}
     for path in known:
         for other in by_name.get(os.path.basename(path), ()):
-            if other != path and other.endswith(_include_names(path)):
+            if other != path and other.endswith(_include_names(path, look)):
                 old[path] = max(new[other], old.get(path, 0))
     return old
 
 
 def remove(depfiles: Depfiles, known: Iterable[str], new: Mapping[str, int]) -> None:
-    """Remove the targets that were compiled before a header came that counts for them.
-
-    It may hide one that they were compiled with, or be one that `__has_include` asked for.
+    """Remove the targets that were compiled with a header before another one came to hide it.
 
     Args:
         depfiles: The .cmd files.
         known: The headers that were read.
         new: As `new_headers` returns it.
     """
-    old = hidden(known, new)
-    for record, names in depfiles.asking_for(new).items():
-        if 0 <= files.changed(target_of(record)) < max(new[name] for name in names):
-            os.remove(target_of(record))
+    old = hidden(known, new, depfiles.look())
     for record, names in depfiles.naming(old).items():
         target = target_of(record)
         if 0 <= files.changed(target) < max(old[name] for name in names):
             os.remove(target)
 
 
-def _include_names(header: str) -> tuple[str, ...]:
-    """Return the names, each after a "/", by which #include may name a header."""
+def _include_names(header: str, look: Iterable[str]) -> tuple[str, ...]:
+    """Return the names, each after a "/", by which #include may name a header.
+
+    Args:
+        header: The header.
+        look: The folders of -I: a name begins below one of them.
+    """
+    below = [header[len(folder) + 1 :] for folder in look if header.startswith(f"{folder}/")]
     name = (
         re.split(r"/include/(?:uapi/)?", header)[-1]
         if "/include/" in header
         else os.path.basename(header)
     )
     generic = [name.replace("asm-generic/", "asm/", 1)] if name.startswith("asm-generic/") else []
-    return tuple(f"/{each}" for each in [name, *generic])
+    return tuple(f"/{each}" for each in [name, *generic, *below])

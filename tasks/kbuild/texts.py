@@ -6,8 +6,8 @@ Kbuild's fixdep and the compiler's depfile tell what was read. They lack
   no symbol of `IS_ENABLED(CONFIG_SERIAL_8250_##option)`, so make does not compile the object again
   when it changes; nor of PASTE(CONFIG_, X), where another macro has the `##`;
 - what the assembler reads by `.incbin` and `.include`, and the compiler by `#embed`;
-- a header that `__has_include` asks for and that is not there yet;
-- from where `#include "../x.h"` was found, if not beside the source.
+- a header that `__has_include` asks for;
+- a place where `#include "../x.h"` finds another one: by -I, above the folders that are known.
 
 Source: scripts/basic/fixdep.c; drivers/tty/serial/8250/8250_pci.c has two macros of the first kind,
 security/landlock/setup.c has `__has_include`.
@@ -18,11 +18,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from tasks.cache.digests import HEADERS
 from tasks.kbuild import symbol_times
 from tasks.system import files
 from tasks.system.pattern import pattern
@@ -32,11 +34,14 @@ FILE = "piggyback.texts"
 PASTED = pattern(rb"(?<!\w)CONFIG_(\w*)(?:(?:\s|\\\n)*##|(?<=_)(?!\w))")
 # Comments of C; strings come first, as they may have the signs of a comment.
 COMMENT = pattern(rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
-# In C the directive stands in a string of asm(), and the name between \".
-_READ = pattern(rb"\.(?:incbin|include)\s*\\?\"([^\"\\\n]+)|#\s*embed\s*[\"<]([^\">\n]+)")
-_ASKED = pattern(rb"__has_include(?:_next)?\s*\(\s*(?:[\"<]([^\">\n]+))?")
-_UPWARD = pattern(rb"^[ \t]*#\s*include\s*[\"<]((?:[^\">\n]*/)?\.\./[^\">\n]+)", re.MULTILINE)
-_TEXT = (".c", ".h", ".S")
+# What reads or looks for a file by its name. (The assembler takes .INCBIN, too.)
+READS = pattern(rb"incbin|\.include\b|#\s*embed\b|__has_(?:include|embed)\w*\s*\(", re.IGNORECASE)
+# Names in such a source: of a directive, which in C stands in a string and the name between \", and
+# all others, as a macro may have it.
+_READ = pattern(rb"\.(?:incbin|include)(?:\s|\\[tn])*\\?\"([^\"\\\n]+)", re.IGNORECASE)
+_NAME = pattern(rb"[\"<]([\w./+@%~,-]+)\\?[\">]")
+_UPWARD = pattern(rb"([\"<])((?:[^\"<>\\\n]*/)?\.\./[^\"<>\\\n]+)[\">]")
+_TEXT = (".c", ".S", ".s", *HEADERS)
 _KCONFIG = "/scripts/kconfig/"  # has a macro CONFIG_, and is compiled without a configuration
 
 
@@ -45,14 +50,12 @@ class Text(msgspec.Struct, array_like=True, frozen=True):
 
     Attributes:
         pasted: How the names of symbols begin that it puts together, without CONFIG_.
-        read: The files that the assembler reads by a directive, or the compiler by #embed.
-        asked: The headers that __has_include asks for; "" for a name that is a macro.
-        upward: The headers that it includes by a name with "..".
+        read: Names of files that are read or asked for otherwise than by #include.
+        upward: Names with ".." that #include may have, each with its first sign, " or <.
     """
 
     pasted: list[str] = []
     read: list[str] = []
-    asked: list[str] = []
     upward: list[str] = []
 
 
@@ -70,6 +73,7 @@ class Texts:
         self._path = obj / FILE
         self._known = _read(self._path)
         self._now: _Known = {}
+        self._racy: set[str] = set()
 
     def of(self, path: str) -> Text:
         """Return what a source says, as of when it was asked for the first time.
@@ -85,19 +89,22 @@ class Texts:
             info = os.stat(path)
             entry = self._known.get(path)
             if entry is None or entry[:4] != files.state(info):
+                if time.time_ns() - info.st_ctime_ns < files.RACY_NS:
+                    self._racy.add(path)
                 with open(path, "rb", buffering=0) as stream:
                     entry = (*files.state(info), of_text(stream.read()))
         except (OSError, ValueError):
             return NOTHING
         self._now[path] = entry
-        return entry[4] if entry[4] != NOTHING else NOTHING
+        return entry[4]
 
     def save(self) -> None:
         """Write down what was found; forget the sources that are gone."""
-        if any(self._known.get(path) != entry for path, entry in self._now.items()):
+        new = {path: self._now[path] for path in self._now.keys() - self._racy}
+        if any(self._known.get(path) != entry for path, entry in new.items()):
             there = {path: entry for path, entry in self._known.items() if os.path.exists(path)}
-            with contextlib.suppress(OSError):  # it saves time only
-                files.write_whole(self._path, files.packed({**there, **self._now}))
+            with contextlib.suppress(OSError, ValueError):  # it saves time only
+                files.write_whole(self._path, files.packed({**there, **new}))
 
 
 _Known = dict[str, tuple[int, int, int, int, Text]]
@@ -110,19 +117,31 @@ def _read(path: Path) -> _Known:
 
 
 def of_text(text: bytes) -> Text:
-    """Return what a source says.
+    """Return what a source says; of names that are no UTF-8, nothing.
 
     Args:
         text: Its content.
     """
     pasted = PASTED.findall(COMMENT.sub(b" ", text)) if PASTED.search(text) else []
-    reads = b".incbin" in text or b".include" in text or b"embed" in text
-    read = [one or other for one, other in _READ.findall(text)] if reads else []
-    asked = _ASKED.findall(text) if b"__has_include" in text else []
-    upward = _UPWARD.findall(text) if b"../" in text else []
-    if not (pasted or read or asked or upward):
+    upward = [b"".join(pair) for pair in _UPWARD.findall(text)] if b"../" in text else []
+    read = list[bytes]()
+    if READS.search(text) and READS.search(code := COMMENT.sub(_string, text)):
+        read = [*_READ.findall(code), *_NAME.findall(code)]
+    if not (pasted or read or upward):
         return NOTHING
-    return Text(*(sorted(set(map(os.fsdecode, found))) for found in (pasted, read, asked, upward)))
+    return Text(*(_names(found) for found in (pasted, read, upward)))
+
+
+def _string(match: re.Match[bytes]) -> bytes:
+    return match[1] or b" "
+
+
+def _names(found: Iterable[bytes]) -> list[str]:
+    names = set[str]()
+    for name in found:
+        with contextlib.suppress(UnicodeDecodeError):
+            names.add(name.decode())
+    return sorted(names)
 
 
 def matching(begins: Collection[str], paths: Iterable[str]) -> set[str]:
@@ -137,46 +156,34 @@ def matching(begins: Collection[str], paths: Iterable[str]) -> set[str]:
 
 
 def found_elsewhere(source: str, text: Text) -> Iterator[str]:
-    """Yield the names with ".." by which a source includes headers that do not lie beside it.
-
-    Such a header was found in a folder of -I.
+    """Yield the names with ".." by which a source may include what does not lie beside it.
 
     Args:
         source: The source, absolute.
         text: What it says.
     """
     folder = os.path.dirname(source)
-    return (name for name in text.upward if not os.path.isfile(os.path.join(folder, name)))
+    for name in text.upward:
+        if name[0] == "<" or not os.path.isfile(os.path.join(folder, name[1:])):
+            yield name[1:]
 
 
-def searched(source: str, text: Text, look: Collection[str]) -> Iterator[str]:
-    """Yield the folders, whether they exist or not, where a header would count that is not there.
+def candidates(source: str, text: Text, top: str, look: Collection[str]) -> Iterator[str]:
+    """Yield the files, existing or not, that a source may read without a record.
 
-    Args:
-        source: The source, absolute.
-        text: What it says.
-        look: The folders of -I.
-    """
-    for name in (*found_elsewhere(source, text), *filter(None, text.asked)):
-        for folder in (os.path.dirname(source), *look):
-            yield os.path.dirname(os.path.normpath(os.path.join(folder, name)))
-
-
-def read_by(source: str, text: Text, top: str, look: Collection[str]) -> Iterator[str]:
-    """Yield the files that the assembler or #embed reads for a source, those that exist.
-
-    A name leads to a file in the folder where make runs, in one of -I, or beside the source; the
-    first that exists counts. Source: the sections Incbin and Include of gas's manual.
+    Which folder is searched first differs between compiler and assembler; each counts.
 
     Args:
         source: The source, absolute.
         text: What it says.
         top: The object folder, where make runs.
-        look: The folders of -I, in their order.
+        look: The folders of -I.
     """
-    for name in text.read:
-        for folder in (top, *look, os.path.dirname(source)):
-            path = os.path.normpath(os.path.join(folder, name))
-            if os.path.isfile(path):
-                yield path
-                break
+    beside = os.path.dirname(source)
+    for names, folders in (
+        (text.read, (top, beside, *look)),
+        (found_elsewhere(source, text), look),
+    ):
+        for name in names:  # by "..", one leads away from where a link to a folder leads
+            for folder in map(os.path.realpath, folders) if ".." in name else folders:
+                yield os.path.normpath(os.path.join(folder, name))
