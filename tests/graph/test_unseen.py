@@ -185,17 +185,23 @@ def test_an_interrupted_make_and_a_file_that_only_the_assembler_reads(
     built: Playground, tmp_path: Path
 ) -> None:
     """Make finds the object up to date, and the ledger does not know yet what it was made from."""
-    built.doit("bzImage")
-    put(built.linux / "lib/blob.bin", "one\n")
-    built.append(built.linux / MAKEFILE, "ccflags-y += -I$(srctree)/lib\n")
+    put(built.linux / "include/blob.bin", "one\n")
+    built.append(built.linux / "kernel/Makefile", "# make decides\n")
     built.append(built.linux / STRING, 'asm(".incbin \\"blob.bin\\"");\n')
-    built.pause("vmlinux")
-    process = built.start("bzImage")
-    built.reached("vmlinux")
+    built.append(built.linux / PANIC, "int other;\n")
+    record = built.obj / "lib/.string.o.cmd"
+    made = files.changed(record)
+    built.pause("panic.o")
+    process = built.start("jobs=2", "bzImage")
+    built.reached("panic.o")
+    until = time.monotonic() + 120
+    while files.changed(record) == made:
+        assert time.monotonic() < until
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     finish(process)
     built.resume()
-    put(built.linux / "lib/blob.bin", "two\n")
+    put(built.linux / "include/blob.bin", "two\n")
     built.doit("bzImage")
     assert as_make_does(built, tmp_path)
 
