@@ -154,23 +154,22 @@ class Depfiles:
             self._given = frozenset(found)
         return found
 
-    def files(self, records: Iterable[str] | None = None) -> list[str]:
-        """Return the files outside of the object folder that targets are made from.
+    def files(self, records: Iterable[str] | None = None, missing: bool = False) -> list[str]:
+        """Return the existing files outside of the object folder that targets are made from.
 
-        These are sources, headers, scripts and tables, those that exist; and what the text of a
-        source names (see texts.py), which may be missing.
+        These are sources, headers, scripts and tables, and what the text of a source names.
 
         Args:
             records: The .cmd files to consider; None for all.
+            missing: Whether those count that a text names and that are missing (see texts.py).
         """
         chosen = [self.records[record] for record in (self.records if records is None else records)]
         numbers = set().union(
             *(entry.given for entry in chosen), *(entry.mentioned for entry in chosen)
         )
-        there = {
-            path for path in (self.names[number] for number in numbers) if os.path.isfile(path)
-        }
-        return sorted(there.union(*(self._unsaid(entry) for entry in chosen if entry.told)))
+        unsaid = set[str]().union(*(self._unsaid(entry) for entry in chosen if entry.told))
+        found = {path for path in (self.names[one] for one in numbers) if os.path.isfile(path)}
+        return sorted(found | (unsaid if missing else set(filter(os.path.isfile, unsaid))))
 
     def inputs(
         self, records: Collection[str] | None = None, unsaid: Iterable[str] = ()
@@ -202,9 +201,14 @@ class Depfiles:
         return include_folders.existing(self.tree, self.look())
 
     def look(self) -> set[str]:
-        """Return the folders of -I outside of the object folder, whether they exist or not."""
+        """Return the folders of -I outside of the object folder, whether they exist or not.
+
+        Those where the text of a source may find a file are among them (see texts.py).
+        """
         numbers = set().union(*(entry.look for entry in self.records.values()))
-        return {self.names[number] for number in numbers}
+        unsaid = set[str]().union(*(self._unsaid(one) for one in self.records.values() if one.told))
+        own = {os.path.dirname(path) for path in unsaid if path.startswith(f"{self.tree}/")}
+        return own.union(self.names[number] for number in numbers)
 
     def _told(self, entry: Entry) -> Iterator[tuple[str, Text]]:
         """Yield the sources of an entry that say what no .cmd file does, each with that."""
@@ -213,14 +217,16 @@ class Depfiles:
 
     def _unsaid(self, entry: Entry) -> set[str]:
         """Return the files, existing or not, that a target may be made from without a record."""
-        look, here = [self.names[number] for number in entry.look], f"{self.top}/"
+        look = [self.names[number] for number in entry.look]
+        here = (f"{self.top}/", f"{os.path.realpath(self.top)}/")
         found, waiting = set[str](), [self.names[number] for number in entry.told]
         while waiting:
             source = waiting.pop()
-            names = texts.candidates(source, self._texts.of(source), self.top, look)
-            new = {path for path in names if not path.startswith(here)} - found
+            names = set(texts.candidates(source, self._texts.of(source), self.top, look))
+            new = {one for one in names - found if not f"{one}/".startswith(here)}
+            new = {one for one in new if not os.path.isdir(one)}
             found |= new
-            waiting += [path for path in new if path.endswith(".s")]  # of .include
+            waiting += new  # of .include
         return found
 
     def of_modules(self) -> list[str]:
@@ -327,7 +333,7 @@ class Depfiles:
         return [
             number
             for number in sources
-            if not (name := self.names[number]).startswith("/usr/")  # as all host programs read
+            if not (name := self.names[number]).startswith("/usr/include/")
             and self._texts.of(name) != texts.NOTHING
         ]
 

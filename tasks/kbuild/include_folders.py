@@ -25,6 +25,7 @@ def added(tree: str, files: Iterable[str], look: Collection[str]) -> list[str]:
     inputs = set(files)
     known = {path for path in inputs if path.endswith("/")}
     own = {os.path.dirname(path) for path in inputs if path.startswith(f"{tree}/")}
+    own = existing(tree, own)  # a text may name what is not there
     # After saved commands, which are the same as before, mostly no folder is another one.
     waiting = own.union(existing(tree, look))
     others = any(f"{folder}/" not in known for folder in waiting)
@@ -42,7 +43,7 @@ def added(tree: str, files: Iterable[str], look: Collection[str]) -> list[str]:
 
 
 def existing(tree: str, look: Iterable[str]) -> set[str]:
-    """Return these folders; of the tree, for one that does not exist, the nearest one above it.
+    """Return those of these folders that exist; of the tree, also the nearest one above another.
 
     Args:
         tree: The tree's real path.
@@ -54,7 +55,7 @@ def existing(tree: str, look: Iterable[str]) -> set[str]:
             folder = os.path.dirname(folder)
         return folder
 
-    return set(map(nearest, look))
+    return {folder for folder in map(nearest, look) if os.path.isdir(folder)}
 
 
 def _parts(look: Iterable[str], files: Iterable[str]) -> dict[str, set[str]]:

@@ -41,7 +41,6 @@ class _Ledger(msgspec.Struct):
         since: When the last make began, ns since 1970.
         named: The state of files that symbols name (see named_files.Named.digests).
         tree: The inode of the tree.
-        rules: Each makefile to its digest; after a make that failed, of those that had not changed.
     """
 
     digests: dict[str, str] = {}
@@ -50,7 +49,6 @@ class _Ledger(msgspec.Struct):
     since: int = 0
     named: dict[str, str] = {}
     tree: int = 0
-    rules: dict[str, str] = {}
 
 
 @contextlib.contextmanager
@@ -82,23 +80,15 @@ def kept(
     if others or not ledger.whole:
         _remove_shadowed(depfiles, ledger, others)
     _remove_pasting(depfiles)
-    makefiles = trace.all_makefiles(obj, source)
-    rules = {
-        path: digest
-        for path in makefiles
-        if (digest := stamps.digest(path)) == ledger.rules.get(path)
-    }
-    files.remove(*(obj / target for target in trace.ruled(obj, makefiles - rules.keys())))
     # What changed is entered when make ended well: its objects may not be made before that.
     digests = {path: digest for path, digest in ledger.digests.items() if path not in changed}
     folders = {folder: stamps.digest(folder) for folder in ledger.folders}
-    ledger = _Ledger(digests, False, folders, time.time_ns(), dict(roots), tree, rules)
+    ledger = _Ledger(digests, False, folders, time.time_ns(), dict(roots), tree)
     _write(obj, ledger)
     try:
         yield
     except Exception:  # nobody waits for this after Ctrl-C
         _ended(obj)
-        ledger.rules = _as_read(rules, ledger.since, rules, stamps)
         with contextlib.suppress(OSError, ValueError):  # ValueError: a .cmd file that was cut
             _enter(obj, source, stamps, ledger, changed)
         raise
@@ -107,7 +97,6 @@ def kept(
         raise
     _ended(obj)
     ledger.whole = True
-    ledger.rules = _as_read(trace.all_makefiles(obj, source), ledger.since, {}, stamps)
     _enter(obj, source, stamps, ledger)
 
 
@@ -134,11 +123,10 @@ def _enter(
         without: Sources that are left out.
     """
     depfiles = Depfiles(obj, source)
-    for path in depfiles.with_folders(
-        {*depfiles.files(), *(path for _, path in trace.prerequisites(obj))}
-    ):
+    needed = {path for _, path in trace.prerequisites(obj)}
+    for path in depfiles.with_folders({*depfiles.files(missing=True), *needed}):
         part = ledger.folders if path.endswith("/") else ledger.digests
-        if _unsure(path, ledger.since):
+        if touched(path, ledger.since, missing=path in needed):
             part[path] = UNSURE
         elif path not in part and path not in without:
             part[path] = stamps.digest(path)
@@ -207,7 +195,7 @@ def renewed(
         yield True
     finally:
         _touch(obj)
-    read = set(depfiles.files(made))
+    read = set(depfiles.files(made, missing=True))
     others = shadowing.folders(depfiles, ledger.folders, read)
     fresh = _as_read(read, started, digests, stamps)
     folders = _as_read(others, started, {}, stamps)
@@ -226,16 +214,11 @@ def _as_read(
 ) -> dict[str, str]:
     """Return the digests of what was read since a time (ns since 1970); UNSURE for what changed."""
     return {
-        path: UNSURE if _unsure(path, started) else known.get(path) or stamps.digest(path)
+        path: UNSURE
+        if touched(path, started, missing=False)
+        else known.get(path) or stamps.digest(path)
         for path in paths
     }
-
-
-def _unsure(path: str, since: int) -> bool:
-    """Tell whether a file or folder was touched, or came or went, since a time (ns since 1970)."""
-    while not os.path.lexists(path) and path != "/":
-        path = os.path.dirname(path)
-    return touched(path, since, missing=True)
 
 
 def _remove_renamed(obj: Path, ledger: _Ledger, roots: Mapping[str, str]) -> None:
@@ -282,7 +265,7 @@ def _remove_hidden(
         doubt: Whether times tell nothing of a source that the ledger lacks.
     """
     edges = list(edges)
-    known = {*depfiles.files(), *(path for _, path in edges)}
+    known = {*depfiles.files(missing=True), *(path for _, path in edges)}
     strangers = set() if ledger.whole else {path for path in known if path not in ledger.digests}
     if doubt:
         changed = changed | strangers
@@ -317,7 +300,7 @@ def _hidden(source: str, made: int, changed: bool) -> bool:
     """
     try:
         info = os.stat(source)
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return True
     return info.st_mtime_ns <= made and (changed or info.st_ctime_ns > made)
 

@@ -39,7 +39,7 @@ READS = pattern(rb"incbin|\.include\b|#\s*embed\b|__has_(?:include|embed)\w*\s*\
 # Names in such a source: of a directive, which in C stands in a string and the name between \", and
 # all others, as a macro may have it.
 _READ = pattern(rb"\.(?:incbin|include)(?:\s|\\[tn])*\\?\"([^\"\\\n]+)", re.IGNORECASE)
-_NAME = pattern(rb"[\"<]([\w./+@%~,-]+)\\?[\">]")
+_NAME = pattern(rb"[\"<]([\w./+@~,-]+)\\?[\">]")
 _UPWARD = pattern(rb"([\"<])((?:[^\"<>\\\n]*/)?\.\./[^\"<>\\\n]+)[\">]")
 _TEXT = (".c", ".S", ".s", *HEADERS)
 _KCONFIG = "/scripts/kconfig/"  # has a macro CONFIG_, and is compiled without a configuration

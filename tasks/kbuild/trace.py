@@ -147,41 +147,6 @@ def makefiles_of(said: Said, tree: Path) -> set[str]:
     }
 
 
-def ruled(obj: Path, makefiles: Iterable[str]) -> set[str]:
-    """Return the targets that makefiles may have rules for, and that have no .cmd file.
-
-    Of these make does not see that their rule was edited. Those of Kbuild itself don't count: of
-    the top makefile, in scripts/, and for the headers that lead to asm-generic/.
-
-    Args:
-        obj: The object folder.
-        makefiles: The makefiles, absolute.
-
-    Returns:
-        The targets, relative to the object folder.
-    """
-    own = {name for name in makefiles if "/scripts/" not in name}
-    found = set[str]()
-    for said in read(obj).goals.values() if own else ():
-        folders = {folder for name in own for folder in said.makefiles.get(name, ())} - {"."}
-        found.update(
-            target
-            for target in said.edges
-            if os.path.dirname(target) in folders and "/include/" not in target
-        )
-    return {target for target in found if not os.path.exists(record_of(obj, target))}
-
-
-def all_makefiles(obj: Path, tree: Path) -> set[str]:
-    """Return the makefiles of `makefiles_of` for all goals.
-
-    Args:
-        obj: The object folder.
-        tree: The tree.
-    """
-    return {name for said in read(obj).goals.values() for name in makefiles_of(said, tree)}
-
-
 def begun(obj: Path) -> Path:
     """Return the folder of the files that tell, in the present `listening`, when objects began."""
     return obj / _FOLDER / BEGUN
