@@ -194,21 +194,22 @@ class Depfiles:
         Args:
             files: The files; see include_folders.added.
         """
-        return include_folders.added(self.tree, files, self.look())
+        return include_folders.added(self.tree, files, self._watched())
 
     def searched(self) -> set[str]:
         """Return the folders that are searched; for one that does not exist, the one above it."""
-        return include_folders.existing(self.tree, self.look())
+        return include_folders.existing(self.tree, self._watched())
 
     def look(self) -> set[str]:
-        """Return the folders of -I outside of the object folder, whether they exist or not.
-
-        Those where the text of a source may find a file are among them (see texts.py).
-        """
+        """Return the folders of -I outside of the object folder, whether they exist or not."""
         numbers = set().union(*(entry.look for entry in self.records.values()))
+        return {self.names[number] for number in numbers}
+
+    def _watched(self) -> set[str]:
+        """Return those of `look`, and where the text of a source may find a file (see texts.py)."""
         unsaid = set[str]().union(*(self._unsaid(one) for one in self.records.values() if one.told))
         own = {os.path.dirname(path) for path in unsaid if path.startswith(f"{self.tree}/")}
-        return own.union(self.names[number] for number in numbers)
+        return own | self.look()
 
     def _told(self, entry: Entry) -> Iterator[tuple[str, Text]]:
         """Yield the sources of an entry that say what no .cmd file does, each with that."""

@@ -11,16 +11,11 @@ from tasks.cache.digests import Stamps
 from tasks.kbuild import object_key, symbol_times, texts
 from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
 from tasks.kbuild.saved import Unfamiliar
-from tasks.kbuild.texts import COMMENT, PASTED, READS
 from tasks.system import files
 from tasks.system.pattern import pattern
 
-# Directives that read files which no .cmd file names, and names of symbols that none has. -MMD
-# leaves out what a header that calls itself the system's includes. The kernel's headers have
-# comments on these, among them one that nearly all objects of x86 read.
-_CONTENTS = pattern(
-    rb"(?i:" + READS.pattern + rb")|\b(?:GCC|clang)\s+system_header|" + PASTED.pattern
-)
+# -MMD leaves out what a header that calls itself the system's includes.
+_SYSTEM = pattern(rb"\b(?:GCC|clang)\s+system_header")
 
 
 class States:
@@ -162,9 +157,14 @@ class States:
 def _names_unknown(path: str, text: bytes) -> bool:
     """Tell whether a source, outside of comments, names files or symbols that no record has.
 
-    One that includes "../x.h" through -I counts, too: other places of it are not looked at.
+    One that includes "../x.h" through -I counts, too: other places of it are not looked at. The
+    kernel's headers have comments on such things, among them one that nearly all objects of x86
+    read.
     """
-    return any(texts.found_elsewhere(path, texts.of_text(text))) or bool(
-        _CONTENTS.search(text)
-        and _CONTENTS.search(COMMENT.sub(lambda match: match[1] or b" ", text))
+    said = texts.of_text(text)
+    return (
+        bool(said.pasted)
+        or texts.reads(text)
+        or any(texts.found_elsewhere(path, said))
+        or (b"system_header" in text and _SYSTEM.search(texts.code(text)) is not None)
     )

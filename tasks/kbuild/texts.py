@@ -31,13 +31,15 @@ from tasks.system.pattern import pattern
 
 FILE = "piggyback.texts"
 # A name that goes on behind ##, or ends with "_": no symbol does.
-PASTED = pattern(rb"(?<!\w)CONFIG_(\w*)(?:(?:\s|\\\n)*##|(?<=_)(?!\w))")
+_PASTED = pattern(rb"(?<!\w)CONFIG_(\w*)(?:(?:\s|\\\n)*##|(?<=_)(?!\w))")
+_MAYBE_PASTED = pattern(rb"CONFIG_\w*(?:(?:\s|\\\n)*##|(?<=_)(?!\w))")  # quick: it begins so
 # Comments of C; strings come first, as they may have the signs of a comment.
-COMMENT = pattern(rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
+_COMMENT = pattern(rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
 # What reads or looks for a file by its name. (The assembler takes .INCBIN, too.)
-READS = pattern(rb"incbin|\.include\b|#\s*embed\b|__has_(?:include|embed)\w*\s*\(", re.IGNORECASE)
+_READS = pattern(rb"incbin|\.include\b|#\s*embed\b|__has_(?:include|embed)\w*\s*\(", re.IGNORECASE)
 # Names in such a source: of a directive, which in C stands in a string and the name between \", and
 # all others, as a macro may have it.
+_MAYBE_READS = (b"incbin", b".include", b"embed", b"__has_")
 _READ = pattern(rb"\.(?:incbin|include)(?:\s|\\[tn])*\\?\"([^\"\\\n]+)", re.IGNORECASE)
 _NAME = pattern(rb"[\"<]([\w./+@~,-]+)\\?[\">]")
 _UPWARD = pattern(rb"([\"<])((?:[^\"<>\\\n]*/)?\.\./[^\"<>\\\n]+)[\">]")
@@ -122,18 +124,28 @@ def of_text(text: bytes) -> Text:
     Args:
         text: Its content.
     """
-    pasted = PASTED.findall(COMMENT.sub(b" ", text)) if PASTED.search(text) else []
+    # In a string a name of a symbol is none.
+    pasted = _PASTED.findall(_COMMENT.sub(b" ", text)) if _MAYBE_PASTED.search(text) else []
     upward = [b"".join(pair) for pair in _UPWARD.findall(text)] if b"../" in text else []
-    read = list[bytes]()
-    if READS.search(text) and READS.search(code := COMMENT.sub(_string, text)):
-        read = [*_READ.findall(code), *_NAME.findall(code)]
+    read = [*_READ.findall(code(text)), *_NAME.findall(code(text))] if reads(text) else []
     if not (pasted or read or upward):
         return NOTHING
     return Text(*(_names(found) for found in (pasted, read, upward)))
 
 
-def _string(match: re.Match[bytes]) -> bytes:
-    return match[1] or b" "
+def reads(text: bytes) -> bool:
+    """Tell whether a source, outside of comments, reads or asks for files otherwise than #include.
+
+    Args:
+        text: Its content.
+    """
+    low = text.lower()
+    return any(word in low for word in _MAYBE_READS) and bool(_READS.search(code(text)))
+
+
+def code(text: bytes) -> bytes:
+    """Return a source without its comments."""
+    return _COMMENT.sub(lambda match: match[1] or b" ", text)
 
 
 def _names(found: Iterable[bytes]) -> list[str]:
