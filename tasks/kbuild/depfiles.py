@@ -6,7 +6,7 @@ A small kernel has 1,300 of them with 50 MB of text, and an edit changes a few.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from tasks.kbuild.records import (
     of_module,
     symbol_files,
 )
-from tasks.kbuild.texts import Text, Texts
+from tasks.kbuild.texts import Texts
 from tasks.system.files import decoded, packed, remembering, write_whole
 
 CACHE = "piggyback.records"  # a cache of another form counts as missing
@@ -108,6 +108,7 @@ class Depfiles:
         self.records: dict[str, Entry] = {}
         self._given: frozenset[str] | None = None  # of all records
         self._texts = Texts(obj)
+        self._candidates: dict[tuple[int, ...], set[str]] = {}  # by sources and folders of -I
         self.whole = only is None
         renewed = self.refresh(below(obj) if only is None else filter(os.path.exists, only))
         if save and self.whole and (renewed or len(self.records) != len(self._cached)):
@@ -211,13 +212,14 @@ class Depfiles:
         own = {os.path.dirname(path) for path in unsaid if path.startswith(f"{self.tree}/")}
         return own | self.look()
 
-    def _told(self, entry: Entry) -> Iterator[tuple[str, Text]]:
-        """Yield the sources of an entry that say what no .cmd file does, each with that."""
-        for number in entry.told:
-            yield self.names[number], self._texts.of(self.names[number])
-
     def _unsaid(self, entry: Entry) -> set[str]:
         """Return the files, existing or not, that a target may be made from without a record."""
+        key = (*entry.told, -1, *entry.look)  # mostly many objects have the same
+        if key not in self._candidates:
+            self._candidates[key] = self._found_by_text(entry)
+        return self._candidates[key]
+
+    def _found_by_text(self, entry: Entry) -> set[str]:
         look = [self.names[number] for number in entry.look]
         here = (f"{self.top}/", f"{os.path.realpath(self.top)}/")
         found, waiting = set[str](), [self.names[number] for number in entry.told]
@@ -297,7 +299,8 @@ class Depfiles:
             return {}
         found: dict[str, list[str]] = {}
         for record, entry in self.records.items():
-            begins = {name for _, text in self._told(entry) for name in text.pasted}
+            said = [self._texts.of(self.names[number]) for number in entry.told]
+            begins = {name for text in said for name in text.pasted}
             if begins and (names := texts.matching(begins, paths)):
                 found[record] = sorted(names)
         return found
@@ -331,6 +334,10 @@ class Depfiles:
         return Entry(when, size, given, made, mentioned, module, symbols, look, told, digest)
 
     def _saying(self, sources: Iterable[int]) -> list[int]:
+        """Return those of these sources that say what no .cmd file does.
+
+        Of the system's headers, which all host programs read, none counts.
+        """
         return [
             number
             for number in sources

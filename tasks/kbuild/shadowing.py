@@ -96,9 +96,7 @@ def _headers(
                 yield from _headers(entry.path, since, known, there, when, depth + 1)
 
 
-def hidden(
-    known: Iterable[str], new: Mapping[str, int], look: Collection[str] = ()
-) -> dict[str, int]:
+def hidden(known: Iterable[str], new: Mapping[str, int], look: Collection[str]) -> dict[str, int]:
     """Return the headers that new ones may hide, each with the last time that one of these came.
 
     Args:

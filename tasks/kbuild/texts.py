@@ -37,9 +37,9 @@ _MAYBE_PASTED = pattern(rb"CONFIG_\w*(?:(?:\s|\\\n)*##|(?<=_)(?!\w))")  # quick:
 _COMMENT = pattern(rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
 # What reads or looks for a file by its name. (The assembler takes .INCBIN, too.)
 _READS = pattern(rb"incbin|\.include\b|#\s*embed\b|__has_(?:include|embed)\w*\s*\(", re.IGNORECASE)
+_MAYBE_READS = (b"incbin", b".include", b"embed", b"__has_")  # quick: each of these has one of them
 # Names in such a source: of a directive, which in C stands in a string and the name between \", and
 # all others, as a macro may have it.
-_MAYBE_READS = (b"incbin", b".include", b"embed", b"__has_")
 _READ = pattern(rb"\.(?:incbin|include)(?:\s|\\[tn])*\\?\"([^\"\\\n]+)", re.IGNORECASE)
 _NAME = pattern(rb"[\"<]([\w./+@~,-]+)\\?[\">]")
 _UPWARD = pattern(rb"([\"<])((?:[^\"<>\\\n]*/)?\.\./[^\"<>\\\n]+)[\">]")
@@ -62,6 +62,9 @@ class Text(msgspec.Struct, array_like=True, frozen=True):
 
 
 NOTHING = Text()
+
+
+_Known = dict[str, tuple[int, int, int, int, Text]]
 
 
 class Texts:
@@ -107,9 +110,6 @@ class Texts:
             there = {path: entry for path, entry in self._known.items() if os.path.exists(path)}
             with contextlib.suppress(OSError, ValueError):  # it saves time only
                 files.write_whole(self._path, files.packed({**there, **new}))
-
-
-_Known = dict[str, tuple[int, int, int, int, Text]]
 
 
 @files.remembering
@@ -192,10 +192,12 @@ def candidates(source: str, text: Text, top: str, look: Collection[str]) -> Iter
         look: The folders of -I.
     """
     beside = os.path.dirname(source)
-    for names, folders in (
-        (text.read, (top, beside, *look)),
-        (found_elsewhere(source, text), look),
-    ):
-        for name in names:  # by "..", one leads away from where a link to a folder leads
-            for folder in map(os.path.realpath, folders) if ".." in name else folders:
-                yield os.path.normpath(os.path.join(folder, name))
+    upward = [*found_elsewhere(source, text)]
+    real = {}  # by "..", a name leads away from where a link to a folder leads
+    if upward or any(".." in name for name in text.read):
+        real = {folder: os.path.realpath(folder) for folder in (top, beside, *look)}
+    for names, folders in ((text.read, (top, beside, *look)), (upward, look)):
+        for name in names:
+            for folder in folders:
+                place = real[folder] if ".." in name else folder
+                yield os.path.normpath(os.path.join(place, name))

@@ -51,6 +51,21 @@ def test_a_script_that_the_link_calls(built: Playground, tmp_path: Path) -> None
         put(built.linux / "scripts/mksysmap", "#!/bin/sh\n$NM -n $1 | grep -v printk > $2\n")
 
 
+def test_a_script_that_the_link_calls_while_nothing_is_known(
+    built: Playground, tmp_path: Path
+) -> None:
+    """After 'doit forget' no reason names the script, and make does not look at it."""
+    put(built.linux / "scripts/mksysmap", "#!/bin/sh\n$NM -n $1 > $2\n")
+    built.edit(
+        built.linux / LINK,
+        "$NM -n vmlinux >System.map",
+        "export NM; sh ${srctree}/scripts/mksysmap vmlinux System.map",
+    )
+    with changed(built, tmp_path):
+        put(built.linux / "scripts/mksysmap", "#!/bin/sh\n$NM -n $1 | grep -v printk > $2\n")
+        built.doit("forget", "vmlinux")
+
+
 def test_a_script_that_a_command_calls(built: Playground, tmp_path: Path) -> None:
     put(built.linux / "scripts/gz_wrap.sh", "#!/bin/sh\ngzip -n -9\n", 0o755)
     for name in ("scripts/Kbuild.include", "scripts/Makefile.build"):
@@ -193,18 +208,19 @@ def test_an_interrupted_make_and_a_file_that_only_the_assembler_reads(
     built.append(built.linux / "kernel/Makefile", "# make decides\n")
     built.append(built.linux / STRING, 'asm(".incbin \\"blob.bin\\"");\n')
     built.append(built.linux / PANIC, "int other;\n")
-    record = built.obj / "lib/.string.o.cmd"
-    made = files.changed(record)
+    archive = built.obj / "lib/built-in.a"
+    made = files.changed(archive)
     built.pause("panic.o")
     process = built.start("jobs=2", "bzImage")
     built.reached("panic.o")
     until = time.monotonic() + 120
-    while files.changed(record) == made:
+    while files.changed(archive) <= made:  # its object's recipe has ended; else make removes that
         assert time.monotonic() < until
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     finish(process)
     built.resume()
+    assert (built.obj / "lib/string.o").exists()
     put(built.linux / "include/blob.bin", "two\n")
     built.doit("bzImage")
     assert as_make_does(built, tmp_path)

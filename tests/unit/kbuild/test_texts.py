@@ -29,7 +29,7 @@ OLD = 10**18
     ],
 )
 def test_beginnings(tmp_path: Path, text: str, begins: list[str]) -> None:
-    path = str(put(tmp_path / "a.c", text))
+    path = str(written(tmp_path / "a.c", text))
     for _ in range(2):  # it is remembered
         known = Texts(tmp_path)
         for _ in range(2):
@@ -38,21 +38,27 @@ def test_beginnings(tmp_path: Path, text: str, begins: list[str]) -> None:
         known.save()
 
 
+def written(path: Path, text: str) -> Path:
+    """Write a source, and wait until what is found of it is remembered."""
+    put(path, text, OLD)
+    time.sleep(files.RACY_NS / 1e9)
+    return path
+
+
 def test_an_edit_is_seen(tmp_path: Path) -> None:
-    path = put(tmp_path / "a.c", "#define ON(x) CONFIG_A_##x", OLD)
+    path = written(tmp_path / "a.c", "#define ON(x) CONFIG_A_##x")
     known = Texts(tmp_path)
     assert known.of(str(path)) == Text(pasted=["A_"])
     known.save()
+    assert texts._read(tmp_path / texts.FILE)[str(path)][4] == Text(pasted=["A_"])
     put(path, "#define ON(x) CONFIG_B_##x", OLD)
     assert Texts(tmp_path).of(str(path)) == Text(pasted=["B_"])
 
 
 def test_a_source_that_is_gone_is_forgotten(tmp_path: Path) -> None:
     for name in ("a.c", "b.c"):
-        path = put(tmp_path / name, "int a;")
+        path = written(tmp_path / name, "int a;")
         known = Texts(tmp_path)
-        os.utime(path)
-        time.sleep(files.RACY_NS / 1e9)
         known.of(str(path))
         known.save()
         (tmp_path / "a.c").unlink(missing_ok=True)
