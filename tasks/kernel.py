@@ -133,7 +133,8 @@ def build(job: Job) -> dict[str, object]:
     images = {name: project.layout.images / name for name in ("vmlinux", "System.map")}
     facts = module_facts(project)
     folder = object_folder(job)
-    goal = Goal("vmlinux", "vmlinux", outputs(project), then=to_compressed(project))
+    named = files_named(project).states()
+    goal = Goal("vmlinux", "vmlinux", outputs(project), then=to_compressed(project), named=named)
     count, known = 0, attempt.taken(job, folder, goal)
     if known is None:
         count = by_make(job, images, facts)

@@ -40,6 +40,7 @@ from tasks.shortway import ahead, computed, early, folders, link_script
 from tasks.shortway.early import Early
 from tasks.shortway.refresh import refresh_others
 from tasks.shortway.replay import Replay
+from tasks.system import files
 from tasks.system.process import CommandError
 
 SUFFIXES = (".c", ".h", ".S")
@@ -59,6 +60,9 @@ class Goal(msgspec.Struct, frozen=True):
         later: The names of later goals, to their targets, of which parts may be made beside it.
         then: The two links after vmlinux, name and target each, if the second is the compressor's
             and on the way to the image that is booted: it begins at once.
+        named: The files and folders that symbols name. Make may have begun to read them after it
+            told what the target is made from: usr/Makefile includes the list that gen_initramfs.sh
+            writes.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Goal(msgspec.Struct, frozen=True):
     before: Mapping[str, Path] = {}
     later: Mapping[str, str] = {}
     then: Sequence[tuple[str, str]] = ()
+    named: Collection[str] = ()
 
 
 def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
@@ -122,6 +127,7 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
     sources = _edited(
         reasons, {os.fspath(path) for path in (job.project.layout.config, *goal.before.values())}
     )
+    _none_newer(obj, goal)
     traces = trace.read(obj)
     said = traces.goals.get(goal.name)
     if said is None or goal.target not in said.edges or not said.env:
@@ -296,6 +302,18 @@ def _ordinary(job: Job, folder: ObjectFolder, goal: Goal) -> GoalState:
     except FileNotFoundError as error:
         raise Unfamiliar(f"{error.filename} is missing") from None
     return state
+
+
+def _none_newer(obj: Path, goal: Goal) -> None:
+    """Check that no file that a symbol names got a new time since the goal was made.
+
+    Raises:
+        Unfamiliar: One did.
+    """
+    made = files.changed(obj / goal.target)
+    for name in goal.named:
+        if files.changed(name, follow=False) > made:
+            raise Unfamiliar(f"{name}, which a symbol names, is newer than {goal.target}")
 
 
 def _is_edit(reason: Reason) -> bool:

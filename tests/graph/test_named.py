@@ -140,6 +140,22 @@ def test_after_a_build_that_failed(named: Playground, tmp_path: Path) -> None:
     assert as_make_does(named, tmp_path)
 
 
+def test_a_folder_with_a_new_time_and_the_same_content(named: Playground, tmp_path: Path) -> None:
+    """Alone it makes nothing stale; with an edit make looks at it, and has nothing left to do."""
+    link = named.home / "named" / "root" / "link"
+    link.unlink()
+    link.symlink_to("init")
+    assert named.doit("bzImage").ran == []
+    code("kernel/panic.c")(named)
+    named.doit("bzImage")
+    assert plain_make(named, named.obj) == []
+    assert as_make_does(named, tmp_path)
+    code("kernel/panic.c", 2)(named)
+    named.doit("bzImage")
+    assert way(named, "vmlinux") == "short"
+    assert plain_make(named, named.obj) == []
+
+
 def test_the_store_tells_them_apart(named: Playground, tmp_path: Path) -> None:
     named.store_size = "100M"
     path = named.home / "named" / "banner"
