@@ -70,6 +70,7 @@ def build(
     *,
     size: int | None = None,
     free: int = 0,
+    holes: bool = True,
     label: str = "rootfs",
     uuid: str,
     epoch: int,
@@ -82,6 +83,7 @@ def build(
         image: The image.
         size: Its size in bytes, a multiple of 1024; None fits it to the content.
         free: Bytes that a fitted image has left, at least.
+        holes: Whether a file's blocks of zeros take no room.
         label: Its label, up to 16 bytes.
         uuid: Its UUID, and the seed of its directory hash.
         epoch: Every time in it, in seconds since 1970; from 1, since 0 means now to libext2fs.
@@ -147,7 +149,7 @@ def build(
                     "raise the size, or leave it out to have it fitted",
                 )
         empty = _superblock(disk)
-        _populate(disk, entries)
+        _populate(disk, entries, holes)
         run(["e2fsck", "-fn", "disk"], cwd=stage, env=disk.env, log=log)
         full = _superblock(disk)
         if empty.inodes_free - full.inodes_free != len(entries) - 1:
@@ -240,7 +242,7 @@ def _format(disk: _Disk, blocks: int) -> int:
     return _superblock(disk).bytes_free // BLOCK
 
 
-def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
+def _populate(disk: _Disk, entries: Iterable[Entry], holes: bool) -> None:
     """Write all entries with one debugfs script.
 
     The script names source files by links in the working folder, so that no path of the host needs
@@ -259,13 +261,15 @@ def _populate(disk: _Disk, entries: Iterable[Entry]) -> None:
         elif entry.kind == "dir":
             script.append(f"mkdir {word}")
         elif entry.kind == "file":
-            tree.size(entry)  # raises a clearer error than debugfs for an unreadable source
+            size = tree.size(entry)  # raises a clearer error than debugfs for an unreadable source
             source = disk.stage / f"f{number}"
             if isinstance(entry.source, bytes):
                 source.write_bytes(entry.source)
             else:
                 source.symlink_to(entry.source.absolute())
             script.append(f"write {source.name} {word}")
+            if size and not holes:
+                script.append(f"fallocate {inode} 0 {(size - 1) // BLOCK}")
         elif entry.kind == "link":
             script.append(f"symlink {word} {_quoted(entry.target, entry)}")
         else:

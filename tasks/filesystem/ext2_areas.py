@@ -56,11 +56,26 @@ def areas(data: bytes, name: str) -> list[Area]:
     return found
 
 
+def blocks_of(data: bytes, name: str, path: str) -> list[int]:
+    """Return the numbers of a file's blocks in the order of its content; holes are left out.
+
+    Args:
+        data: The image's content.
+        name: Its name, for messages.
+        path: The file's path, without a slash before it.
+
+    Raises:
+        PiggyError: It is no ext2 image, has what ext2 has not, or is damaged.
+    """
+    return _Image(data, name).content.get(path, [])
+
+
 class _Image:
     """An image, and what each of its blocks that is in use is for.
 
     Attributes:
         of: By block: the kind, the path, and how many bytes of it are used.
+        content: By path: the blocks of a file or folder, in order.
     """
 
     def __init__(self, data: bytes, name: str) -> None:
@@ -84,6 +99,7 @@ class _Image:
         ):
             raise self._damaged("its superblock")
         self.of: dict[int, tuple[str, str, int]] = {}
+        self.content: dict[str, list[int]] = {}
         self._tables: list[int] = []  # the table of inodes of each group
         self._find_tables()
         self._find_files()
@@ -152,6 +168,7 @@ class _Image:
             return []  # a device, or a link whose target lies in the inode
         found: list[tuple[int, str]] = []
         for position, block in self._content(at + 40, size, path):
+            self.content.setdefault(path, []).append(block)
             used = min(self._size, size - position * self._size)
             self._claim(block, FOLDER if kind == _DIR else FILE, path, used)
             if kind == _DIR:

@@ -38,7 +38,8 @@
 
         .globl  _start
 _start: jmp     begin
-        .org    0x3e                    /* a BIOS may write where FAT has its parameters */
+        nop
+        .org    0x3e                    /* FAT's parameters, which a BIOS may write to: fat.py */
 begin:  cld
         xor     ax, ax
         mov     ds, ax

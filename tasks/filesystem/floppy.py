@@ -2,6 +2,7 @@
 
     floppy.S -> loader (1024 bytes)
     /bzImage, /cmdline -> ext2.build -> 1,474,560 bytes, the loader laid over the first 1024
+    their blocks -> fat.tables -> /FAT, by which DOS and mtools see both files
 
 ext2 leaves these bytes free (fs/ext2/ext2.h: the superblock begins at 1024). The loader finds both
 files by the directory, as Linux does, so that each of them can be replaced in the guest, or on a
@@ -11,9 +12,10 @@ host, and no tool has to be run after that.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.filesystem import ext2, tree
+from tasks.filesystem import ext2, ext2_areas, fat, tree
 from tasks.filesystem.ext2_limits import BLOCK
 from tasks.system.errors import PiggyError
 from tasks.system.files import replacing
@@ -25,6 +27,8 @@ LOADER = 1024  # bytes
 WORDS_MAX = 1023  # bytes of the command line that the loader takes
 ORIGIN = 0x7C00  # where a BIOS loads the first sector
 KERNEL, WORDS = "/bzImage", "/cmdline"
+TABLES = "/FAT"  # in order before them, so that its blocks are
+LABEL = "piggyback"
 
 
 def assemble(cc: str, folder: Path, log: Path | None = None) -> bytes:
@@ -90,17 +94,50 @@ def build(
     entries = tree.in_order(
         [
             tree.Entry("/", "dir", tree.DIR_MODE),
+            tree.Entry(TABLES, "file", 0o444, source=bytes(fat.BYTES)),
             tree.Entry(KERNEL, "file", 0o644, source=kernel),
             tree.Entry(WORDS, "file", 0o644, source=f"{words}\n".encode()),
         ]
     )
     with replacing(image) as draft:
         stats = ext2.build(
-            entries, draft, size=SIZE, label="piggyback", uuid=uuid, epoch=epoch, log=log
+            entries, draft, size=SIZE, holes=False, label=LABEL, uuid=uuid, epoch=epoch, log=log
         )
-        with draft.open("r+b") as stream:
-            stream.write(loader)
+        _show(draft, loader, {KERNEL: size, WORDS: len(words.encode()) + 1}, epoch)
     return stats
+
+
+def _show(image: Path, loader: bytes, sizes: Mapping[str, int], epoch: int) -> None:
+    """Write the loader, and the tables by which FAT shows files of the ext2.
+
+    Args:
+        image: The floppy.
+        loader: The loader.
+        sizes: Each file that is shown, to its bytes.
+        epoch: The files' time, in seconds since 1970.
+
+    Raises:
+        PiggyError: The tables are not in one piece before the files.
+    """
+    data = image.read_bytes()
+    blocks = {
+        path: ext2_areas.blocks_of(data, image.name, path.lstrip("/")) for path in (TABLES, *sizes)
+    }
+    first, *_ = place = blocks.pop(TABLES)
+    if place != list(range(first, first + fat.BYTES // BLOCK)) or any(
+        min(numbers) < first for numbers in blocks.values()
+    ):
+        raise PiggyError(
+            f"debugfs laid {TABLES} where FAT can't have it: blocks {place}",
+            "another version of e2fsprogs may help, and please report it",
+        )
+    shown = [fat.File(path.lstrip("/"), sizes[path], blocks[path]) for path in sizes]
+    head = bytearray(loader)
+    head[fat.PARAMETERS] = fat.parameters(first, SIZE // BLOCK, LABEL)
+    with image.open("r+b") as stream:
+        stream.write(head)
+        stream.seek(first * BLOCK)
+        stream.write(fat.tables(shown, first, SIZE // BLOCK, LABEL, epoch))
 
 
 def check_kernel(kernel: Path) -> None:

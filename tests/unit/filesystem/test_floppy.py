@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from tasks.filesystem import floppy
 from tasks.system.errors import PiggyError
 
+FAT_TOOLS = ("mdir", "mcopy", "fsck.fat")
 TOOLS = ("gcc", "mke2fs", "debugfs", "e2fsck", "qemu-system-i386")
 SOURCE = Path(__file__).parents[2] / "support" / "fake_kernel.S"
 SECONDS = 120
@@ -65,6 +67,16 @@ def boot(image: Path, *drive: str, until: str = "") -> str:
     return said.decode()
 
 
+def mtools(
+    tool: str, image: Path, *words: str, status: int = 0
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [tool, "-i", str(image), *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done
+    return done
+
+
 def debugfs(image: Path, *commands: str) -> None:
     script = "".join(f"{command}\n" for command in commands)
     subprocess.run(["debugfs", "-w", "-f", "-", str(image)], input=script, text=True, check=True)
@@ -78,12 +90,39 @@ def test_the_same_twice_and_sound(tmp_path: Path, loader: bytes, stub: bytes) ->
         stats = floppy.build(loader, kernel, "a b", image, uuid=UUID, epoch=EPOCH)
     assert one.read_bytes() == other.read_bytes()
     assert one.stat().st_size == floppy.SIZE
-    assert one.read_bytes()[:1024] == loader
+    data = one.read_bytes()[:1024]
+    assert data[:3] + data[62:] == loader[:3] + loader[62:]
     assert stats.bytes_free > floppy.SIZE - 200_000 - 100_000
     subprocess.run(["e2fsck", "-fn", str(one)], check=True)
     debugfs(one, f"dump /bzImage {tmp_path}/got", f"dump /cmdline {tmp_path}/words")
     assert (tmp_path / "got").read_bytes() == kernel.read_bytes()
     assert (tmp_path / "words").read_text() == "a b\n"
+
+
+@pytest.mark.skipif(
+    any(shutil.which(tool) is None for tool in FAT_TOOLS), reason=f"needs {', '.join(FAT_TOOLS)}"
+)
+def test_dos_sees_the_same_files(tmp_path: Path, loader: bytes, stub: bytes) -> None:
+    """Those with blocks of zeros, too; and it finds no room that ext2 has."""
+    kernel, image = tmp_path / "kernel", tmp_path / "floppy.img"
+    kernel.write_bytes(kernel_of(stub, 700_000, zeros=5000)[0])
+    floppy.build(loader, kernel, "a b", image, uuid=UUID, epoch=EPOCH)
+    checked = subprocess.run(
+        ["fsck.fat", "-vn", image], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    assert "3 files, 1406/1406 clusters" in checked  # one is the label
+    before = image.read_bytes()
+    listed = mtools("mdir", image).stdout
+    assert re.search(r"BZIMAGE +701 ?536 2026-01-01", listed), listed
+    assert re.search(r"CMDLINE +4 2026-01-01", listed)
+    assert " 0 bytes free" in listed
+    mtools("mcopy", image, "::BZIMAGE", "::CMDLINE", str(tmp_path))
+    assert (tmp_path / "BZIMAGE").read_bytes() == kernel.read_bytes()
+    assert (tmp_path / "CMDLINE").read_text() == "a b\n"
+    (tmp_path / "new").write_text("x")
+    assert "full" in mtools("mcopy", image, str(tmp_path / "new"), "::", status=1).stderr
+    assert image.read_bytes() == before
+    subprocess.run(["e2fsck", "-fn", str(image)], check=True)
 
 
 @pytest.mark.parametrize(

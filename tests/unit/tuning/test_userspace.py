@@ -163,7 +163,7 @@ def test_a_floppy_by_what_lies_on_it(image: Path, tmp_path: Path) -> None:
     assert sum(total.values()) == image.stat().st_size == 1_474_560
     assert (total["(loader)"], total["cmdline"]) == (1024, len("quiet\n"))
     assert total["bzImage"] == (tmp_path / "bzImage").stat().st_size
-    assert set(total) == {"(loader)", "(filesystem)", "(free)", "bzImage", "cmdline"}
+    assert set(total) == {"(loader)", "(filesystem)", "(free)", "FAT", "bzImage", "cmdline"}
     assert userspace.taken(found) == 1_474_560 - total["(free)"]
 
 
