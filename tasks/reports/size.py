@@ -77,12 +77,12 @@ def size(
     project = job.project
     names, asked = size_options.asked(names, options)
     limits = size_options.limits(project, asked.limit)
-    build, record = _show(job, others, names, asked)
+    build, record = _show(job, others, names, asked, limits)
     size_options.check(_limited(build, record, limits), limits)
 
 
 def _show(
-    job: Job, others: Sequence[TaskDict], names: Sequence[str], asked: Asked
+    job: Job, others: Sequence[TaskDict], names: Sequence[str], asked: Asked, limits: Limits
 ) -> tuple[Build, Record]:
     """Print what was asked for, and return what was measured.
 
@@ -95,7 +95,7 @@ def _show(
         _show_rest(project, build, others, names, asked)
         return build, sizes.measure(build)
     record = sizes.measure(build)
-    stale = stale_notes(build, others)
+    stale = stale_notes(build, others, _looked_at(build, names, asked, limits))
     if not stale:
         _note_commits(project, build, record)
     notes = [*stale, *sizes.notes(record)]
@@ -109,8 +109,7 @@ def _show(
         found = _json(project, build, record, other, notes)
         if asked.against:
             found["against"]["others"] = _others(build, ref)
-        most = size_options.limits(project, asked.limit)
-        found["limits"] = {**most.machine, **most.given}
+        found["limits"] = {**limits.machine, **limits.given}
         if asked.history:
             found["history"] = msgspec.to_builtins(history.of(project, build))
         print(json.dumps(found))
@@ -148,6 +147,20 @@ def _show_rest(
         found = size_against.rest(build, other, name)
         head, most = size_against.NAMES[name], 0 if asked.whole else SHOWN
         print("\n".join(map(terminal.printable, size_text.against(found, most, head))))
+
+
+def _looked_at(build: Build, names: Sequence[str], asked: Asked, limits: Limits) -> list[str]:
+    """Return the images of which something is shown, or that have a limit."""
+    kernel = [name for name in (build.image, build.raw, build.packed) if name]
+    shown = [*limits.machine, *limits.given]
+    whole = asked.as_json or not names
+    for name in [*kernel, *size_against.NAMES] if whole else names:
+        first = name.strip("/").split("/")[0]
+        if first in size_against.NAMES:
+            shown.append(size_against.file_of(first))
+        else:
+            shown += [first] if first in kernel else kernel
+    return [name for name in dict.fromkeys(shown) if name in build.files]
 
 
 def _others(build: Build, other: Build | str) -> dict[str, Any]:
@@ -215,7 +228,8 @@ def _unknown(top: Node, path: Sequence[str], name: str, others: Iterable[str]) -
     known, node = top, top.at([])
     while path and (node := known.at(path[:1])):
         known, path = node, path[1:]
-    near = nearest(path[0], known.below) if path else ""
+    images = others if known is top else ()
+    near = nearest(path[0], [*known.below, *images]) if path else ""
     return (
         f"there is no '{name}' in {top.name}.{near}",
         f"'doit size' shows the folders; {', '.join(others)} can be named, too",

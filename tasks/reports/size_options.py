@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -103,11 +103,13 @@ class Limits(msgspec.Struct, frozen=True):
         machine: Those of the machine file.
         given: Those of --limit.
         image: The image that is booted.
+        known: The images that the machine has, built or not.
     """
 
     machine: dict[str, int]
     given: dict[str, int]
     image: str = ""
+    known: Collection[str] = ()
 
 
 def limits(project: Project, given: str) -> Limits:
@@ -121,6 +123,7 @@ def limits(project: Project, given: str) -> Limits:
         {name: bytes_of(str(value)) for name, value in machine.items()},
         {name or project.image: most for name, most in _given(given).items()},
         project.image,
+        ("vmlinux", "busybox", *project.chain, *project.goals),
     )
 
 
@@ -165,6 +168,8 @@ def check(files: Mapping[str, int], most: Limits) -> None:
             built; or one that has a limit is empty.
     """
     for name in most.given:
+        if name not in files and name in most.known:
+            raise PiggyError(f"{name} has a limit, and is not built", f"doit {name}")
         if name not in files:
             raise PiggyError(
                 f"there is no image '{name}' to limit.{nearest(name, files)}",

@@ -115,6 +115,10 @@ def test_limits_decide_the_exit_status(built: Playground) -> None:
     assert "vmlinux has" in said
     assert "busybox has" not in said
     assert "there is no 'nowhere'" in built.doit("size", "nowhere", status=125).text
+    assert "Did you mean 'rootfs'?" in built.doit("size", "rootsf", status=125).text
+    (built.images / "bzImage").unlink()
+    said = built.doit("size", "--limit=900K", status=125).text
+    assert "bzImage has a limit, and is not built" in said
 
 
 def test_a_kernel_that_does_not_build_is_not_too_large(built: Playground) -> None:
@@ -283,7 +287,9 @@ def test_git_bisect_finds_the_commit_that_grew(built: Playground, tmp_path: Path
 def test_the_files_of_the_root_filesystem_are_compared(built: Playground) -> None:
     shutil.copytree(built.here, built.here.with_name("before"), symlinks=True)
     (built.top / "overlays" / "fake" / "piggy").write_bytes(b"p" * 777)
-    assert "rootfs is not up to date" in built.doit("size", "rootfs", "--against=fake").text
+    for words in (["rootfs", "--against=fake"], ["rootfs"], ["--json"], [], ["--limit=rootfs=9M"]):
+        assert "rootfs is not up to date" in built.doit("size", *words).text, words
+    assert "is not up to date" not in built.doit("size", "kernel", "bzImage").text
     built.doit()
     said = built.doit("size", "rootfs", "--against=build/before").text
     line = next(line for line in said.splitlines() if line.startswith("piggy "))

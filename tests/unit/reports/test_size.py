@@ -146,7 +146,8 @@ def test_limits_of_the_machine_count_for_what_is_built_and_those_of_the_option_w
     with pytest.raises(Exceeded, match="bzImage has 50 B, 1 B more than its limit of 49 B"):
         size_options.check(files, limits({"bzImage": 49}, {"vmlinux": 100}))
     for wrong, said in (
-        (limits({}, {"rootfs": 1}), "no image 'rootfs' to limit"),
+        (limits({}, {"bzImag": 1}), "no image 'bzImag' to limit. Did you mean 'bzImage'"),
+        (limits({}, {"rootfs": 1}, "", ["rootfs"]), "rootfs has a limit, and is not built"),
         (limits({"zImage": 1}, {}, "zImage"), "zImage has a limit, and is not built"),
         (limits({"empty": 1}, {}), "empty has a limit, and is empty"),
     ):
