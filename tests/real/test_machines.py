@@ -146,6 +146,11 @@ def test_each_byte_of_the_images_is_on_a_line(machine: Checkout) -> None:
         assert 1_474_560 - found["floppy"]["taken"] >= 200 << 10
 
 
+def test_the_smallest_preset_passes_the_checks(machine: Checkout) -> None:
+    """With other objects in the same folder, so this comes after what looks at the default."""
+    assert "=== poweroff ok" in machine.doit("fragments=tiny", "qemu_test", timeout=BUILD)
+
+
 @pytest.mark.parametrize("machine", ["microvm", "x86_64"], indirect=True)
 def test_a_boot_of_64_bits_is_counted(machine: Checkout) -> None:
     words = ("boot=initramfs", "net=none", "boot_profile", "--json")
