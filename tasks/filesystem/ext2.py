@@ -46,6 +46,10 @@ _ECHO = pattern(r"debugfs: .*|debugfs \d.*|Allocated inode: \d+|\s*")
 _UUID = pattern(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
+class DoesNotFit(PiggyError):
+    """The content is larger than the size of the image."""
+
+
 class Stats(msgspec.Struct, frozen=True):
     """The sizes of a finished image.
 
@@ -90,8 +94,8 @@ def build(
         log: The file that gets the commands and their output.
 
     Raises:
-        PiggyError: The content does not fit the size or the disk, ext2 can't hold it, or a file of
-            it is unreadable.
+        DoesNotFit: The content does not fit the size.
+        PiggyError: It does not fit the disk, ext2 can't hold it, or a file of it is unreadable.
     """
     if not 1 <= epoch <= EPOCH_MAX:
         raise PiggyError(
@@ -144,7 +148,7 @@ def build(
                 or _format(more, size // BLOCK) < need
                 and _format(disk, size // BLOCK) < need
             ):
-                raise PiggyError(
+                raise DoesNotFit(
                     f"{image.name} needs {fitted} bytes, and its size is set to {size}",
                     "raise the size, or leave it out to have it fitted",
                 )

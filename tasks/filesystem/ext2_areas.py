@@ -82,7 +82,10 @@ class _Image:
         self._data, self._name = data, name
         head = data[_SUPERBLOCK : _SUPERBLOCK + 1024]
         if len(head) < 1024 or struct.unpack_from("<H", head, 56)[0] != _MAGIC:
-            raise PiggyError(f"{name} is no ext2 image")
+            raise PiggyError(
+                f"{name} is no ext2 image",
+                "it is cut off, or written over; remove it, and run doit",
+            )
         self._blocks, self._first, shift = (
             struct.unpack_from("<I", head, at)[0] for at in (4, 20, 24)
         )

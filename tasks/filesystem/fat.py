@@ -1,12 +1,12 @@
 """A FAT12 beside ext2 on one floppy: it shows the same files, in the same blocks, to DOS, mtools.
 
-    sector 0             the boot sector, with FAT's parameters in bytes 3 to 61
-    block `first` of ext2 two FATs, the root directory: the content of a file, so that ext2 keeps it
-    behind it            the data, where a cluster is a block
+    sector 0               the boot sector, with FAT's parameters in bytes 3 to 61
+    block `first` of ext2  two FATs, the root directory: the content of a file, so ext2 keeps it
+    behind it              the data, where a cluster is a block
 
-All clusters that belong to none of the files are marked as bad, so that nothing is written over
-what ext2 has there, and fsck.fat finds nothing amiss. Source: ECMA-107, "Volume and file structure
-of disk cartridges", and Microsoft's FAT specification (fatgen103), sections 3 and 6.
+It is for reading: what is written to one of its files goes over ext2's. All clusters that belong to
+none of them are marked as bad, so there is no room for another file. Source: ECMA-107, "Volume and
+file structure of disk cartridges", and Microsoft's FAT specification (fatgen103), sections 3 and 6.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ PARAMETERS = slice(3, 62)  # where they lie in sector 0, behind a jump of three 
 _TRACK, _HEADS, _MEDIA = 18, 2, 0xF0  # a 3.5" HD disk
 _BAD, _LAST = 0xFF7, 0xFFF
 _READ_ONLY, _LABEL = 0x01, 0x08
+# The type of file system, by which nothing that reads FAT goes (fatgen103, section 3: "FAT type
+# determination"). By this one libblkid, which tells mount and desktops what a disk is, knows that
+# there is only FAT's head, and finds ext2 (fat_valid_superblock in util-linux's vfat.c).
+_TYPE = b"HPFS    "
 
 
 class File(msgspec.Struct, frozen=True):
@@ -68,7 +72,7 @@ def parameters(first: int, blocks: int, label: str) -> bytes:
         0,  # its sectors, where there are 65,536 or more
     )
     name = label.upper().encode("ascii").ljust(11)
-    return b"MSDOS5.0" + disk + struct.pack("<BBBI", 0, 0, 0x29, 0) + name + b"FAT12   "
+    return b"MSDOS5.0" + disk + struct.pack("<BBBI", 0, 0, 0x29, 0) + name + _TYPE
 
 
 def tables(files: Sequence[File], first: int, blocks: int, label: str, epoch: int) -> bytes:

@@ -16,7 +16,7 @@ import pytest
 from tasks.filesystem import floppy
 from tasks.system.errors import PiggyError
 
-FAT_TOOLS = ("mdir", "mcopy", "fsck.fat")
+FAT_TOOLS = ("mdir", "mcopy", "fsck.fat", "blkid")
 TOOLS = ("gcc", "mke2fs", "debugfs", "e2fsck", "qemu-system-i386")
 SOURCE = Path(__file__).parents[2] / "support" / "fake_kernel.S"
 SECONDS = 120
@@ -111,6 +111,9 @@ def test_dos_sees_the_same_files(tmp_path: Path, loader: bytes, stub: bytes) -> 
         ["fsck.fat", "-vn", image], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
     assert "3 files, 1406/1406 clusters" in checked  # one is the label
+    words = ["blkid", "-p", "-o", "value", "-s", "TYPE", str(image)]
+    known = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    assert known.stdout == "ext2\n"  # so `mount` and desktops take it for that
     before = image.read_bytes()
     listed = mtools("mdir", image).stdout
     assert re.search(r"BZIMAGE +701 ?536 2026-01-01", listed), listed
@@ -237,9 +240,11 @@ def test_what_can_not_be_on_a_floppy(tmp_path: Path, loader: bytes, stub: bytes)
     assert "is no bzImage" in refused()
     kernel.write_bytes(b"")
     assert "is no bzImage" in refused()
-    kernel.write_bytes(kernel_of(stub, 1_450_000)[0])
-    assert "its size is set to 1474560" in refused()
-    kernel.write_bytes(kernel_of(stub, 1_500_000)[0])
-    assert "has 1,501,536 bytes, and a floppy 1,474,560" in refused()
+    kernel.write_bytes(kernel_of(stub, floppy.ROOM - SETUP)[0])
+    assert not floppy.build(loader, kernel, "x", image, uuid=UUID, epoch=EPOCH).bytes_free
+    image.unlink()
+    for size in (floppy.ROOM + 1, 1_501_536):
+        kernel.write_bytes(kernel_of(stub, size - SETUP)[0])
+        assert f"has {size:,} bytes, and on a floppy of 1,474,560 there is room for" in refused()
     kernel.write_bytes(kernel_of(stub, 3000)[0])
     assert "the floppy's boot loader takes 1023" in refused("x" * 1024)
