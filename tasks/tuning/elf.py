@@ -142,7 +142,10 @@ def parse(data: bytes, name: str = "the file") -> Elf:
         LookupError,
         OverflowError,
     ) as error:
-        raise PiggyError(f"{name} is no ELF file, or is damaged: {error}") from error
+        raise PiggyError(
+            f"{name} is no ELF file, or is damaged: {error}",
+            "it is another program's, or cut off; one of ours is made anew once it is removed",
+        ) from error
 
 
 def _parsed(file: object, data: bytes) -> Elf:
