@@ -148,7 +148,9 @@ def test_each_byte_of_the_images_is_on_a_line(machine: Checkout) -> None:
 
 def test_the_smallest_preset_passes_the_checks(machine: Checkout) -> None:
     """With other objects in the same folder, so this comes after what looks at the default."""
-    assert "=== poweroff ok" in machine.doit("fragments=tiny", "qemu_test", timeout=BUILD)
+    has_it = "tiny" in model(machine).machine.kernel.fragments  # the floppy, with more behind it
+    words = [] if has_it else ["fragments=tiny"]
+    assert "=== poweroff ok" in machine.doit(*words, "qemu_test", timeout=BUILD)
 
 
 @pytest.mark.parametrize("machine", ["microvm", "x86_64"], indirect=True)
