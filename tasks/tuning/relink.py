@@ -108,6 +108,41 @@ def other(obj: Path, target: str, place: Path) -> tuple[Elf, list[Input]]:
         return _result(output, plan, target)
 
 
+def zboot(obj: Path, target: str, image: Path, place: Path) -> tuple[Elf, list[Input]]:
+    """Link the MIPS vmlinuz once more, of which Kbuild keeps no command.
+
+    Its objects are linked in the order in which their makefile names them, to the address that the
+    image has. Source: cmd_zld in arch/mips/boot/compressed/Makefile.
+
+    Args:
+        obj: The object folder.
+        target: The file, relative to it.
+        image: The file, as it was made.
+        place: As for `vmlinux`.
+
+    Returns:
+        As for `vmlinux`.
+
+    Raises:
+        Unfamiliar: It is another link.
+    """
+    said = next((one for one in trace.read(obj).goals.values() if target in one.edges), None)
+    names = said.edges[target] if said else []
+    scripts = [name for name in names if name.endswith("/arch/mips/boot/compressed/ld.script")]
+    text = next((one for one in elf.read(image).sections if one.name == ".text"), None)
+    if said is None or text is None or len(scripts) != 1:
+        raise Unfamiliar(f"{target} has no saved command, and is no vmlinuz of MIPS")
+    makefile = Path(scripts[0]).with_name("Makefile").read_text(errors="replace")
+    objects = [name for name in names if name.endswith(".o")]
+    objects.sort(key=lambda name: makefile.find(f"/{os.path.basename(name)}"))
+    words = [said.env.get("LD", "ld"), *said.env.get("KBUILD_LDFLAGS", "").split()]
+    words += [f"-Ttext={text.address:#x}", "-T", scripts[0], *objects]
+    with tempfile.TemporaryDirectory(prefix=".size.", dir=place) as name:
+        output, plan = Path(name, "linked").absolute(), Path(name, "map").absolute()
+        run([*words, "-o", str(output), f"-Map={plan}"], cwd=obj, env=said.env, check=False)
+        return _result(output, plan, target)
+
+
 def _mirror(obj: Path, folder: Path) -> None:
     """Fill the temporary folder that stands for an object folder.
 

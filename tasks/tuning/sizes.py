@@ -32,7 +32,7 @@ from tasks.tuning.elf import Elf
 from tasks.tuning.image import Part, Row
 from tasks.tuning.pieces import Piece
 
-FORMAT = 1  # of a record; one of another format counts as missing
+FORMAT = 2  # of a record; one of another format counts as missing
 FOLDER, SUFFIX = "sizes", ".record"
 # The groups of what is in an image only in compressed form, whose sizes are estimates.
 ESTIMATED = tuple(f"({name})" for name in PACKED)
@@ -136,7 +136,7 @@ def measure(build: Build, known: Mapping[str, str] | None = None) -> Record:
         config=config,
         pieces=parts,
         raw=raw,
-        booted=_booted(build, [*raw, *behind], packed),
+        booted=_booted(build, [*raw, *behind], packed, Part(real, parts)),
         ram=_ram(real, parts),
     )
     _keep(build.kept, record)
@@ -263,11 +263,20 @@ def _shared(build: Build, data: bytes, raw: list[Row], total: int) -> list[Row]:
     return image.shares(data, raw, total)
 
 
-def _booted(build: Build, raw: list[Row], packed: bytes) -> list[Row]:
-    """Return the rows of the booted image, that of the compressed kernel divided by estimates."""
+def _booted(build: Build, raw: list[Row], packed: bytes, kernel: Part) -> list[Row]:
+    """Return the rows of the booted image, that of the compressed kernel divided by estimates.
+
+    Args:
+        build: The build.
+        raw: The rows of the uncompressed image.
+        packed: The compressed kernel; empty if there is none.
+        kernel: vmlinux.
+    """
     if build.image == build.raw:
         return []
     data = build.files[build.image].read_bytes()
+    if build.files[build.image] == build.vmlinux:
+        return image.rows(data, [kernel])
     found = image.rows(data, _loader(build))
     at = data.find(packed) if packed else -1
     if at < 0:
@@ -297,6 +306,10 @@ def _loader(build: Build) -> list[Part]:
     goal = next((target for target, name in links.items() if name == build.image), "")
     linkers = {said.env.get("LD", "") for said in trace.read(obj).goals.values()} - {""}
     parts = []
+    if goal and not os.path.exists(trace.record_of(obj, goal)):
+        with contextlib.suppress(Unfamiliar, PiggyError, OSError):
+            linked, inputs = relink.zboot(obj, goal, build.files[build.image], build.kept)
+            parts.append(Part(linked, pieces.by_map(linked, inputs), f"({build.image})"))
     for path in sorted(records.closure(obj, goal, ["vmlinux"]) if goal else ()):
         with contextlib.suppress(Unfamiliar, PiggyError):
             command = saved.read(path)

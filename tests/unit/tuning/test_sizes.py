@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from tasks.cache.digests import content_digest
 from tasks.kbuild import trace
 from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Said, Trace
-from tasks.tuning import elf, pieces, relink, sizes
+from tasks.tuning import elf, image, pieces, relink, sizes
 from tasks.tuning.builds import Build
 from tests.support.linking import Linked, link
 
@@ -135,6 +136,60 @@ def test_a_build_that_boots_vmlinux_is_measured_by_itself(linked: Linked, tmp_pa
     other = sizes.measure(msgspec.structs.replace(it, image="vmlinux", files=files))
     assert other.files == {**first.files, "rootfs": 7}
     assert other.state != first.state
+    assert sum(row.size for row in other.booted) == it.vmlinux.stat().st_size
+    assert {"kernel/panic.o", "(headers)"} <= {row.object for row in other.booted}
+    assert "(other)" not in {row.object for row in other.booted}
+
+
+@pytest.mark.parametrize("order", ["head.o", "main.o"])
+def test_a_loader_without_a_saved_command_is_linked_in_its_makefiles_order(
+    tmp_path: Path, order: str
+) -> None:
+    """As arch/mips/boot/compressed/Makefile links and strips vmlinuz; in another order it is not
+    known."""
+    tree, obj = tmp_path / "tree/arch/mips/boot/compressed", tmp_path / "obj"
+    names = ["head.o", "main.o"]
+    for folder in (tree, obj):
+        folder.mkdir(parents=True)
+    for name in names:
+        source = f'int {name[0]}_one(void) {{ return 1; }}\n__asm__(".fill 4096,1,{ord(name[0])}");'
+        (obj / "x.c").write_text(source)
+        subprocess.run(["gcc", "-O2", "-c", "x.c", "-o", name], cwd=obj, check=True)
+    script = tree / "ld.script"
+    script.write_text("SECTIONS { .text : { *(.text) } /DISCARD/ : { *(.*) } }\n")
+    (tree / "Makefile").write_text(
+        f"objs-y := $(obj)/{order}\nobjs-y += $(obj)/head.o $(obj)/main.o\n"
+    )
+    words = ["-z", "noexecstack", "-Ttext=0x80420000", "-T", str(script)]
+    subprocess.run(["ld", *words, *names, "-o", "vmlinuz"], cwd=obj, check=True)
+    subprocess.run(["strip", "-s", "vmlinuz"], cwd=obj, check=True)
+    env = {**os.environ, "LD": "ld", "KBUILD_LDFLAGS": "-z noexecstack"}
+    trace.write(obj, Trace({"vmlinuz": Said(env, {"vmlinuz": sorted([*names, str(script)])})}))
+    (obj / "piggyback.vmlinuz").write_text("vmlinuz\n")
+    made = obj / "vmlinuz"
+    it = Build(
+        name="test",
+        vmlinux=made,
+        files={"vmlinuz": made},
+        image="vmlinuz",
+        raw="Image",
+        packed="",
+        config=None,
+        obj=obj,
+        kept=tmp_path,
+    )
+    rows = image.rows(made.read_bytes(), sizes._loader(it))
+    assert sum(row.size for row in rows) == made.stat().st_size
+    parts = [row for row in rows if row.section == ".text" and "(alignment)" not in row.object]
+    found = {(row.object, row.name) for row in parts if row.size < 4096}
+    if order == "head.o":
+        assert found >= {("(vmlinuz)/head.o", "h_one"), ("(vmlinuz)/main.o", "m_one")}
+    else:
+        assert parts == []
+        assert "(other)" in {row.object for row in rows}
+    assert not list(tmp_path.glob(".size*"))
+    with pytest.raises(Unfamiliar, match="no vmlinuz of MIPS"):
+        relink.zboot(obj, "other", made, tmp_path)
 
 
 def test_another_raw_image_of_the_same_vmlinux_is_measured(linked: Linked, tmp_path: Path) -> None:
