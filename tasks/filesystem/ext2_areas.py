@@ -56,18 +56,19 @@ def areas(data: bytes, name: str) -> list[Area]:
     return found
 
 
-def blocks_of(data: bytes, name: str, path: str) -> list[int]:
-    """Return the numbers of a file's blocks in the order of its content; holes are left out.
+def blocks(data: bytes, name: str) -> dict[str, list[int]]:
+    """Return the numbers of the blocks of each file and folder in the order of its content.
+
+    Holes are left out. Paths have no slash before them.
 
     Args:
         data: The image's content.
         name: Its name, for messages.
-        path: The file's path, without a slash before it.
 
     Raises:
         PiggyError: It is no ext2 image, has what ext2 has not, or is damaged.
     """
-    return _Image(data, name).content.get(path, [])
+    return _Image(data, name).content
 
 
 class _Image:

@@ -122,10 +122,8 @@ def _show(image: Path, loader: bytes, sizes: Mapping[str, int], epoch: int) -> N
     Raises:
         PiggyError: The tables are not in one piece before the files.
     """
-    data = image.read_bytes()
-    blocks = {
-        path: ext2_areas.blocks_of(data, image.name, path.lstrip("/")) for path in (TABLES, *sizes)
-    }
+    known = ext2_areas.blocks(image.read_bytes(), image.name)
+    blocks = {path: known[path.lstrip("/")] for path in (TABLES, *sizes)}
     first, *_ = place = blocks.pop(TABLES)
     if place != list(range(first, first + fat.BYTES // BLOCK)) or any(
         min(numbers) < first for numbers in blocks.values()

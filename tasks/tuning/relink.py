@@ -101,11 +101,8 @@ def other(obj: Path, target: str, place: Path) -> tuple[Elf, list[Input]]:
     if re.search(r"[|&`$<>]", command.split(";")[0]) or words.count("-o") != 1:
         raise Unfamiliar(f"the command that makes {target} is no call of the linker alone")
     env = next((said.env for said in trace.read(obj).goals.values() if said.env), {})
-    with tempfile.TemporaryDirectory(prefix=".size.", dir=place) as name:
-        output, plan = Path(name, "linked").absolute(), Path(name, "map").absolute()
-        words[words.index("-o") + 1] = str(output)
-        run([*words, f"-Map={plan}"], cwd=obj, env=env, check=False)
-        return _result(output, plan, target)
+    at = words.index("-o")
+    return _by_linker([*words[:at], *words[at + 2 :]], env, obj, target, place)
 
 
 def zboot(obj: Path, target: str, image: Path, place: Path) -> tuple[Elf, list[Input]]:
@@ -137,9 +134,16 @@ def zboot(obj: Path, target: str, image: Path, place: Path) -> tuple[Elf, list[I
     objects.sort(key=lambda name: makefile.find(f"/{os.path.basename(name)}"))
     words = [said.env.get("LD", "ld"), *said.env.get("KBUILD_LDFLAGS", "").split()]
     words += [f"-Ttext={text.address:#x}", "-T", scripts[0], *objects]
+    return _by_linker(words, said.env, obj, target, place)
+
+
+def _by_linker(
+    words: list[str], env: Mapping[str, str], obj: Path, target: str, place: Path
+) -> tuple[Elf, list[Input]]:
+    """Run a call of the linker, without its output, in an object folder; that goes elsewhere."""
     with tempfile.TemporaryDirectory(prefix=".size.", dir=place) as name:
         output, plan = Path(name, "linked").absolute(), Path(name, "map").absolute()
-        run([*words, "-o", str(output), f"-Map={plan}"], cwd=obj, env=said.env, check=False)
+        run([*words, "-o", str(output), f"-Map={plan}"], cwd=obj, env=env, check=False)
         return _result(output, plan, target)
 
 
