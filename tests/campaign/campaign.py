@@ -50,7 +50,8 @@ OUTPUTS = {
 
 @dataclass
 class Step:
-    """One edit: its kind, the seed of its randomness, what it did, and what came of it."""
+    """What is edited between two builds: the kinds, joined by " + ", the seed of their randomness,
+    what they did, and what came of it."""
 
     kind: str
     seed: str
@@ -59,6 +60,11 @@ class Step:
     needless: list[str] = field(default_factory=list)
     seconds: float = 0
 
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of its edits."""
+        return self.kind.split(" + ")
+
 
 class Campaign:
     """A world, its oracle, and the steps so far."""
@@ -66,20 +72,28 @@ class Campaign:
     def __init__(self, world: World, every: int = 25) -> None:
         self.world, self.oracle, self.every = world, Oracle(world), every
         self.steps: list[Step] = []
+        self.tasks = tuple(inputs(world, {}, {}))
         self.last: dict[str, dict[str, tuple[str, str]]] = defaultdict(
             dict
         )  # by machine and task: inputs and outputs
 
     def step(self, step: Step) -> Step | None:
-        """Make one edit, build, and compare. None: this kind found nothing to edit."""
-        world, rng = self.world, random.Random(step.seed)
+        """Edit, build, and compare. A kind that finds nothing to edit is left out of the step.
+        None: no kind found anything."""
+        world, done = self.world, dict[str, str]()
         world.inner, world.flags = set(), []
-        try:
-            step.said = KINDS[step.kind](world, rng)
-        except Skip:
+        for kind in step.kinds:
+            try:
+                done[kind] = KINDS[kind](world, random.Random(f"{step.seed}/{kind}"))
+            except Skip:
+                continue
+            except AssertionError as error:
+                done[kind] = ""
+                step.missed.append(f"in the middle: {str(error)[-2000:]}")
+                break
+        if not done:
             return None
-        except AssertionError as error:
-            step.missed.append(f"in the middle: {str(error)[-2000:]}")
+        step.kind, step.said = " + ".join(done), "; ".join(done.values())
         self.steps.append(step)
         for task in world.inner:
             self.last[world.machine].pop(task, None)
@@ -99,7 +113,7 @@ class Campaign:
             step.missed.append(str(error)[-2000:])
             return
         step.seconds = result.seconds
-        clean = step.kind in BLIND or len(self.steps) % self.every == 0
+        clean = not BLIND.isdisjoint(step.kinds) or len(self.steps) % self.every == 0
         wanted, found = self.oracle.images(clean=clean), digests(world.play.images, names(world))
         if not clean and (wanted is None or wanted != found or result.status):
             self.oracle.forget()
@@ -124,10 +138,7 @@ class Campaign:
     def outputs(self) -> dict[str, str]:
         """What lies in images/ now, by task."""
         found = digests(self.world.play.images, names(self.world))
-        return {
-            task: str([found.get(name) for name in self.of(task)])
-            for task in inputs(self.world, {}, {})
-        }
+        return {task: str([found.get(name) for name in self.of(task)]) for task in self.tasks}
 
     def of(self, task: str) -> list[str]:
         """The images that a task makes."""
@@ -154,18 +165,24 @@ class Campaign:
             if task in now and (task in renewed or task not in self.world.inner):
                 last[task] = now[task], after[task]
 
-    def run(self, edits_wanted: int, seed: str, kinds: list[str], keep: Path) -> None:
-        """Go on until there are so many steps; keep the steps of each failure."""
+    @property
+    def edits(self) -> int:
+        """How many edits were made so far."""
+        return sum(len(step.kinds) for step in self.steps)
+
+    def run(self, wanted: int, seed: str, kinds: list[str], keep: Path, together: int) -> None:
+        """Go on until there are so many edits, up to `together` of them between two builds; keep
+        the steps of each failure."""
         number = int(self.steps[-1].seed.rpartition("/")[2]) if self.steps else 0
-        while len(self.steps) < edits_wanted:
+        while self.edits < wanted:
             number += 1
-            step = self.step(
-                Step(random.Random(f"{seed}/{number}/kind").choice(kinds), f"{seed}/{number}")
-            )
+            rng = random.Random(f"{seed}/{number}/kind")
+            chosen = rng.sample(kinds, min(len(kinds), rng.randint(1, together)))
+            step = self.step(Step(" + ".join(chosen), f"{seed}/{number}"))
             if step is None:
                 continue
             print(
-                f"{len(self.steps):5} {step.seconds:6.2f} s  {step.kind}: {step.said[:300]}",
+                f"{self.edits:5} {step.seconds:6.2f} s  {step.kind}: {step.said[:300]}",
                 flush=True,
             )
             for what in step.missed:
@@ -192,17 +209,19 @@ class Campaign:
         self.world.save()
 
     def table(self) -> str:
-        """The counts, by kind."""
+        """The counts, by kind; a step with several kinds counts for each."""
         rows = defaultdict(list)
         for step in self.steps:
-            rows[step.kind].append(step)
+            for kind in step.kinds:
+                rows[kind].append(step)
         lines = [
             f"| {'kind':24} | edits | missed | needless | seconds |",
             f"| {'-' * 24} | ----: | -----: | -------: | ------: |",
         ]
         for name, steps in [*sorted(rows.items()), ("all", self.steps)]:
+            edits = self.edits if steps is self.steps else len(steps)
             lines.append(
-                f"| {name:24} | {len(steps):5} | {sum(bool(step.missed) for step in steps):6} | "
+                f"| {name:24} | {edits:5} | {sum(bool(step.missed) for step in steps):6} | "
                 f"{sum(bool(step.needless) for step in steps):8} | "
                 f"{sum(step.seconds for step in steps) / max(1, len(steps)):7.2f} |"
             )
@@ -224,6 +243,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--tree", choices=["fake", "real"], default="fake")
     parser.add_argument("--edits", type=int, default=100)
+    parser.add_argument(
+        "--together", type=int, default=1, help="up to so many edits between two builds"
+    )
     parser.add_argument("--seed", default=str(int(time.time())))
     parser.add_argument(
         "--kinds", help="separated by commas; all of them: " + ", ".join(sorted(KINDS))
@@ -292,7 +314,7 @@ def main() -> int:
             )
     else:
         kinds = given.kinds.split(",") if given.kinds else sorted(KINDS)
-        campaign.run(given.edits, given.seed, kinds, base)
+        campaign.run(given.edits, given.seed, kinds, base, given.together)
     print(campaign.table())
     return int(any(step.missed for step in campaign.steps))
 
