@@ -334,12 +334,16 @@ class Inputs:
     def _settled(self, path: str, started: int) -> str:
         """Return the digest of an input learned of only now.
 
-        One touched since the start may not be what the action read.
+        One touched since the start may not be what the action read. One that is missing may have
+        been removed since, if the folder that it would be in was touched.
         """
         digest = self._digests([path])[path]
         if self.config and path.startswith("CONFIG_"):
             return digest
-        return CHANGING if touched(path, started, missing=False) else digest
+        place = path
+        while digest == MISSING and not os.path.lexists(place):
+            place = os.path.dirname(place)
+        return CHANGING if touched(place, started, missing=False) else digest
 
 
 def inputs_of(task: Any) -> Inputs | None:

@@ -23,6 +23,7 @@ from tasks.kbuild.records import (
     mentioned,
     of_module,
     symbol_files,
+    target_of,
 )
 from tasks.kbuild.texts import Texts
 from tasks.system.files import decoded, packed, remembering, write_whole
@@ -155,7 +156,7 @@ class Depfiles:
             self._given = frozenset(found)
         return found
 
-    def files(self, records: Iterable[str] | None = None, missing: bool = False) -> list[str]:
+    def files(self, records: Collection[str] | None = None, missing: bool = False) -> list[str]:
         """Return the existing files outside of the object folder that targets are made from.
 
         These are sources, headers, scripts and tables, and what the text of a source names.
@@ -165,29 +166,42 @@ class Depfiles:
             missing: Whether those count that a text names and that are missing (see texts.py).
         """
         chosen = [self.records[record] for record in (self.records if records is None else records)]
-        numbers = set().union(
-            *(entry.given for entry in chosen), *(entry.mentioned for entry in chosen)
-        )
         unsaid = set[str]().union(*(self._unsaid(entry) for entry in chosen if entry.told))
-        found = {path for path in (self.names[one] for one in numbers) if os.path.isfile(path)}
+        found = {path for path in self._recorded(records) if os.path.isfile(path)}
         return sorted(found | (unsaid if missing else set(filter(os.path.isfile, unsaid))))
+
+    def lost(self, records: Iterable[str] | None = None) -> set[str]:
+        """Return the files that are gone, and that targets which are there were made from.
+
+        Args:
+            records: The .cmd files to consider; None for all.
+        """
+        gone = {path for path in self._recorded(records) if not os.path.exists(path)}
+        named = self.naming(gone).items()
+        return {name for one, names in named if os.path.lexists(target_of(one)) for name in names}
+
+    def _recorded(self, records: Iterable[str] | None) -> set[str]:
+        """Return the names that .cmd files (None: all) have outside of the object folder."""
+        entries = [self.records[one] for one in (self.records if records is None else records)]
+        parts = (part for one in entries for part in (one.given, one.mentioned))
+        return {self.names[number] for number in set[int]().union(*parts)}
 
     def inputs(
         self, records: Collection[str] | None = None, unsaid: Iterable[str] = ()
     ) -> list[str]:
         """Return all inputs of the targets of .cmd files.
 
-        These are the files that the .cmd files name, makefiles and scripts of the build, and the
-        folders in which a new file would count.
+        These are the files that the .cmd files name, also those that are gone, makefiles and
+        scripts of the build, and the folders in which a new file would count.
 
         Args:
             records: The .cmd files to consider; None for all.
             unsaid: Further inputs, which no .cmd file names.
         """
         chosen = self.records if records is None else records
-        return self.with_folders(
-            [*self.files(chosen), *unsaid, *makefiles(self.obj, Path(self.tree), chosen)]
-        )
+        found = {*self.files(chosen), *self.lost(chosen), *unsaid}
+        found.update(makefiles(self.obj, Path(self.tree), chosen))
+        return self.with_folders(found)
 
     def with_folders(self, files: Iterable[str]) -> list[str]:
         """Add to files of the tree the folders where a new header would count, each with a "/".

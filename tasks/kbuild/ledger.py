@@ -123,7 +123,8 @@ def _enter(
         without: Sources that are left out.
     """
     depfiles = Depfiles(obj, source)
-    needed = {path for _, path in trace.prerequisites(obj)}
+    lost = depfiles.lost()  # since it was read
+    needed = {path for _, path in trace.prerequisites(obj)} | lost
     for path in depfiles.with_folders({*depfiles.files(missing=True), *needed}):
         part = ledger.folders if path.endswith("/") else ledger.digests
         if touched(path, ledger.since, missing=path in needed):
@@ -195,9 +196,10 @@ def renewed(
         yield True
     finally:
         _touch(obj)
-    read = set(depfiles.files(made, missing=True))
+    lost = depfiles.lost(made)
+    read = {*depfiles.files(made, missing=True), *lost}
     others = shadowing.folders(depfiles, ledger.folders, read)
-    fresh = _as_read(read, started, digests, stamps)
+    fresh = {**_as_read(read, started, digests, stamps), **dict.fromkeys(lost, UNSURE)}
     folders = _as_read(others, started, {}, stamps)
     if (
         changed
@@ -265,7 +267,7 @@ def _remove_hidden(
         doubt: Whether times tell nothing of a source that the ledger lacks.
     """
     edges = list(edges)
-    known = {*depfiles.files(missing=True), *(path for _, path in edges)}
+    known = {*depfiles.files(missing=True), *depfiles.lost(), *(path for _, path in edges)}
     strangers = set() if ledger.whole else {path for path in known if path not in ledger.digests}
     if doubt:
         changed = changed | strangers

@@ -101,12 +101,12 @@ def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
         raise
     begun.drop(later=False)
     _log(job, f"the short way: {len(replay.made)} targets, {len(replay.changed)} of them changed")
-    previous = state.record["discovered"]
     made = [
         replay.targets.recorded[name] for name in replay.made if name in replay.targets.recorded
     ]
     read = trace.makefiles_of(replay.said, folder.tree)
-    return replay.known.with_folders({*previous, *replay.known.files(made), *read})
+    read |= {*state.record["discovered"], *replay.known.files(made), *replay.known.lost(made)}
+    return replay.known.with_folders(read)
 
 
 def _log(job: Job, text: str) -> None:
