@@ -106,7 +106,7 @@ class Budget:
         with self._lock:
             self._held -= 1
             if self._own:
-                os.write(self._write, token)
+                self._put(token)
             else:
                 self._spare.append(token)  # it may be the one that is not the pipe's
                 self._return_spare()
@@ -120,14 +120,19 @@ class Budget:
     def _return_spare(self) -> None:
         """Return all tokens but one to the make that we run under."""
         while len(self._spare) + self._held > 1 and self._spare:
-            os.write(self._write, self._spare.pop())
+            self._put(self._spare.pop())
+
+    def _put(self, tokens: bytes) -> None:
+        """Write tokens into the pipe; those that it does not take are lost (see _make_whole)."""
+        with contextlib.suppress(OSError):
+            os.write(self._write, tokens)
 
     def _make_whole(self) -> None:
         """Put back lost tokens, or take surplus ones out, while none is held."""
         if self._own:
             missing = self.size - _waiting(self._read)
             if missing > 0:
-                os.write(self._write, b"+" * missing)
+                self._put(b"+" * missing)
             elif missing < 0:
                 os.read(self._read, -missing)
 

@@ -4,6 +4,7 @@ marks."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -287,3 +288,17 @@ def test_nothing_is_opened_before_it_is_needed() -> None:
 def test_by_hand_make_has_its_own_jobserver(tmp_path: Path) -> None:
     env = {"X": "1", **Budget(5).environment()}
     assert pasteable(["make", "all"], None, env) == "MAKEFLAGS=-j5 X=1 make all"
+
+
+def test_a_token_that_the_pipe_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is lost, and nothing else: the next one who wants a token finds them whole."""
+
+    def fails(fd: int, data: bytes) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    budget = Budget(1)
+    with budget.token():
+        monkeypatch.setattr(os, "write", fails)
+    monkeypatch.undo()
+    with budget.token():
+        assert budget.claim() is None
