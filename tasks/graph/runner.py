@@ -9,6 +9,7 @@ waits for compilers. No worker can die alone.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
@@ -79,6 +80,9 @@ class Threads(InTurn):
         )
         if self.most < 1:
             raise InvalidCommand(f"-n {self.most}: there must be at least one task at a time")
+        # It takes a lock of its own around each fork. Imported by a thread while another one forks,
+        # it would release what it never took (subprocess forks where it has a preexec_fn).
+        importlib.import_module("concurrent.futures.thread")
         self.threads: dict[str, threading.Thread] = {}
         self.running: dict[str, Any] = {}
         self.finished: SimpleQueue[tuple[Any, Any, BaseException | None]] = SimpleQueue()

@@ -450,3 +450,17 @@ def test_a_task_that_fails_while_the_journal_can_not_be_written(
     assert status == 3
     assert "ERROR: the journal can't be written: " in err
     assert "Traceback" not in err
+
+
+def test_what_takes_part_in_forks_is_there_before_any_thread() -> None:
+    """A thread that imports it while another one forks would meet a lock that is not its own."""
+    name = "concurrent.futures.thread"
+    text = (
+        "import sys\nfrom tasks.graph.runner import Threads\n"
+        f"before = {name!r} in sys.modules\nThreads(None, None, False, False, 0, 2)\n"
+        f"print(before, {name!r} in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=TOP, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[1] == "True"
