@@ -179,6 +179,6 @@ def build(job: Job) -> dict[str, object]:
     known = Depfiles(box.obj, box.source)
     return {
         "commands": max(count, int(job.previous.get("commands", 0))),
-        "discovered": known.inputs(),
+        "discovered": known.inputs(job.started),
         "unstripped": [str(box.obj / "busybox_unstripped")],
     }

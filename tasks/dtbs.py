@@ -70,7 +70,7 @@ def build(job: Job) -> dict[str, list[str]]:
     for name, file in files.items():
         copy_whole(obj / file, blob(project, name))
         commands |= records.closure(obj, file, [])
-    return {"discovered": Depfiles(obj, project.layout.kernel_src).inputs(commands)}
+    return {"discovered": Depfiles(obj, project.layout.kernel_src).inputs(job.started, commands)}
 
 
 def source(project: Project, name: str) -> str:

@@ -10,7 +10,6 @@ kernel version works. The result is copied to images/, under the task's name.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,7 +76,7 @@ def taken(project: Project, link: Link) -> dict[str, Path]:
 def build(job: Job, name: str, link: Link) -> dict[str, object]:
     """Build one link by Kbuild, copy it to images/NAME, and return its discovered inputs."""
     project = job.project
-    obj, started = project.layout.kernel_obj, time.time_ns()
+    obj = project.layout.kernel_obj
     kernel.put_config(job)
     file, inputs = file_of(obj, name), before(project, link)
     goal = Goal(
@@ -99,10 +98,10 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
             f"see configs/chains.toml; log: {job.log}",
         )
     copy_whole(obj / file, project.layout.images / name)
-    found = known or discovered(project, name, link.dir, file)
+    found = known or discovered(job, name, link.dir, file)
     goal_state.keep(obj, name, job.record(found), [file], project.stamps)
     way = "make" if known is None else "saved commands"
-    return {"discovered": found, "work": seconds.work_since(obj, started, way)}
+    return {"discovered": found, "work": seconds.work_since(obj, job.started, way)}
 
 
 def beside(project: Project, name: str) -> dict[str, str]:
@@ -156,16 +155,16 @@ def by_make(job: Job, name: str, link: Link) -> None:
     )
 
 
-def discovered(project: Project, name: str, folder: str, file: str) -> list[str]:
+def discovered(job: Job, name: str, folder: str, file: str) -> list[str]:
     """Return the inputs of a link by Kbuild's records: sources and makefiles, no earlier links.
 
     Args:
-        project: The project.
+        job: The link's task.
         name: The link.
         folder: The folder whose Makefile makes the link.
         file: Kbuild's name of the link.
     """
-    obj = project.layout.kernel_obj
+    project, obj = job.project, job.project.layout.kernel_obj
     ends = [file_of(obj, other) for other in project.chain if other != name]
     commands = records.closure(obj, file, ["vmlinux", "vmlinux.unstripped", *filter(None, ends)])
     unsaid: set[str] = set()
@@ -178,9 +177,8 @@ def discovered(project: Project, name: str, folder: str, file: str) -> list[str]
         }
     unsaid.update(path for _, path in trace.prerequisites(obj, name))
     unsaid.update(trace.makefiles(obj, project.layout.kernel_src, name))
-    return kernel.without_named(
-        project, Depfiles(obj, project.layout.kernel_src, commands).inputs(unsaid=unsaid)
-    )
+    known = Depfiles(obj, project.layout.kernel_src, commands)
+    return kernel.without_named(project, known.inputs(job.started, unsaid=unsaid))
 
 
 def drop_others(project: Project, link: Link) -> None:

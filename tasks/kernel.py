@@ -126,8 +126,7 @@ def common_settings(project: Project) -> dict[str, object]:
 
 def build(job: Job) -> dict[str, object]:
     """Bring vmlinux up to date by Kbuild, and return its inputs from Kbuild's records."""
-    project = job.project
-    obj, started = project.layout.kernel_obj, time.time_ns()
+    project, obj = job.project, job.project.layout.kernel_obj
     put_config(job)
     refuse_missing(project)
     images = {name: project.layout.images / name for name in ("vmlinux", "System.map")}
@@ -145,14 +144,14 @@ def build(job: Job) -> dict[str, object]:
     write_whole(generated(project), unrecorded.generated(obj, project.stamps.digest))
     for image in facts:
         write_whole(image, (obj / image.name).read_bytes() if (obj / image.name).exists() else b"")
-    inputs = known or discovered(project)
+    inputs = known or discovered(job)
     goal_state.keep(obj, "vmlinux", job.record(inputs), outputs(project), project.stamps)
     return {
         "commands": max(count, int(job.previous.get("commands", 0))),
         "unsure": unsure(project),
         "made": files_named(project).made,
         "unstripped": [str(path) for path in obj.glob("vmlinux.unstripped")],
-        "work": seconds.work_since(obj, started, "make" if known is None else "saved commands"),
+        "work": seconds.work_since(obj, job.started, "make" if known is None else "saved commands"),
         "discovered": inputs,
     }
 
@@ -350,8 +349,9 @@ def version_files(project: Project) -> dict[str, str]:
     return {**states, **{what: str(time.time_ns()) for what in unknown}}
 
 
-def discovered(project: Project) -> list[str]:
+def discovered(job: Job) -> list[str]:
     """Return the inputs of vmlinux by Kbuild's records: sources, makefiles and scripts."""
+    project = job.project
     known = Depfiles(project.layout.kernel_obj, project.layout.kernel_src)
     modules = set(known.of_modules())
     records = [
@@ -360,7 +360,7 @@ def discovered(project: Project) -> list[str]:
     obj, tree = project.layout.kernel_obj, project.layout.kernel_src
     unsaid = {path for _, path in trace.prerequisites(obj, "vmlinux")}
     unsaid |= trace.makefiles(obj, tree, "vmlinux")
-    return without_named(project, known.inputs(records, unsaid=unsaid))
+    return without_named(project, known.inputs(job.started, records, unsaid))
 
 
 def in_vmlinux(record: str, records: Collection[str]) -> bool:

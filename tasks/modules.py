@@ -163,7 +163,7 @@ def build(job: Job) -> dict[str, object]:
         "commands": max(count, int(job.previous.get("commands", 0))),
         "made": made,
         "unsure": kernel.unsure(project),
-        "discovered": known.inputs([*known.of_modules(), *known.of_tools()]),
+        "discovered": known.inputs(job.started, [*known.of_modules(), *known.of_tools()]),
     }
 
 

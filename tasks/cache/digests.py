@@ -227,3 +227,22 @@ def _hash(path: str) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
     except OSError:
         return MISSING
+
+
+def gone_since(path: Path | str, since: int) -> bool:
+    """Tell whether a file that is missing may have gone at or after a time.
+
+    That is so where the nearest folder above it that there is, or above what the link leads to, was
+    touched since.
+
+    Args:
+        path: The file.
+        since: Nanoseconds since 1970.
+    """
+    for place in {os.path.abspath(path), os.path.realpath(path)}:
+        folder = os.path.dirname(place)
+        while not os.path.exists(folder):
+            folder = os.path.dirname(folder)
+        if files.touched(folder, since, missing=True):
+            return True
+    return False

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.cache.code import code_id
-from tasks.cache.digests import MISSING, Stamps
+from tasks.cache.digests import MISSING, Stamps, gone_since
 from tasks.cache.store_files import Output, Result
 from tasks.graph.journal import UNFINISHED
 from tasks.graph.reason import UNREADABLE, Reason, Record, compare, unread
@@ -334,16 +334,13 @@ class Inputs:
     def _settled(self, path: str, started: int) -> str:
         """Return the digest of an input learned of only now.
 
-        One touched since the start may not be what the action read. One that is missing may have
-        been removed since, if the folder that it would be in was touched.
+        One touched since the start may not be what the action read; nor may one that went since.
         """
         digest = self._digests([path])[path]
         if self.config and path.startswith("CONFIG_"):
             return digest
-        place = path
-        while digest == MISSING and not os.path.lexists(place):
-            place = os.path.dirname(place)
-        return CHANGING if touched(place, started, missing=False) else digest
+        other = gone_since(path, started) if digest == MISSING else False
+        return CHANGING if other or touched(path, started, missing=False) else digest
 
 
 def inputs_of(task: Any) -> Inputs | None:

@@ -50,6 +50,7 @@ class Job(msgspec.Struct, frozen=True):
         reasons: Why it runs.
         record: Returns the record of its inputs as it began, with the given names of discovered
             ones (see Inputs.record).
+        started: When it began, ns since 1970.
     """
 
     project: Project
@@ -58,6 +59,7 @@ class Job(msgspec.Struct, frozen=True):
     previous: Mapping[str, Any] = msgspec.field(default_factory=dict)
     reasons: Sequence[Reason] = ()
     record: Callable[[Iterable[str]], Record] = lambda discovered: {}
+    started: int = msgspec.field(default_factory=time.time_ns)
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):

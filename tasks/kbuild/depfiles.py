@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from tasks.cache.digests import gone_since
 from tasks.cache.store_files import short_hash
 from tasks.kbuild import include_folders, symbol_times, texts
 from tasks.kbuild.object_key import folders
@@ -19,11 +20,11 @@ from tasks.kbuild.records import (
     below,
     command,
     dependencies,
+    located,
     makefiles,
     mentioned,
     of_module,
     symbol_files,
-    target_of,
 )
 from tasks.kbuild.texts import Texts
 from tasks.system.files import decoded, packed, remembering, write_whole
@@ -148,10 +149,8 @@ class Depfiles:
         if records is None and self._given is not None:
             return set(self._given)
         chosen = self.records if records is None else records
-        found = {
-            self.names[number]
-            for number in set().union(*(self.records[record].given for record in chosen))
-        }
+        numbers = set[int]().union(*(self.records[record].given for record in chosen))
+        found = {self.names[number] for number in numbers}
         if records is None:
             self._given = frozenset(found)
         return found
@@ -165,41 +164,47 @@ class Depfiles:
             records: The .cmd files to consider; None for all.
             missing: Whether those count that a text names and that are missing (see texts.py).
         """
-        chosen = [self.records[record] for record in (self.records if records is None else records)]
-        unsaid = set[str]().union(*(self._unsaid(entry) for entry in chosen if entry.told))
-        found = {path for path in self._recorded(records) if os.path.isfile(path)}
-        return sorted(found | (unsaid if missing else set(filter(os.path.isfile, unsaid))))
+        recorded, unsaid = self._read_by(records)
+        found = {path for path in recorded | unsaid if os.path.isfile(path)}
+        return sorted(found | unsaid if missing else found)
 
-    def lost(self, records: Iterable[str] | None = None) -> set[str]:
-        """Return the files that are gone, and that targets which are there were made from.
+    def lost(self, since: int, records: Iterable[str] | None = None) -> set[str]:
+        """Return what targets may have been made from, and that may have gone since a time.
+
+        A dependency that is a folder now is gone, too.
 
         Args:
+            since: The time, ns since 1970.
             records: The .cmd files to consider; None for all.
         """
-        gone = {path for path in self._recorded(records) if not os.path.exists(path)}
-        named = self.naming(gone).items()
-        return {name for one, names in named if os.path.lexists(target_of(one)) for name in names}
+        recorded, unsaid = self._read_by(records)
+        gone = {path for path in recorded | unsaid if not os.path.isfile(path)}
+        gone -= {path for path in gone - self.given(records) if os.path.isdir(path)}
+        return {path for path in gone if gone_since(path, since)}
 
-    def _recorded(self, records: Iterable[str] | None) -> set[str]:
-        """Return the names that .cmd files (None: all) have outside of the object folder."""
-        entries = [self.records[one] for one in (self.records if records is None else records)]
-        parts = (part for one in entries for part in (one.given, one.mentioned))
-        return {self.names[number] for number in set[int]().union(*parts)}
+    def _read_by(self, records: Iterable[str] | None) -> tuple[set[str], set[str]]:
+        """Return the names of files outside of the object folder: recorded, and not (`_unsaid`)."""
+        chosen = [self.records[record] for record in (self.records if records is None else records)]
+        numbers = (part for one in chosen for part in (one.given, one.mentioned))
+        unsaid = (self._unsaid(entry) for entry in chosen if entry.told)
+        return {self.names[one] for one in set[int]().union(*numbers)}, set[str]().union(*unsaid)
 
     def inputs(
-        self, records: Collection[str] | None = None, unsaid: Iterable[str] = ()
+        self, since: int, records: Collection[str] | None = None, unsaid: Iterable[str] = ()
     ) -> list[str]:
         """Return all inputs of the targets of .cmd files.
 
-        These are the files that the .cmd files name, also those that are gone, makefiles and
-        scripts of the build, and the folders in which a new file would count.
+        These are the files that the .cmd files name, makefiles and scripts of the build, and the
+        folders in which a new file would count.
 
         Args:
+            since: When the run began that made the targets, ns since 1970: what went since then,
+                they may have been made from.
             records: The .cmd files to consider; None for all.
             unsaid: Further inputs, which no .cmd file names.
         """
         chosen = self.records if records is None else records
-        found = {*self.files(chosen), *self.lost(chosen), *unsaid}
+        found = {*self.files(chosen), *self.lost(since, chosen), *unsaid}
         found.update(makefiles(self.obj, Path(self.tree), chosen))
         return self.with_folders(found)
 
@@ -271,14 +276,12 @@ class Depfiles:
         numbers = {known[name]: name for name in paths if name in known}
         named: dict[str, list[str]] = {}
         for record, entry in self.records.items():
-            if not numbers.keys().isdisjoint(entry.given):
-                named[record] = [numbers[number] for number in entry.given if number in numbers]
-            if commands and not numbers.keys().isdisjoint(entry.mentioned):
-                named.setdefault(record, []).extend(
-                    numbers[number] for number in entry.mentioned if number in numbers
-                )
-        for record, entry in self.records.items() if commands and paths else ():
-            if entry.told and (unsaid := self._unsaid(entry).intersection(paths)):
+            for part in (entry.given, entry.mentioned) if commands else (entry.given,):
+                if not numbers.keys().isdisjoint(part):
+                    found = (numbers[number] for number in part if number in numbers)
+                    named.setdefault(record, []).extend(found)
+            counts = commands and paths and entry.told
+            if counts and (unsaid := self._unsaid(entry).intersection(paths)):
                 named.setdefault(record, []).extend(unsaid)
         return named
 
@@ -375,11 +378,8 @@ class Depfiles:
     def _named(self, record: str) -> tuple[list[str], ...]:
         """Parse a .cmd file: names for Entry's given, made, mentioned, symbols and look."""
         paths = self._paths(dependencies(record))
-        others = (
-            set()
-            if record.endswith(".o.cmd")
-            else self._paths(mentioned(record, self.tree)) - paths
-        )
+        more = () if record.endswith(".o.cmd") else mentioned(record, self.tree)
+        others = self._paths(more) - paths
         here = self.top + "/"
         return (
             sorted(path for path in paths if not path.startswith(here)),
@@ -397,4 +397,4 @@ class Depfiles:
         return set(map(self._path, names))
 
     def _path(self, name: str) -> str:
-        return os.path.normpath(os.path.join(self.top, name))
+        return located(self.top, name)

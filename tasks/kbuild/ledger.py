@@ -123,11 +123,11 @@ def _enter(
         without: Sources that are left out.
     """
     depfiles = Depfiles(obj, source)
-    lost = depfiles.lost()  # since it was read
+    lost = depfiles.lost(ledger.since)
     needed = {path for _, path in trace.prerequisites(obj)} | lost
     for path in depfiles.with_folders({*depfiles.files(missing=True), *needed}):
         part = ledger.folders if path.endswith("/") else ledger.digests
-        if touched(path, ledger.since, missing=path in needed):
+        if path in lost or touched(path, ledger.since, missing=path in needed):
             part[path] = UNSURE
         elif path not in part and path not in without:
             part[path] = stamps.digest(path)
@@ -196,7 +196,7 @@ def renewed(
         yield True
     finally:
         _touch(obj)
-    lost = depfiles.lost(made)
+    lost = depfiles.lost(started, made)
     read = {*depfiles.files(made, missing=True), *lost}
     others = shadowing.folders(depfiles, ledger.folders, read)
     fresh = {**_as_read(read, started, digests, stamps), **dict.fromkeys(lost, UNSURE)}
@@ -267,7 +267,8 @@ def _remove_hidden(
         doubt: Whether times tell nothing of a source that the ledger lacks.
     """
     edges = list(edges)
-    known = {*depfiles.files(missing=True), *depfiles.lost(), *(path for _, path in edges)}
+    known = {*depfiles.files(missing=True), *(path for _, path in edges)}
+    known |= depfiles.lost(0 if doubt else ledger.since)
     strangers = set() if ledger.whole else {path for path in known if path not in ledger.digests}
     if doubt:
         changed = changed | strangers
@@ -304,7 +305,7 @@ def _hidden(source: str, made: int, changed: bool) -> bool:
         info = os.stat(source)
     except (OSError, ValueError):
         return True
-    return info.st_mtime_ns <= made and (changed or info.st_ctime_ns > made)
+    return info.st_mtime_ns <= made and (changed or touched(source, made + 1, missing=True))
 
 
 def _remove_shadowed(depfiles: Depfiles, ledger: _Ledger, folders: Iterable[str]) -> None:

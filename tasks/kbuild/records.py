@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from tasks.kbuild import symbol_times, unrecorded
@@ -32,6 +33,27 @@ def target_of(record: str) -> str:
     """Return the path of the target beside its .cmd file."""
     folder, name = os.path.split(record)
     return os.path.join(folder, name[1 : -len(".cmd")])
+
+
+def located(top: str, name: str) -> str:
+    """Return the normalised path of what a compiler or make calls by a name.
+
+    By "..", a name leads away from where a link to a folder leads.
+
+    Args:
+        top: The folder that the name is relative to, absolute.
+        name: The name.
+    """
+    path = os.path.join(top, name)
+    if "/../" not in path:
+        return os.path.normpath(path)
+    return os.path.join(_folder(os.path.dirname(path)), os.path.basename(path))
+
+
+@cache
+def _folder(path: str) -> str:
+    plain, real = os.path.normpath(path), os.path.realpath(path)
+    return plain if os.path.realpath(plain) == real else real
 
 
 def dependencies(record: str) -> set[str]:

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import msgspec
 
-from tasks.cache.digests import Stamps
+from tasks.cache.digests import Stamps, gone_since
 from tasks.kbuild import saved
+from tasks.kbuild.records import located
+from tasks.system import files
 from tasks.system.files import decoded, packed, write_whole
 from tasks.system.pattern import pattern
 from tasks.system.process import clean_env
@@ -27,6 +29,7 @@ GOAL = "piggyback-env"  # a goal of trace.mk that prints the environment
 FILE = "piggyback.trace"
 _FOLDER = "piggyback.said"
 BEGUN = "begun"  # a folder in it; see seconds.py
+_SINCE = "since"  # a file in it, as old as itself
 _OURS = pattern(r"-j\d*|--jobserver-(?:auth|fds)=.*")  # options in MAKEFLAGS of a single run
 
 
@@ -212,6 +215,7 @@ def hearing(obj: Path, said: Said) -> Iterator[dict[str, str]]:
     folder = obj / _FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     (folder / BEGUN).mkdir(parents=True)
+    (folder / _SINCE).touch()
     yield {
         "MAKEFILES": str(RULES),
         "PIGGYBACK_TRACE": str(folder.resolve()),
@@ -292,7 +296,7 @@ def _edges(obj: Path, folder: Path, said: Said) -> dict[str, set[str]]:
     aimed: set[str] = set()  # folders that a make was called for with a goal of its own
     readers: dict[str, set[str]] = {}
     for path in folder.iterdir():
-        if path.name in ("environment", BEGUN):
+        if path.name in ("environment", BEGUN, _SINCE):
             continue
         call, place = Call(""), _folder_of(path.name)
         for line in path.read_text(errors="surrogateescape").splitlines():
@@ -313,9 +317,11 @@ def _edges(obj: Path, folder: Path, said: Said) -> dict[str, set[str]]:
             target = _normal(target.strip(), top)
             call.targets.append(target)
             edges.setdefault(target, set()).update(_normal(name, top) for name in names.split())
-    existing = {
-        name for name in {*edges}.union(*edges.values()) if os.path.isfile(os.path.join(top, name))
-    }
+    every = {*edges}.union(*edges.values())
+    existing = {name for name in every if os.path.isfile(os.path.join(top, name))}
+    since = files.changed(folder / _SINCE)
+    needed = set[str]().union(*edges.values()) - existing
+    existing |= {name for name in needed if name.startswith("/") and gone_since(name, since)}
     for place, them in found.items():
         if len(them) == 1 and place not in aimed:
             them[0].targets = sorted(existing.intersection(them[0].targets))
@@ -332,7 +338,7 @@ def _folder_of(name: str) -> str:
 
 
 def _normal(name: str, top: str) -> str:
-    path = os.path.normpath(os.path.join(top, name))
+    path = located(top, name)
     return path[len(top) + 1 :] if path.startswith(top + "/") else path
 
 

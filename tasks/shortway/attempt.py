@@ -104,8 +104,8 @@ def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
     made = [
         replay.targets.recorded[name] for name in replay.made if name in replay.targets.recorded
     ]
-    read = trace.makefiles_of(replay.said, folder.tree)
-    read |= {*state.record["discovered"], *replay.known.files(made), *replay.known.lost(made)}
+    read = trace.makefiles_of(replay.said, folder.tree) | replay.known.lost(job.started, made)
+    read.update(state.record["discovered"], replay.known.files(made))
     return replay.known.with_folders(read)
 
 

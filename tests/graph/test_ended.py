@@ -106,55 +106,6 @@ def test_another_header_is_renamed_after_a_first_make_that_did_not_end_well(
     assert right(play, tmp_path)
 
 
-@pytest.mark.parametrize("how", ["failed", "killed"])
-def test_an_edited_header_goes_after_a_make_that_did_not_end_well(
-    play: Playground, tmp_path: Path, how: str
-) -> None:
-    """Make takes a target for up to date, a prerequisite of which is gone."""
-    hide(play)
-    play.doit("bzImage")
-    play.append(play.linux / "lib/Makefile", "# make decides\n")
-    play.append(play.linux / LEVEL, "/* other */\nstatic const int other = 1;\n")
-    stopped(play, how)
-    (play.linux / LEVEL).unlink()
-    play.doit("bzImage")
-    assert right(play, tmp_path)
-
-
-def test_a_header_comes_and_goes_while_make_runs(play: Playground, tmp_path: Path) -> None:
-    play.append(play.linux / "lib/Makefile", "# make decides\n")
-    play.append(play.linux / STRING, "int more;\n")
-    hide(play)
-    play.pause("string.o", "wait")
-    process = play.start("jobs=1", "bzImage")
-    play.reached("string.o")
-    (play.linux / LEVEL).unlink()
-    play.resume()
-    finish(process)
-    play.doit("bzImage")
-    assert right(play, tmp_path)
-
-
-def test_a_header_goes_while_the_short_way_runs(play: Playground, tmp_path: Path) -> None:
-    """A build from nothing fails then, and so must this one."""
-    folder = play.linux / "include/zz"
-    folder.mkdir()
-    (folder / "z.h").write_text("#define ZED 1\n")
-    text = "#ifdef CONFIG_EXPERT\n#include <zz/z.h>\nint zed = ZED;\n#endif\n"
-    play.append(play.linux / PANIC, text)
-    play.append(play.linux / STRING, "#ifdef CONFIG_EXPERT\nint more;\n#endif\n")
-    play.doit("bzImage")
-    base = play.top / "configs/kernel/fake-base.config"
-    base.write_text(base.read_text() + "CONFIG_EXPERT=y\n")
-    play.pause("string.o", "wait")
-    process = play.start("jobs=1", "bzImage")
-    play.reached("string.o")
-    (folder / "z.h").unlink()
-    play.resume()
-    finish(process)
-    play.fails("bzImage")
-
-
 def test_an_editor_looks_at_a_header_while_make_runs(play: Playground, tmp_path: Path) -> None:
     """Its swap file gives the folder a new time; what is compiled is for the store all the same."""
     play.store_size = "1G"

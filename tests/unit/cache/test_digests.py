@@ -399,3 +399,27 @@ def test_of_a_folder_that_is_searched_count_all_names(tmp_path: Path) -> None:
     assert known.digest(f"{tmp_path}/none/*") == MISSING
     (folder / "b.c").write_text("")
     assert known.digest(f"{folder}/*") != before
+
+
+@pytest.mark.parametrize("way", ["plain", "deep", "link", "relative"])
+def test_a_file_that_may_have_gone_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The folder that has a new time by that is its own, one above, or where a link leads."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "far/deep").mkdir(parents=True)
+    (tmp_path / "far/deep/x.h").touch()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/x.h").symlink_to(tmp_path / "far/deep/x.h")
+    path = {"link": "links/x.h", "relative": "far/deep/x.h"}.get(way, tmp_path / "far/deep/x.h")
+    settle()
+    before = time.time_ns()
+    settle()
+    assert not digests.gone_since("links/none.h", before)
+    (tmp_path / "far/deep/x.h").unlink()
+    if way == "deep":
+        (tmp_path / "far/deep").rmdir()
+    settle()
+    assert digests.gone_since(path, before)
+    assert not digests.gone_since(path, time.time_ns())
+    assert not digests.gone_since("links/none.h", before)

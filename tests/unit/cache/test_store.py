@@ -514,14 +514,24 @@ def test_an_output_that_is_no_file_is_said(
 def test_an_input_that_is_missing_each_time_is_said(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.discovered = ["src.c", "never.h"]
+    (world.top / "headers").mkdir()
+    world.discovered = ["src.c", "headers/never.h"]
+    time.sleep(0.1)  # the folder is older than the run
     world.run()
     assert world.run() == "fresh"
     assert world.states() == []
     assert capsys.readouterr().out == (
-        f"  store              vmlinux is not kept: {world.top}/never.h, which it was made from, is"
-        " missing\n"
+        f"  store              vmlinux is not kept: {world.top}/headers/never.h, which it was made"
+        " from, is missing\n"
     )
+
+
+def test_an_input_that_may_have_gone_meanwhile_is_not_believed(world: World) -> None:
+    """Its folder was touched while the action ran."""
+    world.discovered = ["src.c", "gone.h"]
+    world.run()
+    assert world.run() != "fresh"
+    assert world.states() == []
 
 
 @pytest.mark.parametrize("what", ["symbols", "folder"])

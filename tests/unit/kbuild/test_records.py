@@ -328,3 +328,15 @@ def test_programs_below_tools_have_makefiles_of_their_own(tmp_path: Path) -> Non
     put(obj / "tools" / "objtool" / ".check.o.cmd")
     found = records.makefiles(obj, src, list(records.below(obj)))
     assert found == [f"{src}/{name}" for name in names]
+
+
+def test_where_a_name_with_two_dots_leads(tmp_path: Path) -> None:
+    (tmp_path / "tree/deep/folder").mkdir(parents=True)
+    (tmp_path / "tree/link").symlink_to("deep/folder")
+    (tmp_path / "place").symlink_to("tree")
+    top = str(tmp_path / "tree")
+    assert records.located(top, "deep/../x.h") == f"{top}/x.h"
+    assert records.located(top, "link/../x.h") == f"{top}/deep/x.h"
+    assert records.located(top, "../place/deep/../x.h") == f"{tmp_path}/place/x.h"
+    assert records.located(top, "none/../x.h") == f"{top}/x.h"
+    assert records.located(top, "../../x.h") == os.path.normpath(f"{top}/../../x.h")
