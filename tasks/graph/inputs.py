@@ -339,8 +339,8 @@ class Inputs:
         digest = self._digests([path])[path]
         if self.config and path.startswith("CONFIG_"):
             return digest
-        other = gone_since(path, started) if digest == MISSING else False
-        return CHANGING if other or touched(path, started, missing=False) else digest
+        gone = digest == MISSING and gone_since(path, started)
+        return CHANGING if gone or touched(path, started, missing=False) else digest
 
 
 def inputs_of(task: Any) -> Inputs | None:

@@ -168,7 +168,7 @@ class Depfiles:
         found = {path for path in recorded | unsaid if os.path.isfile(path)}
         return sorted(found | unsaid if missing else found)
 
-    def lost(self, since: int, records: Iterable[str] | None = None) -> set[str]:
+    def lost(self, since: int, records: Collection[str] | None = None) -> set[str]:
         """Return what targets may have been made from, and that may have gone since a time.
 
         A dependency that is a folder now is gone, too.

@@ -267,9 +267,11 @@ def _remove_hidden(
         doubt: Whether times tell nothing of a source that the ledger lacks.
     """
     edges = list(edges)
-    known = {*depfiles.files(missing=True), *(path for _, path in edges)}
-    known |= depfiles.lost(0 if doubt else ledger.since)
-    strangers = set() if ledger.whole else {path for path in known if path not in ledger.digests}
+    strangers = set[str]()
+    if not ledger.whole:
+        strangers.update(depfiles.files(missing=True), (path for _, path in edges))
+        strangers |= depfiles.lost(0 if doubt else ledger.since)
+        strangers -= ledger.digests.keys()
     if doubt:
         changed = changed | strangers
     named: dict[str, list[str]] = {}

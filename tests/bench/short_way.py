@@ -35,13 +35,13 @@ from arrays import resize  # noqa: E402
 
 from tasks import image, kernel_config  # noqa: E402
 from tasks.config import project  # noqa: E402
+from tasks.config.layout import SUFFIX  # noqa: E402
 from tasks.kbuild import make  # noqa: E402
 from tasks.kbuild.depfiles import SYMBOL, Depfiles  # noqa: E402
 from tasks.kconfig import dotconfig  # noqa: E402
 from tasks.system.process import clean_env  # noqa: E402
 
 DOIT = str(Path(sys.executable).with_name("doit"))
-SUFFIXES = {"GZIP": ".gz", "LZMA": ".lzma", "XZ": ".xz", "LZ4": ".lz4"}
 MOST_READERS = 15  # a symbol that more objects read costs minutes a step
 MOST_USERS = 25  # a header that more objects include costs minutes a step
 WEIGHTS = {"C": 40, "lib": 10, "boot": 15, "header": 20, "assembler": 15}
@@ -240,9 +240,10 @@ class Campaign:
         """
         path = self.second / name
         config = (self.second / ".config").read_text()
-        for one, suffix in SUFFIXES.items():
-            if path.suffix in SUFFIXES.values() and f"CONFIG_KERNEL_{one}=y\n" in config:
-                return path.with_suffix(suffix)
+        packed = {SUFFIX[program] for program in COMPRESSORS.values()}
+        for one, program in COMPRESSORS.items():
+            if path.suffix in packed and f"CONFIG_KERNEL_{one}=y\n" in config:
+                return path.with_suffix(SUFFIX[program])
         return path
 
     def step(self, edits: int) -> None:

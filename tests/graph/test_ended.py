@@ -29,7 +29,6 @@ from tasks.kbuild import ledger, left
 from tasks.system import files
 
 HOUR = 3600 * 10**9
-LEVEL = "include/linux/level.h"  # what `hide` makes
 
 
 @pytest.fixture

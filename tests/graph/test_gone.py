@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from playground import Playground, finish
-from test_ended import LEVEL, fails, play, stopped
+from test_ended import fails, play, stopped
 from test_objects import PANIC, PRINTK, STRING, hide, right
 from test_unseen import put
 
 from tasks.system import files
 
 __all__ = ["play"]  # the fixture
+LEVEL = "include/linux/level.h"  # what `hide` makes
 MAKE = "# make decides\n"
 # The command of a header names a folder that never is.
 NOWHERE = (
@@ -36,6 +37,16 @@ def meanwhile(play: Playground, change: Callable[[], object]) -> None:
     change()
     play.resume()
     finish(process)
+
+
+def stays(play: Playground) -> bool:
+    """Tell whether two makes leave lib/string.o as it was built."""
+    play.doit("bzImage")
+    made = files.changed(play.obj / "lib/string.o")
+    for _ in range(2):
+        play.append(play.linux / "kernel/Makefile", MAKE)
+        play.doit("bzImage")
+    return files.changed(play.obj / "lib/string.o") == made
 
 
 def becomes(path: Path, what: str) -> None:
@@ -146,12 +157,7 @@ def test_a_folder_that_never_is(play: Playground) -> None:
     play.store_size = "1G"
     play.append(play.linux / "lib/Makefile", NOWHERE)
     play.append(play.linux / STRING, '#include "gen.h"\nint gen = GEN;\n')
-    play.doit("bzImage")
-    made = files.changed(play.obj / "lib/string.o")
-    for _ in range(2):
-        play.append(play.linux / "kernel/Makefile", MAKE)
-        play.doit("bzImage")
-    assert files.changed(play.obj / "lib/string.o") == made
+    assert stays(play)
     play.append(play.linux / PANIC, "int other;\n")
     play.doit("bzImage")
     play.edit(play.linux / PANIC, "int other;\n", "")
@@ -164,12 +170,7 @@ def test_a_header_behind_a_link_to_a_folder(play: Playground, tmp_path: Path) ->
     put(play.linux / "lib/deep/folder/keep", "")
     (play.linux / "lib/link").symlink_to("deep/folder")
     play.append(play.linux / STRING, '#include "link/../z.h"\nint zed = ZED;\n')
-    play.doit("bzImage")
-    made = files.changed(play.obj / "lib/string.o")
-    for _ in range(2):
-        play.append(play.linux / "kernel/Makefile", MAKE)
-        play.doit("bzImage")
-    assert files.changed(play.obj / "lib/string.o") == made
+    assert stays(play)
     header.write_text("#define ZED 2\n")
     play.doit("bzImage")
     assert right(play, tmp_path)
