@@ -29,7 +29,8 @@ from tasks.kbuild.records import (
 from tasks.kbuild.texts import Texts
 from tasks.system.files import decoded, packed, remembering, write_whole
 
-CACHE = "piggyback.records"  # a cache of another form counts as missing
+CACHE = "piggyback.records"
+FORM = 2  # of the cache: one of another form, or with names of another meaning, counts as missing
 
 SYMBOL = "CONFIG_"  # stands among the names before the file of a symbol
 
@@ -68,12 +69,12 @@ class _Store(msgspec.Struct):
     Attributes:
         names: Each file name and symbol once.
         records: Path of a .cmd file to its Entry, which is decoded at its first use.
-        folders: The object folder and the tree; a folder that was moved has other names.
+        made_for: FORM, the object folder and the tree; a folder that was moved has other names.
     """
 
     names: list[str] = []
     records: dict[str, msgspec.Raw] = {}
-    folders: tuple[str, str] = ("", "")
+    made_for: tuple[int, str, str] = (0, "", "")
 
 
 _DECODER = msgspec.msgpack.Decoder(Entry)
@@ -102,7 +103,7 @@ class Depfiles:
     ) -> None:
         self.obj, self.top, self.tree = obj, os.path.abspath(obj), os.path.realpath(source)
         store = _read(obj / CACHE)
-        if store.folders != (self.top, self.tree):
+        if store.made_for != (FORM, self.top, self.tree):
             store = _Store()
         self.names = store.names.copy()
         self._numbers: dict[str, int] = {}
@@ -136,7 +137,7 @@ class Depfiles:
     def save(self) -> None:
         """Write the cache file."""
         records: dict[str, Any] = {**({} if self.whole else self._cached), **self.records}
-        content = {"names": self.names, "records": records, "folders": (self.top, self.tree)}
+        content = _Store(self.names, records, (FORM, self.top, self.tree))
         write_whole(self.obj / CACHE, packed(content))
         self._texts.save()
 
@@ -381,20 +382,14 @@ class Depfiles:
         more = () if record.endswith(".o.cmd") else mentioned(record, self.tree)
         others = self._paths(more) - paths
         here = self.top + "/"
+        searched = (located(self.top, name) for name in (folders(command(record)) if paths else ()))
         return (
             sorted(path for path in paths if not path.startswith(here)),
             sorted(path for path in paths if path.startswith(here)),
             sorted(path for path in others if not path.startswith(here)),
             [f"{SYMBOL}{name}" for name in sorted(symbol_files(record))],
-            [
-                path
-                for path in (map(self._path, folders(command(record))) if paths else ())
-                if not path.startswith(here) and path != self.top
-            ],
+            [path for path in searched if not f"{path}/".startswith(here)],
         )
 
     def _paths(self, names: Iterable[str]) -> set[str]:
-        return set(map(self._path, names))
-
-    def _path(self, name: str) -> str:
-        return located(self.top, name)
+        return {located(self.top, name) for name in names}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cmd_files import fixdep, put
 
-from tasks.kbuild import records
+from tasks.kbuild import depfiles, records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.system.errors import PiggyError
 
@@ -316,6 +316,19 @@ def test_a_record_written_anew_with_the_same_text_is_not_parsed(
     record.write_text(text.replace("a.c", "other.c"))
     assert Depfiles(obj, src).given() == {f"{src}/other.c"}
     assert parsed
+
+
+def test_a_cache_of_another_form_counts_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obj, src = tmp_path / "obj", tmp_path / "src"
+    put(src / "a.c", "")
+    put(obj / ".a.o.cmd", f"cmd_a.o := gcc -c -o a.o {src}/a.c\n\nsource_a.o := {src}/a.c\n")
+    monkeypatch.setattr(depfiles, "located", lambda top, name: f"{top}/elsewhere")
+    monkeypatch.setattr(depfiles, "FORM", depfiles.FORM - 1)
+    assert not Depfiles(obj, src).given()
+    monkeypatch.undo()
+    assert Depfiles(obj, src).given() == {f"{src}/a.c"}
 
 
 def test_programs_below_tools_have_makefiles_of_their_own(tmp_path: Path) -> None:
