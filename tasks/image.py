@@ -21,7 +21,7 @@ from tasks.kbuild import goal_state, make, records, seconds, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kernel import COMPRESSED, file_of, resolved
 from tasks.shortway import attempt
-from tasks.shortway.attempt import Goal
+from tasks.shortway.conditions import Goal
 from tasks.system.errors import PiggyError
 from tasks.system.files import copy_whole
 from tasks.toolchains import record

@@ -30,7 +30,7 @@ from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.object_folder import PRESENT, ObjectFolder
 from tasks.kconfig import dotconfig, fragments
 from tasks.shortway import attempt
-from tasks.shortway.attempt import Goal
+from tasks.shortway.conditions import Goal
 from tasks.shortway.refresh import refresh_others
 from tasks.system.errors import PiggyError
 from tasks.system.files import changed, copy_whole, write_whole

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from tasks.kbuild import makefile_text
 from tasks.kbuild.manifest import KCONFIG
 from tasks.system.pattern import pattern
 
@@ -27,8 +28,9 @@ _INCLUDED = pattern(r"^\s*-?include\s+\$\(src(?:tree)?\)/(\S+)", re.MULTILINE)
 _OPTIONAL = pattern(
     r"^[ \t]*[-s]include\s+([^#\n]+)|\$\(wildcard\s+((?:[^()]|\([^()]*\))+)\)", re.MULTILINE
 )
-# Scripts that a Kconfig file calls, and those that another script calls.
+# Scripts that a Kconfig file calls, what else it names, and scripts that another script calls.
 _ASKED = pattern(r"scripts/([\w./-]+)")
+_NAMED = pattern(r"\$\(srctree\)/(?>([\w./+@~,-]+))(?![$*?\[])")
 _CALLED = pattern(r"(?:scripts/)?([\w-][\w.-]*\.(?:sh|pl|py))")
 # Lists of headers that Kbuild generates, and of system calls (asm-headers in the top Makefile,
 # archheaders).
@@ -150,9 +152,9 @@ def searched(tree: str, makefiles: Iterable[str]) -> set[str]:
     """Return the files that makefiles name, and the folders in which they look, each with "/*".
 
     A file may be read by $(shell cat ...). A new one in a folder may be a new source, as for
-    $(wildcard $(src)/*.c), or be included. One that is no source may be a prerequisite, as
-    $(wildcard $(srctree)/embed/*) of busybox's Makefile. Names with other variables are passed
-    over.
+    $(wildcard $(src)/*.c) or $(shell ls $(src)), or be included. One that is no source may be a
+    prerequisite, as $(wildcard $(srctree)/embed/*) of busybox's Makefile. Names with other
+    variables are passed over.
 
     Args:
         tree: The tree's real path.
@@ -164,11 +166,8 @@ def searched(tree: str, makefiles: Iterable[str]) -> set[str]:
         text = _text(makefile)
         if "$(src" not in text:
             continue
-        own = os.path.dirname(makefile)
-        # $(src) has the tree in front of it since 6.10; in scripts/ it is any folder
-        for place in ("$(srctree)/$(src)", "$(srctree)/$(obj)", "$(src)"):
-            text = text.replace(place, own if own != f"{tree}/scripts" else "$")
-        text = text.replace("$(srctree)", tree).replace("\\\n", " ")
+        found |= makefile_text.listed(text, tree, makefile)
+        text = makefile_text.expanded(text, tree, makefile).replace("\\\n", " ")
         named.update(name.findall(text))
         for words in _OPTIONAL.findall(text):
             for word in " ".join(words).split():
@@ -231,7 +230,9 @@ def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
     """Return the inputs of a configuration besides the Kconfig files.
 
     These are Kconfig itself, the makefiles that call it, the scripts that Kconfig files call (and
-    those that these call), and the tree's own base configuration. Source: scripts/kconfig/Makefile.
+    those that these call), other files that they name, as $(shell,cat $(srctree)/x), and the tree's
+    own base configuration. For a file that is not there yet it is the folder, with "/*". Source:
+    scripts/kconfig/Makefile.
 
     Args:
         source: The tree.
@@ -253,13 +254,20 @@ def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
         ),
     ]
     inputs = {path for pattern in patterns for path in tree.glob(pattern)}
-    waiting = {name for path in files for name in _ASKED.findall(_text(path))}
+    waiting, named = set[str](), set[str]()
+    for file in files:
+        text = _text(file)
+        waiting.update(_ASKED.findall(text))
+        named.update(os.path.normpath(tree / name.rstrip(".,")) for name in _NAMED.findall(text))
     while waiting:
         path = tree / "scripts" / waiting.pop()
         if path not in inputs and path.is_file():
             inputs.add(path)
             waiting.update(_CALLED.findall(_text(str(path))))
-    return sorted(str(path) for path in inputs if path.is_file() and not path.name.startswith("."))
+    found = {str(path) for path in inputs if path.is_file() and not path.name.startswith(".")}
+    for name in named:
+        found |= {name} if os.path.isfile(name) else makefile_text.awaited(name)
+    return sorted(found)
 
 
 def _text(path: str) -> str:

@@ -26,7 +26,7 @@ from tasks.reports import foresee, why
 from tasks.reports.estimate import MAKE, SAVED, Past
 from tasks.reports.foresee import Step
 from tasks.shortway import folders
-from tasks.shortway.attempt import SUFFIXES
+from tasks.shortway.conditions import SUFFIXES
 from tasks.system import crowd, terminal
 from tasks.system.errors import PiggyError
 

@@ -11,15 +11,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 
-import msgspec
-
-from tasks.cache.digests import Stamps
 from tasks.graph.history import Work
 from tasks.graph.journal import UNFINISHED
-from tasks.graph.reason import Reason
 from tasks.graph.task import Job
 from tasks.kbuild import (
     goal_state,
@@ -35,43 +30,16 @@ from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.goal_state import GoalState
 from tasks.kbuild.object_folder import ObjectFolder
 from tasks.kbuild.saved import Unfamiliar
-from tasks.kbuild.trace import Said, Trace
-from tasks.shortway import ahead, computed, early, folders, link_script
+from tasks.kbuild.trace import Said
+from tasks.shortway import ahead, computed, conditions, early, folders, link_script
+from tasks.shortway.conditions import Goal
 from tasks.shortway.early import Early
 from tasks.shortway.refresh import refresh_others
 from tasks.shortway.replay import Replay
-from tasks.system import files
 from tasks.system.process import CommandError
 
-SUFFIXES = (".c", ".h", ".S")
 # Files that have the whole configuration.
 _KCONFIG = {".config", *manifest.KCONFIG}
-
-
-class Goal(msgspec.Struct, frozen=True):
-    """What is to be made.
-
-    Attributes:
-        name: The name of its trace (see kbuild/trace.py).
-        target: The target, relative to the object folder.
-        outputs: Kbuild's names of all outputs of earlier runs.
-        before: Kbuild's name of each earlier link of the chain, to its copy in images/; both must
-            be equal.
-        later: The names of later goals, to their targets, of which parts may be made beside it.
-        then: The two links after vmlinux, name and target each, if the second is the compressor's
-            and on the way to the image that is booted: it begins at once.
-        named: The files and folders that symbols name. Make may have begun to read them after it
-            told what the target is made from: usr/Makefile includes the list that gen_initramfs.sh
-            writes.
-    """
-
-    name: str
-    target: str
-    outputs: Collection[str]
-    before: Mapping[str, Path] = {}
-    later: Mapping[str, str] = {}
-    then: Sequence[tuple[str, str]] = ()
-    named: Collection[str] = ()
 
 
 def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
@@ -90,7 +58,7 @@ def taken(job: Job, folder: ObjectFolder, goal: Goal) -> list[str] | None:
     """
     begun = early.of(folder.path, folder.jobs)
     try:
-        state = _ordinary(job, folder, goal)
+        state = conditions.ordinary(job, folder, goal)
         replay = _replayed(job, folder, goal, state, begun)
     except Unfamiliar as reason:
         begun.drop()
@@ -124,10 +92,10 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
     obj, tree, stamps = folder.path, folder.tree, folder.stamps
     reasons = state.reasons(job.record)
     symbols = symbol_times.different(state.symbols, symbol_times.values_of(obj))
-    sources = _edited(
+    sources = conditions.edited(
         reasons, {os.fspath(path) for path in (job.project.layout.config, *goal.before.values())}
     )
-    _none_newer(obj, goal)
+    conditions.none_newer(obj, goal)
     traces = trace.read(obj)
     said = traces.goals.get(goal.name)
     if said is None or goal.target not in said.edges or not said.env:
@@ -165,11 +133,12 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
         replay.goal_command = link_script.with_last_table(obj, tree, command.command)
         if not symbols and link_script.calls_make_for_nothing(tree, said):
             replay.goal_env = {"MAKE": "true"}
-    _same(obj, traces, replay, stamps)
-    _compiled_in(replay, sources)
+    conditions.same(obj, traces, replay, stamps)
+    conditions.compiled_in(replay, sources)
+    conditions.read_by_none(tree, said, sources)
     others = ahead.replays(folder, traces, replay, goal.later) if goal.later and not places else []
     for one in others:
-        _same(obj, traces, one, stamps)
+        conditions.same(obj, traces, one, stamps)
         known.refresh(one.known.records)
     runs, renewed = [replay, *others], list[str]()
     with ledger.renewed(obj, stamps, known, renewed, bool(places)) as possible:
@@ -196,7 +165,7 @@ def _replayed(job: Job, folder: ObjectFolder, goal: Goal, state: GoalState, begu
         known.refresh(renewed)
         if not failure:
             for one in runs:
-                _nothing_new(obj, one, known)
+                conditions.nothing_new(obj, one, known)
             if goal.target not in replay.changed:
                 same = {
                     name: when
@@ -269,132 +238,3 @@ def _symbols_for_folders(
             raise Unfamiliar(f"{target} is made from the whole configuration")
     tree = os.path.realpath(folder.tree)
     return folders.concerned(tree, symbols, state.record["discovered"], said)
-
-
-def _ordinary(job: Job, folder: ObjectFolder, goal: Goal) -> GoalState:
-    """Check that the folder is as the last make or the short way left it, and return its state.
-
-    Raises:
-        Unfamiliar: Make has to decide.
-    """
-    obj, digest = folder.path, folder.stamps.digest
-    if (obj / make.RUNNING).exists() or not ledger.trusted(obj):
-        raise Unfamiliar("the last run did not end well")
-    state = goal_state.read(obj, goal.name)
-    if state is None:
-        raise Unfamiliar("make has not told yet what it is made from")
-    if goal.before and not folder.present:
-        raise Unfamiliar("vmlinux came from the store, and the folder has another state")
-    if spoilt := [reason for reason in job.reasons if reason.part == "outputs"]:
-        raise Unfamiliar(str(spoilt[0]))
-    if not job.reasons:
-        raise Unfamiliar("there is no reason to run")
-    for name in goal.outputs:
-        if state.outputs.get(name) != digest(obj / name):
-            raise Unfamiliar(f"{name} is not as it was left")
-    for name, image in goal.before.items():
-        if not name or digest(obj / name) != digest(image):
-            raise Unfamiliar(f"{name or image} is not as it was left")
-    config, auto = obj / ".config", obj / "include" / "config" / "auto.conf"
-    try:
-        if config.stat().st_mtime_ns > auto.stat().st_mtime_ns:
-            raise Unfamiliar("Kconfig has to look at the configuration")
-    except FileNotFoundError as error:
-        raise Unfamiliar(f"{error.filename} is missing") from None
-    return state
-
-
-def _none_newer(obj: Path, goal: Goal) -> None:
-    """Check that no file that a symbol names got a new time since the goal was made.
-
-    Raises:
-        Unfamiliar: One did.
-    """
-    made = files.changed(obj / goal.target)
-    for name in goal.named:
-        if files.changed(name, follow=False) > made:
-            raise Unfamiliar(f"{name}, which a symbol names, is newer than {goal.target}")
-
-
-def _is_edit(reason: Reason) -> bool:
-    """Tell whether a reason is the changed content of a discovered input."""
-    return (
-        reason.part == "discovered"
-        and reason.changed
-        and not reason.symbol
-        and not reason.name.endswith("/")
-    )
-
-
-def _edited(reasons: Iterable[Reason], others: Collection[str] = ()) -> set[str]:
-    """Return the edited sources.
-
-    Args:
-        reasons: How the inputs differ from those that the folder's state was made from.
-        others: Declared inputs that may differ: the configuration and earlier links.
-
-    Raises:
-        Unfamiliar: Something else differs.
-    """
-    sources = set()
-    for reason in reasons:
-        if _is_edit(reason):
-            sources.add(reason.name)
-        elif not (reason.part == "files" and reason.changed and reason.name in others):
-            raise Unfamiliar(str(reason))
-    for source in sources:
-        if not source.endswith(SUFFIXES) or source.endswith(".lds.S"):
-            raise Unfamiliar(f"{source} changed")
-    return sources
-
-
-def _same(obj: Path, traces: Trace, replay: Replay, stamps: Stamps) -> None:
-    """Check that no other program made, changed or truncated one of the targets.
-
-    Raises:
-        Unfamiliar: One of them differs.
-    """
-    for target in replay.said.edges:
-        if trace.meddled(obj, traces, target, stamps):
-            raise Unfamiliar(f"{target} was made by somebody else")
-    if name := manifest.spoilt(
-        obj, set(replay.targets.inputs).union(*replay.targets.inputs.values())
-    ):
-        raise Unfamiliar(f"{name} is not as it was left")
-
-
-def _compiled_in(replay: Replay, sources: set[str]) -> None:
-    """Check that the .cmd files of the targets name all edited sources.
-
-    Raises:
-        Unfamiliar: They lack one, or a target without a .cmd file is made from one.
-    """
-    records = set(replay.targets.recorded.values())
-    naming = replay.known.naming(sources, commands=False)
-    named = {name for record, names in naming.items() if record in records for name in names}
-    if sources - named:
-        raise Unfamiliar(f"{min(sources - named)} is not what anything here was compiled from")
-    for target, names in replay.targets.inputs.items():
-        if target not in replay.targets.recorded and names & sources:
-            raise Unfamiliar(
-                f"{target}, which make writes without a record, is made from an edited file"
-            )
-
-
-def _nothing_new(obj: Path, replay: Replay, after: Depfiles) -> None:
-    """Check that no target is now compiled from another generated file.
-
-    An older target of the trace is allowed.
-
-    Raises:
-        Unfamiliar: One is.
-    """
-    for target in replay.made:
-        for name in (
-            set(after.made(replay.targets.recorded[target])) - replay.targets.inputs[target]
-        ):
-            if (
-                name not in replay.targets.inputs
-                or os.stat(obj / name).st_mtime_ns > os.stat(obj / target).st_mtime_ns
-            ):
-                raise Unfamiliar(f"{target} is now compiled from {name}")

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Collection, Iterable
 
-from tasks.kbuild import trace
+from tasks.kbuild import makefile_text, trace
 from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Said
 from tasks.shortway.replay import Replay
@@ -68,6 +68,8 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
                 text = stream.read()
         except OSError:
             continue
+        if path in said.makefiles and (line := makefile_text.whole_configuration(text)):
+            raise Unfamiliar(f"{os.path.relpath(path, tree)} reads the configuration: {line}")
         if _IS_MAKEFILE.search(path):
             found = in_makefile.search(_COMMENT.sub("", text))
         else:  # where a line with "#" may be text that it writes

@@ -4,7 +4,7 @@ import pytest
 
 from tasks.graph.reason import Reason
 from tasks.kbuild.saved import Unfamiliar
-from tasks.shortway import attempt
+from tasks.shortway import conditions
 
 
 def test_what_may_be_edited() -> None:
@@ -14,7 +14,7 @@ def test_what_may_be_edited() -> None:
         Reason("discovered", "/src/a/x.S", "1", "2"),
         Reason("files", "build/images/config", "1", "2"),
     ]
-    assert attempt._edited(edits, ["build/images/config"]) == {
+    assert conditions.edited(edits, ["build/images/config"]) == {
         "/src/kernel/panic.c",
         "/src/a/b.h",
         "/src/a/x.S",
@@ -34,7 +34,7 @@ def test_what_may_be_edited() -> None:
 )
 def test_what_else_differs_is_left_to_make(reason: Reason) -> None:
     with pytest.raises(Unfamiliar):
-        attempt._edited([reason], ["build/images/config"])
+        conditions.edited([reason], ["build/images/config"])
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_what_else_differs_is_left_to_make(reason: Reason) -> None:
 )
 def test_what_is_left_to_make(name: str) -> None:
     with pytest.raises(Unfamiliar, match="changed"):
-        attempt._edited([Reason("discovered", f"/src/{name}", "1", "2")])
+        conditions.edited([Reason("discovered", f"/src/{name}", "1", "2")])
