@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.digests import MISSING, Stamps
+from tasks.kbuild import records
 from tasks.system.files import decoded, packed, write_whole
 from tasks.system.pattern import pattern
 from tasks.system.process import clean_env
@@ -174,10 +175,8 @@ def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -
     Returns:
         The targets, relative to the object folder.
     """
-    from tasks.kbuild import records
-
     words = {root.partition(" ")[2] for root in roots}
-    ends = {word if word.startswith("/") else f"/{word}" for word in words}
+    ends = {word if word.startswith("/") else f"/{word}" for word in map(_after_parents, words)}
     users = {
         target
         for target, path in edges
@@ -192,14 +191,19 @@ def targets(obj: Path, roots: Iterable[str], edges: Iterable[tuple[str, str]]) -
     return users
 
 
+def _after_parents(word: str) -> str:
+    """Return what a word has after its last "..", as the path of an edge has no such name."""
+    return word.rpartition("../")[2]
+
+
 def _plain(value: str, tree: Path, obj: Path) -> str:
     """Return a string of a .config file without escapes, and with known variables expanded."""
     known = {
         **clean_env(),
         "srctree": os.path.realpath(tree),
         "abs_srctree": os.path.realpath(tree),
-        "objtree": os.path.abspath(obj),
-        "abs_objtree": os.path.abspath(obj),
+        "objtree": os.path.realpath(obj),
+        "abs_objtree": os.path.realpath(obj),
     }
     text = re.sub(r"\\(.)", r"\1", value)
     return _VARIABLE.sub(lambda found: known.get(found[1], found[0]), text)
@@ -220,7 +224,7 @@ def _places(
     base = _KNOWN.get(symbol)
     if base:
         return [os.path.join(os.path.realpath(tree), values.get(base, "/lib/firmware"))]
-    own = [os.path.abspath(obj), os.path.realpath(tree)]
+    own = [os.path.realpath(obj), os.path.realpath(tree)]  # where make is, if a link leads there
     return own if symbol in _KNOWN else [*own, *dict.fromkeys(folders.values())]
 
 
@@ -233,11 +237,12 @@ def _found(word: str, places: Iterable[str]) -> list[str]:
 
     word = os.path.expanduser(word) if word.startswith("~") else word
     for folder in places:
-        path = os.path.normpath(os.path.join(folder, word))
+        path = records.located(folder, word)
         if os.path.lexists(path):
             return [path]
-        if re.search(r"[*?\[]", word) and (paths := sorted(glob.glob(path))):
-            return paths
+        found = glob.glob(os.path.join(folder, word)) if re.search(r"[*?\[]", word) else []
+        if found:
+            return sorted({records.located(folder, path) for path in found})
     return []
 
 
@@ -261,25 +266,33 @@ def _take(
         obj: The object folder.
         stamps: Digests of files.
     """
-    here = os.path.abspath(obj) + "/"
     states: dict[str, str] = {}
     for path in paths:
         record = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.cmd")
-        if path.startswith(here) and (os.path.exists(record) or path == here + GENERATED_KEY):
-            named.made.append(os.path.join(obj, path[len(here) :]))
+        own = _own(path, obj)
+        if own and (os.path.exists(record) or own == GENERATED_KEY):
+            named.made.append(os.path.join(obj, own))
         else:
             states.update(_states(path, stamps))
             if os.path.isfile(path):
-                for listed in _of_list(path, here):
-                    states[listed] = _state(listed, stamps) or MISSING
+                for listed in _of_list(path, os.path.realpath(obj)):
+                    states[listed] = _listed_state(listed, stamps)
                     if not os.path.exists(listed) and symbol in _KNOWN:
                         named.missing.append(Missing(symbol, word, listed))
     if states:
         named.roots[f"{symbol} {word}"] = states
     if not paths and symbol in _KNOWN and word != GENERATED_KEY and not word.startswith("pkcs11:"):
-        path = os.path.normpath(os.path.join(places[-1], word))
+        path = records.located(places[-1], word)
         named.roots[f"{symbol} {word}"] = {path: MISSING}
         named.missing.append(Missing(symbol, word, path))
+
+
+def _own(path: str, obj: Path) -> str:
+    """Return the name of a file in the object folder; "" for one of elsewhere."""
+    for top in (os.path.abspath(obj), os.path.realpath(obj)):
+        if path.startswith(f"{top}/"):
+            return path[len(top) + 1 :]
+    return ""
 
 
 def _states(path: str, stamps: Stamps) -> Iterator[tuple[str, str]]:
@@ -315,8 +328,22 @@ def _state(path: str, stamps: Stamps) -> str:
     return f"{who} {info.st_rdev}"
 
 
-def _of_list(path: str, here: str) -> list[str]:
-    """Return the files that a list for usr/gen_init_cpio names; it expands ${NAME}."""
+def _listed_state(path: str, stamps: Stamps) -> str:
+    """Return the state of a file that a list names; usr/gen_init_cpio opens what a link leads to.
+
+    A link's own state is part of it: one that leads elsewhere counts as changed.
+    """
+    state = _state(path, stamps)
+    return f"{state}: {_state(os.path.realpath(path), stamps)}" if os.path.islink(path) else state
+
+
+def _of_list(path: str, top: str) -> list[str]:
+    """Return the files that a list for usr/gen_init_cpio names; it expands ${NAME}.
+
+    Args:
+        path: The list.
+        top: The object folder's real path, where gen_init_cpio runs.
+    """
     try:
         if os.path.getsize(path) > _LONGEST_LIST:
             return []
@@ -330,7 +357,7 @@ def _of_list(path: str, here: str) -> list[str]:
         re.sub(r"\$\{(\w+)\}", lambda found: env.get(found[1], found[0]), os.fsdecode(word))
         for word in _LISTED.findall(data)
     ]
-    return [os.path.normpath(os.path.join(here, word)) for word in words if "${" not in word]
+    return [records.located(top, word) for word in words if "${" not in word]
 
 
 def _used(symbol: str, tree: Path, obj: Path) -> bool:

@@ -45,8 +45,10 @@ def located(top: str, name: str) -> str:
         name: The name.
     """
     path = os.path.join(top, name)
-    if "/../" not in path:
+    if "/../" not in f"{path}/":
         return os.path.normpath(path)
+    if path.endswith("/.."):
+        return _folder(path)
     return os.path.join(_folder(os.path.dirname(path)), os.path.basename(path))
 
 

@@ -164,6 +164,34 @@ def test_folders_archives_and_lists(kernel: Kernel) -> None:
     assert kernel.find(source).digests() == before
 
 
+def test_where_links_lead(kernel: Kernel) -> None:
+    """Make runs in the object folder's real place, and a list's links are followed."""
+    for name in ("real/deep/obj/own", "real/root/init", "v1", "list"):
+        put(kernel.top / name)
+    (kernel.top / "place").symlink_to("real/deep")
+    (kernel.top / "init").symlink_to("v1")
+    (kernel.top / "list").write_text("file /init ../../../init 755 0 0\n")
+    kernel.obj = kernel.top / "place" / "obj"
+    lines = ('CONFIG_INITRAMFS_SOURCE="../../root ../../../list ../../../place/../r*t"',)
+    assert kernel.paths(*lines) == {"real/root", "real/root/init", "list", "init"}
+    before = kernel.find(*lines).digests()
+    (kernel.top / "v1").write_text("y")
+    after = kernel.find(*lines).digests()
+    changed = [root for root in after if after[root] != before[root]]
+    assert changed == ["INITRAMFS_SOURCE ../../../list"]
+    put(kernel.top / "v2", "y")
+    (kernel.top / "init").unlink()
+    (kernel.top / "init").symlink_to("v2")
+    assert kernel.find(*lines).digests() != after
+    (kernel.top / "v2").unlink()
+    assert [one.path for one in kernel.find(*lines).missing] == [f"{kernel.top}/init"]
+
+
+def test_an_edge_has_no_two_dots(kernel: Kernel) -> None:
+    roots, edges = {"NEW_FILE ../../x/../root"}, [("a", "/x/root/b"), ("b", "/x/root2")]
+    assert named_files.targets(kernel.obj, roots, edges) == {"a"}
+
+
 KEY = "certs/signing_key.pem"
 
 

@@ -350,6 +350,8 @@ def test_where_a_name_with_two_dots_leads(tmp_path: Path) -> None:
     top = str(tmp_path / "tree")
     assert records.located(top, "deep/../x.h") == f"{top}/x.h"
     assert records.located(top, "link/../x.h") == f"{top}/deep/x.h"
+    assert records.located(top, "link/..") == f"{top}/deep"
+    assert records.located(top, "deep/..") == top
     assert records.located(top, "../place/deep/../x.h") == f"{tmp_path}/place/x.h"
     assert records.located(top, "none/../x.h") == f"{top}/x.h"
     assert records.located(top, "../../x.h") == os.path.normpath(f"{top}/../../x.h")
