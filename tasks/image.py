@@ -178,7 +178,8 @@ def discovered(job: Job, name: str, folder: str, file: str) -> list[str]:
     unsaid.update(path for _, path in trace.prerequisites(obj, name))
     unsaid.update(trace.makefiles(obj, project.layout.kernel_src, name))
     known = Depfiles(obj, project.layout.kernel_src, commands)
-    return kernel.without_named(project, known.inputs(job.started, unsaid=unsaid))
+    # Files that symbols name stay: of the links, none declares them.
+    return known.inputs(job.started, unsaid=unsaid)
 
 
 def drop_others(project: Project, link: Link) -> None:
