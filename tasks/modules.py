@@ -7,12 +7,12 @@
                                                      images/{modules.tar,Module.symvers}
                                                                       |
     src=DIR ----------------------------------------------------------+-> module
-    (the headers and symbols it was compiled with) -------------------+     v
+    (headers, symbols, makefiles and programs it was made with) ------+     v
                                                             images/module.tar, *.ko
 
 `modules` depends on the kernel's exported symbols, not on the kernel itself: an edit that changes
-no exported symbol and no header of a module does not run it. With src=, the root filesystem has the
-external module in /lib/modules/*/extra.
+no exported symbol, no makefile and no header of a module does not run it. With src=, the root
+filesystem has the external module in /lib/modules/*/extra.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from pathlib import Path
 from tasks import kernel, kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Command, Job, Kept, Makes, Needs, TaskDict, task
-from tasks.kbuild import module_source, records, trace
-from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild import module_inputs, module_source, trace
 from tasks.kconfig import dotconfig
 from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
@@ -147,7 +146,7 @@ def build(job: Job) -> dict[str, object]:
     count = folder.make(
         # Make reads the exported symbols from vmlinux.o, which may have been removed.
         ["vmlinux", "modules", trace.GOAL],
-        said="modules",
+        said=module_inputs.GOAL,
         prepares=True,
         named=kernel.files_named(project).digests(),
         label="modules",
@@ -158,12 +157,12 @@ def build(job: Job) -> dict[str, object]:
     _install(job, True, project.layout.images / "modules.tar")
     copy_whole(obj / "Module.symvers", project.layout.images / "Module.symvers")
     terminal.line("modules", f"{len(made)} of them" if made else "the configuration has none")
-    known = Depfiles(obj, project.layout.kernel_src)
+    found, whole = module_inputs.of_tree(obj, project.layout.kernel_src, job.started)
     return {
         "commands": max(count, int(job.previous.get("commands", 0))),
         "made": made,
         "unsure": kernel.unsure(project),
-        "discovered": known.inputs(job.started, [*known.of_modules(), *known.of_tools()]),
+        "discovered": [*found, *([str(project.layout.images / "vmlinux")] if whole else [])],
     }
 
 
@@ -273,37 +272,11 @@ def build_outside(job: Job) -> dict[str, object]:
         )
     return {
         "made": [str(project.layout.images / module.name) for module in built],
-        "discovered": _inputs(project, work),
+        "discovered": module_inputs.of_outside(
+            obj,
+            project.layout.kernel_src,
+            project.layout.here / "module",
+            work,
+            dotconfig.read_config(project.layout.config),
+        ),
     }
-
-
-def _inputs(project: Project, work: Path) -> list[str]:
-    """Return the inputs of the external module besides its own files.
-
-    These are the kernel's headers, generated ones included, and the symbols that they use, as
-    CONFIG_NAME (fixdep lists these in place of autoconf.h).
-
-    Args:
-        project: The project.
-        work: The module's folder in the copy.
-    """
-    obj, own = (
-        project.layout.kernel_obj.absolute(),
-        os.path.realpath(project.layout.here / "module"),
-    )
-    known = dotconfig.read_config(project.layout.config)
-    inputs = set(records.makefiles(obj, project.layout.kernel_src, []))
-    for record in records.below(project.layout.here / "module"):
-        for name in records.dependencies(record):
-            path = next(
-                (os.path.normpath(base / name) for base in (obj, work) if (base / name).is_file()),
-                "",
-            )
-            if path and not os.path.realpath(path).startswith(own + "/"):
-                inputs.add(path)
-        inputs.update(f"CONFIG_{symbol}" for symbol in records.symbols(record, known))
-    generated = {
-        str(obj / "include" / "generated" / name)
-        for name in ("autoconf.h", "compile.h", "utsversion.h")
-    }
-    return sorted(inputs - generated)

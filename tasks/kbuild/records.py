@@ -122,6 +122,11 @@ def command(record: str) -> str:
     return match[1] if match else ""
 
 
+def words(record: str) -> set[str]:
+    """Return the words of a saved command that may be names of files."""
+    return set(_TOKEN.findall(command(record)))
+
+
 def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
     """Return the .cmd files of a target and of all targets that it was made from.
 
@@ -141,7 +146,7 @@ def closure(obj: Path, target: str, stop: Iterable[str]) -> set[str]:
         if record in records or not os.path.exists(record):
             continue
         records.add(record)
-        for word in {*_TOKEN.findall(command(record)), *dependencies(record)}:
+        for word in words(record) | dependencies(record):
             path = os.path.normpath(word)
             if path not in ends and not path.startswith(("/", "..")):
                 waiting.append(path)

@@ -84,8 +84,7 @@ def test_build_is_a_link(built: Playground) -> None:
 
 @pytest.fixture
 def loader(built: Playground, tmp_path: Path) -> Path:
-    """The file that a symbol names and the loader alone has, as x86's has CONFIG_EFI_SBAT_FILE since
-    6.16."""
+    """What a symbol names and the loader alone has, as x86's has EFI_SBAT_FILE since 6.16."""
     sbat = tmp_path / "sbat.csv"
     folder = built.linux / BOOT
     built.append(built.linux / "init/Kconfig", '\nconfig EFI_SBAT_FILE\n\tstring "SBAT"\n')
