@@ -157,12 +157,12 @@ def build(job: Job) -> dict[str, object]:
     _install(job, True, project.layout.images / "modules.tar")
     copy_whole(obj / "Module.symvers", project.layout.images / "Module.symvers")
     terminal.line("modules", f"{len(made)} of them" if made else "the configuration has none")
-    found, whole = module_inputs.of_tree(obj, project.layout.kernel_src, job.started)
+    found = module_inputs.of_tree(obj, project.layout.kernel_src, job.started)
     return {
         "commands": max(count, int(job.previous.get("commands", 0))),
         "made": made,
         "unsure": kernel.unsure(project),
-        "discovered": [*found, *([str(project.layout.images / "vmlinux")] if whole else [])],
+        "discovered": [*found, *_described_by(project)],
     }
 
 
@@ -272,11 +272,20 @@ def build_outside(job: Job) -> dict[str, object]:
         )
     return {
         "made": [str(project.layout.images / module.name) for module in built],
-        "discovered": module_inputs.of_outside(
-            obj,
-            project.layout.kernel_src,
-            project.layout.here / "module",
-            work,
-            dotconfig.read_config(project.layout.config),
-        ),
+        "discovered": [
+            *module_inputs.of_outside(
+                obj,
+                project.layout.kernel_src,
+                project.layout.here / "module",
+                work,
+                dotconfig.read_config(project.layout.config),
+            ),
+            *_described_by(project),
+        ],
     }
+
+
+def _described_by(project: Project) -> list[str]:
+    """Return vmlinux if modules have their types as differences from those of vmlinux (BTF)."""
+    types = dotconfig.read_config(project.layout.config).get("DEBUG_INFO_BTF_MODULES")
+    return [str(project.layout.images / "vmlinux")] if types == "y" else []

@@ -19,12 +19,16 @@ GOAL = "modules"  # the name of the trace
 _ELSEWHERE = pattern(
     r"\.?vmlinux.*|.*\.a|(?:arch/\w+/)?include/(?:generated|config)/.*|Module\.symvers|modules\..*"
 )
-# These change with each build, or an action has single symbols as inputs in place of them.
-_PASSED_OVER = [f"include/generated/{name}" for name in ("autoconf.h", "compile.h", "utsversion.h")]
+# What changes with each build, or is an input of `module` by another name.
+_PASSED_OVER = (
+    *(f"include/generated/{name}" for name in ("autoconf.h", "compile.h", "utsversion.h")),
+    *("Module.symvers", "modules.order", "vmlinux", "vmlinux.o", "vmlinux.symvers"),
+)
+_NOT_PROGRAMS = ("scripts/basic", "scripts/kconfig")  # no module is made with those in there
 _SYMBOL = pattern(r"\bCONFIG_\w+")
 
 
-def of_tree(obj: Path, tree: Path, since: int) -> tuple[list[str], bool]:
+def of_tree(obj: Path, tree: Path, since: int) -> list[str]:
     """Return the inputs of the tree's modules, after make has made them.
 
     All makefiles count that were read on the way: each may add a module, or remove one.
@@ -47,7 +51,7 @@ def of_tree(obj: Path, tree: Path, since: int) -> tuple[list[str], bool]:
     makefiles = trace.makefiles_of(said, tree)
     near = sorted(makefiles.intersection(_near(found, obj, said)))
     inputs |= makefiles | unrecorded.searched(os.path.realpath(tree), near)
-    return sorted(inputs), "vmlinux" in names
+    return sorted(inputs)
 
 
 def of_outside(obj: Path, tree: Path, place: Path, work: Path, symbols: Iterable[str]) -> list[str]:
@@ -132,7 +136,10 @@ def _of_top(obj: Path, tree: Path) -> set[str]:
 def _programs(obj: Path) -> Iterator[str]:
     """Yield what modules are made with: modpost, objtool, plugins, scripts/module.lds."""
     for top in ("scripts", "tools"):
-        for where, _, names in os.walk(obj / top):
+        for where, folders, names in os.walk(obj / top):
+            if os.path.relpath(where, obj) in _NOT_PROGRAMS:
+                folders.clear()
+                continue
             for path in (os.path.join(where, name) for name in names):
                 made_to_run = os.path.isfile(path) and os.access(path, os.X_OK)
                 if made_to_run or path.endswith((".lds", ".so")):

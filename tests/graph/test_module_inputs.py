@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -111,20 +112,30 @@ def test_the_store_tells_them_apart(modular: Playground) -> None:
 
 def test_what_vmlinux_alone_has_is_no_input(modular: Playground) -> None:
     modular.doit("modules")
-    for name in ("kernel/panic.c", "kernel/Makefile", "drivers/null.c"):
-        assert (modular.linux / name).is_file()
     modular.append(modular.linux / "kernel/panic.c", "int added;\n")
     assert modular.doit("modules").ran == ["vmlinux"]
 
 
-def test_a_folder_leaves_a_module_out_and_has_it_again(modular: Playground) -> None:
-    for line, there in (
-        ("subdir-y := mod", True),
-        ("subdir-y :=", False),
-        ("subdir-y := mod", True),
-    ):
-        text = (modular.linux / "drivers/above/Makefile").read_text().split("\n", 1)[1]
-        (modular.linux / "drivers/above/Makefile").write_text(f"{line}\n{text}")
+def test_types_are_those_of_vmlinux(modular: Playground) -> None:
+    """As scripts/Makefile.modfinal has it with BTF: a module's types follow on those of vmlinux."""
+    tree = modular.linux
+    modular.append(tree / "init/Kconfig", '\nconfig DEBUG_INFO_BTF_MODULES\n\tbool "BTF"\n')
+    modular.append(BASE, "CONFIG_DEBUG_INFO_BTF_MODULES=y\n")
+    folder = tree / "drivers/above/mod/Makefile"
+    modular.edit(folder, "hello.o FORCE", "hello.o vmlinux FORCE")
+    modular.edit(folder, "-r -o $@ $<", "-r -o $@ $<; sha1sum vmlinux >> $@")
+    for text in ("", "int added;\n"):
+        modular.append(tree / "kernel/panic.c", text)
+        modular.doit("modules")
+        vmlinux = (modular.images / "vmlinux").read_bytes()
+        assert hashlib.sha1(vmlinux).hexdigest().encode() in packed(modular)
+
+
+def test_a_folder_has_a_module_leaves_it_out_and_has_it_again(modular: Playground) -> None:
+    makefile = modular.linux / "drivers/above/Makefile"
+    for there in (False, True, False, True):
+        rest = makefile.read_text().split("\n", 1)[1]
+        makefile.write_text(f"subdir-y :={' mod' * there}\n{rest}")
         modular.doit("modules")
         assert (b"hello.ko" in packed(modular)) == there
 

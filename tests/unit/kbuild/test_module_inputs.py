@@ -34,12 +34,12 @@ class Kernel:
     def source(self, name: str, text: str = "") -> str:
         return str(put(self.tree / name, text))
 
-    def of_tree(self) -> tuple[set[str], bool]:
+    def of_tree(self) -> set[str]:
         """What the modules are made from, files of the tree by their names there."""
         trace.write(self.obj, Trace(goals={"modules": self.said}))
-        found, whole = module_inputs.of_tree(self.obj, self.tree, 0)
+        found = module_inputs.of_tree(self.obj, self.tree, 0)
         files = {name for name in found if not name.endswith(("/", "/*"))}
-        return {os.path.relpath(name, self.tree) for name in files}, whole
+        return {os.path.relpath(name, self.tree) for name in files}
 
 
 @pytest.fixture
@@ -64,10 +64,9 @@ def test_what_a_module_is_made_from(kernel: Kernel) -> None:
     kernel.said.edges["d/more"] = [kernel.source("tables/more")]
     kernel.said.edges["kernel/x.o"] = [kernel.source("tables/other")]
     kernel.said.edges["vmlinux"] = ["kernel/x.o"]
-    expected = {"d/part.c", "d/blob.S", "lib/extra.S", "d/gen.c", "tables/numbers", "tables/more"}
-    assert kernel.of_tree() == (expected, False)
     kernel.said.edges["d/m.ko"] = ["vmlinux", "d/m.o"]  # as of BTF
-    assert kernel.of_tree() == (expected, True)
+    tables = {"tables/numbers", "tables/more"}
+    assert kernel.of_tree() == {"d/part.c", "d/blob.S", "lib/extra.S", "d/gen.c", *tables}
 
 
 def test_all_makefiles_that_were_read(kernel: Kernel) -> None:
@@ -77,9 +76,9 @@ def test_all_makefiles_that_were_read(kernel: Kernel) -> None:
         kernel.source(f"{folder}/names", "x")
         text = f"x := $(shell cat $(srctree)/{folder}/names)\n"
         kernel.said.makefiles[kernel.source(f"{folder}/flags.mk", text)] = [folder]
-    assert kernel.of_tree()[0] == {"a/flags.mk", "c/flags.mk", "c/d/flags.mk", "a/names"}
+    assert kernel.of_tree() == {"a/flags.mk", "c/flags.mk", "c/d/flags.mk", "a/names"}
     kernel.said.makefiles[str(kernel.tree / "c/flags.mk")] = ["c", "."]
-    assert "c/names" in kernel.of_tree()[0]
+    assert "c/names" in kernel.of_tree()
 
 
 def test_what_an_external_module_is_made_with(kernel: Kernel) -> None:
@@ -89,14 +88,16 @@ def test_what_an_external_module_is_made_with(kernel: Kernel) -> None:
     put(work / "m.c")
     put(
         work / ".m.o.cmd",
-        f"savedcmd_{work}/m.o := gcc -o {work}/m.o lib/extra.o\n"
+        f"savedcmd_{work}/m.o := gcc -o {work}/m.o lib/extra.o Module.symvers\n"
         f"source_{work}/m.o := {work}/m.c\ndeps_{work}/m.o := {header} include/generated/a.h \\\n"
         "  include/generated/autoconf.h $(wildcard include/config/IN_HEADER)\n",
     )
     for name in ("lib/extra.o", "include/generated/a.h", "include/generated/autoconf.h"):
         put(kernel.obj / name)
-    for name, mode in (("mod/modpost", 0o755), ("mod/modpost.o", 0o644), ("module.lds", 0o644)):
-        put(kernel.obj / "scripts" / name).chmod(mode)
+    for name in ("Module.symvers", "scripts/mod/modpost.o", "scripts/module.lds"):
+        put(kernel.obj / name)
+    for name in ("mod/modpost", "kconfig/conf", "basic/fixdep"):
+        put(kernel.obj / "scripts" / name).chmod(0o755)
     arch = kernel.source("arch/x/Makefile", "ifdef CONFIG_IN_ARCH\n")
     kernel.said.makefiles[arch] = ["."]
     kernel.said.makefiles[kernel.source("kernel/Makefile", "ifdef CONFIG_NO\n")] = ["kernel"]
