@@ -71,9 +71,10 @@ def of_outside(obj: Path, tree: Path, place: Path, work: Path, symbols: Iterable
     obj, own, known = obj.absolute(), os.path.realpath(place), list(symbols)
     makefiles = {*records.makefiles(obj, tree, []), *_of_top(obj, tree)}
     inputs = {*makefiles, *_programs(obj)}
-    for makefile in (*map(Path, makefiles), *place.rglob("*")):
-        if makefile.name.startswith(("Makefile", "Kbuild")):
-            inputs.update(_SYMBOL.findall(_text(makefile)))
+    asking = [os.fspath(path) for path in (*map(Path, makefiles), *place.rglob("*")) if _asks(path)]
+    inputs |= unrecorded.searched(os.path.realpath(tree), asking)
+    for name in asking:
+        inputs.update(_SYMBOL.findall(Path(name).read_text(errors="replace")))
     for record in records.below(place):
         for name in {*records.dependencies(record), *records.words(record)}:
             path = next(
@@ -146,8 +147,6 @@ def _programs(obj: Path) -> Iterator[str]:
                     yield path
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
+def _asks(path: Path) -> bool:
+    """Tell whether a file is a makefile, which may use symbols and name further files."""
+    return path.name.startswith(("Makefile", "Kbuild")) and path.is_file()

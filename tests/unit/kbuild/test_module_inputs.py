@@ -84,7 +84,8 @@ def test_all_makefiles_that_were_read(kernel: Kernel) -> None:
 def test_what_an_external_module_is_made_with(kernel: Kernel) -> None:
     place = kernel.top / "module"
     work, header = place / "mine", kernel.source("include/x.h")
-    put(work / "Makefile", "ccflags-$(CONFIG_OWN) += -DX\n")
+    put(work / "Makefile", "ccflags-$(CONFIG_OWN) += -DX\ninclude $(srctree)/drivers/x.mk\n")
+    named = kernel.source("drivers/x.mk")
     put(work / "m.c")
     put(
         work / ".m.o.cmd",
@@ -107,6 +108,7 @@ def test_what_an_external_module_is_made_with(kernel: Kernel) -> None:
         [
             arch,
             header,
+            named,
             "CONFIG_IN_ARCH",
             "CONFIG_IN_HEADER",
             "CONFIG_OWN",
