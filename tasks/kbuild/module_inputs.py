@@ -7,7 +7,7 @@ does whether there is a module at all; a generated source comes from a host prog
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tasks.kbuild import records, trace, unrecorded
@@ -24,7 +24,8 @@ _PASSED_OVER = (
     *(f"include/generated/{name}" for name in ("autoconf.h", "compile.h", "utsversion.h")),
     *("Module.symvers", "modules.order", "vmlinux", "vmlinux.o", "vmlinux.symvers"),
 )
-_NOT_PROGRAMS = ("scripts/basic", "scripts/kconfig")  # no module is made with those in there
+_NO_PROGRAM = (".o", ".a", ".ko", ".mod", ".mod.c")
+_UNUSED = ("scripts/basic", "scripts/kconfig")  # no module is made with those in there
 _SYMBOL = pattern(r"\bCONFIG_\w+")
 
 
@@ -41,10 +42,13 @@ def of_tree(obj: Path, tree: Path, since: int) -> list[str]:
     Returns:
         The files, and whether vmlinux itself is one of the inputs, as it is with BTF.
     """
-    said = trace.read(obj).goals.get(GOAL, trace.Said({}, {}))
-    known = Depfiles(obj, tree)
+    goals = trace.read(obj).goals
+    said, known = goals.get(GOAL, trace.Said({}, {})), Depfiles(obj, tree)
     begin = [*known.of_modules(), *known.of_tools()]
-    names = _made_from(known, [records.target_of(os.path.relpath(one, obj)) for one in begin], said)
+    edges = trace.edges_of(goals.values(), earlier=True)  # vmlinux's make may have made some first
+    names = _made_from(
+        known, [records.target_of(os.path.relpath(one, obj)) for one in begin], edges
+    )
     own = {name for name in names if not (name.startswith("/") or _ELSEWHERE.fullmatch(name))}
     found = [record for name in own if (record := trace.record_of(obj, name)) in known.records]
     inputs = set(known.inputs(since, found, (name for name in names if name.startswith("/"))))
@@ -87,12 +91,20 @@ def of_outside(obj: Path, tree: Path, place: Path, work: Path, symbols: Iterable
     return sorted(inputs.difference(str(obj / name) for name in _PASSED_OVER))
 
 
-def _made_from(known: Depfiles, begin: Iterable[str], said: trace.Said) -> set[str]:
+def _made_from(
+    known: Depfiles, begin: Iterable[str], edges: Mapping[str, Collection[str]]
+) -> set[str]:
     """Return the names of all that targets are made from, by make and by the .cmd files.
 
-    They are relative to the object folder, else absolute. A target's own name is among them.
+    They are relative to the object folder, else absolute. A target's own name is among them. What
+    neither knows of may be made by any program of its folder.
     """
     waiting, names = [*begin], set[str]()
+    programs: dict[str, list[str]] = {}
+    for record in known.records:
+        target = records.target_of(os.path.relpath(record, known.obj))
+        if not target.endswith(_NO_PROGRAM):
+            programs.setdefault(os.path.dirname(target), []).append(target)
     while waiting:
         name = waiting.pop()
         if name in names:
@@ -100,9 +112,11 @@ def _made_from(known: Depfiles, begin: Iterable[str], said: trace.Said) -> set[s
         names.add(name)
         if name.startswith("/") or _ELSEWHERE.fullmatch(name):
             continue
-        waiting += said.edges.get(name, ())
+        waiting += edges.get(name, ())
         record = trace.record_of(known.obj, name)
         entry = known.records.get(record)
+        if not entry and name not in edges and os.path.isfile(known.obj / name):
+            waiting += programs.get(os.path.dirname(name), ())
         if entry:
             waiting += known.made(record)
             if not (entry.given or entry.made):  # else a compiler has listed all
@@ -138,7 +152,7 @@ def _programs(obj: Path) -> Iterator[str]:
     """Yield what modules are made with: modpost, objtool, plugins, scripts/module.lds."""
     for top in ("scripts", "tools"):
         for where, folders, names in os.walk(obj / top):
-            if os.path.relpath(where, obj) in _NOT_PROGRAMS:
+            if os.path.relpath(where, obj) in _UNUSED:
                 folders.clear()
                 continue
             for path in (os.path.join(where, name) for name in names):

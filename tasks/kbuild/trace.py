@@ -57,12 +57,15 @@ class Said(msgspec.Struct):
         calls: Each folder that one make built, and that without a goal of its own, to that call.
         makefiles: Each makefile, absolute, to the folders that the makes were called for that read
             it; "." for the top of the tree.
+        earlier: The edges of targets that exist, and that this make had no reason to look at: those
+            without FORCE are looked at when they are made.
     """
 
     env: dict[str, str]
     edges: dict[str, list[str]]
     calls: dict[str, Call] = {}
     makefiles: dict[str, list[str]] = {}
+    earlier: dict[str, list[str]] = {}
 
 
 class Trace(msgspec.Struct):
@@ -84,12 +87,18 @@ class Trace(msgspec.Struct):
     begun: str = ""
 
 
-def edges_of(goals: Iterable[Said]) -> dict[str, set[str]]:
-    """Return the edges of several goals as one graph: each target to its prerequisites."""
+def edges_of(goals: Iterable[Said], earlier: bool = False) -> dict[str, set[str]]:
+    """Return the edges of several goals as one graph: each target to its prerequisites.
+
+    Args:
+        goals: The traces.
+        earlier: Whether those count that are known from an earlier make.
+    """
     edges: dict[str, set[str]] = {}
     for said in goals:
-        for target, names in said.edges.items():
-            edges.setdefault(target, set()).update(names)
+        for part in (said.edges, *([said.earlier] if earlier else [])):
+            for target, names in part.items():
+                edges.setdefault(target, set()).update(names)
     return edges
 
 
@@ -106,7 +115,8 @@ def prerequisites(obj: Path, goal: str = "") -> set[tuple[str, str]]:
         goal: A key of Trace.goals; "" for all of them, and those whose make did not end well.
     """
     trace = read(obj)
-    edges = [said.edges for known, said in trace.goals.items() if goal in ("", known)]
+    chosen = [said for known, said in trace.goals.items() if goal in ("", known)]
+    edges = [part for said in chosen for part in (said.edges, said.earlier)]
     if not goal:
         edges += [*trace.before.values(), _left(obj)]
     return {
@@ -183,6 +193,7 @@ def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
     _merge(trace.before.setdefault(trace.begun or goal, {}), _left(obj))
     if said := trace.goals.pop(goal, None):
         _merge(trace.before.setdefault(goal, {}), said.edges)
+        _merge(trace.before[goal], said.earlier)
     trace.before = {name: edges for name, edges in trace.before.items() if edges}
     trace.begun = goal
     write(obj, trace)
@@ -190,7 +201,11 @@ def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
     with hearing(obj, heard) as variables:
         yield variables
     trace.goals[goal], trace.begun = heard, ""
-    trace.before.pop(goal, None)
+    heard.earlier = {
+        target: names
+        for target, names in trace.before.pop(goal, {}).items()
+        if target not in heard.edges and os.path.isfile(obj / target)
+    }
     for target in heard.edges:
         learn(obj, trace, target, stamps)
     write(obj, trace)

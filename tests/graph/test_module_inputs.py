@@ -9,6 +9,7 @@ import pytest
 from playground import Playground
 
 BASE = "configs/kernel/fake-base.config"
+# The header's rule has no FORCE, as that of lib/crc32table.h: make looks at it when it makes it.
 # As much of Kbuild's as these tests need: drivers/mod is built after vmlinux, and has the only one.
 MODULES = """\
 PHONY += modules modules_install
@@ -40,14 +41,14 @@ quiet_cmd_ld_ko_o = LD [M] $@
 $(obj)/hello.ko: $(obj)/hello.o FORCE
 	$(call if_changed,ld_ko_o)
 quiet_cmd_gen = GEN     $@
-      cmd_gen = $< > $@
-$(obj)/table.h: $(obj)/gen FORCE
-	$(call if_changed,gen)
+      cmd_gen = { $<; cat $(srctree)/drivers/list; } > $@
+$(obj)/table.h: $(obj)/gen $(srctree)/drivers/list
+	$(call cmd,gen)
 $(obj)/hello.o: $(obj)/table.h
 """
 HELLO = """\
 #include "table.h"
-const char *hello[] = { ARCH, ABOVE, INCLUDED, TABLE };
+const char *hello[] = { ARCH, ABOVE, INCLUDED, TABLE, LIST };
 """
 GEN = """\
 #include <stdio.h>
@@ -71,6 +72,7 @@ def modular(built: Playground) -> Playground:
         "mod/gen.c": GEN,
     }.items():
         (tree / "drivers/above" / name).write_text(text)
+    (tree / "drivers/list").write_text('#define LIST "list 1"\n')
     built.append(BASE, "CONFIG_MODULES=y\n")
     return built
 
@@ -83,6 +85,7 @@ EDITS = {
     "arch": "arch/x86/Makefile",
     "above": "drivers/above/Makefile",
     "included": "drivers/above/flags.mk",
+    "list": "drivers/list",
     "table": "drivers/above/mod/gen.c",
 }
 

@@ -69,6 +69,17 @@ def test_what_a_module_is_made_from(kernel: Kernel) -> None:
     assert kernel.of_tree() == {"d/part.c", "d/blob.S", "lib/extra.S", "d/gen.c", *tables}
 
 
+def test_what_no_record_tells_how_it_was_made(kernel: Kernel) -> None:
+    """Edges of an earlier make count; without any, all programs of the folder do."""
+    kernel.made("d/m.o", "gcc -DMODULE -c -o d/m.o m.c", kernel.source("d/m.c"), "d/table.h")
+    kernel.made("d/gen", "gcc -o d/gen d/gen.c", kernel.source("d/gen.c"))
+    kernel.made("d/other.o", "gcc -c -o d/other.o other.c", kernel.source("d/other.c"))
+    put(kernel.obj / "d/table.h")
+    assert kernel.of_tree() == {"d/m.c", "d/gen.c"}
+    kernel.said.earlier["d/table.h"] = [kernel.source("tables/numbers")]
+    assert kernel.of_tree() == {"d/m.c", "tables/numbers"}
+
+
 def test_all_makefiles_that_were_read(kernel: Kernel) -> None:
     """What those name is an input, too, if they are in a module's folder or above it."""
     kernel.made("a/b/m.ko", "ld -o a/b/m.ko")

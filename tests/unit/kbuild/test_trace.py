@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -80,6 +81,29 @@ def test_a_make_that_has_nothing_to_do_says_the_same(obj: Path, stamps: Stamps) 
     assert {name: again.goals["goal"].edges[name] for name in ("a.o", "b.o")} == {
         name: first.goals["goal"].edges[name] for name in ("a.o", "b.o")
     }
+
+
+def test_what_a_make_had_no_reason_to_look_at_is_known_from_before(
+    obj: Path, stamps: Stamps
+) -> None:
+    """A target without FORCE is looked at when it is made."""
+    with (obj / "Makefile").open("a") as stream:
+        stream.write("prog: once.h gone.h\nonce.h gone.h: %.h: $(CURDIR)/../table\n\t@touch $@\n")
+    table = obj.parent / "table"
+    table.touch()
+    edge = ("once.h", str(table))
+    listened(obj, "all", stamps=stamps)
+    for goals in (["all"], ["nothing-of-the-kind"], ["all"], ["b.o"]):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            listened(obj, *goals, stamps=stamps)
+        assert edge in trace.prerequisites(obj)
+        known = trace.read(obj).goals.values()
+        assert not known or str(table) in trace.edges_of(known, earlier=True)["once.h"]
+        assert "once.h" not in trace.edges_of(known)
+    assert ("gone.h", str(table)) in trace.prerequisites(obj, "goal")
+    (obj / "gone.h").unlink()
+    listened(obj, "b.o", stamps=stamps)
+    assert {edge} == {one for one in trace.prerequisites(obj, "goal") if one[1] == str(table)}
 
 
 def test_the_environment_of_a_recipe(obj: Path, stamps: Stamps) -> None:
