@@ -18,7 +18,7 @@ from tasks.config.machine import LINKS, Link
 from tasks.config.project import Project
 from tasks.graph.task import Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import goal_state, make, records, seconds, trace
-from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.depfiles import PLACED, Depfiles
 from tasks.kernel import COMPRESSED, file_of, resolved
 from tasks.shortway import attempt
 from tasks.shortway.conditions import Goal
@@ -101,7 +101,8 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     found = known or discovered(job, name, link.dir, file)
     goal_state.keep(obj, name, job.record(found), [file], project.stamps)
     way = "make" if known is None else "saved commands"
-    return {"discovered": found, "work": seconds.work_since(obj, job.started, way)}
+    work, placed = seconds.work_since(obj, job.started, way), map(str, obj.glob(PLACED))
+    return {"discovered": found, "work": work, "unstripped": [*placed]}
 
 
 def beside(project: Project, name: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ from tasks.kbuild import (
     trace,
     unrecorded,
 )
-from tasks.kbuild.depfiles import Depfiles
+from tasks.kbuild.depfiles import PLACED, Depfiles
 from tasks.kbuild.object_folder import PRESENT, ObjectFolder
 from tasks.kconfig import dotconfig, fragments
 from tasks.shortway import attempt
@@ -150,7 +150,7 @@ def build(job: Job) -> dict[str, object]:
         "commands": max(count, int(job.previous.get("commands", 0))),
         "unsure": unsure(project),
         "made": files_named(project).made,
-        "unstripped": [str(path) for path in obj.glob("vmlinux.unstripped")],
+        "unstripped": [str(one) for x in ("vmlinux.unstripped", PLACED) for one in obj.glob(x)],
         "work": seconds.work_since(obj, job.started, "make" if known is None else "saved commands"),
         "discovered": inputs,
     }

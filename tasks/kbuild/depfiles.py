@@ -14,23 +14,14 @@ import msgspec
 
 from tasks.cache.digests import gone_since
 from tasks.cache.store_files import short_hash
-from tasks.kbuild import include_folders, symbol_times, texts
-from tasks.kbuild.object_key import folders
-from tasks.kbuild.records import (
-    below,
-    command,
-    dependencies,
-    located,
-    makefiles,
-    mentioned,
-    of_module,
-    symbol_files,
-)
+from tasks.kbuild import include_folders, record_names, symbol_times, texts
+from tasks.kbuild.records import below, makefiles, of_module
 from tasks.kbuild.texts import Texts
-from tasks.system.files import decoded, packed, remembering, write_whole
+from tasks.system.files import decoded, packed, remembering, remove, write_whole
 
 CACHE = "piggyback.records"
-FORM = 2  # of the cache: one of another form, or with names of another meaning, counts as missing
+PLACED = "piggyback.placed"  # holds the folders' paths, if a command tells where one lies
+FORM = 3  # of the cache: one of another form, or with names of another meaning, counts as missing
 
 SYMBOL = "CONFIG_"  # stands among the names before the file of a symbol
 
@@ -49,6 +40,10 @@ class Entry(msgspec.Struct, array_like=True):
         look: The folders of -I outside of the object folder, in their order.
         told: Those of its sources that say what no .cmd file does (see texts.py).
         text: A digest of the .cmd file's text.
+        asked: The symbols that the compiler's command names, with both names of their files.
+        begins: How the names of symbols begin of which the command has a part.
+        systems: The folders of the tree of which the compiler lists no headers.
+        placed: Whether a compiler's command tells where a folder lies (see compiler.py).
     """
 
     when: int
@@ -61,6 +56,10 @@ class Entry(msgspec.Struct, array_like=True):
     look: list[int]
     told: list[int]
     text: str
+    asked: list[str]
+    begins: list[str]
+    systems: list[int]
+    placed: bool
 
 
 class _Store(msgspec.Struct):
@@ -132,7 +131,16 @@ class Depfiles:
                 renewed = True
             if self.records.get(record) is not entry:
                 self.records[record], self._given = entry, None
+        self._tell_place()
         return renewed
+
+    def _tell_place(self) -> None:
+        """Have a file that holds the folders' paths, if a command tells where one lies."""
+        path = self.obj / PLACED
+        if any(entry.placed for entry in self.records.values()):
+            write_whole(path, f"{self.tree}\n{self.top}\n")
+        elif self.whole:
+            remove(path)
 
     def save(self) -> None:
         """Write the cache file."""
@@ -187,7 +195,7 @@ class Depfiles:
         """Return the names of files outside of the object folder: recorded, and not (`_unsaid`)."""
         chosen = [self.records[record] for record in (self.records if records is None else records)]
         numbers = (part for one in chosen for part in (one.given, one.mentioned))
-        unsaid = (self._unsaid(entry) for entry in chosen if entry.told)
+        unsaid = (self._unsaid(entry) for entry in chosen)
         return {self.names[one] for one in set[int]().union(*numbers)}, set[str]().union(*unsaid)
 
     def inputs(
@@ -228,29 +236,23 @@ class Depfiles:
 
     def _watched(self) -> set[str]:
         """Return those of `look`, and where the text of a source may find a file (see texts.py)."""
-        unsaid = set[str]().union(*(self._unsaid(one) for one in self.records.values() if one.told))
+        unsaid = set[str]().union(*map(self._unsaid, self.records.values()))
         own = {os.path.dirname(path) for path in unsaid if path.startswith(f"{self.tree}/")}
         return own | self.look()
 
     def _unsaid(self, entry: Entry) -> set[str]:
         """Return the files, existing or not, that a target may be made from without a record."""
-        key = (*entry.told, -1, *entry.look)  # mostly many objects have the same
+        if not entry.told and not entry.systems:
+            return set()
+        # mostly many objects have the same
+        key = (*entry.told, -1, *entry.look, -1, *entry.systems)
         if key not in self._candidates:
-            self._candidates[key] = self._found_by_text(entry)
+            told, look, systems = (
+                [self.names[number] for number in part]
+                for part in (entry.told, entry.look, entry.systems)
+            )
+            self._candidates[key] = texts.unsaid(self._texts, told, systems, self.top, look)
         return self._candidates[key]
-
-    def _found_by_text(self, entry: Entry) -> set[str]:
-        look = [self.names[number] for number in entry.look]
-        here = (f"{self.top}/", f"{os.path.realpath(self.top)}/")
-        found, waiting = set[str](), [self.names[number] for number in entry.told]
-        while waiting:
-            source = waiting.pop()
-            names = set(texts.candidates(source, self._texts.of(source), self.top, look))
-            new = {one for one in names - found if not f"{one}/".startswith(here)}
-            new = {one for one in new if not os.path.isdir(one)}
-            found |= new
-            waiting += new  # of .include
-        return found
 
     def of_modules(self) -> list[str]:
         """Return the .cmd files of loadable modules and their objects."""
@@ -281,8 +283,7 @@ class Depfiles:
                 if not numbers.keys().isdisjoint(part):
                     found = (numbers[number] for number in part if number in numbers)
                     named.setdefault(record, []).extend(found)
-            counts = commands and paths and entry.told
-            if counts and (unsaid := self._unsaid(entry).intersection(paths)):
+            if commands and paths and (unsaid := self._unsaid(entry).intersection(paths)):
                 named.setdefault(record, []).extend(unsaid)
         return named
 
@@ -318,8 +319,11 @@ class Depfiles:
         found: dict[str, list[str]] = {}
         for record, entry in self.records.items():
             said = [self._texts.of(self.names[number]) for number in entry.told]
-            begins = {name for text in said for name in text.pasted}
-            if begins and (names := texts.matching(begins, paths)):
+            begins = {name for text in said for name in text.pasted}.union(entry.begins)
+            names = texts.matching(begins, paths) if begins else set[str]()
+            if entry.asked:
+                names |= {path for path in entry.asked if path in paths}
+            if names:
                 found[record] = sorted(names)
         return found
 
@@ -345,11 +349,21 @@ class Depfiles:
             told = self._saying([*before.given, *before.made])
             return msgspec.structs.replace(before, when=when, size=size, told=told)
         module = of_module(data.decode(errors="surrogateescape"), record)
-        given, made, mentioned, symbols, look = (
-            [self._number(name) for name in part] for part in self._named(record)
+        said = record_names.of(record, self.top, self.tree)
+        given, made, mentioned, symbols, look, systems = (
+            [self._number(name) for name in part]
+            for part in (
+                said.given,
+                said.made,
+                said.mentioned,
+                [f"{SYMBOL}{name}" for name in said.symbols],
+                said.look,
+                said.systems,
+            )
         )
         told = self._saying([*given, *made])
-        return Entry(when, size, given, made, mentioned, module, symbols, look, told, digest)
+        own = (said.asked, said.begins, systems, said.placed)
+        return Entry(when, size, given, made, mentioned, module, symbols, look, told, digest, *own)
 
     def _saying(self, sources: Iterable[int]) -> list[int]:
         """Return those of these sources that say what no .cmd file does.
@@ -375,21 +389,3 @@ class Depfiles:
         if not self._numbers:
             self._numbers = {known: number for number, known in enumerate(self.names)}
         return self._numbers
-
-    def _named(self, record: str) -> tuple[list[str], ...]:
-        """Parse a .cmd file: names for Entry's given, made, mentioned, symbols and look."""
-        paths = self._paths(dependencies(record))
-        more = () if record.endswith(".o.cmd") else mentioned(record, self.tree)
-        others = self._paths(more) - paths
-        here = self.top + "/"
-        searched = (located(self.top, name) for name in (folders(command(record)) if paths else ()))
-        return (
-            sorted(path for path in paths if not path.startswith(here)),
-            sorted(path for path in paths if path.startswith(here)),
-            sorted(path for path in others if not path.startswith(here)),
-            [f"{SYMBOL}{name}" for name in sorted(symbol_files(record))],
-            [path for path in searched if not f"{path}/".startswith(here)],
-        )
-
-    def _paths(self, names: Iterable[str]) -> set[str]:
-        return {located(self.top, name) for name in names}

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.digests import Stamps
-from tasks.kbuild import manifest, shadowing, symbol_times, trace
+from tasks.kbuild import manifest, object_rules, shadowing, symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.records import target_of
 from tasks.system import files
@@ -41,6 +41,7 @@ class _Ledger(msgspec.Struct):
         since: When the last make began, ns since 1970.
         named: The state of files that symbols name (see named_files.Named.digests).
         tree: The inode of the tree.
+        rules: Each folder with rules of its own, to their state (see object_rules.Own).
     """
 
     digests: dict[str, str] = {}
@@ -49,6 +50,7 @@ class _Ledger(msgspec.Struct):
     since: int = 0
     named: dict[str, str] = {}
     tree: int = 0
+    rules: dict[str, str] = {}
 
 
 @contextlib.contextmanager
@@ -80,10 +82,11 @@ def kept(
     if others or not ledger.whole:
         _remove_shadowed(depfiles, ledger, others)
     _remove_pasting(depfiles)
+    rules = object_rules.remove(obj, depfiles.tree, depfiles.records, ledger.rules)
     # What changed is entered when make ended well: its objects may not be made before that.
     digests = {path: digest for path, digest in ledger.digests.items() if path not in changed}
     folders = {folder: stamps.digest(folder) for folder in ledger.folders}
-    ledger = _Ledger(digests, False, folders, time.time_ns(), dict(roots), tree)
+    ledger = _Ledger(digests, False, folders, time.time_ns(), dict(roots), tree, rules)
     _write(obj, ledger)
     try:
         yield
@@ -131,6 +134,7 @@ def _enter(
             part[path] = UNSURE
         elif path not in part and path not in without:
             part[path] = stamps.digest(path)
+    ledger.rules |= object_rules.states(obj, depfiles.tree, depfiles.records, ledger.since)
     _write(obj, ledger)
 
 

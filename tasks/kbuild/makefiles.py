@@ -22,6 +22,8 @@ _SYMBOL = pattern(r"\bCONFIG_(\w+)")
 _ONE = pattern(r"[AC]FLAGS_(\S+\.o)")
 _LISTS = ("obj", "lib", "core", "drivers", "net", "libs", "virt", "init")  # of the kernel proper
 _FOLDERS = 200  # that are read at most
+# Makefiles whose flags go into every object.
+_STEERING = ("Makefile", "scripts/Makefile.*", "scripts/Kbuild.include", "arch/*/Makefile*")
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -52,6 +54,25 @@ def makefile(tree: Path, folder: str) -> str:
     """Return the path of a folder's makefile; Kbuild goes before Makefile."""
     path = os.path.join(tree, folder, "Kbuild")
     return path if os.path.exists(path) else os.path.join(tree, folder, "Makefile")
+
+
+def steers(tree: Path, symbols: Collection[str]) -> bool:
+    """Tell whether a makefile with flags for all objects uses one of these symbols."""
+    paths = [path for pattern in _STEERING for path in tree.glob(pattern)]
+    return any(_names_one(path, symbols) for path in paths)
+
+
+def switches(tree: Path, folder: str, symbols: Collection[str]) -> bool:
+    """Tell whether the makefile of a folder uses one of these symbols."""
+    return any(_names_one(tree / folder / name, symbols) for name in ("Makefile", "Kbuild"))
+
+
+def _names_one(path: Path, symbols: Collection[str]) -> bool:
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return False
+    return any(name in symbols for name in _SYMBOL.findall(text))
 
 
 class Makefiles:

@@ -15,6 +15,7 @@ The files that we keep in the folder beside Kbuild's own, and the modules that u
     piggyback.clock     when the last make ended                             kbuild/manifest.py
     piggyback.records   the .cmd files, parsed                               kbuild/depfiles.py
     piggyback.texts     what sources say, and no .cmd file                   kbuild/texts.py
+    piggyback.placed    a command tells where the folders lie                kbuild/depfiles.py
     piggyback.trace     prerequisites and environment, printed by make       kbuild/trace.py
     piggyback.said/     the same while make runs                             kbuild/trace.py
     piggyback.state/    the inputs of each goal when it was made last        kbuild/goal_state.py

@@ -3,7 +3,7 @@
 A .cmd file is rewritten as a list of names: the command, the dependencies as fixdep wrote them, and
 the rest. The same list gives the .cmd file back, byte for byte, in another tree and object folder.
 Inputs that no .cmd file names have names of their own: headers that would hide one that was read,
-the two folders if the object holds their paths, and objtool.
+the two folders if the object depends on their paths, symbols that the command names, and objtool.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import NamedTuple
 import msgspec
 
 from tasks.cache.places import Places
+from tasks.kbuild import compiler
 from tasks.kbuild.saved import Saved, Unfamiliar, unescaped
 from tasks.system.pattern import pattern
 
 HIDING = "#hiding"  # the headers that would hide one that was read
-PLACE = "#place"  # the folders' paths, if the object holds one
+PLACE = "#place"  # the folders' paths, if the object holds one, or the command tells one
+SYMBOL = "#CONFIG_"  # before the name of a symbol that the command names
 OBJTOOL = "#objtool"  # objtool, if the command runs it
 PROGRAM = "tools/objtool/objtool"
 _WILDCARD = pattern(r"\$\(wildcard (include/config/[\w/]+(?:\.h)?)\)")
@@ -32,7 +34,7 @@ _TAIL = pattern(r"\s*|\n*\S+: \$\(wildcard [^()$\s]+\)\n")
 # Options by which the object depends on unrecorded inputs, or the compiler writes further outputs:
 # plug-ins, profiles, response files.
 _STRANGE = pattern(
-    r"@|-(?:fplugin|specs|wrapper|save-temps|gsplit|gz|fprofile|fauto-profile|fbranch|ftest"
+    r"@|--?(?:fplugin|specs|wrapper|save-temps|gsplit|gz|fprofile|fauto-profile|fbranch|ftest"
     r"|fdump|fstack-usage|fcallgraph|flto|ffat-lto|Xclang|include-pch|B)"
     r"|-m(?:arch|tune|cpu)=native"  # of which host?
     r"|-W[apl],(?!-)|-W[apl],.*@"  # a file for the assembler or preprocessor
@@ -94,8 +96,11 @@ def names_of(record: Saved, text: str, roots: Roots) -> list[str]:
         Unfamiliar: The object may have unrecorded inputs, or the list would not give the same text.
     """
     familiar(record)
-    if unlisted := next(_unlisted(record.command, roots), ""):
+    words = compiler.words(record.command)
+    if unlisted := next(_unlisted(words, roots), ""):
         raise Unfamiliar(f"the headers of {unlisted} are in no record")
+    if compiler.begins(words):
+        raise Unfamiliar(f"the command of {record.target} has a part of a symbol's name")
     deps = re.findall(r"^ +(\$\(wildcard \S+\)|\S+) \\$", text, re.MULTILINE)
     head = f"{record.key} {record.text}"
     names = [roots.hidden(part) for part in (head, record.source, *deps, record.tail)]
@@ -104,12 +109,9 @@ def names_of(record: Saved, text: str, roots: Roots) -> list[str]:
     return names
 
 
-def _unlisted(command: str, roots: Roots) -> Iterator[str]:
-    """Yield the folders of which the compiler lists no headers, but for the compiler's own.
-
-    Source: GCC's manual, -MMD.
-    """
-    for _, folder in re.findall(r"(?:^|\s)-(isystem|idirafter) ?(\S+)", command):
+def _unlisted(words: Sequence[str], roots: Roots) -> Iterator[str]:
+    """Yield the folders of which the compiler lists no headers, but for the compiler's own."""
+    for folder in compiler.systems(words):
         path = os.path.normpath(os.path.join(roots.obj, folder))
         if f"{path}/".startswith((f"{roots.tree}/", f"{roots.obj}/")):
             yield folder
@@ -130,7 +132,7 @@ def familiar(record: Saved) -> None:
         raise Unfamiliar(f"{record.target} is of a host program")
     if _SHELL.search(command) or f"-o {record.target}" not in " ".join(words):
         raise Unfamiliar(f"the command of {record.target} does more than compile")
-    if strange := next(filter(_STRANGE.match, words), ""):
+    if strange := next(filter(_STRANGE.match, compiler.words(record.command)), ""):
         raise Unfamiliar(f"the command of {record.target} has {strange}")
 
 
@@ -178,14 +180,28 @@ def of_record(names: Sequence[str]) -> list[str]:
     return [name for name in names if not name.startswith("#")]
 
 
-def debugs(record: Saved) -> bool:
-    """Tell whether the compiler writes debug information, which holds paths."""
-    return any(_DEBUG.fullmatch(word) for word in record.command.split())
+def placed(record: Saved, content: bytes, roots: Roots) -> bool:
+    """Tell whether an object depends on where a folder lies.
+
+    It does if it holds a path, as debug information does, or the command has one for a macro.
+
+    Args:
+        record: Its .cmd file.
+        content: Its content.
+        roots: The folders.
+    """
+    held, words = [path for path, _ in roots.pairs()], compiler.words(record.command)
+    return (
+        any(map(_DEBUG.fullmatch, words))
+        or any(path.encode() in content for path in held)
+        or any(compiler.handed(words, path) for path in held)
+    )
 
 
-def programs(record: Saved) -> list[str]:
-    """Return [OBJTOOL] if a command runs objtool after the compiler, else []."""
-    return [OBJTOOL] if _CHECKED.search(record.command) else []
+def unrecorded(record: Saved) -> list[str]:
+    """Return the names of the symbols that a command names, and OBJTOOL if it runs that."""
+    names = [f"{SYMBOL}{name}" for name in sorted(compiler.symbols(compiler.words(record.command)))]
+    return [*names, *([OBJTOOL] if _CHECKED.search(record.command) else [])]
 
 
 def folders(command: str) -> tuple[str, ...]:

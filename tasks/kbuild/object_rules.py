@@ -2,18 +2,24 @@
 
 A .cmd file has the compiler's command only. The rule may also check the object, run objtool or
 genksyms on it, or add to the .cmd file. Source: rule_cc_o_c and rule_as_o_S in
-scripts/Makefile.build (7.3: scripts/Makefile.lib).
+scripts/Makefile.build (7.3: scripts/Makefile.lib). A folder's makefile may have rules of its own
+with more steps; only make knows these.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tasks.kbuild import symbol_times
+from tasks.kbuild.records import target_of
 from tasks.kbuild.saved import Unfamiliar
+from tasks.system import files
 from tasks.system.errors import PiggyError
+from tasks.system.pattern import pattern
 
 # Configurations in which an object is more than the output of its saved command, or that are
 # untested.
@@ -37,6 +43,19 @@ _STEPS: dict[str, set[str]] = {
     "save_c_flags": {"LTO_CLANG_THIN_DIST"},
 }
 _CHECK = "check_local_export"
+# Lines of a recipe that write a .cmd file, and those beside which it says all about the target.
+_RECORDS = pattern(r"if_changed|cmd_and_|rule_")
+_MAYBE = pattern(rf"^\t[^\n]*(?:{_RECORDS.pattern})", re.MULTILINE)
+_USUAL = pattern(
+    r"[@+-]*\$\(call[ \t]+(?:if_changed(?:_dep)?,[ \t]*[\w.-]+"
+    r"|if_changed_rule,[ \t]*(?:cc_o_c|as_o_S)|cmd,force_checksrc)\)"
+    r"|(?:@|\$\(Q\))(?::|mkdir -p \$\(dir \$@\))|#.*|"
+)
+# What a rule makes, if that may be objects; or lines with a name, for recipes.
+_OBJECTS = pattern(r"\s*(?:\$\([\w-]+\)\s*)+|.*\.o\b.*|define\s+(?!rule_|cmd_).*")
+_BETWEEN = pattern(r"\s*(?:#|$|ifn?(?:def|eq)\b|else\b|endif\b)")
+_INCLUDED = pattern(r"^[ \t]*[-s]?include[ \t]+([^#\n]+)", re.MULTILINE)
+_KBUILD = {"scripts/Makefile.build", "scripts/Makefile.lib"}  # `checks` looks at their rules
 
 
 def checks(obj: Path, tree: Path) -> dict[str, str]:
@@ -46,8 +65,8 @@ def checks(obj: Path, tree: Path) -> dict[str, str]:
         Unfamiliar: Kbuild's rules change an object after the compiler in another way.
     """
     # The rules are in the latter since 7.3.
-    files = [tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")]
-    text = "\n".join(path.read_text(errors="replace") for path in files if path.exists())
+    paths = [tree / "scripts" / name for name in ("Makefile.build", "Makefile.lib")]
+    text = "\n".join(path.read_text(errors="replace") for path in paths if path.exists())
     symbols = enabled(obj)
     if left := symbols & _LEFT_TO_MAKE:
         raise Unfamiliar(f"CONFIG_{min(left)} is set")
@@ -85,3 +104,149 @@ def usable(obj: Path, tree: Path) -> str:
     except Unfamiliar as reason:
         return reason.message
     return ""
+
+
+class Own:
+    """The rules of folders' makefiles by which an object is more than its saved command makes.
+
+    Args:
+        tree: The source tree.
+        makefiles: What a make told: each makefile, absolute, to the folders that read it (see
+            trace.Said). Others are found by name.
+    """
+
+    def __init__(self, tree: str | Path, makefiles: Mapping[str, Collection[str]]) -> None:
+        self._tree = os.path.realpath(tree)
+        self._known = makefiles
+        self._readers: dict[str, list[str]] | None = None
+        self._of_folder: dict[str, str] = {}
+        self._texts: dict[str, tuple[bool, str]] = {}
+
+    def of(self, target: str) -> str:
+        """Return the makefile that has such a rule, for objects of the target's folder; or "".
+
+        The makefiles of the folders above count, too, but for the top: one may list objects of
+        folders below.
+
+        Args:
+            target: The object, relative to the object folder.
+        """
+        folder = os.path.dirname(target)
+        if folder not in self._of_folder:
+            own = self._in(folder) if folder and folder[0] not in "./" else ""
+            self._of_folder[folder] = own or (self.of(folder) if folder else "")
+        return self._of_folder[folder]
+
+    def state(self, folder: str, since: int = 0) -> str:
+        """Return the state of the rules that count for a folder's objects; "" if none is its own.
+
+        No command that is recorded has what these do, and make does not look at it.
+
+        Args:
+            folder: The folder, relative to the tree.
+            since: As in `states`.
+        """
+        if not self.of(f"{folder}/"):
+            return ""
+        digest, place = hashlib.sha256(), folder
+        while place:
+            for path in sorted({*self._read_for(place)}):
+                if since and files.touched(path, since, missing=False):
+                    return "?"
+                digest.update(files.read_regular(Path(path)) if os.path.isfile(path) else b"")
+            place = os.path.dirname(place)
+        return digest.hexdigest()[:16]
+
+    def _in(self, folder: str) -> str:
+        return next((path for path in self._read_for(folder) if self._text(path)[0]), "")
+
+    def _read_for(self, folder: str) -> Iterator[str]:
+        """Yield the makefiles that a make for a folder reads, as far as they can be told."""
+        if self._readers is None:
+            self._readers = {}
+            for path, places in self._known.items():
+                if not path.startswith(f"{self._tree}/scripts/"):
+                    for place in places:
+                        self._readers.setdefault(place, []).append(path)
+        own = f"{self._tree}/{folder}"
+        waiting = [f"{own}/Kbuild", f"{own}/Makefile", *self._readers.get(folder, ())]
+        seen = {f"{self._tree}/{name}" for name in _KBUILD}
+        while waiting:
+            path = waiting.pop()
+            if path in seen:
+                continue
+            seen.add(path)
+            yield path
+            text = self._text(path)[1]
+            for place in ("$(srctree)/$(src)", "$(srctree)/$(obj)", "$(src)"):
+                text = text.replace(place, own)
+            words = text.replace("$(srctree)", self._tree).split()
+            waiting += [os.path.normpath(word) for word in words if "$" not in word]
+
+    def _text(self, path: str) -> tuple[bool, str]:
+        """Return whether a makefile has such a rule, and the names of those that it includes."""
+        if path not in self._texts:
+            try:
+                with open(path, encoding="utf-8", errors="replace") as stream:
+                    text = stream.read()
+            except OSError:
+                text = ""
+            included = " ".join(_INCLUDED.findall(text)) if "include" in text else ""
+            self._texts[path] = goes_on(text), included
+        return self._texts[path]
+
+
+def goes_on(text: str) -> bool:
+    """Tell whether a makefile has a rule for objects with more steps than the saved command.
+
+    Args:
+        text: Its content.
+    """
+    if not _MAYBE.search(text) and not re.search(r";.*if_changed", text):
+        return False
+    head, recipe = "", list[str]()
+    for line in [*text.replace("\\\n", " ").split("\n"), "end:"]:
+        if line.startswith("\t"):
+            recipe.append(line.strip())
+        elif not _BETWEEN.match(line):
+            more = any(map(_RECORDS.search, recipe)) and not all(map(_USUAL.fullmatch, recipe))
+            if more and _OBJECTS.fullmatch(head.rpartition(":")[0] or head):
+                return True
+            head, _, first = line.partition(";")
+            recipe = [first.strip()]
+    return False
+
+
+def states(obj: Path, tree: str, records: Iterable[str], since: int = 0) -> dict[str, str]:
+    """Return each folder with rules of its own for its objects, to their state.
+
+    Args:
+        obj: The object folder.
+        tree: The source tree.
+        records: The .cmd files.
+        since: When the objects began to be made, ns since 1970: what changed since then counts as
+            unknown; 0 for never.
+    """
+    own = Own(tree, {})
+    folders = {os.path.relpath(one, obj) for one in {os.path.dirname(path) for path in records}}
+    found = {folder: own.state(folder, since) for folder in sorted(folders)}
+    return {folder: state for folder, state in found.items() if state}
+
+
+def remove(
+    obj: Path, tree: str, records: Collection[str], before: Mapping[str, str]
+) -> dict[str, str]:
+    """Remove the objects of folders whose own rules changed, and return the states of all such.
+
+    Args:
+        obj: The object folder.
+        tree: The source tree.
+        records: The .cmd files.
+        before: The states that the objects were made with.
+    """
+    found = states(obj, tree, records)
+    for record in records:
+        folder = os.path.relpath(os.path.dirname(record), obj)
+        if record.endswith(".o.cmd") and found.get(folder) != before.get(folder):
+            files.remove(target_of(record))
+    return found

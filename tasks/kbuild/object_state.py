@@ -9,13 +9,11 @@ from pathlib import Path
 
 from tasks.cache.digests import Stamps
 from tasks.kbuild import object_key, symbol_times, texts
-from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, Roots
+from tasks.kbuild.object_key import HIDING, OBJTOOL, PLACE, SYMBOL, Roots
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system import files
-from tasks.system.pattern import pattern
 
-# -MMD leaves out what a header that calls itself the system's includes.
-_SYSTEM = pattern(rb"\b(?:GCC|clang)\s+system_header")
+_TIMESTAMP = b"__TIMESTAMP__"  # the time of a source
 
 
 class States:
@@ -71,6 +69,8 @@ class States:
     def _of_input(self, name: str) -> str:
         if symbol := object_key.symbol_file(name):
             return self._values.get(symbol, "n")
+        if name.startswith(SYMBOL):
+            return self._values.get(f"include/config/{name[len(SYMBOL) :]}", "n")
         if name == OBJTOOL:
             return self._stamps.digest(f"{self.roots.obj}/{object_key.PROGRAM}")
         path = self._path(name)
@@ -166,5 +166,5 @@ def _names_unknown(path: str, text: bytes) -> bool:
         bool(said.pasted)
         or texts.reads(text)
         or any(texts.found_elsewhere(path, said))
-        or (b"system_header" in text and _SYSTEM.search(texts.code(text)) is not None)
+        or (_TIMESTAMP in text and _TIMESTAMP in texts.code(text))
     )

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -24,7 +23,16 @@ from pathlib import Path
 from tasks.cache.digests import Stamps
 from tasks.cache.store import FORMAT, Store
 from tasks.cache.store_files import Output, Place, Result, short_hash, state
-from tasks.kbuild import make, object_key, saved, seconds, symbol_times, trace
+from tasks.kbuild import (
+    make,
+    makefiles,
+    object_key,
+    object_rules,
+    saved,
+    seconds,
+    symbol_times,
+    trace,
+)
 from tasks.kbuild.depfiles import SYMBOL, Depfiles
 from tasks.kbuild.object_goals import TASK, Goals, relative, within
 from tasks.kbuild.object_key import HIDING, PLACE, Roots
@@ -33,9 +41,7 @@ from tasks.kbuild.saved import Unfamiliar
 from tasks.system import files, terminal
 
 FEW = 30  # objects; for more of them it pays to run `make prepare` first, which tells make's flags
-# Makefiles whose flags go into every object.
-_STEERING = ("Makefile", "scripts/Makefile.*", "scripts/Kbuild.include")
-FORM = 3  # of an object's names; part of every key, so that another one is never looked at
+FORM = 4  # of an object's names; part of every key, so that another one is never looked at
 SAID = ("vmlinux", "modules")  # goals whose objects are reported even if all were compiled
 LAID = "piggyback.laid"  # objects that make may turn out not to want
 
@@ -83,6 +89,7 @@ class Objects:
         self._places: dict[str, Place] = {}  # in the store, of what was found or kept
         self.states = States(self.roots, stamps)
         self.goals = Goals(store, tools, arch)
+        self._own = object_rules.Own(tree, {})
 
     # before make ---------------------------------------------------------------------------------
 
@@ -99,19 +106,19 @@ class Objects:
         """
         if not self.goals.targets(goal):
             self.store.fetch_pack(self.goals.key(goal))
-        targets = within(self.top, self.goals.targets(goal))
+        targets, tree = within(self.top, self.goals.targets(goal)), Path(self.roots.tree)
         records = {target: trace.record_of(self.obj, target) for target in targets}
-        known = Depfiles(self.obj, Path(self.roots.tree), records.values(), save=False)
+        known = Depfiles(self.obj, tree, records.values(), save=False)
         here = [target for target, record in records.items() if record in known.records]
         absent = [target for target in records if records[target] not in known.records]
         changed = symbol_times.changed(self.obj)
         if complete:
             folders = {os.path.dirname(target) for target in absent}
-            switched = {folder for folder in folders if self._switches(folder, changed)}
+            switched = {one for one in folders if makefiles.switches(tree, one, changed)}
             absent = [target for target in absent if os.path.dirname(target) in switched]
         env: Mapping[str, str] = {}
         stale = self.stale(known, here)
-        steering = bool(changed) and self._steers(changed)
+        steering = bool(changed) and makefiles.steers(tree, changed)
         if prepare and (steering or (absent and not complete) or len(stale) > FEW):
             prepare()
             self.states = States(self.roots, self.stamps)
@@ -207,26 +214,6 @@ class Objects:
                 stale.add(target)
         return stale
 
-    def _steers(self, symbols: Collection[str]) -> bool:
-        """Tell whether a makefile with flags for all objects uses one of these symbols."""
-        tree = Path(self.roots.tree)
-        patterns = (*_STEERING, "arch/*/Makefile*")
-        paths = [path for pattern in patterns for path in tree.glob(pattern)]
-        return any(self._names_one(path, symbols) for path in paths)
-
-    @staticmethod
-    def _names_one(path: Path, symbols: Collection[str]) -> bool:
-        try:
-            text = path.read_text(errors="replace")
-        except OSError:
-            return False
-        return any(name in symbols for name in re.findall(r"\bCONFIG_(\w+)", text))
-
-    def _switches(self, folder: str, symbols: Collection[str]) -> bool:
-        """Tell whether the makefile of a folder uses one of these symbols."""
-        place = Path(self.roots.tree, folder)
-        return any(self._names_one(place / name, symbols) for name in ("Makefile", "Kbuild"))
-
     def command(self, target: str) -> str:
         """Return the saved command of an object, with its key; "" if there is none."""
         try:
@@ -262,6 +249,8 @@ class Objects:
         self, target: str, env: Mapping[str, str], command: str, better_than: str
     ) -> tuple[Result, list[str]] | None:
         """Return the object that `_lay` copies, with its names; None if the store has none."""
+        if self._own.of(target):
+            return None
         best: tuple[Result, list[str]] | None = None
         least = self._distance(env, better_than) if better_than else 1 << 30
         key = self.key(target)
@@ -305,7 +294,8 @@ class Objects:
             made: The targets that were made; None for those with a .cmd file of since then.
             took: The seconds of each compilation on an idle host, where that is known.
         """
-        targets = trace.read(self.obj).goals[goal].edges
+        said = trace.read(self.obj).goals[goal]
+        targets, self._own = said.edges, object_rules.Own(self.roots.tree, said.makefiles)
         self._remove(self._absent.difference(targets))
         files.remove(self.obj / LAID)
         self.keep_made(targets if made is None else made, started, took or {})
@@ -365,13 +355,14 @@ class Objects:
             text = stream.read()
         object_key.familiar(parsed)
         self.compiled.add(target)
+        if makefile := self._own.of(target):
+            raise Unfamiliar(f"{makefile} has a rule of its own")
         names = object_key.names_of(parsed, text, self.roots)
         path = self.obj / target
         content = path.read_bytes()
-        held = [path.encode() for path, _ in self.roots.pairs()]
-        if object_key.debugs(parsed) or any(root in content for root in held):
+        if object_key.placed(parsed, content, self.roots):
             names.append(PLACE)
-        names += [HIDING, *object_key.programs(parsed)]
+        names += [HIDING, *object_key.unrecorded(parsed)]
         info = path.stat()
         found = {name: states.of(names, name) for name in names}
         for name in names[1:]:

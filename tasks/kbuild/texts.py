@@ -7,6 +7,7 @@ Kbuild's fixdep and the compiler's depfile tell what was read. They lack
   when it changes; nor of PASTE(CONFIG_, X), where another macro has the `##`;
 - what the assembler reads by `.incbin` and `.include`, and the compiler by `#embed`;
 - a header that `__has_include` asks for;
+- what is included by a header that calls itself the system's, and the symbols in that;
 - a place where `#include "../x.h"` finds another one: by -I, above the folders that are known.
 
 Source: scripts/basic/fixdep.c; drivers/tty/serial/8250/8250_pci.c has two macros of the first kind,
@@ -30,9 +31,11 @@ from tasks.system import files
 from tasks.system.pattern import pattern
 
 FILE = "piggyback.texts"
-# A name that goes on behind ##, or ends with "_": no symbol does.
-_PASTED = pattern(rb"(?<!\w)CONFIG_(\w*)(?:(?:\s|\\\n)*##|(?<=_)(?!\w))")
-_MAYBE_PASTED = pattern(rb"CONFIG_\w*(?:(?:\s|\\\n)*##|(?<=_)(?!\w))")  # quick: it begins so
+FORM = 1  # of that file: one of another form, or with texts of another meaning, is no such file
+# A name that goes on behind ##, or ends with "_": no symbol does. CONFIG alone may begin any.
+_PASTED = pattern(rb"(?<!\w)CONFIG(?:_(\w*)(?:(?:\s|\\\n)*##|(?<=_)(?!\w))|(?!\w))")
+# Quick: it begins so.
+_MAYBE_PASTED = pattern(rb"CONFIG(?:_\w*(?:(?:\s|\\\n)*##|(?<=_)(?!\w))|(?!\w)(?<!\wCONFIG))")
 # Comments of C; strings come first, as they may have the signs of a comment.
 _COMMENT = pattern(rb"(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|/\*.*?\*/|//[^\n]*", re.DOTALL)
 # What reads or looks for a file by its name. (The assembler takes .INCBIN, too.)
@@ -43,6 +46,9 @@ _MAYBE_READS = (b"incbin", b".include", b"embed", b"__has_")  # quick: each of t
 _READ = pattern(rb"\.(?:incbin|include)(?:\s|\\[tn])*\\?\"([^\"\\\n]+)", re.IGNORECASE)
 _NAME = pattern(rb"[\"<]([\w./+@~,-]+)\\?[\">]")
 _UPWARD = pattern(rb"([\"<])((?:[^\"<>\\\n]*/)?\.\./[^\"<>\\\n]+)[\">]")
+# -MMD leaves out what a header that calls itself the system's includes.
+_SYSTEM = pattern(rb"\b(?:GCC|clang)\s+system_header")
+_INCLUDED = pattern(rb"#\s*include(?:_next)?\s*[\"<]([^\">\n]+)[\">]")
 _TEXT = (".c", ".S", ".s", *HEADERS)
 _KCONFIG = "/scripts/kconfig/"  # has a macro CONFIG_, and is compiled without a configuration
 
@@ -51,14 +57,17 @@ class Text(msgspec.Struct, array_like=True, frozen=True):
     """What one source says.
 
     Attributes:
-        pasted: How the names of symbols begin that it puts together, without CONFIG_.
+        pasted: How the names of symbols begin that it puts together, without CONFIG_; "" if that
+            may be any.
         read: Names of files that are read or asked for otherwise than by #include.
         upward: Names with ".." that #include may have, each with its first sign, " or <.
+        system: Whether the compiler does not list what it includes.
     """
 
     pasted: list[str] = []
     read: list[str] = []
     upward: list[str] = []
+    system: bool = False
 
 
 NOTHING = Text()
@@ -109,13 +118,14 @@ class Texts:
         if any(self._known.get(path) != entry for path, entry in new.items()):
             there = {path: entry for path, entry in self._known.items() if os.path.exists(path)}
             with contextlib.suppress(OSError, ValueError):  # it saves time only
-                files.write_whole(self._path, files.packed({**there, **new}))
+                files.write_whole(self._path, files.packed((FORM, {**there, **new})))
 
 
 @files.remembering
 def _read(path: Path) -> _Known:
     """Return the content of the file; several looks at an object folder ask for it."""
-    return files.decoded(path, _Known, {})
+    form, known = files.decoded(path, tuple[int, _Known], (0, {}))
+    return known if form == FORM else {}
 
 
 def of_text(text: bytes) -> Text:
@@ -128,9 +138,11 @@ def of_text(text: bytes) -> Text:
     pasted = _PASTED.findall(_COMMENT.sub(b" ", text)) if _MAYBE_PASTED.search(text) else []
     upward = [b"".join(pair) for pair in _UPWARD.findall(text)] if b"../" in text else []
     read = [*_READ.findall(code(text)), *_NAME.findall(code(text))] if reads(text) else []
-    if not (pasted or read or upward):
+    system = b"system_header" in text and _SYSTEM.search(code(text)) is not None
+    if not (pasted or read or upward or system):
         return NOTHING
-    return Text(*(_names(found) for found in (pasted, read, upward)))
+    pasted += [b""] if system else []  # it may include what names any symbol
+    return Text(_names(pasted), _names(read), _names(upward), system)
 
 
 def reads(text: bytes) -> bool:
@@ -141,6 +153,19 @@ def reads(text: bytes) -> bool:
     """
     low = text.lower()
     return any(word in low for word in _MAYBE_READS) and bool(_READS.search(code(text)))
+
+
+def included(path: str) -> set[str]:
+    """Return the names that a source includes.
+
+    Args:
+        path: The source.
+    """
+    try:
+        with open(path, "rb") as stream:
+            return {*_names(_INCLUDED.findall(stream.read()))}
+    except OSError:
+        return set()
 
 
 def code(text: bytes) -> bytes:
@@ -201,3 +226,53 @@ def candidates(source: str, text: Text, top: str, look: Collection[str]) -> Iter
             for folder in folders:
                 place = real[folder] if ".." in name else folder
                 yield os.path.normpath(os.path.join(place, name))
+
+
+def unsaid(
+    known: Texts, sources: Iterable[str], systems: Iterable[str], top: str, look: Collection[str]
+) -> set[str]:
+    """Return the files, existing or not, that a target may be made from without a record.
+
+    Args:
+        known: What sources say.
+        sources: Those of the target that say anything.
+        systems: Folders of which the compiler lists no headers.
+        top: The object folder, where make runs; files there don't count.
+        look: The folders of -I.
+    """
+    here = (f"{top}/", f"{os.path.realpath(top)}/")
+    found, waiting = set[str](), [*sources]
+    hidden = {source for source in waiting if known.of(source).system}
+    while waiting:
+        source = waiting.pop()
+        names = set(candidates(source, known.of(source), top, look))
+        new = {one for one in names - found if not f"{one}/".startswith(here)}
+        new = {one for one in new if not os.path.isdir(one)}
+        found |= new
+        waiting += new  # of .include
+    for folder in systems:
+        hidden.update(
+            os.path.join(place, name) for place, _, names in os.walk(folder) for name in names
+        )
+    return found | (_with_included(hidden, look) - {*sources})
+
+
+def _with_included(headers: Collection[str], look: Collection[str]) -> set[str]:
+    """Return headers that the compiler does not list, and all that they include.
+
+    What one that counts as the system's includes counts so, too.
+
+    Args:
+        headers: The headers, absolute.
+        look: The folders of -I.
+    """
+    found, waiting = {*headers}, [*headers]
+    while waiting:
+        source = waiting.pop()
+        for name in included(source):
+            for folder in (os.path.dirname(source), *look):
+                path = os.path.normpath(os.path.join(folder, name))
+                if path not in found and os.path.isfile(path):
+                    found.add(path)
+                    waiting.append(path)
+    return found

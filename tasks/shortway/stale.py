@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from tasks.cache.digests import MISSING
-from tasks.kbuild import saved, symbol_times, trace
+from tasks.kbuild import object_rules, saved, symbol_times, trace
 from tasks.kbuild.depfiles import Depfiles
 from tasks.kbuild.saved import Saved, Unfamiliar
 from tasks.kbuild.trace import Said
@@ -49,6 +49,7 @@ class Targets(msgspec.Struct, dict=True):
         self.times: dict[str, int] = {}
         self.newest: dict[str, int] = {}
         self.prefix = f"{self.obj}/"
+        self.own = object_rules.Own(self.known.tree, self.said.makefiles)
         self.learn()
 
     def learn(self) -> None:
@@ -146,6 +147,8 @@ class Targets(msgspec.Struct, dict=True):
         }
         if command.command.split(" ", 1)[0] in host and " -nostdinc " not in command.command:
             raise Unfamiliar(f"{target} is a program that the build itself runs")
+        if target.endswith(".o") and (makefile := self.own.of(target)):
+            raise Unfamiliar(f"{makefile} has a rule of its own for objects")
         return command
 
     def downstream(self, stale: set[str], goal: str) -> set[str]:

@@ -64,8 +64,14 @@ def test_symbols_are_known_by_their_files() -> None:
 def test_objtool_is_a_program_of_its_own(tmp_path: Path) -> None:
     content = text(f"{COMMAND} ; ./tools/objtool/objtool --mcount --uaccess kernel/panic.o")
     assert names(tmp_path, content)
-    assert object_key.programs(parsed(tmp_path, content)) == [object_key.OBJTOOL]
-    assert object_key.programs(parsed(tmp_path, text())) == []
+    assert object_key.unrecorded(parsed(tmp_path, content)) == [object_key.OBJTOOL]
+    assert object_key.unrecorded(parsed(tmp_path, text())) == []
+
+
+def test_a_symbol_that_the_command_names(tmp_path: Path) -> None:
+    command = COMMAND.replace("-c ", "-DCONFIG_A=1 -DB=CONFIG_B -D 'C(x)=x + CONFIG_C' -c ")
+    found = object_key.unrecorded(parsed(tmp_path, text(command)))
+    assert found == ["#CONFIG_B", "#CONFIG_C"]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +81,11 @@ def test_objtool_is_a_program_of_its_own(tmp_path: Path) -> None:
         COMMAND + "; objcopy kernel/panic.o",
         COMMAND + "| cat",
         COMMAND.replace("-c ", "-c @file "),
+        COMMAND.replace("-c ", "-c '@file' "),
+        COMMAND.replace("-c ", "-c --specs=file "),
+        COMMAND.replace("-c ", "-c '-specs=a file' "),
+        COMMAND.replace("-c ", "-c -DHAS=CONFIG "),
+        COMMAND.replace("-c ", "-c -D'HAS(x)=CONFIG_##x' "),
         COMMAND.replace("-c ", "-fplugin=x.so -c "),
         COMMAND.replace("-c ", "-flto -c "),
         COMMAND.replace("-c ", "-gsplit-dwarf -c "),
@@ -143,9 +154,31 @@ def test_names_that_are_too_few() -> None:
 
 
 def test_debug_information_holds_paths(tmp_path: Path) -> None:
-    assert not object_key.debugs(parsed(tmp_path, text()))
+    assert not object_key.placed(parsed(tmp_path, text()), b"x", HERE)
+    assert object_key.placed(parsed(tmp_path, text()), HERE.tree.encode(), HERE)
     for option in ("-g", "-g3", "-ggdb", "-gdwarf-5"):
-        assert object_key.debugs(parsed(tmp_path, text(COMMAND.replace("-c ", f"{option} -c "))))
+        record = parsed(tmp_path, text(COMMAND.replace("-c ", f"{option} -c ")))
+        assert object_key.placed(record, b"x", HERE)
+
+
+@pytest.mark.parametrize(
+    ("option", "placed"),
+    [
+        ("-DTREE='\"{}\"'", True),
+        ("-D TREE={}", True),
+        ("-Wa,--defsym,x={}", True),
+        ("-I{}/include -I {}/lib", False),
+        ("-isystem {}/sys -iquote{}/quote", False),
+        ("-include {}/linux/kconfig.h", False),
+        ("-fmacro-prefix-map={}/= -Wp,-MMD,{}/x.d", False),
+        ("-DTREE=tree", False),
+    ],
+)
+def test_a_command_that_tells_a_path(tmp_path: Path, option: str, placed: bool) -> None:
+    """The object may have its length alone."""
+    for root in (HERE.tree, HERE.obj):
+        command = COMMAND.replace("-c ", f"{option.replace('{}', root)} -c ")
+        assert object_key.placed(parsed(tmp_path, text(command)), b"x", HERE) == placed
 
 
 def hiding(top: Path, deps: list[str]) -> list[str]:

@@ -102,3 +102,59 @@ def test_rules_that_are_new(tmp_path: Path, rules: str) -> None:
 def test_symbols_that_are_set(tmp_path: Path) -> None:
     checks(tmp_path, RULES.format("checksrc"))
     assert object_rules.enabled(tmp_path / "obj") == {"A", "MODVERSIONS_NOT"}
+
+
+OWN = "$(obj)/a.o: $(src)/a.c FORCE\n"
+DEP, RULE = "\t$(call if_changed_dep,cc)\n", "\t$(call if_changed_rule,{})\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        (OWN + DEP, False),
+        (OWN + RULE.format("cc_o_c"), False),
+        (OWN + "\t$(Q)mkdir -p $(dir $@)\n" + DEP, False),
+        (OWN + "ifdef CONFIG_A\n" + DEP + "endif\n# comment\n\nobj-y += b.o\n", False),
+        (OWN + RULE.format("cc_o_c_more"), True),
+        (OWN + DEP + "\t$(OBJCOPY) $@\n", True),
+        (OWN + DEP + "\n# comment\n\t$(OBJCOPY) \\\n\t\t$@\n", True),
+        (OWN + "ifdef CONFIG_A\n" + DEP + "endif\n\t$(OBJCOPY) $@\n", True),
+        (OWN + "\t$(call cmd_and_fixdep,cc_o_c)\n", True),
+        (OWN[:-1] + " ; $(call if_changed_dep,cc); strip $@\n", True),
+        ("$(objs): %.o: %.c FORCE\n" + DEP + "\tstrip $@\n", True),
+        ("$(obj)/%.o: $(src)/%.c FORCE\n" + DEP + "\tstrip $@\n", True),
+        ("define compile\n" + DEP + "\tstrip $@\nendef\n", True),
+        ("$(objs): FORCE\n" + DEP + "\tstrip $@\n", True),
+        ("$(obj)/a.h: FORCE\n" + DEP + "\tstrip $@\n", False),
+        ("$(obj)/a.h: FORCE\n" + RULE.format("header") + OWN + DEP, False),
+        ("define rule_header\n\t$(call cmd_and_savecmd,x)\n\t$(call cmd,y)\nendef\n", False),
+    ],
+)
+def test_a_rule_with_more_steps(text: str, more: bool) -> None:
+    assert object_rules.goes_on(text) == more
+
+
+def test_the_makefiles_of_a_folder(tmp_path: Path) -> None:
+    more = OWN + RULE.format("more")
+    files = {
+        "drivers/a/Makefile": "include $(srctree)/$(src)/more.mk\n",
+        "drivers/a/more.mk": "include $(srctree)/scripts/Makefile.more\n",
+        "scripts/Makefile.more": more,
+        "scripts/Makefile.build": more,
+        "drivers/b/Makefile": "include $(srctree)/scripts/Makefile.build\n",
+        "drivers/c/Kbuild": "-include $(other)/x.mk\n",
+        "drivers/c/d/Makefile": "",
+        "Makefile": more,
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    more_mk = f"{tmp_path}/scripts/Makefile.more"
+    own = object_rules.Own(tmp_path, {})
+    assert own.of("drivers/a/x.o") == own.of("drivers/a/deep/y.o") == more_mk
+    for name in ("drivers/b/x.o", "drivers/c/x.o", "drivers/x.o", "x.o"):
+        assert own.of(name) == ""
+    told = {f"{tmp_path}/scripts/Makefile.build": ["drivers/b"], f"{tmp_path}/Makefile": ["c", "."]}
+    own = object_rules.Own(tmp_path, told)
+    assert own.of("drivers/b/x.o") == ""
+    assert own.of("c/d/x.o") == f"{tmp_path}/Makefile"

@@ -34,6 +34,8 @@ def states(tmp_path: Path) -> States:
         "// a comment \\\n.incbin",
         "/* one */ .incbin /* two */",
         "#define ON(x) IS_ENABLED(CONFIG_SERIAL_##x)",
+        "char s[] = __TIMESTAMP__;",
+        "#define HAS(p, x) p##_##x\nint b = HAS(CONFIG, A);",
         "#pragma GCC system_header",  # -MMD then leaves out what it includes
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cmd_files import fixdep, put
 
-from tasks.kbuild import depfiles, records
+from tasks.kbuild import depfiles, record_names, records
 from tasks.kbuild.depfiles import Depfiles
 from tasks.system.errors import PiggyError
 
@@ -303,9 +303,9 @@ def test_a_record_written_anew_with_the_same_text_is_not_parsed(
     put(record, text)
     first = Depfiles(obj, src)
     parsed: list[str] = []
-    named = Depfiles._named
+    of = record_names.of
     monkeypatch.setattr(
-        Depfiles, "_named", lambda self, path: parsed.append(path) or named(self, path)
+        record_names, "of", lambda path, *args: parsed.append(path) or of(path, *args)
     )
     record.write_text(text)
     os.utime(record, ns=(1, 1))
@@ -324,7 +324,7 @@ def test_a_cache_of_another_form_counts_as_missing(
     obj, src = tmp_path / "obj", tmp_path / "src"
     put(src / "a.c", "")
     put(obj / ".a.o.cmd", f"cmd_a.o := gcc -c -o a.o {src}/a.c\n\nsource_a.o := {src}/a.c\n")
-    monkeypatch.setattr(depfiles, "located", lambda top, name: f"{top}/elsewhere")
+    monkeypatch.setattr(record_names, "located", lambda top, name: f"{top}/elsewhere")
     monkeypatch.setattr(depfiles, "FORM", depfiles.FORM - 1)
     assert not Depfiles(obj, src).given()
     monkeypatch.undo()

@@ -24,7 +24,9 @@ OLD = 10**18
         ("#define ON(x) IS_ENABLED(CONFIG_##x)", [""]),
         ("#define ON(x) CONFIG_SERIAL_8250_ ## x", ["SERIAL_8250_"]),
         ("#define ON(x) CONFIG_A_\\\n\t##x ? CONFIG_B_ \\\n ##x", ["A_", "B_"]),
+        ("#define HAS(p, x) p##_##x\nint a = HAS(CONFIG, A);", [""]),
         ("#define SET(x) AK4613_CONFIG_##x", []),
+        ('/* CONFIG */ int CONFIGURE, A_CONFIG; char s[] = "CONFIG"; // CONFIG', []),
         ("#define NAME(x) x##_CONFIG CONFIG_PANIC_TIMEOUT + a##b", []),
     ],
 )
@@ -78,6 +80,8 @@ def test_a_source_that_is_gone_is_forgotten(tmp_path: Path) -> None:
         ('/* .incbin "a" */ char s[] = "a.h";', Text()),
         ('#include "../x.h"\n#define Y <a/../y.h>\n', Text(upward=['"../x.h', "<a/../y.h"])),
         ('#include "x.h" /* ../y.h */\nint included;\n', Text()),
+        ("#pragma GCC system_header\n#include <a.h>", Text(pasted=[""], system=True)),
+        ("// #pragma GCC system_header", Text()),
         ('.incbin "b\udcff.bin"', Text()),
     ],
 )
