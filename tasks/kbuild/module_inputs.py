@@ -38,9 +38,6 @@ def of_tree(obj: Path, tree: Path, since: int) -> list[str]:
         obj: The object folder.
         tree: The tree.
         since: When the run began, ns since 1970.
-
-    Returns:
-        The files, and whether vmlinux itself is one of the inputs, as it is with BTF.
     """
     goals = trace.read(obj).goals
     said, known = goals.get(GOAL, trace.Said({}, {})), Depfiles(obj, tree)
