@@ -180,5 +180,5 @@ def build(job: Job) -> dict[str, object]:
     return {
         "commands": max(count, int(job.previous.get("commands", 0))),
         "discovered": known.inputs(job.started),
-        "unstripped": [str(box.obj / "busybox_unstripped")],
+        "holding": [str(box.obj / "busybox_unstripped")],
     }

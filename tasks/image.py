@@ -102,7 +102,7 @@ def build(job: Job, name: str, link: Link) -> dict[str, object]:
     goal_state.keep(obj, name, job.record(found), [file], project.stamps)
     way = "make" if known is None else "saved commands"
     work, placed = seconds.work_since(obj, job.started, way), map(str, obj.glob(PLACED))
-    return {"discovered": found, "work": work, "unstripped": [*placed]}
+    return {"discovered": found, "work": work, "holding": [*placed]}
 
 
 def beside(project: Project, name: str) -> dict[str, str]:

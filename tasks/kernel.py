@@ -150,7 +150,7 @@ def build(job: Job) -> dict[str, object]:
         "commands": max(count, int(job.previous.get("commands", 0))),
         "unsure": unsure(project),
         "made": files_named(project).made,
-        "unstripped": [str(one) for x in ("vmlinux.unstripped", PLACED) for one in obj.glob(x)],
+        "holding": [str(one) for x in ("vmlinux.unstripped", PLACED) for one in obj.glob(x)],
         "work": seconds.work_since(obj, job.started, "make" if known is None else "saved commands"),
         "discovered": inputs,
     }

@@ -27,6 +27,7 @@ from tasks import kernel, kernel_config
 from tasks.config.project import EPOCH, Project
 from tasks.graph.task import Command, Job, Kept, Makes, Needs, TaskDict, task
 from tasks.kbuild import module_inputs, module_source, trace
+from tasks.kbuild.depfiles import PLACED
 from tasks.kconfig import dotconfig
 from tasks.system import owned, terminal
 from tasks.system.errors import PiggyError
@@ -162,6 +163,7 @@ def build(job: Job) -> dict[str, object]:
         "commands": max(count, int(job.previous.get("commands", 0))),
         "made": made,
         "unsure": kernel.unsure(project),
+        "holding": [str(path) for path in obj.glob(PLACED)],
         "discovered": [*found, *_described_by(project)],
     }
 

@@ -194,7 +194,7 @@ class Inputs:
         """Return the record of a success; put what the task really made into the store."""
         made = [os.fspath(path) for path in task.values.pop("made", ())]
         unsure = task.values.pop("unsure", False) or task.values.get(RESTORED)
-        unstripped = task.values.pop("unstripped", ())
+        holding = task.values.pop("holding", ())
         record = self._after(before, task.values.pop("discovered", ()), made, started)
         if (
             self.store
@@ -202,7 +202,7 @@ class Inputs:
             and self._all_there(task.name, record)
             and self._sure(before, record, began)
         ):
-            self._keep(task, self.store, before, record, made, unstripped)
+            self._keep(task, self.store, before, record, made, holding)
         return record
 
     def _keep(
@@ -212,7 +212,7 @@ class Inputs:
         before: Record,
         record: Record,
         made: Sequence[str],
-        unstripped: Sequence[str],
+        holding: Sequence[str],
     ) -> None:
         """Put what the task made into the store."""
         with contextlib.suppress(OSError):  # an output vanished: the reason of the next run
@@ -229,7 +229,7 @@ class Inputs:
             )
             key = store.key(task.name, before, self.outputs, self.config)
             targets = [Path(path) for path in self.outputs]
-            store.put(key, record["discovered"], result, targets, unstripped)
+            store.put(key, record["discovered"], result, targets, holding)
 
     def _all_there(self, name: str, record: Record) -> bool:
         """Tell whether all discovered inputs are there, and say it if not.

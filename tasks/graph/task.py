@@ -5,8 +5,8 @@ the action in it. The action gets a Job and returns None, or a dict with
 
 - "discovered": input files that it learned of while it ran,
 - "made": outputs beyond the targets,
-- "unstripped": files that the targets were made from by stripping them, as far as they are not made
-  outputs; the paths in their debug information count,
+- "holding": files in which paths of folders count as they do in targets: what these were made from
+  by stripping, which has debug information, and what tells that they depend on where a folder lies,
 - "unsure": true, where it was made from more than its inputs, so that the store must not have it,
 - "notes": what it says of its inputs, as reasons of the part "note",
 - "work": what it compiled, for estimates (see history.Work),

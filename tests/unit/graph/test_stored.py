@@ -184,7 +184,7 @@ def test_a_file_that_holds_a_path_stays(
 
 def unstripped(it: Checkout, content: bytes) -> dict[str, Any]:
     (it.build / "unstripped").write_bytes(content)
-    return {"unstripped": [str(it.build / "unstripped")]}
+    return {"holding": [str(it.build / "unstripped")]}
 
 
 VALUES: dict[str, tuple[Callable[[Checkout], dict[str, Any]], bool]] = {
@@ -197,7 +197,7 @@ VALUES: dict[str, tuple[Callable[[Checkout], dict[str, Any]], bool]] = {
     "a word of ours": (lambda it: {"text": "<tree>"}, False),
     "stripped": (lambda it: unstripped(it, b"\x7fELF"), True),
     "stripped of a path": (lambda it: unstripped(it, b"\x7fELF.debug_info"), False),
-    "unstripped is gone": (lambda it: {"unstripped": [str(it.build / "no")]}, False),
+    "unstripped is gone": (lambda it: {"holding": [str(it.build / "no")]}, False),
 }
 
 
@@ -211,7 +211,7 @@ def test_values(
     two.more = lambda: VALUES[what][0](two)
     assert two.run(monkeypatch) == ("restored" if portable else "made")
     made = {name: it for name, it in two.values.items() if name not in ("record", RESTORED)}
-    assert made == {name: it for name, it in two.more().items() if name != "unstripped"}
+    assert made == {name: it for name, it in two.more().items() if name != "holding"}
     again = "made" if what == "unstripped is gone" else "restored"
     two.values = {}
     assert two.run(monkeypatch) == again
