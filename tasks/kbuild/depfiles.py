@@ -113,8 +113,10 @@ class Depfiles:
         self._candidates: dict[tuple[int, ...], set[str]] = {}  # by sources and folders of -I
         self.whole = only is None
         renewed = self.refresh(below(obj) if only is None else filter(os.path.exists, only))
-        if save and self.whole and (renewed or len(self.records) != len(self._cached)):
-            self.save()
+        if save and self.whole:
+            self._tell_place()
+            if renewed or len(self.records) != len(self._cached):
+                self.save()
 
     def refresh(self, records: Iterable[str]) -> bool:
         """Read these .cmd files, those that changed anew.
@@ -131,16 +133,15 @@ class Depfiles:
                 renewed = True
             if self.records.get(record) is not entry:
                 self.records[record], self._given = entry, None
-        self._tell_place()
         return renewed
 
     def _tell_place(self) -> None:
         """Have a file that holds the folders' paths, if a command tells where one lies."""
-        path = self.obj / PLACED
-        if any(entry.placed for entry in self.records.values()):
-            write_whole(path, f"{self.tree}\n{self.top}\n")
-        elif self.whole:
+        path, text = self.obj / PLACED, f"{self.tree}\n{self.top}\n"
+        if not any(entry.placed for entry in self.records.values()):
             remove(path)
+        elif not path.is_file() or path.read_text(errors="replace") != text:
+            write_whole(path, text)
 
     def save(self) -> None:
         """Write the cache file."""

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 
+from tasks.system import files
 from tasks.system.pattern import pattern
 
 _COMMENT = pattern(r"^[ \t]*#.*$", re.MULTILINE)
@@ -20,6 +21,7 @@ _WILDCARD = pattern(r"\$\(wildcard\s+(?:[^()]|\([^()]*\))+\)")
 _LISTED = pattern(r"\b(?:ls|find|cd)\b")
 _FIND = pattern(r"\bfind\b")
 _GLOB = pattern(r"[*?\[]")
+_LONG = 4096  # characters of a line; in a longer one nothing is looked for with much patience
 # The files with all symbols, and make's list of all variables, which has them, too.
 _WHOLE = pattern(
     r"auto\.conf(?![\w.])|autoconf\.h|KCONFIG_CONFIG|\.VARIABLES|(?<![\w.%*@-])\.config\b(?!\.)"
@@ -52,6 +54,8 @@ def whole_configuration(text: str) -> str:
     if not _WHOLE.search(text):
         return ""
     for line in lines(text):
+        if _WHOLE.search(line) and len(line) > _LONG:
+            return " ".join(line[:80].split())
         if _WHOLE.search(_NOTHING_TOLD.sub("", _WILDCARD.sub("", line))):
             return " ".join(line.split())
     return ""
@@ -80,7 +84,8 @@ def named(text: str, tree: str, makefile: str) -> Iterator[str]:
     word = re.compile(re.escape(tree) + r"(?>/[\w./+@%~,*?\[\]-]+)(?![$({])")
     for line in lines(expanded(text, tree, makefile)):
         if tree in line:
-            for name in word.findall(_OPTION.sub("", _WILDCARD.sub("", line))):
+            kept = line if len(line) > _LONG else _OPTION.sub("", _WILDCARD.sub("", line))
+            for name in word.findall(kept):
                 if "%" not in name:
                     yield os.path.normpath(name.rstrip(".,]"))
 
@@ -102,9 +107,11 @@ def listed(text: str, tree: str, makefile: str) -> set[str]:
             place = name
             while _GLOB.search(place):
                 place = os.path.dirname(place)
+            if not place.startswith(f"{tree}/"):
+                continue  # the tree itself, or what lies beside it
             if place == name and not os.path.lexists(name):
                 found.update(awaited(name))
-            elif (looks or place != name) and place != tree and os.path.isdir(place):
+            elif (looks or place != name) and os.path.isdir(place):
                 found.add(f"{place}/*")
                 if below:
                     found.update(f"{where}/*" for where, _, _ in os.walk(place))
@@ -135,9 +142,8 @@ def reading(tree: str, makefiles: Iterable[str], sources: Collection[str]) -> st
     bases = {os.path.basename(name) for name in sources}
     for makefile in makefiles:
         try:
-            with open(makefile, encoding="utf-8", errors="replace") as stream:
-                text = stream.read()
-        except OSError:
+            text = files.read_regular(makefile, follow=True).decode(errors="replace")
+        except (OSError, ValueError):  # ValueError: a NUL in a name
             continue
         if "*" in text or any(base in text for base in bases):
             for name in named(text, tree, makefile):

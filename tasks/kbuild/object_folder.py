@@ -167,7 +167,10 @@ class ObjectFolder(msgspec.Struct, frozen=True):
             goal_state.forget_others(self.path, said, self._edges())
         object_store = self.objects() if said else None
         took: dict[str, float] = {}
-        complete = object_store is not None and said in trace.read(self.path).goals
+        traces = trace.read(self.path)
+        complete = object_store is not None and said in traces.goals
+        if object_store:
+            object_store.told_by(traces)
         listening = (
             trace.listening(self.path, said, self.stamps)
             if said

@@ -8,13 +8,15 @@ with more steps; only make knows these.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tasks.kbuild import symbol_times
+from tasks.kbuild import symbol_times, trace, unrecorded
 from tasks.kbuild.records import target_of
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system import files
@@ -55,6 +57,9 @@ _USUAL = pattern(
 _OBJECTS = pattern(r"\s*(?:\$\([\w-]+\)\s*)+|.*\.o\b.*|define\s+(?!rule_|cmd_).*")
 _BETWEEN = pattern(r"\s*(?:#|$|ifn?(?:def|eq)\b|else\b|endif\b)")
 _INCLUDED = pattern(r"^[ \t]*[-s]?include[ \t]+([^#\n]+)", re.MULTILINE)
+_FOUND = pattern(r"\$\(wildcard\s([^()$]*)\)")
+_OF_MAKE = ("$(obj)/", "$(objtree)/")  # what the build itself writes
+_SYMBOL = pattern(r"\bCONFIG_(\w+)")
 _KBUILD = {"scripts/Makefile.build", "scripts/Makefile.lib"}  # `checks` looks at their rules
 
 
@@ -112,12 +117,19 @@ class Own:
     Args:
         tree: The source tree.
         makefiles: What a make told: each makefile, absolute, to the folders that read it (see
-            trace.Said). Others are found by name.
+            trace.Said). Others are found by name; a folder without any that includes one whose name
+            make computes counts as one with such a rule.
+        values: The symbols of the configuration, for `state`.
     """
 
-    def __init__(self, tree: str | Path, makefiles: Mapping[str, Collection[str]]) -> None:
+    def __init__(
+        self,
+        tree: str | Path,
+        makefiles: Mapping[str, Collection[str]],
+        values: Mapping[str, str] | None = None,
+    ) -> None:
         self._tree = os.path.realpath(tree)
-        self._known = makefiles
+        self._known, self._values = makefiles, values or {}
         self._readers: dict[str, list[str]] | None = None
         self._of_folder: dict[str, str] = {}
         self._texts: dict[str, tuple[bool, str]] = {}
@@ -133,67 +145,93 @@ class Own:
         """
         folder = os.path.dirname(target)
         if folder not in self._of_folder:
-            own = self._in(folder) if folder and folder[0] not in "./" else ""
+            own = "" if folder[:1] in ("", ".", "/") else self._in(folder)
             self._of_folder[folder] = own or (self.of(folder) if folder else "")
         return self._of_folder[folder]
 
     def state(self, folder: str, since: int = 0) -> str:
         """Return the state of the rules that count for a folder's objects; "" if none is its own.
 
-        No command that is recorded has what these do, and make does not look at it.
+        No command that is recorded has what these do, and make does not look at it. They may use
+        symbols and other files. Where make computes the name of a makefile, one may have come.
 
         Args:
             folder: The folder, relative to the tree.
             since: As in `states`.
         """
-        if not self.of(f"{folder}/"):
+        if folder[:1] in ("", ".", "/"):  # the top: its makefiles are everybody's
             return ""
-        digest, place = hashlib.sha256(), folder
+        digest, place, paths, computed = hashlib.sha256(), folder, set[str](), False
         while place:
-            for path in sorted({*self._read_for(place)}):
-                if since and files.touched(path, since, missing=False):
-                    return "?"
-                digest.update(files.read_regular(Path(path)) if os.path.isfile(path) else b"")
+            paths.update(self._read_for(place))
+            computed = computed or self._computed
             place = os.path.dirname(place)
+        if not computed and not self.of(f"{folder}/"):
+            return ""
+        named = unrecorded.searched(self._tree, sorted(paths))
+        for path in sorted(paths | named):
+            if since and files.touched(path.removesuffix("/*"), since, missing=False):
+                return "?"
+            text = self._content(path)
+            names = sorted({*_SYMBOL.findall(text)}) if path in paths else []
+            values = [(name, self._values.get(name, "n")) for name in names]
+            digest.update(repr((path, text, values)).encode(errors="replace"))
         return digest.hexdigest()[:16]
 
     def _in(self, folder: str) -> str:
-        return next((path for path in self._read_for(folder) if self._text(path)[0]), "")
+        for path in self._read_for(folder):
+            if self._text(path)[0] or (self._computed and folder not in self._told()):
+                return path
+        return ""
 
-    def _read_for(self, folder: str) -> Iterator[str]:
-        """Yield the makefiles that a make for a folder reads, as far as they can be told."""
+    def _told(self) -> dict[str, list[str]]:
+        """Return each folder to the makefiles that make read for it."""
         if self._readers is None:
             self._readers = {}
             for path, places in self._known.items():
                 if not path.startswith(f"{self._tree}/scripts/"):
                     for place in places:
                         self._readers.setdefault(place, []).append(path)
+        return self._readers
+
+    def _read_for(self, folder: str) -> Iterator[str]:
+        """Yield the makefiles that a make for a folder reads, as far as they can be told."""
         own = f"{self._tree}/{folder}"
-        waiting = [f"{own}/Kbuild", f"{own}/Makefile", *self._readers.get(folder, ())]
+        waiting = [f"{own}/Kbuild", f"{own}/Makefile", *self._told().get(folder, ())]
         seen = {f"{self._tree}/{name}" for name in _KBUILD}
+        self._computed = False  # whether one was met that includes what only make knows
         while waiting:
             path = waiting.pop()
             if path in seen:
                 continue
             seen.add(path)
-            yield path
             text = self._text(path)[1]
             for place in ("$(srctree)/$(src)", "$(srctree)/$(obj)", "$(src)"):
                 text = text.replace(place, own)
-            words = text.replace("$(srctree)", self._tree).split()
-            waiting += [os.path.normpath(word) for word in words if "$" not in word]
+            text = _FOUND.sub(r" \1 ", text.replace("$(srctree)", self._tree))
+            for word in text.split():
+                if "$" not in word:
+                    name = os.path.normpath(os.path.join(self._tree, word))
+                    waiting += sorted(glob.glob(name)) if "*" in name else [name]
+                elif not word.startswith(_OF_MAKE):
+                    self._computed = True
+            yield path
 
     def _text(self, path: str) -> tuple[bool, str]:
         """Return whether a makefile has such a rule, and the names of those that it includes."""
         if path not in self._texts:
-            try:
-                with open(path, encoding="utf-8", errors="replace") as stream:
-                    text = stream.read()
-            except OSError:
-                text = ""
+            text = self._content(path)
             included = " ".join(_INCLUDED.findall(text)) if "include" in text else ""
             self._texts[path] = goes_on(text), included
         return self._texts[path]
+
+    @staticmethod
+    def _content(path: str) -> str:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a NUL in a name
+            if path.endswith("/*"):
+                return "\0".join(sorted(os.listdir(path[:-2])))
+            return files.read_regular(path, follow=True).decode(errors="replace")
+        return ""
 
 
 def goes_on(text: str) -> bool:
@@ -202,7 +240,7 @@ def goes_on(text: str) -> bool:
     Args:
         text: Its content.
     """
-    if not _MAYBE.search(text) and not re.search(r";.*if_changed", text):
+    if not _MAYBE.search(text) and not re.search(r";[^;\n]*if_changed", text):
         return False
     head, recipe = "", list[str]()
     for line in [*text.replace("\\\n", " ").split("\n"), "end:"]:
@@ -227,7 +265,7 @@ def states(obj: Path, tree: str, records: Iterable[str], since: int = 0) -> dict
         since: When the objects began to be made, ns since 1970: what changed since then counts as
             unknown; 0 for never.
     """
-    own = Own(tree, {})
+    own = Own(tree, trace.readers(trace.read(obj)), symbol_times.values_of(obj))
     folders = {os.path.relpath(one, obj) for one in {os.path.dirname(path) for path in records}}
     found = {folder: own.state(folder, since) for folder in sorted(folders)}
     return {folder: state for folder, state in found.items() if state}

@@ -91,6 +91,10 @@ class Objects:
         self.goals = Goals(store, tools, arch)
         self._own = object_rules.Own(tree, {})
 
+    def told_by(self, traces: trace.Trace) -> None:
+        """Know the makefiles that a folder's make reads by what earlier makes told."""
+        self._own = object_rules.Own(self.roots.tree, trace.readers(traces))
+
     # before make ---------------------------------------------------------------------------------
 
     def lay(self, goal: str, complete: bool, prepare: Callable[[], object] | None) -> None:

@@ -201,14 +201,39 @@ def listening(obj: Path, goal: str, stamps: Stamps) -> Iterator[dict[str, str]]:
     with hearing(obj, heard) as variables:
         yield variables
     trace.goals[goal], trace.begun = heard, ""
-    heard.earlier = {
-        target: names
-        for target, names in trace.before.pop(goal, {}).items()
-        if target not in heard.edges and os.path.isfile(obj / target)
-    }
+    heard.earlier = _still_needed(obj, heard.edges, trace.before.pop(goal, {}))
     for target in heard.edges:
         learn(obj, trace, target, stamps)
     write(obj, trace)
+
+
+def _still_needed(
+    obj: Path, edges: Mapping[str, list[str]], before: Mapping[str, list[str]]
+) -> dict[str, list[str]]:
+    """Return the edges of before that still count: of what the present ones lead to, and is there.
+
+    Args:
+        obj: The object folder.
+        edges: What make told now.
+        before: What it told earlier.
+    """
+    found: dict[str, list[str]] = {}
+    waiting = {name for names in edges.values() for name in names} - edges.keys()
+    while waiting:
+        target = waiting.pop()
+        if target in before and target not in found and os.path.isfile(obj / target):
+            found[target] = [one for one in before[target] if os.path.isfile(obj / one)]
+            waiting.update(one for one in found[target] if one not in edges)
+    return found
+
+
+def readers(traces: Trace) -> dict[str, set[str]]:
+    """Return each makefile, absolute, to the folders that the makes of all goals read it for."""
+    found: dict[str, set[str]] = {}
+    for said in traces.goals.values():
+        for path, places in said.makefiles.items():
+            found.setdefault(path, set()).update(places)
+    return found
 
 
 def _merge(edges: dict[str, list[str]], more: Mapping[str, list[str]]) -> None:

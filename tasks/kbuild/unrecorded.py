@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tasks.kbuild import makefile_text
 from tasks.kbuild.manifest import KCONFIG
+from tasks.system import files
 from tasks.system.pattern import pattern
 
 # Files in a folder with objects that are recorded, belong to Kconfig, or are for people.
@@ -226,7 +227,7 @@ def generated(obj: Path, digest: Callable[[Path], str]) -> str:
     return "".join(f"{digest(obj / name)} {name}\n" for name in names if name not in KCONFIG)
 
 
-def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
+def kconfig(source: Path, sources: Iterable[str], base: str) -> list[str]:
     """Return the inputs of a configuration besides the Kconfig files.
 
     These are Kconfig itself, the makefiles that call it, the scripts that Kconfig files call (and
@@ -236,13 +237,13 @@ def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
 
     Args:
         source: The tree.
-        files: The Kconfig files, absolute.
+        sources: The Kconfig files, absolute.
         base: The base configuration.
     """
     tree = Path(os.path.realpath(source))
     archs = {
         arch[1]
-        for path in files
+        for path in sources
         if (arch := re.fullmatch(rf"{re.escape(str(tree))}/arch/(\w+)/Kconfig", path))
     }
     patterns = [
@@ -255,7 +256,7 @@ def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
     ]
     inputs = {path for pattern in patterns for path in tree.glob(pattern)}
     waiting, named = set[str](), set[str]()
-    for file in files:
+    for file in sources:
         text = _text(file)
         waiting.update(_ASKED.findall(text))
         named.update(os.path.normpath(tree / name.rstrip(".,")) for name in _NAMED.findall(text))
@@ -266,12 +267,15 @@ def kconfig(source: Path, files: Iterable[str], base: str) -> list[str]:
             waiting.update(_CALLED.findall(_text(str(path))))
     found = {str(path) for path in inputs if path.is_file() and not path.name.startswith(".")}
     for name in named:
-        found |= {name} if os.path.isfile(name) else makefile_text.awaited(name)
+        if os.path.isfile(name):
+            found.add(name)
+        elif name.startswith(f"{tree}/"):
+            found |= makefile_text.awaited(name)
     return sorted(found)
 
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
+        return files.read_regular(path, follow=True).decode(errors="replace")
+    except (OSError, ValueError):  # ValueError: a NUL in a name
         return ""

@@ -183,9 +183,8 @@ def nothing_new(obj: Path, replay: Replay, after: Depfiles) -> None:
         Unfamiliar: One is.
     """
     for target in replay.made:
-        for name in (
-            set(after.made(replay.targets.recorded[target])) - replay.targets.inputs[target]
-        ):
+        record = replay.targets.recorded.get(target)  # a folder's make writes files without one
+        for name in set(after.made(record)) - replay.targets.inputs[target] if record else ():
             if (
                 name not in replay.targets.inputs
                 or os.stat(obj / name).st_mtime_ns > os.stat(obj / target).st_mtime_ns

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Collection, Iterable
 
-from tasks.kbuild import makefile_text, trace
+from tasks.kbuild import makefile_text, object_rules, trace
 from tasks.kbuild.saved import Unfamiliar
 from tasks.kbuild.trace import Said
 from tasks.shortway.replay import Replay
@@ -59,14 +59,13 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
     in_makefile = re.compile(rf"(?<!\w)CONFIG(?!\w)|{begin}(?!\w){end}")
     called = {*said.calls, *map(os.path.dirname, said.edges)}
     makefiles = {os.path.join(tree, folder, name) for folder in called for name in _MAKEFILES}
-    folders = []
+    folders, own = [], object_rules.Own(tree, said.makefiles)
     for path in sorted(makefiles.union(inputs, said.makefiles)):
         if path.endswith(_NO_MAKEFILES) or "/Kconfig" in path or "/scripts/kconfig/" in path:
             continue
         try:
-            with open(path, encoding="utf-8", errors="replace") as stream:
-                text = stream.read()
-        except OSError:
+            text = files.read_regular(path, follow=True).decode(errors="replace")
+        except (OSError, ValueError):  # ValueError: a NUL in a name
             continue
         if path in said.makefiles and (line := makefile_text.whole_configuration(text)):
             raise Unfamiliar(f"{os.path.relpath(path, tree)} reads the configuration: {line}")
@@ -87,6 +86,8 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
             or _DEEPER.search(text)
         ):
             raise Unfamiliar(f"{found[0]} is used in {os.path.relpath(path, tree)}")
+        if makefile := own.of(f"{folder}/"):
+            raise Unfamiliar(f"{os.path.relpath(makefile, tree)} has a rule of its own for objects")
         _nothing_from_above(tree, folder)
         folders.append(folder)
     return sorted(set(folders), key=lambda folder: -folder.count("/"))

@@ -252,3 +252,107 @@ def test_an_edit_of_a_file_of_options_with_the_store(
     checked_with_the_store(
         play, tmp_path, prepare, lambda play: put(play, "kernel/options", "-DCOUNT=2\n")
     )
+
+
+@pytest.mark.parametrize(
+    "include",
+    [
+        "include kernel/own.mk",
+        "include $(wildcard $(srctree)/kernel/*.mk)",
+        "own := $(srctree)/kernel\ninclude $(own)/own.mk",
+    ],
+)
+def test_a_step_in_another_makefile(built: Playground, tmp_path: Path, include: str) -> None:
+    def prepare(play: Playground) -> None:
+        put(play, "kernel/own.mk", BY_NAME)
+        play.append(play.linux / MAKEFILE, f"{include}\n")
+
+    def change(play: Playground) -> None:
+        play.edit(play.linux / "kernel/own.mk", "printf x", "printf y")
+
+    checked(built, tmp_path, prepare, change)
+
+
+@pytest.mark.parametrize("own", ["kernel", "$(place)"])
+def test_a_first_step_in_another_makefile_with_the_store(
+    play: Playground, tmp_path: Path, own: str
+) -> None:
+    def change(play: Playground) -> None:
+        put(play, "kernel/own.mk", BY_NAME)
+        play.append(play.linux / MAKEFILE, f"place := kernel\ninclude {own}/own.mk\n")
+
+    checked_with_the_store(
+        play, tmp_path, lambda play: play.append(play.linux / PANIC, "int more_code;\n"), change
+    )
+
+
+def test_a_symbol_of_another_step(built: Playground, tmp_path: Path) -> None:
+    def prepare(play: Playground) -> None:
+        step = BY_NAME.replace("printf x", "printf x$(CONFIG_LOG_BUF_SHIFT)")
+        play.append(play.linux / MAKEFILE, step)
+
+    checked(built, tmp_path, prepare, flipped)
+
+
+def test_a_script_of_another_step(built: Playground, tmp_path: Path) -> None:
+    def prepare(play: Playground) -> None:
+        put(play, "kernel/mark.sh", "printf x\n")
+        step = BY_NAME.replace("printf x", "sh $(srctree)/kernel/mark.sh")
+        play.append(play.linux / MAKEFILE, step)
+
+    def change(play: Playground) -> None:
+        play.edit(play.linux / "kernel/mark.sh", "printf x", "printf y")
+
+    checked(built, tmp_path, prepare, change)
+
+
+def test_a_nul_in_the_name_of_a_makefile(built: Playground, tmp_path: Path) -> None:
+    def prepare(play: Playground) -> None:
+        with (play.linux / MAKEFILE).open("ab") as stream:
+            stream.write(b"-include $(srctree)/kernel/a\0b\n")
+
+    checked(
+        built, tmp_path, prepare, lambda play: play.append(play.linux / PANIC, "int more_code;\n")
+    )
+
+
+def test_a_folders_make_that_writes_a_file_without_a_record(
+    built: Playground, tmp_path: Path
+) -> None:
+    built.doit("_unpack:linux-6.1")
+    put(built, "kernel/table", "1\n")
+    built.append(
+        built.linux / MAKEFILE,
+        "$(obj)/extra.o: $(obj)/made\n$(obj)/made: $(srctree)/kernel/table\n\tcp $< $@\n",
+    )
+    built.doit("bzImage")
+    built.append(BASE, "CONFIG_EXTRA=y\n")
+    built.doit("bzImage")
+    assert right(built, tmp_path)
+
+
+def test_what_an_object_that_is_off_was_made_from(play: Playground) -> None:
+    """It lies there still, and its prerequisite goes: results are kept all the same."""
+    panic, base = play.linux / PANIC, play.top / BASE
+    on, off = "CONFIG_EXTRA=y\n", "# CONFIG_EXTRA is not set\n"
+    play.doit("_unpack:linux-6.1")
+    put(play, "kernel/table", "1\n")
+    play.append(play.linux / MAKEFILE, "$(obj)/extra.o: $(srctree)/kernel/table\n")
+    play.append(base, on)
+    play.doit("bzImage")
+    play.edit(base, on, off)
+    play.doit("bzImage")
+    play.append(panic, "int more_code;\n")
+    play.doit("bzImage")
+    put(play, "kernel/table", "2\n")
+    play.doit("bzImage")
+    play.edit(base, off, on)
+    play.doit("bzImage")
+    play.edit(base, on, off)
+    assert "vmlinux" in play.doit("bzImage").restored
+    (play.linux / "kernel/table").unlink()
+    play.doit("bzImage")
+    play.append(panic, "int other_code;\n")
+    result = play.doit("bzImage")
+    assert "vmlinux" in result.ran
+    assert "is not kept" not in result.text
