@@ -152,8 +152,11 @@ def test_the_makefiles_of_a_folder(tmp_path: Path) -> None:
     more_mk = f"{tmp_path}/scripts/Makefile.more"
     own = object_rules.Own(tmp_path, {})
     assert own.of("drivers/a/x.o") == own.of("drivers/a/deep/y.o") == more_mk
-    for name in ("drivers/b/x.o", "drivers/c/x.o", "drivers/x.o", "x.o"):
+    for name in ("drivers/b/x.o", "drivers/x.o", "x.o"):
         assert own.of(name) == ""
+    computed = f"{tmp_path}/drivers/c/Kbuild"
+    assert own.of("drivers/c/x.o") == computed
+    assert object_rules.Own(tmp_path, {computed: ["drivers/c"]}).of("drivers/c/x.o") == ""
     told = {f"{tmp_path}/scripts/Makefile.build": ["drivers/b"], f"{tmp_path}/Makefile": ["c", "."]}
     own = object_rules.Own(tmp_path, told)
     assert own.of("drivers/b/x.o") == ""

@@ -93,7 +93,7 @@ def test_what_a_make_had_no_reason_to_look_at_is_known_from_before(
     table.touch()
     edge = ("once.h", str(table))
     listened(obj, "all", stamps=stamps)
-    for goals in (["all"], ["nothing-of-the-kind"], ["all"], ["b.o"]):
+    for goals in (["all"], ["nothing-of-the-kind"], ["all"]):
         with contextlib.suppress(subprocess.CalledProcessError):
             listened(obj, *goals, stamps=stamps)
         assert edge in trace.prerequisites(obj)
@@ -101,9 +101,8 @@ def test_what_a_make_had_no_reason_to_look_at_is_known_from_before(
         assert not known or str(table) in trace.edges_of(known, earlier=True)["once.h"]
         assert "once.h" not in trace.edges_of(known)
     assert ("gone.h", str(table)) in trace.prerequisites(obj, "goal")
-    (obj / "gone.h").unlink()
-    listened(obj, "b.o", stamps=stamps)
-    assert {edge} == {one for one in trace.prerequisites(obj, "goal") if one[1] == str(table)}
+    listened(obj, "b.o", stamps=stamps)  # which is not made from them
+    assert not trace.prerequisites(obj, "goal")
 
 
 def test_the_environment_of_a_recipe(obj: Path, stamps: Stamps) -> None:
