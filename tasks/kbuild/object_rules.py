@@ -13,7 +13,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from tasks.kbuild import symbol_times, trace, unrecorded
@@ -161,10 +161,11 @@ class Own:
         """
         if folder[:1] in ("", ".", "/"):  # the top: its makefiles are everybody's
             return ""
-        digest, place, paths, computed = hashlib.sha256(), folder, set[str](), False
+        digest, place, paths, computed = hashlib.sha256(), folder, set[str](), set[str]()
         while place:
-            paths.update(self._read_for(place))
-            computed = computed or self._computed
+            found, computing = self._read_for(place)
+            paths.update(found)
+            computed.update(computing)
             place = os.path.dirname(place)
         if not computed and not self.of(f"{folder}/"):
             return ""
@@ -179,10 +180,9 @@ class Own:
         return digest.hexdigest()[:16]
 
     def _in(self, folder: str) -> str:
-        for path in self._read_for(folder):
-            if self._text(path)[0] or (self._computed and folder not in self._told()):
-                return path
-        return ""
+        paths, computing = self._read_for(folder)
+        own = [path for path in paths if self._text(path)[0]]
+        return next(iter(own or (() if folder in self._told() else computing)), "")
 
     def _told(self) -> dict[str, list[str]]:
         """Return each folder to the makefiles that make read for it."""
@@ -194,17 +194,21 @@ class Own:
                         self._readers.setdefault(place, []).append(path)
         return self._readers
 
-    def _read_for(self, folder: str) -> Iterator[str]:
-        """Yield the makefiles that a make for a folder reads, as far as they can be told."""
-        own = f"{self._tree}/{folder}"
+    def _read_for(self, folder: str) -> tuple[list[str], list[str]]:
+        """Return the makefiles that a make for a folder reads, as far as they can be told.
+
+        Returns:
+            The makefiles, and those of them that include one whose name only make can tell.
+        """
+        own, found, computing = f"{self._tree}/{folder}", list[str](), list[str]()
         waiting = [f"{own}/Kbuild", f"{own}/Makefile", *self._told().get(folder, ())]
         seen = {f"{self._tree}/{name}" for name in _KBUILD}
-        self._computed = False  # whether one was met that includes what only make knows
         while waiting:
             path = waiting.pop()
             if path in seen:
                 continue
             seen.add(path)
+            found.append(path)
             text = self._text(path)[1]
             for place in ("$(srctree)/$(src)", "$(srctree)/$(obj)", "$(src)"):
                 text = text.replace(place, own)
@@ -214,8 +218,8 @@ class Own:
                     name = os.path.normpath(os.path.join(self._tree, word))
                     waiting += sorted(glob.glob(name)) if "*" in name else [name]
                 elif not word.startswith(_OF_MAKE):
-                    self._computed = True
-            yield path
+                    computing.append(path)
+        return found, computing
 
     def _text(self, path: str) -> tuple[bool, str]:
         """Return whether a makefile has such a rule, and the names of those that it includes."""
