@@ -17,7 +17,7 @@ _COMMENT = pattern(r"^[ \t]*#.*$", re.MULTILINE)
 _RULE = pattern(r"[^\t=;]+:[^=;]*$")  # targets and prerequisites, which make itself looks at
 _INCLUDE = pattern(r"\s*[-s]?include\s")
 _OPTION = pattern(r"-include\s+\S+")  # a record has what this names
-_WILDCARD = pattern(r"\$\(wildcard\s+(?:[^()]|\([^()]*\))+\)")
+WILDCARD = pattern(r"\$\(wildcard\s+((?:[^()]|\([^()]*\))+)\)")
 _LISTED = pattern(r"\b(?:ls|find|cd)\b")
 _FIND = pattern(r"\bfind\b")
 _GLOB = pattern(r"[*?\[]")
@@ -34,6 +34,14 @@ _NOTHING_TOLD = pattern(
     r"|\bcp \$\(KCONFIG_CONFIG\) \S+|\b(?:install|rm)\s[^;|&]*|\$\(error [^)]*\)"
     r"|^\s*@echo\s+(?:'[^']*'|\"[^\"$`]*\")\s*$|^\w*(?:CLEAN|MRPROPER|DISTCLEAN)_FILES\s.*"
 )
+
+
+def content(path: str) -> str:
+    """Return the text of a makefile or Kconfig file; "" if it is no file that can be read."""
+    try:
+        return files.read_regular(path, follow=True).decode(errors="replace")
+    except (OSError, ValueError):  # ValueError: a NUL in a name
+        return ""
 
 
 def lines(text: str) -> Iterator[str]:
@@ -56,65 +64,67 @@ def whole_configuration(text: str) -> str:
     for line in lines(text):
         if _WHOLE.search(line) and len(line) > _LONG:
             return " ".join(line[:80].split())
-        if _WHOLE.search(_NOTHING_TOLD.sub("", _WILDCARD.sub("", line))):
+        if _WHOLE.search(_NOTHING_TOLD.sub("", WILDCARD.sub("", line))):
             return " ".join(line.split())
     return ""
 
 
-def expanded(text: str, tree: str, makefile: str) -> str:
-    """Return a makefile's text with the names of the tree and of the makefile's folder put in.
+def expanded(text: str, tree: str, folder: str) -> str:
+    """Return a makefile's text with the names of the tree and of the folder that is made put in.
 
     Args:
         text: The text.
         tree: The tree's real path.
-        makefile: The makefile's path.
+        folder: The folder, absolute.
     """
-    own = os.path.dirname(makefile)
     # $(src) has the tree in front of it since 6.10; in scripts/ it is any folder
     for place in ("$(srctree)/$(src)", "$(srctree)/$(obj)", "$(src)"):
-        text = text.replace(place, own if own != f"{tree}/scripts" else "$")
+        text = text.replace(place, folder if folder != f"{tree}/scripts" else "$")
     return text.replace("$(srctree)", tree)
 
 
-def named(text: str, tree: str, makefile: str) -> Iterator[str]:
+def named(text: str, tree: str, makefile: str) -> Iterator[tuple[str, str]]:
     """Yield the names of the tree, patterns of the shell among them, that the shell may see.
 
-    Names with make variables are left out. Arguments are as in `expanded`.
+    Names with make variables are left out.
+
+    Args:
+        text: A makefile's text.
+        tree: The tree's real path.
+        makefile: The makefile's path.
+
+    Yields:
+        The name, absolute, and the line that has it.
     """
     word = re.compile(re.escape(tree) + r"(?>/[\w./+@%~,*?\[\]-]+)(?![$({])")
-    for line in lines(expanded(text, tree, makefile)):
+    for line in lines(expanded(text, tree, os.path.dirname(makefile))):
         if tree in line:
-            kept = line if len(line) > _LONG else _OPTION.sub("", _WILDCARD.sub("", line))
+            kept = line if len(line) > _LONG else _OPTION.sub("", WILDCARD.sub("", line))
             for name in word.findall(kept):
                 if "%" not in name:
-                    yield os.path.normpath(name.rstrip(".,]"))
+                    yield os.path.normpath(name.rstrip(".,]")), line
 
 
 def listed(text: str, tree: str, makefile: str) -> set[str]:
     """Return the folders, each with "/*", in which a new file counts for the shell.
 
     These are folders that it lists by ls, find or a pattern, or enters by cd, and where a file is
-    not that it names. Arguments are as in `expanded`. The top Makefile's find is for other goals
-    than an image.
+    not that it names. Arguments are as in `named`. The top Makefile's find is for other goals than
+    an image.
     """
-    found = set[str]()
-    for line in lines(expanded(text, tree, makefile)):
-        if tree not in line:
-            continue
-        looks = _LISTED.search(line) is not None
-        below = _FIND.search(line) is not None and os.path.dirname(makefile) != tree
-        for name in named(line, tree, makefile):
-            place = name
-            while _GLOB.search(place):
-                place = os.path.dirname(place)
-            if not place.startswith(f"{tree}/"):
-                continue  # the tree itself, or what lies beside it
-            if place == name and not os.path.lexists(name):
-                found.update(awaited(name))
-            elif (looks or place != name) and os.path.isdir(place):
-                found.add(f"{place}/*")
-                if below:
-                    found.update(f"{where}/*" for where, _, _ in os.walk(place))
+    found, top = set[str](), os.path.dirname(makefile) == tree
+    for name, line in named(text, tree, makefile):
+        place = name
+        while _GLOB.search(place):
+            place = os.path.dirname(place)
+        if not place.startswith(f"{tree}/"):
+            continue  # the tree itself, or what lies beside it
+        if place == name and not os.path.lexists(name):
+            found.update(awaited(name))
+        elif (place != name or _LISTED.search(line)) and os.path.isdir(place):
+            found.add(f"{place}/*")
+            if _FIND.search(line) and not top:
+                found.update(f"{where}/*" for where, _, _ in os.walk(place))
     return found
 
 
@@ -141,12 +151,9 @@ def reading(tree: str, makefiles: Iterable[str], sources: Collection[str]) -> st
     """
     bases = {os.path.basename(name) for name in sources}
     for makefile in makefiles:
-        try:
-            text = files.read_regular(makefile, follow=True).decode(errors="replace")
-        except (OSError, ValueError):  # ValueError: a NUL in a name
-            continue
+        text = content(makefile)
         if "*" in text or any(base in text for base in bases):
-            for name in named(text, tree, makefile):
+            for name, _ in named(text, tree, makefile):
                 if any(_matches(source, name) for source in sources):
                     return makefile
     return ""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.kbuild import makefile_text
 from tasks.system.pattern import pattern
 
 _LIST = pattern(r"\s*([\w.-]+?)-(?:(y|objs)|\$\(CONFIG_(\w+)\))\s*[:+]?=\s*([^#]*)")
@@ -68,11 +69,12 @@ def switches(tree: Path, folder: str, symbols: Collection[str]) -> bool:
 
 
 def _names_one(path: Path, symbols: Collection[str]) -> bool:
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:
-        return False
-    return any(name in symbols for name in _SYMBOL.findall(text))
+    return not symbols_in(str(path)).isdisjoint(symbols)
+
+
+def symbols_in(path: str) -> set[str]:
+    """Return the symbols, without CONFIG_, that a makefile has."""
+    return {*_SYMBOL.findall(makefile_text.content(path))}
 
 
 class Makefiles:

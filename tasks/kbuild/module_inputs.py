@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tasks.kbuild import records, trace, unrecorded
+from tasks.kbuild import makefiles, records, trace, unrecorded
 from tasks.kbuild.depfiles import Depfiles
 from tasks.system.pattern import pattern
 
@@ -26,7 +26,6 @@ _PASSED_OVER = (
 )
 _NO_PROGRAM = (".o", ".a", ".ko", ".mod", ".mod.c")
 _UNUSED = ("scripts/basic", "scripts/kconfig")  # no module is made with those in there
-_SYMBOL = pattern(r"\bCONFIG_\w+")
 
 
 def of_tree(obj: Path, tree: Path, since: int) -> list[str]:
@@ -49,9 +48,9 @@ def of_tree(obj: Path, tree: Path, since: int) -> list[str]:
     own = {name for name in names if not (name.startswith("/") or _ELSEWHERE.fullmatch(name))}
     found = [record for name in own if (record := trace.record_of(obj, name)) in known.records]
     inputs = set(known.inputs(since, found, (name for name in names if name.startswith("/"))))
-    makefiles = trace.makefiles_of(said, tree)
-    near = sorted(makefiles.intersection(_near(found, obj, said)))
-    inputs |= makefiles | unrecorded.searched(os.path.realpath(tree), near)
+    read = trace.makefiles_of(said, tree)
+    near = sorted(read.intersection(_near(found, obj, said)))
+    inputs |= read | unrecorded.searched(os.path.realpath(tree), near)
     return sorted(inputs)
 
 
@@ -70,12 +69,12 @@ def of_outside(obj: Path, tree: Path, place: Path, work: Path, symbols: Iterable
         symbols: The symbols of the configuration.
     """
     obj, own, known = obj.absolute(), os.path.realpath(place), list(symbols)
-    makefiles = {*records.makefiles(obj, tree, []), *_of_top(obj, tree)}
-    inputs = {*makefiles, *_programs(obj)}
-    asking = [os.fspath(path) for path in (*map(Path, makefiles), *place.rglob("*")) if _asks(path)]
+    read = {*records.makefiles(obj, tree, []), *_of_top(obj, tree)}
+    inputs = {*read, *_programs(obj)}
+    asking = [os.fspath(path) for path in (*map(Path, read), *place.rglob("*")) if _asks(path)]
     inputs |= unrecorded.searched(os.path.realpath(tree), asking)
     for name in asking:
-        inputs.update(_SYMBOL.findall(Path(name).read_text(errors="replace")))
+        inputs.update(f"CONFIG_{symbol}" for symbol in makefiles.symbols_in(name))
     for record in records.below(place):
         for name in {*records.dependencies(record), *records.words(record)}:
             path = next(

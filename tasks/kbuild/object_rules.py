@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from tasks.kbuild import symbol_times, trace, unrecorded
+from tasks.kbuild import makefile_text, makefiles, symbol_times, trace, unrecorded
 from tasks.kbuild.records import target_of
 from tasks.kbuild.saved import Unfamiliar
 from tasks.system import files
@@ -57,9 +57,7 @@ _USUAL = pattern(
 _OBJECTS = pattern(r"\s*(?:\$\([\w-]+\)\s*)+|.*\.o\b.*|define\s+(?!rule_|cmd_).*")
 _BETWEEN = pattern(r"\s*(?:#|$|ifn?(?:def|eq)\b|else\b|endif\b)")
 _INCLUDED = pattern(r"^[ \t]*[-s]?include[ \t]+([^#\n]+)", re.MULTILINE)
-_FOUND = pattern(r"\$\(wildcard\s([^()$]*)\)")
 _OF_MAKE = ("$(obj)/", "$(objtree)/")  # what the build itself writes
-_SYMBOL = pattern(r"\bCONFIG_(\w+)")
 _KBUILD = {"scripts/Makefile.build", "scripts/Makefile.lib"}  # `checks` looks at their rules
 
 
@@ -116,7 +114,7 @@ class Own:
 
     Args:
         tree: The source tree.
-        makefiles: What a make told: each makefile, absolute, to the folders that read it (see
+        told: What a make told: each makefile, absolute, to the folders that read it (see
             trace.Said). Others are found by name; a folder without any that includes one whose name
             make computes counts as one with such a rule.
         values: The symbols of the configuration, for `state`.
@@ -125,11 +123,11 @@ class Own:
     def __init__(
         self,
         tree: str | Path,
-        makefiles: Mapping[str, Collection[str]],
+        told: Mapping[str, Collection[str]],
         values: Mapping[str, str] | None = None,
     ) -> None:
         self._tree = os.path.realpath(tree)
-        self._known, self._values = makefiles, values or {}
+        self._known, self._values = told, values or {}
         self._readers: dict[str, list[str]] | None = None
         self._of_folder: dict[str, str] = {}
         self._texts: dict[str, tuple[bool, str]] = {}
@@ -174,7 +172,7 @@ class Own:
             if since and files.touched(path.removesuffix("/*"), since, missing=False):
                 return "?"
             text = self._content(path)
-            names = sorted({*_SYMBOL.findall(text)}) if path in paths else []
+            names = sorted(makefiles.symbols_in(path)) if path in paths else []
             values = [(name, self._values.get(name, "n")) for name in names]
             digest.update(repr((path, text, values)).encode(errors="replace"))
         return digest.hexdigest()[:16]
@@ -209,11 +207,8 @@ class Own:
                 continue
             seen.add(path)
             found.append(path)
-            text = self._text(path)[1]
-            for place in ("$(srctree)/$(src)", "$(srctree)/$(obj)", "$(src)"):
-                text = text.replace(place, own)
-            text = _FOUND.sub(r" \1 ", text.replace("$(srctree)", self._tree))
-            for word in text.split():
+            text = makefile_text.expanded(self._text(path)[1], self._tree, own)
+            for word in makefile_text.WILDCARD.sub(r" \1 ", text).split():
                 if "$" not in word:
                     name = os.path.normpath(os.path.join(self._tree, word))
                     waiting += sorted(glob.glob(name)) if "*" in name else [name]
@@ -231,10 +226,10 @@ class Own:
 
     @staticmethod
     def _content(path: str) -> str:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: a NUL in a name
-            if path.endswith("/*"):
-                return "\0".join(sorted(os.listdir(path[:-2])))
-            return files.read_regular(path, follow=True).decode(errors="replace")
+        if not path.endswith("/*"):
+            return makefile_text.content(path)
+        with contextlib.suppress(OSError):
+            return "\0".join(sorted(os.listdir(path[:-2])))
         return ""
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tasks.kbuild import makefile_text
+from tasks.kbuild.makefile_text import content
 from tasks.kbuild.manifest import KCONFIG
-from tasks.system import files
 from tasks.system.pattern import pattern
 
 # Files in a folder with objects that are recorded, belong to Kconfig, or are for people.
@@ -145,7 +145,7 @@ def beside(tree: str, folders: Iterable[str]) -> set[str]:
             continue  # a folder that only the object folder has
     for path in sorted(paths):
         if os.path.basename(path).startswith(("Makefile", "Kbuild")):
-            paths.update(os.path.join(tree, name) for name in _INCLUDED.findall(_text(path)))
+            paths.update(os.path.join(tree, name) for name in _INCLUDED.findall(content(path)))
     return paths
 
 
@@ -164,11 +164,11 @@ def searched(tree: str, makefiles: Iterable[str]) -> set[str]:
     name = re.compile(re.escape(tree) + r"/[\w./+@%~,-]*\w")
     found, named = set[str](), set[str]()
     for makefile in makefiles:
-        text = _text(makefile)
+        text = content(makefile)
         if "$(src" not in text:
             continue
         found |= makefile_text.listed(text, tree, makefile)
-        text = makefile_text.expanded(text, tree, makefile).replace("\\\n", " ")
+        text = makefile_text.expanded(text, tree, os.path.dirname(makefile)).replace("\\\n", " ")
         named.update(name.findall(text))
         for words in _OPTIONAL.findall(text):
             for word in " ".join(words).split():
@@ -257,14 +257,14 @@ def kconfig(source: Path, sources: Iterable[str], base: str) -> list[str]:
     inputs = {path for pattern in patterns for path in tree.glob(pattern)}
     waiting, named = set[str](), set[str]()
     for file in sources:
-        text = _text(file)
+        text = content(file)
         waiting.update(_ASKED.findall(text))
         named.update(os.path.normpath(tree / name.rstrip(".,")) for name in _NAMED.findall(text))
     while waiting:
         path = tree / "scripts" / waiting.pop()
         if path not in inputs and path.is_file():
             inputs.add(path)
-            waiting.update(_CALLED.findall(_text(str(path))))
+            waiting.update(_CALLED.findall(content(str(path))))
     found = {str(path) for path in inputs if path.is_file() and not path.name.startswith(".")}
     for name in named:
         if os.path.isfile(name):
@@ -272,10 +272,3 @@ def kconfig(source: Path, sources: Iterable[str], base: str) -> list[str]:
         elif name.startswith(f"{tree}/"):
             found |= makefile_text.awaited(name)
     return sorted(found)
-
-
-def _text(path: str) -> str:
-    try:
-        return files.read_regular(path, follow=True).decode(errors="replace")
-    except (OSError, ValueError):  # ValueError: a NUL in a name
-        return ""

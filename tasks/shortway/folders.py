@@ -63,10 +63,7 @@ def concerned(tree: str, symbols: Collection[str], inputs: Iterable[str], said: 
     for path in sorted(makefiles.union(inputs, said.makefiles)):
         if path.endswith(_NO_MAKEFILES) or "/Kconfig" in path or "/scripts/kconfig/" in path:
             continue
-        try:
-            text = files.read_regular(path, follow=True).decode(errors="replace")
-        except (OSError, ValueError):  # ValueError: a NUL in a name
-            continue
+        text = makefile_text.content(path)
         if path in said.makefiles and (line := makefile_text.whole_configuration(text)):
             raise Unfamiliar(f"{os.path.relpath(path, tree)} reads the configuration: {line}")
         if _IS_MAKEFILE.search(path):

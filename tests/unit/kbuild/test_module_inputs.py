@@ -4,15 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from cmd_files import put
 
 from tasks.kbuild import module_inputs, trace
 from tasks.kbuild.trace import Said, Trace
-
-
-def put(path: Path, text: str = "") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 class Kernel:

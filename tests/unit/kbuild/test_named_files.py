@@ -5,16 +5,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cmd_files import put
 
 from tasks.cache.digests import Stamps
 from tasks.kbuild import ledger, named_files
 from tasks.kbuild.named_files import Missing, Named
-
-
-def put(path: Path, text: str = "x") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 class Kernel:
